@@ -1,0 +1,180 @@
+//! A bounds-checked cursor over bytes that somebody else wrote.
+//!
+//! Ring records, ELF sections and BTF blobs come in as slices; fixed-width
+//! integers and sub-slices come out, or a [`ShortRead`] that names the offset
+//! where the bytes ran out. Nothing here panics and nothing is cast: a field is
+//! a value only after its bytes were seen to be there.
+//!
+//! Byte order is little-endian: both architectures that the tool runs on are,
+//! and the parsers refuse big-endian files before they come here.
+
+use std::fmt;
+
+/// Fewer bytes than a read asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShortRead {
+    /// Offset, from the start of the slice, where the read began.
+    pub offset: usize,
+    /// Bytes that were wanted there.
+    pub wanted: usize,
+    /// Bytes that were left there.
+    pub left: usize,
+}
+
+impl fmt::Display for ShortRead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} bytes wanted at offset {:#x}, {} left",
+            self.wanted, self.offset, self.left
+        )
+    }
+}
+
+impl std::error::Error for ShortRead {}
+
+/// A position in a byte slice, moved by each successful read.
+#[derive(Clone, Debug)]
+pub struct Cursor<'a> {
+    bytes: &'a [u8],
+    offset: usize,
+}
+
+impl<'a> Cursor<'a> {
+    /// A cursor at the first byte.
+    #[must_use]
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Cursor { bytes, offset: 0 }
+    }
+
+    /// A cursor at `offset`, which may lie past the end (every read then fails).
+    #[must_use]
+    pub fn at(bytes: &'a [u8], offset: usize) -> Self {
+        Cursor { bytes, offset }
+    }
+
+    /// Offset of the next read from the start of the slice.
+    #[must_use]
+    pub fn offset(&self) -> usize {
+        self.offset
+    }
+
+    /// Bytes not yet read.
+    #[must_use]
+    pub fn left(&self) -> usize {
+        self.bytes.len().saturating_sub(self.offset)
+    }
+
+    /// The next `len` bytes.
+    pub fn take(&mut self, len: usize) -> Result<&'a [u8], ShortRead> {
+        let end = self.offset.checked_add(len);
+        match end.and_then(|end| self.bytes.get(self.offset..end)) {
+            Some(taken) => {
+                self.offset += len;
+                Ok(taken)
+            }
+            None => Err(ShortRead {
+                offset: self.offset,
+                wanted: len,
+                left: self.left(),
+            }),
+        }
+    }
+
+    /// The next `N` bytes as an array.
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], ShortRead> {
+        let taken = self.take(N)?;
+        let mut array = [0; N];
+        array.copy_from_slice(taken);
+        Ok(array)
+    }
+
+    /// Moves on by `len` bytes without looking at them.
+    pub fn skip(&mut self, len: usize) -> Result<(), ShortRead> {
+        self.take(len).map(|_| ())
+    }
+
+    pub fn u8(&mut self) -> Result<u8, ShortRead> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    pub fn u16(&mut self) -> Result<u16, ShortRead> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    pub fn u32(&mut self) -> Result<u32, ShortRead> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    pub fn i32(&mut self) -> Result<i32, ShortRead> {
+        self.array().map(i32::from_le_bytes)
+    }
+
+    pub fn u64(&mut self) -> Result<u64, ShortRead> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    pub fn i64(&mut self) -> Result<i64, ShortRead> {
+        self.array().map(i64::from_le_bytes)
+    }
+}
+
+/// The bytes before the first NUL, or all of them: how the kernel and ELF keep names.
+#[must_use]
+pub fn until_nul(bytes: &[u8]) -> &[u8] {
+    match memchr::memchr(0, bytes) {
+        Some(end) => &bytes[..end],
+        None => bytes,
+    }
+}
+
+/// The NUL-terminated string that begins at `offset`, without its NUL; `None`
+/// when the offset is outside or no NUL follows.
+#[must_use]
+pub fn string_at(bytes: &[u8], offset: usize) -> Option<&[u8]> {
+    let tail = bytes.get(offset..)?;
+    memchr::memchr(0, tail).map(|end| &tail[..end])
+}
+
+/// The offset of the first occurrence of `needle`.
+#[must_use]
+pub fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    memchr::memmem::find(haystack, needle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_in_order_and_names_where_it_ran_out() {
+        let mut cursor = Cursor::new(&[1, 2, 0, 3, 0, 0, 0, 9]);
+        assert_eq!(cursor.u8(), Ok(1));
+        assert_eq!(cursor.u16(), Ok(2));
+        assert_eq!(cursor.u32(), Ok(3));
+        assert_eq!(
+            cursor.u64(),
+            Err(ShortRead {
+                offset: 7,
+                wanted: 8,
+                left: 1
+            })
+        );
+        assert_eq!(cursor.u8(), Ok(9), "a failed read moves nothing");
+    }
+
+    #[test]
+    fn lengths_near_the_end_of_the_address_space_do_not_wrap() {
+        let mut cursor = Cursor::at(&[0; 4], usize::MAX);
+        assert!(cursor.take(usize::MAX).is_err());
+        assert_eq!(cursor.left(), 0);
+    }
+
+    #[test]
+    fn strings_need_their_nul() {
+        assert_eq!(string_at(b"ab\0cd", 1), Some(&b"b"[..]));
+        assert_eq!(string_at(b"ab\0cd", 3), None);
+        assert_eq!(string_at(b"ab\0cd", 9), None);
+        assert_eq!(until_nul(b"cd"), b"cd");
+    }
+}

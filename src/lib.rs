@@ -7,3 +7,7 @@
 pub mod address;
 pub mod bytes;
 pub mod error;
+pub mod event;
+pub mod registers;
+pub mod report;
+pub mod unwind;

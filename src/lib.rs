@@ -4,10 +4,14 @@
 //! that tests can reach the parts.
 #![deny(unsafe_code)]
 
+pub mod abi;
 pub mod address;
+pub mod assemble;
 pub mod bytes;
 pub mod error;
 pub mod event;
 pub mod registers;
 pub mod report;
+pub mod ringbuf;
+pub mod sys;
 pub mod unwind;

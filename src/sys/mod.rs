@@ -1,0 +1,16 @@
+//! The boundary to the kernel: every system call, and all of the `unsafe` code.
+//!
+//! Above this directory descriptors are owned or borrowed types, memory is
+//! slices, and numbers have names. Each module wraps one corner of the kernel's
+//! interface and decides nothing.
+//!
+//! # Safety
+//!
+//! `unsafe` is allowed here and nowhere else (`lib.rs` denies it). Each block
+//! holds one operation and says why it is sound.
+#![allow(unsafe_code)]
+
+pub mod events;
+pub mod mmap;
+pub mod process;
+pub mod time;

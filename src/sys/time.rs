@@ -1,0 +1,71 @@
+//! Clocks, and the calendar of the user's time zone.
+
+use std::mem::MaybeUninit;
+
+/// Nanoseconds of one of the kernel's clocks, negative before its epoch.
+fn clock_ns(clock: libc::clockid_t) -> i64 {
+    let mut now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the pointer is to a timespec of our own; a clock that the kernel
+    // lacks leaves it as it is.
+    unsafe { libc::clock_gettime(clock, &raw mut now) };
+    #[allow(
+        clippy::unnecessary_cast,
+        reason = "the fields' width differs between targets"
+    )]
+    (now.tv_sec as i64)
+        .saturating_mul(1_000_000_000)
+        .saturating_add(now.tv_nsec as i64)
+}
+
+/// Wall-clock time since the Unix epoch.
+#[must_use]
+pub fn realtime_ns() -> i64 {
+    clock_ns(libc::CLOCK_REALTIME)
+}
+
+/// Time since boot, suspended time included.
+#[must_use]
+pub fn boottime_ns() -> i64 {
+    clock_ns(libc::CLOCK_BOOTTIME)
+}
+
+/// Atomic time: wall-clock time without leap seconds.
+#[must_use]
+pub fn tai_ns() -> i64 {
+    clock_ns(libc::CLOCK_TAI)
+}
+
+/// A moment as a wall clock shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalTime {
+    pub year: i64,
+    pub month: u8,
+    pub day: u8,
+    pub hour: u8,
+    pub minute: u8,
+    pub second: u8,
+}
+
+/// The local time of a moment: by TZ, else by /etc/localtime, else UTC.
+#[must_use]
+pub fn local(unix_s: i64) -> LocalTime {
+    let mut broken = MaybeUninit::<libc::tm>::zeroed();
+    let moment: libc::time_t = unix_s;
+    // SAFETY: both pointers are to values of our own; an all-zero tm is a valid
+    // one, so a failure leaves one too.
+    unsafe { libc::localtime_r(&raw const moment, broken.as_mut_ptr()) };
+    // SAFETY: initialized by `zeroed`, and perhaps overwritten with a valid tm.
+    let broken = unsafe { broken.assume_init() };
+    let small = |value: libc::c_int| u8::try_from(value).unwrap_or(0);
+    LocalTime {
+        year: i64::from(broken.tm_year) + 1900,
+        month: small(broken.tm_mon + 1),
+        day: small(broken.tm_mday),
+        hour: small(broken.tm_hour),
+        minute: small(broken.tm_min),
+        second: small(broken.tm_sec),
+    }
+}

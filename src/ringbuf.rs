@@ -233,7 +233,7 @@ mod tests {
         heap.put(b"gone", DISCARDED);
         heap.put(b"here", 0);
         heap.put(b"later", BUSY);
-        heap.put(b"behind it", 0);
+        heap.put(b"next", 0);
         let mut ring = Ring::over(heap, 64);
         assert_eq!(drain(&mut ring), [b"here".to_vec()]);
         assert!(!ring.next(|_| panic!("an unfinished record blocks those behind it")));

@@ -6,8 +6,13 @@
 
 pub mod address;
 pub mod bytes;
+pub mod cli;
 pub mod error;
 pub mod event;
+pub mod output;
 pub mod registers;
 pub mod report;
+pub mod stats;
+#[allow(unsafe_code)]
+pub mod sys;
 pub mod unwind;

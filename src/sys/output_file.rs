@@ -1,0 +1,1 @@
+//! The raw calls behind the output file.

@@ -7,10 +7,13 @@
 //! # Safety
 //!
 //! `unsafe` is allowed here and nowhere else (`lib.rs` denies it). Each block
-//! holds one operation and says why it is sound.
+//! holds one operation and says which fact makes it sound and where that fact
+//! was established. No function asks its callers for more than its signature
+//! does.
 #![allow(unsafe_code)]
 
 pub mod events;
 pub mod mmap;
+pub mod output_file;
 pub mod process;
 pub mod time;

@@ -1,4 +1,4 @@
-//! Clocks, and the calendar of the user's time zone.
+//! Clocks, and how far the user's time zone is ahead.
 
 use std::mem::MaybeUninit;
 
@@ -38,20 +38,10 @@ pub fn tai_ns() -> i64 {
     clock_ns(libc::CLOCK_TAI)
 }
 
-/// A moment as a wall clock shows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LocalTime {
-    pub year: i64,
-    pub month: u8,
-    pub day: u8,
-    pub hour: u8,
-    pub minute: u8,
-    pub second: u8,
-}
-
-/// The local time of a moment: by TZ, else by /etc/localtime, else UTC.
+/// Seconds that local time is ahead of UTC at a moment: by TZ, else by
+/// /etc/localtime, else none.
 #[must_use]
-pub fn local(unix_s: i64) -> LocalTime {
+pub fn utc_offset_s(unix_s: i64) -> i32 {
     let mut broken = MaybeUninit::<libc::tm>::zeroed();
     let moment: libc::time_t = unix_s;
     // SAFETY: both pointers are to values of our own; an all-zero tm is a valid
@@ -59,13 +49,5 @@ pub fn local(unix_s: i64) -> LocalTime {
     unsafe { libc::localtime_r(&raw const moment, broken.as_mut_ptr()) };
     // SAFETY: initialized by `zeroed`, and perhaps overwritten with a valid tm.
     let broken = unsafe { broken.assume_init() };
-    let small = |value: libc::c_int| u8::try_from(value).unwrap_or(0);
-    LocalTime {
-        year: i64::from(broken.tm_year) + 1900,
-        month: small(broken.tm_mon + 1),
-        day: small(broken.tm_mday),
-        hour: small(broken.tm_hour),
-        minute: small(broken.tm_min),
-        second: small(broken.tm_sec),
-    }
+    i32::try_from(broken.tm_gmtoff).unwrap_or(0)
 }

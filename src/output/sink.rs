@@ -171,7 +171,7 @@ impl Sink {
         self.queue.clear();
         self.queued_bytes = 0;
         if self.lost > 0 {
-            say(&format!("{} reports could not be written", self.lost));
+            say(&format!("reports that could not be written: {}", self.lost));
         }
         Ok(self.lost)
     }

@@ -277,7 +277,7 @@ impl SmallDisk {
             .status();
         mounted
             .is_ok_and(|status| status.success())
-            .then_some(SmallDisk(scratch))
+            .then(|| SmallDisk(scratch))
     }
 }
 

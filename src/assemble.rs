@@ -20,6 +20,8 @@ use crate::registers::{Arch, Registers};
 pub struct Assembler {
     page_bytes: u64,
     partial: Vec<Event>,
+    /// How often each was looked at since it began; in step with `partial`.
+    looks: Vec<u32>,
     /// Parts without a header before them, and parts that made no sense.
     strays: u64,
 }

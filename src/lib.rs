@@ -7,3 +7,6 @@
 pub mod address;
 pub mod bytes;
 pub mod error;
+pub mod loader;
+#[allow(unsafe_code)]
+pub mod sys;

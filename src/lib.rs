@@ -14,6 +14,7 @@ pub mod deaths;
 pub mod error;
 pub mod event;
 pub mod fault;
+pub mod loader;
 pub mod output;
 pub mod registers;
 pub mod report;

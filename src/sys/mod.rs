@@ -12,6 +12,7 @@
 //! does.
 #![allow(unsafe_code)]
 
+pub mod bpf;
 pub mod events;
 pub mod mmap;
 pub mod output_file;

@@ -1,0 +1,5 @@
+//! The kernel boundary: every system call, and all that is unsafe.
+#![allow(unsafe_code)]
+
+pub mod file;
+pub mod vdso;

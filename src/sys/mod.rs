@@ -14,7 +14,9 @@
 
 pub mod bpf;
 pub mod events;
+pub mod file;
 pub mod mmap;
 pub mod output_file;
 pub mod process;
 pub mod time;
+pub mod vdso;

@@ -6,9 +6,42 @@
 //! [`Trust`] that its way of being found deserves. A walk that cannot go on says
 //! why ([`Stop`]); it never guesses to look complete.
 
+//!
+//! ```text
+//! walk ──> rules in order ──> cfi ──> frames (find the entry) ──> eh_hdr
+//!   │                          └───> rule (apply it) ──> expression
+//!   ├──> scan                  (trial steps go through cfi again)
+//!   └──> architecture: x86_64 | aarch64 (calls, signal frames, frame pointers)
+//! ```
+//!
+//! gimli is used in `cfi` and `expression` alone; without the feature `dwarf`
+//! stacks are walked by frame pointer and by scanning.
+
+mod aarch64;
+mod architecture;
+mod cache;
+#[cfg(feature = "dwarf")]
+mod cfi;
+#[cfg(feature = "dwarf")]
+mod eh_hdr;
+#[cfg(feature = "dwarf")]
+mod expression;
+#[cfg(feature = "dwarf")]
+mod frames;
+mod rule;
+mod scan;
+mod stack;
+#[cfg(test)]
+mod tests;
+mod walk;
+mod x86_64;
+
 use std::rc::Rc;
 
 use crate::address::{FileAddress, ProcessAddress};
+
+pub use cache::Caches;
+pub use walk::walk;
 
 /// How a frame was found, from the least to the most trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -99,6 +132,9 @@ pub enum Stop {
     NoCaller(ProcessAddress),
     /// The stack pointer would not advance.
     NoProgress(ProcessAddress),
+    /// The last frame would return to this address, which holds no code: its
+    /// return address was overwritten, or the library behind it is gone.
+    BadReturn(ProcessAddress),
 }
 
 /// A finished walk.
@@ -126,6 +162,16 @@ pub struct SectionRange {
 /// One ELF file, as far as a walk needs it. Reads come from the file in
 /// windows; a file of any size costs what is read of it.
 pub trait ModuleData {
+    /// Tells this file from every other that is walked with the same [`Caches`];
+    /// equal for the same file at another place or in another process.
+    fn identity(&self) -> u64;
+
+    /// Where the file's header says that execution begins: the code there has
+    /// no caller. `None` where it does not say.
+    fn entry(&self) -> Option<FileAddress> {
+        None
+    }
+
     /// Where a section stands, `None` where the file has none.
     fn section(&self, section: CfiSection) -> Option<SectionRange>;
 
@@ -181,4 +227,10 @@ pub trait AddressSpace {
     /// The module mapped there; `None` for anonymous code and files that could
     /// not be had.
     fn module(&self, address: ProcessAddress) -> Option<Placed>;
+
+    /// The stack pointer that the process began with (`mm->start_stack`):
+    /// nothing above it is a frame. `None` where it is not known.
+    fn stack_start(&self) -> Option<ProcessAddress> {
+        None
+    }
 }

@@ -8,7 +8,7 @@ CARGO    ?= cargo
 CC       ?= cc
 # What rebuilds prebuilt/ byte for byte: Debian's clang 19.
 CLANG    ?= clang-19
-STRIP    ?= llvm-strip-19
+OBJCOPY  ?= llvm-objcopy-19
 # Only where root is needed and not there.
 SUDO     := $(if $(filter 0,$(shell id -u)),,sudo)
 
@@ -69,17 +69,21 @@ BPF_FLAGS := -O2 -g -target bpf -mcpu=v3 -Wall -Wextra -Wno-unused-parameter \
 	-fdebug-prefix-map=$(CURDIR)=. -ffile-prefix-map=$(CURDIR)=. \
 	-I/usr/include/$(shell uname -m)-linux-gnu
 
+# Off with what no loader reads: DWARF, and relocations of type information.
+SLIM := --strip-debug --remove-section=.rel.BTF --remove-section=.rel.BTF.ext \
+	--remove-section=.llvm_addrsig
+
 bpf: prebuilt/capture.bpf.o
 
 prebuilt/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h)
 	$(Q)mkdir -p prebuilt
 	$(Q)$(CLANG) $(BPF_FLAGS) -c $< -o $@
-	$(Q)$(STRIP) -g $@
+	$(Q)$(OBJCOPY) $(SLIM) $@
 
 check-prebuilt:
 	$(Q)mkdir -p target/prebuilt
 	$(Q)$(CLANG) $(BPF_FLAGS) -c bpf/capture.bpf.c -o target/prebuilt/capture.bpf.o
-	$(Q)$(STRIP) -g target/prebuilt/capture.bpf.o
+	$(Q)$(OBJCOPY) $(SLIM) target/prebuilt/capture.bpf.o
 	$(Q)cmp target/prebuilt/capture.bpf.o prebuilt/capture.bpf.o
 	@echo 'prebuilt/ is what bpf/ gives'
 

@@ -146,7 +146,8 @@ struct Monitor<'a> {
     sink: Sink,
     signals: Signals,
     poller: Poller,
-    duration: Timer,
+    /// Kept for its descriptor, which the poller watches.
+    _duration: Timer,
     statistics: Timer,
     look_again: Timer,
     looking_again: bool,
@@ -188,7 +189,11 @@ impl<'a> Monitor<'a> {
             poller.watch_hangup(std::io::stdout().as_fd(), token::READER_GONE)?;
         }
         if let Some(after) = config.duration {
-            duration.once(after.saturating_sub(started.elapsed()).max(Duration::from_nanos(1)))?;
+            duration.once(
+                after
+                    .saturating_sub(started.elapsed())
+                    .max(Duration::from_nanos(1)),
+            )?;
         }
         if config.stats {
             statistics.every(config.stats_interval)?;
@@ -215,7 +220,7 @@ impl<'a> Monitor<'a> {
             sink,
             signals,
             poller,
-            duration,
+            _duration: duration,
             statistics,
             look_again,
             looking_again: false,
@@ -289,7 +294,10 @@ impl<'a> Monitor<'a> {
             let mut whole = None;
             let assembler = &mut self.assembler;
             // A part that makes no sense is counted by the assembler.
-            if !self.capture.next_part(|part| whole = assembler.feed(part).ok().flatten()) {
+            if !self
+                .capture
+                .next_part(|part| whole = assembler.feed(part).ok().flatten())
+            {
                 break;
             }
             if let Some(event) = whole {

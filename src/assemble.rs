@@ -15,13 +15,19 @@ use crate::event::{
 };
 use crate::registers::{Arch, Registers};
 
+/// A record in the making.
+#[derive(Debug)]
+struct Partial {
+    event: Event,
+    /// How often it was looked at since it began.
+    looks: u32,
+}
+
 /// Records in the making.
 #[derive(Debug)]
 pub struct Assembler {
     page_bytes: u64,
-    partial: Vec<Event>,
-    /// How often each was looked at since it began; in step with `partial`.
-    looks: Vec<u32>,
+    partial: Vec<Partial>,
     /// Parts without a header before them, and parts that made no sense.
     strays: u64,
 }
@@ -55,16 +61,23 @@ impl Assembler {
             let same_cpu = self
                 .partial
                 .iter()
-                .position(|event| event.id >> 48 == id >> 48);
-            let cut_off = same_cpu.map(|at| without_end(self.partial.swap_remove(at)));
-            self.partial.push(begin(&header));
+                .position(|partial| partial.event.id >> 48 == id >> 48);
+            let cut_off = same_cpu.map(|at| without_end(self.partial.swap_remove(at).event));
+            self.partial.push(Partial {
+                event: begin(&header),
+                looks: 0,
+            });
             return Ok(cut_off);
         }
-        let Some(at) = self.partial.iter().position(|event| event.id == id) else {
+        let Some(at) = self
+            .partial
+            .iter()
+            .position(|partial| partial.event.id == id)
+        else {
             self.strays += 1;
             return Ok(None);
         };
-        let event = &mut self.partial[at];
+        let event = &mut self.partial[at].event;
         match part {
             Part::Header(_) => {}
             Part::Text { kind, flags, bytes } => add_text(event, kind, flags, bytes),
@@ -75,14 +88,32 @@ impl Assembler {
                 event.mappings.extend(mappings);
             }
             Part::Stack { address, bytes } => add_stack(event, address, bytes),
-            Part::End(end) => return Ok(Some(finish(self.partial.swap_remove(at), &end))),
+            Part::End(end) => return Ok(Some(finish(self.partial.swap_remove(at).event, &end))),
         }
         Ok(None)
     }
 
     /// Gives up waiting: every record in the making, as far as it came.
     pub fn give_up(&mut self) -> impl Iterator<Item = Event> + '_ {
-        self.partial.drain(..).map(without_end)
+        self.partial
+            .drain(..)
+            .map(|partial| without_end(partial.event))
+    }
+
+    /// Looks at each record once more; those looked at more than `looks` times
+    /// are given up.
+    pub fn overdue(&mut self, looks: u32) -> Vec<Event> {
+        let mut events = Vec::new();
+        let mut at = 0;
+        while at < self.partial.len() {
+            self.partial[at].looks += 1;
+            if self.partial[at].looks > looks {
+                events.push(without_end(self.partial.swap_remove(at).event));
+            } else {
+                at += 1;
+            }
+        }
+        events
     }
 }
 

@@ -61,12 +61,19 @@ impl Capture {
             SharedMemory::map(books_fd, 0, page_bytes(), false).context(|| "map the counters")?;
         let program = loaded.program(PROGRAM).ok_or_else(missing(PROGRAM))?;
         let link = attach::raw_tracepoint(program, TRACEPOINT)?;
-        Ok(Capture { loaded, link: Some(link), ring, books })
+        Ok(Capture {
+            loaded,
+            link: Some(link),
+            ring,
+            books,
+        })
     }
 
     /// Readable when a record is complete.
     pub fn ring_fd(&self) -> Result<BorrowedFd<'_>> {
-        self.loaded.map(RING_MAP).ok_or_else(|| Error::failed("no ring"))
+        self.loaded
+            .map(RING_MAP)
+            .ok_or_else(|| Error::failed("no ring"))
     }
 
     /// Hands the next part of a record to `take`; false when there is none.
@@ -107,13 +114,18 @@ impl Capture {
 
     fn missed(&self) -> u64 {
         let program = self.loaded.program(PROGRAM);
-        program.and_then(|fd| bpf::program_info(fd.as_fd()).ok()).map_or(0, |i| i.recursion_misses)
+        program
+            .and_then(|fd| bpf::program_info(fd.as_fd()).ok())
+            .map_or(0, |i| i.recursion_misses)
     }
 
     /// Where the kernel's types came from.
     #[must_use]
     pub fn describe(&self) -> String {
-        format!("{PROGRAM} on raw tracepoint {TRACEPOINT}, ring of {} KB", self.ring.bytes() / 1024)
+        format!(
+            "{PROGRAM} on raw tracepoint {TRACEPOINT}, ring of {} KB",
+            self.ring.bytes() / 1024
+        )
     }
 }
 
@@ -127,7 +139,11 @@ impl Constants {
         let u32s = |value: u32| value.to_ne_bytes().to_vec();
         let u64s = |value: u64| value.to_ne_bytes().to_vec();
         let name = config.name.as_deref().unwrap_or_default();
-        let stack_bytes = if config.stack_trace { config.stack_snapshot_bytes } else { 0 };
+        let stack_bytes = if config.stack_trace {
+            config.stack_snapshot_bytes
+        } else {
+            0
+        };
         let values = vec![
             ("own_pid", u32s(process::pid())),
             ("own_pid_ns", u32s(process::pid_namespace())),
@@ -138,14 +154,20 @@ impl Constants {
             ("stack_bytes", u32s(stack_bytes)),
             ("all_mappings", u32s(u32::from(config.registers))),
             ("ring_bytes", u64s(u64::from(config.ring_bytes))),
-            ("ring_reserve", u64s(ring_reserve(config.ring_bytes, process::cpus()))),
+            (
+                "ring_reserve",
+                u64s(ring_reserve(config.ring_bytes, process::cpus())),
+            ),
             ("thread_size", u64s(THREAD_BYTES.max(page_bytes() as u64))),
         ];
         Constants { values }
     }
 
     fn list(&self) -> Vec<(&str, &[u8])> {
-        self.values.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect()
+        self.values
+            .iter()
+            .map(|(name, bytes)| (*name, bytes.as_slice()))
+            .collect()
     }
 }
 
@@ -178,7 +200,10 @@ mod tests {
             u64::from_ne_bytes(bytes[at..at + 8].try_into().unwrap())
         };
         assert_eq!((mask(b'a'), mask(b'b'), mask(b'c')), (0b1001, 0b0110, 0));
-        assert_eq!(name_masks(&[b'x'; 64])[usize::from(b'x') * 8..][..8], [0xff; 8]);
+        assert_eq!(
+            name_masks(&[b'x'; 64])[usize::from(b'x') * 8..][..8],
+            [0xff; 8]
+        );
     }
 
     #[test]

@@ -222,3 +222,31 @@ pub struct Event {
     pub capture_ns: u64,
     pub lost: Vec<Lost>,
 }
+
+impl Event {
+    /// What it takes of our memory, about.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        let text = |text: &Option<Vec<u8>>| text.as_ref().map_or(0, Vec::len);
+        let paths = self
+            .mappings
+            .iter()
+            .filter_map(|mapping| mapping.file.as_ref());
+        let paths: usize = paths
+            .map(|file| file.path.len() + text(&file.lower_path))
+            .sum();
+        let windows: usize = self
+            .windows
+            .iter()
+            .map(|window| window.bytes.capacity())
+            .sum();
+        let bytes = size_of::<Event>()
+            + self.mappings.capacity() * size_of::<Mapping>()
+            + paths
+            + windows
+            + text(&self.exe)
+            + text(&self.cmdline)
+            + text(&self.cgroup);
+        bytes as u64
+    }
+}

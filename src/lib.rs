@@ -6,8 +6,11 @@
 
 pub mod abi;
 pub mod address;
+pub mod analyze;
+pub mod app;
 pub mod assemble;
 pub mod bytes;
+pub mod capture;
 pub mod cli;
 pub mod clock;
 pub mod deaths;
@@ -20,6 +23,7 @@ pub mod output;
 pub mod registers;
 pub mod report;
 pub mod ringbuf;
+pub mod space;
 pub mod stats;
 pub mod symbols;
 pub mod sys;

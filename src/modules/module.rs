@@ -107,7 +107,9 @@ impl Module {
             return own();
         }
         let debug = self.debug_file();
-        debug.and_then(|debug| debug.nearest_data(address)).or_else(own)
+        debug
+            .and_then(|debug| debug.nearest_data(address))
+            .or_else(own)
     }
 
     /// `process = file + bias`, for a mapping of this file; `None` when no segment
@@ -159,7 +161,10 @@ impl Names for Module {
         let mut answers = vec![Answer::unknown(); addresses.len()];
         let sources = [
             (Some(&self.elf), Table::Full),
-            (self.debug_file().filter(|_| !self.elf.has_symtab()), Table::Full),
+            (
+                self.debug_file().filter(|_| !self.elf.has_symtab()),
+                Table::Full,
+            ),
             (Some(&self.elf), Table::Dynamic),
         ];
         for (file, table) in sources {
@@ -174,6 +179,14 @@ impl Names for Module {
 }
 
 impl ModuleData for Module {
+    fn identity(&self) -> u64 {
+        self.id
+    }
+
+    fn entry(&self) -> Option<FileAddress> {
+        self.elf.entry()
+    }
+
     fn section(&self, section: CfiSection) -> Option<SectionRange> {
         match (self.elf.section(section), section) {
             (None, CfiSection::DebugFrame) => self.debug_file()?.section(section),
@@ -236,7 +249,10 @@ fn bias(loads: &[Load], mapping: &Mapping) -> Option<u64> {
         .filter_map(|load| Some((overlap(load)?, load)))
         .max_by_key(|(bytes, load)| (load.executable == mapping.flags.executable(), *bytes))?
         .1;
-    let file_address = load.address.0.wrapping_add(offset.wrapping_sub(load.offset.0));
+    let file_address = load
+        .address
+        .0
+        .wrapping_add(offset.wrapping_sub(load.offset.0));
     Some(mapping.start.0.wrapping_sub(file_address))
 }
 

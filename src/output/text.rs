@@ -273,6 +273,9 @@ pub(super) fn stop_reason(stop: Stop) -> String {
         Stop::Depth => "as many as --max-stack-depth allows".to_string(),
         Stop::StackNotCaptured(address) => format!("the stack at {address:#x} was not captured"),
         Stop::NoCaller(address) => format!("no caller found for the code at {address:#x}"),
+        Stop::BadReturn(address) => {
+            format!("the return address {address:#x} is not code")
+        }
         Stop::NoProgress(address) => format!("the stack pointer stays at {address:#x}"),
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{sigaction, SaFlags, SigAction, SigHandler, SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
@@ -85,8 +85,12 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// From here on these signals are read instead of delivered.
+    /// From here on these signals are read instead of delivered, and a file that
+    /// has reached the size limit fails a write instead of ending us.
     pub fn new() -> Result<Self> {
+        let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+        // SAFETY: to ignore a signal installs no handler that could do harm.
+        unsafe { sigaction(Signal::SIGXFSZ, &ignore) }.map_err(failed("rt_sigaction"))?;
         let mut set = SigSet::empty();
         for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
             set.add(signal);

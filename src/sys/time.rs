@@ -43,10 +43,9 @@ pub fn tai_ns() -> i64 {
 #[must_use]
 pub fn utc_offset_s(unix_s: i64) -> i32 {
     let mut broken = MaybeUninit::<libc::tm>::zeroed();
-    let moment: libc::time_t = unix_s;
     // SAFETY: both pointers are to values of our own; an all-zero tm is a valid
     // one, so a failure leaves one too.
-    unsafe { libc::localtime_r(&raw const moment, broken.as_mut_ptr()) };
+    unsafe { libc::localtime_r(&raw const unix_s, broken.as_mut_ptr()) };
     // SAFETY: initialized by `zeroed`, and perhaps overwritten with a valid tm.
     let broken = unsafe { broken.assume_init() };
     i32::try_from(broken.tm_gmtoff).unwrap_or(0)

@@ -30,8 +30,8 @@ use crate::unwind::{CfiSection, SectionRange};
 pub use debuglink::{crc32, find_debug_file, DebugLink};
 use layout::Layout;
 pub use source::{FileRange, Source, MAX_NAME};
-pub use symtab::{Answer, Found};
 use symtab::SymbolTable;
+pub use symtab::{Answer, Found};
 
 /// Why a file was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +111,10 @@ impl Segments {
     fn locate(&self, address: u64) -> Option<(u64, u64)> {
         self.loads.iter().find_map(|load| {
             let within = address.checked_sub(load.address.0)?;
-            let left = load.file_size.checked_sub(within).filter(|&left| left > 0)?;
+            let left = load
+                .file_size
+                .checked_sub(within)
+                .filter(|&left| left > 0)?;
             Some((load.offset.0.checked_add(within)?, left))
         })
     }
@@ -132,6 +135,7 @@ pub struct ElfFile {
     source: Source,
     ctx: Ctx,
     machine: u16,
+    entry: FileAddress,
     segments: Segments,
     layout: Layout,
 }
@@ -149,6 +153,7 @@ impl ElfFile {
             source,
             ctx,
             machine: header.e_machine,
+            entry: FileAddress(header.e_entry),
             segments,
             layout,
         })
@@ -163,6 +168,12 @@ impl ElfFile {
     #[must_use]
     pub fn machine(&self) -> u16 {
         self.machine
+    }
+
+    /// Where execution begins; `None` for a library that is not run itself.
+    #[must_use]
+    pub fn entry(&self) -> Option<FileAddress> {
+        (self.entry.0 != 0).then_some(self.entry)
     }
 
     #[must_use]

@@ -230,7 +230,13 @@ impl Modules {
         let image = sys::vdso::image()?;
         let id = self.hasher.hash_one(&image);
         let elf = ElfFile::parse(Source::Memory(image)).ok()?;
-        Some(Rc::new(Module::new(id, elf, None, None, self.shared.clone())))
+        Some(Rc::new(Module::new(
+            id,
+            elf,
+            None,
+            None,
+            self.shared.clone(),
+        )))
     }
 
     fn module(&mut self, mapping: &Mapping, process: ProcessHint) -> Result<Rc<Module>, Missing> {
@@ -361,7 +367,11 @@ impl Modules {
         }
         let lower = file.lower_path.as_deref();
         let own = whole.then_some(&file.path[..]);
-        for path in own.into_iter().chain(lower).filter(|path| path.starts_with(b"/")) {
+        for path in own
+            .into_iter()
+            .chain(lower)
+            .filter(|path| path.starts_with(b"/"))
+        {
             let path = Path::new(OsStr::from_bytes(path));
             let way = RegularFile::open(path);
             if let Some((found, status)) = verdict.judge(file, way, !foreign) {
@@ -380,7 +390,11 @@ impl Modules {
 fn live_process(process: ProcessHint) -> Option<LiveProcess> {
     let as_seen_here = process.pid.unwrap_or(process.host_pid);
     let pids = [as_seen_here, process.host_pid];
-    let distinct = if as_seen_here == process.host_pid { 1 } else { 2 };
+    let distinct = if as_seen_here == process.host_pid {
+        1
+    } else {
+        2
+    };
     pids[..distinct]
         .iter()
         .find_map(|&pid| LiveProcess::open(pid, process.start_ns))
@@ -409,7 +423,9 @@ impl Verdict {
     ) -> Option<(RegularFile, Status)> {
         let opened = way.and_then(|file| Ok((file.status()?, file)));
         let reason = match opened {
-            Ok((status, file)) if matches(&wanted.identity, &status) => return Some((file, status)),
+            Ok((status, file)) if matches(&wanted.identity, &status) => {
+                return Some((file, status))
+            }
             Ok((status, _)) if status.inode == wanted.identity.inode => Verdict::Changed,
             Ok(_) => Verdict::Replaced,
             Err(Refusal::NotFound) => Verdict::NotFound,

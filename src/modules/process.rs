@@ -80,14 +80,16 @@ impl Peers {
     /// Some process in that mount namespace.
     pub(super) fn find(&mut self, mnt_ns: u32) -> Option<LiveProcess> {
         let now = Instant::now();
-        self.0.retain(|(_, since, _)| now.duration_since(*since) < PEER_LIFETIME);
+        self.0
+            .retain(|(_, since, _)| now.duration_since(*since) < PEER_LIFETIME);
         let known = self.0.iter().find(|(namespace, ..)| *namespace == mnt_ns);
         match known {
             Some((_, _, pid)) => member((*pid)?, mnt_ns),
             None => {
                 let found = look_for(mnt_ns);
                 if self.0.len() < MAX_PEERS {
-                    self.0.push((mnt_ns, now, found.as_ref().map(|(pid, _)| *pid)));
+                    self.0
+                        .push((mnt_ns, now, found.as_ref().map(|(pid, _)| *pid)));
                 }
                 found.map(|(_, process)| process)
             }
@@ -135,7 +137,9 @@ mod tests {
         let own = own_mount_namespace().unwrap();
         let mut peers = Peers::default();
         let process = peers.find(own).unwrap();
-        assert!(process.in_root(b"/proc/self/stat").is_err() || process.mount_namespace() == Some(own));
+        assert!(
+            process.in_root(b"/proc/self/stat").is_err() || process.mount_namespace() == Some(own)
+        );
         assert!(peers.find(own).is_some());
         assert!(peers.find(1).is_none());
     }

@@ -61,7 +61,11 @@ impl Entry {
         // The entry in its tree, its place in the order, slack of the nodes.
         const FIXED: usize = 2 * (size_of::<Key>() + size_of::<Entry>());
         // A reference-counted name has two counters before it.
-        FIXED + self.symbol.as_ref().map_or(0, |symbol| symbol.name.len() + 16)
+        FIXED
+            + self
+                .symbol
+                .as_ref()
+                .map_or(0, |symbol| symbol.name.len() + 16)
     }
 }
 

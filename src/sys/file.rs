@@ -223,7 +223,12 @@ impl Directory {
                 Component::ParentDir | Component::Prefix(_) => return Err(Refusal::NotFound),
             };
             let from = at.as_ref().map_or(self.0.as_fd(), AsFd::as_fd);
-            at = Some(openat(from, name, HANDLE | OFlag::O_NOFOLLOW, Mode::empty())?);
+            at = Some(openat(
+                from,
+                name,
+                HANDLE | OFlag::O_NOFOLLOW,
+                Mode::empty(),
+            )?);
         }
         at.ok_or(Refusal::NotRegular)
     }

@@ -124,13 +124,17 @@ impl Layout {
     pub(crate) fn complete(&mut self, source: &Source, ctx: Ctx, segments: &Segments) {
         if self.build_id.is_none() {
             let notes = segments.notes.iter().take(16);
-            self.build_id = notes.into_iter().find_map(|&note| read_build_id(source, note));
+            self.build_id = notes
+                .into_iter()
+                .find_map(|&note| read_build_id(source, note));
         }
         if self.eh_frame_hdr.is_none() {
-            self.eh_frame_hdr = segments.eh_frame_hdr.map(|Segment { address, range }| Place {
-                address,
-                range: range.within(source.size()),
-            });
+            self.eh_frame_hdr = segments
+                .eh_frame_hdr
+                .map(|Segment { address, range }| Place {
+                    address,
+                    range: range.within(source.size()),
+                });
         }
         if self.eh_frame.is_none() {
             self.eh_frame = self
@@ -251,7 +255,11 @@ fn eh_frame_from_header(
         _ => return None,
     };
     let address = base.wrapping_add(value);
-    let address = if ctx.is_big() { address } else { address & 0xffff_ffff };
+    let address = if ctx.is_big() {
+        address
+    } else {
+        address & 0xffff_ffff
+    };
     let (offset, size) = segments.locate(address)?;
     let range = FileRange { offset, size }.within(source.size());
     Some(Place { address, range })

@@ -30,8 +30,8 @@ use crate::unwind::{CfiSection, SectionRange};
 pub use debuglink::{crc32, find_debug_file, DebugLink};
 use layout::Layout;
 pub use source::{FileRange, Source, MAX_NAME};
-pub use symtab::{Answer, Found};
 use symtab::SymbolTable;
+pub use symtab::{Answer, Found};
 
 /// Why a file was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +87,7 @@ pub struct Load {
     pub file_size: u64,
     pub memory_size: u64,
     pub executable: bool,
+    pub writable: bool,
 }
 
 /// A segment that is not loaded, or part of one: where it stands.
@@ -111,7 +112,10 @@ impl Segments {
     fn locate(&self, address: u64) -> Option<(u64, u64)> {
         self.loads.iter().find_map(|load| {
             let within = address.checked_sub(load.address.0)?;
-            let left = load.file_size.checked_sub(within).filter(|&left| left > 0)?;
+            let left = load
+                .file_size
+                .checked_sub(within)
+                .filter(|&left| left > 0)?;
             Some((load.offset.0.checked_add(within)?, left))
         })
     }
@@ -329,6 +333,7 @@ fn parse_segments(
                 file_size: header.p_filesz,
                 memory_size: header.p_memsz,
                 executable: header.is_executable(),
+                writable: header.is_write(),
             }),
             program_header::PT_DYNAMIC => segments.dynamic = Some(segment),
             program_header::PT_GNU_EH_FRAME => segments.eh_frame_hdr = Some(segment),

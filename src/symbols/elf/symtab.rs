@@ -125,7 +125,10 @@ impl Best {
                 continue;
             };
             let underscores = name.iter().take_while(|&&byte| byte == b'_').count();
-            if chosen.as_ref().is_none_or(|&(least, _)| underscores < least) {
+            if chosen
+                .as_ref()
+                .is_none_or(|&(least, _)| underscores < least)
+            {
                 chosen = Some((underscores, name.to_vec()));
             }
         }
@@ -275,7 +278,10 @@ impl SymbolTable {
             return;
         }
         let end = start.saturating_add(size);
-        for slot in slots[first..].iter_mut().take_while(|slot| slot.address < end) {
+        for slot in slots[first..]
+            .iter_mut()
+            .take_while(|slot| slot.address < end)
+        {
             Best::offer(&mut slot.sized, symbol, start);
         }
         bound(slots, end);

@@ -206,6 +206,9 @@ mod tests {
         assert!(Aarch64::is_jump(&0x9000_0010_u32.to_le_bytes()));
         let protected = [0xd503_245f_u32.to_le_bytes(), 0x9000_0010_u32.to_le_bytes()];
         assert!(Aarch64::is_jump(&protected.concat()));
-        assert!(!Aarch64::is_jump(&0xa9bf_7bfd_u32.to_le_bytes()), "stp x29, x30");
+        assert!(
+            !Aarch64::is_jump(&0xa9bf_7bfd_u32.to_le_bytes()),
+            "stp x29, x30"
+        );
     }
 }

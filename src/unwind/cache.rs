@@ -80,9 +80,7 @@ impl Index {
 
     /// The section offset of the entry that holds an address.
     pub(super) fn find(&self, address: FileAddress) -> Option<u64> {
-        let behind = self
-            .entries
-            .partition_point(|entry| entry.start <= address);
+        let behind = self.entries.partition_point(|entry| entry.start <= address);
         let entry = self.entries.get(behind.checked_sub(1)?)?;
         let into = address.offset_from(entry.start)?;
         (into < u64::from(entry.len)).then_some(u64::from(entry.offset))

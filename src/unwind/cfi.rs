@@ -15,8 +15,8 @@
 use std::rc::Rc;
 
 use gimli::{
-    BaseAddresses, CfaRule, DebugFrame, EhFrame, EndianSlice, LittleEndian, ReaderOffset,
-    Register, RegisterRule, UnwindContext, UnwindContextStorage, UnwindExpression, UnwindSection,
+    BaseAddresses, CfaRule, DebugFrame, EhFrame, EndianSlice, LittleEndian, ReaderOffset, Register,
+    RegisterRule, UnwindContext, UnwindContextStorage, UnwindExpression, UnwindSection,
     UnwindTableRow, Vendor,
 };
 
@@ -107,12 +107,7 @@ fn by_pass(
 }
 
 /// The row for an address from the entry at an offset, if it is for that code.
-fn resolve(
-    section: &Section<'_>,
-    offset: u64,
-    address: FileAddress,
-    arch: Arch,
-) -> Option<Rule> {
+fn resolve(section: &Section<'_>, offset: u64, address: FileAddress, arch: Arch) -> Option<Rule> {
     let fde = section.entry(offset)?;
     let cie = section.entry(fde.head.cie?)?;
     if cie.head.cie.is_some() {

@@ -306,7 +306,6 @@ impl<'a> Window<'a> {
                 return None;
             }
         }
-        self.bytes
-            .get(usize::try_from(offset - self.start).ok()?..)
+        self.bytes.get(usize::try_from(offset - self.start).ok()?..)
     }
 }

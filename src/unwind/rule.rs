@@ -175,9 +175,7 @@ impl Within<'_> {
             Column::At(offset) => Some(self.word(cfa.wrapping_add(*offset as u64))?),
             Column::Value(offset) => Some(cfa.wrapping_add(*offset as u64)),
             Column::Register(other) => self.state.get(*other),
-            Column::AtExpression(slice) => {
-                Some(self.word(self.expression(slice, Some(cfa))?)?)
-            }
+            Column::AtExpression(slice) => Some(self.word(self.expression(slice, Some(cfa))?)?),
             Column::ValueExpression(slice) => Some(self.expression(slice, Some(cfa))?),
         })
     }

@@ -149,7 +149,10 @@ impl Architecture for X86_64 {
     fn is_jump(code: &[u8]) -> bool {
         let code = code.strip_prefix(&[0xf3, 0x0f, 0x1e, 0xfa]).unwrap_or(code);
         let code = code.strip_prefix(&[0xf2]).unwrap_or(code);
-        matches!(code, [0xff, 0x25, ..] | [0xe9, ..] | [0x68, _, _, _, _, 0xe9 | 0xf2, ..])
+        matches!(
+            code,
+            [0xff, 0x25, ..] | [0xe9, ..] | [0x68, _, _, _, _, 0xe9 | 0xf2, ..]
+        )
     }
 }
 

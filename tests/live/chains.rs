@@ -23,11 +23,25 @@ cases! {
     ],
 }
 
-const DEEP: &[&str] = &["level_five", "level_four", "level_three", "level_two", "level_one", "main"];
+const DEEP: &[&str] = &[
+    "level_five",
+    "level_four",
+    "level_three",
+    "level_two",
+    "level_one",
+    "main",
+];
 
 fn stack_of(program: &Program, args: &[&str]) -> Report {
-    let monitor =
-        Monitor::start(["-n", &program.name, "-t", "--format", "json", "--max-stack-depth", "64"]);
+    let monitor = Monitor::start([
+        "-n",
+        &program.name,
+        "-t",
+        "--format",
+        "json",
+        "--max-stack-depth",
+        "64",
+    ]);
     crash(program.command().args(args));
     only(monitor.stop().reports())
 }
@@ -58,7 +72,10 @@ fn chain_of_a_static_pie_program() {
 fn chain_through_libc() {
     let report = stack_of(&Program::new("kill_self.c"), &[]);
     let functions = report.functions();
-    assert!(["kill", "__kill", "__GI_kill", "__GI___kill"].contains(&functions[0].as_str()), "{functions:?}");
+    assert!(
+        ["kill", "__kill", "__GI_kill", "__GI___kill"].contains(&functions[0].as_str()),
+        "{functions:?}"
+    );
     if cfg!(feature = "dwarf") {
         assert_eq!(functions[1..3], ["send_segv", "main"], "{}", report.line);
     }
@@ -70,15 +87,29 @@ fn chain_of_a_rust_program() {
     let functions = report.functions();
     let mangled = Regex::new(r"_ZN|_R[A-Z]|::h[0-9a-f]{16}").expect("a pattern");
     for function in &functions {
-        assert!(!mangled.is_match(function), "{function} is not demangled: {functions:?}");
+        assert!(
+            !mangled.is_match(function),
+            "{function} is not demangled: {functions:?}"
+        );
     }
     assert!(functions[0].starts_with("generic::poke"), "{functions:?}");
     if cfg!(feature = "dwarf") {
-        let names = ["generic::poke", "closure", "generic::call_it", "generic::main", "short_backtrace"];
+        let names = [
+            "generic::poke",
+            "closure",
+            "generic::call_it",
+            "generic::main",
+            "short_backtrace",
+        ];
         for (function, name) in functions.iter().zip(names) {
             assert!(function.contains(name), "expected {name}: {functions:?}");
         }
-        assert!(functions.iter().any(|function| function.starts_with("std::rt::lang_start")), "{functions:?}");
+        assert!(
+            functions
+                .iter()
+                .any(|function| function.starts_with("std::rt::lang_start")),
+            "{functions:?}"
+        );
     }
     report.assert_reaches_start();
 }
@@ -107,13 +138,24 @@ fn chain_of_a_deleted_program() {
     let program = Program::new("wait.c");
     let other = Program::new("deep.c");
     let monitor = Monitor::start(["-n", &program.name, "-t", "--format", "json"]);
-    let mut child = program.command().stdin(std::process::Stdio::piped()).spawn().expect("start wait");
+    let mut child = program
+        .command()
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .expect("start wait");
     std::fs::rename(&other.path, &program.path).expect("replace it while it runs");
-    drop(std::io::Write::write_all(&mut child.stdin.take().expect("piped"), b"x"));
+    drop(std::io::Write::write_all(
+        &mut child.stdin.take().expect("piped"),
+        b"x",
+    ));
     child.wait().expect("our child");
     let report = only(monitor.stop().reports());
     let functions = report.functions();
-    assert!(!functions.iter().any(|f| f == "descend" || f == "bottom"), "from another file: {}", report.line);
+    assert!(
+        !functions.iter().any(|f| f == "descend" || f == "bottom"),
+        "from another file: {}",
+        report.line
+    );
     assert!(report.hex("instruction_pointer") != 0, "{}", report.line);
 }
 
@@ -137,10 +179,23 @@ fn chain_cut_by_depth() {
         let report = only(monitor.stop().reports());
         report.assert_chain(&["bottom"]);
         if cfg!(feature = "dwarf") {
-            assert_eq!(report.frames().len(), expected, "{depth:?}: {}", report.line);
-            assert!(report.functions()[1..].iter().all(|f| f == "descend"), "{}", report.line);
+            assert_eq!(
+                report.frames().len(),
+                expected,
+                "{depth:?}: {}",
+                report.line
+            );
+            assert!(
+                report.functions()[1..].iter().all(|f| f == "descend"),
+                "{}",
+                report.line
+            );
         }
-        assert_eq!(report["stack_complete"], false, "{depth:?}: {}", report.line);
+        assert_eq!(
+            report["stack_complete"], false,
+            "{depth:?}: {}",
+            report.line
+        );
     }
 }
 
@@ -149,11 +204,25 @@ fn chain_of_two_crashes_at_once() {
     let storm = Program::new("storm.c");
     let deep = storm.sibling("null_deep.c");
     let monitor = Monitor::start(["-n", &storm.name, "-t", "--format", "json"]);
-    let mut forks = storm.command().args(["10", "2"]).spawn().expect("start storm");
-    let mut programs = storm.command().args(["10", "2"]).arg(&deep.path).spawn().expect("start storm");
-    assert!(forks.wait().expect("our child").success() && programs.wait().expect("our child").success());
-    let (forked, run): (Vec<Report>, Vec<Report>) =
-        monitor.stop().reports().into_iter().partition(|report| report["exe"] == storm.path());
+    let mut forks = storm
+        .command()
+        .args(["10", "2"])
+        .spawn()
+        .expect("start storm");
+    let mut programs = storm
+        .command()
+        .args(["10", "2"])
+        .arg(&deep.path)
+        .spawn()
+        .expect("start storm");
+    assert!(
+        forks.wait().expect("our child").success() && programs.wait().expect("our child").success()
+    );
+    let (forked, run): (Vec<Report>, Vec<Report>) = monitor
+        .stop()
+        .reports()
+        .into_iter()
+        .partition(|report| report["exe"] == storm.path());
     assert_eq!((forked.len(), run.len()), (10, 10));
     for report in forked {
         report.assert_chain(&["child_crash", "main"]);

@@ -45,14 +45,21 @@ const DEADLY: &[(&str, &[&str], &[&str])] = &[
     ("generic.rs", &[], &[]),
 ];
 
-const HARMLESS: &[(&str, &[&str])] =
-    &[("handled.c", &["25"]), ("ignored.c", &[]), ("ignored.c", &["blocked"])];
+const HARMLESS: &[(&str, &[&str])] = &[
+    ("handled.c", &["25"]),
+    ("ignored.c", &[]),
+    ("ignored.c", &["blocked"]),
+];
 
 fn crashers_die_by_sigsegv() {
     for (source, flags, args) in DEADLY {
         let program = Program::built(source, flags);
         let status = status_of(program.command().args(*args));
-        assert_eq!(status.signal(), Some(libc::SIGSEGV), "{source} {args:?}: {status:?}");
+        assert_eq!(
+            status.signal(),
+            Some(libc::SIGSEGV),
+            "{source} {args:?}: {status:?}"
+        );
     }
 }
 
@@ -67,17 +74,39 @@ fn storm_counts_its_dead() {
     let storm = Program::new("storm.c");
     assert_eq!(status_of(storm.command().args(["50", "4"])).code(), Some(0));
     let quick = compile("quick.c", PIE);
-    assert_eq!(status_of(storm.command().args(["20", "2"]).arg(quick)).code(), Some(0));
+    assert_eq!(
+        status_of(storm.command().args(["20", "2"]).arg(quick)).code(),
+        Some(0)
+    );
     let ignored = compile("ignored.c", PIE);
-    assert_eq!(status_of(storm.command().args(["2", "1"]).arg(ignored)).code(), Some(1));
+    assert_eq!(
+        status_of(storm.command().args(["2", "1"]).arg(ignored)).code(),
+        Some(1)
+    );
 }
 
 fn wait_crashes_when_told() {
     let program = Program::new("wait.c");
-    assert_eq!(status_of(&mut program.command()).code(), Some(0), "at end of file");
-    let mut child = program.command().stdin(Stdio::piped()).spawn().expect("start wait");
-    child.stdin.take().expect("piped").write_all(b"x").expect("it reads");
-    assert_eq!(child.wait().expect("our child").signal(), Some(libc::SIGSEGV));
+    assert_eq!(
+        status_of(&mut program.command()).code(),
+        Some(0),
+        "at end of file"
+    );
+    let mut child = program
+        .command()
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("start wait");
+    child
+        .stdin
+        .take()
+        .expect("piped")
+        .write_all(b"x")
+        .expect("it reads");
+    assert_eq!(
+        child.wait().expect("our child").signal(),
+        Some(libc::SIGSEGV)
+    );
 }
 
 /// A new crash program without an entry above would be trusted unchecked.
@@ -85,11 +114,18 @@ fn every_source_is_tested() {
     let own = ["storm.c", "wait.c"];
     let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/crashers");
     for entry in std::fs::read_dir(dir).expect("tests/crashers") {
-        let name = entry.expect("a directory entry").file_name().into_string().expect("ASCII");
+        let name = entry
+            .expect("a directory entry")
+            .file_name()
+            .into_string()
+            .expect("ASCII");
         let known = name.ends_with(".h")
             || own.contains(&name.as_str())
             || DEADLY.iter().any(|(source, ..)| *source == name)
             || HARMLESS.iter().any(|(source, _)| *source == name);
-        assert!(known, "tests/crashers/{name} is not run by tests/live/crashers.rs");
+        assert!(
+            known,
+            "tests/crashers/{name} is not run by tests/live/crashers.rs"
+        );
     }
 }

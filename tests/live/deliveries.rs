@@ -33,14 +33,19 @@ cases! {
 }
 
 fn reports_of(program: &Program, args: &[&str], options: &[&str]) -> Vec<Report> {
-    let monitor = Monitor::start([&["-n", &program.name, "--format", "json", "-t"], options].concat());
+    let monitor =
+        Monitor::start([&["-n", &program.name, "--format", "json", "-t"], options].concat());
     crash(program.command().args(args));
     monitor.stop().reports()
 }
 
 fn is_null(report: &Report, keys: &[&str]) {
     for key in keys {
-        assert!(report[*key].is_null(), "{key} is not known: {}", report.line);
+        assert!(
+            report[*key].is_null(),
+            "{key} is not known: {}",
+            report.line
+        );
     }
 }
 
@@ -60,10 +65,24 @@ fn delivery_of_each_access() {
         assert_eq!(report["signal_code"], code, "{kind}: {}", report.line);
         assert_eq!(report["disposition"], "fatal", "{kind}: {}", report.line);
         let found = report.hex("fault_address");
-        assert!(address.map_or(found > 0xffff && found & 0xfff == 0, |a| a == found), "{kind}: {}", report.line);
-        assert_eq!(report.str("fault_address").len(), 18, "16 digits: {}", report.line);
+        assert!(
+            address.map_or(found > 0xffff && found & 0xfff == 0, |a| a == found),
+            "{kind}: {}",
+            report.line
+        );
+        assert_eq!(
+            report.str("fault_address").len(),
+            18,
+            "16 digits: {}",
+            report.line
+        );
         if access == "execute" {
-            assert_eq!(report.hex("instruction_pointer"), found, "{kind}: {}", report.line);
+            assert_eq!(
+                report.hex("instruction_pointer"),
+                found,
+                "{kind}: {}",
+                report.line
+            );
         } else {
             report.assert_chain(&[&format!("do_{kind}"), "main"]);
         }
@@ -74,13 +93,21 @@ fn delivery_of_a_general_protection_fault() {
     if !cfg!(target_arch = "x86_64") {
         return;
     }
-    let report = only(reports_of(&Program::new("access.c"), &["noncanonical"], &[]));
+    let report = only(reports_of(
+        &Program::new("access.c"),
+        &["noncanonical"],
+        &[],
+    ));
     assert_eq!(report["signal_code"], "SI_KERNEL");
     assert_eq!(report["fault_type"], "unknown");
     assert_eq!(report["disposition"], "fatal");
     // The kernel says 0, which would be a lie; the instruction tells the truth.
     let address = &report["fault_address"];
-    assert!(address.is_null() || *address == "0x4141414141414141", "{}", report.line);
+    assert!(
+        address.is_null() || *address == "0x4141414141414141",
+        "{}",
+        report.line
+    );
     is_null(&report, &["sender", "first_fault"]);
     report.assert_chain(&["do_noncanonical", "main"]);
 }
@@ -97,7 +124,11 @@ fn delivery_of_a_signal_sent_to_itself() {
 fn delivery_of_a_signal_sent_by_another() {
     let program = Program::new("wait.c");
     let monitor = Monitor::start(["-n", &program.name, "--format", "json"]);
-    let mut child = program.command().stdin(Stdio::piped()).spawn().expect("start wait");
+    let mut child = program
+        .command()
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("start wait");
     eventually("its exec", PATIENCE, || {
         let exe = std::fs::read_link(format!("/proc/{}/exe", child.id())).ok();
         (exe.as_deref() == Some(&*program.path)).then_some(())
@@ -133,7 +164,14 @@ fn delivery_handled() {
 fn delivery_handled_is_left_out_by_fatal_only() {
     let program = Program::new("handled.c");
     let deadly = program.sibling("quick.c");
-    let monitor = Monitor::start(["-n", &program.name, "--format", "json", "--fatal-only", "--stats"]);
+    let monitor = Monitor::start([
+        "-n",
+        &program.name,
+        "--format",
+        "json",
+        "--fatal-only",
+        "--stats",
+    ]);
     assert!(status_of(program.command().arg("5")).success());
     crash(&mut deadly.command());
     let outcome = monitor.stop();
@@ -143,7 +181,10 @@ fn delivery_handled_is_left_out_by_fatal_only() {
     // In the kernel: what is left out was never submitted.
     let statistics = crate::statistics::Block::last(&outcome.stderr);
     assert_eq!(statistics.count("Events submitted to userspace"), 1);
-    assert!(statistics.count("Segfaults filtered out") >= 5, "{statistics:?}");
+    assert!(
+        statistics.count("Segfaults filtered out") >= 5,
+        "{statistics:?}"
+    );
 }
 
 /// The second delivery says what the first one was.
@@ -151,7 +192,11 @@ fn assert_first_fault(fatal: &Report, handled: &Report) {
     let first = &fatal["first_fault"];
     assert_eq!(first["code"], handled["signal_code"], "{}", fatal.line);
     assert_eq!(first["address"], handled["fault_address"], "{}", fatal.line);
-    assert_eq!(first["pc"], handled["instruction_pointer"], "{}", fatal.line);
+    assert_eq!(
+        first["pc"], handled["instruction_pointer"],
+        "{}",
+        fatal.line
+    );
     assert_eq!(first["access"], handled["access"], "{}", fatal.line);
 }
 
@@ -160,7 +205,10 @@ fn two(reports: Vec<Report>) -> (Report, Report) {
         .unwrap_or_else(|all| panic!("expected two deliveries, got {}: {all:#?}", all.len()));
     assert_eq!(handled["disposition"], "handled", "{}", handled.line);
     assert_eq!(fatal["disposition"], "fatal", "{}", fatal.line);
-    assert_eq!((&handled["pid"], &handled["tid"]), (&fatal["pid"], &fatal["tid"]));
+    assert_eq!(
+        (&handled["pid"], &handled["tid"]),
+        (&fatal["pid"], &fatal["tid"])
+    );
     is_null(&handled, &["first_fault"]);
     (handled, fatal)
 }
@@ -179,17 +227,35 @@ fn delivery_raised_again() {
 
 /// The first delivery is filtered out, yet remembered.
 fn delivery_raised_again_with_fatal_only() {
-    let fatal = only(reports_of(&Program::new("reraise.c"), &[], &["--fatal-only"]));
+    let fatal = only(reports_of(
+        &Program::new("reraise.c"),
+        &[],
+        &["--fatal-only"],
+    ));
     assert_eq!(fatal["disposition"], "fatal");
-    assert_eq!(fatal["first_fault"]["code"], "SEGV_MAPERR", "{}", fatal.line);
-    assert_eq!(fatal["first_fault"]["address"], "0x0000000000000020", "{}", fatal.line);
+    assert_eq!(
+        fatal["first_fault"]["code"], "SEGV_MAPERR",
+        "{}",
+        fatal.line
+    );
+    assert_eq!(
+        fatal["first_fault"]["address"], "0x0000000000000020",
+        "{}",
+        fatal.line
+    );
     assert_eq!(fatal["first_fault"]["access"], "write", "{}", fatal.line);
 }
 
 /// Both deliveries are true faults, at one place.
 fn delivery_with_resethand() {
     let (handled, fatal) = two(reports_of(&Program::new("resethand.c"), &[], &[]));
-    for key in ["signal_code", "fault_address", "instruction_pointer", "access", "fault_type"] {
+    for key in [
+        "signal_code",
+        "fault_address",
+        "instruction_pointer",
+        "access",
+        "fault_type",
+    ] {
         assert_eq!(handled[key], fatal[key], "{key}: {}", fatal.line);
     }
     assert_eq!(fatal.hex("fault_address"), 0x30);
@@ -219,9 +285,17 @@ fn delivery_of_a_stack_overflow() {
     let report = only(reports_of(&Program::new("overflow.c"), &["plain"], &["-r"]));
     assert_eq!(report["signal_code"], "SEGV_MAPERR");
     report.assert_chain(&["recurse", "recurse", "recurse"]);
-    let sp = if cfg!(target_arch = "x86_64") { "rsp" } else { "sp" };
+    let sp = if cfg!(target_arch = "x86_64") {
+        "rsp"
+    } else {
+        "sp"
+    };
     let sp = crate::report::parse_hex(&report["registers"][sp]).expect("a stack pointer");
-    assert!(report.hex("fault_address").abs_diff(sp) < 0x1_0000, "near the stack pointer: {}", report.line);
+    assert!(
+        report.hex("fault_address").abs_diff(sp) < 0x1_0000,
+        "near the stack pointer: {}",
+        report.line
+    );
 }
 
 fn delivery_of_a_stack_overflow_without_room_for_its_handler() {
@@ -229,7 +303,11 @@ fn delivery_of_a_stack_overflow_without_room_for_its_handler() {
     assert_eq!(handled["signal_code"], "SEGV_MAPERR");
     handled.assert_chain(&["recurse", "recurse", "recurse"]);
     assert_eq!(fatal["signal_code"], "SI_KERNEL");
-    assert!(fatal["fault_address"] != "0x0000000000000000", "not known, not zero: {}", fatal.line);
+    assert!(
+        fatal["fault_address"] != "0x0000000000000000",
+        "not known, not zero: {}",
+        fatal.line
+    );
     assert_first_fault(&fatal, &handled);
 }
 
@@ -243,16 +321,26 @@ fn delivery_of_a_stack_overflow_on_an_alternate_stack() {
 
 /// Python's own crash handler prints its traceback and raises the signal anew.
 fn delivery_under_faulthandler() {
-    let path = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output();
+    let path = Command::new("python3")
+        .args(["-c", "import sys; print(sys.executable)"])
+        .output();
     let path = String::from_utf8(path.expect("python3").stdout).expect("a path");
     let name = unique("py");
     let link = directory().join(&name);
     std::os::unix::fs::symlink(Path::new(path.trim()), &link).expect("our own directory");
     let monitor = Monitor::start(["-n", &name, "--format", "json"]);
     let mut python = command(&link);
-    python.args(["-X", "faulthandler", "-c", "import faulthandler; faulthandler._read_null()"]);
+    python.args([
+        "-X",
+        "faulthandler",
+        "-c",
+        "import faulthandler; faulthandler._read_null()",
+    ]);
     let output = python.stdin(Stdio::null()).output().expect("python3");
-    assert!(String::from_utf8_lossy(&output.stderr).contains("Fatal Python error"), "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("Fatal Python error"),
+        "{output:?}"
+    );
     let (handled, fatal) = two(monitor.stop().reports());
     assert_eq!(handled["signal_code"], "SEGV_MAPERR");
     assert_eq!(handled["fault_address"], "0x0000000000000000");

@@ -31,11 +31,20 @@ cases! {
 }
 
 fn waiting(program: &Program) -> Child {
-    program.command().stdin(Stdio::piped()).spawn().expect("start wait")
+    program
+        .command()
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("start wait")
 }
 
 fn release(child: &mut Child) {
-    child.stdin.take().expect("piped").write_all(b"x").expect("it reads");
+    child
+        .stdin
+        .take()
+        .expect("piped")
+        .write_all(b"x")
+        .expect("it reads");
     child.wait().expect("our child");
 }
 
@@ -50,7 +59,10 @@ fn filter_by_pid() {
     assert_eq!(only(outcome.reports())["pid"], wanted.id());
     let statistics = Block::last(&outcome.stderr);
     assert_eq!(statistics.count("Events submitted to userspace"), 1);
-    assert!(statistics.count("Segfaults filtered out") >= 1, "{statistics:?}");
+    assert!(
+        statistics.count("Segfaults filtered out") >= 1,
+        "{statistics:?}"
+    );
 }
 
 /// A process id is not a thread id: any thread of the process counts.
@@ -80,15 +92,26 @@ fn filter_by_pid_of_its_own_namespace() {
     mkfifo(&gate, Mode::S_IRWXU).expect("a fifo");
     let program = Program::new("wait.c");
     let mut command = Command::new(wrapper("pid_namespace.c"));
-    command.args(["sh", "-c", r#""$1" < "$2" & exec "$3" -p $! --format json"#, "sh"]);
+    command.args([
+        "sh",
+        "-c",
+        r#""$1" < "$2" & exec "$3" -p $! --format json"#,
+        "sh",
+    ]);
     command.args([&program.path, &gate, &binary()]);
     let monitor = Monitor::start_as(command);
     fs::write(&gate, "x").expect("the program reads");
     let report = only(monitor.wait_reports(1));
     assert_eq!(report["comm"], *program.name);
     let pid = report["pid"].as_u64().expect("a pid");
-    assert!((2..20).contains(&pid), "a small id in a new namespace: {}", report.line);
-    let host = report["host_pid"].as_u64().unwrap_or_else(|| panic!("no host_pid: {}", report.line));
+    assert!(
+        (2..20).contains(&pid),
+        "a small id in a new namespace: {}",
+        report.line
+    );
+    let host = report["host_pid"]
+        .as_u64()
+        .unwrap_or_else(|| panic!("no host_pid: {}", report.line));
     assert!(host > pid, "{}", report.line);
     monitor.stop();
 }
@@ -97,10 +120,17 @@ fn filter_by_pid_of_its_own_namespace() {
 fn filter_sees_the_process_of_another_namespace() {
     let program = Program::new("quick.c");
     let monitor = Monitor::start(["-n", &program.name, "--format", "json", "-t"]);
-    let status = Command::new(wrapper("pid_namespace.c")).arg(&program.path).status().expect("start");
+    let status = Command::new(wrapper("pid_namespace.c"))
+        .arg(&program.path)
+        .status()
+        .expect("start");
     assert_eq!(status.code(), Some(128 + libc::SIGSEGV));
     let report = only(monitor.stop().reports());
-    assert_eq!(report["ns_pid"], 1, "the first process of its namespace: {}", report.line);
+    assert_eq!(
+        report["ns_pid"], 1,
+        "the first process of its namespace: {}",
+        report.line
+    );
     assert_ne!(report["pid"], 1, "{}", report.line);
     report.assert_chain(&["quick_crash", "main"]);
 }
@@ -123,8 +153,16 @@ fn filter_by_part_of_a_name() {
     let monitor = Monitor::start(["-n", part, "--format", "json"]);
     crash(&mut program.command());
     let reports = monitor.stop().reports();
-    assert!(reports.iter().any(|report| report["comm"] == *program.name), "{reports:#?}");
-    assert!(reports.iter().all(|report| report.str("exe").contains(part)), "{reports:#?}");
+    assert!(
+        reports.iter().any(|report| report["comm"] == *program.name),
+        "{reports:#?}"
+    );
+    assert!(
+        reports
+            .iter()
+            .all(|report| report.str("exe").contains(part)),
+        "{reports:#?}"
+    );
 }
 
 fn filter_by_thread_name() {
@@ -134,7 +172,10 @@ fn filter_by_thread_name() {
     crash(&mut program.command());
     crash(program.command().arg(&thread));
     let report = only(monitor.stop().reports());
-    assert_eq!((report.str("comm"), report.str("thread")), (&*program.name, &*thread));
+    assert_eq!(
+        (report.str("comm"), report.str("thread")),
+        (&*program.name, &*thread)
+    );
 }
 
 /// Beyond the 15 bytes that the kernel keeps of a name.
@@ -172,7 +213,10 @@ fn filter_leaves_out_in_the_kernel() {
     let outcome = monitor.stop();
     assert_eq!(outcome.text(), "");
     let statistics = Block::last(&outcome.stderr);
-    assert!(statistics.count("Segfaults filtered out") >= 7, "{statistics:?}");
+    assert!(
+        statistics.count("Segfaults filtered out") >= 7,
+        "{statistics:?}"
+    );
     assert_eq!(statistics.count("Events captured"), 0);
     assert_eq!(statistics.count("Events submitted to userspace"), 0);
     assert_eq!(statistics.count("Events dropped"), 0);
@@ -180,14 +224,21 @@ fn filter_leaves_out_in_the_kernel() {
 }
 
 fn filter_none_reports_everybody() {
-    let programs = [Program::new("quick.c"), Program::new("null_deep.c"), Program::new("odd_name.c")];
+    let programs = [
+        Program::new("quick.c"),
+        Program::new("null_deep.c"),
+        Program::new("odd_name.c"),
+    ];
     let monitor = Monitor::start(["--format", "json"]);
     for program in &programs {
         crash(&mut program.command());
     }
     let reports = monitor.stop().reports();
     for program in &programs {
-        let found = reports.iter().filter(|report| report["comm"] == *program.name).count();
+        let found = reports
+            .iter()
+            .filter(|report| report["comm"] == *program.name)
+            .count();
         assert_eq!(found, 1, "{} in {reports:#?}", program.name);
     }
 }

@@ -49,7 +49,10 @@ pub fn eventually<T>(what: &str, patience: Duration, mut poll: impl FnMut() -> O
         if let Some(value) = poll() {
             return value;
         }
-        assert!(Instant::now() < deadline, "waited {patience:?} in vain for {what}");
+        assert!(
+            Instant::now() < deadline,
+            "waited {patience:?} in vain for {what}"
+        );
         thread::sleep(Duration::from_millis(5));
     }
 }
@@ -90,7 +93,10 @@ impl Outcome {
 
     /// Every line of stdout as a report; panics if there is anything else.
     pub fn reports(&self) -> Vec<Report> {
-        assert!(self.stdout.is_empty() || self.stdout.ends_with(b"\n"), "stdout ends in half a line");
+        assert!(
+            self.stdout.is_empty() || self.stdout.ends_with(b"\n"),
+            "stdout ends in half a line"
+        );
         self.text().lines().map(Report::parse).collect()
     }
 }
@@ -126,8 +132,13 @@ impl Monitor {
 
     pub fn spawn_redirected(mut command: Command) -> Monitor {
         command.stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
-        let transcript = Arc::new(Transcript { command: format!("{command:?}"), ..Default::default() });
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
+        let transcript = Arc::new(Transcript {
+            command: format!("{command:?}"),
+            ..Default::default()
+        });
         TRANSCRIPTS.with(|all| all.borrow_mut().push(Arc::clone(&transcript)));
         let mut readers = Vec::new();
         if let Some(stdout) = child.stdout.take() {
@@ -136,18 +147,34 @@ impl Monitor {
         if let Some(stderr) = child.stderr.take() {
             readers.push(read_all(stderr, Arc::clone(&transcript), |t| &t.stderr));
         }
-        Monitor { child, transcript, readers }
+        Monitor {
+            child,
+            transcript,
+            readers,
+        }
     }
 
     pub fn wait_attached(&mut self) {
-        eventually("a line that begins `Monitoring` on stderr", PATIENCE, || {
-            if self.stderr().lines().any(|line| line.starts_with("Monitoring")) {
-                return Some(());
-            }
-            let ended = self.child.try_wait().expect("our own child");
-            assert!(ended.is_none(), "ended before it was attached: {ended:?}");
-            None
-        });
+        eventually(
+            "a line that begins `Monitoring` on stderr",
+            PATIENCE,
+            || {
+                if self
+                    .stderr()
+                    .lines()
+                    .any(|line| line.starts_with("Monitoring"))
+                {
+                    return Some(());
+                }
+                let ended = self.child.try_wait().expect("our own child");
+                assert!(ended.is_none(), "ended before it was attached: {ended:?}");
+                None
+            },
+        );
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("our own child").is_some()
     }
 
     pub fn id(&self) -> u32 {
@@ -155,16 +182,24 @@ impl Monitor {
     }
 
     pub fn stderr(&self) -> String {
-        String::from_utf8_lossy(&self.transcript.stderr.lock().expect("no reader panics")).into_owned()
+        String::from_utf8_lossy(&self.transcript.stderr.lock().expect("no reader panics"))
+            .into_owned()
     }
 
     pub fn stdout(&self) -> Vec<u8> {
-        self.transcript.stdout.lock().expect("no reader panics").clone()
+        self.transcript
+            .stdout
+            .lock()
+            .expect("no reader panics")
+            .clone()
     }
 
     /// The reports that are complete so far.
     pub fn reports(&self) -> Vec<Report> {
-        complete_lines(&self.stdout()).iter().map(|line| Report::parse(line)).collect()
+        complete_lines(&self.stdout())
+            .iter()
+            .map(|line| Report::parse(line))
+            .collect()
     }
 
     /// Waits for at least `count` reports.
@@ -177,7 +212,9 @@ impl Monitor {
 
     /// Waits until stderr contains `needle`.
     pub fn wait_stderr(&self, needle: &str) {
-        eventually(&format!("{needle:?} on stderr"), PATIENCE, || self.stderr().contains(needle).then_some(()));
+        eventually(&format!("{needle:?} on stderr"), PATIENCE, || {
+            self.stderr().contains(needle).then_some(())
+        });
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -188,17 +225,28 @@ impl Monitor {
     pub fn stop(self) -> Outcome {
         self.signal(Signal::SIGINT);
         let outcome = self.wait();
-        assert_eq!(outcome.status.code(), Some(0), "status after SIGINT: {:?}", outcome.status);
+        assert_eq!(
+            outcome.status.code(),
+            Some(0),
+            "status after SIGINT: {:?}",
+            outcome.status
+        );
         outcome
     }
 
     /// Waits until the monitor ends by itself.
     pub fn wait(mut self) -> Outcome {
-        let status = eventually("the end of the monitor", PATIENCE, || self.child.try_wait().expect("our own child"));
+        let status = eventually("the end of the monitor", PATIENCE, || {
+            self.child.try_wait().expect("our own child")
+        });
         for reader in self.readers.drain(..) {
             reader.join().expect("no reader panics");
         }
-        Outcome { status, stdout: self.stdout(), stderr: self.stderr() }
+        Outcome {
+            status,
+            stdout: self.stdout(),
+            stderr: self.stderr(),
+        }
     }
 }
 
@@ -220,23 +268,43 @@ pub fn run<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(args: I) -> Outcome {
 
 /// Runs a program to its end.
 pub fn status_of(command: &mut Command) -> ExitStatus {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"))
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command
+        .status()
+        .unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"))
 }
 
 /// Runs a program that must die by SIGSEGV; gives its process id.
 pub fn crash(command: &mut Command) -> u32 {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut child = command.spawn().unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let mut child = command
+        .spawn()
+        .unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
     let status = child.wait().expect("our own child");
-    assert_eq!(status.signal(), Some(libc::SIGSEGV), "{command:?} should die by SIGSEGV: {status:?}");
+    assert_eq!(
+        status.signal(),
+        Some(libc::SIGSEGV),
+        "{command:?} should die by SIGSEGV: {status:?}"
+    );
     child.id()
 }
 
 /// The lines of `bytes` that have their newline.
 pub fn complete_lines(bytes: &[u8]) -> Vec<String> {
-    let end = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-    String::from_utf8_lossy(&bytes[..end]).lines().map(str::to_owned).collect()
+    let end = bytes
+        .iter()
+        .rposition(|&byte| byte == b'\n')
+        .map_or(0, |at| at + 1);
+    String::from_utf8_lossy(&bytes[..end])
+        .lines()
+        .map(str::to_owned)
+        .collect()
 }
 
 fn read_all(
@@ -247,7 +315,10 @@ fn read_all(
     thread::spawn(move || {
         let mut buffer = [0; 65_536];
         while let Ok(count @ 1..) = stream.read(&mut buffer) {
-            which(&transcript).lock().expect("no reader panics").extend_from_slice(&buffer[..count]);
+            which(&transcript)
+                .lock()
+                .expect("no reader panics")
+                .extend_from_slice(&buffer[..count]);
         }
     })
 }

@@ -12,7 +12,6 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("the live tests need Linux");
 
-mod attach;
 mod books;
 mod chains;
 mod crashers;
@@ -31,7 +30,6 @@ mod programs;
 mod refusals;
 mod report;
 mod statistics;
-mod storms;
 mod text;
 mod threads;
 
@@ -45,7 +43,7 @@ use std::sync::{PoisonError, RwLock};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 /// What a test needs to run.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Needs {
     /// Nothing: no BPF, no root.
     Nothing,
@@ -58,7 +56,7 @@ pub enum Needs {
 }
 
 /// One test: its name, what it needs, and the function that panics if it fails.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Case {
     pub name: &'static str,
     pub needs: Needs,
@@ -87,18 +85,36 @@ fn main() -> ExitCode {
     let mut args = Arguments::from_args();
     // Most of the time a test waits, for another process or for a second to pass.
     args.test_threads.get_or_insert(6);
-    panic::set_hook(Box::new(|info| PANIC.with(|text| *text.borrow_mut() = info.to_string())));
+    panic::set_hook(Box::new(|info| {
+        PANIC.with(|text| *text.borrow_mut() = info.to_string())
+    }));
 
     let refused = why_not();
     let mut cases: Vec<Case> = [
-        crashers::CASES, help::CASES, options::CASES, lifetime::CASES, text::CASES, json::CASES,
-        chains::CASES, deliveries::CASES, threads::CASES, names::CASES, examples::CASES,
-        filters::CASES, files::CASES, limits::CASES, statistics::CASES, refusals::CASES,
-        attach::CASES, books::CASES, storms::CASES,
+        crashers::CASES,
+        help::CASES,
+        options::CASES,
+        lifetime::CASES,
+        text::CASES,
+        json::CASES,
+        chains::CASES,
+        deliveries::CASES,
+        threads::CASES,
+        names::CASES,
+        examples::CASES,
+        filters::CASES,
+        files::CASES,
+        limits::CASES,
+        statistics::CASES,
+        refusals::CASES,
+        books::CASES,
     ]
     .concat();
     cases.sort_by_key(|case| case.needs == Needs::Alone);
-    let trials = cases.into_iter().map(|case| trial(case, refused.clone())).collect();
+    let trials = cases
+        .into_iter()
+        .map(|case| trial(case, refused.clone()))
+        .collect();
     let conclusion = libtest_mimic::run(&args, trials);
 
     if conclusion.has_failed() {
@@ -115,7 +131,9 @@ fn why_not() -> Option<String> {
         return Some("live tests need root".into());
     }
     let status = fs::read_to_string("/proc/self/status").ok()?;
-    let capabilities = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    let capabilities = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))?;
     let capabilities = u64::from_str_radix(capabilities.trim(), 16).ok()?;
     const CAP_SYS_ADMIN: u32 = 21;
     const CAP_PERFMON: u32 = 38;
@@ -132,13 +150,15 @@ fn trial(case: Case, refused: Option<String>) -> Trial {
     Trial::ignorable_test(name, move || {
         let reason = match case.needs {
             Needs::Nothing => None,
-            Needs::Tool(tool) if !programs::installed(tool) => Some(format!("{tool} is not installed")),
+            Needs::Tool(tool) if !programs::installed(tool) => {
+                Some(format!("{tool} is not installed"))
+            }
             _ => refused,
         };
         match reason {
-            Some(reason) if env::var_os("CI").is_some_and(|ci| ci == "true") => {
-                Err(Failed::from(format!("skipped, and CI must not skip: {reason}")))
-            }
+            Some(reason) if env::var_os("CI").is_some_and(|ci| ci == "true") => Err(Failed::from(
+                format!("skipped, and CI must not skip: {reason}"),
+            )),
             Some(reason) => Ok(Completion::ignored_with(reason)),
             None => run(case),
         }
@@ -156,6 +176,9 @@ fn run(case: Case) -> Result<Completion, Failed> {
     let transcripts = harness::take_transcripts();
     match result {
         Ok(()) => Ok(Completion::Completed),
-        Err(_) => Err(Failed::from(format!("{}\n{transcripts}", PANIC.with(RefCell::take)))),
+        Err(_) => Err(Failed::from(format!(
+            "{}\n{transcripts}",
+            PANIC.with(RefCell::take)
+        ))),
     }
 }

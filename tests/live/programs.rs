@@ -31,7 +31,11 @@ pub fn scratch() -> PathBuf {
 /// no part of any other such name. `tag` has at most six bytes.
 pub fn unique(tag: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    let name = format!("{tag}{:05x}z{:03x}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let name = format!(
+        "{tag}{:05x}z{:03x}",
+        process::id(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    );
     assert!(name.len() <= 15, "the kernel would cut {name}");
     name
 }
@@ -65,7 +69,11 @@ impl Program {
     }
 
     pub fn built(source: &str, flags: &[&str]) -> Program {
-        let tag: String = source.chars().filter(char::is_ascii_lowercase).take(5).collect();
+        let tag: String = source
+            .chars()
+            .filter(char::is_ascii_lowercase)
+            .take(5)
+            .collect();
         let name = unique(&tag);
         let path = directory().join(&name);
         copy(&compile(source, flags), &path);
@@ -102,19 +110,33 @@ pub fn command(program: &Path) -> Command {
 /// Copies by `cp`: a descriptor that this process has open for writing would be
 /// inherited by whatever another test forks now, and the copy could not be run.
 pub fn copy(from: &Path, to: &Path) {
-    let status = Command::new("cp").arg("--").args([from, to]).status().expect("cp");
+    let status = Command::new("cp")
+        .arg("--")
+        .args([from, to])
+        .status()
+        .expect("cp");
     assert!(status.success(), "cp {from:?} {to:?}: {status}");
 }
 
 /// Compiles a file of tests/crashers (`.c` or `.rs`), once for each set of flags.
 pub fn compile(source: &str, flags: &[&str]) -> PathBuf {
-    compile_file(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/crashers").join(source), flags)
+    compile_file(
+        &Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/crashers")
+            .join(source),
+        flags,
+    )
 }
 
 /// Compiles a wrapper: a program that changes something about itself (its
 /// capabilities, its view of the system) and runs its arguments.
 pub fn wrapper(source: &str) -> PathBuf {
-    compile_file(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/live/wrappers").join(source), &[])
+    compile_file(
+        &Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/live/wrappers")
+            .join(source),
+        &[],
+    )
 }
 
 fn compile_file(source: &Path, flags: &[&str]) -> PathBuf {
@@ -136,8 +158,14 @@ fn compile_file(source: &Path, flags: &[&str]) -> PathBuf {
         cc
     };
     compiler.args(flags).arg(source).arg("-o").arg(&path);
-    let output = compiler.output().unwrap_or_else(|e| panic!("cannot run {compiler:?}: {e}"));
-    assert!(output.status.success(), "{compiler:?}\n{}", String::from_utf8_lossy(&output.stderr));
+    let output = compiler
+        .output()
+        .unwrap_or_else(|e| panic!("cannot run {compiler:?}: {e}"));
+    assert!(
+        output.status.success(),
+        "{compiler:?}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     built.insert(key, path.clone());
     path
 }
@@ -145,7 +173,10 @@ fn compile_file(source: &Path, flags: &[&str]) -> PathBuf {
 fn built() -> MutexGuard<'static, HashMap<String, PathBuf>> {
     static BUILT: OnceLock<Mutex<HashMap<String, PathBuf>>> = OnceLock::new();
     // A failed compilation panics with the lock held and changes nothing.
-    BUILT.get_or_init(Mutex::default).lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    BUILT
+        .get_or_init(Mutex::default)
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// Is there such a program in PATH?

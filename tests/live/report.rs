@@ -22,40 +22,66 @@ impl Index<&str> for Report {
 
 impl Report {
     pub fn parse(line: &str) -> Report {
-        let value: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("not JSON: {e}: {line}"));
+        let value: Value =
+            serde_json::from_str(line).unwrap_or_else(|e| panic!("not JSON: {e}: {line}"));
         assert!(value.is_object(), "not an object: {line}");
-        Report { line: line.to_owned(), value }
+        Report {
+            line: line.to_owned(),
+            value,
+        }
     }
 
     pub fn keys(&self) -> Vec<&str> {
-        self.value.as_object().expect("checked by parse").keys().map(String::as_str).collect()
+        self.value
+            .as_object()
+            .expect("checked by parse")
+            .keys()
+            .map(String::as_str)
+            .collect()
     }
 
     pub fn str(&self, key: &str) -> &str {
-        self[key].as_str().unwrap_or_else(|| panic!("{key} should be a string: {}", self.line))
+        self[key]
+            .as_str()
+            .unwrap_or_else(|| panic!("{key} should be a string: {}", self.line))
     }
 
     /// The number in a `0x` string.
     pub fn hex(&self, key: &str) -> u64 {
-        parse_hex(&self[key]).unwrap_or_else(|| panic!("{key} should be a hex string: {}", self.line))
+        parse_hex(&self[key])
+            .unwrap_or_else(|| panic!("{key} should be a hex string: {}", self.line))
     }
 
     pub fn frames(&self) -> &[Value] {
-        self["stack_trace"].as_array().unwrap_or_else(|| panic!("no stack_trace: {}", self.line))
+        self["stack_trace"]
+            .as_array()
+            .unwrap_or_else(|| panic!("no stack_trace: {}", self.line))
     }
 
     /// The function of each frame, innermost first; `?` for one without a symbol.
     pub fn functions(&self) -> Vec<String> {
-        self.frames().iter().map(|frame| frame["symbol"].as_str().map_or("?".into(), function)).collect()
+        self.frames()
+            .iter()
+            .map(|frame| frame["symbol"].as_str().map_or("?".into(), function))
+            .collect()
     }
 
     /// Panics unless the innermost frames are `expected`. Without CFI (a build
     /// without the feature `dwarf`) only the innermost frame is promised.
     pub fn assert_chain(&self, expected: &[&str]) {
-        let expected = if cfg!(feature = "dwarf") { expected } else { &expected[..1] };
+        let expected = if cfg!(feature = "dwarf") {
+            expected
+        } else {
+            &expected[..1]
+        };
         let functions = self.functions();
-        let same = functions.len() >= expected.len() && functions.iter().zip(expected).all(|(f, e)| f == e);
-        assert!(same, "expected {expected:?}, then anything; got {functions:?}: {}", self.line);
+        let same = functions.len() >= expected.len()
+            && functions.iter().zip(expected).all(|(f, e)| f == e);
+        assert!(
+            same,
+            "expected {expected:?}, then anything; got {functions:?}: {}",
+            self.line
+        );
     }
 
     /// Panics unless the walk reached `_start`, through libc if there is one.
@@ -64,13 +90,27 @@ impl Report {
             return;
         }
         let functions = self.functions();
-        assert_eq!(self["stack_complete"], true, "stack_complete: {}", self.line);
-        assert_eq!(functions.last().map(String::as_str), Some("_start"), "outermost frame: {functions:?}");
-        let main = functions.iter().rposition(|f| f == "main").expect("main on the stack");
+        assert_eq!(
+            self["stack_complete"], true,
+            "stack_complete: {}",
+            self.line
+        );
+        assert_eq!(
+            functions.last().map(String::as_str),
+            Some("_start"),
+            "outermost frame: {functions:?}"
+        );
+        let main = functions
+            .iter()
+            .rposition(|f| f == "main")
+            .expect("main on the stack");
         let runtime = &functions[main + 1..functions.len() - 1];
         // The frame between is a local function of libc, named only where libc has
         // a symbol table or debug symbols beside it.
-        assert!(runtime.iter().any(|f| f.starts_with("__libc_start_main")), "libc below main: {functions:?}");
+        assert!(
+            runtime.iter().any(|f| f.starts_with("__libc_start_main")),
+            "libc below main: {functions:?}"
+        );
     }
 
     /// Is this the fatal report of a death (not a handled or ignored delivery)?
@@ -82,7 +122,10 @@ impl Report {
 /// The function in `function+0x12 (/path)`. Names may hold spaces and parentheses.
 pub fn function(symbol: &str) -> String {
     let without_path = symbol.rfind(" (/").map_or(symbol, |at| &symbol[..at]);
-    without_path.rfind("+0x").map_or(without_path, |at| &without_path[..at]).to_owned()
+    without_path
+        .rfind("+0x")
+        .map_or(without_path, |at| &without_path[..at])
+        .to_owned()
 }
 
 pub fn parse_hex(value: &Value) -> Option<u64> {

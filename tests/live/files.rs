@@ -1,20 +1,17 @@
-//! Where reports go: files, links, pipes, a disk that is full, and files that are
-//! moved away for rotation.
+//! Where reports are kept: files, their links and modes, a disk that is full, and
+//! files that are moved away for rotation.
 
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
-use std::io::{BufRead, BufReader};
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::{symlink, PermissionsExt};
-use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use nix::mount::{mount, umount2, MntFlags, MsFlags};
 use nix::sys::signal::Signal;
 
-use crate::harness::{binary, complete_lines, crash, eventually, run, Monitor, PATIENCE};
+use crate::harness::{binary, complete_lines, crash, eventually, run, Monitor};
 use crate::programs::{directory, public_directory, wait_file, wait_lines, Program};
 use crate::report::{only, Report};
 use crate::statistics::Block;
@@ -28,14 +25,10 @@ cases! {
         file_exists_before_anything_else,
         file_link_is_refused,
         file_link_of_root_is_followed,
-        file_dev_stdout,
         file_in_no_directory,
         file_has_each_report_at_once,
-        file_gets_each_report_in_one_write,
         file_is_reopened_by_sighup,
         file_is_not_truncated_by_sighup,
-        file_of_a_pipe_ends_with_sighup,
-        file_of_a_closed_pipe_ends_with_0,
         file_on_a_full_disk,
     ],
 }
@@ -163,23 +156,6 @@ fn file_link_of_root_is_followed() {
     assert_eq!(wait_lines(&target, 1).len(), 1);
 }
 
-fn file_dev_stdout() {
-    let program = Program::new("quick.c");
-    let monitor = start(&program, Path::new("/dev/stdout"), &[]);
-    crash(&mut program.command());
-    only(monitor.stop().reports());
-
-    let path = directory().join("redirected");
-    let mut command = Command::new(binary());
-    command.args(["-n", &program.name, "--format", "json", "-o", "/dev/stdout"]);
-    command.stdout(fs::File::create(&path).expect("our directory"));
-    let mut monitor = Monitor::spawn_redirected(command);
-    monitor.wait_attached();
-    crash(&mut program.command());
-    wait_lines(&path, 1);
-    monitor.stop();
-}
-
 fn file_in_no_directory() {
     let outcome = run(["-d", "1", "-o", "/no/such/directory/log"]);
     assert!(
@@ -215,42 +191,6 @@ fn file_has_each_report_at_once() {
         );
     }
     monitor.stop();
-}
-
-/// A socket that keeps the borders between writes shows them.
-fn file_gets_each_report_in_one_write() {
-    for options in [&["--format", "json", "-t", "-r"][..], &["-t", "-r"], &[]] {
-        let program = Program::new("null_deep.c");
-        let (ours, theirs) = UnixDatagram::pair().expect("a socket pair");
-        ours.set_read_timeout(Some(PATIENCE)).expect("our socket");
-        let mut command = Command::new(binary());
-        command
-            .args(["-n", &program.name])
-            .args(options)
-            .stdout(Stdio::from(OwnedFd::from(theirs)));
-        let mut monitor = Monitor::spawn_redirected(command);
-        monitor.wait_attached();
-        for _ in 0..3 {
-            let pid = crash(&mut program.command()).to_string();
-            let mut buffer = vec![0; 1 << 20];
-            let length = ours.recv(&mut buffer).expect("a report");
-            let text = std::str::from_utf8(&buffer[..length]).expect("UTF-8");
-            assert!(
-                text.ends_with('\n') && text.contains(&pid),
-                "{options:?}: not a whole report: {text}"
-            );
-            if options.contains(&"json") {
-                Report::parse(text.strip_suffix('\n').expect("checked"));
-            } else {
-                assert_eq!(text.matches("SEGFAULT").count(), 1, "{text}");
-                assert!(
-                    !options.contains(&"-t") || text.contains("main+0x"),
-                    "to its last line: {text}"
-                );
-            }
-        }
-        monitor.stop();
-    }
 }
 
 /// logrotate: rename, then SIGHUP.
@@ -298,45 +238,6 @@ fn file_is_not_truncated_by_sighup() {
     }
     monitor.stop();
     assert_eq!(wait_lines(&path, 3).len(), 3);
-}
-
-/// Without a file to open anew, the terminal is gone.
-fn file_of_a_pipe_ends_with_sighup() {
-    let program = Program::new("quick.c");
-    let monitor = Monitor::start(["-n", &program.name, "--format", "json"]);
-    crash(&mut program.command());
-    monitor.signal(Signal::SIGHUP);
-    let outcome = monitor.wait();
-    assert_eq!(outcome.status.code(), Some(0), "{:?}", outcome.status);
-    assert_eq!(outcome.reports().len(), 1, "drained");
-}
-
-/// As in `segfault_analyzer | head -1`.
-fn file_of_a_closed_pipe_ends_with_0() {
-    for options in [&["--format", "json"][..], &[]] {
-        let program = Program::new("quick.c");
-        let (reader, writer) = std::io::pipe().expect("a pipe");
-        let mut command = Command::new(binary());
-        command
-            .args(["-n", &program.name])
-            .args(options)
-            .stdout(writer);
-        let mut monitor = Monitor::spawn_redirected(command);
-        monitor.wait_attached();
-        crash(&mut program.command());
-        let mut line = String::new();
-        BufReader::new(reader).read_line(&mut line).expect("a line");
-        assert!(!line.is_empty());
-        crash(&mut program.command());
-        let outcome = monitor.wait();
-        assert_eq!(
-            outcome.status.code(),
-            Some(0),
-            "{:?}: {}",
-            outcome.status,
-            outcome.stderr
-        );
-    }
 }
 
 /// A mounted file system that goes when the test does.

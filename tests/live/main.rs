@@ -14,6 +14,7 @@ compile_error!("the live tests need Linux");
 
 mod books;
 mod chains;
+mod context;
 mod crashers;
 mod deliveries;
 mod examples;
@@ -26,6 +27,7 @@ mod lifetime;
 mod limits;
 mod names;
 mod options;
+mod pipes;
 mod programs;
 mod refusals;
 mod report;
@@ -97,6 +99,7 @@ fn main() -> ExitCode {
         lifetime::CASES,
         text::CASES,
         json::CASES,
+        context::CASES,
         chains::CASES,
         deliveries::CASES,
         threads::CASES,
@@ -104,6 +107,7 @@ fn main() -> ExitCode {
         examples::CASES,
         filters::CASES,
         files::CASES,
+        pipes::CASES,
         limits::CASES,
         statistics::CASES,
         refusals::CASES,

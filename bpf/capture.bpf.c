@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0
+/*
+ * The capture program: at the delivery of a fatal signal it writes into the
+ * ring what a person needs to understand the crash, because microseconds later
+ * the process is gone.
+ *
+ * It stands on the raw tracepoint signal_deliver (kernel/signal.c,
+ * get_signal()), which sees every way to the signal: page faults, general
+ * protection faults, kill(2). Nothing runs while nothing is delivered.
+ */
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+
+#include "event.h"
+#include "kernel.h"
+#include "scratch.h"
+#include "path.h"
+#include "mappings.h"
+#include "identity.h"
+#include "stack.h"
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";
+
+/* Arguments of the tracepoint: include/trace/events/signal.h. */
+struct delivery {
+	__u64 signal;
+	struct kernel_siginfo *info;
+	struct k_sigaction *action;
+};
+
+/* What is known of a delivery before a scratch is claimed for it. */
+struct glance {
+	__s32 signal;
+	__s32 code;
+	__u64 siginfo;
+	__u64 handler;
+	__u64 handler_flags;
+	const void *regs;
+};
+
+static __always_inline void look(struct glance *g, struct delivery *d, struct task_struct *task)
+{
+	struct kernel_siginfo *info = d->info;
+	struct k_sigaction *action = d->action;
+
+	g->signal = d->signal;
+	g->code = BPF_CORE_READ(info, si_code);
+	g->siginfo = (__u64)BPF_CORE_READ(info, _sifields._sigfault._addr);
+	g->handler = (__u64)BPF_CORE_READ(action, sa.sa_handler);
+	g->handler_flags = BPF_CORE_READ(action, sa.sa_flags);
+	g->regs = user_regs(task);
+}
+
+#define SIG_IGN 1	/* a handler above this is a function */
+#define SI_KERNEL 0x80	/* as a code: the kernel's, and without an address */
+
+static __always_inline int has_address(__s32 code)
+{
+	return code > 0 && code != SI_KERNEL;
+}
+
+static __always_inline __u64 thread_start(struct task_struct *task)
+{
+	struct task_struct___before_5_5 *older = (void *)task;
+
+	if (bpf_core_field_exists(task->start_boottime))
+		return BPF_CORE_READ(task, start_boottime);
+	return BPF_CORE_READ(older, real_start_time);
+}
+
+/*
+ * Keeps a fault that a handler is about to take: if that handler fails, or
+ * sends the signal on, the fatal delivery that follows has lost the address.
+ */
+static __always_inline void remember_fault(struct glance *g, struct task_struct *task)
+{
+	struct event_fault fault = {};
+	__u32 tid = bpf_get_current_pid_tgid();
+
+	if (g->code <= 0 || g->handler <= SIG_IGN)
+		return;
+	fault.address = g->siginfo;
+	fault.pc = regs_pc(g->regs);
+	read_trap(task, &fault.thread_address, &fault.error_code, &fault.trap);
+	fault.boot_ns = bpf_ktime_get_boot_ns();
+	fault.start_ns = thread_start(task);
+	fault.signal = g->signal;
+	fault.code = g->code;
+	bpf_map_update_elem(&segfault_first, &tid, &fault, BPF_ANY);
+}
+
+/* Moves the remembered fault of this very thread into a fatal delivery's header. */
+static __always_inline void recall_fault(struct event_header *h, struct task_struct *task)
+{
+	__u32 tid = h->host_tid;
+	struct event_fault *fault = bpf_map_lookup_elem(&segfault_first, &tid);
+
+	if (!fault)
+		return;
+	h->first = *fault;
+	/* Another thread's that had this number, or overwritten as we read it. */
+	if (h->first.start_ns != thread_start(task))
+		return;
+	h->flags |= HEADER_FIRST_FAULT;
+	bpf_map_delete_elem(&segfault_first, &tid);
+}
+
+static __always_inline void fill_header(struct scratch *s, struct glance *g, struct task_struct *task)
+{
+	struct event_header *h = &s->header;
+	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
+	struct mm_struct *mm = BPF_CORE_READ(task, mm);
+
+	h->part.kind = PART_HEADER;
+	h->part.size = sizeof(*h);
+	h->part.id = (__u64)bpf_get_smp_processor_id() << 48 | ++s->count;
+	h->boot_ns = bpf_ktime_get_boot_ns();
+	if (has_helper(ktime_get_tai_ns))
+		h->tai_ns = bpf_ktime_get_tai_ns();
+	h->start_ns = thread_start(leader);
+	h->siginfo = g->siginfo;
+	h->handler = g->handler;
+	h->handler_flags = g->handler_flags;
+	h->signal = g->signal;
+	h->code = g->code;
+	read_trap(task, &h->thread_address, &h->error_code, &h->trap);
+	fill_identity(h, task, leader);
+	if (g->handler <= SIG_IGN)
+		recall_fault(h, task);
+	fill_registers(h, g->regs, task);
+	if (mm)
+		fill_memory_layout(h, mm);
+	else
+		h->flags |= HEADER_KERNEL_TASK;
+}
+
+/* Sends what is optional, in the order of its worth. */
+static __always_inline void send_details(struct scratch *s, struct task_struct *task)
+{
+	struct mm_struct *mm = BPF_CORE_READ(task, mm);
+	__u64 pc = s->walk.until;
+
+	s->walk.until = 0;
+	if (mm) {
+		send_exe(s, mm);
+		send_mappings(s, mm, pc);
+		send_stack(s);
+		send_cmdline(s, mm);
+	}
+	send_cgroup(s, task);
+}
+
+static __always_inline void send_end(struct scratch *s)
+{
+	struct event_end *e = &s->end;
+
+	if (!s->header.code_bytes)
+		e->lost |= LOST_CODE;
+	if (stack_bytes && !e->stack_bytes) {
+		e->lost |= LOST_STACK_READ;
+		count(stack_failures);
+	}
+	e->part.kind = PART_END;
+	e->part.size = sizeof(*e);
+	e->part.id = s->header.part.id;
+	e->duration_ns = bpf_ktime_get_ns() - s->began_ns;
+	send(e, sizeof(*e), BPF_RB_FORCE_WAKEUP);
+}
+
+static __always_inline void capture(struct scratch *s, struct glance *g, struct task_struct *task)
+{
+	clear(&s->header, sizeof(s->header));
+	clear(&s->end, sizeof(s->end));
+	clear(&s->walk, offsetof(struct mapping_walk, node));
+	s->began_ns = bpf_ktime_get_ns();
+	fill_header(s, g, task);
+	s->walk.sp = regs_sp(g->regs);
+	s->walk.until = regs_pc(g->regs);
+	if (!(s->header.flags & HEADER_REGISTERS))
+		count(register_failures);
+	if (send(&s->header, sizeof(s->header), BPF_RB_NO_WAKEUP)) {
+		count(dropped);
+		count(dropped_ring);
+		return;
+	}
+	count(submitted);
+	send_details(s, task);
+	send_end(s);
+}
+
+SEC("raw_tp/signal_deliver")
+int segfault_probe(struct delivery *ctx)
+{
+	struct delivery d = { ctx->signal, ctx->info, ctx->action };
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct glance g;
+	struct scratch *s;
+
+	/* First of all: for SIGKILL the info may be a small constant. */
+	if (d.signal >= 64 || !(watched_signals >> d.signal & 1))
+		return 0;
+	count(detected);
+	look(&g, &d, task);
+	if (has_address(g.code))
+		count(fault_info_captured);
+	else
+		count(fault_info_missed);
+	remember_fault(&g, task);
+	if (!passes_filters(g.handler > SIG_IGN, task)) {
+		count(filtered);
+		return 0;
+	}
+	s = scratch();
+	if (!s || __sync_lock_test_and_set(&s->busy, 1)) {
+		count(dropped);
+		count(dropped_busy);
+		return 0;
+	}
+	if (!passes_name(s, task)) {
+		count(filtered);
+	} else {
+		count(captured);
+		capture(s, &g, task);
+	}
+	s->busy = 0;
+	return 0;
+}

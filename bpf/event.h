@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0 */
+/*
+ * What the capture program writes into the ring, and the tool reads out of it.
+ *
+ * One crash travels as several parts that share an id: the header first, then
+ * any number of texts, mappings and stack pieces, and the end. Parts of
+ * crashes on other CPUs may lie between them. Every integer is in the
+ * machine's byte order, every struct is free of implicit padding, and lengths
+ * count bytes. src/abi.rs is this file's mirror; tests/abi.rs compares the two
+ * through the type information in the compiled object.
+ */
+#ifndef SEGFAULT_EVENT_H
+#define SEGFAULT_EVENT_H
+
+#ifndef __u8
+#include <linux/types.h>
+#endif
+
+enum part_kind {
+	PART_HEADER = 1,
+	PART_TEXT = 2,
+	PART_MAPPINGS = 3,
+	PART_STACK = 4,
+	PART_END = 5,
+};
+
+/* Every part begins with this. */
+struct part {
+	__u32 kind;	/* enum part_kind */
+	__u32 size;	/* of the whole part, this included */
+	__u64 id;	/* CPU << 48 | count: equal in all parts of one crash */
+};
+
+enum header_flags {
+	HEADER_REGISTERS = 1 << 0,	/* regs holds the user's registers */
+	HEADER_AARCH64 = 1 << 1,	/* regs is user_pt_regs, not x86's pt_regs */
+	HEADER_FIRST_FAULT = 1 << 2,	/* first holds an earlier, handled fault */
+	HEADER_KERNEL_TASK = 1 << 3,	/* no user memory: the rest is empty */
+};
+
+#define EVENT_REGS 34	/* x86_64 uses 21, aarch64 all */
+#define EVENT_CODE 64	/* bytes around the pc */
+#define EVENT_NAME 16	/* TASK_COMM_LEN */
+
+/* A fault that the thread's own handler took before the fatal delivery. */
+struct event_fault {
+	__u64 address;		/* siginfo's address */
+	__u64 pc;
+	__u64 error_code;	/* x86 error code, or arm64 ESR */
+	__u64 trap;		/* x86 trap number */
+	__u64 thread_address;	/* cr2, or arm64 fault_address */
+	__u64 boot_ns;		/* when */
+	__u64 start_ns;		/* start of the thread: its identity with the tid */
+	__s32 signal;
+	__s32 code;
+};
+
+struct event_header {
+	struct part part;
+	__u64 boot_ns;		/* CLOCK_BOOTTIME at the delivery */
+	__u64 tai_ns;		/* CLOCK_TAI then, 0 where the kernel has no helper */
+	__u64 start_ns;		/* start of the process, CLOCK_BOOTTIME */
+	__u64 siginfo;		/* si_addr, or si_pid and si_uid: si_code decides */
+	__u64 handler;		/* SIG_DFL 0, SIG_IGN 1, else the handler */
+	__u64 handler_flags;
+	__u64 cgroup_id;
+	__u64 thread_address;	/* cr2, or arm64 fault_address */
+	__u64 error_code;	/* x86 error code, or arm64 ESR */
+	__u64 trap;		/* x86 trap number */
+	__u64 fs_base;
+	__u64 gs_base;
+	__u64 start_stack;
+	__u64 start_brk;
+	__u64 brk;
+	__u64 arg_start;
+	__u64 env_end;
+	__u64 vdso;
+	__u64 code_address;	/* of code[0] */
+	__s32 signal;
+	__s32 code;		/* si_code */
+	__u32 host_pid;		/* ids as the first pid namespace sees them */
+	__u32 host_tid;
+	__u32 pid;		/* as the tool's sees them; 0 where it cannot */
+	__u32 tid;
+	__u32 ppid;
+	__u32 ns_pid;		/* as the process itself sees them */
+	__u32 ns_tid;
+	__u32 uid;
+	__u32 pid_ns;		/* inode numbers of the namespaces */
+	__u32 mnt_ns;
+	__u32 map_count;
+	__u32 code_bytes;	/* valid bytes in code */
+	__u32 flags;		/* enum header_flags */
+	__u32 pad;
+	__u64 regs[EVENT_REGS];
+	struct event_fault first;
+	char comm[EVENT_NAME];	/* of the process: its first thread */
+	char thread[EVENT_NAME];
+	__u8 code_at[EVENT_CODE];
+};
+
+enum text_kind {
+	TEXT_EXE = 1,		/* path components, see PATH below */
+	TEXT_CMDLINE = 2,	/* arguments, each with its NUL */
+	TEXT_CGROUP = 3,	/* path components */
+};
+
+/*
+ * PATH: components from the last to the first, each ended by a NUL. A
+ * component "/" alone is a root and stands for nothing.
+ */
+enum path_flags {
+	PATH_TRUNCATED = 1 << 0,	/* too long: the first components are missing */
+	PATH_DELETED = 1 << 1,		/* unlinked when it crashed */
+	PATH_DETACHED = 1 << 2,		/* has no place in a file system (memfd) */
+};
+
+struct event_text {
+	struct part part;
+	__u32 kind;	/* enum text_kind */
+	__u32 flags;	/* enum path_flags */
+	/* bytes follow */
+};
+
+enum mapping_flags {
+	MAPPING_FILE = 1 << 0,		/* the file's fields are valid */
+	MAPPING_TRUNCATED = 1 << 1,	/* path: as PATH_TRUNCATED */
+	MAPPING_DELETED = 1 << 2,
+	MAPPING_DETACHED = 1 << 3,
+	MAPPING_PATH = 1 << 4,		/* a path follows */
+};
+
+/* A PART_MAPPINGS holds these, each followed by its paths, padded to 8 bytes. */
+struct event_mapping {
+	__u64 start;
+	__u64 end;
+	__u64 vm_flags;
+	__u64 page_offset;	/* into the file, in pages */
+	__u64 inode;
+	__u64 file_size;
+	__s64 mtime_s;
+	__u32 mtime_ns;
+	__u32 device;		/* major << 20 | minor */
+	__u32 flags;		/* enum mapping_flags */
+	__u16 path_bytes;	/* the path that the program saw */
+	__u16 lower_bytes;	/* then that of the file below an overlay */
+};
+
+struct event_stack {
+	struct part part;
+	__u64 address;
+	/* bytes follow */
+};
+
+enum lost_bits {
+	LOST_RING_MAPPINGS = 1 << 0,	/* no room in the ring for some mappings */
+	LOST_RING_STACK = 1 << 1,	/* no room for some of the stack */
+	LOST_RING_TEXT = 1 << 2,	/* no room for a path or the command line */
+	LOST_WALK_CUT = 1 << 3,		/* more mappings than the walk may take */
+	LOST_WALK_TORN = 1 << 4,	/* mappings changed faster than we could walk */
+	LOST_STACK_READ = 1 << 5,	/* not one byte of the stack could be read */
+	LOST_CMDLINE = 1 << 6,		/* the command line could not be read */
+	LOST_EXE = 1 << 7,
+	LOST_CODE = 1 << 8,		/* no code byte at the pc could be read */
+};
+
+struct event_end {
+	struct part part;
+	__u64 duration_ns;	/* spent in the program */
+	__u32 mappings_seen;
+	__u32 mappings_sent;
+	__u32 stack_bytes;
+	__u32 retries;
+	__u32 lost;		/* enum lost_bits */
+	__u32 pad;
+};
+
+/*
+ * The books. detected = filtered + submitted + dropped, exactly.
+ */
+struct counters {
+	__u64 detected;			/* deliveries of a watched signal */
+	__u64 filtered;			/* of these, left out by -p, -n, --fatal-only, or our own */
+	__u64 captured;			/* passed the filters and found a free scratch */
+	__u64 submitted;		/* whose header is in the ring */
+	__u64 dropped;			/* passed the filters, and no report can come of it */
+	__u64 dropped_busy;		/* of these: scratch in use */
+	__u64 dropped_ring;		/* of these: ring full */
+	__u64 fault_info_captured;	/* detected with a fault address */
+	__u64 fault_info_missed;	/* detected without */
+	__u64 register_failures;	/* captured, registers not readable */
+	__u64 stack_failures;		/* a stack was wanted and nothing of it arrived */
+	__u64 parts_lost;		/* parts that found no room */
+	__u64 wake_pending;		/* a reserve failed: the next success must wake */
+};
+
+#endif

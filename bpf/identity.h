@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0 */
+/*
+ * Who crashed: numbers, names, registers; and whether anybody asked to know.
+ */
+#ifndef SEGFAULT_IDENTITY_H
+#define SEGFAULT_IDENTITY_H
+
+#include "scratch.h"
+
+#define MAX_PID_NS_LEVEL 32	/* include/linux/pid_namespace.h */
+#define FIRST_PID_NS 0xeffffffc	/* PROC_PID_INIT_INO, include/linux/proc_ns.h */
+#define X86_REGS_BYTES 168	/* all of pt_regs: what follows is not the task's */
+#define ARM64_REGS_BYTES 272	/* user_pt_regs, where pt_regs begins */
+#define CODE_BEFORE 16		/* bytes of code ahead of the pc */
+
+#define is_x86() bpf_core_field_exists(((struct pt_regs___x86 *)0)->ip)
+
+/*
+ * Where the kernel keeps the registers with which the task entered it. Never
+ * the probe's own context: that is the kernel's.
+ */
+static __always_inline const void *user_regs(struct task_struct *task)
+{
+	if (has_helper(task_pt_regs))
+		return (void *)bpf_task_pt_regs(bpf_get_current_task_btf());
+	return BPF_CORE_READ(task, stack) + thread_size -
+	       bpf_core_type_size(struct pt_regs___size);
+}
+
+static __always_inline __u64 regs_pc(const void *regs)
+{
+	__u64 pc = 0;
+
+	if (is_x86())
+		read_kernel(pc, regs + bpf_core_field_offset(struct pt_regs___x86, ip));
+	else
+		read_kernel(pc, regs + bpf_core_field_offset(struct pt_regs___arm64, pc));
+	return pc;
+}
+
+static __always_inline __u64 regs_sp(const void *regs)
+{
+	__u64 sp = 0;
+
+	if (is_x86())
+		read_kernel(sp, regs + bpf_core_field_offset(struct pt_regs___x86, sp));
+	else
+		read_kernel(sp, regs + bpf_core_field_offset(struct pt_regs___arm64, sp));
+	return sp;
+}
+
+/* What the processor said about the thread's last fault, of whichever age. */
+static __always_inline void read_trap(struct task_struct *task, __u64 *address, __u64 *error_code,
+				      __u64 *trap)
+{
+	if (bpf_core_field_exists(task->thread.cr2)) {
+		*address = BPF_CORE_READ(task, thread.cr2);
+		*error_code = BPF_CORE_READ(task, thread.error_code);
+		*trap = BPF_CORE_READ(task, thread.trap_nr);
+	} else if (bpf_core_field_exists(task->thread.fault_address)) {
+		*address = BPF_CORE_READ(task, thread.fault_address);
+		*error_code = BPF_CORE_READ(task, thread.fault_code);
+	}
+}
+
+/* The number of `pid` in the namespace `level` levels down, and that namespace. */
+static __always_inline __u32 pid_at(struct pid *pid, __u32 level, __u32 *ns_inode)
+{
+	const void *upid = (void *)pid + bpf_core_field_offset(struct pid, numbers) +
+			   level * bpf_core_type_size(struct upid);
+	struct pid_namespace *ns = 0;
+	__s32 nr = 0;
+
+	read_kernel(nr, upid + bpf_core_field_offset(struct upid, nr));
+	read_kernel(ns, upid + bpf_core_field_offset(struct upid, ns));
+	*ns_inode = BPF_CORE_READ(ns, ns.inum);
+	return nr;
+}
+
+/* The number of `pid` as the tool's namespace has it, or 0. */
+static __always_inline __u32 pid_for_us(struct pid *pid)
+{
+	__u32 deepest, ns_inode;
+
+	if (own_pid_ns == FIRST_PID_NS)
+		return pid_at(pid, 0, &ns_inode);
+	deepest = BPF_CORE_READ(pid, level);
+	for (__u32 level = 0; level < MAX_PID_NS_LEVEL; level++) {
+		__u32 nr;
+
+		if (level > deepest)
+			break;
+		nr = pid_at(pid, level, &ns_inode);
+		if (ns_inode == own_pid_ns)
+			return nr;
+	}
+	return 0;
+}
+
+static __always_inline void fill_identity(struct event_header *h, struct task_struct *task,
+					  struct task_struct *leader)
+{
+	__u64 ids = bpf_get_current_pid_tgid();
+	struct pid *pid = BPF_CORE_READ(leader, thread_pid);
+	struct pid *tid = BPF_CORE_READ(task, thread_pid);
+	struct pid *parent = BPF_CORE_READ(task, real_parent, group_leader, thread_pid);
+	__u32 level = BPF_CORE_READ(tid, level) & (MAX_PID_NS_LEVEL - 1), unused;
+
+	h->host_pid = ids >> 32;
+	h->host_tid = ids;
+	h->pid = pid_for_us(pid);
+	h->tid = pid_for_us(tid);
+	h->ppid = pid_for_us(parent);
+	h->ns_pid = pid_at(pid, level, &unused);
+	h->ns_tid = pid_at(tid, level, &h->pid_ns);
+	h->uid = bpf_get_current_uid_gid();
+	h->mnt_ns = BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum);
+	h->cgroup_id = bpf_get_current_cgroup_id();
+	bpf_probe_read_kernel_str(h->comm, EVENT_NAME, leader->comm);
+	bpf_get_current_comm(h->thread, EVENT_NAME);
+}
+
+/* Code around the pc: a whole instruction even where it crosses into a page
+ * that is there, and what stands before it. */
+static __always_inline void fill_code(struct event_header *h, __u64 pc)
+{
+	__u64 bytes = PAGE_BYTES - (pc & (PAGE_BYTES - 1));
+
+	h->code_address = pc - CODE_BEFORE;
+	if (!bpf_probe_read_user(h->code_at, EVENT_CODE, (void *)h->code_address)) {
+		h->code_bytes = EVENT_CODE;
+		return;
+	}
+	h->code_address = pc;
+	if (bytes > EVENT_CODE)
+		bytes = EVENT_CODE;
+	keep(bytes);
+	if (bytes > EVENT_CODE)
+		return;
+	if (!bpf_probe_read_user(h->code_at, bytes, (void *)pc))
+		h->code_bytes = bytes;
+}
+
+static __always_inline void fill_registers(struct event_header *h, const void *regs,
+					   struct task_struct *task)
+{
+	long failed;
+
+	if (is_x86()) {
+		failed = bpf_probe_read_kernel(h->regs, X86_REGS_BYTES, regs);
+		h->fs_base = BPF_CORE_READ(task, thread.fsbase);
+		h->gs_base = BPF_CORE_READ(task, thread.gsbase);
+	} else {
+		failed = bpf_probe_read_kernel(h->regs, ARM64_REGS_BYTES, regs);
+		h->flags |= HEADER_AARCH64;
+	}
+	if (failed)
+		return;
+	h->flags |= HEADER_REGISTERS;
+	fill_code(h, regs_pc(regs));
+}
+
+static __always_inline void fill_memory_layout(struct event_header *h, struct mm_struct *mm)
+{
+	h->start_stack = BPF_CORE_READ(mm, start_stack);
+	h->start_brk = BPF_CORE_READ(mm, start_brk);
+	h->brk = BPF_CORE_READ(mm, brk);
+	h->arg_start = BPF_CORE_READ(mm, arg_start);
+	h->env_end = BPF_CORE_READ(mm, env_end);
+	h->vdso = (__u64)BPF_CORE_READ(mm, context.vdso);
+	h->map_count = BPF_CORE_READ(mm, map_count);
+}
+
+/* -p, --fatal-only, and never ourselves. */
+static __always_inline int passes_filters(int handled, struct task_struct *task)
+{
+	__u32 pid = pid_for_us(BPF_CORE_READ(task, group_leader, thread_pid));
+
+	if (pid && pid == own_pid)
+		return 0;
+	if (only_pid && pid != only_pid)
+		return 0;
+	return !(fatal_only && handled);
+}
+
+/*
+ * Whether the wanted name stands anywhere in these bytes: the Shift-And method
+ * (Baeza-Yates and Gonnet, 1992). Bit i of `found` says that the first i + 1
+ * bytes of the name end here.
+ */
+static __always_inline int holds_name(const __u8 *text, __u32 bytes)
+{
+	__u64 found = 0, last = 1ull << ((name_bytes - 1) & 63);
+
+	for (__u32 i = 0; i < bytes; i++) {
+		if (!text[i])
+			break;
+		found = (found << 1 | 1) & name_masks[text[i]];
+		if (found & last)
+			return 1;
+	}
+	return 0;
+}
+
+/* -n: the process's name, the thread's, or the base name of its executable. */
+static __always_inline int passes_name(struct scratch *s, struct task_struct *task)
+{
+	struct task_struct *leader;
+	struct file *exe;
+
+	if (!name_bytes)
+		return 1;
+	leader = BPF_CORE_READ(task, group_leader);
+	bpf_probe_read_kernel_str(s->out, EVENT_NAME, leader->comm);
+	if (holds_name(s->out, EVENT_NAME))
+		return 1;
+	bpf_get_current_comm(s->out, EVENT_NAME);
+	if (holds_name(s->out, EVENT_NAME))
+		return 1;
+	exe = BPF_CORE_READ(task, mm, exe_file);
+	if (bpf_probe_read_kernel_str(s->out, NAME_MAX_BYTES, BPF_CORE_READ(exe, f_path.dentry, d_name.name)) <= 0)
+		return 0;
+	return holds_name(s->out, NAME_MAX_BYTES);
+}
+
+#endif

@@ -1,0 +1,388 @@
+/* SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0 */
+/*
+ * The crashed program's mappings, walked without a lock while its other threads
+ * may change them.
+ *
+ * The walk goes upward by address, one mapping, or one level of the tree, a
+ * step. Nothing that it reads is believed before it was checked:
+ *   - each descent begins at the root as it is then;
+ *   - a node counts if, after it was copied, its parent word is what the copy
+ *     has and is not the node itself (a dead node);
+ *   - a mapping counts if it belongs to this mm, is not empty, and ends where
+ *     the tree says (a freed one is overlaid by its rcu_head);
+ *   - what fails is looked up again from the end of the last good mapping;
+ *   - a walk that ends below the stack's start was torn, and goes on.
+ * lib/maple_tree.c and include/linux/maple_tree.h describe the tree.
+ */
+#ifndef SEGFAULT_MAPPINGS_H
+#define SEGFAULT_MAPPINGS_H
+
+#include "path.h"
+#include "scratch.h"
+
+#define VM_EXEC 4
+#define MAX_RETRIES 200
+#define MAX_LEVELS 12
+#define MAX_STEPS (1 << 16)	/* of the callback; mappings are limited apart */
+#define FMODE_NOACCOUNT_BACKING (1u << 29)
+#define FMODE_BACKING (3u << 24)
+
+/* The tree's encoding of a node in a slot. */
+#define node_address(entry) ((entry) & ~0xffull)
+#define node_type(entry) (((entry) >> 3) & 15)
+#define NODE_LEAF 1
+#define NODE_RANGE 2
+#define NODE_ARANGE 3
+#define RESERVED_ENTRIES 4096	/* entries up to here are not pointers */
+#define is_internal(entry) (((entry) & 3) == 2)
+
+enum walk_result { WALK_NOTHING, WALK_MAPPING, WALK_END };
+
+/* Starts over at the root, after the last good mapping. */
+static __always_inline enum walk_result walk_retry(struct mapping_walk *w)
+{
+	if (++w->retries > MAX_RETRIES)
+		return WALK_END;
+	w->in_leaf = 0;
+	w->node_entry = 0;
+	w->index = w->covered;
+	w->done = 0;
+	return WALK_NOTHING;
+}
+
+/* Descends one level towards the leaf that holds index. */
+static __always_inline enum walk_result tree_descend(struct mapping_walk *w)
+{
+	const __u32 range_pivot = bpf_core_field_offset(struct maple_range_64, pivot) / 8;
+	const __u32 range_slot = bpf_core_field_offset(struct maple_range_64, slot) / 8;
+	const __u32 arange_pivot = bpf_core_field_offset(struct maple_arange_64, pivot) / 8;
+	const __u32 arange_slot = bpf_core_field_offset(struct maple_arange_64, slot) / 8;
+	__u64 entry = w->node_entry, parent = 0, index = w->index;
+	__u32 type, pivots = 15, pivot_at = range_pivot, slot_at = range_slot, slot;
+
+	if (!entry) {
+		struct mm_struct *mm = (void *)w->mm;
+
+		entry = (__u64)BPF_CORE_READ(mm, mm_mt.ma_root);
+		w->node_max = ~0ull;
+		w->level = 0;
+		if (!is_internal(entry))
+			return WALK_END;
+	}
+	if (entry <= RESERVED_ENTRIES || ++w->level > MAX_LEVELS)
+		return walk_retry(w);
+	if (bpf_probe_read_kernel(w->node, sizeof(w->node), (void *)node_address(entry)))
+		return walk_retry(w);
+	read_kernel(parent, node_address(entry));
+	if (node_address(parent) == node_address(entry) || parent != w->node[0])
+		return walk_retry(w);
+
+	type = node_type(entry);
+	if (type == NODE_LEAF) {
+		w->in_leaf = 1;
+		w->node_entry = 0;
+		w->slot = 0;
+		return WALK_NOTHING;
+	}
+	if (type == NODE_ARANGE) {
+		pivots = 9;
+		pivot_at = arange_pivot;
+		slot_at = arange_slot;
+	} else if (type != NODE_RANGE) {
+		return walk_retry(w);
+	}
+	slot = pivots;
+	for (__u32 i = 0; i < 15; i++) {
+		__u64 pivot;
+
+		if (i >= pivots)
+			break;
+		pivot = w->node[(pivot_at + i) & (NODE_WORDS - 1)];
+		if (!pivot && i) {
+			slot = i;
+			break;
+		}
+		if (index <= pivot) {
+			w->node_max = pivot;
+			slot = i;
+			break;
+		}
+	}
+	w->node_entry = w->node[(slot_at + slot) & (NODE_WORDS - 1)];
+	return WALK_NOTHING;
+}
+
+/* Looks at the next slot of the leaf. */
+static __always_inline enum walk_result leaf_next(struct mapping_walk *w)
+{
+	const __u32 pivot_at = bpf_core_field_offset(struct maple_range_64, pivot) / 8;
+	const __u32 slot_at = bpf_core_field_offset(struct maple_range_64, slot) / 8;
+	__u64 slot = w->slot, last = w->node_max, entry;
+
+	if (slot > 15)
+		slot = 15;
+	if (slot < 15) {
+		last = w->node[(pivot_at + slot) & (NODE_WORDS - 1)];
+		if (!last && slot)
+			last = w->node_max;
+	}
+	entry = w->node[(slot_at + slot) & (NODE_WORDS - 1)];
+	w->slot = slot + 1;
+	if (last >= w->node_max) {
+		w->in_leaf = 0;
+		w->node_entry = 0;
+		w->index = w->node_max + 1;
+		if (w->node_max == ~0ull)
+			w->done = 1;
+	}
+	if (entry <= RESERVED_ENTRIES || is_internal(entry))
+		return WALK_NOTHING;
+	struct vm_area_struct *vma = (void *)entry;
+
+	w->start = BPF_CORE_READ(vma, vm_start);
+	w->end = BPF_CORE_READ(vma, vm_end);
+	if ((__u64)BPF_CORE_READ(vma, vm_mm) != w->mm || w->end <= w->start || w->end != last + 1)
+		return walk_retry(w);
+	if (w->end <= w->covered)
+		return WALK_NOTHING; /* seen before a retry */
+	w->covered = w->end;
+	w->vma = entry;
+	return WALK_MAPPING;
+}
+
+static __always_inline enum walk_result tree_next(struct mapping_walk *w, __u64 start_stack)
+{
+	if (w->done) {
+		/* Nothing is mapped above the first stack but the vDSO. */
+		if (w->covered > start_stack)
+			return WALK_END;
+		return walk_retry(w);
+	}
+	return w->in_leaf ? leaf_next(w) : tree_descend(w);
+}
+
+/* Up to 6.0 the mappings are also a list, sorted by address. */
+static __always_inline enum walk_result list_next(struct mapping_walk *w)
+{
+	struct mm_struct *mm = (void *)w->mm;
+	struct vm_area_struct *vma = (void *)w->index;
+
+	if (!vma) {
+		if (w->covered >= BPF_CORE_READ(mm, highest_vm_end) || ++w->retries > MAX_RETRIES)
+			return WALK_END;
+		w->index = (__u64)BPF_CORE_READ(mm, mmap);
+		return WALK_NOTHING;
+	}
+	w->start = BPF_CORE_READ(vma, vm_start);
+	w->end = BPF_CORE_READ(vma, vm_end);
+	if ((__u64)BPF_CORE_READ(vma, vm_mm) != w->mm || w->end <= w->start || w->end >> 57) {
+		w->index = 0;
+		return WALK_NOTHING; /* begins again at the head, and skips what it has */
+	}
+	w->vma = (__u64)vma;
+	w->index = (__u64)BPF_CORE_READ(vma, vm_next);
+	if (w->start < w->covered)
+		return WALK_NOTHING;
+	w->covered = w->end;
+	return WALK_MAPPING;
+}
+
+static __always_inline enum walk_result next_mapping(struct scratch *s)
+{
+	struct mm_struct *mm = (void *)s->walk.mm;
+
+	if (bpf_core_field_exists(mm->mmap))
+		return list_next(&s->walk);
+	return tree_next(&s->walk, s->header.start_stack);
+}
+
+/* Size, time and numbers: what tells this file from one that takes its name. */
+static __always_inline void file_identity(struct event_mapping *m, struct file *file)
+{
+	struct inode *inode = BPF_CORE_READ(file, f_inode);
+
+	m->inode = BPF_CORE_READ(inode, i_ino);
+	m->device = BPF_CORE_READ(inode, i_sb, s_dev);
+	m->file_size = BPF_CORE_READ(inode, i_size);
+	if (bpf_core_field_exists(inode->i_mtime_sec)) {
+		m->mtime_s = BPF_CORE_READ(inode, i_mtime_sec);
+		m->mtime_ns = BPF_CORE_READ(inode, i_mtime_nsec);
+	} else {
+		struct inode___before_6_11 *newer = (void *)inode;
+		struct inode___before_6_7 *older = (void *)inode;
+
+		if (bpf_core_field_exists(newer->__i_mtime)) {
+			m->mtime_s = BPF_CORE_READ(newer, __i_mtime.tv_sec);
+			m->mtime_ns = BPF_CORE_READ(newer, __i_mtime.tv_nsec);
+		} else {
+			m->mtime_s = BPF_CORE_READ(older, i_mtime.tv_sec);
+			m->mtime_ns = BPF_CORE_READ(older, i_mtime.tv_nsec);
+		}
+	}
+}
+
+/* Whether a file of an overlay stands above this one, whose path the program saw. */
+static __always_inline int has_user_path(struct file *file)
+{
+	__u32 mode;
+
+	if (!bpf_core_field_exists(struct backing_file, user_path))
+		return 0;
+	mode = BPF_CORE_READ(file, f_mode);
+	return (mode & FMODE_NOACCOUNT_BACKING) && (mode & FMODE_BACKING);
+}
+
+/* Appends a path to out, behind the current mapping; how long it is. */
+static __always_inline __u32 mapping_path(struct scratch *s, const void *path)
+{
+	__u32 before = s->out_bytes;
+
+	path_start(s, path);
+	path_finish(s);
+	return s->out_bytes - before;
+}
+
+/* Appends one mapping, sending what was gathered when it gets full. */
+static __always_inline void emit_mapping(struct scratch *s, __u64 address, __u64 start, __u64 end,
+					 __u64 vm_flags)
+{
+	struct vm_area_struct *vma = (void *)address;
+	struct file *file = BPF_CORE_READ(vma, vm_file);
+	struct event_mapping *m;
+
+	if (s->out_bytes > OUT_BYTES / 2)
+		send_out(s, PART_MAPPINGS, LOST_RING_MAPPINGS);
+	if (!s->out_bytes)
+		s->out_bytes = sizeof(struct part);
+	s->record_at = s->out_bytes & (OUT_BYTES / 2 * 2 - 1);
+	s->out_bytes = s->record_at + sizeof(*m);
+	m = (struct event_mapping *)&s->out[s->record_at & (OUT_BYTES - 1)];
+	__builtin_memset(m, 0, sizeof(*m));
+	m->start = start;
+	m->end = end;
+	m->vm_flags = vm_flags;
+	s->walk.sent++;
+	if (!file)
+		return;
+	m->flags = MAPPING_FILE;
+	m->page_offset = BPF_CORE_READ(vma, vm_pgoff);
+	file_identity(m, file);
+	if (has_user_path(file)) {
+		m->path_bytes = mapping_path(s, (void *)file + bpf_core_field_offset(struct backing_file, user_path));
+		m->flags |= s->path.flags << 1 | MAPPING_PATH;
+		if (s->out_bytes < OUT_BYTES - 2 * NAME_MAX_BYTES)
+			m->lower_bytes = mapping_path(s, (void *)file + bpf_core_field_offset(struct file, f_path));
+	} else {
+		m->path_bytes = mapping_path(s, (void *)file + bpf_core_field_offset(struct file, f_path));
+		m->flags |= s->path.flags << 1 | MAPPING_PATH;
+	}
+	s->out_bytes = (s->out_bytes + 7) & ~7;
+}
+
+/*
+ * Decides whether the current mapping is wanted: code, what holds or follows
+ * the fault address and the stack pointer, and, when it is known which that is,
+ * what precedes the fault address.
+ */
+static __always_inline int mapping_wanted(struct scratch *s, __u64 vm_flags)
+{
+	struct mapping_walk *w = &s->walk;
+	int wanted = (vm_flags & VM_EXEC) || all_mappings;
+
+	if (!w->stack_end && w->end > w->sp) {
+		w->stack_start = w->start;
+		w->stack_end = w->end;
+		wanted = 1;
+	}
+	if (!w->fault_seen && w->end > w->fault) {
+		w->fault_seen = 1;
+		wanted = 1;
+		if (!w->below_sent) {
+			w->below_fault = w->below;
+			w->below_fault_start = w->below_start;
+		}
+	}
+	w->below = w->vma;
+	w->below_start = w->start;
+	w->below_sent = wanted;
+	return wanted;
+}
+
+static long mapping_callback(__u32 step, void *unused)
+{
+	struct scratch *s = scratch();
+	enum walk_result result;
+	__u64 vm_flags;
+
+	if (!s)
+		return 1;
+	result = next_mapping(s);
+	if (result == WALK_NOTHING)
+		return 0;
+	if (result == WALK_END)
+		return 1;
+	if (s->walk.seen >= s->walk.limit) {
+		s->end.lost |= LOST_WALK_CUT;
+		return 1;
+	}
+	s->walk.seen++;
+	struct vm_area_struct *vma = (void *)s->walk.vma;
+
+	vm_flags = BPF_CORE_READ(vma, vm_flags);
+	if (mapping_wanted(s, vm_flags))
+		emit_mapping(s, s->walk.vma, s->walk.start, s->walk.end, vm_flags);
+	return s->walk.until && s->walk.end > s->walk.until;
+}
+
+/* After a walk that was cut: the mapping at one address, out of order. */
+static __always_inline void mapping_at(struct scratch *s, __u64 address)
+{
+	struct mapping_walk *w = &s->walk;
+
+	if (!address || address < w->covered)
+		return;
+	w->in_leaf = 0;
+	w->node_entry = 0;
+	w->done = 0;
+	w->index = address;
+	w->covered = address;
+	w->until = address;
+	w->limit = w->seen + 64;
+	bpf_loop(128, mapping_callback, 0, 0);
+}
+
+static __always_inline void send_mappings(struct scratch *s, struct mm_struct *mm, __u64 pc)
+{
+	struct mapping_walk *w = &s->walk;
+
+	w->mm = (__u64)mm;
+	w->fault = s->header.siginfo;
+	w->limit = max_mappings;
+	s->out_bytes = 0;
+	bpf_loop(MAX_STEPS, mapping_callback, 0, 0);
+	if (w->retries > MAX_RETRIES)
+		s->end.lost |= LOST_WALK_TORN;
+	if ((s->end.lost & LOST_WALK_CUT) && !bpf_core_field_exists(mm->mmap)) {
+		if (w->sp < pc) {
+			mapping_at(s, w->sp);
+			mapping_at(s, pc);
+		} else {
+			mapping_at(s, pc);
+			mapping_at(s, w->sp);
+		}
+	}
+	if (w->below_fault) {
+		struct vm_area_struct *vma = (void *)w->below_fault;
+		__u64 start = BPF_CORE_READ(vma, vm_start), end = BPF_CORE_READ(vma, vm_end);
+
+		if ((__u64)BPF_CORE_READ(vma, vm_mm) == w->mm && start == w->below_fault_start && end > start)
+			emit_mapping(s, w->below_fault, start, end, BPF_CORE_READ(vma, vm_flags));
+	}
+	if (s->out_bytes)
+		send_out(s, PART_MAPPINGS, LOST_RING_MAPPINGS);
+	s->end.mappings_seen = w->seen;
+	s->end.mappings_sent = w->sent;
+	s->end.retries = w->retries;
+}
+
+#endif

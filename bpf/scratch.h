@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0 */
+/*
+ * Where a record is put together before it goes into the ring: one scratch a
+ * CPU, too large for the 512 bytes of a BPF stack. Also the ring itself, the
+ * settings and the books.
+ */
+#ifndef SEGFAULT_SCRATCH_H
+#define SEGFAULT_SCRATCH_H
+
+#include <stddef.h>
+
+#include "event.h"
+#include "kernel.h"
+
+#define OUT_BYTES 0x4000	/* addressable by a 14-bit mask */
+#define NAME_MAX_BYTES 256	/* one path component with its NUL */
+#define PAGE_BYTES 4096		/* pieces of stack; a divisor of every page size */
+#define NODE_WORDS 32		/* a maple node is 256 bytes */
+
+/* The state of a walk over the mappings; survives from step to step. */
+struct mapping_walk {
+	__u64 mm;
+	__u64 index;		/* maple: next address wanted; list: next vma */
+	__u64 node_max;		/* last address under the current node */
+	__u64 node_entry;	/* encoded node to descend into, 0 for the root */
+	__u64 covered;		/* end of the last mapping that counted */
+	__u64 vma;		/* the current mapping, */
+	__u64 start;
+	__u64 end;
+	__u64 below;		/* the one before it, and its start, */
+	__u64 below_start;
+	__u64 below_fault;	/* and the one below the fault address, */
+	__u64 below_fault_start;
+	__u64 sp;
+	__u64 fault;
+	__u64 stack_start;	/* first mapping that ends above sp */
+	__u64 stack_end;
+	__u64 until;		/* stop after the mapping that ends above */
+	__u32 slot;
+	__u32 in_leaf;
+	__u32 level;
+	__u32 done;
+	__u32 fault_seen;
+	__u32 below_sent;
+	__u32 seen;
+	__u32 sent;
+	__u32 limit;
+	__u32 retries;
+	__u64 node[NODE_WORDS];
+};
+
+/* The state of a walk from a dentry up to its root. */
+struct path_walk {
+	struct dentry *dentry;
+	struct mount *mount;
+	struct kernfs_node *cgroup;
+	__u32 flags;		/* enum path_flags */
+	__u32 pad;
+};
+
+struct scratch {
+	__u64 busy;
+	__u64 count;
+	__u64 began_ns;
+	__u32 out_bytes;	/* used of out */
+	__u32 record_at;	/* where in out the current mapping stands */
+	__u64 stack_next;	/* next address of the window being read */
+	__u64 stack_end;
+	struct event_header header;
+	struct event_end end;
+	struct mapping_walk walk;
+	struct path_walk path;
+	__u8 out[OUT_BYTES + NAME_MAX_BYTES];
+	__u8 slack[OUT_BYTES / 2];	/* for the verifier: masked length past a masked offset */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 256 * 1024);
+} segfault_ring SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct scratch);
+} segfault_cpu SEC(".maps");
+
+/* The last handled fault of each thread, by the thread's number. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u32);
+	__type(value, struct event_fault);
+} segfault_first SEC(".maps");
+
+/* Set by the tool before loading; the verifier sees constants. */
+const volatile __u64 watched_signals = 1ull << 11;
+const volatile __u32 own_pid = 0;	/* of the tool, as its own namespace numbers it */
+const volatile __u32 own_pid_ns = 0;	/* inode of that namespace */
+const volatile __u32 only_pid = 0;	/* -p */
+const volatile __u32 fatal_only = 0;
+const volatile __u32 name_bytes = 0;	/* -n: its length, 0 for any */
+const volatile __u64 name_masks[256] = {};	/* bit i: byte i of the name is this */
+const volatile __u32 stack_bytes = 0;	/* budget of the main window */
+const volatile __u32 all_mappings = 0;	/* -r: also those that are not executable */
+const volatile __u32 max_mappings = 2048;
+const volatile __u64 ring_bytes = 256 * 1024;
+const volatile __u64 ring_reserve = 16 * 1024;	/* kept for headers and ends */
+const volatile __u64 thread_size = 16384;	/* of a kernel stack */
+
+struct counters counters = {};
+
+#define count(name) __sync_fetch_and_add(&counters.name, 1)
+
+static __always_inline struct scratch *scratch(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&segfault_cpu, &zero);
+}
+
+/* Reads kernel memory into a variable; what cannot be read becomes zero. */
+#define read_kernel(into, from) \
+	bpf_probe_read_kernel(&(into), sizeof(into), (const void *)(from))
+
+/* Zeroes memory in one call: a read that fails clears what it was to fill. */
+#define clear(into, bytes) bpf_probe_read_kernel(into, bytes, 0)
+
+/* Tells the compiler that a value may have changed, so that it keeps the bounds
+ * check beside the use: the verifier looks at the instructions in their order. */
+#define keep(value) asm volatile("" : "+r"(value))
+
+/* Free bytes in the ring, as seen now; other CPUs may take some at once. */
+static __always_inline __u64 ring_free(void)
+{
+	__u64 used = bpf_ringbuf_query(&segfault_ring, BPF_RB_AVAIL_DATA);
+
+	return used < ring_bytes ? ring_bytes - used : 0;
+}
+
+/*
+ * Sends one part. Parts do not wake the reader, their end does; but after a
+ * reserve has failed, perhaps an end's, the next part that fits wakes it, or it
+ * would sleep beside a full ring.
+ */
+static __always_inline long send(void *data, __u64 bytes, __u64 flags)
+{
+	if (counters.wake_pending)
+		flags = BPF_RB_FORCE_WAKEUP;
+	long failed = bpf_ringbuf_output(&segfault_ring, data, bytes, flags);
+
+	if (failed) {
+		counters.wake_pending = 1;
+		count(parts_lost);
+	} else if (flags & BPF_RB_FORCE_WAKEUP) {
+		counters.wake_pending = 0;
+	}
+	return failed;
+}
+
+/* Sends the first out_bytes of out as one optional part, and empties it. */
+static __always_inline void send_out(struct scratch *s, __u32 kind, __u32 lost)
+{
+	struct part *part = (struct part *)s->out;
+	__u64 bytes = s->out_bytes;
+
+	s->out_bytes = 0;
+	part->kind = kind;
+	part->size = bytes;
+	part->id = s->header.part.id;
+	if (ring_free() < bytes + ring_reserve) {
+		count(parts_lost);
+		s->end.lost |= lost;
+		return;
+	}
+	keep(bytes);
+	bytes &= 2 * OUT_BYTES - 1;
+	if (bytes > OUT_BYTES + NAME_MAX_BYTES)
+		return;
+	if (send(s->out, bytes, BPF_RB_NO_WAKEUP))
+		s->end.lost |= lost;
+}
+
+#endif

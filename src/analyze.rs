@@ -1,0 +1,253 @@
+//! From a captured event to a report: the calls walked, the addresses named.
+//!
+//! A detail that cannot be had is left out and named in the report's `lost`;
+//! nothing here fails. What was learnt of files and functions is kept for the
+//! next crash, inside the memory that the user allows.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use crate::address::{FileAddress, ProcessAddress};
+use crate::cli::Config;
+use crate::clock::Clock;
+use crate::deaths::RecentDeaths;
+use crate::event::{Disposition, EarlierFault, Event, Lost, Mapping};
+use crate::fault;
+use crate::modules::{Limits, Modules, Opened};
+use crate::registers::Arch;
+use crate::report::{FirstFault, Location, Report, StackFrame, StackTrace, Symbol};
+use crate::space::Captured;
+use crate::symbols::budget::MemoryBudget;
+use crate::symbols::resolver::Resolver;
+use crate::unwind::{self, Caches, CodeAddress, Frame, Stop, Trust, Walk};
+
+/// Rules of call-frame information kept; each takes some hundred bytes.
+const MAX_RULES: usize = 4096;
+
+/// What turns events into reports, and remembers.
+#[derive(Debug)]
+pub struct Analyzer {
+    stack_trace: bool,
+    registers: bool,
+    max_stack_depth: usize,
+    clock: Clock,
+    deaths: RecentDeaths,
+    budget: Rc<MemoryBudget>,
+    modules: Modules,
+    resolver: Resolver,
+    caches: Caches,
+}
+
+/// What the statistics want to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Figures {
+    pub symbol_hits: u64,
+    pub symbol_misses: u64,
+    pub symbol_entries: u64,
+    /// Modules and names dropped, and lookups given up, for want of room or time.
+    pub details_given_up: u64,
+    /// Of all caches.
+    pub bytes: u64,
+}
+
+impl Analyzer {
+    /// With `cache_bytes` for everything that it remembers.
+    #[must_use]
+    pub fn new(config: &Config, cache_bytes: u64) -> Self {
+        let cache_bytes = usize::try_from(cache_bytes).unwrap_or(usize::MAX);
+        let rule_bytes = (cache_bytes / 4).min(4 << 20);
+        let budget = Rc::new(MemoryBudget::new(cache_bytes - rule_bytes));
+        let limits = Limits {
+            block_bytes: (cache_bytes / 2).min(4 << 20),
+            ..Limits::default()
+        };
+        Analyzer {
+            stack_trace: config.stack_trace,
+            registers: config.registers,
+            max_stack_depth: config.max_stack_depth,
+            clock: Clock::new(),
+            deaths: RecentDeaths::default(),
+            modules: Modules::new(limits, budget.clone()),
+            resolver: Resolver::new(config.symbol_cache_limit, budget.clone()),
+            budget,
+            caches: Caches::new(MAX_RULES, rule_bytes),
+        }
+    }
+
+    /// Times of kernels that do not tell the time themselves are reckoned anew.
+    pub fn clock_was_set(&mut self) {
+        self.clock.set_again();
+    }
+
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        let symbols = self.resolver.stats();
+        let modules = self.modules.stats();
+        Figures {
+            symbol_hits: symbols.hits,
+            symbol_misses: symbols.misses,
+            symbol_entries: symbols.entries as u64,
+            details_given_up: symbols.timeouts + modules.evictions,
+            bytes: (self.budget.used() + self.caches.bytes()) as u64,
+        }
+    }
+
+    /// Everything that can be said of this crash.
+    pub fn report(&mut self, event: &Event) -> Report {
+        let arch = event
+            .registers
+            .map_or(Arch::NATIVE, |registers| registers.arch());
+        let mut lost = event.lost.clone();
+        let walk = self.walk(event);
+        let mut locations = self.locate(event, &walk, &mut lost);
+        let instruction = locations.first().cloned().unwrap_or_default();
+        let stack = (self.stack_trace && event.registers.is_some()).then(|| StackTrace {
+            frames: walk
+                .frames
+                .iter()
+                .zip(locations.drain(..))
+                .map(|(frame, location)| stack_frame(frame, location))
+                .collect(),
+            stop: walk.stop,
+        });
+        if event.registers.is_none() {
+            lost.push(Lost {
+                detail: "registers",
+                reason: "not readable in the kernel",
+            });
+        }
+        lost.sort_unstable();
+        lost.dedup();
+        let pid = event.pid.unwrap_or(event.host_pid);
+        Report {
+            time: self.clock.of(event),
+            pid,
+            tid: event.tid.unwrap_or(event.host_tid),
+            host_pid: (event.host_pid != pid).then_some(event.host_pid),
+            comm: event.comm.clone(),
+            thread: event.thread.clone(),
+            signal: event.signal,
+            code: event.code,
+            fault_address: fault::address(event.code, event.siginfo),
+            access: fault::access(arch, event.code, event.siginfo, &event.trap),
+            disposition: event.disposition,
+            first_fault: event
+                .first_fault
+                .map(|first| first_fault(&first, arch, event.boot_ns)),
+            same_death: event.disposition == Disposition::Fatal
+                && self.deaths.is_repeated(event.host_pid, event.start_ns),
+            sender: fault::sender(event.code, event.siginfo),
+            instruction_pointer: event.registers.map(|registers| registers.pc()),
+            instruction,
+            registers: event.registers.filter(|_| self.registers),
+            stack,
+            ppid: event.ppid,
+            uid: event.uid,
+            exe: event.exe.clone(),
+            cmdline: event.cmdline.clone(),
+            ns_pid: (event.ns_pid != pid).then_some(event.ns_pid),
+            cgroup: event.cgroup.clone(),
+            lost,
+        }
+    }
+
+    /// The calls; without `-t` the crash's own frame alone.
+    fn walk(&mut self, event: &Event) -> Walk {
+        let Some(registers) = event.registers else {
+            return Walk {
+                frames: Vec::new(),
+                stop: Stop::NoCaller(ProcessAddress(0)),
+            };
+        };
+        if !self.stack_trace {
+            let frame = Frame {
+                code: CodeAddress::Exact(registers.pc()),
+                trust: Trust::Context,
+            };
+            return Walk {
+                frames: vec![frame],
+                stop: Stop::Depth,
+            };
+        }
+        let space = Captured::new(event, &mut self.modules);
+        unwind::walk(&registers, &space, self.max_stack_depth, &mut self.caches)
+    }
+
+    /// Names what each frame's address lies in, by one pass over each file's symbols.
+    fn locate(&mut self, event: &Event, walk: &Walk, lost: &mut Vec<Lost>) -> Vec<Location> {
+        let space = Captured::new(event, &mut self.modules);
+        let mut locations = vec![Location::default(); walk.frames.len()];
+        let mut by_module: BTreeMap<ProcessAddress, (Opened, Vec<usize>)> = BTreeMap::new();
+        for (index, frame) in walk.frames.iter().enumerate() {
+            let address = frame.code.lookup();
+            let Some(mapping) = space.mapping(address) else {
+                continue;
+            };
+            locations[index].module = Some(module_name(event, &space, mapping));
+            let Some(opened) = space.opened(address) else {
+                continue;
+            };
+            let placed = opened.placed();
+            locations[index].module_offset = Some(placed.file_address(frame.code.address()));
+            locations[index].build_id = opened.module.build_id().map(<[u8]>::to_vec);
+            by_module
+                .entry(mapping.start)
+                .or_insert_with(|| (opened, Vec::new()))
+                .1
+                .push(index);
+        }
+        for (opened, indexes) in by_module.values() {
+            let placed = opened.placed();
+            let address = |&index: &usize| placed.file_address(walk.frames[index].code.lookup());
+            let addresses: Vec<FileAddress> = indexes.iter().map(address).collect();
+            let symbols = self.resolver.resolve(opened.module.as_ref(), &addresses);
+            for (&index, symbol) in indexes.iter().zip(symbols) {
+                let at = placed.file_address(walk.frames[index].code.address());
+                locations[index].symbol = symbol.and_then(|symbol| {
+                    Some(Symbol {
+                        name: symbol.name.to_vec(),
+                        offset: at.offset_from(symbol.start)?,
+                    })
+                });
+            }
+        }
+        for missing in space.missing() {
+            lost.push(Lost {
+                detail: "symbols",
+                reason: missing.reason,
+            });
+        }
+        locations
+    }
+}
+
+fn stack_frame(frame: &Frame, location: Location) -> StackFrame {
+    StackFrame {
+        address: frame.code.address(),
+        trust: frame.trust,
+        location,
+    }
+}
+
+fn first_fault(first: &EarlierFault, arch: Arch, now_boot_ns: u64) -> FirstFault {
+    FirstFault {
+        signal: first.signal,
+        code: first.code,
+        address: fault::address(first.code, first.siginfo),
+        pc: first.pc,
+        access: fault::access(arch, first.code, first.siginfo, &first.trap),
+        age_ms: now_boot_ns.saturating_sub(first.boot_ns) / 1_000_000,
+    }
+}
+
+/// The path of the file mapped there, or what stands for one without a file.
+fn module_name(event: &Event, space: &Captured<'_>, mapping: &Mapping) -> Vec<u8> {
+    match &mapping.file {
+        Some(file) if file.path.is_empty() => b"[unnamed file]".to_vec(),
+        Some(file) => file.path.clone(),
+        None if space.is_vdso(mapping) => b"[vdso]".to_vec(),
+        None if mapping.contains(event.start_stack) => b"[stack]".to_vec(),
+        None if mapping.start < event.brk && event.start_brk < mapping.end => b"[heap]".to_vec(),
+        None => b"[anon]".to_vec(),
+    }
+}

@@ -1,0 +1,406 @@
+//! Parts of records in, whole [`Event`]s out.
+//!
+//! The parts of one crash come in order, but those of crashes on other CPUs may
+//! lie between them. A record is complete with its end. One whose end found no
+//! room in the ring is given out all the same, with what is missing named in
+//! `lost`: when the same CPU begins another record, or when the caller says
+//! that it has waited long enough. A header is never lost here: each gives one
+//! event.
+
+use crate::abi::{self, BadPart, MappingRecord, Part, RawEnd, RawHeader, TextKind};
+use crate::address::{FileOffset, ProcessAddress};
+use crate::event::{
+    Disposition, EarlierFault, Event, FileIdentity, Lost, MappedFile, Mapping, MemoryWindow, Trap,
+    VmFlags,
+};
+use crate::registers::{Arch, Registers};
+
+/// A record in the making.
+#[derive(Debug)]
+struct Partial {
+    event: Event,
+    /// How often it was looked at since it began.
+    looks: u32,
+}
+
+/// Records in the making.
+#[derive(Debug)]
+pub struct Assembler {
+    page_bytes: u64,
+    partial: Vec<Partial>,
+    /// Parts without a header before them, and parts that made no sense.
+    strays: u64,
+}
+
+impl Assembler {
+    #[must_use]
+    pub fn new(page_bytes: u64) -> Self {
+        Assembler {
+            page_bytes,
+            partial: Vec::new(),
+            strays: 0,
+        }
+    }
+
+    /// Whether a record waits for its end.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        !self.partial.is_empty()
+    }
+
+    /// Parts that belonged to no record.
+    #[must_use]
+    pub fn strays(&self) -> u64 {
+        self.strays
+    }
+
+    /// Takes one part; gives the event that it completed, or cut off.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<Option<Event>, BadPart> {
+        let (id, part) = abi::decode(bytes).inspect_err(|_| self.strays += 1)?;
+        if let Part::Header(header) = part {
+            let same_cpu = self
+                .partial
+                .iter()
+                .position(|partial| partial.event.id >> 48 == id >> 48);
+            let cut_off = same_cpu.map(|at| without_end(self.partial.swap_remove(at).event));
+            self.partial.push(Partial {
+                event: begin(&header),
+                looks: 0,
+            });
+            return Ok(cut_off);
+        }
+        let Some(at) = self
+            .partial
+            .iter()
+            .position(|partial| partial.event.id == id)
+        else {
+            self.strays += 1;
+            return Ok(None);
+        };
+        let event = &mut self.partial[at].event;
+        match part {
+            Part::Header(_) => {}
+            Part::Text { kind, flags, bytes } => add_text(event, kind, flags, bytes),
+            Part::Mappings(records) => {
+                let mappings = records
+                    .iter()
+                    .map(|record| mapping(record, self.page_bytes));
+                event.mappings.extend(mappings);
+            }
+            Part::Stack { address, bytes } => add_stack(event, address, bytes),
+            Part::End(end) => return Ok(Some(finish(self.partial.swap_remove(at).event, &end))),
+        }
+        Ok(None)
+    }
+
+    /// Gives up waiting: every record in the making, as far as it came.
+    pub fn give_up(&mut self) -> impl Iterator<Item = Event> + '_ {
+        self.partial
+            .drain(..)
+            .map(|partial| without_end(partial.event))
+    }
+
+    /// Looks at each record once more; those looked at more than `looks` times
+    /// are given up.
+    pub fn overdue(&mut self, looks: u32) -> Vec<Event> {
+        let mut events = Vec::new();
+        let mut at = 0;
+        while at < self.partial.len() {
+            self.partial[at].looks += 1;
+            if self.partial[at].looks > looks {
+                events.push(without_end(self.partial.swap_remove(at).event));
+            } else {
+                at += 1;
+            }
+        }
+        events
+    }
+}
+
+fn begin(raw: &RawHeader) -> Event {
+    let arch = if raw.flags & abi::header_flags::AARCH64 != 0 {
+        Arch::Aarch64
+    } else {
+        Arch::X86_64
+    };
+    let known = |number: u32| (number != 0).then_some(number);
+    let code_bytes = (raw.code_bytes as usize).min(raw.code_at.len());
+    Event {
+        id: raw.part.id,
+        boot_ns: raw.boot_ns,
+        tai_ns: (raw.tai_ns != 0).then_some(raw.tai_ns),
+        start_ns: raw.start_ns,
+        signal: raw.signal,
+        code: raw.code,
+        siginfo: raw.siginfo,
+        disposition: match raw.handler {
+            0 => Disposition::Fatal,
+            1 => Disposition::Ignored,
+            _ => Disposition::Handled,
+        },
+        trap: Trap {
+            address: raw.thread_address,
+            error_code: raw.error_code,
+            number: raw.trap,
+        },
+        first_fault: first_fault(raw),
+        host_pid: raw.host_pid,
+        host_tid: raw.host_tid,
+        pid: known(raw.pid),
+        tid: known(raw.tid),
+        ppid: known(raw.ppid),
+        ns_pid: raw.ns_pid,
+        ns_tid: raw.ns_tid,
+        uid: raw.uid,
+        pid_ns: raw.pid_ns,
+        mnt_ns: raw.mnt_ns,
+        cgroup_id: raw.cgroup_id,
+        comm: crate::bytes::until_nul(&raw.comm).to_vec(),
+        thread: crate::bytes::until_nul(&raw.thread).to_vec(),
+        exe: None,
+        exe_deleted: false,
+        cmdline: None,
+        cgroup: None,
+        registers: (raw.flags & abi::header_flags::REGISTERS != 0)
+            .then(|| Registers::new(arch, raw.regs)),
+        fs_base: raw.fs_base,
+        gs_base: raw.gs_base,
+        code_bytes: MemoryWindow {
+            address: ProcessAddress(raw.code_address),
+            bytes: raw.code_at[..code_bytes].to_vec(),
+        },
+        start_stack: ProcessAddress(raw.start_stack),
+        start_brk: ProcessAddress(raw.start_brk),
+        brk: ProcessAddress(raw.brk),
+        arg_start: ProcessAddress(raw.arg_start),
+        env_end: ProcessAddress(raw.env_end),
+        vdso: ProcessAddress(raw.vdso),
+        map_count: raw.map_count,
+        mappings: Vec::new(),
+        windows: Vec::new(),
+        capture_ns: 0,
+        lost: Vec::new(),
+    }
+}
+
+fn first_fault(raw: &RawHeader) -> Option<EarlierFault> {
+    let first = raw.first;
+    (raw.flags & abi::header_flags::FIRST_FAULT != 0).then_some(EarlierFault {
+        signal: first.signal,
+        code: first.code,
+        siginfo: first.address,
+        pc: ProcessAddress(first.pc),
+        trap: Trap {
+            address: first.thread_address,
+            error_code: first.error_code,
+            number: first.trap,
+        },
+        boot_ns: first.boot_ns,
+    })
+}
+
+fn add_text(event: &mut Event, kind: TextKind, flags: u32, bytes: &[u8]) {
+    match kind {
+        TextKind::Exe => {
+            event.exe = Some(path(bytes, flags));
+            event.exe_deleted = flags & abi::path_flags::DELETED != 0;
+        }
+        TextKind::Cgroup => event.cgroup = Some(path(bytes, flags)),
+        TextKind::Cmdline => {
+            if flags & abi::path_flags::TRUNCATED != 0 {
+                event.lost.push(Lost {
+                    detail: "cmdline",
+                    reason: "only its beginning was captured",
+                });
+            }
+            event.cmdline = Some(arguments(bytes));
+        }
+    }
+}
+
+/// Arguments with their NULs, as one line with spaces.
+fn arguments(bytes: &[u8]) -> Vec<u8> {
+    let end = bytes
+        .iter()
+        .rposition(|&byte| byte != 0)
+        .map_or(0, |last| last + 1);
+    bytes[..end]
+        .iter()
+        .map(|&byte| if byte == 0 { b' ' } else { byte })
+        .collect()
+}
+
+/// Components from the last to the first, each with its NUL, as a path.
+fn path(bytes: &[u8], flags: u32) -> Vec<u8> {
+    let mut path = Vec::with_capacity(bytes.len() + 4);
+    if flags & abi::path_flags::TRUNCATED != 0 {
+        path.extend_from_slice(b"...");
+    }
+    let components = bytes
+        .strip_suffix(b"\0")
+        .unwrap_or(bytes)
+        .rsplit(|&byte| byte == 0);
+    for component in components.filter(|component| !component.is_empty() && *component != b"/") {
+        path.push(b'/');
+        path.extend_from_slice(component);
+    }
+    if path.is_empty() {
+        path.push(b'/');
+    }
+    path
+}
+
+fn mapping(record: &MappingRecord<'_>, page_bytes: u64) -> Mapping {
+    let raw = &record.raw;
+    // The mapping's flags are the path's, one bit up.
+    let flags = raw.flags >> 1;
+    let file = (raw.flags & abi::MAPPING_FILE != 0).then(|| MappedFile {
+        identity: FileIdentity {
+            inode: raw.inode,
+            device: raw.device,
+            size: raw.file_size,
+            mtime_s: raw.mtime_s,
+            mtime_ns: raw.mtime_ns,
+        },
+        offset: FileOffset(raw.page_offset.wrapping_mul(page_bytes)),
+        path: if record.path.is_empty() {
+            Vec::new()
+        } else {
+            path(record.path, flags)
+        },
+        lower_path: (!record.lower.is_empty()).then(|| path(record.lower, 0)),
+        deleted: flags & abi::path_flags::DELETED != 0,
+        detached: flags & abi::path_flags::DETACHED != 0,
+        truncated: flags & abi::path_flags::TRUNCATED != 0,
+    });
+    Mapping {
+        start: ProcessAddress(raw.start),
+        end: ProcessAddress(raw.end),
+        flags: VmFlags(raw.vm_flags),
+        file,
+    }
+}
+
+/// Joins a piece to the one before it, where the two adjoin.
+fn add_stack(event: &mut Event, address: u64, bytes: &[u8]) {
+    if let Some(last) = event.windows.last_mut() {
+        if last.address.0.checked_add(last.bytes.len() as u64) == Some(address) {
+            last.bytes.extend_from_slice(bytes);
+            return;
+        }
+    }
+    event.windows.push(MemoryWindow {
+        address: ProcessAddress(address),
+        bytes: bytes.to_vec(),
+    });
+}
+
+fn finish(mut event: Event, end: &RawEnd) -> Event {
+    event.capture_ns = end.duration_ns;
+    for (bit, detail, reason) in abi::LOST {
+        if end.lost & bit != 0 {
+            event.lost.push(Lost { detail, reason });
+        }
+    }
+    in_order(event)
+}
+
+fn without_end(mut event: Event) -> Event {
+    event.lost.push(Lost {
+        detail: "end",
+        reason: "the record's last parts found no room in the ring",
+    });
+    in_order(event)
+}
+
+/// Sorts what a cut walk gathered out of order.
+fn in_order(mut event: Event) -> Event {
+    event.mappings.sort_by_key(|mapping| mapping.start);
+    event.mappings.dedup_by_key(|mapping| mapping.start);
+    event.windows.sort_by_key(|window| window.address);
+    event.lost.sort_unstable();
+    event.lost.dedup();
+    event
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER_BYTES: u32 = (abi::HEADER_IN_RING - 8) as u32;
+    const END_BYTES: u32 = (abi::END_IN_RING - 8) as u32;
+
+    fn part(kind: u32, id: u64, size: u32, body: &[u8]) -> Vec<u8> {
+        let mut bytes = kind.to_le_bytes().to_vec();
+        bytes.extend_from_slice(&size.to_le_bytes());
+        bytes.extend_from_slice(&id.to_le_bytes());
+        bytes.extend_from_slice(body);
+        bytes.resize(size as usize, 0);
+        bytes
+    }
+
+    fn stack(id: u64, address: u64, bytes: &[u8]) -> Vec<u8> {
+        let mut body = address.to_le_bytes().to_vec();
+        body.extend_from_slice(bytes);
+        part(4, id, 16 + body.len() as u32, &body)
+    }
+
+    #[test]
+    fn records_of_two_cpus_are_told_apart() {
+        let mut assembler = Assembler::new(4096);
+        let (one, two) = (1 << 48 | 7, 2 << 48 | 7);
+        for bytes in [
+            part(1, one, HEADER_BYTES, &[]),
+            part(1, two, HEADER_BYTES, &[]),
+            stack(two, 0x2000, b"two"),
+            stack(one, 0x1000, b"on"),
+            stack(one, 0x1002, b"e"),
+        ] {
+            assert_eq!(assembler.feed(&bytes), Ok(None));
+        }
+        let event = assembler
+            .feed(&part(5, one, END_BYTES, &[]))
+            .unwrap()
+            .unwrap();
+        assert_eq!(event.windows.len(), 1);
+        assert_eq!(event.windows[0].bytes, b"one");
+        assert!(event.lost.is_empty());
+        assert!(assembler.is_waiting());
+    }
+
+    #[test]
+    fn a_record_without_end_comes_when_its_cpu_begins_another() {
+        let mut assembler = Assembler::new(4096);
+        assert_eq!(assembler.feed(&part(1, 1, HEADER_BYTES, &[])), Ok(None));
+        let cut_off = assembler
+            .feed(&part(1, 2, HEADER_BYTES, &[]))
+            .unwrap()
+            .unwrap();
+        assert_eq!(cut_off.id, 1);
+        assert_eq!(cut_off.lost[0].detail, "end");
+        assert_eq!(assembler.give_up().count(), 1);
+        assert_eq!(
+            assembler.feed(&part(5, 2, END_BYTES, &[])),
+            Ok(None),
+            "came too late"
+        );
+        assert_eq!(assembler.strays(), 1);
+    }
+
+    #[test]
+    fn paths_are_turned_round() {
+        assert_eq!(path(b"ls\0bin\0usr\0", 0), b"/usr/bin/ls");
+        assert_eq!(
+            path(b"ls\0bin\0", abi::path_flags::TRUNCATED),
+            b".../bin/ls"
+        );
+        assert_eq!(path(b"", 0), b"/");
+        assert_eq!(path(b"memfd:x\0", 0), b"/memfd:x");
+    }
+
+    #[test]
+    fn arguments_become_one_line() {
+        assert_eq!(arguments(b"a\0b c\0\0d\0\0"), b"a b c  d");
+        assert_eq!(arguments(b"\0\0"), b"");
+    }
+}

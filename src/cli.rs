@@ -1,0 +1,332 @@
+//! The command line: arguments in, [`Command`] out, no side effects.
+//!
+//! Every value is checked here, so that the rest of the program meets only what
+//! makes sense. A wrong one gets one line: the option, what was given, what was
+//! expected. Of an option that is given twice the last counts. `-a` without
+//! `-o` is accepted: standard output is never truncated anyway. `-o -` is
+//! standard output.
+
+use std::ffi::{OsStr, OsString};
+use std::ops::RangeInclusive;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lexopt::Arg;
+
+use crate::error::{Error, Result};
+
+/// What `--help` prints.
+pub const HELP: &str = include_str!("help.txt");
+
+/// What `--version` prints.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
+
+/// The ring without `-t`, as the manual says.
+const RING_BYTES: u32 = 256 << 10;
+/// The ring with `-t`: records with stacks are many times larger.
+const RING_BYTES_WITH_STACKS: u32 = 4 << 20;
+/// What the program itself may need beside the ring.
+const MEMORY_BESIDE_RING_MB: u64 = 4;
+/// Longest `-n`; a name in the kernel has 15 bytes, an executable's may be longer.
+const NAME_MAX_BYTES: usize = 64;
+/// `PID_MAX_LIMIT` of include/linux/threads.h, 64-bit.
+const PID_MAX: u64 = 4 << 20;
+/// Longer durations (136 years) are cut to this, so that sums of times cannot overflow.
+const DURATION_MAX_S: u64 = u32::MAX as u64;
+
+/// How reports are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Format {
+    #[default]
+    Text,
+    Json,
+}
+
+/// What the user asked for, validated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// `-d`: `None` runs until a signal ends it.
+    pub duration: Option<Duration>,
+    /// `-p`, as the tool's own pid namespace numbers it.
+    pub pid: Option<u32>,
+    /// `-n`: 1 to 64 bytes.
+    pub name: Option<Vec<u8>>,
+    /// `-r`
+    pub registers: bool,
+    /// `-t`
+    pub stack_trace: bool,
+    /// `--max-stack-depth`: 1 to 1024.
+    pub max_stack_depth: usize,
+    /// `-o`
+    pub output: Option<PathBuf>,
+    /// `-a`
+    pub append: bool,
+    pub format: Format,
+    pub stats: bool,
+    pub stats_interval: Duration,
+    /// Entries.
+    pub symbol_cache_limit: usize,
+    /// Bytes.
+    pub memory_limit_bytes: u64,
+    pub verbose: bool,
+    /// `--fatal-only`
+    pub fatal_only: bool,
+    /// `--ring-buffer KB`: bytes, a power of two and a multiple of the page size.
+    pub ring_bytes: u32,
+    /// `--btf FILE`: type information of the running kernel.
+    pub btf: Option<PathBuf>,
+    /// `--stack-snapshot KB`: bytes; the main stack window's budget with `-t`.
+    pub stack_snapshot_bytes: u32,
+}
+
+impl Default for Config {
+    /// The manual's defaults.
+    fn default() -> Self {
+        Config {
+            duration: None,
+            pid: None,
+            name: None,
+            registers: false,
+            stack_trace: false,
+            max_stack_depth: 16,
+            output: None,
+            append: false,
+            format: Format::Text,
+            stats: false,
+            stats_interval: Duration::from_secs(5),
+            symbol_cache_limit: 1000,
+            memory_limit_bytes: 100 << 20,
+            verbose: false,
+            fatal_only: false,
+            ring_bytes: RING_BYTES,
+            btf: None,
+            stack_snapshot_bytes: 32 << 10,
+        }
+    }
+}
+
+/// What the command line asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    Run(Config),
+    Help,
+    Version,
+}
+
+/// Reads the arguments that follow the program's name.
+pub fn parse<I>(args: I) -> Result<Command>
+where
+    I: IntoIterator,
+    I::Item: Into<OsString>,
+{
+    let mut parser = lexopt::Parser::from_args(args);
+    let mut config = Config::default();
+    let mut ring_bytes = None;
+    while let Some(arg) = parser.next().map_err(unexpected)? {
+        match arg {
+            Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
+            Arg::Short('V') | Arg::Long("version") => return Ok(Command::Version),
+            Arg::Short('r') | Arg::Long("registers") => config.registers = true,
+            Arg::Short('t') | Arg::Long("stack-trace") => config.stack_trace = true,
+            Arg::Short('a') | Arg::Long("append") => config.append = true,
+            Arg::Short('v') | Arg::Long("verbose") => config.verbose = true,
+            Arg::Long("stats") => config.stats = true,
+            Arg::Long("fatal-only") => config.fatal_only = true,
+            Arg::Short('d') | Arg::Long("duration") => {
+                config.duration = duration(&value(&mut parser, "--duration", DURATION)?)?;
+            }
+            Arg::Short('p') | Arg::Long("pid") => {
+                config.pid =
+                    Some(number(&mut parser, "--pid", "a process id", 1..=PID_MAX)? as u32);
+            }
+            Arg::Short('n') | Arg::Long("process-name") => {
+                config.name = Some(name(value(&mut parser, "--process-name", NAME)?)?);
+            }
+            Arg::Long("max-stack-depth") => {
+                config.max_stack_depth = number(
+                    &mut parser,
+                    "--max-stack-depth",
+                    "a number of frames",
+                    1..=1024,
+                )? as usize;
+            }
+            Arg::Short('o') | Arg::Long("output") => {
+                let path = value(&mut parser, "--output", FILE)?;
+                config.output = if path == "-" {
+                    None
+                } else {
+                    Some(file("--output", path)?)
+                };
+            }
+            Arg::Long("format") => {
+                config.format = format(&value(&mut parser, "--format", FORMAT)?)?;
+            }
+            Arg::Long("stats-interval") => {
+                let what = "a number of seconds";
+                let seconds = number(&mut parser, "--stats-interval", what, 1..=86_400)?;
+                config.stats_interval = Duration::from_secs(seconds);
+            }
+            Arg::Long("symbol-cache-limit") => {
+                let what = "a number of symbols";
+                config.symbol_cache_limit =
+                    number(&mut parser, "--symbol-cache-limit", what, 1..=10_000_000)? as usize;
+            }
+            Arg::Long("memory-limit") => {
+                // What the ring needs of it is compared when both are known.
+                let limit_mb =
+                    number(&mut parser, "--memory-limit", "a number of MB", 1..=1 << 20)?;
+                config.memory_limit_bytes = limit_mb << 20;
+            }
+            Arg::Long("ring-buffer") => {
+                ring_bytes = Some(ring(&value(&mut parser, "--ring-buffer", RING)?)?);
+            }
+            Arg::Long("btf") => {
+                config.btf = Some(file("--btf", value(&mut parser, "--btf", FILE)?)?);
+            }
+            Arg::Long("stack-snapshot") => {
+                let size_kb = number(&mut parser, "--stack-snapshot", "a size in KB", 4..=512)?;
+                config.stack_snapshot_bytes = (size_kb as u32) << 10;
+            }
+            Arg::Value(word) => {
+                return Err(usage(format!(
+                    "'{}' given, only options expected; try --help",
+                    shown(&word)
+                )));
+            }
+            other => return Err(unexpected(other.unexpected())),
+        }
+    }
+    config.ring_bytes = ring_bytes.unwrap_or(if config.stack_trace {
+        RING_BYTES_WITH_STACKS
+    } else {
+        RING_BYTES
+    });
+    check_memory(&config)?;
+    Ok(Command::Run(config))
+}
+
+// What each kind of value should be, in the words of a message.
+const DURATION: &str = "a whole number of seconds (0 = until a signal)";
+const NAME: &str = "1 to 64 bytes of a process name";
+const FILE: &str = "the path of a file";
+const FORMAT: &str = "text or json";
+const RING: &str = "a size in KB, a power of two from 64 to 1048576";
+
+fn usage(message: String) -> Error {
+    Error::usage(message)
+}
+
+/// The line for a value that is not what it should be.
+fn wrong(option: &str, given: &OsStr, expected: &str) -> Error {
+    usage(format!(
+        "{option}: '{}' given, {expected} expected",
+        shown(given)
+    ))
+}
+
+/// An argument as a message may show it.
+fn shown(given: &OsStr) -> String {
+    given.to_string_lossy().escape_debug().to_string()
+}
+
+fn unexpected(error: lexopt::Error) -> Error {
+    match error {
+        lexopt::Error::UnexpectedOption(option) => usage(format!(
+            "unknown option '{}'; try --help",
+            shown(OsStr::new(&option))
+        )),
+        lexopt::Error::UnexpectedValue { option, value } => usage(format!(
+            "{option}: '{}' given, no value expected",
+            shown(&value)
+        )),
+        other => usage(format!("{}; try --help", other.to_string().escape_debug())),
+    }
+}
+
+fn value(parser: &mut lexopt::Parser, option: &str, expected: &str) -> Result<OsString> {
+    parser
+        .value()
+        .map_err(|_| usage(format!("{option}: nothing given, {expected} expected")))
+}
+
+/// A whole number, digits alone, in a range.
+fn number(
+    parser: &mut lexopt::Parser,
+    option: &str,
+    what: &str,
+    range: RangeInclusive<u64>,
+) -> Result<u64> {
+    let expected = format!("{what} from {} to {}", range.start(), range.end());
+    let given = value(parser, option, &expected)?;
+    digits(&given)
+        .filter(|number| range.contains(number))
+        .ok_or_else(|| wrong(option, &given, &expected))
+}
+
+/// Decimal digits and nothing else: no sign, no space.
+fn digits(given: &OsStr) -> Option<u64> {
+    let text = given.to_str()?;
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        text.parse().ok()
+    } else {
+        None
+    }
+}
+
+fn duration(given: &OsStr) -> Result<Option<Duration>> {
+    match digits(given) {
+        Some(0) => Ok(None),
+        Some(seconds) => Ok(Some(Duration::from_secs(seconds.min(DURATION_MAX_S)))),
+        None => Err(wrong("--duration", given, DURATION)),
+    }
+}
+
+fn name(given: OsString) -> Result<Vec<u8>> {
+    let bytes = given.as_bytes();
+    if bytes.is_empty() || bytes.len() > NAME_MAX_BYTES {
+        return Err(wrong("--process-name", &given, NAME));
+    }
+    Ok(given.into_vec())
+}
+
+fn file(option: &str, given: OsString) -> Result<PathBuf> {
+    if given.is_empty() {
+        return Err(wrong(option, &given, FILE));
+    }
+    Ok(PathBuf::from(given))
+}
+
+fn format(given: &OsStr) -> Result<Format> {
+    match given.as_bytes() {
+        b"text" => Ok(Format::Text),
+        b"json" => Ok(Format::Json),
+        _ => Err(wrong("--format", given, FORMAT)),
+    }
+}
+
+/// A power of two from 64 KB, the largest page that a kernel is built with, up
+/// to 1 GB.
+fn ring(given: &OsStr) -> Result<u32> {
+    digits(given)
+        .filter(|size_kb| size_kb.is_power_of_two() && (64..=1 << 20).contains(size_kb))
+        .map(|size_kb| (size_kb as u32) << 10)
+        .ok_or_else(|| wrong("--ring-buffer", given, RING))
+}
+
+fn check_memory(config: &Config) -> Result<()> {
+    let ring_bytes = u64::from(config.ring_bytes);
+    let least_mb = ring_bytes.div_ceil(1 << 20) + MEMORY_BESIDE_RING_MB;
+    if config.memory_limit_bytes >> 20 >= least_mb {
+        return Ok(());
+    }
+    Err(usage(format!(
+        "--memory-limit: {} MB cannot hold a ring buffer of {} KB, at least {least_mb} expected",
+        config.memory_limit_bytes >> 20,
+        ring_bytes >> 10,
+    )))
+}
+
+#[cfg(test)]
+#[path = "cli_tests.rs"]
+mod tests;

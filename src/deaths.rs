@@ -1,0 +1,56 @@
+//! Which processes have died of late: several threads that fault at once are
+//! one death, and each of its reports but the first says so.
+
+use std::collections::{HashSet, VecDeque};
+
+/// How many deaths are remembered: reports of one come within moments.
+const REMEMBERED: usize = 1024;
+
+/// A process's identity: its number and when it started.
+type Process = (u32, u64);
+
+#[derive(Debug, Default)]
+pub struct RecentDeaths {
+    known: HashSet<Process>,
+    order: VecDeque<Process>,
+}
+
+impl RecentDeaths {
+    /// Notes a fatal delivery; true when this process's death is known already.
+    pub fn is_repeated(&mut self, host_pid: u32, start_ns: u64) -> bool {
+        let process = (host_pid, start_ns);
+        if !self.known.insert(process) {
+            return true;
+        }
+        self.order.push_back(process);
+        if self.order.len() > REMEMBERED {
+            if let Some(oldest) = self.order.pop_front() {
+                self.known.remove(&oldest);
+            }
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_death_is_repeated_only_for_the_same_process() {
+        let mut deaths = RecentDeaths::default();
+        assert!(!deaths.is_repeated(7, 100));
+        assert!(deaths.is_repeated(7, 100));
+        assert!(!deaths.is_repeated(7, 200), "the number was used again");
+    }
+
+    #[test]
+    fn old_deaths_are_forgotten() {
+        let mut deaths = RecentDeaths::default();
+        for pid in 0..=REMEMBERED as u32 {
+            assert!(!deaths.is_repeated(pid, 0));
+        }
+        assert!(!deaths.is_repeated(0, 0));
+        assert_eq!(deaths.known.len(), REMEMBERED);
+    }
+}

@@ -1,0 +1,252 @@
+//! One crash as it was captured: plain data, whole, and independent of the
+//! process, which is gone.
+//!
+//! [`crate::abi`] decodes the parts that the capture program wrote into an
+//! [`Event`]; everything after it works from this and from files on disk.
+
+use crate::address::{FileOffset, ProcessAddress};
+use crate::registers::Registers;
+
+/// Permissions and kind of a mapping: the kernel's `vm_flags`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct VmFlags(pub u64);
+
+impl VmFlags {
+    // include/linux/mm.h
+    const READ: u64 = 1;
+    const WRITE: u64 = 2;
+    const EXEC: u64 = 4;
+    const SHARED: u64 = 8;
+    const GROWS_DOWN: u64 = 0x100;
+
+    #[must_use]
+    pub fn readable(self) -> bool {
+        self.0 & Self::READ != 0
+    }
+
+    #[must_use]
+    pub fn writable(self) -> bool {
+        self.0 & Self::WRITE != 0
+    }
+
+    #[must_use]
+    pub fn executable(self) -> bool {
+        self.0 & Self::EXEC != 0
+    }
+
+    #[must_use]
+    pub fn shared(self) -> bool {
+        self.0 & Self::SHARED != 0
+    }
+
+    #[must_use]
+    pub fn grows_down(self) -> bool {
+        self.0 & Self::GROWS_DOWN != 0
+    }
+}
+
+/// What tells a file from one that has taken its name since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileIdentity {
+    pub inode: u64,
+    /// Major << 20 | minor. Only a hint: overlayfs and btrfs report another to `stat`.
+    pub device: u32,
+    pub size: u64,
+    pub mtime_s: i64,
+    pub mtime_ns: u32,
+}
+
+/// The file behind a mapping.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MappedFile {
+    pub identity: FileIdentity,
+    /// Where in the file the mapping begins.
+    pub offset: FileOffset,
+    /// The absolute path that the program saw, in its mount namespace; raw bytes.
+    /// Empty when it was not captured. A path whose beginning is missing
+    /// (`truncated`) begins with `.../`.
+    pub path: Vec<u8>,
+    /// The path of the lower file where an overlay is above it.
+    pub lower_path: Option<Vec<u8>>,
+    /// Had been unlinked when the program crashed.
+    pub deleted: bool,
+    /// Has no place in a file system, such as a memfd.
+    pub detached: bool,
+    pub truncated: bool,
+}
+
+/// A mapping of the crashed process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    pub start: ProcessAddress,
+    pub end: ProcessAddress,
+    pub flags: VmFlags,
+    pub file: Option<MappedFile>,
+}
+
+impl Mapping {
+    #[must_use]
+    pub fn contains(&self, address: ProcessAddress) -> bool {
+        self.start <= address && address < self.end
+    }
+}
+
+/// A piece of the process's memory, copied at the crash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryWindow {
+    pub address: ProcessAddress,
+    pub bytes: Vec<u8>,
+}
+
+impl MemoryWindow {
+    /// The `len` bytes at `address`, if the window holds them all.
+    #[must_use]
+    pub fn get(&self, address: ProcessAddress, len: usize) -> Option<&[u8]> {
+        let start = usize::try_from(address.offset_from(self.address)?).ok()?;
+        self.bytes.get(start..start.checked_add(len)?)
+    }
+}
+
+/// What the processor said about the last fault of the thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trap {
+    /// x86 `cr2`, arm64 fault address. Stale unless the signal's code says that
+    /// this signal came of a page fault.
+    pub address: u64,
+    /// x86 page-fault error code, arm64 ESR.
+    pub error_code: u64,
+    /// x86 trap number; 0 on arm64.
+    pub number: u64,
+}
+
+/// The handled fault that went before a fatal delivery to the same thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EarlierFault {
+    pub signal: i32,
+    pub code: i32,
+    pub siginfo: u64,
+    pub pc: ProcessAddress,
+    pub trap: Trap,
+    /// `CLOCK_BOOTTIME` of that delivery.
+    pub boot_ns: u64,
+}
+
+/// What happened to the signal, by what was installed for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    Fatal,
+    Handled,
+    Ignored,
+}
+
+impl Disposition {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Disposition::Fatal => "fatal",
+            Disposition::Handled => "handled",
+            Disposition::Ignored => "ignored",
+        }
+    }
+}
+
+/// A detail that a report lacks, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Lost {
+    /// Stable token of the detail: `mappings`, `stack`, `registers`, `cmdline`, …
+    pub detail: &'static str,
+    /// A few words, such as `no room in the ring`.
+    pub reason: &'static str,
+}
+
+/// One delivery of a watched signal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// CPU << 48 | count: names the record among those in flight.
+    pub id: u64,
+    pub boot_ns: u64,
+    /// `CLOCK_TAI`, where the kernel could tell.
+    pub tai_ns: Option<u64>,
+    /// `CLOCK_BOOTTIME` at which the process started: with the pid, its identity.
+    pub start_ns: u64,
+    pub signal: i32,
+    pub code: i32,
+    /// The siginfo's first word: an address, or pid and uid of the sender.
+    pub siginfo: u64,
+    pub disposition: Disposition,
+    pub trap: Trap,
+    pub first_fault: Option<EarlierFault>,
+
+    /// As the first pid namespace sees them.
+    pub host_pid: u32,
+    pub host_tid: u32,
+    /// As the tool's pid namespace sees them; `None` where it cannot.
+    pub pid: Option<u32>,
+    pub tid: Option<u32>,
+    pub ppid: Option<u32>,
+    /// As the process sees itself.
+    pub ns_pid: u32,
+    pub ns_tid: u32,
+    pub uid: u32,
+    pub pid_ns: u32,
+    pub mnt_ns: u32,
+    pub cgroup_id: u64,
+
+    /// The process's name: its first thread's. Raw bytes.
+    pub comm: Vec<u8>,
+    pub thread: Vec<u8>,
+    pub exe: Option<Vec<u8>>,
+    pub exe_deleted: bool,
+    /// Arguments joined by single spaces.
+    pub cmdline: Option<Vec<u8>>,
+    pub cgroup: Option<Vec<u8>>,
+
+    /// `None` for what could not be read.
+    pub registers: Option<Registers>,
+    pub fs_base: u64,
+    pub gs_base: u64,
+    pub code_bytes: MemoryWindow,
+    pub start_stack: ProcessAddress,
+    pub start_brk: ProcessAddress,
+    pub brk: ProcessAddress,
+    pub arg_start: ProcessAddress,
+    pub env_end: ProcessAddress,
+    pub vdso: ProcessAddress,
+    pub map_count: u32,
+
+    /// Sorted by start, without overlaps.
+    pub mappings: Vec<Mapping>,
+    /// Sorted by address; adjoining pieces joined.
+    pub windows: Vec<MemoryWindow>,
+    /// Nanoseconds that the capture program spent.
+    pub capture_ns: u64,
+    pub lost: Vec<Lost>,
+}
+
+impl Event {
+    /// What it takes of our memory, about.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        let text = |text: &Option<Vec<u8>>| text.as_ref().map_or(0, Vec::len);
+        let paths = self
+            .mappings
+            .iter()
+            .filter_map(|mapping| mapping.file.as_ref());
+        let paths: usize = paths
+            .map(|file| file.path.len() + text(&file.lower_path))
+            .sum();
+        let windows: usize = self
+            .windows
+            .iter()
+            .map(|window| window.bytes.capacity())
+            .sum();
+        let bytes = size_of::<Event>()
+            + self.mappings.capacity() * size_of::<Mapping>()
+            + paths
+            + windows
+            + text(&self.exe)
+            + text(&self.cmdline)
+            + text(&self.cgroup);
+        bytes as u64
+    }
+}

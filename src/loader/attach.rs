@@ -1,0 +1,23 @@
+//! Loaded programs, put where they run.
+//!
+//! The descriptor that comes back is the attachment: closing it detaches.
+
+use std::ffi::CString;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use crate::error::{Context, Error, Kind, Result};
+use crate::sys::bpf;
+
+/// Runs `program` at a raw tracepoint (4.17): at `signal_deliver`, each time that a signal is
+/// about to be delivered.
+pub fn raw_tracepoint(program: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
+    let terminated = CString::new(name)
+        .map_err(|_| Error::failed(format!("tracepoint {name:?}: name contains a NUL")))?;
+    match bpf::raw_tracepoint_open(program, &terminated) {
+        Err(error) if error.errno() == Some(bpf::ENOENT) => Err(error
+            .with_kind(Kind::Unsupported)
+            .with_hint("this kernel has no such tracepoint, or was built without CONFIG_BPF_EVENTS")
+            .context(format!("attach to raw tracepoint {name}"))),
+        other => other.context(|| format!("attach to raw tracepoint {name}")),
+    }
+}

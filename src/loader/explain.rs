@@ -1,0 +1,179 @@
+//! A kernel's refusal, said so that somebody can act on it.
+//!
+//! What comes in: the error of a bpf(2) command, the verifier's log if there is
+//! one, the capabilities that this process has. What goes out: one line that says
+//! what was refused and why, and a hint. Nothing here tries again.
+
+use crate::error::{Error, Kind, Result};
+use crate::loader::insn::POISON_HELPER;
+use crate::sys::bpf;
+
+const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
+/// Lines of the verifier's log that usually tell the reason: the last ones before its statistics.
+const TELLING_LINES: usize = 4;
+
+const CAP_SYS_ADMIN: u32 = 21;
+const CAP_PERFMON: u32 = 38;
+const CAP_BPF: u32 = 39;
+
+/// Which right the process lacks to load tracing programs.
+#[must_use]
+pub fn missing_right(capabilities: u64) -> Option<&'static str> {
+    let has = |number: u32| capabilities >> number & 1 != 0;
+    if has(CAP_SYS_ADMIN) {
+        return None;
+    }
+    match (has(CAP_BPF), has(CAP_PERFMON)) {
+        (true, true) => None,
+        (true, false) => Some("CAP_PERFMON is missing (CAP_BPF is there); or run as root"),
+        (false, true) => Some("CAP_BPF is missing (CAP_PERFMON is there); or run as root"),
+        (false, false) => {
+            Some("run as root, or give the program CAP_BPF and CAP_PERFMON (CAP_SYS_ADMIN before Linux 5.8)")
+        }
+    }
+}
+
+fn permission_hint() -> String {
+    let locked =
+        std::fs::read_to_string(LOCKDOWN).is_ok_and(|modes| modes.contains("[confidentiality]"));
+    if locked {
+        return format!(
+            "kernel lockdown is in confidentiality mode ({LOCKDOWN}), which forbids reading kernel memory"
+        );
+    }
+    let missing = bpf::effective_capabilities().ok().and_then(missing_right);
+    match missing {
+        Some(right) => right.to_owned(),
+        None => "the capabilities are there: a container's seccomp filter or a security module refuses bpf(2)"
+            .to_owned(),
+    }
+}
+
+/// A refusal that has nothing to do with what a program does: no right, no bpf(2).
+#[must_use]
+pub fn refused(error: Error) -> Error {
+    match error.errno() {
+        Some(bpf::EPERM | bpf::EACCES) => error
+            .with_kind(Kind::NotPermitted)
+            .context("Permission denied when loading BPF program")
+            .with_hint(permission_hint()),
+        Some(bpf::ENOSYS) => error
+            .with_kind(Kind::Unsupported)
+            .context("this kernel has no bpf(2)")
+            .with_hint("the kernel must be built with CONFIG_BPF_SYSCALL"),
+        _ => error,
+    }
+}
+
+/// The verifier refused: its reason from the end of the log, or all of the log.
+#[must_use]
+pub fn verifier(
+    error: &Error,
+    name: &str,
+    log: &[u8],
+    verbose: bool,
+    relocation_at: impl Fn(usize) -> Option<String>,
+) -> Error {
+    let log = String::from_utf8_lossy(crate::bytes::until_nul(log));
+    let reason = error.errno().map_or_else(
+        || error.to_string(),
+        |errno| std::io::Error::from_raw_os_error(errno).to_string(),
+    );
+    let mut message = format!("Failed to load BPF program: {name}: {reason}");
+    let poisoned = poisoned_instruction(&log).and_then(relocation_at);
+    if let Some(relocation) = &poisoned {
+        message.push_str(&format!(": the kernel has nothing for {relocation}"));
+    } else {
+        let telling = telling_lines(&log);
+        if !telling.is_empty() {
+            message.push_str(": ");
+            message.push_str(&telling);
+        }
+    }
+    if verbose && !log.is_empty() {
+        message.push('\n');
+        message.push_str(log.trim_end());
+    }
+    let refusal = Error::new(Kind::Failed, message);
+    if poisoned.is_some() {
+        return refusal
+            .with_kind(Kind::Unsupported)
+            .with_hint("the program uses a field or value that this kernel does not have");
+    }
+    if verbose || log.is_empty() {
+        return refusal;
+    }
+    refusal.with_hint("-v prints all that the verifier said")
+}
+
+/// The instruction that the verifier stopped at, if it is one that was poisoned.
+fn poisoned_instruction(log: &str) -> Option<usize> {
+    // The log has "12: (85) call unknown#195896080", then the complaint.
+    let mark = format!("unknown#{POISON_HELPER}");
+    let line = log
+        .lines()
+        .find(|line| line.contains(&mark) && line.contains(": (85)"))?;
+    line.split(':').next()?.trim().parse().ok()
+}
+
+fn telling_lines(log: &str) -> String {
+    let is_statistics = |line: &&str| {
+        let line = line.trim();
+        !line.is_empty()
+            && !line.starts_with("processed ")
+            && !line.starts_with("verification time ")
+            && !line.starts_with("stack depth ")
+    };
+    let lines: Vec<&str> = log.lines().filter(is_statistics).collect();
+    let from = lines.len().saturating_sub(TELLING_LINES);
+    let trimmed: Vec<&str> = lines[from..].iter().map(|line| line.trim()).collect();
+    trimmed.join("; ")
+}
+
+/// Turns the kernel's refusal of anything but a program into an explanation.
+pub fn explained<T>(answer: Result<T>) -> Result<T> {
+    answer.map_err(refused)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{missing_right, verifier};
+    use crate::error::Error;
+
+    #[test]
+    fn the_missing_capability_is_named() {
+        assert_eq!(missing_right(1 << 21), None);
+        assert_eq!(missing_right(1 << 38 | 1 << 39), None);
+        assert!(missing_right(1 << 39).is_some_and(|hint| hint.starts_with("CAP_PERFMON")));
+        assert!(missing_right(1 << 38).is_some_and(|hint| hint.starts_with("CAP_BPF")));
+        assert!(missing_right(0).is_some_and(|hint| hint.starts_with("run as root")));
+    }
+
+    #[test]
+    fn the_last_lines_of_the_log_tell_the_reason() {
+        let log =
+            b"0: R1=ctx()\n3: (79) r0 = *(u64 *)(r1 +99)\ninvalid bpf_context access off=99\n\
+            processed 4 insns (limit 1000000) max_states_per_insn 0\n\0\0";
+        let error = Error::syscall("bpf(BPF_PROG_LOAD)", 13);
+        let said = verifier(&error, "segfault_x", log, false, |_| None).to_string();
+        assert_eq!(
+            said,
+            "Failed to load BPF program: segfault_x: Permission denied (os error 13): 0: R1=ctx(); \
+             3: (79) r0 = *(u64 *)(r1 +99); invalid bpf_context access off=99"
+        );
+    }
+
+    #[test]
+    fn a_reached_relocation_is_named() {
+        let log = b"12: (85) call unknown#195896080\ninvalid func unknown#195896080\n";
+        let error = Error::syscall("bpf(BPF_PROG_LOAD)", 22);
+        let said = verifier(&error, "segfault_x", log, false, |index| {
+            (index == 12).then(|| "<byte_off> [7] struct task_struct.gone".to_owned())
+        });
+        assert_eq!(
+            said.to_string(),
+            "Failed to load BPF program: segfault_x: Invalid argument (os error 22): \
+             the kernel has nothing for <byte_off> [7] struct task_struct.gone"
+        );
+    }
+}

@@ -1,0 +1,446 @@
+//! The plan meets the kernel: maps created, types and programs loaded.
+//!
+//! ```text
+//! join the programs that were asked for    (pure)
+//! compute and apply their CO-RE fix-ups    (reads the kernel's types)
+//! create the maps that they refer to, fill and freeze the constants
+//! load the object's types
+//! put descriptors into instructions, load the programs
+//! fill the program arrays that the object initializes
+//! ```
+//!
+//! A program is loaded without a log first, because the log costs the kernel
+//! more than the verification; only a refusal is asked for again with one.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use crate::error::{Context, Error, Result};
+use crate::loader::btf_load;
+use crate::loader::explain;
+use crate::loader::insn;
+use crate::loader::link::{self, Joined, MapReference};
+use crate::loader::maps::{Content, Map, MAPPABLE, PERF_EVENT_ARRAY};
+use crate::loader::object::{Object, Program};
+use crate::loader::relo::{self, Engine};
+use crate::loader::target::{Target, TypeSource};
+use crate::sys::bpf;
+
+/// Verifier logs are asked for in these sizes, until one suffices.
+const LOG_SIZES: [usize; 3] = [256 << 10, 2 << 20, 16 << 20];
+
+/// What the caller decides.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Settings<'a> {
+    /// Values of global constants and variables, by name, as the kernel is to see them.
+    pub rodata: &'a [(&'a str, &'a [u8])],
+    /// Sizes of maps that the object leaves open.
+    pub max_entries: &'a [(&'a str, u32)],
+    /// Print all of the verifier's log when it refuses.
+    pub verbose: bool,
+    /// Names of the programs to load.
+    pub programs: &'a [&'a str],
+}
+
+/// Maps and programs in the kernel, for as long as this lives or they are attached.
+#[derive(Debug)]
+pub struct Loaded {
+    maps: Vec<(String, OwnedFd)>,
+    programs: Vec<(String, OwnedFd)>,
+}
+
+impl Loaded {
+    /// The map of this name, if a loaded program refers to it.
+    #[must_use]
+    pub fn map(&self, name: &str) -> Option<BorrowedFd<'_>> {
+        find(&self.maps, name)
+    }
+
+    /// The program of this name, if it was asked for.
+    #[must_use]
+    pub fn program(&self, name: &str) -> Option<BorrowedFd<'_>> {
+        find(&self.programs, name)
+    }
+
+    /// Names of all programs that were loaded.
+    pub fn programs(&self) -> impl Iterator<Item = &str> {
+        self.programs.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// What the kernel says of a loaded program: its tag, how often it was left out.
+    pub fn program_info(&self, name: &str) -> Result<bpf::ProgramInfo> {
+        let program = self
+            .program(name)
+            .ok_or_else(|| Error::failed(format!("no program {name} is loaded")))?;
+        bpf::program_info(program).context(|| format!("program {name}"))
+    }
+
+    /// Puts a loaded program into a slot of a program array.
+    pub fn set_tail_call(&self, map: &str, index: u32, program: &str) -> Result<()> {
+        let missing = |what: &str, name: &str| Error::failed(format!("no {what} {name} is loaded"));
+        let array = self.map(map).ok_or_else(|| missing("map", map))?;
+        let entry = self
+            .program(program)
+            .ok_or_else(|| missing("program", program))?;
+        set_program(array, index, entry).context(|| format!("map {map}, slot {index}: {program}"))
+    }
+}
+
+fn find<'a>(list: &'a [(String, OwnedFd)], name: &str) -> Option<BorrowedFd<'a>> {
+    let (_, fd) = list.iter().find(|(known, _)| known == name)?;
+    Some(fd.as_fd())
+}
+
+fn set_program(array: BorrowedFd<'_>, index: u32, program: BorrowedFd<'_>) -> Result<()> {
+    use std::os::fd::AsRawFd;
+    let value = program.as_raw_fd().to_ne_bytes();
+    bpf::map_update_elem(array, &index.to_ne_bytes(), &value, 0)
+}
+
+/// A program on its way into the kernel.
+struct Prepared<'a> {
+    program: &'a Program,
+    joined: Joined,
+    /// Instructions that call nothing now, and the relocations that made them so.
+    poisoned: Vec<(usize, String)>,
+}
+
+/// Loads the programs that were asked for, with the maps that they refer to.
+///
+/// `kernel_types` may be empty for programs without CO-RE relocations.
+pub fn load(
+    object: &Object,
+    kernel_types: &dyn TypeSource,
+    settings: &Settings<'_>,
+) -> Result<Loaded> {
+    let mut prepared = Vec::with_capacity(settings.programs.len());
+    for name in settings.programs {
+        let program = object
+            .program(name)
+            .ok_or_else(|| Error::failed(format!("the BPF object has no program {name}")))?;
+        let joined = link::join(object, program).context(|| format!("join program {name}"))?;
+        prepared.push(Prepared {
+            program,
+            joined,
+            poisoned: Vec::new(),
+        });
+    }
+    relocate(object, kernel_types, &mut prepared)?;
+    let maps = create_maps(object, &prepared, settings)?;
+    let btf = load_btf(object);
+    let mut loaded = Loaded {
+        maps: Vec::new(),
+        programs: Vec::new(),
+    };
+    for one in &mut prepared {
+        let fd = load_program(object, one, &maps, btf.as_ref(), settings.verbose)?;
+        loaded.programs.push((one.program.name.clone(), fd));
+    }
+    for (map, fd) in object.maps.iter().zip(maps) {
+        if let Some(fd) = fd {
+            loaded.maps.push((map.name.clone(), fd));
+        }
+    }
+    for map in &object.maps {
+        let Content::Programs(programs) = &map.content else {
+            continue;
+        };
+        for (slot, program) in programs {
+            // A slot whose program was not asked for stays empty: the call falls through.
+            if loaded.map(&map.name).is_some() && loaded.program(program).is_some() {
+                loaded.set_tail_call(&map.name, *slot, program)?;
+            }
+        }
+    }
+    Ok(loaded)
+}
+
+/// Applies the CO-RE relocations of all programs.
+fn relocate(
+    object: &Object,
+    kernel_types: &dyn TypeSource,
+    prepared: &mut [Prepared<'_>],
+) -> Result<()> {
+    let all: Vec<_> = prepared
+        .iter()
+        .map(|one| link::relocations(object, &one.joined))
+        .collect();
+    if all.iter().all(Vec::is_empty) {
+        return Ok(());
+    }
+    if kernel_types.is_empty() {
+        return Err(Error::unsupported(
+            "the BPF program needs type information of this kernel (BTF)",
+        )
+        .with_hint("the kernel must be built with CONFIG_DEBUG_INFO_BTF, or name a BTF file of it with --btf"));
+    }
+    let failed = |error: &dyn std::fmt::Display| {
+        Error::failed(error.to_string()).context("kernel type information")
+    };
+    let names = relo::wanted_names(&object.btf).map_err(|error| failed(&error))?;
+    let target = Target::scan(kernel_types, names).map_err(|error| failed(&error))?;
+    let mut engine = Engine::new(&object.btf, &target);
+    for (one, records) in prepared.iter_mut().zip(&all) {
+        for (instruction, record) in records {
+            let explain = |error: &dyn std::fmt::Display| {
+                Error::failed(error.to_string())
+                    .context(format!(
+                        "CO-RE relocation {}",
+                        relo::describe(&object.btf, record)
+                    ))
+                    .context(format!("program {}", one.program.name))
+            };
+            let fixup = engine.fixup(record).map_err(|error| explain(&error))?;
+            let applied = insn::apply(&mut one.joined.instructions, *instruction, &fixup)
+                .map_err(|error| explain(&error))?;
+            if applied == insn::Applied::Poisoned {
+                let description = relo::describe(&object.btf, record);
+                one.poisoned.push((*instruction, description));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Creates the maps that a program refers to; the list has a place for every map of the object.
+fn create_maps(
+    object: &Object,
+    prepared: &[Prepared<'_>],
+    settings: &Settings<'_>,
+) -> Result<Vec<Option<OwnedFd>>> {
+    for (name, _) in settings.max_entries {
+        if !object.maps.iter().any(|map| map.name == *name) {
+            return Err(Error::failed(format!("the BPF object has no map {name}")));
+        }
+    }
+    let contents = data_contents(object, settings)?;
+    let mut created = Vec::with_capacity(object.maps.len());
+    for ((index, map), content) in object.maps.iter().enumerate().zip(contents) {
+        let is_wanted = prepared
+            .iter()
+            .flat_map(|one| &one.joined.maps)
+            .any(|reference| reference.map == index);
+        if !is_wanted {
+            created.push(None);
+            continue;
+        }
+        let context = || format!("map {}", map.name);
+        let fd = create_map(map, settings).context(context)?;
+        if let (Some(bytes), Content::Data { constant, .. }) = (content, &map.content) {
+            // A new array is all zero.
+            if bytes.iter().any(|byte| *byte != 0) {
+                bpf::map_update_elem(fd.as_fd(), &0u32.to_ne_bytes(), &bytes, 0)
+                    .context(context)?;
+            }
+            if *constant {
+                bpf::map_freeze(fd.as_fd()).context(context)?;
+            }
+        }
+        created.push(Some(fd));
+    }
+    Ok(created)
+}
+
+fn create_map(map: &Map, settings: &Settings<'_>) -> Result<OwnedFd> {
+    let override_of = |name: &str| {
+        let found = settings
+            .max_entries
+            .iter()
+            .find(|(known, _)| *known == name);
+        found.map(|(_, entries)| *entries)
+    };
+    let mut max_entries = override_of(&map.name).unwrap_or(map.max_entries);
+    if map.map_type == PERF_EVENT_ARRAY && max_entries == 0 {
+        max_entries = u32::try_from(bpf::possible_cpus()?).unwrap_or(u32::MAX);
+    }
+    let mut wanted = bpf::NewMap {
+        map_type: map.map_type,
+        key_size: map.key_size,
+        value_size: map.value_size,
+        max_entries,
+        flags: map.flags,
+        name: &map.name,
+    };
+    let answer = with_memlock(|| bpf::map_create(&wanted));
+    match answer {
+        Err(error) if error.errno() == Some(bpf::EINVAL) && map.flags & MAPPABLE != 0 => {
+            // Before 5.5 array maps cannot be mapped.
+            wanted.flags &= !MAPPABLE;
+            explain::explained(with_memlock(|| bpf::map_create(&wanted)))
+        }
+        other => explain::explained(other),
+    }
+}
+
+/// Tries again with the limit on locked memory lifted: before 5.11 it refuses with EPERM.
+fn with_memlock<T>(attempt: impl Fn() -> Result<T>) -> Result<T> {
+    match attempt() {
+        Err(error) if error.errno() == Some(bpf::EPERM) => {
+            if bpf::raise_memlock_limit().is_err() {
+                return Err(error);
+            }
+            attempt()
+        }
+        other => other,
+    }
+}
+
+/// The bytes of each data map, with the caller's values in their places.
+fn data_contents(object: &Object, settings: &Settings<'_>) -> Result<Vec<Option<Vec<u8>>>> {
+    let mut contents: Vec<Option<Vec<u8>>> = object
+        .maps
+        .iter()
+        .map(|map| match &map.content {
+            Content::Data { bytes, .. } => Some(bytes.clone()),
+            Content::Empty | Content::Programs(_) => None,
+        })
+        .collect();
+    for (name, value) in settings.rodata {
+        let unknown = || Error::failed(format!("the BPF object has no variable {name}"));
+        let place = object
+            .maps
+            .iter()
+            .zip(&mut contents)
+            .find_map(|(map, content)| {
+                let variable = map
+                    .variables
+                    .iter()
+                    .find(|variable| variable.name == *name)?;
+                Some((variable, content.as_mut()?))
+            });
+        let (variable, content) = place.ok_or_else(unknown)?;
+        if value.len() != variable.size as usize {
+            return Err(Error::failed(format!(
+                "variable {name} of the BPF object has {} bytes, not {}",
+                variable.size,
+                value.len()
+            )));
+        }
+        let start = variable.offset as usize;
+        content
+            .get_mut(start..start + value.len())
+            .ok_or_else(unknown)?
+            .copy_from_slice(value);
+    }
+    Ok(contents)
+}
+
+/// The object's types in the kernel, or nothing where no rendition of them is taken.
+fn load_btf(object: &Object) -> Option<OwnedFd> {
+    let whole = btf_load::finish(object).ok()?;
+    (0..btf_load::RENDITIONS).find_map(|number| {
+        let bytes = btf_load::rendition(object, &whole, number)?;
+        with_memlock(|| bpf::btf_load(&bytes, &mut [])).ok()
+    })
+}
+
+fn load_program(
+    object: &Object,
+    prepared: &mut Prepared<'_>,
+    maps: &[Option<OwnedFd>],
+    btf: Option<&OwnedFd>,
+    verbose: bool,
+) -> Result<OwnedFd> {
+    let program = prepared.program;
+    let prog_type = program_type(&program.section).ok_or_else(|| {
+        Error::failed(format!(
+            "program {}: section {} names no known kind of program",
+            program.name, program.section
+        ))
+    })?;
+    for reference in &prepared.joined.maps {
+        // Poison has taken the place of the load.
+        let instruction = prepared.joined.instructions.get(reference.instruction);
+        if instruction.is_some_and(insn::Instruction::is_wide_load) {
+            put_map(&mut prepared.joined.instructions, reference, maps)
+                .context(|| format!("program {}", program.name))?;
+        }
+    }
+    let extension = &object.extension;
+    let functions = link::info(object, &prepared.joined, &extension.functions);
+    let lines = link::info(object, &prepared.joined, &extension.lines);
+    let types = btf.map(|btf| bpf::ProgramTypes {
+        btf: btf.as_fd(),
+        func_info_rec_size: extension.functions.record_size,
+        func_info: &functions,
+        line_info_rec_size: extension.lines.record_size,
+        line_info: &lines,
+    });
+    let instructions = insn::encode(&prepared.joined.instructions);
+    let wanted = bpf::NewProgram {
+        prog_type,
+        instructions: &instructions,
+        license: &object.license,
+        name: &program.name,
+        types: types.filter(|types| !types.func_info.is_empty()),
+    };
+    let answer = with_memlock(|| bpf::prog_load(&wanted, &mut []));
+    answer.map_err(|error| explain_refusal(&error, &wanted, &prepared.poisoned, verbose))
+}
+
+fn explain_refusal(
+    error: &Error,
+    program: &bpf::NewProgram<'_>,
+    poisoned: &[(usize, String)],
+    verbose: bool,
+) -> Error {
+    let context = format!("program {}", program.name);
+    let refused = |errno: i32| explain::refused(Error::syscall("bpf(BPF_PROG_LOAD)", errno));
+    let errno = error.errno().unwrap_or(0);
+    if matches!(errno, bpf::EPERM | bpf::ENOSYS) {
+        return refused(errno);
+    }
+    let mut log = Vec::new();
+    for size in LOG_SIZES {
+        log = vec![0; size];
+        match bpf::prog_load(program, &mut log) {
+            // It was a passing refusal; what it was for is not known.
+            Ok(_) => break,
+            Err(again) if again.errno() == Some(bpf::ENOSPC) => {}
+            Err(_) => break,
+        }
+    }
+    let is_silent = log.first().is_none_or(|byte| *byte == 0);
+    if is_silent && errno == bpf::EACCES {
+        return refused(errno).context(context);
+    }
+    explain::verifier(error, program.name, &log, verbose, |instruction| {
+        let found = poisoned.iter().find(|(index, _)| *index == instruction);
+        found.map(|(_, description)| description.clone())
+    })
+}
+
+fn put_map(
+    instructions: &mut [insn::Instruction],
+    reference: &MapReference,
+    maps: &[Option<OwnedFd>],
+) -> Result<()> {
+    use std::os::fd::AsRawFd;
+    let fd = maps
+        .get(reference.map)
+        .and_then(Option::as_ref)
+        .ok_or_else(|| Error::failed("a map that was not created"))?;
+    let (source, place) = match reference.place {
+        Some(place) => (insn::PSEUDO_MAP_VALUE, place),
+        None => (insn::PSEUDO_MAP_FD, 0),
+    };
+    let fd = fd.as_raw_fd().cast_unsigned();
+    insn::set_pseudo(instructions, reference.instruction, source, fd, place)
+        .map_err(|error| Error::failed(error.to_string()))
+}
+
+/// `enum bpf_prog_type` for a section's name, by libbpf's convention.
+fn program_type(section: &str) -> Option<u32> {
+    const SOCKET_FILTER: u32 = 1;
+    const KPROBE: u32 = 2;
+    const TRACEPOINT: u32 = 5;
+    const PERF_EVENT: u32 = 7;
+    const RAW_TRACEPOINT: u32 = 17;
+    Some(match section.split('/').next()? {
+        "raw_tp" | "raw_tracepoint" => RAW_TRACEPOINT,
+        "tp" | "tracepoint" => TRACEPOINT,
+        "perf_event" => PERF_EVENT,
+        "kprobe" | "kretprobe" => KPROBE,
+        "socket" => SOCKET_FILTER,
+        _ => return None,
+    })
+}

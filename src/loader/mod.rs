@@ -1,0 +1,37 @@
+//! The BPF object's way into the kernel, by bpf(2) alone.
+//!
+//! ```text
+//! ELF bytes --object, btf, lines, maps--> Object          same on every machine
+//! Object + program --link--> instructions, references
+//! Object + kernel types --target, relo--> fix-ups --insn--> instructions
+//! maps, types, programs --kernel--> descriptors           the only part that acts
+//! descriptors --attach--> it runs
+//! ```
+//!
+//! `object`, `btf`, `lines`, `maps`, `link`, `target`, `relo`, `insn` and
+//! `btf_load` are pure: bytes in, values out, no system call. `source` opens the
+//! kernel's types, `kernel` and `attach` act, `probe` asks what can be done,
+//! `explain` says why it could not.
+//!
+//! What is done, and in which words it is said, follows libbpf, so that what one
+//! knows of it holds here.
+
+pub mod attach;
+pub mod btf;
+pub mod btf_load;
+pub mod explain;
+pub mod insn;
+pub mod kernel;
+pub mod lines;
+pub mod link;
+pub mod maps;
+pub mod object;
+pub mod probe;
+pub mod relo;
+pub mod source;
+pub mod target;
+
+pub use kernel::{load, Loaded, Settings};
+pub use object::Object;
+pub use source::{kernel_types, KernelTypes};
+pub use target::TypeSource;

@@ -1,0 +1,172 @@
+//! Where the kernel's types come from.
+//!
+//! In this order: a file that the user names, `/sys/kernel/btf/vmlinux`, the
+//! kernel itself by `BPF_BTF_GET_FD_BY_ID` (for hosts without /sys), and kernel
+//! images with BTF in the places that libbpf searches. A file is raw BTF or an
+//! ELF file with a `.BTF` section, and is read through a descriptor, in pieces.
+//! What comes by descriptor from the kernel comes whole: that is the one case in
+//! which it is held in memory, until the programs are loaded.
+
+use std::fmt;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Context, Error, Result};
+use crate::loader::object::section_range;
+use crate::loader::target::TypeSource;
+use crate::sys::bpf;
+
+const SYSFS: &str = "/sys/kernel/btf/vmlinux";
+const RELEASE: &str = "/proc/sys/kernel/osrelease";
+const NO_TYPES_HINT: &str =
+    "the kernel has no type information (CONFIG_DEBUG_INFO_BTF); name a BTF file of this very kernel with --btf";
+
+/// Kernel types and where they were found.
+#[derive(Debug)]
+pub struct KernelTypes {
+    origin: Origin,
+    bytes: Bytes,
+}
+
+#[derive(Debug)]
+enum Origin {
+    File(PathBuf),
+    Kernel { id: u32 },
+}
+
+#[derive(Debug)]
+enum Bytes {
+    File { file: File, start: u64, len: u64 },
+    Held(Vec<u8>),
+}
+
+impl fmt::Display for KernelTypes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.origin {
+            Origin::File(path) => write!(f, "{}", path.display()),
+            Origin::Kernel { id } => write!(f, "the kernel, as BTF object {id}"),
+        }
+    }
+}
+
+impl TypeSource for KernelTypes {
+    fn len(&self) -> u64 {
+        match &self.bytes {
+            Bytes::File { len, .. } => *len,
+            Bytes::Held(bytes) => bytes.as_slice().len() as u64,
+        }
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> std::io::Result<usize> {
+        match &self.bytes {
+            Bytes::File { file, start, len } => {
+                let left = usize::try_from(len.saturating_sub(offset)).unwrap_or(usize::MAX);
+                let wanted = buffer.len().min(left);
+                let place = start.saturating_add(offset);
+                FileExt::read_at(file, &mut buffer[..wanted], place)
+            }
+            Bytes::Held(bytes) => TypeSource::read_at(bytes, offset, buffer),
+        }
+    }
+}
+
+/// Finds the kernel's types, or those in the file named.
+pub fn kernel_types(explicit: Option<&Path>) -> Result<KernelTypes> {
+    if let Some(path) = explicit {
+        return from_file(path).context(|| format!("kernel types in {}", path.display()));
+    }
+    let sysfs = match from_file(Path::new(SYSFS)) {
+        Ok(types) => return Ok(types),
+        Err(error) => error,
+    };
+    if let Ok(types) = from_kernel() {
+        return Ok(types);
+    }
+    for path in images() {
+        if let Ok(types) = from_file(&path) {
+            return Ok(types);
+        }
+    }
+    Err(sysfs
+        .context("no type information of this kernel was found")
+        .with_kind(crate::error::Kind::Unsupported)
+        .with_hint(NO_TYPES_HINT))
+}
+
+fn from_file(path: &Path) -> Result<KernelTypes> {
+    let file = File::open(path)?;
+    let len = file.metadata()?.len();
+    let origin = Origin::File(path.to_owned());
+    let whole = KernelTypes {
+        origin,
+        bytes: Bytes::File {
+            file,
+            start: 0,
+            len,
+        },
+    };
+    let mut magic = [0; 4];
+    let read = whole.read_at(0, &mut magic)?;
+    if !magic[..read].starts_with(b"\x7fELF") {
+        if magic[..read].starts_with(&[0x9f, 0xeb]) {
+            return Ok(whole);
+        }
+        return Err(Error::failed("neither BTF nor an ELF file"));
+    }
+    let (start, len) = section_range(&whole, ".BTF")?;
+    let KernelTypes { origin, bytes } = whole;
+    let Bytes::File { file, .. } = bytes else {
+        return Err(Error::failed("not read from a file"));
+    };
+    Ok(KernelTypes {
+        origin,
+        bytes: Bytes::File { file, start, len },
+    })
+}
+
+/// Asks the kernel for its own BTF: the first object of its own that is named vmlinux.
+fn from_kernel() -> Result<KernelTypes> {
+    // The kernel's own types get their number at boot, so they come early.
+    const TRIED: usize = 1024;
+    let mut id = 0;
+    for _ in 0..TRIED {
+        let Some(next) = bpf::btf_get_next_id(id)? else {
+            break;
+        };
+        id = next;
+        let Ok(fd) = bpf::btf_get_fd_by_id(id) else {
+            continue;
+        };
+        let info = bpf::btf_info(fd.as_fd())?;
+        if info.kernel && info.name == b"vmlinux" {
+            let mut bytes = vec![0; info.size_bytes as usize];
+            bpf::btf_bytes(fd.as_fd(), &mut bytes)?;
+            return Ok(KernelTypes {
+                origin: Origin::Kernel { id },
+                bytes: Bytes::Held(bytes),
+            });
+        }
+    }
+    Err(Error::unsupported("the kernel hands out no BTF of its own"))
+}
+
+/// Kernel images that may carry BTF, as libbpf looks for them.
+fn images() -> Vec<PathBuf> {
+    let Ok(release) = std::fs::read_to_string(RELEASE) else {
+        return Vec::new();
+    };
+    let release = release.trim();
+    [
+        format!("/boot/vmlinux-{release}"),
+        format!("/lib/modules/{release}/vmlinux-{release}"),
+        format!("/lib/modules/{release}/build/vmlinux"),
+        format!("/usr/lib/modules/{release}/kernel/vmlinux"),
+        format!("/usr/lib/debug/boot/vmlinux-{release}"),
+        format!("/usr/lib/debug/boot/vmlinux-{release}.debug"),
+        format!("/usr/lib/debug/lib/modules/{release}/vmlinux"),
+    ]
+    .map(PathBuf::from)
+    .to_vec()
+}

@@ -1,0 +1,466 @@
+//! From a captured mapping to the ELF file that was mapped, after the process is
+//! gone.
+//!
+//! In: mappings of a crashed process, with inode, size and time of each file. Out:
+//! an open [`Module`] and where it was placed, or the reason why there is none
+//! ([`Missing`]). Places to look, in this order:
+//!
+//! ```text
+//! the process itself, if it lives:  /proc/PID/map_files, then /proc/PID/root
+//! the captured path here, then that of the file below an overlay
+//! the path in the root of another process of the same mount namespace
+//! ```
+//!
+//! A file is taken only when inode, size and modification time are those that the
+//! crashed process had mapped: what was replaced, changed or deleted since is
+//! refused, because a wrong name is worse than none. A module once open stays so,
+//! and good, after its file has lost its name; one that was written to is dropped.
+
+mod blocks;
+mod module;
+mod process;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::hash::{BuildHasher, RandomState};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use crate::address::ProcessAddress;
+use crate::event::{Event, FileIdentity, MappedFile, Mapping};
+use crate::symbols::budget::MemoryBudget;
+use crate::symbols::elf::{ElfFile, Source};
+use crate::sys;
+use crate::sys::file::{Refusal, RegularFile, Status};
+use crate::unwind::Placed;
+use blocks::Blocks;
+pub use module::Module;
+use module::Shared;
+use process::{own_mount_namespace, LiveProcess, Peers};
+
+/// How long a file that was not found is not looked for again.
+const MISSING_LIFETIME: Duration = Duration::from_secs(1);
+const MAX_MISSING: usize = 512;
+
+/// What may be used.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Files kept open.
+    pub open_modules: usize,
+    /// Blocks of files kept.
+    pub block_bytes: usize,
+    /// Where debug files are looked for.
+    pub debug_dirs: Vec<PathBuf>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            open_modules: 64,
+            block_bytes: 1 << 20,
+            debug_dirs: vec![PathBuf::from("/usr/lib/debug")],
+        }
+    }
+}
+
+/// Who crashed, as far as that helps to find files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProcessHint {
+    /// As our own pid namespace sees it.
+    pub pid: Option<u32>,
+    pub host_pid: u32,
+    /// With the pid, the process's identity.
+    pub start_ns: u64,
+    /// 0 where it was not captured.
+    pub mnt_ns: u32,
+}
+
+impl From<&Event> for ProcessHint {
+    fn from(event: &Event) -> Self {
+        ProcessHint {
+            pid: event.pid,
+            host_pid: event.host_pid,
+            start_ns: event.start_ns,
+            mnt_ns: event.mnt_ns,
+        }
+    }
+}
+
+/// Why there is no file for a mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// A few words.
+    pub reason: &'static str,
+}
+
+/// A module at its place in the process: `process = file + bias`, wrapping.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    pub module: Rc<Module>,
+    pub bias: u64,
+}
+
+impl Opened {
+    /// What a stack walk takes.
+    #[must_use]
+    pub fn placed(&self) -> Placed {
+        Placed {
+            data: self.module.clone(),
+            bias: self.bias,
+        }
+    }
+}
+
+/// What was counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct ModuleStats {
+    /// Files opened and parsed.
+    pub opened: u64,
+    /// Mappings whose file was open already.
+    pub hits: u64,
+    /// Mappings whose file could not be had, repeated ones too.
+    pub missing: u64,
+    /// Modules closed for room.
+    pub evictions: u64,
+    /// Modules dropped because their files were written to.
+    pub changed: u64,
+    pub open_now: usize,
+    pub block_hits: u64,
+    pub block_misses: u64,
+}
+
+#[derive(Debug)]
+struct Kept {
+    module: Rc<Module>,
+    identity: FileIdentity,
+    path: Vec<u8>,
+    used: u64,
+    bytes: usize,
+}
+
+/// All modules that are open.
+#[derive(Debug)]
+pub struct Modules {
+    limits: Limits,
+    budget: Rc<MemoryBudget>,
+    shared: Rc<Shared>,
+    hasher: RandomState,
+    kept: HashMap<u64, Kept>,
+    /// Until when a file is not looked for again.
+    missing: HashMap<u64, (Instant, Missing)>,
+    peers: Peers,
+    own_mnt_ns: Option<u32>,
+    vdso: Option<Option<Rc<Module>>>,
+    clock: u64,
+    stats: ModuleStats,
+}
+
+impl Modules {
+    #[must_use]
+    pub fn new(limits: Limits, budget: Rc<MemoryBudget>) -> Self {
+        let shared = Rc::new(Shared {
+            blocks: RefCell::new(Blocks::new(limits.block_bytes, budget.clone())),
+            debug_dirs: limits.debug_dirs.clone(),
+        });
+        Modules {
+            limits,
+            budget,
+            shared,
+            hasher: RandomState::new(),
+            kept: HashMap::new(),
+            missing: HashMap::new(),
+            peers: Peers::default(),
+            own_mnt_ns: own_mount_namespace(),
+            vdso: None,
+            clock: 0,
+            stats: ModuleStats::default(),
+        }
+    }
+
+    /// The file behind a mapping, and where the mapping puts it.
+    pub fn open(&mut self, mapping: &Mapping, process: ProcessHint) -> Result<Opened, Missing> {
+        let opened = self.module(mapping, process).and_then(|module| {
+            let bias = module.bias(mapping).ok_or(Missing {
+                reason: "mapped part is no segment of the file",
+            })?;
+            Ok(Opened { module, bias })
+        });
+        if opened.is_err() {
+            self.stats.missing += 1;
+        }
+        opened
+    }
+
+    /// The kernel's code in every process, at the address where this one had it.
+    pub fn vdso(&mut self, start: ProcessAddress) -> Option<Opened> {
+        if self.vdso.is_none() {
+            self.vdso = Some(self.load_vdso());
+        }
+        let module = self.vdso.clone().flatten()?;
+        let first = module.elf().loads().first()?;
+        let base = first.address.0.wrapping_sub(first.offset.0);
+        let bias = start.0.wrapping_sub(base);
+        Some(Opened { module, bias })
+    }
+
+    /// Closes all files and forgets what was read of them.
+    pub fn clear(&mut self) {
+        for (_, kept) in self.kept.drain() {
+            self.budget.give_back(kept.bytes);
+        }
+        self.missing.clear();
+        self.shared.blocks.borrow_mut().clear();
+    }
+
+    #[must_use]
+    pub fn stats(&self) -> ModuleStats {
+        let blocks = self.shared.blocks.borrow();
+        ModuleStats {
+            open_now: self.kept.len(),
+            block_hits: blocks.hits,
+            block_misses: blocks.misses,
+            ..self.stats
+        }
+    }
+
+    fn load_vdso(&self) -> Option<Rc<Module>> {
+        let image = sys::vdso::image()?;
+        let id = self.hasher.hash_one(&image);
+        let elf = ElfFile::parse(Source::Memory(image)).ok()?;
+        Some(Rc::new(Module::new(
+            id,
+            elf,
+            None,
+            None,
+            self.shared.clone(),
+        )))
+    }
+
+    fn module(&mut self, mapping: &Mapping, process: ProcessHint) -> Result<Rc<Module>, Missing> {
+        let file = mapping.file.as_ref().ok_or(Missing {
+            reason: "no file is mapped there",
+        })?;
+        let key = self.hasher.hash_one((file.identity, &file.path));
+        if let Some(module) = self.kept(key, file) {
+            return Ok(module);
+        }
+        let missing_key = self.hasher.hash_one((key, process.mnt_ns));
+        if let Some((since, missing)) = self.missing.get(&missing_key) {
+            if since.elapsed() < MISSING_LIFETIME {
+                return Err(*missing);
+            }
+        }
+        match self.search(mapping, file, process) {
+            Ok(module) => {
+                self.missing.remove(&missing_key);
+                self.keep(key, file, module.clone());
+                Ok(module)
+            }
+            Err(missing) => {
+                if self.missing.len() >= MAX_MISSING {
+                    self.missing.clear();
+                }
+                self.missing.insert(missing_key, (Instant::now(), missing));
+                Err(missing)
+            }
+        }
+    }
+
+    fn kept(&mut self, key: u64, file: &MappedFile) -> Option<Rc<Module>> {
+        let kept = self.kept.get_mut(&key)?;
+        let same = kept.identity == file.identity && kept.path == file.path;
+        if same && kept.module.is_current() {
+            self.clock += 1;
+            kept.used = self.clock;
+            self.stats.hits += 1;
+            return Some(kept.module.clone());
+        }
+        self.stats.changed += 1;
+        self.forget(key);
+        None
+    }
+
+    fn keep(&mut self, key: u64, file: &MappedFile, module: Rc<Module>) {
+        self.stats.opened += 1;
+        let bytes = module.memory() + file.path.len() + size_of::<Kept>();
+        let full = |modules: &Self| {
+            modules.kept.len() >= modules.limits.open_modules || !modules.budget.fits(bytes)
+        };
+        while full(self) && self.evict() {}
+        if full(self) {
+            return;
+        }
+        self.budget.take(bytes);
+        self.clock += 1;
+        let kept = Kept {
+            module,
+            identity: file.identity,
+            path: file.path.clone(),
+            used: self.clock,
+            bytes,
+        };
+        self.kept.insert(key, kept);
+    }
+
+    /// Closes the module unused for longest; false when there is none.
+    fn evict(&mut self) -> bool {
+        let oldest = self.kept.iter().min_by_key(|(_, kept)| kept.used);
+        let Some((&key, _)) = oldest else {
+            return false;
+        };
+        self.stats.evictions += 1;
+        self.forget(key);
+        true
+    }
+
+    fn forget(&mut self, key: u64) {
+        if let Some(kept) = self.kept.remove(&key) {
+            self.budget.give_back(kept.bytes);
+        }
+    }
+
+    fn search(
+        &mut self,
+        mapping: &Mapping,
+        file: &MappedFile,
+        process: ProcessHint,
+    ) -> Result<Rc<Module>, Missing> {
+        let mut verdict = Verdict::default();
+        let (found, status, path) = self
+            .candidates(mapping, file, process, &mut verdict)
+            .ok_or_else(|| verdict.missing(file))?;
+        let refused = |reason| Missing { reason };
+        let source = Source::file(found).map_err(|refusal| refused(refusal.as_str()))?;
+        let elf = ElfFile::parse(source).map_err(|error| refused(error.as_str()))?;
+        // Both devices: the captured one tells files apart that `stat` mixes up.
+        let times = (status.size, status.mtime_s, status.mtime_ns);
+        let devices = (status.device, file.identity.device);
+        let id = self.hasher.hash_one((status.inode, devices, times));
+        let module = Module::new(id, elf, Some(status), path, self.shared.clone());
+        Ok(Rc::new(module))
+    }
+
+    /// The first file that is the one that was mapped.
+    fn candidates(
+        &mut self,
+        mapping: &Mapping,
+        file: &MappedFile,
+        process: ProcessHint,
+        verdict: &mut Verdict,
+    ) -> Option<(RegularFile, Status, Option<PathBuf>)> {
+        let foreign = process.mnt_ns != 0 && Some(process.mnt_ns) != self.own_mnt_ns;
+        let whole = file.path.starts_with(b"/") && !file.truncated && !file.detached;
+
+        if let Some(live) = live_process(process) {
+            let ways = [
+                Some(live.mapped(mapping)),
+                whole.then(|| live.in_root(&file.path)),
+            ];
+            for way in ways.into_iter().flatten() {
+                if let Some((found, status)) = verdict.judge(file, way, true) {
+                    return Some((found, status, None));
+                }
+            }
+        }
+        let lower = file.lower_path.as_deref();
+        let own = whole.then_some(&file.path[..]);
+        for path in own
+            .into_iter()
+            .chain(lower)
+            .filter(|path| path.starts_with(b"/"))
+        {
+            let path = Path::new(OsStr::from_bytes(path));
+            let way = RegularFile::open(path);
+            if let Some((found, status)) = verdict.judge(file, way, !foreign) {
+                return Some((found, status, Some(path.to_owned())));
+            }
+        }
+        if !foreign || !whole {
+            return None;
+        }
+        let way = self.peers.find(process.mnt_ns)?.in_root(&file.path);
+        let (found, status) = verdict.judge(file, way, true)?;
+        Some((found, status, None))
+    }
+}
+
+fn live_process(process: ProcessHint) -> Option<LiveProcess> {
+    let as_seen_here = process.pid.unwrap_or(process.host_pid);
+    let pids = [as_seen_here, process.host_pid];
+    let distinct = if as_seen_here == process.host_pid {
+        1
+    } else {
+        2
+    };
+    pids[..distinct]
+        .iter()
+        .find_map(|&pid| LiveProcess::open(pid, process.start_ns))
+}
+
+/// What the search for a file has come to: the most telling reason so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+enum Verdict {
+    /// No place to look at.
+    #[default]
+    Unreachable,
+    NotFound,
+    Refused(&'static str),
+    Replaced,
+    Changed,
+}
+
+impl Verdict {
+    /// The file, if it is the one; else a reason. `telling`: the path leads where
+    /// the process's own did, so that what is there is what became of its file.
+    fn judge(
+        &mut self,
+        wanted: &MappedFile,
+        way: Result<RegularFile, Refusal>,
+        telling: bool,
+    ) -> Option<(RegularFile, Status)> {
+        let opened = way.and_then(|file| Ok((file.status()?, file)));
+        let reason = match opened {
+            Ok((status, file)) if matches(&wanted.identity, &status) => {
+                return Some((file, status))
+            }
+            Ok((status, _)) if status.inode == wanted.identity.inode => Verdict::Changed,
+            Ok(_) => Verdict::Replaced,
+            Err(Refusal::NotFound) => Verdict::NotFound,
+            Err(refusal) => Verdict::Refused(refusal.as_str()),
+        };
+        if telling {
+            *self = (*self).max(reason);
+        }
+        None
+    }
+
+    fn missing(self, file: &MappedFile) -> Missing {
+        let reason = match self {
+            Verdict::Changed => "file changed since the crash",
+            _ if file.detached => "file has no name and its process is gone",
+            _ if file.deleted => "file deleted before the crash",
+            Verdict::Replaced => "file replaced since the crash",
+            Verdict::Refused(reason) => reason,
+            Verdict::NotFound => "file deleted since the crash",
+            Verdict::Unreachable if file.path.is_empty() => "path not captured",
+            Verdict::Unreachable if file.truncated => "path not captured whole",
+            Verdict::Unreachable => "file not reachable from this mount namespace",
+        };
+        Missing { reason }
+    }
+}
+
+/// The device is no part of it: overlayfs and btrfs tell `stat` another.
+fn matches(identity: &FileIdentity, status: &Status) -> bool {
+    identity.inode == status.inode
+        && identity.size == status.size
+        && identity.mtime_s == status.mtime_s
+        && identity.mtime_ns == status.mtime_ns
+}
+
+#[cfg(test)]
+#[path = "modules_tests.rs"]
+mod tests;

@@ -1,0 +1,261 @@
+//! An identified ELF file, open, with its debug file if there is one.
+//!
+//! What a stack walk asks for ([`ModuleData`]) is read through the shared blocks;
+//! what the resolver asks for ([`Names`]) is a pass over symbol tables, in this
+//! order: `.symtab`, the debug file's `.symtab`, `.dynsym`. A Go program's
+//! `.gopclntab` would be the next source in [`Module::functions`].
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use super::blocks::Blocks;
+use crate::address::FileAddress;
+use crate::event::Mapping;
+use crate::symbols::elf::{find_debug_file, Answer, ElfFile, Found, Load, Source, Table};
+use crate::symbols::resolver::Names;
+use crate::sys::file::Status;
+use crate::unwind::{CfiSection, ModuleData, SectionRange};
+
+/// Functions whose starts are remembered for the stack walk.
+const MAX_STARTS: usize = 64;
+
+/// What all modules have in common.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) blocks: RefCell<Blocks>,
+    pub(super) debug_dirs: Vec<PathBuf>,
+}
+
+/// One file.
+#[derive(Debug)]
+pub struct Module {
+    id: u64,
+    elf: ElfFile,
+    /// As it was when the file was opened; `None` for the vDSO, which is no file.
+    status: Option<Status>,
+    /// Where it was found, if that is a path of our own mount namespace.
+    path: Option<PathBuf>,
+    debug: OnceCell<Option<ElfFile>>,
+    /// Answers to `function_start`, and the one to be replaced next.
+    starts: RefCell<(Vec<Answer>, usize)>,
+    /// A pass over its symbols took too long; none is made again.
+    slow: Cell<bool>,
+    shared: Rc<Shared>,
+}
+
+impl Module {
+    pub(super) fn new(
+        id: u64,
+        elf: ElfFile,
+        status: Option<Status>,
+        path: Option<PathBuf>,
+        shared: Rc<Shared>,
+    ) -> Self {
+        Module {
+            id,
+            elf,
+            status,
+            path,
+            debug: OnceCell::new(),
+            starts: RefCell::default(),
+            slow: Cell::new(false),
+            shared,
+        }
+    }
+
+    #[must_use]
+    pub fn build_id(&self) -> Option<&[u8]> {
+        self.elf.build_id()
+    }
+
+    #[must_use]
+    pub fn elf(&self) -> &ElfFile {
+        &self.elf
+    }
+
+    /// Where the file was found, if that is a path of our own mount namespace.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// The separate file with its symbols; looked for once.
+    #[must_use]
+    pub fn debug_file(&self) -> Option<&ElfFile> {
+        let find = || find_debug_file(&self.elf, self.path(), &self.shared.debug_dirs);
+        self.debug.get_or_init(find).as_ref()
+    }
+
+    /// Whether the file still is what was opened. Its having lost its name does
+    /// not matter, its having been written to does.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        match (&self.status, self.elf.source()) {
+            (Some(then), Source::File { file, .. }) => file.status().is_ok_and(|now| {
+                (now.size, now.mtime_s, now.mtime_ns) == (then.size, then.mtime_s, then.mtime_ns)
+            }),
+            _ => true,
+        }
+    }
+
+    /// The variable that holds `address`, else the one that ends closest before it.
+    #[must_use]
+    pub fn nearest_data(&self, address: FileAddress) -> Option<Found> {
+        let own = || self.elf.nearest_data(address);
+        if self.elf.has_symtab() {
+            return own();
+        }
+        let debug = self.debug_file();
+        debug
+            .and_then(|debug| debug.nearest_data(address))
+            .or_else(own)
+    }
+
+    /// `process = file + bias`, for a mapping of this file; `None` when no segment
+    /// of it is mapped so.
+    #[must_use]
+    pub fn bias(&self, mapping: &Mapping) -> Option<u64> {
+        bias(self.elf.loads(), mapping)
+    }
+
+    /// Heap bytes, about.
+    pub(super) fn memory(&self) -> usize {
+        let path = self.path.as_ref().map_or(0, |path| path.as_os_str().len());
+        // The answers' names come on top; most are short.
+        let starts = MAX_STARTS * (size_of::<Answer>() + 32);
+        size_of::<Self>() + path + starts + self.elf.memory()
+    }
+
+    fn remembered_start(&self, address: FileAddress) -> Option<Option<FileAddress>> {
+        let starts = self.starts.borrow();
+        let held = |answer: &&Answer| answer.low <= address && address < answer.high;
+        let answer = starts.0.iter().find(held)?;
+        Some(answer.found.as_ref().map(|found| found.start))
+    }
+
+    fn remember_start(&self, mut answer: Answer) {
+        if let Some(found) = &mut answer.found {
+            found.name = Vec::new();
+        }
+        let mut starts = self.starts.borrow_mut();
+        let (answers, next) = &mut *starts;
+        if answers.len() < MAX_STARTS {
+            answers.push(answer);
+            return;
+        }
+        answers[*next] = answer;
+        *next = (*next + 1) % MAX_STARTS;
+    }
+}
+
+impl Names for Module {
+    fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn functions(&self, addresses: &[FileAddress]) -> Option<Vec<Answer>> {
+        if self.slow.get() {
+            return None;
+        }
+        let mut answers = vec![Answer::unknown(); addresses.len()];
+        let sources = [
+            (Some(&self.elf), Table::Full),
+            (
+                self.debug_file().filter(|_| !self.elf.has_symtab()),
+                Table::Full,
+            ),
+            (Some(&self.elf), Table::Dynamic),
+        ];
+        for (file, table) in sources {
+            let Some(file) = file else { continue };
+            if file.add_functions(table, addresses, &mut answers).is_none() {
+                self.slow.set(true);
+                return None;
+            }
+        }
+        Some(answers)
+    }
+}
+
+impl ModuleData for Module {
+    fn identity(&self) -> u64 {
+        self.id
+    }
+
+    fn entry(&self) -> Option<FileAddress> {
+        self.elf.entry()
+    }
+
+    fn section(&self, section: CfiSection) -> Option<SectionRange> {
+        match (self.elf.section(section), section) {
+            (None, CfiSection::DebugFrame) => self.debug_file()?.section(section),
+            (own, _) => own,
+        }
+    }
+
+    fn read_section(&self, section: CfiSection, offset: u64, buf: &mut [u8]) -> Option<()> {
+        let (file, id) = match self.elf.section_range(section) {
+            Some(_) => (&self.elf, self.id),
+            // The debug file's blocks must not be taken for this file's.
+            None => (self.debug_file()?, self.id.wrapping_add(1)),
+        };
+        let range = file.section_range(section)?;
+        let end = offset.checked_add(buf.len() as u64)?;
+        if end > range.size {
+            return None;
+        }
+        let at = range.offset.checked_add(offset)?;
+        let mut blocks = self.shared.blocks.borrow_mut();
+        (blocks.read(id, file.source(), at, buf) == buf.len()).then_some(())
+    }
+
+    fn read(&self, address: FileAddress, buf: &mut [u8]) -> usize {
+        let Some((offset, left)) = self.elf.file_offset(address) else {
+            return 0;
+        };
+        let len = usize::try_from(left).unwrap_or(usize::MAX).min(buf.len());
+        let mut blocks = self.shared.blocks.borrow_mut();
+        blocks.read(self.id, self.elf.source(), offset.0, &mut buf[..len])
+    }
+
+    fn function_start(&self, address: FileAddress) -> Option<FileAddress> {
+        if let Some(start) = self.remembered_start(address) {
+            return start;
+        }
+        let answer = self.functions(&[address])?.pop()?;
+        let start = answer.found.as_ref().map(|found| found.start);
+        self.remember_start(answer);
+        start
+    }
+}
+
+/// From where a segment is in the file and where that part of the file is mapped.
+///
+/// The kernel maps whole pages, so that a mapping may begin before its segment,
+/// and one page of the file may belong to two segments (`lld` does not pad them):
+/// the permission to execute tells them apart.
+fn bias(loads: &[Load], mapping: &Mapping) -> Option<u64> {
+    let offset = mapping.file.as_ref()?.offset.0;
+    let length = mapping.end.offset_from(mapping.start)?;
+    let end = offset.checked_add(length)?;
+    let overlap = |load: &Load| {
+        let first = load.offset.0.max(offset);
+        let last = load.offset.0.saturating_add(load.file_size).min(end);
+        last.checked_sub(first).filter(|&bytes| bytes > 0)
+    };
+    let load = loads
+        .iter()
+        .filter_map(|load| Some((overlap(load)?, load)))
+        .max_by_key(|(bytes, load)| (load.executable == mapping.flags.executable(), *bytes))?
+        .1;
+    let file_address = load
+        .address
+        .0
+        .wrapping_add(offset.wrapping_sub(load.offset.0));
+    Some(mapping.start.0.wrapping_sub(file_address))
+}
+
+#[cfg(test)]
+#[path = "module_tests.rs"]
+mod tests;

@@ -1,0 +1,146 @@
+//! What a process that still exists can give: its files as it sees them.
+//!
+//! In: a pid and the start time that was captured with it, because a pid is
+//! used again. Out: files by way of `/proc/PID/map_files` and `/proc/PID/root`. The
+//! directory is opened once and used from then on: when the process dies, so do
+//! all further reads of it, and no successor is mistaken for it. proc(5).
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::event::Mapping;
+use crate::sys::file::{Directory, Refusal, RegularFile};
+
+/// `/proc/PID/stat` counts in units of 1/100 second on x86 and arm64.
+const NS_PER_TICK: u64 = 10_000_000;
+/// Processes looked at to find one in a mount namespace.
+const MAX_LOOKED_AT: usize = 4096;
+/// How long a namespace's member is taken for known.
+const PEER_LIFETIME: Duration = Duration::from_secs(1);
+const MAX_PEERS: usize = 16;
+
+/// A process that was alive when it was opened.
+#[derive(Debug)]
+pub(super) struct LiveProcess(Directory);
+
+impl LiveProcess {
+    /// The process with that pid, if it started then.
+    pub(super) fn open(pid: u32, start_ns: u64) -> Option<Self> {
+        let process = Self::open_any(pid)?;
+        let stat = process.0.read_small("stat", 1024)?;
+        (start_ticks(&stat)? == start_ns / NS_PER_TICK).then_some(process)
+    }
+
+    fn open_any(pid: u32) -> Option<Self> {
+        let path = format!("/proc/{pid}");
+        Directory::open(Path::new(&path)).ok().map(LiveProcess)
+    }
+
+    /// The file behind one of its mappings, even one that has no name any more.
+    pub(super) fn mapped(&self, mapping: &Mapping) -> Result<RegularFile, Refusal> {
+        let name = format!("map_files/{:x}-{:x}", mapping.start, mapping.end);
+        self.0.open_regular_link(&name)
+    }
+
+    /// A path as this process sees it.
+    pub(super) fn in_root(&self, path: &[u8]) -> Result<RegularFile, Refusal> {
+        self.0.open_directory("root")?.open_in_root(path)
+    }
+
+    fn mount_namespace(&self) -> Option<u32> {
+        parse_namespace(&self.0.read_link("ns/mnt")?)
+    }
+}
+
+/// Our own mount namespace.
+pub(super) fn own_mount_namespace() -> Option<u32> {
+    let itself = Directory::open(Path::new("/proc/self")).ok()?;
+    parse_namespace(&itself.read_link("ns/mnt")?)
+}
+
+/// `mnt:[4026531840]`
+fn parse_namespace(link: &[u8]) -> Option<u32> {
+    let digits = link.strip_prefix(b"mnt:[")?.strip_suffix(b"]")?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// Field 22, counted from the last parenthesis: the name before it may hold
+/// anything, spaces and parentheses too.
+fn start_ticks(stat: &[u8]) -> Option<u64> {
+    let name_end = stat.iter().rposition(|&byte| byte == b')')?;
+    let rest = std::str::from_utf8(&stat[name_end + 1..]).ok()?;
+    rest.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+/// Living members of mount namespaces, found by looking through `/proc`.
+#[derive(Debug, Default)]
+pub(super) struct Peers(Vec<(u32, Instant, Option<u32>)>);
+
+impl Peers {
+    /// Some process in that mount namespace.
+    pub(super) fn find(&mut self, mnt_ns: u32) -> Option<LiveProcess> {
+        let now = Instant::now();
+        self.0
+            .retain(|(_, since, _)| now.duration_since(*since) < PEER_LIFETIME);
+        let known = self.0.iter().find(|(namespace, ..)| *namespace == mnt_ns);
+        match known {
+            Some((_, _, pid)) => member((*pid)?, mnt_ns),
+            None => {
+                let found = look_for(mnt_ns);
+                if self.0.len() < MAX_PEERS {
+                    self.0
+                        .push((mnt_ns, now, found.as_ref().map(|(pid, _)| *pid)));
+                }
+                found.map(|(_, process)| process)
+            }
+        }
+    }
+}
+
+fn member(pid: u32, mnt_ns: u32) -> Option<LiveProcess> {
+    let process = LiveProcess::open_any(pid)?;
+    (process.mount_namespace()? == mnt_ns).then_some(process)
+}
+
+fn look_for(mnt_ns: u32) -> Option<(u32, LiveProcess)> {
+    std::fs::read_dir("/proc")
+        .ok()?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .take(MAX_LOOKED_AT)
+        .find_map(|pid| Some((pid, member(pid, mnt_ns)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_start_time_is_found_behind_any_name() {
+        let stat = b"7 (a) 1 (b)) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 424242 1 2";
+        assert_eq!(start_ticks(stat), Some(424_242));
+        assert_eq!(start_ticks(b"7 (sleep) S 1"), None);
+        assert_eq!(start_ticks(b""), None);
+    }
+
+    #[test]
+    fn only_the_process_that_started_then_is_opened() {
+        let pid = std::process::id();
+        let stat = std::fs::read("/proc/self/stat").unwrap();
+        let start_ns = start_ticks(&stat).unwrap() * NS_PER_TICK;
+        assert!(LiveProcess::open(pid, start_ns + 1234).is_some());
+        assert!(LiveProcess::open(pid, start_ns + NS_PER_TICK).is_none());
+        assert!(LiveProcess::open(pid, 0).is_none());
+    }
+
+    #[test]
+    fn a_member_of_our_own_namespace_is_found() {
+        let own = own_mount_namespace().unwrap();
+        let mut peers = Peers::default();
+        let process = peers.find(own).unwrap();
+        assert!(
+            process.in_root(b"/proc/self/stat").is_err() || process.mount_namespace() == Some(own)
+        );
+        assert!(peers.find(own).is_some());
+        assert!(peers.find(1).is_none());
+    }
+}

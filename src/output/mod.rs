@@ -1,0 +1,56 @@
+//! Reports, written.
+//!
+//! A [`Report`] comes in, one buffer goes out that is written as a whole:
+//! [`text`] for people, [`json`] for programs. Both are pure and escape
+//! everything that the crashed process had a hand in. [`sink`] is where the
+//! buffers go.
+
+pub mod codes;
+pub mod escape;
+mod json;
+pub mod sink;
+mod text;
+
+use crate::report::{Location, Report};
+
+/// What the reports of one run have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Options {
+    /// `-r`: a section of registers, even if they are unknown.
+    pub registers: bool,
+    /// `-t`: a section of calls, and paths behind symbols in text.
+    pub stack_trace: bool,
+    /// Seconds that local time was ahead of UTC when it happened; text only.
+    pub utc_offset_s: i32,
+}
+
+/// The report as text: its lines, and an empty one that sets it apart.
+#[must_use]
+pub fn text(report: &Report, options: &Options) -> Vec<u8> {
+    text::report(report, options).into_bytes()
+}
+
+/// The report as one line of JSON, pure ASCII.
+#[must_use]
+pub fn json(report: &Report, options: &Options) -> Vec<u8> {
+    json::report(report, options).into_bytes()
+}
+
+/// `name+0xoff`, and ` (/path)` where the path is wanted and known; raw bytes.
+/// `None` where no symbol is known.
+fn symbol(location: &Location, with_path: bool) -> Option<Vec<u8>> {
+    let symbol = location.symbol.as_ref()?;
+    let mut bytes = symbol.name.clone();
+    bytes.extend_from_slice(format!("+{:#x}", symbol.offset).as_bytes());
+    if let (true, Some(path)) = (with_path, &location.module) {
+        bytes.extend_from_slice(b" (");
+        bytes.extend_from_slice(path);
+        bytes.push(b')');
+    }
+    Some(bytes)
+}
+
+/// Bytes as lower-case hexadecimal digits: how a build-id is written.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

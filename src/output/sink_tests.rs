@@ -1,0 +1,327 @@
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{pipe, Read};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{symlink, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::*;
+
+/// A directory that only its owner can write to, and that goes when the test ends.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Scratch {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("segfault_sink_{}_{count}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).expect("a directory for the test");
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).expect("our directory");
+        Scratch(path)
+    }
+
+    fn join(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+}
+
+fn open(path: &Path) -> Sink {
+    Sink::open(Some(path), false).expect("this can be opened")
+}
+
+fn open_error(path: &Path) -> String {
+    let error = Sink::open(Some(path), false).expect_err("this must be refused");
+    error.to_string()
+}
+
+/// As a shell hands a descriptor over.
+fn inherited(file: &impl AsRawFd) -> Sink {
+    open(Path::new(&format!("/dev/fd/{}", file.as_raw_fd())))
+}
+
+fn write(sink: &mut Sink, report: &str) -> Written {
+    sink.write(report.as_bytes()).expect("the output goes on")
+}
+
+fn content(path: &Path) -> String {
+    fs::read_to_string(path).expect("the file is there")
+}
+
+#[test]
+fn a_new_file_is_the_owners_alone_and_an_old_one_is_emptied_unless_appended_to() {
+    let scratch = Scratch::new();
+    let path = scratch.join("log");
+    assert_eq!(write(&mut open(&path), "one\n"), Written::Now);
+    let mode = fs::metadata(&path).expect("it was made").mode();
+    assert_eq!(mode & 0o7777, 0o600);
+
+    fs::set_permissions(&path, Permissions::from_mode(0o640)).expect("our file");
+    let mut appending = Sink::open(Some(&path), true).expect("it exists");
+    write(&mut appending, "two\n");
+    assert_eq!(content(&path), "one\ntwo\n");
+
+    write(&mut open(&path), "three\n");
+    assert_eq!(content(&path), "three\n");
+    let mode = fs::metadata(&path).expect("it is there").mode();
+    assert_eq!(mode & 0o7777, 0o640, "an old file keeps its mode");
+}
+
+#[test]
+fn a_file_cut_by_somebody_else_goes_on_at_its_end() {
+    let scratch = Scratch::new();
+    let path = scratch.join("log");
+    let mut sink = open(&path);
+    write(&mut sink, "before\n");
+    fs::write(&path, "").expect("copytruncate empties it");
+    write(&mut sink, "after\n");
+    assert_eq!(content(&path), "after\n");
+}
+
+#[test]
+fn links_are_followed_only_where_nobody_but_root_can_lay_them() {
+    let scratch = Scratch::new();
+    symlink("target", scratch.join("link")).expect("a link");
+    fs::set_permissions(&scratch.0, Permissions::from_mode(0o775)).expect("our directory");
+    let refusal = open_error(&scratch.join("link"));
+    assert!(refusal.contains("symbolic link"), "{refusal}");
+    assert!(!scratch.join("target").exists());
+    if !is_root() {
+        return;
+    }
+    fs::set_permissions(&scratch.0, Permissions::from_mode(0o755)).expect("our directory");
+    write(&mut open(&scratch.join("link")), "through\n");
+    assert_eq!(content(&scratch.join("target")), "through\n");
+
+    std::os::unix::fs::lchown(scratch.join("link"), Some(65_534), None).expect("we are root");
+    open_error(&scratch.join("link"));
+    symlink("round", scratch.join("round")).expect("a link");
+    open_error(&scratch.join("round"));
+}
+
+#[test]
+fn what_is_no_place_for_reports_is_refused() {
+    let scratch = Scratch::new();
+    assert!(open_error(&scratch.0).contains("directory"));
+    assert!(open_error(&scratch.join("none/log")).contains("its directory"));
+    let socket = scratch.join("socket");
+    let _listener = UnixListener::bind(&socket).expect("a socket");
+    open_error(&socket);
+    open_error(Path::new("/"));
+    open_error(Path::new("/dev/fd/987654"));
+}
+
+#[test]
+fn an_inherited_file_is_not_emptied() {
+    let scratch = Scratch::new();
+    let path = scratch.join("log");
+    fs::write(&path, "the shell's\n").expect("our file");
+    let appended = OpenOptions::new()
+        .append(true)
+        .open(&path)
+        .expect("it is there");
+    let mut sink = inherited(&appended);
+    assert!(!sink.is_named());
+    write(&mut sink, "ours\n");
+    sink.reopen();
+    assert_eq!(content(&path), "the shell's\nours\n");
+}
+
+#[test]
+fn a_rotated_file_is_opened_anew_and_never_emptied() {
+    let scratch = Scratch::new();
+    let (path, old) = (scratch.join("log"), scratch.join("log.1"));
+    let mut sink = open(&path);
+    write(&mut sink, "one\n");
+    fs::rename(&path, &old).expect("our file");
+    write(&mut sink, "two\n");
+    fs::write(&path, "made by logrotate\n").expect("our file");
+    sink.reopen();
+    write(&mut sink, "three\n");
+    assert_eq!(content(&old), "one\ntwo\n");
+    assert_eq!(content(&path), "made by logrotate\nthree\n");
+
+    fs::remove_file(&path).expect("our file");
+    fs::create_dir(&path).expect("in its place");
+    sink.reopen();
+    assert_eq!(
+        write(&mut sink, "four\n"),
+        Written::Now,
+        "the old file stays"
+    );
+}
+
+#[test]
+fn a_fifo_is_opened_anew_only_with_a_reader() {
+    let scratch = Scratch::new();
+    let fifo = scratch.join("fifo");
+    let made = Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.is_ok_and(|status| status.success()));
+    let to_read = fifo.clone();
+    let reader = std::thread::spawn(move || File::open(to_read));
+    let mut sink = open(&fifo);
+    let mut reader = reader.join().expect("it ends").expect("it opens");
+    write(&mut sink, "one\n");
+    sink.reopen();
+    write(&mut sink, "two\n");
+    let mut bytes = [0; 8];
+    reader.read_exact(&mut bytes).expect("both are there");
+    assert_eq!(&bytes, b"one\ntwo\n");
+    drop(reader);
+    sink.reopen();
+    assert!(sink.write(b"three\n").is_err(), "nobody reads");
+}
+
+#[test]
+fn a_reader_that_has_gone_is_an_end() {
+    let (reader, writer) = pipe().expect("a pipe");
+    let mut sink = inherited(&writer);
+    drop(reader);
+    let error = sink.write(b"report\n").expect_err("nobody reads");
+    assert_eq!(error.kind(), Kind::BrokenPipe);
+    assert_eq!(error.kind().exit_status(), 0);
+}
+
+#[test]
+fn a_report_larger_than_the_pipe_arrives_whole() {
+    let (mut reader, writer) = pipe().expect("a pipe");
+    let mut sink = inherited(&writer);
+    drop(writer);
+    let reader = std::thread::spawn(move || {
+        let mut all = Vec::new();
+        reader.read_to_end(&mut all).map(|_| all)
+    });
+    let report = vec![b'x'; 300_000];
+    assert_eq!(sink.write(&report).expect("somebody reads"), Written::Now);
+    drop(sink);
+    let all = reader.join().expect("it ends").expect("it reads");
+    assert_eq!(all.len(), report.len());
+}
+
+#[test]
+fn a_stopped_reader_does_not_make_us_deaf() {
+    let (mut reader, writer) = pipe().expect("a pipe");
+    let mut sink = inherited(&writer);
+    drop(writer);
+    let (wakes, mut waker) = pipe().expect("a pipe");
+    waker.write_all(b"!").expect("it has room");
+    sink.set_wakers(vec![wakes.into()]);
+    let large = "a".repeat(100_000) + "\n";
+    assert_eq!(write(&mut sink, &large), Written::Later);
+    assert_eq!(write(&mut sink, "b\n"), Written::Later);
+    assert_eq!(sink.reports_not_written(), 2);
+
+    let reader = std::thread::spawn(move || {
+        let mut all = String::new();
+        reader.read_to_string(&mut all).map(|_| all)
+    });
+    let lost = sink
+        .finish(Duration::from_secs(60))
+        .expect("somebody reads");
+    assert_eq!(lost, 0);
+    drop(sink);
+    let all = reader.join().expect("it ends").expect("it reads");
+    assert_eq!(
+        all,
+        large + "b\n",
+        "begun reports are continued, not repeated"
+    );
+}
+
+#[test]
+fn a_reader_that_stays_stopped_costs_no_more_than_patience() {
+    let (_reader, writer) = pipe().expect("a pipe");
+    let mut sink = inherited(&writer);
+    let (wakes, mut waker) = pipe().expect("a pipe");
+    waker.write_all(b"!").expect("it has room");
+    sink.set_wakers(vec![wakes.into()]);
+    write(&mut sink, &"a".repeat(100_000));
+    let lost = sink.finish(Duration::from_millis(10)).expect("no error");
+    assert_eq!(lost, 1);
+}
+
+#[test]
+fn what_cannot_be_written_waits_until_there_is_no_room_to_wait() {
+    let mut sink = open(Path::new("/dev/full"));
+    sink.queue_limit_bytes = 10;
+    assert_eq!(write(&mut sink, "larger than the queue\n"), Written::Later);
+    assert_eq!(write(&mut sink, "b\n"), Written::Lost);
+    assert_eq!(sink.reports_not_written(), 2);
+    assert_eq!(sink.errors(), 2);
+    assert_eq!(sink.queued_bytes(), 22);
+    assert_eq!(sink.finish(Duration::ZERO).expect("no error"), 2);
+    assert_eq!(sink.reports_not_written(), 2);
+}
+
+/// A tmpfs of 16 KB; `None` where we may not mount.
+struct SmallDisk(Scratch);
+
+impl SmallDisk {
+    fn mount() -> Option<SmallDisk> {
+        let scratch = Scratch::new();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=16k,mode=0755", "tmpfs"])
+            .arg(&scratch.0)
+            .stderr(std::process::Stdio::null())
+            .status();
+        mounted
+            .is_ok_and(|status| status.success())
+            .then(|| SmallDisk(scratch))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0 .0).status();
+    }
+}
+
+#[test]
+fn of_a_report_that_a_full_disk_cuts_nothing_stays_and_nothing_is_lost() {
+    let Some(disk) = SmallDisk::mount() else {
+        eprintln!("skipped: a small tmpfs cannot be mounted here");
+        return;
+    };
+    let (path, filler) = (disk.0.join("log"), disk.0.join("filler"));
+    let mut sink = open(&path);
+    let large = "x".repeat(5000) + "\n";
+    fs::write(&filler, vec![0; 8192]).expect("there is room");
+    write(&mut sink, "first\n");
+    assert_eq!(write(&mut sink, &large), Written::Now);
+    assert_eq!(write(&mut sink, &large), Written::Later);
+    assert_eq!(content(&path), format!("first\n{large}"), "no half line");
+    assert_eq!((sink.reports_not_written(), sink.errors()), (1, 1));
+
+    fs::remove_file(&filler).expect("our file");
+    assert_eq!(write(&mut sink, "last\n"), Written::Now);
+    assert_eq!(content(&path), format!("first\n{large}{large}last\n"));
+    assert_eq!(sink.reports_not_written(), 0);
+}
+
+#[test]
+fn an_inherited_file_gets_the_rest_of_a_cut_report_later() {
+    let Some(disk) = SmallDisk::mount() else {
+        eprintln!("skipped: a small tmpfs cannot be mounted here");
+        return;
+    };
+    let (path, filler) = (disk.0.join("log"), disk.0.join("filler"));
+    let shells = File::create(&path).expect("there is room");
+    let mut sink = inherited(&shells);
+    fs::write(&filler, vec![0; 12288]).expect("there is room");
+    let large = "x".repeat(5000) + "\n";
+    assert_eq!(write(&mut sink, &large), Written::Later);
+    fs::remove_file(&filler).expect("our file");
+    assert_eq!(sink.finish(Duration::ZERO).expect("no error"), 0);
+    assert_eq!(content(&path), large);
+}

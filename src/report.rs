@@ -1,0 +1,140 @@
+//! What is known of one crash, resolved: plain data, ready to be written in any
+//! format.
+//!
+//! Text that comes from the crashed process or its files (names, paths,
+//! arguments, symbols) is kept as raw bytes here and escaped by the writers in
+//! [`crate::output`]. What is unknown is `None`, never zero.
+
+use crate::address::{FileAddress, ProcessAddress};
+use crate::event::{Disposition, Lost};
+use crate::registers::Registers;
+use crate::unwind::{Stop, Trust};
+
+/// When it happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timestamp {
+    /// Since the Unix epoch.
+    pub unix_ms: u64,
+    /// Since boot, suspended time included: for boards whose clock starts in 1970.
+    pub uptime_ms: u64,
+}
+
+/// How memory was touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    Read,
+    Write,
+    Execute,
+}
+
+impl Access {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Access::Read => "read",
+            Access::Write => "write",
+            Access::Execute => "execute",
+        }
+    }
+}
+
+/// Who sent a signal, as the target's namespaces see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sender {
+    /// `None` when the sender has no number there.
+    pub pid: Option<u32>,
+    pub uid: Option<u32>,
+}
+
+/// The handled fault that went before a fatal delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FirstFault {
+    pub signal: i32,
+    pub code: i32,
+    pub address: Option<ProcessAddress>,
+    pub pc: ProcessAddress,
+    pub access: Option<Access>,
+    /// Before the delivery that this report is about.
+    pub age_ms: u64,
+}
+
+/// A name for an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Symbol {
+    /// Demangled where that could be done.
+    pub name: Vec<u8>,
+    pub offset: u64,
+}
+
+/// Where a code address lies.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Location {
+    pub symbol: Option<Symbol>,
+    /// Path of the file mapped there, or `[vdso]`, `[heap]`, `[anon]`.
+    pub module: Option<Vec<u8>>,
+    /// The address as the file's linker numbered it: what `addr2line -e` takes.
+    pub module_offset: Option<FileAddress>,
+    pub build_id: Option<Vec<u8>>,
+    pub file: Option<Vec<u8>>,
+    pub line: Option<u32>,
+}
+
+/// One call of the stack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StackFrame {
+    pub address: ProcessAddress,
+    pub trust: Trust,
+    pub location: Location,
+}
+
+/// The calls, innermost first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StackTrace {
+    pub frames: Vec<StackFrame>,
+    pub stop: Stop,
+}
+
+impl StackTrace {
+    /// Whether the walk reached the outermost frame.
+    #[must_use]
+    pub fn complete(&self) -> bool {
+        self.stop == Stop::Outermost
+    }
+}
+
+/// Everything a report says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    pub time: Timestamp,
+    pub pid: u32,
+    pub tid: u32,
+    /// Where it differs from `pid`.
+    pub host_pid: Option<u32>,
+    pub comm: Vec<u8>,
+    pub thread: Vec<u8>,
+    pub signal: i32,
+    /// `si_code`.
+    pub code: i32,
+    pub fault_address: Option<ProcessAddress>,
+    pub access: Option<Access>,
+    pub disposition: Disposition,
+    pub first_fault: Option<FirstFault>,
+    pub same_death: bool,
+    pub sender: Option<Sender>,
+    pub instruction_pointer: Option<ProcessAddress>,
+    /// Of the instruction pointer; with or without `-t`.
+    pub instruction: Location,
+    /// With `-r`.
+    pub registers: Option<Registers>,
+    /// With `-t`.
+    pub stack: Option<StackTrace>,
+    pub ppid: Option<u32>,
+    pub uid: u32,
+    pub exe: Option<Vec<u8>>,
+    pub cmdline: Option<Vec<u8>>,
+    /// As the process sees itself, where that differs from `pid`.
+    pub ns_pid: Option<u32>,
+    pub cgroup: Option<Vec<u8>>,
+    /// What this report lacks, with the reason.
+    pub lost: Vec<Lost>,
+}

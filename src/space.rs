@@ -1,0 +1,155 @@
+//! The crashed process as a stack walk sees it: what was captured of its
+//! memory, and the files behind its mappings.
+//!
+//! One [`Captured`] lives as long as the analysis of one event. Which file
+//! stands behind a mapping is found at most once, and why one could not be had is
+//! kept for the report.
+
+use std::cell::RefCell;
+
+use crate::address::ProcessAddress;
+use crate::event::{Event, Mapping};
+use crate::modules::{Missing, Modules, Opened, ProcessHint};
+use crate::sys::mmap::page_bytes;
+use crate::unwind::{AddressSpace, Placed};
+
+const VDSO_REASON: &str = "our own vDSO, which stands for every process's, was not found";
+
+/// What is known of a mapping's file.
+#[derive(Clone, Debug)]
+enum Behind {
+    NotLooked,
+    File(Opened),
+    Nothing(Option<Missing>),
+}
+
+/// An event's memory and modules.
+#[derive(Debug)]
+pub struct Captured<'a> {
+    event: &'a Event,
+    modules: RefCell<&'a mut Modules>,
+    /// In step with the event's mappings.
+    behind: RefCell<Vec<Behind>>,
+}
+
+impl<'a> Captured<'a> {
+    pub fn new(event: &'a Event, modules: &'a mut Modules) -> Self {
+        let behind = vec![Behind::NotLooked; event.mappings.len()];
+        Captured {
+            event,
+            modules: RefCell::new(modules),
+            behind: RefCell::new(behind),
+        }
+    }
+
+    /// The captured mapping that holds an address.
+    #[must_use]
+    pub fn mapping(&self, address: ProcessAddress) -> Option<&'a Mapping> {
+        self.index(address).map(|index| &self.event.mappings[index])
+    }
+
+    fn index(&self, address: ProcessAddress) -> Option<usize> {
+        let after = self
+            .event
+            .mappings
+            .partition_point(|mapping| mapping.start <= address);
+        let index = after.checked_sub(1)?;
+        self.event.mappings[index]
+            .contains(address)
+            .then_some(index)
+    }
+
+    /// Whether the mapping is the kernel's own code in this process.
+    #[must_use]
+    pub fn is_vdso(&self, mapping: &Mapping) -> bool {
+        mapping.file.is_none() && self.event.vdso.0 != 0 && mapping.contains(self.event.vdso)
+    }
+
+    /// The file mapped at an address.
+    #[must_use]
+    pub fn opened(&self, address: ProcessAddress) -> Option<Opened> {
+        let index = self.index(address)?;
+        let known = self.behind.borrow()[index].clone();
+        match known {
+            Behind::File(opened) => Some(opened),
+            Behind::Nothing(_) => None,
+            Behind::NotLooked => {
+                let found = self.look(&self.event.mappings[index]);
+                let opened = match &found {
+                    Behind::File(opened) => Some(opened.clone()),
+                    _ => None,
+                };
+                self.behind.borrow_mut()[index] = found;
+                opened
+            }
+        }
+    }
+
+    fn look(&self, mapping: &Mapping) -> Behind {
+        let mut modules = self.modules.borrow_mut();
+        if self.is_vdso(mapping) {
+            return match modules.vdso(self.event.vdso) {
+                Some(opened) => Behind::File(opened),
+                None => Behind::Nothing(Some(Missing {
+                    reason: VDSO_REASON,
+                })),
+            };
+        }
+        if mapping.file.is_none() {
+            return Behind::Nothing(None);
+        }
+        match modules.open(mapping, ProcessHint::from(self.event)) {
+            Ok(opened) => Behind::File(opened),
+            Err(missing) => Behind::Nothing(Some(missing)),
+        }
+    }
+
+    /// Why files that were asked for could not be had.
+    #[must_use]
+    pub fn missing(&self) -> Vec<Missing> {
+        let behind = self.behind.borrow();
+        let reasons = behind.iter().filter_map(|behind| match behind {
+            Behind::Nothing(missing) => *missing,
+            _ => None,
+        });
+        reasons.collect()
+    }
+}
+
+impl AddressSpace for Captured<'_> {
+    fn read_memory(&self, address: ProcessAddress, buf: &mut [u8]) -> Option<()> {
+        let bytes = self
+            .event
+            .windows
+            .iter()
+            .find_map(|window| window.get(address, buf.len()))?;
+        buf.copy_from_slice(bytes);
+        Some(())
+    }
+
+    fn read_code(&self, address: ProcessAddress, buf: &mut [u8]) -> usize {
+        if let Some(bytes) = self.event.code_bytes.get(address, buf.len()) {
+            buf.copy_from_slice(bytes);
+            return buf.len();
+        }
+        let Some(opened) = self.opened(address) else {
+            return 0;
+        };
+        let placed = opened.placed();
+        placed.data.read(placed.file_address(address), buf)
+    }
+
+    fn is_executable(&self, address: ProcessAddress) -> bool {
+        self.mapping(address)
+            .is_some_and(|mapping| mapping.flags.executable())
+    }
+
+    fn module(&self, address: ProcessAddress) -> Option<Placed> {
+        self.opened(address).map(|opened| opened.placed())
+    }
+
+    fn stack_start(&self) -> Option<ProcessAddress> {
+        let start = self.event.start_stack;
+        (start.0 >= page_bytes() as u64).then_some(start)
+    }
+}

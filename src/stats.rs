@@ -1,0 +1,263 @@
+//! What was counted, each figure with one definition, and the manual's page of it.
+//!
+//! Counters of the capture program and of the tool come in as plain numbers;
+//! [`Statistics::page`] puts them into the manual's layout. Below it stands a
+//! section of losses that the manual has no line for: nothing is given up
+//! without a counter. Nothing here reads a clock or a map.
+
+use std::time::Duration;
+
+/// The capture program's books: the sum over all CPUs, since it was attached.
+///
+/// `detected = filtered + submitted + dropped`, exactly. The names and meanings
+/// are those of `struct counters` in bpf/event.h.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct KernelCounters {
+    /// Deliveries of a watched signal.
+    pub detected: u64,
+    /// Of these, left out by `-p`, `-n`, `--fatal-only`, or because they are our own.
+    pub filtered: u64,
+    /// Passed the filters and found a free scratch.
+    pub captured: u64,
+    /// Whose header is in the ring.
+    pub submitted: u64,
+    /// Passed the filters, and no report can come of it.
+    pub dropped: u64,
+    /// Of these: scratch in use.
+    pub dropped_busy: u64,
+    /// Of these: ring full.
+    pub dropped_ring: u64,
+    /// Detected with a fault address.
+    pub fault_info_captured: u64,
+    /// Detected without.
+    pub fault_info_missed: u64,
+    /// Captured, registers not readable.
+    pub register_failures: u64,
+    /// A stack was wanted and nothing of it arrived.
+    pub stack_failures: u64,
+    /// Parts that found no room.
+    pub parts_lost: u64,
+}
+
+/// What the tool itself counted since it started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct UserCounters {
+    /// Records taken out of the ring that became a report.
+    pub processed: u64,
+    /// Of these, reports that are not in the output: given up, or still waiting for it.
+    pub reports_not_written: u64,
+    /// Attempts to write a report that failed.
+    pub output_errors: u64,
+    /// Addresses named from the cache.
+    pub symbol_cache_hits: u64,
+    /// Addresses that were looked up in a file.
+    pub symbol_cache_misses: u64,
+    /// Times that a detail was left out, or a cache emptied, to stay within the memory limit.
+    pub details_given_up: u64,
+}
+
+/// Sizes at the moment of the page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Sizes {
+    /// Names in the symbol cache.
+    pub symbol_cache_entries: u64,
+    /// Everything the program holds: caches, queue, buffers, maps.
+    pub memory_bytes: u64,
+    /// `--memory-limit`.
+    pub memory_limit_bytes: u64,
+    /// The ring between kernel and tool.
+    pub ring_bytes: u64,
+}
+
+/// All figures of one page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Statistics {
+    /// Since the capture program was attached.
+    pub runtime: Duration,
+    pub kernel: KernelCounters,
+    pub user: UserCounters,
+    pub sizes: Sizes,
+}
+
+impl Statistics {
+    /// Dropped, of those that passed the filters.
+    fn drop_percent(&self) -> f64 {
+        percent(
+            self.kernel.dropped,
+            self.kernel.submitted.saturating_add(self.kernel.dropped),
+        )
+    }
+
+    /// Detected with a fault address, of all detected.
+    fn fault_info_percent(&self) -> f64 {
+        let captured = self.kernel.fault_info_captured;
+        percent(
+            captured,
+            captured.saturating_add(self.kernel.fault_info_missed),
+        )
+    }
+
+    /// Processed, by the second of runtime.
+    fn events_per_second(&self) -> f64 {
+        let seconds = self.runtime.as_secs_f64();
+        if seconds > 0.0 {
+            self.user.processed as f64 / seconds
+        } else {
+            0.0
+        }
+    }
+
+    /// Addresses named from the cache, of all that were asked for.
+    fn cache_hit_percent(&self) -> f64 {
+        let hits = self.user.symbol_cache_hits;
+        percent(hits, hits.saturating_add(self.user.symbol_cache_misses))
+    }
+
+    /// The manual's page, then our section; ends with an empty line, so that
+    /// pages stand apart.
+    #[must_use]
+    pub fn page(&self) -> String {
+        let Statistics {
+            kernel,
+            user,
+            sizes,
+            ..
+        } = self;
+        let mut page = Page::default();
+        page.text.push_str("=== Segfault Analyzer Statistics ===\n");
+        page.text
+            .push_str(&format!("Runtime: {:.1}s\n", self.runtime.as_secs_f64()));
+
+        page.section("Event Counts");
+        page.count("Total segfaults detected", kernel.detected);
+        page.count("Segfaults filtered out", kernel.filtered);
+        page.count("Events captured", kernel.captured);
+        page.count("Events processed", user.processed);
+        page.count("Events submitted to userspace", kernel.submitted);
+        page.count("Events dropped", kernel.dropped);
+
+        page.section("Performance Metrics");
+        page.line("Event drop rate", &format!("{:.2}%", self.drop_percent()));
+        page.line(
+            "Fault info capture rate",
+            &format!("{:.2}%", self.fault_info_percent()),
+        );
+        page.line(
+            "Events per second",
+            &format!("{:.1}", self.events_per_second()),
+        );
+
+        page.section("Feature Statistics");
+        page.count("Register capture failures", kernel.register_failures);
+        page.count("Stack trace failures", kernel.stack_failures);
+        page.count("Fault info captured", kernel.fault_info_captured);
+        page.count("Fault info missed", kernel.fault_info_missed);
+
+        page.section("Symbol Resolution");
+        page.count("Symbol cache hits", user.symbol_cache_hits);
+        page.count("Symbol cache misses", user.symbol_cache_misses);
+        page.line(
+            "Symbol cache hit rate",
+            &format!("{:.2}%", self.cache_hit_percent()),
+        );
+
+        let memory_mb = sizes.memory_bytes as f64 / f64::from(1 << 20);
+        let memory_percent = percent(sizes.memory_bytes, sizes.memory_limit_bytes);
+        page.section("Memory Usage");
+        page.line("Estimated memory usage", &format!("{memory_mb:.2} MB"));
+        page.line(
+            "Memory usage (% of limit)",
+            &format!("{memory_percent:.1}%"),
+        );
+        page.line(
+            "Ring buffer size (fixed)",
+            &format!("{} KB", sizes.ring_bytes >> 10),
+        );
+        page.count("Symbol cache entries", sizes.symbol_cache_entries);
+
+        page.section("Losses");
+        page.count("Dropped, ring full", kernel.dropped_ring);
+        page.count("Dropped, capture busy", kernel.dropped_busy);
+        page.count("Record parts lost", kernel.parts_lost);
+        page.count("Details given up for memory", user.details_given_up);
+        page.count("Reports not written", user.reports_not_written);
+        page.count("Failed writes of reports", user.output_errors);
+        page.text.push('\n');
+        page.text
+    }
+}
+
+/// A share in percent; of nothing it is zero.
+fn percent(part: u64, whole: u64) -> f64 {
+    if whole == 0 {
+        0.0
+    } else {
+        part as f64 * 100.0 / whole as f64
+    }
+}
+
+/// The page's layout: values in one column, unless a label reaches into it.
+#[derive(Default)]
+struct Page {
+    text: String,
+}
+
+impl Page {
+    fn section(&mut self, title: &str) {
+        self.text.push_str(&format!("\n{title}:\n"));
+    }
+
+    fn line(&mut self, label: &str, value: &str) {
+        self.text
+            .push_str(&format!("  {:<29} {value}\n", format!("{label}:")));
+    }
+
+    fn count(&mut self, label: &str, count: u64) {
+        self.line(label, &count.to_string());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_counted_divides_by_nothing() {
+        let page = Statistics::default().page();
+        assert!(
+            page.contains("  Event drop rate:              0.00%\n"),
+            "{page}"
+        );
+        assert!(
+            page.contains("  Fault info capture rate:      0.00%\n"),
+            "{page}"
+        );
+        assert!(
+            page.contains("  Symbol cache hit rate:        0.00%\n"),
+            "{page}"
+        );
+        assert!(
+            page.contains("  Memory usage (% of limit):    0.0%\n"),
+            "{page}"
+        );
+        assert!(
+            page.contains("  Events per second:            0.0\n"),
+            "{page}"
+        );
+    }
+
+    #[test]
+    fn the_largest_counts_neither_overflow_nor_panic() {
+        let statistics = Statistics {
+            kernel: KernelCounters {
+                submitted: u64::MAX,
+                dropped: u64::MAX,
+                fault_info_captured: u64::MAX,
+                fault_info_missed: u64::MAX,
+                ..KernelCounters::default()
+            },
+            ..Statistics::default()
+        };
+        assert!(statistics.page().contains("100.00%"));
+    }
+}

@@ -1,0 +1,47 @@
+//! What all caches together may hold.
+//!
+//! A cache asks before it grows, and makes room of its own first; what still does
+//! not fit is used once and not kept. Nothing fails for want of room.
+
+use std::cell::Cell;
+
+/// Bytes, shared among the caches.
+#[derive(Debug)]
+pub struct MemoryBudget {
+    limit: usize,
+    used: Cell<usize>,
+}
+
+impl MemoryBudget {
+    #[must_use]
+    pub fn new(limit_bytes: usize) -> Self {
+        MemoryBudget {
+            limit: limit_bytes,
+            used: Cell::new(0),
+        }
+    }
+
+    /// Whether that many bytes more would fit.
+    #[must_use]
+    pub fn fits(&self, bytes: usize) -> bool {
+        self.used.get().saturating_add(bytes) <= self.limit
+    }
+
+    pub fn take(&self, bytes: usize) {
+        self.used.set(self.used.get().saturating_add(bytes));
+    }
+
+    pub fn give_back(&self, bytes: usize) {
+        self.used.set(self.used.get().saturating_sub(bytes));
+    }
+
+    #[must_use]
+    pub fn used(&self) -> usize {
+        self.used.get()
+    }
+
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+}

@@ -1,0 +1,100 @@
+//! Rust's mangled names made readable; every other name stays as it is.
+//!
+//! In: a raw symbol name. Out: bytes, at most [`MAX_OUTPUT`] of them. Legacy
+//! names lose their hash, so that a name is the same in the next build. C++ names
+//! stay raw: `c++filt` reads them, and its rules would cost more than they give.
+
+use std::borrow::Cow;
+use std::fmt::{self, Write};
+
+/// A short mangled name can stand for a very long one.
+pub const MAX_OUTPUT: usize = 4096;
+
+/// A writer that refuses what does not fit.
+struct Bounded(String);
+
+impl Write for Bounded {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if self.0.len() + text.len() > MAX_OUTPUT {
+            return Err(fmt::Error);
+        }
+        self.0.push_str(text);
+        Ok(())
+    }
+}
+
+/// The readable name, or `name` itself.
+#[must_use]
+pub fn demangle(name: &[u8]) -> Cow<'_, [u8]> {
+    let mangled = name.starts_with(b"_ZN") || name.starts_with(b"_R");
+    let text = std::str::from_utf8(name).ok().filter(|_| mangled);
+    let Some(Ok(parsed)) = text.map(rustc_demangle::try_demangle) else {
+        return Cow::Borrowed(name);
+    };
+    // C++ writes its nested names almost as Rust's legacy mangling does; only the
+    // latter ends in a hash.
+    let legacy = name.starts_with(b"_ZN");
+    if legacy && !has_hash(name) {
+        return Cow::Borrowed(name);
+    }
+    let mut out = Bounded(String::new());
+    match write!(out, "{parsed:#}") {
+        Ok(()) => Cow::Owned(out.0.into_bytes()),
+        Err(fmt::Error) => Cow::Borrowed(name),
+    }
+}
+
+/// Whether `17h`, 16 hex digits and `E` stand in it: the last part of a legacy
+/// name, which a suffix such as `.llvm.123` may follow.
+fn has_hash(name: &[u8]) -> bool {
+    name.windows(20).any(|part| {
+        let (head, hash) = part.split_at(3);
+        head == b"17h" && hash[16] == b'E' && hash[..16].iter().all(u8::is_ascii_hexdigit)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(name: &str) -> String {
+        String::from_utf8(demangle(name.as_bytes()).into_owned()).unwrap()
+    }
+
+    #[test]
+    fn rust_names_are_shown_without_their_hash() {
+        assert_eq!(
+            shown("_ZN4core3fmt9Formatter3pad17h0123456789abcdefE"),
+            "core::fmt::Formatter::pad"
+        );
+        assert_eq!(
+            shown("_ZN4core3fmt9Formatter3pad17h0123456789abcdefE.llvm.8765"),
+            "core::fmt::Formatter::pad"
+        );
+        assert_eq!(
+            shown("_ZN71_$LT$Test$u20$$u2b$$u20$$u27$static$u20$as$u20$foo..Bar$LT$Test$GT$$GT$3bar17h930b740aa94f1d3aE"),
+            "<Test + 'static as foo::Bar<Test>>::bar"
+        );
+        assert_eq!(shown("_RNvCs1234_7mycrate4main"), "mycrate::main");
+    }
+
+    #[test]
+    fn other_names_stay_as_they_are() {
+        for name in ["main", "_ZN3foo3barEv", "_ZN3foo3barE", "_R", "_ZN", ""] {
+            assert_eq!(shown(name), name);
+        }
+        assert_eq!(&*demangle(b"_R\xff"), b"_R\xff");
+    }
+
+    #[test]
+    fn output_is_bounded() {
+        // Each back reference doubles what is written.
+        let mut name = String::from("_RNvC1a1b");
+        name = name.replace("NvC1a1b", "INvC1a1b");
+        for _ in 0..40 {
+            name.push_str("TB2_B2_E");
+        }
+        name.push('E');
+        assert!(demangle(name.as_bytes()).len() <= MAX_OUTPUT);
+    }
+}

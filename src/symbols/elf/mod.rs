@@ -1,0 +1,355 @@
+//! One ELF file: what a stack walk and a symbol lookup need to know of it.
+//!
+//! In come bytes through a [`Source`], read in windows; [`ElfFile::parse`] keeps a
+//! few hundred bytes of them: segments, and where the sections stand that matter.
+//! Everything works without section headers as well, from the program headers
+//! and the dynamic section. Counts and sizes have caps, sums are checked, and
+//! what cannot be is an [`ElfError`] or a missing part, never a panic.
+//!
+//! ELF64 and ELF32, little-endian, programs and libraries; nothing else is taken.
+//! The format: System V ABI, chapters 4 and 5; `elf(5)`.
+
+mod debuglink;
+mod dynamic;
+mod layout;
+mod source;
+mod symtab;
+#[cfg(test)]
+pub(crate) mod testing;
+
+use std::fmt;
+
+use goblin::container::{Container, Ctx, Endian};
+use goblin::elf::header;
+use goblin::elf::program_header::{self, ProgramHeader};
+use goblin::elf::Elf;
+
+use crate::address::{FileAddress, FileOffset};
+use crate::unwind::{CfiSection, SectionRange};
+
+pub use debuglink::{crc32, find_debug_file, DebugLink};
+use layout::Layout;
+pub use source::{FileRange, Source, MAX_NAME};
+use symtab::SymbolTable;
+pub use symtab::{Answer, Found};
+
+/// Why a file was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ElfError {
+    /// The first bytes are not those of an ELF file.
+    NotElf,
+    BigEndian,
+    /// Neither a program nor a library: `e_type`.
+    Kind(u16),
+    /// Larger than what is looked at.
+    TooLarge(u64),
+    /// A header is cut off or says what cannot be.
+    Malformed(&'static str),
+}
+
+impl ElfError {
+    /// A few words for a report.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ElfError::NotElf => "not an ELF file",
+            ElfError::BigEndian => "big-endian ELF file",
+            ElfError::Kind(_) => "neither a program nor a library",
+            ElfError::TooLarge(_) => "file too large",
+            ElfError::Malformed(_) => "malformed ELF file",
+        }
+    }
+}
+
+impl fmt::Display for ElfError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ElfError::Kind(kind) => write!(f, "{} (e_type {kind})", self.as_str()),
+            ElfError::TooLarge(size) => write!(f, "{} ({size} bytes)", self.as_str()),
+            ElfError::Malformed(part) => write!(f, "{}: {part}", self.as_str()),
+            _ => f.write_str(self.as_str()),
+        }
+    }
+}
+
+impl std::error::Error for ElfError {}
+
+/// No program is larger; what claims to be is somebody's trap.
+const MAX_FILE: u64 = 16 << 30;
+/// Linkers make about a dozen; the kernel itself takes 64 KB of them.
+const MAX_SEGMENTS: usize = 256;
+
+/// A `PT_LOAD` segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    pub address: FileAddress,
+    pub offset: FileOffset,
+    pub file_size: u64,
+    pub memory_size: u64,
+    pub executable: bool,
+}
+
+/// A segment that is not loaded, or part of one: where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Segment {
+    address: u64,
+    range: FileRange,
+}
+
+/// The segments of interest.
+#[derive(Debug, Default)]
+pub(crate) struct Segments {
+    loads: Vec<Load>,
+    dynamic: Option<Segment>,
+    eh_frame_hdr: Option<Segment>,
+    notes: Vec<FileRange>,
+}
+
+impl Segments {
+    /// The file offset of an address, and how many bytes of the file follow it
+    /// within its segment.
+    fn locate(&self, address: u64) -> Option<(u64, u64)> {
+        self.loads.iter().find_map(|load| {
+            let within = address.checked_sub(load.address.0)?;
+            let left = load
+                .file_size
+                .checked_sub(within)
+                .filter(|&left| left > 0)?;
+            Some((load.offset.0.checked_add(within)?, left))
+        })
+    }
+}
+
+/// The two symbol tables that a file may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    /// `.symtab`: everything, unless it was stripped.
+    Full,
+    /// `.dynsym`: what other files may refer to.
+    Dynamic,
+}
+
+/// A parsed file with its bytes.
+#[derive(Debug)]
+pub struct ElfFile {
+    source: Source,
+    ctx: Ctx,
+    machine: u16,
+    entry: FileAddress,
+    segments: Segments,
+    layout: Layout,
+}
+
+impl ElfFile {
+    pub fn parse(source: Source) -> Result<Self, ElfError> {
+        if source.size() > MAX_FILE {
+            return Err(ElfError::TooLarge(source.size()));
+        }
+        let (header, ctx) = parse_header(&source)?;
+        let segments = parse_segments(&source, &header, ctx)?;
+        let mut layout = Layout::from_sections(&source, &header, ctx).unwrap_or_default();
+        layout.complete(&source, ctx, &segments);
+        Ok(ElfFile {
+            source,
+            ctx,
+            machine: header.e_machine,
+            entry: FileAddress(header.e_entry),
+            segments,
+            layout,
+        })
+    }
+
+    #[must_use]
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// `e_machine`.
+    #[must_use]
+    pub fn machine(&self) -> u16 {
+        self.machine
+    }
+
+    /// Where execution begins; `None` for a library that is not run itself.
+    #[must_use]
+    pub fn entry(&self) -> Option<FileAddress> {
+        (self.entry.0 != 0).then_some(self.entry)
+    }
+
+    #[must_use]
+    pub fn is_64_bit(&self) -> bool {
+        self.ctx.is_big()
+    }
+
+    #[must_use]
+    pub fn build_id(&self) -> Option<&[u8]> {
+        self.layout.build_id.as_deref()
+    }
+
+    #[must_use]
+    pub fn debug_link(&self) -> Option<&DebugLink> {
+        self.layout.debug_link.as_ref()
+    }
+
+    #[must_use]
+    pub fn loads(&self) -> &[Load] {
+        &self.segments.loads
+    }
+
+    /// Whether it has a full symbol table, not only that of the dynamic linker.
+    #[must_use]
+    pub fn has_symtab(&self) -> bool {
+        self.layout.symtab.is_some()
+    }
+
+    /// Where a section of call-frame information stands.
+    #[must_use]
+    pub fn section(&self, section: CfiSection) -> Option<SectionRange> {
+        let place = self.layout.cfi(section)?;
+        Some(SectionRange {
+            address: FileAddress(place.address),
+            size: place.range.size,
+        })
+    }
+
+    /// The file offset of a section of call-frame information.
+    #[must_use]
+    pub fn section_range(&self, section: CfiSection) -> Option<FileRange> {
+        Some(self.layout.cfi(section)?.range)
+    }
+
+    /// The file offset of an address, and how many bytes of the file follow it
+    /// within its segment.
+    #[must_use]
+    pub fn file_offset(&self, address: FileAddress) -> Option<(FileOffset, u64)> {
+        let (offset, left) = self.segments.locate(address.0)?;
+        Some((FileOffset(offset), left))
+    }
+
+    /// The function that holds each address, by all tables of this file.
+    /// `addresses` may come in any order; the answers come in theirs. `None` when
+    /// the time for it ran out.
+    #[must_use]
+    pub fn functions(&self, addresses: &[FileAddress]) -> Option<Vec<Answer>> {
+        let mut answers = vec![Answer::unknown(); addresses.len()];
+        self.add_functions(Table::Full, addresses, &mut answers)?;
+        self.add_functions(Table::Dynamic, addresses, &mut answers)?;
+        Some(answers)
+    }
+
+    /// Adds what one table knows to `answers`, of which there is one for each
+    /// address; an answer that has a symbol keeps it. `None` when the time for it
+    /// ran out.
+    #[must_use]
+    pub fn add_functions(
+        &self,
+        table: Table,
+        addresses: &[FileAddress],
+        answers: &mut [Answer],
+    ) -> Option<()> {
+        match self.table(table) {
+            Some(table) => {
+                table.functions(&self.source, self.ctx, self.machine, addresses, answers)
+            }
+            None => Some(()),
+        }
+    }
+
+    /// The variable that holds `address`, else the one that ends closest before it.
+    #[must_use]
+    pub fn nearest_data(&self, address: FileAddress) -> Option<Found> {
+        [Table::Full, Table::Dynamic]
+            .into_iter()
+            .filter_map(|table| self.table(table))
+            .find_map(|table| table.nearest_data(&self.source, self.ctx, address))
+    }
+
+    fn table(&self, table: Table) -> Option<&SymbolTable> {
+        match table {
+            Table::Full => self.layout.symtab.as_ref(),
+            Table::Dynamic => self.layout.dynsym.as_ref(),
+        }
+    }
+
+    /// Heap bytes that this holds, about.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        let own = match &self.source {
+            Source::File { .. } => 0,
+            Source::Memory(bytes) => bytes.len(),
+        };
+        own + self.layout.memory()
+            + self.segments.loads.capacity() * size_of::<Load>()
+            + self.segments.notes.capacity() * size_of::<FileRange>()
+    }
+}
+
+fn parse_header(source: &Source) -> Result<(header::Header, Ctx), ElfError> {
+    let mut bytes = [0; header::header64::SIZEOF_EHDR];
+    let len = source.read_at(0, &mut bytes);
+    let bytes = &bytes[..len];
+    if !bytes.starts_with(header::ELFMAG) {
+        return Err(ElfError::NotElf);
+    }
+    let container = match bytes.get(header::EI_CLASS) {
+        Some(&header::ELFCLASS64) => Container::Big,
+        Some(&header::ELFCLASS32) => Container::Little,
+        _ => return Err(ElfError::Malformed("class")),
+    };
+    match bytes.get(header::EI_DATA) {
+        Some(&header::ELFDATA2LSB) => {}
+        Some(&header::ELFDATA2MSB) => return Err(ElfError::BigEndian),
+        _ => return Err(ElfError::Malformed("byte order")),
+    }
+    let header = Elf::parse_header(bytes).map_err(|_| ElfError::Malformed("header"))?;
+    match header.e_type {
+        header::ET_EXEC | header::ET_DYN => {}
+        kind => return Err(ElfError::Kind(kind)),
+    }
+    Ok((header, Ctx::new(container, Endian::Little)))
+}
+
+fn parse_segments(
+    source: &Source,
+    header: &header::Header,
+    ctx: Ctx,
+) -> Result<Segments, ElfError> {
+    let count = usize::from(header.e_phnum);
+    let entry = ProgramHeader::size(ctx);
+    if count > MAX_SEGMENTS || (count > 0 && usize::from(header.e_phentsize) != entry) {
+        return Err(ElfError::Malformed("program headers"));
+    }
+    let headers = source
+        .read_vec(header.e_phoff, count * entry)
+        .and_then(|bytes| ProgramHeader::parse(&bytes, 0, count, ctx).ok())
+        .ok_or(ElfError::Malformed("program headers"))?;
+
+    let mut segments = Segments::default();
+    for header in &headers {
+        let segment = Segment {
+            address: header.p_vaddr,
+            range: FileRange {
+                offset: header.p_offset,
+                size: header.p_filesz,
+            },
+        };
+        match header.p_type {
+            program_header::PT_LOAD => segments.loads.push(Load {
+                address: FileAddress(header.p_vaddr),
+                offset: FileOffset(header.p_offset),
+                file_size: header.p_filesz,
+                memory_size: header.p_memsz,
+                executable: header.is_executable(),
+            }),
+            program_header::PT_DYNAMIC => segments.dynamic = Some(segment),
+            program_header::PT_GNU_EH_FRAME => segments.eh_frame_hdr = Some(segment),
+            program_header::PT_NOTE => segments.notes.push(segment.range),
+            _ => {}
+        }
+    }
+    Ok(segments)
+}
+
+#[cfg(test)]
+#[path = "mod_tests.rs"]
+mod tests;

@@ -1,0 +1,138 @@
+//! Where an ELF file's bytes come from: a file read with `pread`, or memory.
+//!
+//! Reads past the end are short, never errors: a parser asks for what it needs
+//! and says itself what is missing. [`Strings`] is a window on a string table.
+
+use crate::bytes;
+use crate::sys::file::{Refusal, RegularFile};
+
+/// The longest name that is read; the rest of a longer one is left out.
+pub const MAX_NAME: usize = 4096;
+
+/// The bytes of an ELF file.
+#[derive(Debug)]
+pub enum Source {
+    File { file: RegularFile, size: u64 },
+    Memory(Vec<u8>),
+}
+
+impl Source {
+    /// A file, with its size as it is now.
+    pub fn file(file: RegularFile) -> Result<Self, Refusal> {
+        let size = file.status()?.size;
+        Ok(Source::File { file, size })
+    }
+
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        match self {
+            Source::File { size, .. } => *size,
+            Source::Memory(bytes) => bytes.len() as u64,
+        }
+    }
+
+    /// Fills `buf` as far as there are bytes; how many there were.
+    pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> usize {
+        match self {
+            Source::File { file, .. } => file.read_at(offset, buf),
+            Source::Memory(bytes) => {
+                let start = usize::try_from(offset).unwrap_or(usize::MAX);
+                let rest = bytes.get(start..).unwrap_or(&[]);
+                let len = rest.len().min(buf.len());
+                buf[..len].copy_from_slice(&rest[..len]);
+                len
+            }
+        }
+    }
+
+    /// All of `buf`, or `None`.
+    pub fn read_exact(&self, offset: u64, buf: &mut [u8]) -> Option<()> {
+        (self.read_at(offset, buf) == buf.len()).then_some(())
+    }
+
+    /// `len` bytes, which the caller has bounded; `None` when there are fewer.
+    #[must_use]
+    pub fn read_vec(&self, offset: u64, len: usize) -> Option<Vec<u8>> {
+        // Nothing is allocated for what the file cannot hold.
+        let end = offset.checked_add(len as u64)?;
+        if end > self.size() {
+            return None;
+        }
+        let mut buf = vec![0; len];
+        self.read_exact(offset, &mut buf)?;
+        Some(buf)
+    }
+}
+
+/// A stretch of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct FileRange {
+    pub offset: u64,
+    pub size: u64,
+}
+
+impl FileRange {
+    /// The part that the file really has.
+    #[must_use]
+    pub fn within(self, size: u64) -> Self {
+        let left = size.saturating_sub(self.offset);
+        FileRange {
+            offset: self.offset,
+            size: self.size.min(left),
+        }
+    }
+}
+
+/// A string table, seen through a window that moves.
+#[derive(Debug)]
+pub struct Strings<'a> {
+    source: &'a Source,
+    range: FileRange,
+    /// Offset of the window's first byte in the table.
+    start: u64,
+    window: Vec<u8>,
+}
+
+impl<'a> Strings<'a> {
+    const WINDOW: u64 = 32 * 1024;
+
+    #[must_use]
+    pub fn new(source: &'a Source, range: FileRange) -> Self {
+        Strings {
+            source,
+            range: range.within(source.size()),
+            start: 0,
+            window: Vec::new(),
+        }
+    }
+
+    /// The name at `offset`, at most [`MAX_NAME`] bytes of it.
+    pub fn get(&mut self, offset: u64) -> Option<&[u8]> {
+        if offset >= self.range.size {
+            return None;
+        }
+        let wanted = (self.range.size - offset).min(MAX_NAME as u64);
+        let inside = offset.checked_sub(self.start).is_some_and(|at| {
+            let held = self.window.len() as u64;
+            at.checked_add(wanted).is_some_and(|end| end <= held)
+        });
+        if !inside {
+            self.load(offset)?;
+        }
+        let at = usize::try_from(offset - self.start).ok()?;
+        let tail = self.window.get(at..)?;
+        Some(bytes::until_nul(&tail[..tail.len().min(MAX_NAME)]))
+    }
+
+    fn load(&mut self, offset: u64) -> Option<()> {
+        // Some of what stands before: symbols are not in the strings' order.
+        let start = offset.saturating_sub(Self::WINDOW / 4);
+        let len = (self.range.size - start).min(Self::WINDOW);
+        self.window.resize(usize::try_from(len).ok()?, 0);
+        let place = self.range.offset.checked_add(start)?;
+        let read = self.source.read_at(place, &mut self.window);
+        self.window.truncate(read);
+        self.start = start;
+        Some(())
+    }
+}

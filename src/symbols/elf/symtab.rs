@@ -1,0 +1,398 @@
+//! Symbols for a batch of addresses, by one pass over a symbol table.
+//!
+//! In: the table's place in the file, and addresses. Out: for each address the
+//! best symbol, and the [`Answer::low`]..[`Answer::high`] around it within which
+//! every address has that same answer, because no symbol begins or ends there.
+//! Memory does not grow with the table: it is read in windows of 64 KB.
+//!
+//! ```text
+//! for each symbol of code [start, end):
+//!     its start and end narrow low..high of the addresses next to them
+//!     for each address in [start, end): keep the better symbol
+//!     without a size: keep it for the first address at or after its start
+//! for each address: the best that contains it;
+//!     else one without size that begins at low, in a section that goes on to here
+//! ```
+//!
+//! Better is: GLOBAL over WEAK over LOCAL, then the nearer start, then fewest
+//! leading underscores, then the first. A size of 0 reaches up to the next symbol
+//! in `.symtab`; in `.dynsym`, which lacks most symbols, it names its start alone.
+//! The format: System V ABI, "Symbol Table".
+
+use std::time::{Duration, Instant};
+
+use goblin::container::Ctx;
+use goblin::elf::header::{EM_AARCH64, EM_ARM, EM_RISCV};
+use goblin::elf::section_header::{SHN_LORESERVE, SHN_UNDEF, SHN_XINDEX};
+use goblin::elf::sym::{self, Sym, Symtab};
+
+use super::layout::CodeSection;
+use super::source::{FileRange, Source, Strings};
+use crate::address::FileAddress;
+
+/// 192 MB of symbols; libLLVM with its full table has 300,000.
+const MAX_SYMBOLS: u64 = 8 << 20;
+const WINDOW: usize = 64 * 1024;
+/// A table that takes longer gives no names.
+const MAX_TIME: Duration = Duration::from_millis(250);
+/// Names of one function that are compared.
+const MAX_ALIASES: usize = 8;
+
+/// A symbol, raw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub name: Vec<u8>,
+    pub start: FileAddress,
+    /// 0 where the table does not tell.
+    pub size: u64,
+}
+
+/// What the tables say about one address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Every address from here up to, not including, `high` has this answer.
+    pub low: FileAddress,
+    pub high: FileAddress,
+    pub found: Option<Found>,
+}
+
+impl Answer {
+    /// Nothing known, anywhere.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Answer {
+            low: FileAddress(0),
+            high: FileAddress(u64::MAX),
+            found: None,
+        }
+    }
+}
+
+/// Where a symbol table and its strings stand.
+#[derive(Debug)]
+pub(crate) struct SymbolTable {
+    symbols: FileRange,
+    strings: FileRange,
+    dynamic: bool,
+    /// Ends of code sections, for symbols without size.
+    pub(crate) code: Box<[CodeSection]>,
+}
+
+/// The best symbol so far: its rank, and the aliases that share it.
+#[derive(Clone, Copy, Debug)]
+struct Best {
+    binding: u8,
+    start: u64,
+    size: u64,
+    section: usize,
+    names: [u32; MAX_ALIASES],
+    count: usize,
+}
+
+impl Best {
+    fn new(symbol: &Sym, start: u64) -> Self {
+        let mut names = [0; MAX_ALIASES];
+        names[0] = u32::try_from(symbol.st_name).unwrap_or(0);
+        Best {
+            binding: binding_rank(symbol),
+            start,
+            size: symbol.st_size,
+            section: symbol.st_shndx,
+            names,
+            count: 1,
+        }
+    }
+
+    /// Puts the better of the two into `slot`.
+    fn offer(slot: &mut Option<Best>, symbol: &Sym, start: u64) {
+        let offered = (binding_rank(symbol), start);
+        match slot {
+            Some(best) if (best.binding, best.start) > offered => {}
+            Some(best) if (best.binding, best.start) == offered => {
+                if let Some(free) = best.names.get_mut(best.count) {
+                    *free = u32::try_from(symbol.st_name).unwrap_or(0);
+                    best.count += 1;
+                }
+            }
+            _ => *slot = Some(Best::new(symbol, start)),
+        }
+    }
+
+    fn into_found(self, strings: &mut Strings<'_>) -> Option<Found> {
+        let mut chosen: Option<(usize, Vec<u8>)> = None;
+        for &offset in &self.names[..self.count] {
+            let Some(name) = strings.get(offset.into()).filter(|name| !name.is_empty()) else {
+                continue;
+            };
+            let underscores = name.iter().take_while(|&&byte| byte == b'_').count();
+            if chosen
+                .as_ref()
+                .is_none_or(|&(least, _)| underscores < least)
+            {
+                chosen = Some((underscores, name.to_vec()));
+            }
+        }
+        chosen.map(|(_, name)| Found {
+            name,
+            start: FileAddress(self.start),
+            size: self.size,
+        })
+    }
+}
+
+fn binding_rank(symbol: &Sym) -> u8 {
+    // STB_GNU_UNIQUE
+    const UNIQUE: u8 = 10;
+    match symbol.st_bind() {
+        sym::STB_GLOBAL | UNIQUE => 3,
+        sym::STB_WEAK => 2,
+        sym::STB_LOCAL => 1,
+        _ => 0,
+    }
+}
+
+/// What is gathered for one address.
+#[derive(Clone, Debug)]
+struct Slot {
+    address: u64,
+    low: u64,
+    high: u64,
+    sized: Option<Best>,
+    /// Highest start among those without size.
+    unsized_: Option<Best>,
+}
+
+impl SymbolTable {
+    pub(crate) fn entry_size(ctx: Ctx) -> u64 {
+        Sym::size(ctx.container) as u64
+    }
+
+    /// `None` for a table without symbols, or with more than can be looked at.
+    pub(crate) fn new(
+        ctx: Ctx,
+        symbols: FileRange,
+        strings: FileRange,
+        dynamic: bool,
+    ) -> Option<Self> {
+        let count = symbols.size / Self::entry_size(ctx);
+        (1..=MAX_SYMBOLS).contains(&count).then(|| SymbolTable {
+            symbols,
+            strings,
+            dynamic,
+            code: Box::default(),
+        })
+    }
+
+    /// Shows every symbol; `None` when the time runs out.
+    fn visit(&self, source: &Source, ctx: Ctx, mut see: impl FnMut(&Sym)) -> Option<()> {
+        let began = Instant::now();
+        let entry = Sym::size(ctx.container);
+        let whole = usize::try_from(self.symbols.size).ok()?;
+        let mut window = vec![0; whole.min(WINDOW / entry * entry)];
+        let mut done = 0;
+        while done < whole {
+            let len = window.len().min(whole - done);
+            let place = self.symbols.offset.checked_add(done as u64)?;
+            let read = source.read_at(place, &mut window[..len]) / entry * entry;
+            if read == 0 {
+                break;
+            }
+            let symbols = Symtab::parse(&window[..read], 0, read / entry, ctx).ok()?;
+            symbols.iter().for_each(|symbol| see(&symbol));
+            done += read;
+            if began.elapsed() > MAX_TIME {
+                return None;
+            }
+        }
+        Some(())
+    }
+
+    /// Adds to `answers` what this table knows; an answer that has a symbol
+    /// already keeps it. `None` when the time runs out.
+    pub(crate) fn functions(
+        &self,
+        source: &Source,
+        ctx: Ctx,
+        machine: u16,
+        addresses: &[FileAddress],
+        answers: &mut [Answer],
+    ) -> Option<()> {
+        let mut slots = self.open_slots(addresses, answers);
+        if slots.is_empty() {
+            return Some(());
+        }
+        let mut strings = Strings::new(source, self.strings);
+        self.visit(source, ctx, |symbol| {
+            if is_code(symbol) && !is_marker(symbol, machine, &mut strings) {
+                self.gather(symbol, machine, &mut slots);
+            }
+        })?;
+        propagate(&mut slots);
+        for (&address, answer) in addresses.iter().zip(answers) {
+            if answer.found.is_some() {
+                continue;
+            }
+            if let Ok(index) = slots.binary_search_by_key(&address.0, |slot| slot.address) {
+                self.settle(&slots[index], &mut strings, answer);
+            }
+        }
+        Some(())
+    }
+
+    /// One slot for each address still without a symbol, sorted.
+    fn open_slots(&self, addresses: &[FileAddress], answers: &[Answer]) -> Vec<Slot> {
+        let mut open: Vec<u64> = addresses
+            .iter()
+            .zip(answers)
+            .filter(|(_, answer)| answer.found.is_none())
+            .map(|(address, _)| address.0)
+            .collect();
+        open.sort_unstable();
+        open.dedup();
+        open.into_iter()
+            .map(|address| Slot {
+                address,
+                low: 0,
+                high: u64::MAX,
+                sized: None,
+                unsized_: None,
+            })
+            .collect()
+    }
+
+    fn gather(&self, symbol: &Sym, machine: u16, slots: &mut [Slot]) {
+        let start = match machine {
+            // Bit 0 marks Thumb code.
+            EM_ARM => symbol.st_value & !1,
+            _ => symbol.st_value,
+        };
+        let size = match symbol.st_size {
+            0 if self.dynamic => 1,
+            size => size,
+        };
+        let first = bound(slots, start);
+        if size == 0 {
+            if let Some(slot) = slots.get_mut(first) {
+                offer_unsized(&mut slot.unsized_, symbol, start);
+            }
+            return;
+        }
+        let end = start.saturating_add(size);
+        for slot in slots[first..]
+            .iter_mut()
+            .take_while(|slot| slot.address < end)
+        {
+            Best::offer(&mut slot.sized, symbol, start);
+        }
+        bound(slots, end);
+    }
+
+    fn settle(&self, slot: &Slot, strings: &mut Strings<'_>, answer: &mut Answer) {
+        let mut high = slot.high;
+        let best = slot.sized.or_else(|| {
+            // Something begins or ends between it and the address: not its code.
+            let best = slot.unsized_.filter(|best| best.start == slot.low)?;
+            let section = self.code.iter().find(|code| code.index == best.section)?;
+            if slot.address >= section.end {
+                return None;
+            }
+            high = high.min(section.end);
+            Some(best)
+        });
+        answer.low = answer.low.max(FileAddress(slot.low));
+        answer.high = answer.high.min(FileAddress(high));
+        answer.found = best.and_then(|best| best.into_found(strings));
+    }
+
+    pub(crate) fn nearest_data(
+        &self,
+        source: &Source,
+        ctx: Ctx,
+        address: FileAddress,
+    ) -> Option<Found> {
+        let address = address.0;
+        let mut holding: Option<Best> = None;
+        let mut before: Option<Best> = None;
+        let mut before_end = 0;
+        self.visit(source, ctx, |symbol| {
+            let start = symbol.st_value;
+            if symbol.st_type() != sym::STT_OBJECT || !has_section(symbol) || start > address {
+                return;
+            }
+            let end = start.saturating_add(symbol.st_size);
+            if address < end {
+                Best::offer(&mut holding, symbol, start);
+            } else if end >= before_end {
+                if end > before_end {
+                    before = None;
+                }
+                before_end = end;
+                Best::offer(&mut before, symbol, start);
+            }
+        })?;
+        let mut strings = Strings::new(source, self.strings);
+        holding.or(before)?.into_found(&mut strings)
+    }
+}
+
+/// Narrows what is known around a place where something begins or ends; the
+/// index of the first slot at or after it.
+fn bound(slots: &mut [Slot], place: u64) -> usize {
+    let first = slots.partition_point(|slot| slot.address < place);
+    if let Some(slot) = slots.get_mut(first) {
+        slot.low = slot.low.max(place);
+    }
+    if let Some(slot) = first.checked_sub(1).and_then(|index| slots.get_mut(index)) {
+        slot.high = slot.high.min(place);
+    }
+    first
+}
+
+/// The nearest start wins, whatever its binding; among equals the better.
+fn offer_unsized(slot: &mut Option<Best>, symbol: &Sym, start: u64) {
+    match slot {
+        Some(best) if best.start > start => {}
+        Some(best) if best.start == start => Best::offer(slot, symbol, start),
+        _ => *slot = Some(Best::new(symbol, start)),
+    }
+}
+
+/// What a place tells the slots next to it holds for those further away, too.
+fn propagate(slots: &mut [Slot]) {
+    for index in 1..slots.len() {
+        let below = slots[index - 1].clone();
+        let slot = &mut slots[index];
+        slot.low = slot.low.max(below.low);
+        let nearer = |best: &Best| below.unsized_.is_none_or(|other| best.start >= other.start);
+        slot.unsized_ = slot.unsized_.filter(nearer).or(below.unsized_);
+    }
+    for index in (1..slots.len()).rev() {
+        let high = slots[index].high;
+        let slot = &mut slots[index - 1];
+        slot.high = slot.high.min(high);
+    }
+}
+
+fn has_section(symbol: &Sym) -> bool {
+    let section = u32::try_from(symbol.st_shndx).unwrap_or(SHN_UNDEF);
+    section != SHN_UNDEF && (section < SHN_LORESERVE || section == SHN_XINDEX)
+}
+
+/// FUNC, IFUNC, or a label of assembly code.
+fn is_code(symbol: &Sym) -> bool {
+    let kind = symbol.st_type();
+    matches!(kind, sym::STT_FUNC | sym::STT_GNU_IFUNC | sym::STT_NOTYPE) && has_section(symbol)
+}
+
+/// ARM and RISC-V mark runs of code and data in the symbol table: `$x`, `$d`,
+/// `$a`, `$t`, alone or with a suffix (ELF for the Arm Architecture, 5.5.5).
+fn is_marker(symbol: &Sym, machine: u16, strings: &mut Strings<'_>) -> bool {
+    matches!(machine, EM_ARM | EM_AARCH64 | EM_RISCV)
+        && symbol.st_type() == sym::STT_NOTYPE
+        && symbol.st_bind() == sym::STB_LOCAL
+        && symbol.st_size == 0
+        && matches!(
+            strings.get(symbol.st_name as u64),
+            Some([b'$', b'x' | b'd' | b'a' | b't', ..])
+        )
+}

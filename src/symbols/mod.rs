@@ -1,0 +1,15 @@
+//! Names for addresses, from the symbol tables of ELF files.
+//!
+//! In come bytes of files that anybody may have written, and addresses as their
+//! linker numbered them; out go raw names with the start of what they name.
+//! Nothing is indexed: a batch of addresses is answered by one pass over a symbol
+//! table in windows, so that a file of any size costs the same memory, and
+//! [`resolver::Resolver`] remembers the answers.
+//!
+//! [`elf`] reads the files, [`demangle`] makes Rust's names readable, [`budget`]
+//! bounds what all caches hold together.
+
+pub mod budget;
+pub mod demangle;
+pub mod elf;
+pub mod resolver;

@@ -1,0 +1,219 @@
+//! Names that were asked for before, so that a crash loop scans nothing twice.
+//!
+//! In: a module (anything that [`Names`]) and a batch of addresses in it. Out: a
+//! [`Symbol`] for each that has one. What is remembered is a stretch of addresses
+//! that share an answer, also the answer that there is none. Entries are bounded
+//! by number and by the [`MemoryBudget`]; the ones unused for longest go first.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use super::budget::MemoryBudget;
+use super::demangle::demangle;
+use super::elf::Answer;
+use crate::address::FileAddress;
+
+/// A module that can be asked for the functions at addresses.
+pub trait Names {
+    /// Equal for equal files, as long as the program runs.
+    fn id(&self) -> u64;
+
+    /// One answer for each address; `None` when it would take too long.
+    fn functions(&self, addresses: &[FileAddress]) -> Option<Vec<Answer>>;
+}
+
+/// A function's name, readable where that could be done, and its start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Symbol {
+    pub name: Rc<[u8]>,
+    pub start: FileAddress,
+}
+
+/// What a cache did, and what it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct ResolverStats {
+    /// Addresses answered from memory.
+    pub hits: u64,
+    /// Addresses that a symbol table was read for.
+    pub misses: u64,
+    /// Passes over symbol tables, one for each batch that missed.
+    pub scans: u64,
+    /// Passes given up for taking too long.
+    pub timeouts: u64,
+    /// Entries dropped for room.
+    pub evictions: u64,
+    pub entries: usize,
+    pub bytes: usize,
+}
+
+/// Module, first address.
+type Key = (u64, u64);
+
+#[derive(Debug)]
+struct Entry {
+    high: FileAddress,
+    symbol: Option<Symbol>,
+    used: u64,
+}
+
+impl Entry {
+    fn bytes(&self) -> usize {
+        // The entry in its tree, its place in the order, slack of the nodes.
+        const FIXED: usize = 2 * (size_of::<Key>() + size_of::<Entry>());
+        // A reference-counted name has two counters before it.
+        FIXED
+            + self
+                .symbol
+                .as_ref()
+                .map_or(0, |symbol| symbol.name.len() + 16)
+    }
+}
+
+/// The cache.
+#[derive(Debug)]
+pub struct Resolver {
+    limit: usize,
+    budget: Rc<MemoryBudget>,
+    entries: BTreeMap<Key, Entry>,
+    /// Keys by last use.
+    order: BTreeMap<u64, Key>,
+    clock: u64,
+    stats: ResolverStats,
+}
+
+impl Resolver {
+    /// At most `limit` entries.
+    #[must_use]
+    pub fn new(limit: usize, budget: Rc<MemoryBudget>) -> Self {
+        Resolver {
+            limit,
+            budget,
+            entries: BTreeMap::new(),
+            order: BTreeMap::new(),
+            clock: 0,
+            stats: ResolverStats::default(),
+        }
+    }
+
+    #[must_use]
+    pub fn stats(&self) -> ResolverStats {
+        ResolverStats {
+            entries: self.entries.len(),
+            ..self.stats
+        }
+    }
+
+    /// The symbol that holds each address, in the order of `addresses`.
+    pub fn resolve(
+        &mut self,
+        module: &dyn Names,
+        addresses: &[FileAddress],
+    ) -> Vec<Option<Symbol>> {
+        let id = module.id();
+        let mut symbols = vec![None; addresses.len()];
+        let mut missing = Vec::new();
+        for (index, &address) in addresses.iter().enumerate() {
+            match self.look_up(id, address) {
+                Some(symbol) => symbols[index] = symbol,
+                None => missing.push(index),
+            }
+        }
+        if missing.is_empty() {
+            return symbols;
+        }
+        let asked: Vec<FileAddress> = missing.iter().map(|&index| addresses[index]).collect();
+        self.stats.scans += 1;
+        let answers = module.functions(&asked).unwrap_or_else(|| {
+            self.stats.timeouts += 1;
+            asked.iter().map(|&address| none_at(address)).collect()
+        });
+        for (&index, answer) in missing.iter().zip(answers) {
+            // A batch may hold an address twice.
+            symbols[index] = match self.look_up(id, addresses[index]) {
+                Some(symbol) => symbol,
+                None => self.remember(id, answer),
+            };
+        }
+        symbols
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.budget.give_back(self.stats.bytes);
+        self.stats.bytes = 0;
+        self.entries.clear();
+        self.order.clear();
+    }
+
+    fn look_up(&mut self, id: u64, address: FileAddress) -> Option<Option<Symbol>> {
+        let (&key, entry) = self.entries.range_mut(..=(id, address.0)).next_back()?;
+        if key.0 != id || address >= entry.high {
+            return None;
+        }
+        self.order.remove(&entry.used);
+        self.clock += 1;
+        entry.used = self.clock;
+        self.order.insert(self.clock, key);
+        self.stats.hits += 1;
+        Some(entry.symbol.clone())
+    }
+
+    fn remember(&mut self, id: u64, answer: Answer) -> Option<Symbol> {
+        self.stats.misses += 1;
+        let symbol = answer.found.map(|found| Symbol {
+            name: demangle(&found.name).into(),
+            start: found.start,
+        });
+        self.clock += 1;
+        let entry = Entry {
+            high: answer.high,
+            symbol: symbol.clone(),
+            used: self.clock,
+        };
+        let bytes = entry.bytes();
+        let full = |cache: &Self| cache.entries.len() >= cache.limit || !cache.budget.fits(bytes);
+        while full(self) && self.evict() {}
+        if full(self) {
+            return symbol;
+        }
+        let key = (id, answer.low.0);
+        self.order.insert(self.clock, key);
+        if let Some(replaced) = self.entries.insert(key, entry) {
+            self.order.remove(&replaced.used);
+            self.release(replaced.bytes());
+        }
+        self.stats.bytes += bytes;
+        self.budget.take(bytes);
+        symbol
+    }
+
+    /// Drops the entry unused for longest; false when there is none.
+    fn evict(&mut self) -> bool {
+        let Some((_, key)) = self.order.pop_first() else {
+            return false;
+        };
+        if let Some(entry) = self.entries.remove(&key) {
+            self.stats.evictions += 1;
+            self.release(entry.bytes());
+        }
+        true
+    }
+
+    fn release(&mut self, bytes: usize) {
+        self.stats.bytes = self.stats.bytes.saturating_sub(bytes);
+        self.budget.give_back(bytes);
+    }
+}
+
+/// The answer that nothing is known of one address.
+fn none_at(address: FileAddress) -> Answer {
+    Answer {
+        low: address,
+        high: FileAddress(address.0.saturating_add(1)),
+        found: None,
+    }
+}
+
+#[cfg(test)]
+#[path = "resolver_tests.rs"]
+mod tests;

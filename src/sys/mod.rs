@@ -1,0 +1,22 @@
+//! The boundary to the kernel: every system call, and all of the `unsafe` code.
+//!
+//! Above this directory descriptors are owned or borrowed types, memory is
+//! slices, and numbers have names. Each module wraps one corner of the kernel's
+//! interface and decides nothing.
+//!
+//! # Safety
+//!
+//! `unsafe` is allowed here and nowhere else (`lib.rs` denies it). Each block
+//! holds one operation and says which fact makes it sound and where that fact
+//! was established. No function asks its callers for more than its signature
+//! does.
+#![allow(unsafe_code)]
+
+pub mod bpf;
+pub mod events;
+pub mod file;
+pub mod mmap;
+pub mod output_file;
+pub mod process;
+pub mod time;
+pub mod vdso;

@@ -1,0 +1,309 @@
+//! The raw calls behind the output file: opening with care, writing, undoing.
+//!
+//! A path comes in, an [`OpenFile`] goes out that is safe to write reports of
+//! strangers' crashes to: made with mode 0600, never reached through a link that
+//! somebody else could have laid. What is done about a failed write is not
+//! decided here; see [`crate::output::sink`].
+//!
+//! # Safety
+//!
+//! The only unsafe call takes a descriptor of the process by its number, which
+//! the user named (`/dev/fd/3`), and makes a copy of it that is ours.
+
+use std::fmt;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{self, AtFlags, OFlag};
+use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
+use nix::sys::stat::{self, FileStat, Mode, SFlag};
+use nix::unistd;
+
+use crate::error::{Error, Result};
+
+/// As many links in a row as are followed.
+const LINKS_MAX: usize = 8;
+
+/// What sort of thing reports go into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    /// A regular file that every write of ours is appended to.
+    Appended,
+    /// A regular file somebody else opened, at whatever position it has.
+    Inherited,
+    /// A pipe, a terminal, a socket, another device.
+    Stream,
+}
+
+/// An open output.
+#[derive(Debug)]
+pub struct OpenFile {
+    pub fd: OwnedFd,
+    pub kind: FileKind,
+    /// Opened by its own name, so that it can be opened anew; else inherited.
+    pub named: bool,
+}
+
+/// Why a write did not happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteError {
+    /// A signal came first.
+    Interrupted,
+    /// No room now.
+    WouldBlock,
+    /// The reader has gone.
+    BrokenPipe,
+    /// Anything else, such as ENOSPC.
+    Failed(Errno),
+}
+
+impl fmt::Display for WriteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WriteError::Interrupted => f.write_str(Errno::EINTR.desc()),
+            WriteError::WouldBlock => f.write_str(Errno::EAGAIN.desc()),
+            WriteError::BrokenPipe => f.write_str(Errno::EPIPE.desc()),
+            WriteError::Failed(errno) => f.write_str(errno.desc()),
+        }
+    }
+}
+
+/// How long opening a FIFO may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fifo {
+    /// Until a reader has opened it too.
+    Wait,
+    /// ENXIO where there is no reader.
+    Refuse,
+}
+
+/// Standard output, as it was handed to us.
+pub fn open_stdout() -> Result<OpenFile> {
+    inherited(1).map_err(|errno| Error::syscall("fcntl", errno as i32).context("standard output"))
+}
+
+/// Opens the file of that name for appending, makes it if there is none.
+/// Nothing is truncated.
+pub fn open(path: &Path, fifo: Fifo) -> Result<OpenFile> {
+    let mut base: Option<OwnedFd> = None;
+    let mut path = path.to_path_buf();
+    for _ in 0..LINKS_MAX {
+        if let Some(number) = own_descriptor(&path) {
+            return inherited(number).map_err(|errno| Error::syscall("fcntl", errno as i32));
+        }
+        let directory = open_directory(base.as_ref(), &path)?;
+        let Some(name) = path.file_name() else {
+            return Err(Error::syscall("openat", Errno::EISDIR as i32));
+        };
+        match open_entry(&directory, name.as_ref(), fifo) {
+            Ok(fd) => return named(fd),
+            Err(Errno::ELOOP) => {
+                let target = trusted_link(&directory, name.as_ref())?;
+                base = Some(directory);
+                path = target;
+            }
+            Err(errno) => return Err(Error::syscall("openat", errno as i32)),
+        }
+    }
+    Err(Error::syscall("openat", Errno::ELOOP as i32))
+}
+
+/// The descriptor of ours that a path such as `/dev/stdout` stands for. It is
+/// copied, not opened: opening would truncate or re-position what a shell has
+/// opened for us, and cannot be done to a socket.
+fn own_descriptor(path: &Path) -> Option<RawFd> {
+    let text = path.to_str()?;
+    match text {
+        "/dev/stdout" => return Some(1),
+        "/dev/stderr" => return Some(2),
+        _ => {}
+    }
+    ["/dev/fd/", "/proc/self/fd/"]
+        .iter()
+        .find_map(|prefix| text.strip_prefix(prefix))
+        .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
+        .and_then(|digits| digits.parse().ok())
+}
+
+fn inherited(number: RawFd) -> nix::Result<OpenFile> {
+    // SAFETY: F_DUPFD_CLOEXEC touches no memory; a number that is not open gives EBADF.
+    let copy = Errno::result(unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) })?;
+    // SAFETY: the call above has just made this descriptor, and nobody else knows it.
+    let mut fd = unsafe { OwnedFd::from_raw_fd(copy) };
+    let stat = stat::fstat(&fd)?;
+    let kind = match file_type(&stat) {
+        SFlag::S_IFREG if flags(&fd)?.contains(OFlag::O_APPEND) => FileKind::Appended,
+        SFlag::S_IFREG => FileKind::Inherited,
+        _ => FileKind::Stream,
+    };
+    if matches!(file_type(&stat), SFlag::S_IFIFO | SFlag::S_IFCHR) {
+        if let Some(own) = nonblocking_copy(&fd) {
+            fd = own;
+        }
+    }
+    Ok(OpenFile {
+        fd,
+        kind,
+        named: false,
+    })
+}
+
+/// A pipe or a terminal opened once more, so that O_NONBLOCK is ours alone: set
+/// on the inherited description it would strike everybody who shares it. `None`
+/// where that cannot be done (no /proc, another user's terminal); writes then
+/// block, and a reader that stopped stops us.
+fn nonblocking_copy(fd: &OwnedFd) -> Option<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
+    fcntl::open(path.as_str(), flags, Mode::empty()).ok()
+}
+
+fn open_directory(base: Option<&OwnedFd>, path: &Path) -> Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let opened = match base {
+        Some(base) => fcntl::openat(base, parent, flags, Mode::empty()),
+        None => fcntl::open(parent, flags, Mode::empty()),
+    };
+    opened.map_err(|errno| Error::syscall("openat", errno as i32).context("its directory"))
+}
+
+/// Opens one name in a directory, never through a link.
+///
+/// O_CREAT stays set for a file that exists, so that the kernel's own guards
+/// (fs.protected_regular, fs.protected_fifos) refuse what somebody else has laid
+/// ready in /tmp.
+fn open_entry(directory: &OwnedFd, name: &Path, fifo: Fifo) -> nix::Result<OwnedFd> {
+    let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+    let mut flags = OFlag::O_WRONLY
+        | OFlag::O_APPEND
+        | OFlag::O_CREAT
+        | OFlag::O_NOFOLLOW
+        | OFlag::O_CLOEXEC
+        | OFlag::O_NOCTTY;
+    match fcntl::openat(directory, name, flags | OFlag::O_EXCL, mode) {
+        Ok(fd) => {
+            // The umask may have taken even our own permissions away.
+            stat::fchmod(&fd, mode)?;
+            return Ok(fd);
+        }
+        Err(Errno::EEXIST) => {}
+        Err(errno) => return Err(errno),
+    }
+    if fifo == Fifo::Refuse {
+        flags |= OFlag::O_NONBLOCK;
+    }
+    loop {
+        match fcntl::openat(directory, name, flags, mode) {
+            Err(Errno::EINTR) => {}
+            other => return other,
+        }
+    }
+}
+
+/// What was opened by name, if it is of a kind that reports may go into.
+fn named(fd: OwnedFd) -> Result<OpenFile> {
+    let failed = |errno: Errno| Error::syscall("fstat", errno as i32);
+    let stat = stat::fstat(&fd).map_err(failed)?;
+    let kind = match file_type(&stat) {
+        SFlag::S_IFREG => FileKind::Appended,
+        SFlag::S_IFIFO | SFlag::S_IFCHR => FileKind::Stream,
+        _ => return Err(Error::failed("is neither a file nor a pipe nor a terminal")),
+    };
+    let mut status = flags(&fd).map_err(failed)?;
+    status.set(OFlag::O_NONBLOCK, kind == FileKind::Stream);
+    fcntl::fcntl(&fd, fcntl::FcntlArg::F_SETFL(status)).map_err(failed)?;
+    Ok(OpenFile {
+        fd,
+        kind,
+        named: true,
+    })
+}
+
+/// Where a link leads, if nobody but root can have laid it.
+fn trusted_link(directory: &OwnedFd, name: &Path) -> Result<PathBuf> {
+    let failed = |errno: Errno| Error::syscall("readlinkat", errno as i32);
+    let link = stat::fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(failed)?;
+    let place = stat::fstat(directory).map_err(failed)?;
+    let others = (Mode::S_IWGRP | Mode::S_IWOTH).bits();
+    if link.st_uid != 0 || place.st_uid != 0 || place.st_mode & others != 0 {
+        return Err(Error::not_permitted(
+            "is a symbolic link that others than root could have made",
+        )
+        .with_hint("Name the file itself."));
+    }
+    fcntl::readlinkat(directory, name)
+        .map(PathBuf::from)
+        .map_err(failed)
+}
+
+fn file_type(stat: &FileStat) -> SFlag {
+    SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT
+}
+
+fn flags(fd: &OwnedFd) -> nix::Result<OFlag> {
+    fcntl::fcntl(fd, fcntl::FcntlArg::F_GETFL).map(OFlag::from_bits_retain)
+}
+
+/// One write(2) of at least one byte: how much of it was taken.
+pub fn write(fd: &OwnedFd, bytes: &[u8]) -> std::result::Result<usize, WriteError> {
+    match unistd::write(fd, bytes) {
+        // No error and no progress: some device that will not say why.
+        Ok(0) => Err(WriteError::Failed(Errno::EIO)),
+        Ok(taken) => Ok(taken),
+        Err(Errno::EINTR) => Err(WriteError::Interrupted),
+        Err(Errno::EAGAIN) => Err(WriteError::WouldBlock),
+        Err(Errno::EPIPE) => Err(WriteError::BrokenPipe),
+        Err(other) => Err(WriteError::Failed(other)),
+    }
+}
+
+/// The size of a regular file; `None` where it cannot be had.
+#[must_use]
+pub fn size(fd: &OwnedFd) -> Option<u64> {
+    stat::fstat(fd).ok()?.st_size.try_into().ok()
+}
+
+/// Cuts a file; whether that was done.
+pub fn truncate(fd: &OwnedFd, size: u64) -> bool {
+    size.try_into()
+        .is_ok_and(|size| unistd::ftruncate(fd, size).is_ok())
+}
+
+/// What ended a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// The output takes something again, or will say what is wrong.
+    Ready,
+    /// One of the other descriptors has something to read.
+    Woken,
+    /// The time is over.
+    Expired,
+}
+
+/// Waits until the output takes something, one of `wakers` becomes readable, or
+/// `limit` is over (`None`: without end).
+#[must_use]
+pub fn wait_writable(fd: &OwnedFd, wakers: &[OwnedFd], limit: Option<Duration>) -> Wait {
+    let timeout = limit.map_or(PollTimeout::NONE, |limit| {
+        PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX)
+    });
+    let mut polled = vec![PollFd::new(fd.as_fd(), PollFlags::POLLOUT)];
+    polled.extend(
+        wakers
+            .iter()
+            .map(|waker| PollFd::new(waker.as_fd(), PollFlags::POLLIN)),
+    );
+    match poll(&mut polled, timeout) {
+        Ok(0) => Wait::Expired,
+        Ok(_) if polled[0].any() == Some(true) => Wait::Ready,
+        Ok(_) => Wait::Woken,
+        // A signal: whoever waits asks again.
+        Err(_) => Wait::Ready,
+    }
+}

@@ -1,0 +1,127 @@
+//! This process itself: its numbers, its limits, and the rights it gives up.
+
+use std::os::unix::fs::MetadataExt;
+
+use crate::error::{Error, Result};
+
+/// The initial pid namespace's inode, which never changes
+/// (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
+const FIRST_PID_NAMESPACE: u32 = 0xefff_fffc;
+
+/// Our process id, as our own pid namespace has it.
+#[must_use]
+pub fn pid() -> u32 {
+    std::process::id()
+}
+
+/// The inode that names our pid namespace; without /proc the first one is assumed.
+#[must_use]
+pub fn pid_namespace() -> u32 {
+    namespace("/proc/self/ns/pid").unwrap_or(FIRST_PID_NAMESPACE)
+}
+
+/// The inode that names our mount namespace, where /proc can tell.
+#[must_use]
+pub fn mount_namespace() -> Option<u32> {
+    namespace("/proc/self/ns/mnt")
+}
+
+fn namespace(path: &str) -> Option<u32> {
+    let inode = std::fs::metadata(path).ok()?.ino();
+    u32::try_from(inode).ok()
+}
+
+/// CPUs that the kernel may bring up, at least one.
+#[must_use]
+pub fn cpus() -> usize {
+    // SAFETY: sysconf only reads its argument.
+    let count = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_CONF) };
+    usize::try_from(count).unwrap_or(1).max(1)
+}
+
+/// Ours and our children's memory that is resident now, in bytes, where /proc tells.
+#[must_use]
+pub fn resident_bytes() -> Option<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * super::mmap::page_bytes() as u64)
+}
+
+/// Capabilities by their numbers in include/uapi/linux/capability.h.
+pub mod capability {
+    pub const DAC_OVERRIDE: u32 = 1;
+    pub const DAC_READ_SEARCH: u32 = 2;
+    pub const SYS_PTRACE: u32 = 19;
+    pub const SYS_ADMIN: u32 = 21;
+    pub const PERFMON: u32 = 38;
+    pub const BPF: u32 = 39;
+    pub const CHECKPOINT_RESTORE: u32 = 40;
+}
+
+/// `struct __user_cap_header_struct`
+#[repr(C)]
+struct CapabilityHeader {
+    version: u32,
+    pid: i32,
+}
+
+/// `struct __user_cap_data_struct`, of which version 3 has two.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct CapabilityData {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
+
+fn capget() -> Result<[CapabilityData; 2]> {
+    let mut header = CapabilityHeader {
+        version: CAPABILITY_VERSION_3,
+        pid: 0,
+    };
+    let mut data = [CapabilityData::default(); 2];
+    // SAFETY: version 3 reads one header and writes two data structs, all ours.
+    let done = unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) };
+    if done == 0 {
+        Ok(data)
+    } else {
+        Err(Error::syscall("capget", nix::errno::Errno::last_raw()))
+    }
+}
+
+/// Gives up every capability but those listed, for good, and the way to get any
+/// back by executing a program.
+pub fn keep_capabilities(kept: &[u32]) -> Result<()> {
+    let mut data = capget()?;
+    for (word, data) in data.iter_mut().enumerate() {
+        let mask = kept
+            .iter()
+            .filter(|&&number| number as usize / 32 == word)
+            .fold(0, |mask, number| mask | 1 << (number % 32));
+        data.effective &= mask;
+        data.permitted &= mask;
+        data.inheritable = 0;
+    }
+    let mut header = CapabilityHeader {
+        version: CAPABILITY_VERSION_3,
+        pid: 0,
+    };
+    // SAFETY: version 3 reads one header and two data structs, all ours.
+    let done = unsafe { libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) };
+    if done != 0 {
+        return Err(Error::syscall("capset", nix::errno::Errno::last_raw()));
+    }
+    nix::sys::prctl::set_no_new_privs()
+        .map_err(|errno| Error::syscall("prctl(PR_SET_NO_NEW_PRIVS)", errno as i32))
+}
+
+/// Whether a capability is in force.
+#[must_use]
+pub fn has_capability(number: u32) -> bool {
+    capget().is_ok_and(|data| {
+        data.get(number as usize / 32)
+            .is_some_and(|data| data.effective & 1 << (number % 32) != 0)
+    })
+}

@@ -1,0 +1,181 @@
+//! What differs between processors, as far as a walk cares, and the register
+//! set that travels from frame to frame.
+//!
+//! A [`State`] knows for each register whether its value is known: calls forget
+//! what the callee may have overwritten, and a rule that asks for a forgotten
+//! register fails instead of working with a stale value.
+
+use super::{AddressSpace, CodeAddress};
+use crate::address::ProcessAddress;
+use crate::registers::{Arch, Registers};
+
+/// DWARF columns that are tracked: aarch64's x0 to x30, sp and pc are 33.
+pub(super) const COLUMNS: u16 = 33;
+
+/// A register set by DWARF number, as far as it is known in one frame.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct State {
+    values: [u64; COLUMNS as usize],
+    known: u64,
+}
+
+impl State {
+    pub(super) fn new(registers: &Registers) -> Self {
+        let mut state = State {
+            values: [0; COLUMNS as usize],
+            known: 0,
+        };
+        for number in 0..COLUMNS {
+            if let Some(value) = registers.dwarf(number) {
+                state.set(number, value);
+            }
+        }
+        state
+    }
+
+    pub(super) fn get(&self, number: u16) -> Option<u64> {
+        let value = *self.values.get(usize::from(number))?;
+        (self.known & (1 << number) != 0).then_some(value)
+    }
+
+    /// Numbers that are not tracked are ignored.
+    pub(super) fn set(&mut self, number: u16, value: u64) {
+        if let Some(slot) = self.values.get_mut(usize::from(number)) {
+            *slot = value;
+            self.known |= 1 << number;
+        }
+    }
+
+    pub(super) fn forget(&mut self, number: u16) {
+        if number < COLUMNS {
+            self.known &= !(1 << number);
+        }
+    }
+
+    /// Keeps only the registers whose bit is set.
+    pub(super) fn keep(&mut self, mask: u64) {
+        self.known &= mask;
+    }
+}
+
+/// The instruction before an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Before {
+    /// A call of the place this many bytes (wrapping) after the address.
+    Direct(u64),
+    /// A call through a register or memory.
+    Indirect,
+    /// No call.
+    Other,
+    /// The code is not at hand.
+    Unreadable,
+}
+
+impl Before {
+    pub(super) fn is_call(self) -> bool {
+        matches!(self, Before::Direct(_) | Before::Indirect)
+    }
+
+    /// The address that is called, where the code says it.
+    pub(super) fn target(self, address: ProcessAddress) -> Option<ProcessAddress> {
+        match self {
+            Before::Direct(distance) => Some(ProcessAddress(address.0.wrapping_add(distance))),
+            _ => None,
+        }
+    }
+}
+
+/// What the code around an address tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Site {
+    pub(super) before: Before,
+    /// The code that a signal handler returns to.
+    pub(super) restorer: bool,
+    /// The code here ends the thread: whoever is called right before it is outermost.
+    pub(super) ends: bool,
+}
+
+/// A caller's pc and registers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Caller {
+    pub(super) pc: ProcessAddress,
+    pub(super) state: State,
+    /// Where its part of the stack begins at the lowest: its stack pointer,
+    /// where that is known.
+    pub(super) floor: ProcessAddress,
+    /// A signal interrupted it: its pc is no return address.
+    pub(super) signal: bool,
+}
+
+/// A processor's conventions.
+pub(super) trait Architecture {
+    const ARCH: Arch;
+    const STACK_POINTER: u16;
+    const FRAME_POINTER: u16;
+    /// The column that holds the frame's own pc.
+    const PROGRAM_COUNTER: u16;
+    /// Registers that a function leaves as it found them, as bits.
+    const PRESERVED: u64;
+
+    /// The address in a code pointer, without authentication bits.
+    fn code_pointer(space: &dyn AddressSpace, value: u64) -> ProcessAddress;
+
+    /// Reads the code around an address.
+    fn site(space: &dyn AddressSpace, address: ProcessAddress) -> Site;
+
+    /// Whether an interrupted pc stands in a restorer past its first instruction.
+    fn inside_restorer(space: &dyn AddressSpace, pc: ProcessAddress) -> bool;
+
+    /// The registers that the kernel saved below a signal handler; `state` is
+    /// that of the restorer. The address that was not captured, on failure.
+    fn interrupted(space: &dyn AddressSpace, state: &State) -> Result<Caller, ProcessAddress>;
+
+    /// The caller of code that has not touched the stack: pc not yet checked.
+    fn leaf(space: &dyn AddressSpace, state: &State) -> Option<Caller>;
+
+    /// The caller by the frame pointer, which lies not below `floor`: pc not
+    /// yet checked.
+    fn frame_pointer(
+        space: &dyn AddressSpace,
+        state: &State,
+        floor: ProcessAddress,
+    ) -> Option<Caller>;
+
+    /// The caller whose return address was found at `slot`: pc not yet checked.
+    fn returned_through(
+        space: &dyn AddressSpace,
+        state: &State,
+        slot: ProcessAddress,
+        value: u64,
+    ) -> Caller;
+
+    /// Whether the code at the start of a function only jumps on, as a stub
+    /// of the procedure linkage table does.
+    fn is_jump(code: &[u8]) -> bool;
+
+    fn stack_pointer(state: &State) -> Option<ProcessAddress> {
+        state.get(Self::STACK_POINTER).map(ProcessAddress)
+    }
+
+    /// The pc and stack pointer that a state holds.
+    fn caller(state: State) -> Caller {
+        let known = |number| ProcessAddress(state.get(number).unwrap_or(0));
+        Caller {
+            pc: known(Self::PROGRAM_COUNTER),
+            floor: known(Self::STACK_POINTER),
+            signal: false,
+            state,
+        }
+    }
+}
+
+/// One frame while it is being left.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cursor {
+    pub(super) code: CodeAddress,
+    pub(super) state: State,
+    pub(super) floor: ProcessAddress,
+    /// The crash's own frame, or one that a signal interrupted: every register
+    /// is known, and the stack may not have been touched yet.
+    pub(super) interrupted: bool,
+}

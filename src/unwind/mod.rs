@@ -1,0 +1,236 @@
+//! From registers and a copy of the stack to the calls that led there.
+//!
+//! Nothing here opens a file or makes a system call: the registers, what the
+//! stack held and the sections of the modules come in through [`AddressSpace`]
+//! and [`ModuleData`]; [`Frame`]s go out, innermost first, each with the
+//! [`Trust`] that its way of being found deserves. A walk that cannot go on says
+//! why ([`Stop`]); it never guesses to look complete.
+
+//!
+//! ```text
+//! walk ──> rules in order ──> cfi ──> frames (find the entry) ──> eh_hdr
+//!   │                          └───> rule (apply it) ──> expression
+//!   ├──> scan                  (trial steps go through cfi again)
+//!   └──> architecture: x86_64 | aarch64 (calls, signal frames, frame pointers)
+//! ```
+//!
+//! gimli is used in `cfi` and `expression` alone; without the feature `dwarf`
+//! stacks are walked by frame pointer and by scanning.
+
+mod aarch64;
+mod architecture;
+mod cache;
+#[cfg(feature = "dwarf")]
+mod cfi;
+#[cfg(feature = "dwarf")]
+mod eh_hdr;
+#[cfg(feature = "dwarf")]
+mod expression;
+#[cfg(feature = "dwarf")]
+mod frames;
+mod rule;
+mod scan;
+mod stack;
+#[cfg(test)]
+mod tests;
+mod walk;
+mod x86_64;
+
+use std::rc::Rc;
+
+use crate::address::{FileAddress, ProcessAddress};
+
+pub use cache::Caches;
+pub use walk::walk;
+
+/// How a frame was found, from the least to the most trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Trust {
+    /// A word on the stack that follows a call instruction.
+    Scan,
+    /// The same, and one step from there by call-frame information gives another such word.
+    ScanCfi,
+    /// The same, and that call's target is the function being left.
+    ScanDirect,
+    /// The frame pointer's chain.
+    FramePointer,
+    /// Return address of a leaf or of a call to a bad pc, at \[sp\] or in the link register.
+    Leaf,
+    /// The registers that the kernel saved for a signal handler.
+    Signal,
+    /// Call-frame information.
+    Cfi,
+    /// The registers of the crash itself.
+    Context,
+}
+
+impl Trust {
+    /// The stable token that JSON uses.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Trust::Scan => "scan",
+            Trust::ScanCfi => "scan_cfi",
+            Trust::ScanDirect => "scan_direct",
+            Trust::FramePointer => "frame_pointer",
+            Trust::Leaf => "leaf",
+            Trust::Signal => "signal",
+            Trust::Cfi => "cfi",
+            Trust::Context => "context",
+        }
+    }
+}
+
+/// An instruction's own address, or the address behind a call.
+///
+/// Symbols, lines and call-frame information of a caller are looked up one byte
+/// before its return address, because a call may be the last instruction of its
+/// function; those of the crash and of a frame that a signal interrupted are
+/// looked up exactly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CodeAddress {
+    Exact(ProcessAddress),
+    Return(ProcessAddress),
+}
+
+impl CodeAddress {
+    /// What a report prints.
+    #[must_use]
+    pub fn address(self) -> ProcessAddress {
+        match self {
+            CodeAddress::Exact(address) | CodeAddress::Return(address) => address,
+        }
+    }
+
+    /// What is looked up.
+    #[must_use]
+    pub fn lookup(self) -> ProcessAddress {
+        match self {
+            CodeAddress::Exact(address) => address,
+            CodeAddress::Return(address) => ProcessAddress(address.0.wrapping_sub(1)),
+        }
+    }
+}
+
+/// One call, as the walk found it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame {
+    pub code: CodeAddress,
+    pub trust: Trust,
+}
+
+/// Why a walk ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The outermost frame: call-frame information says so, or a zero return address.
+    Outermost,
+    /// As many frames as were asked for.
+    Depth,
+    /// The stack at this address was not captured.
+    StackNotCaptured(ProcessAddress),
+    /// Nothing found a caller for the code at this address.
+    NoCaller(ProcessAddress),
+    /// The stack pointer would not advance.
+    NoProgress(ProcessAddress),
+    /// The last frame would return to this address, which holds no code: its
+    /// return address was overwritten, or the library behind it is gone.
+    BadReturn(ProcessAddress),
+}
+
+/// A finished walk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Walk {
+    pub frames: Vec<Frame>,
+    pub stop: Stop,
+}
+
+/// Sections that hold call-frame information.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CfiSection {
+    EhFrameHdr,
+    EhFrame,
+    DebugFrame,
+}
+
+/// Where a section stands and how long it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SectionRange {
+    pub address: FileAddress,
+    pub size: u64,
+}
+
+/// One ELF file, as far as a walk needs it. Reads come from the file in
+/// windows; a file of any size costs what is read of it.
+pub trait ModuleData {
+    /// Tells this file from every other that is walked with the same [`Caches`];
+    /// equal for the same file at another place or in another process.
+    fn identity(&self) -> u64;
+
+    /// Where the file's header says that execution begins: the code there has
+    /// no caller. `None` where it does not say.
+    fn entry(&self) -> Option<FileAddress> {
+        None
+    }
+
+    /// Where a section stands, `None` where the file has none.
+    fn section(&self, section: CfiSection) -> Option<SectionRange>;
+
+    /// Fills `buf` from `offset` bytes into the section; `None` when it does not
+    /// hold as many, or the file cannot be read.
+    fn read_section(&self, section: CfiSection, offset: u64, buf: &mut [u8]) -> Option<()>;
+
+    /// Reads code or read-only data at a file address; how many bytes there were.
+    fn read(&self, address: FileAddress, buf: &mut [u8]) -> usize;
+
+    /// The start of the function that holds `address`, by the symbol table.
+    fn function_start(&self, address: FileAddress) -> Option<FileAddress>;
+}
+
+/// A module at its place in the process: `process = file + bias`, wrapping.
+#[derive(Clone)]
+pub struct Placed {
+    pub data: Rc<dyn ModuleData>,
+    pub bias: u64,
+}
+
+impl std::fmt::Debug for Placed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Placed {{ bias: {:#x} }}", self.bias)
+    }
+}
+
+impl Placed {
+    #[must_use]
+    pub fn file_address(&self, address: ProcessAddress) -> FileAddress {
+        FileAddress(address.0.wrapping_sub(self.bias))
+    }
+
+    #[must_use]
+    pub fn process_address(&self, address: FileAddress) -> ProcessAddress {
+        ProcessAddress(address.0.wrapping_add(self.bias))
+    }
+}
+
+/// The crashed process, as far as it was captured.
+pub trait AddressSpace {
+    /// Fills `buf` from the captured stack (or other captured memory); `None`
+    /// when any byte of it was not captured.
+    fn read_memory(&self, address: ProcessAddress, buf: &mut [u8]) -> Option<()>;
+
+    /// Reads code: from the bytes captured around the pc, else from the file
+    /// mapped there. How many bytes there were, counted from `address`.
+    fn read_code(&self, address: ProcessAddress, buf: &mut [u8]) -> usize;
+
+    /// Whether an executable mapping holds the address.
+    fn is_executable(&self, address: ProcessAddress) -> bool;
+
+    /// The module mapped there; `None` for anonymous code and files that could
+    /// not be had.
+    fn module(&self, address: ProcessAddress) -> Option<Placed>;
+
+    /// The stack pointer that the process began with (`mm->start_stack`):
+    /// nothing above it is a frame. `None` where it is not known.
+    fn stack_start(&self) -> Option<ProcessAddress> {
+        None
+    }
+}

@@ -1,0 +1,198 @@
+//! One row of call-frame information, and what it makes of a register set.
+//!
+//! ```text
+//! cfa        = register + n                  | value of an expression
+//! register'  = [cfa + n] | cfa + n | register | [expression] | expression
+//! sp'        = cfa, unless the row says otherwise
+//! pc'        = register' of the return address column
+//! ```
+//!
+//! Rows are read by `cfi`; this file knows nothing of their encoding. A column
+//! that the row leaves out keeps its value if calls preserve that register, and
+//! is forgotten otherwise (elfutils does so too; gdb keeps it and may follow a
+//! stale value).
+
+use std::mem::size_of;
+use std::ops::Range;
+
+use super::architecture::{Architecture, Caller, State};
+use super::stack::word;
+use super::AddressSpace;
+use crate::address::ProcessAddress;
+
+/// Bytes of [`Rule::expressions`].
+pub(super) type Slice = Range<u32>;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "dwarf"), expect(dead_code, reason = "made by cfi"))]
+pub(super) enum Cfa {
+    Register(u16, i64),
+    Expression(Slice),
+}
+
+/// How a column of the caller is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "dwarf"), expect(dead_code, reason = "made by cfi"))]
+pub(super) enum Column {
+    Undefined,
+    Same,
+    /// `[cfa + n]`
+    At(i64),
+    /// `cfa + n`
+    Value(i64),
+    Register(u16),
+    AtExpression(Slice),
+    ValueExpression(Slice),
+}
+
+/// A row, independent of where its file is mapped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Rule {
+    pub(super) cfa: Cfa,
+    pub(super) columns: Box<[(u16, Column)]>,
+    pub(super) return_column: u16,
+    pub(super) expressions: Box<[u8]>,
+    /// The frame of a signal: whoever it returns to was interrupted.
+    pub(super) signal: bool,
+}
+
+/// What a row gives.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Applied {
+    /// The return address is explicitly undefined.
+    Outermost,
+    Caller(Caller),
+}
+
+/// Why a row gives nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// What it needs was not captured.
+    NotCaptured(ProcessAddress),
+    /// It needs a register that is not known, or makes no sense.
+    Unusable,
+}
+
+impl Rule {
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Rule>() + self.columns.len() * size_of::<(u16, Column)>() + self.expressions.len()
+    }
+
+    pub(super) fn column(&self, number: u16) -> Option<&Column> {
+        let found = self.columns.iter().find(|(column, _)| *column == number);
+        found.map(|(_, column)| column)
+    }
+
+    /// The caller's registers from those of the frame; `bias` is the file's.
+    pub(super) fn apply<A: Architecture>(
+        &self,
+        state: &State,
+        space: &dyn AddressSpace,
+        bias: u64,
+    ) -> Result<Applied, Failure> {
+        let returns = self.column(self.return_column);
+        if returns == Some(&Column::Undefined) {
+            return Ok(Applied::Outermost);
+        }
+        // The frame's own pc is no return address.
+        if returns.is_none() && self.return_column == A::PROGRAM_COUNTER {
+            return Err(Failure::Unusable);
+        }
+        let within = Within {
+            rule: self,
+            state,
+            space,
+            bias,
+        };
+        let cfa = within.cfa::<A>()?;
+        let mut next = *state;
+        if !self.signal {
+            next.keep(A::PRESERVED);
+        }
+        next.set(A::STACK_POINTER, cfa);
+        for (number, column) in &self.columns {
+            match within.value(*number, column, cfa) {
+                Ok(Some(value)) => next.set(*number, value),
+                Ok(None) => next.forget(*number),
+                Err(failure) if *number == self.return_column => return Err(failure),
+                // A register that turns out to be needed is missed then.
+                Err(_) => next.forget(*number),
+            }
+        }
+        // Same-value return addresses (a leaf's link register) are not preserved.
+        let value = match returns {
+            None | Some(Column::Same) => state.get(self.return_column),
+            Some(_) => next.get(self.return_column),
+        };
+        let pc = A::code_pointer(space, value.ok_or(Failure::Unusable)?);
+        if !self.signal && self.return_column != A::PROGRAM_COUNTER {
+            // A caller that claims still to have it there would return to itself.
+            next.forget(self.return_column);
+        }
+        next.set(A::PROGRAM_COUNTER, pc.0);
+        let caller = A::caller(next);
+        Ok(Applied::Caller(Caller {
+            signal: self.signal,
+            ..caller
+        }))
+    }
+}
+
+/// A row at work on one frame.
+struct Within<'a> {
+    rule: &'a Rule,
+    state: &'a State,
+    space: &'a dyn AddressSpace,
+    bias: u64,
+}
+
+impl Within<'_> {
+    fn cfa<A: Architecture>(&self) -> Result<u64, Failure> {
+        match &self.rule.cfa {
+            Cfa::Register(number, offset) => match self.state.get(*number) {
+                Some(value) => Ok(value.wrapping_add(*offset as u64)),
+                None if *number == A::STACK_POINTER => self.cfa_by_record::<A>(),
+                None => Err(Failure::Unusable),
+            },
+            Cfa::Expression(slice) => self.expression(slice, None),
+        }
+    }
+
+    /// The frame pointer points to where its own caller's value was saved: from
+    /// that the row tells where the frame ends, when only the frame pointer is known.
+    fn cfa_by_record<A: Architecture>(&self) -> Result<u64, Failure> {
+        let fp = self.state.get(A::FRAME_POINTER);
+        match (fp, self.rule.column(A::FRAME_POINTER)) {
+            (Some(fp), Some(Column::At(offset))) => Ok(fp.wrapping_sub(*offset as u64)),
+            _ => Err(Failure::Unusable),
+        }
+    }
+
+    fn value(&self, number: u16, column: &Column, cfa: u64) -> Result<Option<u64>, Failure> {
+        Ok(match column {
+            Column::Undefined => None,
+            Column::Same => self.state.get(number),
+            Column::At(offset) => Some(self.word(cfa.wrapping_add(*offset as u64))?),
+            Column::Value(offset) => Some(cfa.wrapping_add(*offset as u64)),
+            Column::Register(other) => self.state.get(*other),
+            Column::AtExpression(slice) => Some(self.word(self.expression(slice, Some(cfa))?)?),
+            Column::ValueExpression(slice) => Some(self.expression(slice, Some(cfa))?),
+        })
+    }
+
+    fn word(&self, address: u64) -> Result<u64, Failure> {
+        word(self.space, ProcessAddress(address)).map_err(Failure::NotCaptured)
+    }
+
+    #[cfg(feature = "dwarf")]
+    fn expression(&self, slice: &Slice, initial: Option<u64>) -> Result<u64, Failure> {
+        let range = slice.start as usize..slice.end as usize;
+        let code = self.rule.expressions.get(range).ok_or(Failure::Unusable)?;
+        super::expression::evaluate(code, initial, self.state, self.space, self.bias)
+    }
+
+    #[cfg(not(feature = "dwarf"))]
+    fn expression(&self, _: &Slice, _: Option<u64>) -> Result<u64, Failure> {
+        Err(Failure::Unusable)
+    }
+}

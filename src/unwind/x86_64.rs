@@ -1,0 +1,257 @@
+//! x86_64: calls, signal frames and frame pointers.
+//!
+//! psABI, figure 3.36, numbers the registers; a call pushes its return address,
+//! so a caller's stack pointer is one word above where that was found.
+//! The signal frame is `struct rt_sigframe` of `arch/x86/include/asm/sigframe.h`.
+
+use super::architecture::{Architecture, Before, Caller, Site, State};
+use super::stack::{offset, word, WORD};
+use super::AddressSpace;
+use crate::address::ProcessAddress;
+use crate::registers::Arch;
+
+pub(super) struct X86_64;
+
+const RBX: u16 = 3;
+const RBP: u16 = 6;
+const RSP: u16 = 7;
+const RIP: u16 = 16;
+
+/// `mov $15, %rax; syscall`: rt_sigreturn, in glibc and musl alike.
+const RESTORER: [u8; 9] = [0x48, 0xc7, 0xc0, 0x0f, 0x00, 0x00, 0x00, 0x0f, 0x05];
+/// Bytes of the restorer before its system call.
+const RESTORER_CALL: u64 = 7;
+
+/// Code after a call from which no return is meant: `hlt` in `_start`, and
+/// `mov %eax, %edi; xor %eax, %eax; mov $60, %al; syscall` in musl's `__clone`.
+const HLT: u8 = 0xf4;
+const EXIT: [u8; 8] = [0x89, 0xc7, 0x31, 0xc0, 0xb0, 0x3c, 0x0f, 0x05];
+
+/// Longest call instruction that is looked for.
+const BEFORE: usize = 7;
+
+/// `mcontext` within what the stack pointer points to when a handler has
+/// returned (`uc_flags`, `uc_link`, `uc_stack`: 40 bytes), in words of
+/// `struct sigcontext_64`, by DWARF number.
+const MCONTEXT: u64 = 40;
+const SIGCONTEXT: [(u16, u64); 17] = [
+    (8, 0),
+    (9, 1),
+    (10, 2),
+    (11, 3),
+    (12, 4),
+    (13, 5),
+    (14, 6),
+    (15, 7),
+    (5, 8),
+    (4, 9),
+    (RBP, 10),
+    (RBX, 11),
+    (1, 12),
+    (0, 13),
+    (2, 14),
+    (RSP, 15),
+    (RIP, 16),
+];
+
+impl Architecture for X86_64 {
+    const ARCH: Arch = Arch::X86_64;
+    const STACK_POINTER: u16 = RSP;
+    const FRAME_POINTER: u16 = RBP;
+    const PROGRAM_COUNTER: u16 = RIP;
+    // rbx, rbp, r12 to r15.
+    const PRESERVED: u64 = 1 << RBX | 1 << RBP | 0xf << 12;
+
+    fn code_pointer(_: &dyn AddressSpace, value: u64) -> ProcessAddress {
+        ProcessAddress(value)
+    }
+
+    fn site(space: &dyn AddressSpace, address: ProcessAddress) -> Site {
+        let mut code = [0; BEFORE + RESTORER.len()];
+        let start = ProcessAddress(address.0.wrapping_sub(BEFORE as u64));
+        let len = space.read_code(start, &mut code).min(code.len());
+        if len >= BEFORE {
+            let (before, after) = code[..len].split_at(BEFORE);
+            return site(before, after, address, space);
+        }
+        // The address is among the first of its mapping, or the bytes before
+        // the captured ones are in no file.
+        let mut after = [0; RESTORER.len()];
+        let len = space.read_code(address, &mut after).min(after.len());
+        let before = (2..BEFORE).rev().find_map(|len| {
+            let mut before = [0; BEFORE];
+            let wanted = &mut before[BEFORE - len..];
+            let start = ProcessAddress(address.0.wrapping_sub(len as u64));
+            (space.read_code(start, wanted) >= len).then_some(before)
+        });
+        let before = before.as_ref().map_or(&[][..], |bytes| &bytes[..]);
+        site(before, &after[..len], address, space)
+    }
+
+    fn inside_restorer(space: &dyn AddressSpace, pc: ProcessAddress) -> bool {
+        let mut code = [0; RESTORER.len()];
+        [RESTORER_CALL, RESTORER.len() as u64].iter().any(|back| {
+            let start = ProcessAddress(pc.0.wrapping_sub(*back));
+            space.read_code(start, &mut code) >= code.len() && code == RESTORER
+        })
+    }
+
+    fn interrupted(space: &dyn AddressSpace, state: &State) -> Result<Caller, ProcessAddress> {
+        let sp = Self::stack_pointer(state).ok_or(ProcessAddress(0))?;
+        let mcontext = offset(sp, MCONTEXT);
+        let mut before = *state;
+        for (number, index) in SIGCONTEXT {
+            before.set(number, word(space, offset(mcontext, index * WORD))?);
+        }
+        Ok(Self::caller(before))
+    }
+
+    fn leaf(space: &dyn AddressSpace, state: &State) -> Option<Caller> {
+        let sp = Self::stack_pointer(state)?;
+        let pc = word(space, sp).ok()?;
+        Some(Self::returned_through(space, state, sp, pc))
+    }
+
+    /// `[rbp]` holds the caller's rbp, the word above it the return address.
+    fn frame_pointer(
+        space: &dyn AddressSpace,
+        state: &State,
+        floor: ProcessAddress,
+    ) -> Option<Caller> {
+        let fp = ProcessAddress(state.get(RBP)?);
+        if fp < floor || fp.0 % WORD != 0 {
+            return None;
+        }
+        let saved = word(space, fp).ok()?;
+        let slot = offset(fp, WORD);
+        let pc = word(space, slot).ok()?;
+        let mut caller = Self::returned_through(space, state, slot, pc);
+        // The function may have saved the others anywhere.
+        caller.state.keep(1 << RSP | 1 << RIP);
+        caller.state.set(RBP, saved);
+        Some(caller)
+    }
+
+    fn returned_through(
+        _: &dyn AddressSpace,
+        state: &State,
+        slot: ProcessAddress,
+        value: u64,
+    ) -> Caller {
+        let mut next = *state;
+        next.keep(Self::PRESERVED);
+        next.set(RSP, offset(slot, WORD).0);
+        next.set(RIP, value);
+        Self::caller(next)
+    }
+
+    /// `jmp` by displacement or through memory, behind `endbr64`, `bnd` or `push $n`.
+    fn is_jump(code: &[u8]) -> bool {
+        let code = code.strip_prefix(&[0xf3, 0x0f, 0x1e, 0xfa]).unwrap_or(code);
+        let code = code.strip_prefix(&[0xf2]).unwrap_or(code);
+        matches!(
+            code,
+            [0xff, 0x25, ..] | [0xe9, ..] | [0x68, _, _, _, _, 0xe9 | 0xf2, ..]
+        )
+    }
+}
+
+fn site(before: &[u8], after: &[u8], address: ProcessAddress, space: &dyn AddressSpace) -> Site {
+    let before = match call(before) {
+        // A random byte 0xe8 seldom leads to code.
+        Before::Direct(distance) if !space.is_executable(offset(address, distance)) => {
+            Before::Other
+        }
+        before => before,
+    };
+    Site {
+        before,
+        restorer: after.starts_with(&RESTORER),
+        ends: after.first() == Some(&HLT) || after.starts_with(&EXIT),
+    }
+}
+
+/// Which call, if any, ends with these bytes: `E8 rel32`, or `FF /2` with every
+/// form of operand. Prefixes before the opcode change nothing.
+fn call(before: &[u8]) -> Before {
+    if before.len() < 2 {
+        return Before::Unreadable;
+    }
+    if let Some([0xe8, a, b, c, d]) = before.last_chunk() {
+        let distance = i64::from(i32::from_le_bytes([*a, *b, *c, *d]));
+        return Before::Direct(distance as u64);
+    }
+    let indirect = [2, 3, 4, 6, 7].iter().any(|&len| {
+        let tail = before.len().checked_sub(len).map(|at| &before[at..]);
+        tail.is_some_and(|tail| indirect_len(tail) == Some(len))
+    });
+    if indirect {
+        Before::Indirect
+    } else {
+        Before::Other
+    }
+}
+
+/// The length of the `FF /2` at the start of the bytes.
+fn indirect_len(code: &[u8]) -> Option<usize> {
+    let (&0xff, rest) = code.split_first()? else {
+        return None;
+    };
+    let modrm = *rest.first()?;
+    if modrm >> 3 & 7 != 2 {
+        return None;
+    }
+    let rm = modrm & 7;
+    let sib = rm == 4;
+    let len = match modrm >> 6 {
+        3 => return Some(2),
+        0 if rm == 5 => 6,
+        0 if sib && rest.get(1)? & 7 == 5 => 7,
+        0 => 2 + usize::from(sib),
+        1 => 3 + usize::from(sib),
+        _ => 6 + usize::from(sib),
+    };
+    Some(len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_of_call_is_known_by_its_last_bytes() {
+        for (bytes, name) in [
+            (&[0xff, 0xd0][..], "call *%rax"),
+            (&[0x41, 0xff, 0xd4], "call *%r12"),
+            (&[0xff, 0x10], "call *(%rax)"),
+            (&[0xff, 0x50, 0x18], "call *24(%rax)"),
+            (&[0xff, 0x14, 0xc8], "call *(%rax,%rcx,8)"),
+            (&[0xff, 0x54, 0x24, 0x08], "call *8(%rsp)"),
+            (&[0xff, 0x15, 1, 2, 3, 4], "call *x(%rip)"),
+            (&[0xff, 0x93, 0, 1, 0, 0], "call *256(%rbx)"),
+            (&[0xff, 0x14, 0xc5, 0, 0, 0, 0], "call *0(,%rax,8)"),
+            (&[0xff, 0x94, 0x24, 0, 1, 0, 0], "call *256(%rsp)"),
+        ] {
+            let mut code = vec![0x90; BEFORE - bytes.len()];
+            code.extend_from_slice(bytes);
+            assert_eq!(call(&code), Before::Indirect, "{name}");
+        }
+        let code = [0x90, 0x90, 0xe8, 0xfb, 0xff, 0xff, 0xff];
+        assert_eq!(call(&code), Before::Direct(-5_i64 as u64));
+    }
+
+    #[test]
+    fn other_instructions_are_no_calls() {
+        for (bytes, name) in [
+            (&[0xff, 0xe0][..], "jmp *%rax"),
+            (&[0xff, 0x25, 1, 2, 3, 4], "jmp *x(%rip)"),
+            (&[0xff, 0x75, 0x08], "push 8(%rbp)"),
+            (&[0x90, 0x90], "nop"),
+        ] {
+            let mut code = vec![0x90; BEFORE - bytes.len()];
+            code.extend_from_slice(bytes);
+            assert_eq!(call(&code), Before::Other, "{name}");
+        }
+        assert_eq!(call(&[]), Before::Unreadable);
+    }
+}

@@ -1,0 +1,361 @@
+//! What users see, byte by byte: reports and statistics against the files in
+//! tests/golden/. `UPDATE_GOLDEN=1 cargo test --test golden` rewrites them; the
+//! difference is then to be read like any other change.
+//!
+//! The files whose names begin with `manual_` hold the manual's samples.
+
+use std::path::Path;
+use std::time::Duration;
+
+use segfault_analyzer::address::{FileAddress, ProcessAddress};
+use segfault_analyzer::event::{Disposition, Lost};
+use segfault_analyzer::output::{self, Options};
+use segfault_analyzer::registers::{Arch, Registers, WORDS};
+use segfault_analyzer::report::{
+    Access, FirstFault, Location, Report, Sender, StackFrame, StackTrace, Symbol, Timestamp,
+};
+use segfault_analyzer::stats::{KernelCounters, Sizes, Statistics, UserCounters};
+use segfault_analyzer::unwind::{Stop, Trust};
+
+const SIGBUS: i32 = 7;
+const SIGSEGV: i32 = 11;
+const MAPERR: i32 = 1;
+const ACCERR: i32 = 2;
+const TKILL: i32 = -6;
+
+/// 2024-02-15 10:30:45.123 UTC.
+const MANUALS_TIME_MS: u64 = 1_707_993_045_123;
+
+const PLAIN: Options = Options {
+    registers: false,
+    stack_trace: false,
+    utc_offset_s: 0,
+};
+
+const DETAILED: Options = Options {
+    registers: true,
+    stack_trace: true,
+    utc_offset_s: 0,
+};
+
+#[track_caller]
+fn compare(name: &str, actual: &[u8]) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, actual).expect("tests/golden/ can be written");
+        return;
+    }
+    let expected = std::fs::read(&path).unwrap_or_default();
+    assert!(
+        expected == actual,
+        "{name} differs\n--- expected\n{}\n--- actual\n{}\n---",
+        String::from_utf8_lossy(&expected),
+        String::from_utf8_lossy(actual),
+    );
+}
+
+/// A report that knows as little as one can.
+fn bare(comm: &[u8], pid: u32) -> Report {
+    Report {
+        time: Timestamp {
+            unix_ms: MANUALS_TIME_MS,
+            uptime_ms: 4_567_890,
+        },
+        pid,
+        tid: pid,
+        host_pid: None,
+        comm: comm.to_vec(),
+        thread: comm.to_vec(),
+        signal: SIGSEGV,
+        code: MAPERR,
+        fault_address: None,
+        access: None,
+        disposition: Disposition::Fatal,
+        first_fault: None,
+        same_death: false,
+        sender: None,
+        instruction_pointer: None,
+        instruction: Location::default(),
+        registers: None,
+        stack: None,
+        ppid: None,
+        uid: 0,
+        exe: None,
+        cmdline: None,
+        ns_pid: None,
+        cgroup: None,
+        lost: Vec::new(),
+    }
+}
+
+fn named(name: &str, offset: u64, module: &str) -> Location {
+    Location {
+        symbol: Some(Symbol {
+            name: name.as_bytes().to_vec(),
+            offset,
+        }),
+        module: Some(module.as_bytes().to_vec()),
+        module_offset: Some(FileAddress(0x1000 + offset)),
+        build_id: Some(vec![0xab, 0xcd, 0x01, 0x23]),
+        ..Location::default()
+    }
+}
+
+fn frame(address: u64, trust: Trust, location: Location) -> StackFrame {
+    StackFrame {
+        address: ProcessAddress(address),
+        trust,
+        location,
+    }
+}
+
+fn x86_64_registers(values: [u64; 6]) -> Registers {
+    let mut words = [0; WORDS];
+    // rip, rsp, rax, rbx, rcx, rdx in struct pt_regs
+    for (word, value) in [16, 19, 10, 5, 11, 12].into_iter().zip(values) {
+        words[word] = value;
+    }
+    words[18] = 0x10246;
+    Registers::new(Arch::X86_64, words)
+}
+
+/// The crash of the manual's second example.
+fn detailed() -> Report {
+    let app = "/path/to/my_buggy_app";
+    let frames = vec![
+        frame(
+            0x5555_5555_4567,
+            Trust::Context,
+            named("process_data", 0x23, app),
+        ),
+        frame(
+            0x5555_5555_4123,
+            Trust::Cfi,
+            named("handle_request", 0x45, app),
+        ),
+        frame(0x5555_5555_3000, Trust::Cfi, named("main", 0x67, app)),
+        frame(
+            0x7f8b_4b12_3456,
+            Trust::Cfi,
+            named("__libc_start_main", 0x123, "/lib/libc.so.6"),
+        ),
+    ];
+    let mut report = bare(b"my_buggy_app", 9876);
+    report.time.unix_ms = MANUALS_TIME_MS + 267_666;
+    report.fault_address = Some(ProcessAddress(8));
+    report.instruction_pointer = Some(ProcessAddress(0x5555_5555_4567));
+    report.instruction = named("process_data", 0x23, app);
+    report.registers = Some(x86_64_registers([
+        0x5555_5555_4567,
+        0x7ffe_1234_5678,
+        0,
+        8,
+        0x7f8b_4c12_3456,
+        16,
+    ]));
+    report.stack = Some(StackTrace {
+        frames,
+        stop: Stop::Outermost,
+    });
+    report
+}
+
+/// Everything known, from a program that means ill.
+fn hostile() -> Report {
+    let mut report = detailed();
+    report.comm = b"a\n[2024\x1b[2J".to_vec();
+    report.thread = "\"wörker\" \\ \u{202e}1".as_bytes().to_vec();
+    report.tid = 9880;
+    report.host_pid = Some(123_456);
+    report.ns_pid = Some(7);
+    report.ppid = Some(1);
+    report.uid = 1000;
+    report.signal = SIGBUS;
+    report.code = TKILL;
+    report.fault_address = None;
+    report.access = Some(Access::Write);
+    report.disposition = Disposition::Handled;
+    report.same_death = true;
+    report.sender = Some(Sender {
+        pid: None,
+        uid: Some(1000),
+    });
+    report.first_fault = Some(FirstFault {
+        signal: SIGSEGV,
+        code: ACCERR,
+        address: Some(ProcessAddress(0x7ffe_1234_0ff8)),
+        pc: ProcessAddress(0x5555_5555_4567),
+        access: Some(Access::Write),
+        age_ms: 3,
+    });
+    report.exe = Some(b"/tmp/\xff\xc3\xa9vil".to_vec());
+    report.cmdline = Some(format!("./evil --text='\r\n' {}", "x".repeat(300)).into_bytes());
+    report.cgroup = Some(b"/system.slice/evil.service".to_vec());
+    report.lost = vec![Lost {
+        detail: "mappings",
+        reason: "no room in the ring",
+    }];
+    report
+}
+
+/// Frames of every trust, names of every kind, and an end before the end.
+fn hard_stack() -> Report {
+    let stripped = Location {
+        symbol: None,
+        ..named("", 0x234, "/usr/lib/libstripped.so.1")
+    };
+    let anonymous = Location {
+        module: Some(b"[anon]".to_vec()),
+        ..Location::default()
+    };
+    let with_line = Location {
+        file: Some(b"src/request.c".to_vec()),
+        line: Some(118),
+        ..named("handle", 0x45, "/srv/app")
+    };
+    let unplaced = Location {
+        module: None,
+        module_offset: None,
+        build_id: None,
+        ..named("lonely", 0, "")
+    };
+    let mut frames = vec![
+        frame(0, Trust::Context, Location::default()),
+        frame(0x40_1234, Trust::Leaf, stripped.clone()),
+        frame(0x40_2234, Trust::Cfi, with_line),
+        frame(
+            0x40_3234,
+            Trust::Signal,
+            named("__restore_rt", 0, "/lib/libc.so.6"),
+        ),
+        frame(0x40_4234, Trust::FramePointer, unplaced),
+        frame(0x40_5234, Trust::ScanDirect, anonymous),
+        frame(0x40_6234, Trust::ScanCfi, stripped.clone()),
+        frame(0x40_7234, Trust::Scan, stripped.clone()),
+    ];
+    frames.extend(
+        (0..3).map(|index| frame(0x50_0000 + index, Trust::Cfi, named("deep", index, "/a"))),
+    );
+    let mut report = bare(b"hard", 42);
+    report.fault_address = Some(ProcessAddress(0));
+    report.access = Some(Access::Execute);
+    report.instruction_pointer = Some(ProcessAddress(0x40_1234));
+    report.instruction = stripped;
+    report.exe = Some(b"/srv/app".to_vec());
+    report.cmdline = Some(b"/srv/app --serve".to_vec());
+    report.stack = Some(StackTrace {
+        frames,
+        stop: Stop::StackNotCaptured(ProcessAddress(0x7ffe_1234_6000)),
+    });
+    report
+}
+
+#[test]
+fn the_manuals_first_sample() {
+    let mut first = bare(b"myapp", 1234);
+    first.fault_address = Some(ProcessAddress(0x7f8b_4c00_0000));
+    first.instruction_pointer = Some(ProcessAddress(0x5555_5555_4000));
+    first.instruction = named("main", 0x10, "/usr/bin/myapp");
+    first.code = ACCERR;
+    let mut second = bare(b"test_program", 5678);
+    second.time.unix_ms += 2333;
+    second.fault_address = Some(ProcessAddress(0));
+    second.instruction_pointer = Some(ProcessAddress(0x5555_5555_4020));
+    let both = [output::text(&first, &PLAIN), output::text(&second, &PLAIN)].concat();
+    compare("manual_basic.txt", &both);
+}
+
+#[test]
+fn the_manuals_detailed_sample() {
+    compare("manual_detailed.txt", &output::text(&detailed(), &DETAILED));
+}
+
+#[test]
+fn the_manuals_json_sample() {
+    let mut report = detailed();
+    if let Some(stack) = &mut report.stack {
+        stack.frames.truncate(2);
+        stack.stop = Stop::Depth;
+    }
+    let options = Options {
+        registers: false,
+        ..DETAILED
+    };
+    let line = output::json(&report, &options);
+    compare("manual_json.json", &line);
+}
+
+#[test]
+fn the_manuals_statistics() {
+    let statistics = Statistics {
+        runtime: Duration::from_millis(45_200),
+        kernel: KernelCounters {
+            detected: 23,
+            filtered: 5,
+            captured: 18,
+            submitted: 18,
+            fault_info_captured: 22,
+            fault_info_missed: 1,
+            register_failures: 2,
+            stack_failures: 1,
+            ..KernelCounters::default()
+        },
+        user: UserCounters {
+            processed: 18,
+            symbol_cache_hits: 156,
+            symbol_cache_misses: 34,
+            ..UserCounters::default()
+        },
+        sizes: Sizes {
+            symbol_cache_entries: 190,
+            memory_bytes: 13_054_772,
+            memory_limit_bytes: 100 << 20,
+            ring_bytes: 256 << 10,
+        },
+    };
+    compare("manual_statistics.txt", statistics.page().as_bytes());
+}
+
+#[test]
+fn strangers_text_is_harmless_in_both_formats() {
+    let text = output::text(&hostile(), &DETAILED);
+    compare("hostile.txt", &text);
+    assert!(text
+        .iter()
+        .all(|&byte| byte == b'\n' || !byte.is_ascii_control()));
+    let line = output::json(&hostile(), &DETAILED);
+    compare("hostile.json", &line);
+    let (end, inside) = line.split_last().expect("it is not empty");
+    assert_eq!(*end, b'\n');
+    assert!(inside.iter().all(|byte| (b' '..=b'~').contains(byte)));
+}
+
+#[test]
+fn every_kind_of_frame() {
+    let options = Options {
+        registers: true,
+        stack_trace: true,
+        utc_offset_s: 5 * 3600 + 1800,
+    };
+    let mut report = hard_stack();
+    let mut words = [0; WORDS];
+    for (index, word) in words.iter_mut().enumerate() {
+        *word = 0x1000 + index as u64;
+    }
+    report.registers = Some(Registers::new(Arch::Aarch64, words));
+    compare("every_frame.txt", &output::text(&report, &options));
+    compare("every_frame.json", &output::json(&report, &options));
+}
+
+#[test]
+fn what_is_unknown_is_said_and_never_zero() {
+    let nothing = bare(b"", 1);
+    compare("unknown_plain.txt", &output::text(&nothing, &PLAIN));
+    compare("unknown_plain.json", &output::json(&nothing, &PLAIN));
+    let text = String::from_utf8(output::text(&nothing, &DETAILED)).expect("text is UTF-8");
+    let text = text.replace(Arch::NATIVE.as_str(), "ARCH");
+    compare("unknown_detailed.txt", text.as_bytes());
+    compare("unknown_detailed.json", &output::json(&nothing, &DETAILED));
+}

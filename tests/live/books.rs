@@ -1,0 +1,282 @@
+//! Many crashes, a reader that does not read, records that do not fit: everything
+//! is reported or counted as dropped, and afterwards all is well again. These load
+//! the machine, so they run alone.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::harness::{crash, status_of, Monitor, Outcome, PATIENCE};
+use crate::limits::resident_kb;
+use crate::programs::{Program, PIE, STATIC};
+use crate::statistics::Block;
+use crate::{cases, Needs};
+
+cases! {
+    Needs::Bpf => [books_of_a_record_with_many_mappings, books_of_a_record_larger_than_the_ring],
+    Needs::Alone => [
+        books_of_1000_short_lived_crashes,
+        books_of_1000_short_lived_static_crashes,
+        books_of_a_storm,
+        books_of_a_storm_on_a_small_ring,
+        books_of_a_stopped_reader,
+        books_of_a_reader_stopped_for_10_seconds,
+    ],
+}
+
+fn run_storm(command: &mut Command) {
+    assert!(
+        status_of(command).success(),
+        "a child of the storm did not die by SIGSEGV: {command:?}"
+    );
+}
+
+/// To the event: each of `crashes` was reported or counted, and the totals agree.
+fn assert_books(outcome: &Outcome, crashes: u64) -> u64 {
+    let block = Block::last(&outcome.stderr);
+    block.assert_balanced();
+    let reported = outcome.reports().len() as u64;
+    let dropped = block.count("Events dropped");
+    assert_eq!(
+        reported,
+        block.count("Events submitted to userspace"),
+        "what was submitted was reported: {block:?}"
+    );
+    assert_eq!(reported, block.count("Events processed"), "{block:?}");
+    assert_eq!(
+        reported + dropped,
+        crashes,
+        "{reported} reported, {dropped} dropped: {block:?}"
+    );
+    dropped
+}
+
+fn thousand(flags: &[&str]) {
+    const CRASHES: usize = 1000;
+    let storm = Program::new("storm.c");
+    let quick = Program::built("quick.c", flags);
+    let monitor = Monitor::start(["-n", &quick.name, "-t", "--format", "json", "--stats"]);
+    run_storm(
+        storm
+            .command()
+            .args([&CRASHES.to_string(), "1"])
+            .arg(&quick.path),
+    );
+    let outcome = monitor.stop();
+    assert_eq!(
+        assert_books(&outcome, CRASHES as u64),
+        0,
+        "none was dropped"
+    );
+    for report in outcome.reports() {
+        report.assert_chain(&["quick_crash", "main"]);
+        report.assert_reaches_start();
+        assert!(
+            report["lost"].as_array().is_none_or(Vec::is_empty),
+            "{}",
+            report.line
+        );
+    }
+}
+
+fn books_of_1000_short_lived_crashes() {
+    thousand(PIE);
+}
+
+fn books_of_1000_short_lived_static_crashes() {
+    thousand(STATIC);
+}
+
+/// As fast as this machine can fork and crash, with the default ring for stacks.
+fn books_of_a_storm() {
+    const CRASHES: u64 = 5000;
+    let storm = Program::new("storm.c");
+    let monitor = Monitor::start([
+        "-n",
+        &storm.name,
+        "-t",
+        "--format",
+        "json",
+        "--stats",
+        "--memory-limit",
+        "32",
+    ]);
+    run_storm(storm.command().args([&CRASHES.to_string(), "4"]));
+    let high_water = resident_kb(monitor.id(), "VmHWM");
+    let outcome = monitor.stop();
+    assert_books(&outcome, CRASHES);
+    assert!(high_water < 32 * 1024, "{high_water} KB resident");
+    for report in outcome.reports() {
+        // A report may lack what did not fit, and then says so; what it has is right.
+        if report["lost"].as_array().is_none_or(Vec::is_empty) {
+            report.assert_chain(&["child_crash", "main"]);
+        }
+    }
+}
+
+fn books_of_a_storm_on_a_small_ring() {
+    const CRASHES: u64 = 2000;
+    let storm = Program::new("storm.c");
+    let after = storm.sibling("null_deep.c");
+    let args = [
+        "-n",
+        &storm.name,
+        "-t",
+        "-r",
+        "--format",
+        "json",
+        "--stats",
+        "--ring-buffer",
+        "64",
+    ];
+    let monitor = Monitor::start(args);
+    run_storm(storm.command().args([&CRASHES.to_string(), "4"]));
+    let outcome = and_then_all_is_well(monitor, &after);
+    assert_books(&outcome, CRASHES + 1);
+}
+
+/// One more crash, which is reported without a signal or another crash to wake the
+/// reader, and whole.
+fn and_then_all_is_well(monitor: Monitor, program: &Program) -> Outcome {
+    // The backlog first: a full ring may rightly cost the next report its details.
+    let mut before = monitor.reports().len();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        std::thread::sleep(Duration::from_millis(300));
+        let now = monitor.reports().len();
+        if now == before || Instant::now() > deadline {
+            break;
+        }
+        before = now;
+    }
+    let pid = crash(&mut program.command());
+    let reports = monitor.wait_reports(before + 1);
+    let report = reports.last().expect("at least one");
+    assert_eq!(report["pid"], pid, "{}", report.line);
+    report.assert_chain(&[
+        "level_five",
+        "level_four",
+        "level_three",
+        "level_two",
+        "level_one",
+        "main",
+    ]);
+    report.assert_reaches_start();
+    assert!(
+        report["lost"].as_array().is_none_or(Vec::is_empty),
+        "{}",
+        report.line
+    );
+    monitor.stop()
+}
+
+fn books_of_a_stopped_reader() {
+    const CRASHES: u64 = 300;
+    let storm = Program::new("storm.c");
+    let after = storm.sibling("null_deep.c");
+    let args = [
+        "-n",
+        &storm.name,
+        "-t",
+        "--format",
+        "json",
+        "--stats",
+        "--ring-buffer",
+        "64",
+    ];
+    let monitor = Monitor::start(args);
+    monitor.signal(Signal::SIGSTOP);
+    run_storm(storm.command().args([&CRASHES.to_string(), "2"]));
+    monitor.signal(Signal::SIGCONT);
+    let outcome = and_then_all_is_well(monitor, &after);
+    let dropped = assert_books(&outcome, CRASHES + 1);
+    assert!(dropped > 0, "300 records do not fit into 64 KB");
+    let rate = Block::last(&outcome.stderr).number("Event drop rate");
+    assert!(rate > 0.0 && rate < 100.0, "{rate}");
+}
+
+fn books_of_a_reader_stopped_for_10_seconds() {
+    let storm = Program::new("storm.c");
+    let after = storm.sibling("null_deep.c");
+    let monitor = Monitor::start(["-n", &storm.name, "-t", "--format", "json", "--stats"]);
+    monitor.signal(Signal::SIGSTOP);
+    let begin = Instant::now();
+    let mut crashes = 0;
+    while begin.elapsed() < Duration::from_secs(10) {
+        if crashes < 4000 {
+            run_storm(storm.command().args(["500", "2"]));
+            crashes += 500;
+        } else {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+    monitor.signal(Signal::SIGCONT);
+    let outcome = and_then_all_is_well(monitor, &after);
+    assert_books(&outcome, crashes + 1);
+}
+
+/// Thousands of mappings fit into the ring that `-t` brings.
+fn books_of_a_record_with_many_mappings() {
+    let program = Program::new("big_maps.c");
+    let monitor = Monitor::start([
+        "-n",
+        &program.name,
+        "-t",
+        "-r",
+        "--format",
+        "json",
+        "--stats",
+    ]);
+    crash(program.command().args(["3000", "4"]));
+    let reports = monitor.wait_reports(1);
+    reports[0].assert_chain(&[
+        "big_crash",
+        "use_stack",
+        "use_stack",
+        "use_stack",
+        "use_stack",
+        "main",
+    ]);
+    assert_eq!(reports[0]["fault_address"], "0x0000000000000000");
+    assert_eq!(assert_books(&monitor.stop(), 1), 0);
+}
+
+/// The parts that did not fit are named; the crash after it is whole.
+fn books_of_a_record_larger_than_the_ring() {
+    let program = Program::new("big_maps.c");
+    let after = program.sibling("null_deep.c");
+    for ring in ["32", "64", "128"] {
+        let args = [
+            "-n",
+            &program.name,
+            "-t",
+            "-r",
+            "--format",
+            "json",
+            "--stats",
+            "--ring-buffer",
+            ring,
+        ];
+        let monitor = Monitor::start(args);
+        crash(program.command().args(["5000", "200"]));
+        let reports = monitor.wait_reports(1);
+        let first = &reports[0];
+        assert_eq!(
+            first["fault_address"], "0x0000000000000000",
+            "{}",
+            first.line
+        );
+        assert_eq!(first["comm"], *program.name);
+        if ring != "128" {
+            let lost = first["lost"].as_array();
+            assert!(
+                lost.is_some_and(|lost| !lost.is_empty()),
+                "{ring} KB: says what is missing: {}",
+                first.line
+            );
+        }
+        let outcome = and_then_all_is_well(monitor, &after);
+        assert_eq!(assert_books(&outcome, 2), 0, "{ring} KB");
+    }
+}

@@ -1,0 +1,131 @@
+//! The crash programs themselves, without the monitor: each dies the way its
+//! comment says. A test that fails elsewhere is then not their fault.
+
+use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Stdio;
+
+use crate::harness::status_of;
+use crate::programs::{compile, Program, NO_PIE, PIE, STATIC};
+use crate::{cases, Needs};
+
+cases! {
+    Needs::Nothing => [
+        crashers_die_by_sigsegv,
+        crashers_survive_what_they_handle,
+        storm_counts_its_dead,
+        wait_crashes_when_told,
+        every_source_is_tested,
+    ],
+}
+
+const DEADLY: &[(&str, &[&str], &[&str])] = &[
+    ("null_deep.c", PIE, &[]),
+    ("null_deep.c", NO_PIE, &[]),
+    ("null_deep.c", STATIC, &[]),
+    ("quick.c", PIE, &[]),
+    ("quick.c", STATIC, &[]),
+    ("access.c", PIE, &["read"]),
+    ("access.c", PIE, &["write"]),
+    ("access.c", PIE, &["readonly"]),
+    ("access.c", PIE, &["execute"]),
+    ("access.c", PIE, &["null_call"]),
+    ("access.c", PIE, &["noncanonical"]),
+    ("kill_self.c", PIE, &[]),
+    ("reraise.c", PIE, &[]),
+    ("resethand.c", PIE, &[]),
+    ("threads.c", PIE, &[]),
+    ("named_thread.c", PIE, &["renamed"]),
+    ("overflow.c", PIE, &["plain"]),
+    ("overflow.c", PIE, &["handler"]),
+    ("overflow.c", PIE, &["altstack"]),
+    ("deep.c", PIE, &["100"]),
+    ("big_maps.c", PIE, &["3000"]),
+    ("odd_name.c", PIE, &["a \"name\"\n"]),
+    ("generic.rs", &[], &[]),
+];
+
+const HARMLESS: &[(&str, &[&str])] = &[
+    ("handled.c", &["25"]),
+    ("ignored.c", &[]),
+    ("ignored.c", &["blocked"]),
+];
+
+fn crashers_die_by_sigsegv() {
+    for (source, flags, args) in DEADLY {
+        let program = Program::built(source, flags);
+        let status = status_of(program.command().args(*args));
+        assert_eq!(
+            status.signal(),
+            Some(libc::SIGSEGV),
+            "{source} {args:?}: {status:?}"
+        );
+    }
+}
+
+fn crashers_survive_what_they_handle() {
+    for (source, args) in HARMLESS {
+        let status = status_of(Program::new(source).command().args(*args));
+        assert_eq!(status.code(), Some(0), "{source} {args:?}: {status:?}");
+    }
+}
+
+fn storm_counts_its_dead() {
+    let storm = Program::new("storm.c");
+    assert_eq!(status_of(storm.command().args(["50", "4"])).code(), Some(0));
+    let quick = compile("quick.c", PIE);
+    assert_eq!(
+        status_of(storm.command().args(["20", "2"]).arg(quick)).code(),
+        Some(0)
+    );
+    let ignored = compile("ignored.c", PIE);
+    assert_eq!(
+        status_of(storm.command().args(["2", "1"]).arg(ignored)).code(),
+        Some(1)
+    );
+}
+
+fn wait_crashes_when_told() {
+    let program = Program::new("wait.c");
+    assert_eq!(
+        status_of(&mut program.command()).code(),
+        Some(0),
+        "at end of file"
+    );
+    let mut child = program
+        .command()
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("start wait");
+    child
+        .stdin
+        .take()
+        .expect("piped")
+        .write_all(b"x")
+        .expect("it reads");
+    assert_eq!(
+        child.wait().expect("our child").signal(),
+        Some(libc::SIGSEGV)
+    );
+}
+
+/// A new crash program without an entry above would be trusted unchecked.
+fn every_source_is_tested() {
+    let own = ["storm.c", "wait.c"];
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/crashers");
+    for entry in std::fs::read_dir(dir).expect("tests/crashers") {
+        let name = entry
+            .expect("a directory entry")
+            .file_name()
+            .into_string()
+            .expect("ASCII");
+        let known = name.ends_with(".h")
+            || own.contains(&name.as_str())
+            || DEADLY.iter().any(|(source, ..)| *source == name)
+            || HARMLESS.iter().any(|(source, _)| *source == name);
+        assert!(
+            known,
+            "tests/crashers/{name} is not run by tests/live/crashers.rs"
+        );
+    }
+}

@@ -1,0 +1,315 @@
+//! Where reports are kept: files, their links and modes, a disk that is full, and
+//! files that are moved away for rotation.
+
+use std::ffi::OsStr;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{symlink, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use nix::mount::{mount, umount2, MntFlags, MsFlags};
+use nix::sys::signal::Signal;
+
+use crate::harness::{binary, complete_lines, crash, eventually, run, Monitor};
+use crate::programs::{directory, public_directory, wait_file, wait_lines, Program};
+use crate::report::{only, Report};
+use crate::statistics::Block;
+use crate::{cases, Needs};
+
+cases! {
+    Needs::Bpf => [
+        file_is_private,
+        file_is_truncated,
+        file_is_appended_to,
+        file_exists_before_anything_else,
+        file_link_is_refused,
+        file_link_of_root_is_followed,
+        file_in_no_directory,
+        file_has_each_report_at_once,
+        file_is_reopened_by_sighup,
+        file_is_not_truncated_by_sighup,
+        file_on_a_full_disk,
+    ],
+}
+
+fn start(program: &Program, path: &Path, options: &[&str]) -> Monitor {
+    let fixed = ["-n", &program.name, "--format", "json", "-o"].map(OsStr::new);
+    let options: Vec<&OsStr> = options.iter().map(OsStr::new).collect();
+    Monitor::start([&fixed[..], &[path.as_os_str()], &options].concat())
+}
+
+fn file_is_private() {
+    let program = Program::new("quick.c");
+    let path = directory().join("log");
+    let monitor = start(&program, &path, &[]);
+    let mode = fs::metadata(&path)
+        .expect("opened at once")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o7777, 0o600, "{mode:o}");
+    crash(&mut program.command());
+    assert_eq!(monitor.stop().text(), "", "nothing on stdout");
+    only(
+        wait_lines(&path, 1)
+            .iter()
+            .map(|line| Report::parse(line))
+            .collect(),
+    );
+}
+
+fn file_is_truncated() {
+    let program = Program::new("quick.c");
+    let path = directory().join("log");
+    fs::write(&path, "old\n".repeat(10_000)).expect("our directory");
+    let monitor = start(&program, &path, &[]);
+    crash(&mut program.command());
+    monitor.stop();
+    let text = fs::read_to_string(&path).expect("the file");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    Report::parse(text.trim_end());
+}
+
+fn file_is_appended_to() {
+    let program = Program::new("quick.c");
+    let path = directory().join("log");
+    for _ in 0..3 {
+        let monitor = start(&program, &path, &["-a"]);
+        crash(&mut program.command());
+        monitor.stop();
+    }
+    let lines = complete_lines(&fs::read(&path).expect("the file"));
+    assert_eq!(lines.len(), 3);
+    lines.iter().for_each(|line| drop(Report::parse(line)));
+}
+
+/// Also where nothing else works: a script follows the file from the start.
+fn file_exists_before_anything_else() {
+    let path = directory().join("log");
+    let mut command = Command::new(crate::programs::wrapper("no_bpf.c"));
+    command
+        .arg("all")
+        .arg(binary())
+        .args(["-d", "1", "-o"])
+        .arg(&path);
+    let outcome = Monitor::spawn(command).wait();
+    assert_ne!(outcome.status.code(), Some(0));
+    assert!(
+        path.exists(),
+        "opened before the kernel was asked for anything"
+    );
+}
+
+/// Whoever can write to the directory could point root's output anywhere.
+fn file_link_is_refused() {
+    let dir = public_directory();
+    fs::set_permissions(&dir, Permissions::from_mode(0o1777)).expect("our own directory");
+    let target = directory().join("precious");
+    fs::write(&target, "precious\n").expect("our directory");
+    let link = dir.join("log");
+    symlink(&target, &link).expect("our own directory");
+    for options in [&[][..], &["-a"]] {
+        let args = [
+            &[
+                "-d",
+                "1",
+                "-n",
+                "nobody-has-this",
+                "-o",
+                link.to_str().expect("ASCII"),
+            ],
+            options,
+        ]
+        .concat();
+        let outcome = run(args);
+        assert!(
+            matches!(outcome.status.code(), Some(1..=3)),
+            "{options:?}: {:?}",
+            outcome.status
+        );
+        assert!(
+            outcome.stderr.contains("log"),
+            "names the file: {}",
+            outcome.stderr
+        );
+        assert_eq!(
+            fs::read_to_string(&target).expect("still there"),
+            "precious\n",
+            "{options:?}"
+        );
+    }
+    fs::remove_dir_all(dir).expect("our own directory");
+}
+
+/// A link of root's, where only root can write, is a decision of root's.
+fn file_link_of_root_is_followed() {
+    let program = Program::new("quick.c");
+    let dir = directory();
+    fs::set_permissions(&dir, Permissions::from_mode(0o755)).expect("our own directory");
+    let target = dir.join("elsewhere");
+    fs::write(&target, "").expect("our directory");
+    let link = dir.join("log");
+    symlink(&target, &link).expect("our own directory");
+    let monitor = start(&program, &link, &[]);
+    crash(&mut program.command());
+    monitor.stop();
+    assert_eq!(wait_lines(&target, 1).len(), 1);
+}
+
+fn file_in_no_directory() {
+    let outcome = run(["-d", "1", "-o", "/no/such/directory/log"]);
+    assert!(
+        matches!(outcome.status.code(), Some(1..=3)),
+        "{:?}",
+        outcome.status
+    );
+    assert!(
+        outcome.stderr.contains("/no/such/directory/log"),
+        "{}",
+        outcome.stderr
+    );
+    assert!(
+        outcome.stderr.contains("No such file"),
+        "{}",
+        outcome.stderr
+    );
+}
+
+/// Nothing waits in a buffer for the report after it.
+fn file_has_each_report_at_once() {
+    let program = Program::new("null_deep.c");
+    let path = directory().join("log");
+    let monitor = start(&program, &path, &["-t", "-r"]);
+    for count in 1..=5 {
+        let pid = crash(&mut program.command());
+        let lines = wait_lines(&path, count);
+        assert_eq!(lines.len(), count);
+        assert_eq!(
+            Report::parse(&lines[count - 1])["pid"],
+            pid,
+            "in the order of the crashes"
+        );
+    }
+    monitor.stop();
+}
+
+/// logrotate: rename, then SIGHUP.
+fn file_is_reopened_by_sighup() {
+    for options in [&[][..], &["-a"]] {
+        let program = Program::new("quick.c");
+        let dir = directory();
+        let (path, old) = (dir.join("log"), dir.join("log.1"));
+        let monitor = start(&program, &path, options);
+        let first = crash(&mut program.command());
+        wait_lines(&path, 1);
+        fs::rename(&path, &old).expect("our directory");
+        monitor.signal(Signal::SIGHUP);
+        wait_file(&path, "the new file", |_| path.exists());
+        let second = crash(&mut program.command());
+        let lines = wait_lines(&path, 1);
+        monitor.stop();
+        assert_eq!(Report::parse(&lines[0])["pid"], second);
+        assert_eq!(
+            fs::metadata(&path)
+                .expect("the new file")
+                .permissions()
+                .mode()
+                & 0o7777,
+            0o600
+        );
+        let lines = wait_lines(&old, 1);
+        assert_eq!(lines.len(), 1, "nothing more goes to the old file");
+        assert_eq!(Report::parse(&lines[0])["pid"], first);
+    }
+}
+
+fn file_is_not_truncated_by_sighup() {
+    let program = Program::new("quick.c");
+    let path = directory().join("log");
+    let monitor = start(&program, &path, &[]);
+    for count in 1..=3 {
+        crash(&mut program.command());
+        assert_eq!(
+            wait_lines(&path, count).len(),
+            count,
+            "what was there stays"
+        );
+        monitor.signal(Signal::SIGHUP);
+    }
+    monitor.stop();
+    assert_eq!(wait_lines(&path, 3).len(), 3);
+}
+
+/// A mounted file system that goes when the test does.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn new(kilobytes: u32) -> SmallDisk {
+        let dir = directory();
+        let size = format!("size={kilobytes}k");
+        mount(
+            Some("none"),
+            &dir,
+            Some("tmpfs"),
+            MsFlags::empty(),
+            Some(&*size),
+        )
+        .expect("mount a tmpfs");
+        SmallDisk(dir)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = umount2(&self.0, MntFlags::MNT_DETACH);
+    }
+}
+
+fn file_on_a_full_disk() {
+    let program = Program::new("null_deep.c");
+    let disk = SmallDisk::new(64);
+    let (path, ballast) = (disk.0.join("log"), disk.0.join("ballast"));
+    fs::write(&ballast, vec![0; 52 << 10]).expect("most of the disk");
+    let monitor = start(&program, &path, &["-t", "-r", "--stats"]);
+    let mut crashes = 0;
+    while !monitor.stderr().contains("No space left on device") {
+        assert!(crashes < 100, "the disk should be full by now");
+        crash(&mut program.command());
+        crashes += 1;
+        let lines = complete_lines(&fs::read(&path).expect("the file")).len();
+        eventually("the report or a message", Duration::from_secs(2), || {
+            let now = complete_lines(&fs::read(&path).expect("the file")).len();
+            (now > lines || now >= crashes || monitor.stderr().contains("No space left"))
+                .then_some(())
+        });
+    }
+    assert!(crashes > 1, "some fitted");
+    let whole = |bytes: &[u8]| bytes.is_empty() || bytes.ends_with(b"\n");
+    let full = wait_file(&path, "only whole lines", whole);
+    complete_lines(&full)
+        .iter()
+        .for_each(|line| drop(Report::parse(line)));
+    assert!(
+        monitor.stderr().contains("log"),
+        "names the file: {}",
+        monitor.stderr()
+    );
+
+    fs::remove_file(&ballast).expect("our own file");
+    let last = crash(&mut program.command());
+    crashes += 1;
+    let found = wait_file(&path, "the report after there was room", |bytes| {
+        complete_lines(bytes)
+            .iter()
+            .any(|line| Report::parse(line)["pid"] == last)
+    });
+    let outcome = monitor.stop();
+    let written = complete_lines(&found).len() as u64;
+    let lost = Block::last(&outcome.stderr).unwritten();
+    assert!(lost >= 1, "counted: {}", outcome.stderr);
+    assert!(
+        written + lost >= crashes as u64,
+        "{written} + {lost} of {crashes}: {}",
+        outcome.stderr
+    );
+}

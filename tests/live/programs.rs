@@ -1,0 +1,201 @@
+//! Compiles the programs that crash, and gives each test copies of its own.
+//!
+//! `cc` (or $CC) and `rustc` run once for each source and set of flags. A copy has
+//! a name that no other process on the host has, so that `-n NAME` shows one test
+//! its own crashes only, whatever else crashes meanwhile.
+
+use std::collections::HashMap;
+use std::env;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{self, Command};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock};
+
+use crate::harness::eventually;
+use crate::harness::PATIENCE;
+
+/// How a distribution builds: optimized, position-independent, no frame pointers.
+pub const PIE: &[&str] = &["-fPIE", "-pie"];
+pub const NO_PIE: &[&str] = &["-fno-pie", "-no-pie"];
+pub const STATIC: &[&str] = &["-static"];
+
+/// This run's directory for programs; `main` removes it at the end.
+pub fn scratch() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("live-{}", process::id()))
+}
+
+/// A name of at most 15 bytes, what the kernel keeps of a program's name, that is
+/// no part of any other such name. `tag` has at most six bytes.
+pub fn unique(tag: &str) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let name = format!(
+        "{tag}{:05x}z{:03x}",
+        process::id(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    );
+    assert!(name.len() <= 15, "the kernel would cut {name}");
+    name
+}
+
+/// A new empty directory.
+pub fn directory() -> PathBuf {
+    let dir = scratch().join(unique("dir"));
+    fs::create_dir_all(&dir).expect("a directory below target/");
+    dir
+}
+
+/// A new empty directory that every user can reach, unlike target/ below a home.
+pub fn public_directory() -> PathBuf {
+    let dir = env::temp_dir().join(unique("sa"));
+    fs::create_dir(&dir).expect("a directory in /tmp");
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).expect("our own directory");
+    dir
+}
+
+/// The name and the path of a copy that only one test has.
+pub struct Program {
+    pub name: String,
+    pub path: PathBuf,
+}
+
+impl Program {
+    /// A copy of the crash program `source` (a file in tests/crashers), built as a
+    /// distribution would.
+    pub fn new(source: &str) -> Program {
+        Program::built(source, PIE)
+    }
+
+    pub fn built(source: &str, flags: &[&str]) -> Program {
+        let tag: String = source
+            .chars()
+            .filter(char::is_ascii_lowercase)
+            .take(5)
+            .collect();
+        let name = unique(&tag);
+        let path = directory().join(&name);
+        copy(&compile(source, flags), &path);
+        Program { name, path }
+    }
+
+    /// Another program that the same `-n` matches: its name is this one's and a
+    /// letter. A test that expects silence crashes it last, to know that the
+    /// monitor was listening.
+    pub fn sibling(&self, source: &str) -> Program {
+        let name = format!("{}b", self.name);
+        let path = directory().join(&name);
+        copy(&compile(source, PIE), &path);
+        Program { name, path }
+    }
+
+    /// A command that starts it, in its own directory.
+    pub fn command(&self) -> Command {
+        command(&self.path)
+    }
+
+    pub fn path(&self) -> &str {
+        self.path.to_str().expect("names made here are ASCII")
+    }
+}
+
+/// A command for `program`, whose core file, if any, falls into its directory.
+pub fn command(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(program.parent().expect("an absolute path"));
+    command
+}
+
+/// Copies by `cp`: a descriptor that this process has open for writing would be
+/// inherited by whatever another test forks now, and the copy could not be run.
+pub fn copy(from: &Path, to: &Path) {
+    let status = Command::new("cp")
+        .arg("--")
+        .args([from, to])
+        .status()
+        .expect("cp");
+    assert!(status.success(), "cp {from:?} {to:?}: {status}");
+}
+
+/// Compiles a file of tests/crashers (`.c` or `.rs`), once for each set of flags.
+pub fn compile(source: &str, flags: &[&str]) -> PathBuf {
+    compile_file(
+        &Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/crashers")
+            .join(source),
+        flags,
+    )
+}
+
+/// Compiles a wrapper: a program that changes something about itself (its
+/// capabilities, its view of the system) and runs its arguments.
+pub fn wrapper(source: &str) -> PathBuf {
+    compile_file(
+        &Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/live/wrappers")
+            .join(source),
+        &[],
+    )
+}
+
+fn compile_file(source: &Path, flags: &[&str]) -> PathBuf {
+    let mut built = built();
+    let key = format!("{} {}", source.display(), flags.join(" "));
+    if let Some(path) = built.get(&key) {
+        return path.clone();
+    }
+    let dir = scratch().join(format!("build{}", built.len()));
+    fs::create_dir_all(&dir).expect("a directory below target/");
+    let path = dir.join(source.file_stem().expect("a source file"));
+    let mut compiler = if source.extension() == Some(OsStr::new("rs")) {
+        let mut rustc = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+        rustc.args(["--edition=2021", "-O"]);
+        rustc
+    } else {
+        let mut cc = Command::new(env::var_os("CC").unwrap_or_else(|| "cc".into()));
+        cc.args(["-O2", "-Wall", "-fomit-frame-pointer", "-pthread"]);
+        cc
+    };
+    compiler.args(flags).arg(source).arg("-o").arg(&path);
+    let output = compiler
+        .output()
+        .unwrap_or_else(|e| panic!("cannot run {compiler:?}: {e}"));
+    assert!(
+        output.status.success(),
+        "{compiler:?}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    built.insert(key, path.clone());
+    path
+}
+
+fn built() -> MutexGuard<'static, HashMap<String, PathBuf>> {
+    static BUILT: OnceLock<Mutex<HashMap<String, PathBuf>>> = OnceLock::new();
+    // A failed compilation panics with the lock held and changes nothing.
+    BUILT
+        .get_or_init(Mutex::default)
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Is there such a program in PATH?
+pub fn installed(tool: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|dir| dir.join(tool).is_file())
+}
+
+/// Reads a file once `enough` is content with it.
+pub fn wait_file(path: &Path, what: &str, enough: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+    eventually(&format!("{what} in {}", path.display()), PATIENCE, || {
+        let bytes = fs::read(path).unwrap_or_default();
+        enough(&bytes).then_some(bytes)
+    })
+}
+
+/// Waits until `path` holds `count` complete lines.
+pub fn wait_lines(path: &Path, count: usize) -> Vec<String> {
+    let enough = |bytes: &[u8]| bytes.iter().filter(|&&byte| byte == b'\n').count() >= count;
+    let bytes = wait_file(path, &format!("{count} lines"), enough);
+    crate::harness::complete_lines(&bytes)
+}

@@ -4,7 +4,7 @@
 //! one, the capabilities that this process has. What goes out: one line that says
 //! what was refused and why, and a hint. Nothing here tries again.
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind};
 use crate::loader::insn::POISON_HELPER;
 use crate::sys::bpf;
 
@@ -128,11 +128,6 @@ fn telling_lines(log: &str) -> String {
     let from = lines.len().saturating_sub(TELLING_LINES);
     let trimmed: Vec<&str> = lines[from..].iter().map(|line| line.trim()).collect();
     trimmed.join("; ")
-}
-
-/// Turns the kernel's refusal of anything but a program into an explanation.
-pub fn explained<T>(answer: Result<T>) -> Result<T> {
-    answer.map_err(refused)
 }
 
 #[cfg(test)]

@@ -60,7 +60,7 @@ impl Builder {
 
     fn int(&mut self, name: &str, bytes: u32, signed: bool) -> u32 {
         let id = self.head(name, INT, 0, false, bytes);
-        self.words(&[u32::from(signed) << 24 | bytes * 8]);
+        self.words(&[(u32::from(signed) << 24) | (bytes * 8)]);
         id
     }
 

@@ -100,6 +100,12 @@ pub fn verifier(
             .with_kind(Kind::Unsupported)
             .with_hint("the program uses a field or value that this kernel does not have");
     }
+    // Before callbacks were known (5.13), their functions look like ones that nobody calls.
+    if log.contains("number of funcs in func_info doesn't match") {
+        return refusal
+            .with_kind(Kind::Unsupported)
+            .with_hint("bpf_loop and its callbacks need Linux 5.17");
+    }
     if verbose || log.is_empty() {
         return refusal;
     }

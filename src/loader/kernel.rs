@@ -224,7 +224,9 @@ fn create_maps(
             continue;
         }
         let context = || format!("map {}", map.name);
-        let fd = explain::explained(create_map(map, settings).context(context))?;
+        let fd = create_map(map, settings)
+            .context(context)
+            .map_err(explain::refused)?;
         if let (Some(bytes), Content::Data { constant, .. }) = (content, &map.content) {
             // A new array is all zero.
             if bytes.iter().any(|byte| *byte != 0) {
@@ -383,10 +385,9 @@ fn explain_refusal(
     poisoned: &[(usize, String)],
     verbose: bool,
 ) -> Error {
-    let context = format!("program {}", program.name);
     let refused = |errno: i32| {
-        let call = Error::syscall("bpf(BPF_PROG_LOAD)", errno);
-        explain::refused(call.context(context.clone()))
+        let plain = Error::syscall("bpf(BPF_PROG_LOAD)", errno);
+        explain::refused(plain.context(format!("program {}", program.name)))
     };
     let errno = error.errno().unwrap_or(0);
     if matches!(errno, bpf::EPERM | bpf::ENOSYS) {

@@ -5,10 +5,11 @@
 //! order: `.symtab`, the debug file's `.symtab`, `.dynsym`. A Go program's
 //! `.gopclntab` would be the next source in [`Module::functions`].
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{OnceCell, RefCell};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use super::allowance::Allowance;
 use super::blocks::Blocks;
 use crate::address::FileAddress;
 use crate::event::Mapping;
@@ -25,6 +26,7 @@ const MAX_STARTS: usize = 64;
 pub(super) struct Shared {
     pub(super) blocks: RefCell<Blocks>,
     pub(super) debug_dirs: Vec<PathBuf>,
+    pub(super) allowance: Allowance,
 }
 
 /// One file.
@@ -39,8 +41,6 @@ pub struct Module {
     debug: OnceCell<Option<ElfFile>>,
     /// Answers to `function_start`, and the one to be replaced next.
     starts: RefCell<(Vec<Answer>, usize)>,
-    /// A pass over its symbols took too long; none is made again.
-    slow: Cell<bool>,
     shared: Rc<Shared>,
 }
 
@@ -59,7 +59,6 @@ impl Module {
             path,
             debug: OnceCell::new(),
             starts: RefCell::default(),
-            slow: Cell::new(false),
             shared,
         }
     }
@@ -102,14 +101,18 @@ impl Module {
     /// The variable that holds `address`, else the one that ends closest before it.
     #[must_use]
     pub fn nearest_data(&self, address: FileAddress) -> Option<Found> {
-        let own = || self.elf.nearest_data(address);
-        if self.elf.has_symtab() {
-            return own();
-        }
-        let debug = self.debug_file();
-        debug
-            .and_then(|debug| debug.nearest_data(address))
-            .or_else(own)
+        let debug = self.debug_file().filter(|_| !self.elf.has_symtab());
+        let files = [debug, Some(&self.elf)];
+        let count =
+            |file: &ElfFile| file.symbol_count(Table::Full) + file.symbol_count(Table::Dynamic);
+        let symbols = files.into_iter().flatten().map(count).sum();
+        let look = || {
+            files
+                .into_iter()
+                .flatten()
+                .find_map(|file| file.nearest_data(address))
+        };
+        self.shared.allowance.pass(symbols, look)
     }
 
     /// `process = file + bias`, for a mapping of this file; `None` when no segment
@@ -155,26 +158,25 @@ impl Names for Module {
     }
 
     fn functions(&self, addresses: &[FileAddress]) -> Option<Vec<Answer>> {
-        if self.slow.get() {
-            return None;
-        }
-        let mut answers = vec![Answer::unknown(); addresses.len()];
+        let debug = self.debug_file().filter(|_| !self.elf.has_symtab());
         let sources = [
             (Some(&self.elf), Table::Full),
-            (
-                self.debug_file().filter(|_| !self.elf.has_symtab()),
-                Table::Full,
-            ),
+            (debug, Table::Full),
             (Some(&self.elf), Table::Dynamic),
         ];
-        for (file, table) in sources {
-            let Some(file) = file else { continue };
-            if file.add_functions(table, addresses, &mut answers).is_none() {
-                self.slow.set(true);
-                return None;
+        let symbols = sources
+            .iter()
+            .map(|(file, table)| file.map_or(0, |file| file.symbol_count(*table)))
+            .sum();
+        self.shared.allowance.pass(symbols, || {
+            let mut answers = vec![Answer::unknown(); addresses.len()];
+            for (file, table) in sources {
+                if let Some(file) = file {
+                    file.add_functions(table, addresses, &mut answers)?;
+                }
             }
-        }
-        Some(answers)
+            Some(answers)
+        })
     }
 }
 

@@ -33,8 +33,8 @@ use crate::address::FileAddress;
 /// 192 MB of symbols; libLLVM with its full table has 300,000.
 const MAX_SYMBOLS: u64 = 8 << 20;
 const WINDOW: usize = 64 * 1024;
-/// A table that takes longer gives no names.
-const MAX_TIME: Duration = Duration::from_millis(250);
+/// A table that takes longer, with a cold disk under it, gives no names this time.
+const MAX_TIME: Duration = Duration::from_millis(500);
 /// Names of one function that are compared.
 const MAX_ALIASES: usize = 8;
 
@@ -71,7 +71,7 @@ impl Answer {
 /// Where a symbol table and its strings stand.
 #[derive(Debug)]
 pub(crate) struct SymbolTable {
-    symbols: FileRange,
+    pub(crate) symbols: FileRange,
     strings: FileRange,
     dynamic: bool,
     /// Ends of code sections, for symbols without size.

@@ -231,13 +231,7 @@ impl Modules {
         let image = sys::vdso::image()?;
         let id = self.hasher.hash_one(&image);
         let elf = ElfFile::parse(Source::Memory(image)).ok()?;
-        Some(Rc::new(Module::new(
-            id,
-            elf,
-            None,
-            None,
-            self.shared.clone(),
-        )))
+        Some(Rc::new(Module::new(id, elf, None, self.shared.clone())))
     }
 
     fn module(&mut self, mapping: &Mapping, process: ProcessHint) -> Result<Rc<Module>, Missing> {

@@ -13,9 +13,8 @@ use super::allowance::Allowance;
 use super::blocks::Blocks;
 use crate::address::FileAddress;
 use crate::event::Mapping;
-use crate::symbols::elf::{find_debug_file, Answer, ElfFile, Found, Load, Source, Table};
+use crate::symbols::elf::{find_debug_file, Answer, ElfFile, Found, Load, Table};
 use crate::symbols::resolver::Names;
-use crate::sys::file::Status;
 use crate::unwind::{CfiSection, ModuleData, SectionRange};
 
 /// Functions whose starts are remembered for the stack walk.
@@ -34,8 +33,6 @@ pub(super) struct Shared {
 pub struct Module {
     id: u64,
     elf: ElfFile,
-    /// As it was when the file was opened; `None` for the vDSO, which is no file.
-    status: Option<Status>,
     /// Where it was found, if that is a path of our own mount namespace.
     path: Option<PathBuf>,
     debug: OnceCell<Option<ElfFile>>,
@@ -45,17 +42,10 @@ pub struct Module {
 }
 
 impl Module {
-    pub(super) fn new(
-        id: u64,
-        elf: ElfFile,
-        status: Option<Status>,
-        path: Option<PathBuf>,
-        shared: Rc<Shared>,
-    ) -> Self {
+    pub(super) fn new(id: u64, elf: ElfFile, path: Option<PathBuf>, shared: Rc<Shared>) -> Self {
         Module {
             id,
             elf,
-            status,
             path,
             debug: OnceCell::new(),
             starts: RefCell::default(),
@@ -86,22 +76,25 @@ impl Module {
         self.debug.get_or_init(find).as_ref()
     }
 
-    /// Whether the file still is what was opened. Its having lost its name does
-    /// not matter, its having been written to does.
+    /// The same, if it has symbols that the file itself lacks.
+    fn debug_symbols(&self) -> Option<&ElfFile> {
+        if self.elf.has_symtab() {
+            return None;
+        }
+        self.debug_file()
+            .filter(|debug| debug.source().is_current())
+    }
+
+    /// Whether the file still is what was opened.
     #[must_use]
     pub fn is_current(&self) -> bool {
-        match (&self.status, self.elf.source()) {
-            (Some(then), Source::File { file, .. }) => file.status().is_ok_and(|now| {
-                (now.size, now.mtime_s, now.mtime_ns) == (then.size, then.mtime_s, then.mtime_ns)
-            }),
-            _ => true,
-        }
+        self.elf.source().is_current()
     }
 
     /// The variable that holds `address`, else the one that ends closest before it.
     #[must_use]
     pub fn nearest_data(&self, address: FileAddress) -> Option<Found> {
-        let debug = self.debug_file().filter(|_| !self.elf.has_symtab());
+        let debug = self.debug_symbols();
         let files = [debug, Some(&self.elf)];
         let count =
             |file: &ElfFile| file.symbol_count(Table::Full) + file.symbol_count(Table::Dynamic);
@@ -158,7 +151,7 @@ impl Names for Module {
     }
 
     fn functions(&self, addresses: &[FileAddress]) -> Option<Vec<Answer>> {
-        let debug = self.debug_file().filter(|_| !self.elf.has_symtab());
+        let debug = self.debug_symbols();
         let sources = [
             (Some(&self.elf), Table::Full),
             (debug, Table::Full),

@@ -34,7 +34,7 @@ impl Modules {
         let times = (status.size, status.mtime_s, status.mtime_ns);
         let devices = (status.device, file.identity.device);
         let id = self.hasher.hash_one((status.inode, devices, times));
-        let module = Module::new(id, elf, Some(status), path, self.shared.clone());
+        let module = Module::new(id, elf, path, self.shared.clone());
         Ok(Rc::new(module))
     }
 

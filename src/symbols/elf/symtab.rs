@@ -124,6 +124,7 @@ impl Best {
             let Some(name) = strings.get(offset.into()).filter(|name| !name.is_empty()) else {
                 continue;
             };
+            let name = without_version(name);
             let underscores = name.iter().take_while(|&&byte| byte == b'_').count();
             if chosen
                 .as_ref()
@@ -137,6 +138,14 @@ impl Best {
             start: FileAddress(self.start),
             size: self.size,
         })
+    }
+}
+
+/// `ld` writes `name@@VERSION` into the full table of a library with versions.
+fn without_version(name: &[u8]) -> &[u8] {
+    match name.iter().position(|&byte| byte == b'@') {
+        Some(end) if end > 0 => &name[..end],
+        _ => name,
     }
 }
 

@@ -1,1 +1,464 @@
+use super::*;
+use crate::address::{FileAddress, FileOffset};
+use crate::event::VmFlags;
+use crate::symbols::resolver::Resolver;
+use crate::unwind::{CfiSection, ModuleData};
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::process::{Child, Command, Stdio};
 
+/// A directory of one test's own, removed when dropped.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("sa-modules-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Scratch(path)
+    }
+
+    /// A copy of a real program.
+    fn program(&self, name: &str) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::copy("/bin/ls", &path).unwrap();
+        path
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn modules(limits: Limits) -> (Modules, Rc<MemoryBudget>) {
+    let budget = Rc::new(MemoryBudget::new(8 << 20));
+    (Modules::new(limits, budget.clone()), budget)
+}
+
+/// What a capture of this file would say, its first page mapped.
+fn mapping_of(path: &Path) -> Mapping {
+    let meta = std::fs::metadata(path).unwrap();
+    Mapping {
+        start: ProcessAddress(0x7000_0000),
+        end: ProcessAddress(0x7000_1000),
+        flags: VmFlags(1),
+        file: Some(MappedFile {
+            identity: FileIdentity {
+                inode: meta.ino(),
+                device: 0,
+                size: meta.size(),
+                mtime_s: meta.mtime(),
+                mtime_ns: meta.mtime_nsec() as u32,
+            },
+            offset: FileOffset(0),
+            path: path.as_os_str().as_bytes().to_vec(),
+            lower_path: None,
+            deleted: false,
+            detached: false,
+            truncated: false,
+        }),
+    }
+}
+
+fn file_of(mapping: &mut Mapping) -> &mut MappedFile {
+    mapping.file.as_mut().unwrap()
+}
+
+/// A process long gone, of our own mount namespace.
+fn gone() -> ProcessHint {
+    ProcessHint {
+        pid: None,
+        host_pid: u32::MAX,
+        start_ns: 1,
+        mnt_ns: own_mount_namespace().unwrap(),
+    }
+}
+
+fn reason(result: Result<Opened, Missing>) -> &'static str {
+    result.unwrap_err().reason
+}
+
+#[test]
+fn a_known_file_is_opened_once() {
+    let dir = Scratch::new("once");
+    let path = dir.program("prog");
+    let (mut modules, budget) = modules(Limits::default());
+    let mapping = mapping_of(&path);
+    let first = modules.open(&mapping, gone()).unwrap();
+    assert_eq!(first.bias, 0x7000_0000);
+    assert_eq!(first.module.path(), Some(&*path));
+    assert_eq!(first.module.build_id().map(<[u8]>::len), Some(20));
+    let again = modules.open(&mapping, gone()).unwrap();
+    assert!(Rc::ptr_eq(&first.module, &again.module));
+    let stats = modules.stats();
+    assert_eq!((stats.opened, stats.hits, stats.open_now), (1, 1, 1));
+    assert!(budget.used() > 0);
+    modules.clear();
+    assert_eq!(budget.used(), 0);
+}
+
+#[test]
+fn a_replaced_file_is_refused() {
+    let dir = Scratch::new("replaced");
+    let path = dir.program("prog");
+    let mapping = mapping_of(&path);
+    // Both exist at once, so that the inode is another.
+    let new = dir.program("new");
+    std::fs::rename(new, &path).unwrap();
+    let (mut modules, _) = modules(Limits::default());
+    let refused = modules.open(&mapping, gone());
+    assert_eq!(reason(refused), "file replaced since the crash");
+}
+
+#[test]
+fn a_deleted_file_is_refused_unless_it_is_open() {
+    let dir = Scratch::new("deleted");
+    let path = dir.program("prog");
+    let mut mapping = mapping_of(&path);
+    let (mut open, _) = modules(Limits::default());
+    open.open(&mapping, gone()).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    open.open(&mapping, gone()).unwrap();
+
+    let (mut late, _) = modules(Limits::default());
+    let refused = late.open(&mapping, gone());
+    assert_eq!(reason(refused), "file deleted since the crash");
+    file_of(&mut mapping).deleted = true;
+    let (mut later, _) = modules(Limits::default());
+    let refused = later.open(&mapping, gone());
+    assert_eq!(reason(refused), "file deleted before the crash");
+}
+
+#[test]
+fn a_file_written_to_is_refused_even_when_it_was_open() {
+    let dir = Scratch::new("changed");
+    let path = dir.program("prog");
+    let mapping = mapping_of(&path);
+    let (mut modules, _) = modules(Limits::default());
+    modules.open(&mapping, gone()).unwrap();
+    let mut file = std::fs::OpenOptions::new()
+        .append(true)
+        .open(&path)
+        .unwrap();
+    file.write_all(b"more").unwrap();
+    drop(file);
+    let refused = modules.open(&mapping, gone());
+    assert_eq!(reason(refused), "file changed since the crash");
+    assert_eq!(modules.stats().changed, 1);
+    // As it is now it is another file, and a good one.
+    modules.open(&mapping_of(&path), gone()).unwrap();
+}
+
+#[test]
+fn what_is_no_program_is_refused_with_the_reason() {
+    let dir = Scratch::new("kinds");
+    let (mut modules, _) = modules(Limits::default());
+    let text = dir.0.join("text");
+    std::fs::write(&text, "no program").unwrap();
+    let refused = modules.open(&mapping_of(&text), gone());
+    assert_eq!(reason(refused), "not an ELF file");
+
+    let huge = dir.0.join("huge");
+    let sparse = std::fs::File::create(&huge).unwrap();
+    sparse.set_len(1 << 40).unwrap();
+    let refused = modules.open(&mapping_of(&huge), gone());
+    assert_eq!(reason(refused), "file too large");
+
+    let path = dir.program("prog");
+    let mapping = mapping_of(&path);
+    std::fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+    let refused = modules.open(&mapping, gone());
+    assert_eq!(reason(refused), "not a regular file");
+
+    let mut anonymous = mapping.clone();
+    anonymous.file = None;
+    let refused = modules.open(&anonymous, gone());
+    assert_eq!(reason(refused), "no file is mapped there");
+
+    let mut unnamed = mapping.clone();
+    file_of(&mut unnamed).path.clear();
+    assert_eq!(reason(modules.open(&unnamed, gone())), "path not captured");
+
+    let mut memfd = mapping;
+    file_of(&mut memfd).detached = true;
+    modules.missing.clear();
+    let refused = modules.open(&memfd, gone());
+    assert_eq!(reason(refused), "file has no name and its process is gone");
+}
+
+#[test]
+fn a_missing_file_is_not_looked_for_again_at_once() {
+    let dir = Scratch::new("missing");
+    let path = dir.program("prog");
+    let mapping = mapping_of(&path);
+    let aside = dir.0.join("aside");
+    std::fs::rename(&path, &aside).unwrap();
+    let (mut modules, _) = modules(Limits::default());
+    assert!(modules.open(&mapping, gone()).is_err());
+    std::fs::rename(&aside, &path).unwrap();
+    assert!(modules.open(&mapping, gone()).is_err(), "within a second");
+    for (since, _) in modules.missing.values_mut() {
+        *since = since.checked_sub(MISSING_LIFETIME).unwrap();
+    }
+    modules.open(&mapping, gone()).unwrap();
+    assert_eq!(modules.stats().missing, 2);
+}
+
+#[test]
+fn few_stay_open() {
+    let dir = Scratch::new("few");
+    let limits = Limits {
+        open_modules: 3,
+        ..Limits::default()
+    };
+    let (mut modules, budget) = modules(limits);
+    let mappings: Vec<Mapping> = (0..6)
+        .map(|n| mapping_of(&dir.program(&format!("prog{n}"))))
+        .collect();
+    for mapping in &mappings {
+        modules.open(&mappings[0], gone()).unwrap();
+        modules.open(mapping, gone()).unwrap();
+        assert!(modules.stats().open_now <= 3);
+    }
+    assert_eq!(modules.stats().opened, 6, "the one in use was never closed");
+    modules.clear();
+    assert_eq!(budget.used(), 0);
+}
+
+#[test]
+fn the_lower_path_serves_where_the_captured_one_does_not() {
+    let dir = Scratch::new("lower");
+    let path = dir.program("prog");
+    let mut mapping = mapping_of(&path);
+    let foreign = ProcessHint {
+        mnt_ns: 1,
+        ..gone()
+    };
+    file_of(&mut mapping).path = b"/no/such/program".to_vec();
+    let (mut modules, _) = modules(Limits::default());
+    let refused = modules.open(&mapping, foreign);
+    assert_eq!(
+        reason(refused),
+        "file not reachable from this mount namespace"
+    );
+    let file = file_of(&mut mapping);
+    file.path = b"/no/such/other".to_vec();
+    file.lower_path = Some(path.as_os_str().as_bytes().to_vec());
+    modules.open(&mapping, foreign).unwrap();
+}
+
+/// A child that waits to be killed.
+struct Sleeper(Child);
+
+impl Sleeper {
+    fn start(program: &Path) -> Self {
+        let child = Command::new(program)
+            .arg("60")
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        Sleeper(child)
+    }
+
+    /// Its start time as a capture would give it.
+    fn hint(&self) -> ProcessHint {
+        let pid = self.0.id();
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let fields = stat.rsplit_once(')').unwrap().1;
+        let ticks: u64 = fields.split_whitespace().nth(19).unwrap().parse().unwrap();
+        ProcessHint {
+            pid: Some(pid),
+            host_pid: pid,
+            start_ns: ticks * 10_000_000 + 77,
+            mnt_ns: own_mount_namespace().unwrap(),
+        }
+    }
+
+    /// Where its program's code is, once it has been executed.
+    fn code(&self, program: &Path) -> (u64, u64, u64) {
+        loop {
+            let maps = std::fs::read_to_string(format!("/proc/{}/maps", self.0.id())).unwrap();
+            let found = maps
+                .lines()
+                .find(|line| line.contains(" r-xp ") && line.contains(program.to_str().unwrap()));
+            let Some(line) = found else {
+                std::thread::yield_now();
+                continue;
+            };
+            let number = |text| u64::from_str_radix(text, 16).unwrap();
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let (start, end) = words[0].split_once('-').unwrap();
+            return (number(start), number(end), number(words[2]));
+        }
+    }
+}
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_living_process_gives_even_a_deleted_file() {
+    let dir = Scratch::new("alive");
+    let path = dir.0.join("sleep");
+    std::fs::copy("/bin/sleep", &path).unwrap();
+    let mut mapping = mapping_of(&path);
+    let sleeper = Sleeper::start(&path);
+    let (start, end, offset) = sleeper.code(&path);
+    mapping.start = ProcessAddress(start);
+    mapping.end = ProcessAddress(end);
+    mapping.flags = VmFlags(5);
+    file_of(&mut mapping).offset = FileOffset(offset);
+    file_of(&mut mapping).deleted = true;
+    std::fs::remove_file(&path).unwrap();
+
+    let (mut modules, _) = modules(Limits::default());
+    let later = ProcessHint {
+        start_ns: sleeper.hint().start_ns + 20_000_000,
+        ..sleeper.hint()
+    };
+    let refused = modules.open(&mapping, later);
+    assert_eq!(reason(refused), "file deleted before the crash");
+    modules.missing.clear();
+    match modules.open(&mapping, sleeper.hint()) {
+        Ok(opened) => assert_eq!(opened.module.path(), None),
+        // map_files wants CAP_CHECKPOINT_RESTORE.
+        Err(_) => assert!(!nix::unistd::geteuid().is_root()),
+    }
+}
+
+#[test]
+fn modules_answer_a_stack_walk() {
+    let path = Path::new("/lib/x86_64-linux-gnu/libc.so.6");
+    let Ok(path) = path.canonicalize() else {
+        return;
+    };
+    let (mut modules, _) = modules(Limits::default());
+    let module = modules.open(&mapping_of(&path), gone()).unwrap().module;
+    let range = module.section(CfiSection::EhFrameHdr).unwrap();
+    let (mut by_section, mut by_address) = ([0; 64], [0; 64]);
+    module
+        .read_section(CfiSection::EhFrameHdr, 0, &mut by_section)
+        .unwrap();
+    assert_eq!(module.read(range.address, &mut by_address), 64);
+    assert_eq!(by_section, by_address);
+    let past = module.read_section(CfiSection::EhFrameHdr, range.size - 63, &mut by_section);
+    assert!(past.is_none());
+
+    let mut resolver = Resolver::new(10, Rc::new(MemoryBudget::new(1 << 20)));
+    // The code of the first function with a name in a stretch of the text.
+    let text = module
+        .elf()
+        .loads()
+        .iter()
+        .find(|load| load.executable)
+        .unwrap();
+    let addresses: Vec<FileAddress> = (0..0x4000)
+        .map(|n| FileAddress(text.address.0 + n))
+        .collect();
+    let symbols = resolver.resolve(&*module, &addresses);
+    let (address, symbol) = addresses
+        .iter()
+        .zip(&symbols)
+        .find_map(|(address, symbol)| Some((address, symbol.as_ref()?)))
+        .unwrap();
+    assert_eq!(module.function_start(*address), Some(symbol.start));
+    assert_eq!(module.function_start(*address), Some(symbol.start));
+    assert_eq!(module.function_start(FileAddress(u64::MAX)), None);
+}
+
+#[test]
+fn the_vdso_is_a_module_too() {
+    let (mut modules, _) = modules(Limits::default());
+    let Some(opened) = modules.vdso(ProcessAddress(0x7fff_1234_5000)) else {
+        return;
+    };
+    assert_eq!(opened.bias, 0x7fff_1234_5000);
+    let mut magic = [0; 4];
+    opened.placed().data.read(FileAddress(0), &mut magic);
+    assert_eq!(&magic, b"\x7fELF");
+}
+
+/// A stripped program beside its debug file, if there is a compiler.
+fn stripped_program(dir: &Scratch, build_id: &str) -> Option<PathBuf> {
+    let source = dir.0.join("prog.c");
+    std::fs::write(
+        &source,
+        "static __attribute__((noinline)) int hidden_helper(int x) { return x * 3; }\n\
+         int main(int argc, char **argv) { (void)argv; return hidden_helper(argc); }\n",
+    )
+    .unwrap();
+    let program = dir.0.join("prog");
+    let run = |command: &mut Command| {
+        let status = command.current_dir(&dir.0).stderr(Stdio::null()).status();
+        status.is_ok_and(|status| status.success()).then_some(())
+    };
+    let build_id = format!("-Wl,--build-id={build_id}");
+    run(Command::new("cc").args(["-O1", "-static-pie", &build_id, "prog.c", "-o", "prog"]))
+        .or_else(|| run(Command::new("cc").args(["-O1", &build_id, "prog.c", "-o", "prog"])))?;
+    run(Command::new("objcopy").args(["--only-keep-debug", "prog", "prog.debug"]))?;
+    run(Command::new("strip").arg("prog"))?;
+    run(Command::new("objcopy").args(["--add-gnu-debuglink=prog.debug", "prog"]))?;
+    Some(program)
+}
+
+/// Where `hidden_helper` is, by `nm`.
+fn helper_address(dir: &Scratch, debug: &str) -> Option<FileAddress> {
+    let out = Command::new("nm").arg(dir.0.join(debug)).output().ok()?;
+    let text = String::from_utf8(out.stdout).ok()?;
+    let line = text.lines().find(|line| line.ends_with(" hidden_helper"))?;
+    let value = u64::from_str_radix(line.split(' ').next()?, 16).ok()?;
+    Some(FileAddress(value))
+}
+
+fn helper_name(modules: &mut Modules, program: &Path, address: FileAddress) -> Option<String> {
+    let module = modules.open(&mapping_of(program), gone()).unwrap().module;
+    let mut resolver = Resolver::new(10, Rc::new(MemoryBudget::new(1 << 20)));
+    let symbol = resolver.resolve(&*module, &[address]).pop()??;
+    Some(String::from_utf8(symbol.name.to_vec()).unwrap())
+}
+
+#[test]
+fn names_come_from_the_debug_file_by_its_link() {
+    // Without a build-id the checksum decides.
+    for build_id in ["sha1", "none"] {
+        let dir = Scratch::new(&format!("link-{build_id}"));
+        let Some(program) = stripped_program(&dir, build_id) else {
+            return;
+        };
+        let address = helper_address(&dir, "prog.debug").unwrap();
+        let (mut fresh, _) = modules(Limits::default());
+        let name = helper_name(&mut fresh, &program, address);
+        assert_eq!(name.as_deref(), Some("hidden_helper"), "{build_id}");
+
+        // One that does not belong: other code, other build-id and checksum.
+        std::fs::copy("/proc/self/exe", dir.0.join("prog.debug")).unwrap();
+        let (mut fresh, _) = modules(Limits::default());
+        let name = helper_name(&mut fresh, &program, address);
+        assert_ne!(name.as_deref(), Some("hidden_helper"), "{build_id}");
+    }
+}
+
+#[test]
+fn names_come_from_the_debug_directory_by_build_id() {
+    let dir = Scratch::new("build-id");
+    let Some(program) = stripped_program(&dir, "0xabcdef0123") else {
+        return;
+    };
+    let address = helper_address(&dir, "prog.debug").unwrap();
+    let place = dir.0.join("debug/.build-id/ab");
+    std::fs::create_dir_all(&place).unwrap();
+    std::fs::rename(dir.0.join("prog.debug"), place.join("cdef0123.debug")).unwrap();
+    let limits = Limits {
+        debug_dirs: vec![dir.0.join("nowhere"), dir.0.join("debug")],
+        ..Limits::default()
+    };
+    let (mut modules, _) = modules(limits);
+    let name = helper_name(&mut modules, &program, address);
+    assert_eq!(name.as_deref(), Some("hidden_helper"));
+}

@@ -54,6 +54,7 @@ pub enum Kind {
 impl Kind {
     /// The kind with this number.
     #[must_use]
+    #[inline]
     pub fn from_number(number: u32) -> Option<Self> {
         const ALL: [Kind; 20] = [
             Kind::Void,
@@ -82,6 +83,7 @@ impl Kind {
 
     /// Bytes after the head of a type of this kind with `count` members.
     #[must_use]
+    #[inline]
     pub fn tail_len(self, count: u32) -> u32 {
         // The count has 16 bits, so nothing here overflows.
         let count = count & 0xffff;
@@ -272,9 +274,16 @@ pub struct Head {
 impl Head {
     /// Decodes the head of type `id`.
     pub fn parse(cursor: &mut Cursor<'_>, id: u32) -> Result<Self, BtfError> {
-        let name = cursor.u32()?;
-        let info = cursor.u32()?;
-        let size_or_type = cursor.u32()?;
+        Head::from_bytes(&cursor.array()?, id)
+    }
+
+    /// The same from the bytes of just the head: a kernel has a hundred thousand of them.
+    #[inline]
+    pub fn from_bytes(bytes: &[u8; HEAD_LEN], id: u32) -> Result<Self, BtfError> {
+        let word = |at: usize| {
+            u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+        };
+        let (name, info, size_or_type) = (word(0), word(4), word(8));
         let number = info >> 24 & 0x1f;
         let kind = Kind::from_number(number)
             .filter(|kind| *kind != Kind::Void)
@@ -290,6 +299,7 @@ impl Head {
 
     /// Bytes from one type to the next.
     #[must_use]
+    #[inline]
     pub fn type_len(&self) -> u32 {
         HEAD_LEN as u32 + self.kind.tail_len(self.count)
     }

@@ -175,6 +175,7 @@ impl Names {
 
     /// The number of a name, if it was added.
     #[must_use]
+    #[inline]
     pub fn get(&self, name: &[u8]) -> Option<NameId> {
         let (word, bit) = Self::shape(name);
         if self.shapes[word] & bit == 0 {
@@ -183,6 +184,7 @@ impl Names {
         self.numbers.get(name).copied()
     }
 
+    #[inline]
     fn shape(name: &[u8]) -> (usize, u64) {
         // Length, first and last byte mixed into 14 bits: most of the kernel's names end here.
         let first = usize::from(name.first().copied().unwrap_or(0));
@@ -216,6 +218,7 @@ impl Places {
         }
     }
 
+    #[inline]
     fn residue(offset: u32) -> (usize, u64) {
         ((offset >> 6 & 0x3ff) as usize, 1 << (offset & 63))
     }
@@ -226,6 +229,7 @@ impl Places {
         self.by_offset.insert(offset, place);
     }
 
+    #[inline]
     fn get(&self, offset: u32) -> Place {
         let (word, bit) = Self::residue(offset);
         if self.residues[word] & bit == 0 {
@@ -311,7 +315,7 @@ impl<'a> Target<'a> {
             // string longer than a window is no name.
             let whole = bytes.iter().rposition(|byte| *byte == 0);
             let whole = whole.map_or(&[][..], |last| &bytes[..=last]);
-            let flavoured = find(whole, b"___").is_some();
+            let mut flavour = next_flavour(whole, 0);
             let mut at = 0;
             while let Some(rest) = whole.get(at..).filter(|rest| !rest.is_empty()) {
                 let name = until_nul(rest);
@@ -319,7 +323,8 @@ impl<'a> Target<'a> {
                 let offset = done + at as u32;
                 at += name.len() + 1;
                 let exact = self.names.get(name);
-                let essential = if flavoured {
+                let essential = if flavour < at {
+                    flavour = next_flavour(whole, at);
                     self.names.get(essential_name(name))
                 } else {
                     exact
@@ -356,9 +361,9 @@ impl<'a> Target<'a> {
             let mut bytes = window.at(self.source, start + u64::from(at), HEAD_LEN)?;
             let left = (self.header.types_len - at) as usize;
             bytes = &bytes[..bytes.len().min(left)];
-            let mut cursor = Cursor::new(bytes);
             // As many types as the window holds heads of.
-            loop {
+            let mut within = 0;
+            while let Some(head) = bytes.get(within..).and_then(<[u8]>::first_chunk) {
                 let id = self.count;
                 if id >= MAX_TYPES {
                     return Err(BtfError::TooMany {
@@ -369,20 +374,24 @@ impl<'a> Target<'a> {
                 if (id as usize).is_multiple_of(INDEX_STEP) || id == 1 {
                     self.index.push(at);
                 }
-                let head = Head::parse(&mut cursor, id)?;
+                let head = Head::from_bytes(head, id)?;
                 self.note_type(id, &head)?;
                 self.count += 1;
-                let len = head.type_len();
-                at = at.saturating_add(len);
-                let tail = len as usize - HEAD_LEN;
-                if cursor.skip(tail).is_err() || cursor.left() < HEAD_LEN {
-                    break;
-                }
+                at = at.saturating_add(head.type_len());
+                within += head.type_len() as usize;
+            }
+            if within == 0 {
+                return Err(BtfError::Short(ShortRead {
+                    offset: at as usize,
+                    wanted: HEAD_LEN,
+                    left: bytes.len(),
+                }));
             }
         }
         Ok(())
     }
 
+    #[inline]
     fn note_type(&mut self, id: u32, head: &Head) -> Result<(), BtfError> {
         // Candidates are what a relocation can begin with.
         if !matches!(
@@ -460,6 +469,12 @@ impl<'a> Target<'a> {
             here += 1;
         }
     }
+}
+
+/// Where the next three underscores stand: few names have a flavour, and only they are looked at.
+fn next_flavour(strings: &[u8], from: usize) -> usize {
+    let rest = strings.get(from..).unwrap_or_default();
+    find(rest, b"___").map_or(usize::MAX, |found| from + found)
 }
 
 impl Types for Target<'_> {

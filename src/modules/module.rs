@@ -233,22 +233,27 @@ impl ModuleData for Module {
 /// From where a segment is in the file and where that part of the file is mapped.
 ///
 /// The kernel maps whole pages, so that a mapping may begin before its segment,
-/// and one page of the file may belong to two segments (`lld` does not pad them):
-/// the permission to execute tells them apart.
+/// and one page of the file may belong to two segments: `ld` overlaps the ends of
+/// read-only data and of data, `lld` pads none. Permissions tell them apart, but
+/// for data that became read-only after relocation; what is mapped executable is
+/// always certain.
 fn bias(loads: &[Load], mapping: &Mapping) -> Option<u64> {
     let offset = mapping.file.as_ref()?.offset.0;
     let length = mapping.end.offset_from(mapping.start)?;
     let end = offset.checked_add(length)?;
-    let overlap = |load: &Load| {
-        let first = load.offset.0.max(offset);
-        let last = load.offset.0.saturating_add(load.file_size).min(end);
-        last.checked_sub(first).filter(|&bytes| bytes > 0)
+    let flags = mapping.flags;
+    let rank = |load: &Load| {
+        let executable = load.executable == flags.executable();
+        let writable = load.writable == flags.writable();
+        (executable, writable, load.offset.0 <= offset)
     };
     let load = loads
         .iter()
-        .filter_map(|load| Some((overlap(load)?, load)))
-        .max_by_key(|(bytes, load)| (load.executable == mapping.flags.executable(), *bytes))?
-        .1;
+        .filter(|load| {
+            let load_end = load.offset.0.saturating_add(load.file_size);
+            load.offset.0 < end && offset < load_end
+        })
+        .max_by_key(|load| rank(load))?;
     let file_address = load
         .address
         .0

@@ -87,6 +87,7 @@ pub struct Load {
     pub file_size: u64,
     pub memory_size: u64,
     pub executable: bool,
+    pub writable: bool,
 }
 
 /// A segment that is not loaded, or part of one: where it stands.
@@ -340,6 +341,7 @@ fn parse_segments(
                 file_size: header.p_filesz,
                 memory_size: header.p_memsz,
                 executable: header.is_executable(),
+                writable: header.is_write(),
             }),
             program_header::PT_DYNAMIC => segments.dynamic = Some(segment),
             program_header::PT_GNU_EH_FRAME => segments.eh_frame_hdr = Some(segment),

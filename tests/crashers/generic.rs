@@ -1,7 +1,8 @@
 //! A null pointer write in Rust, below a generic function and a closure, so that
 //! the names on its stack are mangled ones.
 //!
-//! Dies by SIGSEGV (SEGV_MAPERR, address 0).
+//! Dies by SIGSEGV (SEGV_MAPERR, address 0) after two deliveries: Rust's runtime has
+//! a handler, which restores the default action and returns into the fault.
 //! Chain: generic::poke, generic::main's closure, generic::call_it, generic::main,
 //! then Rust's runtime, main, libc.
 

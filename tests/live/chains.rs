@@ -82,8 +82,28 @@ fn chain_through_libc() {
     report.assert_reaches_start();
 }
 
+/// Two deliveries: Rust's runtime has a handler, for stack overflows only; to other
+/// faults it restores the default action and returns.
 fn chain_of_a_rust_program() {
-    let report = stack_of(&Program::built("generic.rs", &[]), &[]);
+    let program = Program::built("generic.rs", &[]);
+    let args = [
+        "-n",
+        &program.name,
+        "-t",
+        "--format",
+        "json",
+        "--max-stack-depth",
+        "64",
+    ];
+    let monitor = Monitor::start(args);
+    crash(&mut program.command());
+    let reports = monitor.stop().reports();
+    let dispositions: Vec<&str> = reports.iter().map(|r| r.str("disposition")).collect();
+    assert_eq!(dispositions, ["handled", "fatal"]);
+    reports.iter().for_each(check_rust_chain);
+}
+
+fn check_rust_chain(report: &Report) {
     let functions = report.functions();
     let mangled = Regex::new(r"_ZN|_R[A-Z]|::h[0-9a-f]{16}").expect("a pattern");
     for function in &functions {

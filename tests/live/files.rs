@@ -6,12 +6,11 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{symlink, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use nix::mount::{mount, umount2, MntFlags, MsFlags};
 use nix::sys::signal::Signal;
 
-use crate::harness::{binary, complete_lines, crash, eventually, run, Monitor};
+use crate::harness::{binary, complete_lines, crash, eventually, run, Monitor, PATIENCE};
 use crate::programs::{directory, public_directory, wait_file, wait_lines, Program};
 use crate::report::{only, Report};
 use crate::statistics::Block;
@@ -30,6 +29,7 @@ cases! {
         file_is_reopened_by_sighup,
         file_is_not_truncated_by_sighup,
         file_on_a_full_disk,
+        file_on_a_disk_full_to_the_end,
     ],
 }
 
@@ -265,51 +265,81 @@ impl Drop for SmallDisk {
     }
 }
 
+/// One message, no half line, and what waited is written when there is room.
 fn file_on_a_full_disk() {
     let program = Program::new("null_deep.c");
     let disk = SmallDisk::new(64);
     let (path, ballast) = (disk.0.join("log"), disk.0.join("ballast"));
     fs::write(&ballast, vec![0; 52 << 10]).expect("most of the disk");
     let monitor = start(&program, &path, &["-t", "-r", "--stats"]);
-    let mut crashes = 0;
+    let mut pids = Vec::new();
     while !monitor.stderr().contains("No space left on device") {
-        assert!(crashes < 100, "the disk should be full by now");
-        crash(&mut program.command());
-        crashes += 1;
-        let lines = complete_lines(&fs::read(&path).expect("the file")).len();
-        eventually("the report or a message", Duration::from_secs(2), || {
-            let now = complete_lines(&fs::read(&path).expect("the file")).len();
-            (now > lines || now >= crashes || monitor.stderr().contains("No space left"))
-                .then_some(())
+        assert!(pids.len() < 100, "the disk should be full by now");
+        pids.push(crash(&mut program.command()));
+        eventually("the report or a message", PATIENCE, || {
+            let lines = complete_lines(&fs::read(&path).expect("the file")).len();
+            let full = monitor.stderr().contains("No space left on device");
+            (full || lines == pids.len()).then_some(())
         });
     }
-    assert!(crashes > 1, "some fitted");
-    let whole = |bytes: &[u8]| bytes.is_empty() || bytes.ends_with(b"\n");
-    let full = wait_file(&path, "only whole lines", whole);
-    complete_lines(&full)
-        .iter()
-        .for_each(|line| drop(Report::parse(line)));
     assert!(
         monitor.stderr().contains("log"),
         "names the file: {}",
         monitor.stderr()
     );
+    let full = fs::read(&path).expect("the file");
+    assert!(full.ends_with(b"\n"), "half a line stayed");
+    let kept = complete_lines(&full);
+    assert_eq!(kept.len(), pids.len() - 1, "all before the last fitted");
+    kept.iter().for_each(|line| drop(Report::parse(line)));
 
+    // The disk stays full for a while: the file does not change.
+    for _ in 0..3 {
+        pids.push(crash(&mut program.command()));
+    }
+    assert_eq!(fs::read(&path).expect("the file"), full);
     fs::remove_file(&ballast).expect("our own file");
-    let last = crash(&mut program.command());
-    crashes += 1;
-    let found = wait_file(&path, "the report after there was room", |bytes| {
-        complete_lines(bytes)
-            .iter()
-            .any(|line| Report::parse(line)["pid"] == last)
-    });
-    let outcome = monitor.stop();
-    let written = complete_lines(&found).len() as u64;
-    let lost = Block::last(&outcome.stderr).unwritten();
-    assert!(lost >= 1, "counted: {}", outcome.stderr);
+    pids.push(crash(&mut program.command()));
+    let lines = wait_lines(&path, pids.len());
+    let written: Vec<u64> = lines
+        .iter()
+        .filter_map(|line| Report::parse(line)["pid"].as_u64())
+        .collect();
+    assert!(written.iter().eq(pids
+        .iter()
+        .map(|&pid| u64::from(pid))
+        .collect::<Vec<_>>()
+        .iter()));
+    let block = Block::last(&monitor.stop().stderr);
+    assert!(block.count("Failed writes of reports") >= 1, "{block:?}");
+    assert_eq!(block.count("Reports not written"), 0, "{block:?}");
+}
+
+/// A disk that stays full to the end: what is lost is counted.
+fn file_on_a_disk_full_to_the_end() {
+    const CRASHES: usize = 20;
+    let program = Program::new("null_deep.c");
+    let disk = SmallDisk::new(64);
+    let path = disk.0.join("log");
+    fs::write(disk.0.join("ballast"), vec![0; 56 << 10]).expect("most of the disk");
+    let monitor = start(&program, &path, &["-t", "-r", "--stats"]);
+    for _ in 0..CRASHES {
+        crash(&mut program.command());
+    }
+    monitor.signal(Signal::SIGTERM);
+    let outcome = monitor.wait();
+    let bytes = fs::read(&path).expect("the file");
     assert!(
-        written + lost >= crashes as u64,
-        "{written} + {lost} of {crashes}: {}",
+        bytes.is_empty() || bytes.ends_with(b"\n"),
+        "half a line stayed"
+    );
+    let written = complete_lines(&bytes).len();
+    let lost = Block::last(&outcome.stderr).count("Reports not written") as usize;
+    assert_eq!(written + lost, CRASHES, "{}", outcome.stderr);
+    assert!(lost > 0, "{}", outcome.stderr);
+    assert!(
+        outcome.stderr.contains("No space left on device"),
+        "{}",
         outcome.stderr
     );
 }

@@ -204,6 +204,17 @@ impl Monitor {
             .collect()
     }
 
+    /// The last report that is complete.
+    pub fn last_report(&self) -> Option<Report> {
+        let stdout = self.transcript.stdout.lock().expect("no reader panics");
+        let end = stdout.iter().rposition(|&byte| byte == b'\n')?;
+        let begin = stdout[..end]
+            .iter()
+            .rposition(|&byte| byte == b'\n')
+            .map_or(0, |at| at + 1);
+        Some(Report::parse(&String::from_utf8_lossy(&stdout[begin..end])))
+    }
+
     /// Waits for at least `count` reports.
     pub fn wait_reports(&self, count: usize) -> Vec<Report> {
         eventually(&format!("{count} reports"), PATIENCE, || {

@@ -108,18 +108,6 @@ impl Block {
         self.number(label) as u64
     }
 
-    /// The reports that could not be written, which follow the manual's lines.
-    pub fn unwritten(&self) -> u64 {
-        let more = self.0.iter().skip(LAYOUT.len());
-        let line = more
-            .filter(|line| line.to_lowercase().contains("writ"))
-            .find(|line| line.contains(':'));
-        let line = line.unwrap_or_else(|| {
-            panic!("no count of failed writes after the manual's lines: {self:?}")
-        });
-        self.count(line.split(':').next().expect("it has one").trim())
-    }
-
     /// `detected = filtered + submitted + dropped`, to the event.
     pub fn assert_balanced(&self) {
         let total = self.count("Total segfaults detected");

@@ -120,7 +120,7 @@ fn text_basic_without_symbol() {
     let program = Program::built("null_deep.c", &["-fPIE", "-pie", "-s"]);
     let text = text_of(&program, &[], &[]);
     let instruction = format!(
-        r"^  Instruction:   0x[1-9a-f][0-9a-f]*( \({}\+0x[0-9a-f]+\))?$",
+        r"^  Instruction:   0x[1-9a-f][0-9a-f]*( \((/\S*/)?{}\+0x[0-9a-f]+\))?$",
         program.name
     );
     assert_lines(
@@ -192,8 +192,9 @@ fn check_registers(text: &str) {
         "{:?} does not match {short}:\n{text}",
         lines[0]
     );
-    let pair = r"^    [A-Z0-9_]+: 0x[0-9a-f]{16}    [A-Z0-9_]+: 0x[0-9a-f]{16}$";
-    let last = r"^    [A-Z0-9_]+: 0x[0-9a-f]{16}(    [A-Z0-9_]+: 0x[0-9a-f]{16})?$";
+    // A blank more after the short names R8 and R9 keeps the columns.
+    let pair = r"^    [A-Z0-9_]+: {1,2}0x[0-9a-f]{16}    [A-Z0-9_]+: {1,2}0x[0-9a-f]{16}$";
+    let last = r"^    [A-Z0-9_]+: {1,2}0x[0-9a-f]{16}(    [A-Z0-9_]+: {1,2}0x[0-9a-f]{16})?$";
     for (number, line) in lines.iter().enumerate().skip(1) {
         let pattern = if number + 1 == lines.len() {
             last
@@ -220,7 +221,7 @@ fn check_registers(text: &str) {
         "RSI", "RDI", "RBP", "R8", "R9", "R10", "R11", "R12", "R13", "R14", "R15",
     ] {
         assert!(
-            all.contains(&format!("    {name}: 0x")),
+            all.contains(&format!("    {name}: ")),
             "{name} is missing:\n{text}"
         );
     }

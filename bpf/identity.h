@@ -78,8 +78,9 @@ static __always_inline __u32 pid_at(struct pid *pid, __u32 level, __u32 *ns_inod
 }
 
 /* The number of `pid` as the tool's namespace has it, or 0. */
-static __always_inline __u32 pid_for_us(struct pid *pid)
+separate int pid_for_us(__u64 address)
 {
+	struct pid *pid = (void *)address;
 	__u32 deepest, ns_inode;
 
 	if (own_pid_ns == FIRST_PID_NS)
@@ -108,9 +109,9 @@ static __always_inline void fill_identity(struct event_header *h, struct task_st
 
 	h->host_pid = ids >> 32;
 	h->host_tid = ids;
-	h->pid = pid_for_us(pid);
-	h->tid = pid_for_us(tid);
-	h->ppid = pid_for_us(parent);
+	h->pid = pid_for_us((__u64)pid);
+	h->tid = pid_for_us((__u64)tid);
+	h->ppid = pid_for_us((__u64)parent);
 	h->ns_pid = pid_at(pid, level, &unused);
 	h->ns_tid = pid_at(tid, level, &h->pid_ns);
 	h->uid = bpf_get_current_uid_gid();
@@ -174,7 +175,7 @@ static __always_inline void fill_memory_layout(struct event_header *h, struct mm
 /* -p, --fatal-only, and never ourselves. */
 static __always_inline int passes_filters(int handled, struct task_struct *task)
 {
-	__u32 pid = pid_for_us(BPF_CORE_READ(task, group_leader, thread_pid));
+	__u32 pid = pid_for_us((__u64)BPF_CORE_READ(task, group_leader, thread_pid));
 
 	if (pid && pid == own_pid)
 		return 0;
@@ -184,18 +185,21 @@ static __always_inline int passes_filters(int handled, struct task_struct *task)
 }
 
 /*
- * Whether the wanted name stands anywhere in these bytes: the Shift-And method
- * (Baeza-Yates and Gonnet, 1992). Bit i of `found` says that the first i + 1
- * bytes of the name end here.
+ * Whether the wanted name stands anywhere in the string in out: the Shift-And
+ * method (Baeza-Yates and Gonnet, 1992). Bit i of `found` says that the first
+ * i + 1 bytes of the name end here.
  */
-static __always_inline int holds_name(const __u8 *text, __u32 bytes)
+separate int out_holds_name(void)
 {
+	struct scratch *s = scratch();
 	__u64 found = 0, last = 1ull << ((name_bytes - 1) & 63);
 
-	for (__u32 i = 0; i < bytes; i++) {
-		if (!text[i])
+	if (!s)
+		return 0;
+	for (__u32 i = 0; i < NAME_MAX_BYTES; i++) {
+		if (!s->out[i])
 			break;
-		found = (found << 1 | 1) & name_masks[text[i]];
+		found = (found << 1 | 1) & name_masks[s->out[i]];
 		if (found & last)
 			return 1;
 	}
@@ -212,15 +216,16 @@ static __always_inline int passes_name(struct scratch *s, struct task_struct *ta
 		return 1;
 	leader = BPF_CORE_READ(task, group_leader);
 	bpf_probe_read_kernel_str(s->out, EVENT_NAME, leader->comm);
-	if (holds_name(s->out, EVENT_NAME))
+	if (out_holds_name())
 		return 1;
 	bpf_get_current_comm(s->out, EVENT_NAME);
-	if (holds_name(s->out, EVENT_NAME))
+	if (out_holds_name())
 		return 1;
 	exe = BPF_CORE_READ(task, mm, exe_file);
-	if (bpf_probe_read_kernel_str(s->out, NAME_MAX_BYTES, BPF_CORE_READ(exe, f_path.dentry, d_name.name)) <= 0)
+	if (bpf_probe_read_kernel_str(s->out, NAME_MAX_BYTES,
+				      BPF_CORE_READ(exe, f_path.dentry, d_name.name)) <= 0)
 		return 0;
-	return holds_name(s->out, NAME_MAX_BYTES);
+	return out_holds_name();
 }
 
 #endif

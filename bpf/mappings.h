@@ -39,7 +39,7 @@
 enum walk_result { WALK_NOTHING, WALK_MAPPING, WALK_END };
 
 /* Starts over at the root, after the last good mapping. */
-static __always_inline enum walk_result walk_retry(struct mapping_walk *w)
+static __always_inline int walk_retry(struct mapping_walk *w)
 {
 	if (++w->retries > MAX_RETRIES)
 		return WALK_END;
@@ -51,15 +51,22 @@ static __always_inline enum walk_result walk_retry(struct mapping_walk *w)
 }
 
 /* Descends one level towards the leaf that holds index. */
-static __always_inline enum walk_result tree_descend(struct mapping_walk *w)
+separate int tree_descend(void)
 {
+	struct scratch *s = scratch();
+	struct mapping_walk *w;
 	const __u32 range_pivot = bpf_core_field_offset(struct maple_range_64, pivot) / 8;
 	const __u32 range_slot = bpf_core_field_offset(struct maple_range_64, slot) / 8;
 	const __u32 arange_pivot = bpf_core_field_offset(struct maple_arange_64, pivot) / 8;
 	const __u32 arange_slot = bpf_core_field_offset(struct maple_arange_64, slot) / 8;
-	__u64 entry = w->node_entry, parent = 0, index = w->index;
-	__u32 type, pivots = 15, pivot_at = range_pivot, slot_at = range_slot, slot;
+	__u64 entry, parent = 0, index;
+	__u32 type, pivots = 15, pivot_at = range_pivot;
 
+	if (!s)
+		return WALK_END;
+	w = &s->walk;
+	entry = w->node_entry;
+	index = w->index;
 	if (!entry) {
 		struct mm_struct *mm = (void *)w->mm;
 
@@ -84,14 +91,17 @@ static __always_inline enum walk_result tree_descend(struct mapping_walk *w)
 		w->slot = 0;
 		return WALK_NOTHING;
 	}
+	w->slots_at = range_slot;
 	if (type == NODE_ARANGE) {
 		pivots = 9;
 		pivot_at = arange_pivot;
-		slot_at = arange_slot;
+		w->slots_at = arange_slot;
 	} else if (type != NODE_RANGE) {
 		return walk_retry(w);
 	}
-	slot = pivots;
+	/* Kept in memory: in a register each way out of the loop would be a state
+	 * of its own to the verifier. */
+	w->child = pivots;
 	for (__u32 i = 0; i < 15; i++) {
 		__u64 pivot;
 
@@ -99,26 +109,33 @@ static __always_inline enum walk_result tree_descend(struct mapping_walk *w)
 			break;
 		pivot = w->node[(pivot_at + i) & (NODE_WORDS - 1)];
 		if (!pivot && i) {
-			slot = i;
+			w->child = i;
 			break;
 		}
 		if (index <= pivot) {
 			w->node_max = pivot;
-			slot = i;
+			w->child = i;
 			break;
 		}
 	}
-	w->node_entry = w->node[(slot_at + slot) & (NODE_WORDS - 1)];
+	w->node_entry = w->node[(w->slots_at + w->child) & (NODE_WORDS - 1)];
 	return WALK_NOTHING;
 }
 
 /* Looks at the next slot of the leaf. */
-static __always_inline enum walk_result leaf_next(struct mapping_walk *w)
+separate int leaf_next(void)
 {
+	struct scratch *s = scratch();
+	struct mapping_walk *w;
 	const __u32 pivot_at = bpf_core_field_offset(struct maple_range_64, pivot) / 8;
 	const __u32 slot_at = bpf_core_field_offset(struct maple_range_64, slot) / 8;
-	__u64 slot = w->slot, last = w->node_max, entry;
+	__u64 slot, last, entry;
 
+	if (!s)
+		return WALK_END;
+	w = &s->walk;
+	slot = w->slot;
+	last = w->node_max;
 	if (slot > 15)
 		slot = 15;
 	if (slot < 15) {
@@ -150,7 +167,7 @@ static __always_inline enum walk_result leaf_next(struct mapping_walk *w)
 	return WALK_MAPPING;
 }
 
-static __always_inline enum walk_result tree_next(struct mapping_walk *w, __u64 start_stack)
+static __always_inline int tree_next(struct mapping_walk *w, __u64 start_stack)
 {
 	if (w->done) {
 		/* Nothing is mapped above the first stack but the vDSO. */
@@ -158,11 +175,11 @@ static __always_inline enum walk_result tree_next(struct mapping_walk *w, __u64 
 			return WALK_END;
 		return walk_retry(w);
 	}
-	return w->in_leaf ? leaf_next(w) : tree_descend(w);
+	return w->in_leaf ? leaf_next() : tree_descend();
 }
 
 /* Up to 6.0 the mappings are also a list, sorted by address. */
-static __always_inline enum walk_result list_next(struct mapping_walk *w)
+static __always_inline int list_next(struct mapping_walk *w)
 {
 	struct mm_struct *mm = (void *)w->mm;
 	struct vm_area_struct *vma = (void *)w->index;
@@ -187,7 +204,7 @@ static __always_inline enum walk_result list_next(struct mapping_walk *w)
 	return WALK_MAPPING;
 }
 
-static __always_inline enum walk_result next_mapping(struct scratch *s)
+static __always_inline int next_mapping(struct scratch *s)
 {
 	struct mm_struct *mm = (void *)s->walk.mm;
 
@@ -232,29 +249,23 @@ static __always_inline int has_user_path(struct file *file)
 	return (mode & FMODE_NOACCOUNT_BACKING) && (mode & FMODE_BACKING);
 }
 
-/* Appends a path to out, behind the current mapping; how long it is. */
-static __always_inline __u32 mapping_path(struct scratch *s, const void *path)
-{
-	__u32 before = s->out_bytes;
-
-	path_start(s, path);
-	path_finish(s);
-	return s->out_bytes - before;
-}
-
 /* Appends one mapping, sending what was gathered when it gets full. */
-static __always_inline void emit_mapping(struct scratch *s, __u64 address, __u64 start, __u64 end,
-					 __u64 vm_flags)
+separate int emit_mapping(__u64 address, __u64 start, __u64 end, __u64 vm_flags)
 {
+	struct scratch *s = scratch();
 	struct vm_area_struct *vma = (void *)address;
-	struct file *file = BPF_CORE_READ(vma, vm_file);
 	struct event_mapping *m;
+	struct file *file;
+	__u64 path;
 
+	if (!s)
+		return 0;
+	file = BPF_CORE_READ(vma, vm_file);
 	if (s->out_bytes > OUT_BYTES / 2)
-		send_out(s, PART_MAPPINGS, LOST_RING_MAPPINGS);
+		send_out(PART_MAPPINGS, LOST_RING_MAPPINGS);
 	if (!s->out_bytes)
 		s->out_bytes = sizeof(struct part);
-	s->record_at = s->out_bytes & (OUT_BYTES / 2 * 2 - 1);
+	s->record_at = s->out_bytes & (OUT_BYTES - 1);
 	s->out_bytes = s->record_at + sizeof(*m);
 	m = (struct event_mapping *)&s->out[s->record_at & (OUT_BYTES - 1)];
 	__builtin_memset(m, 0, sizeof(*m));
@@ -263,20 +274,22 @@ static __always_inline void emit_mapping(struct scratch *s, __u64 address, __u64
 	m->vm_flags = vm_flags;
 	s->walk.sent++;
 	if (!file)
-		return;
+		return 0;
 	m->flags = MAPPING_FILE;
 	m->page_offset = BPF_CORE_READ(vma, vm_pgoff);
 	file_identity(m, file);
+	path = (__u64)file + bpf_core_field_offset(struct file, f_path);
 	if (has_user_path(file)) {
-		m->path_bytes = mapping_path(s, (void *)file + bpf_core_field_offset(struct backing_file, user_path));
+		m->path_bytes = append_path((__u64)file + bpf_core_field_offset(struct backing_file, user_path));
 		m->flags |= s->path.flags << 1 | MAPPING_PATH;
 		if (s->out_bytes < OUT_BYTES - 2 * NAME_MAX_BYTES)
-			m->lower_bytes = mapping_path(s, (void *)file + bpf_core_field_offset(struct file, f_path));
+			m->lower_bytes = append_path(path);
 	} else {
-		m->path_bytes = mapping_path(s, (void *)file + bpf_core_field_offset(struct file, f_path));
+		m->path_bytes = append_path(path);
 		m->flags |= s->path.flags << 1 | MAPPING_PATH;
 	}
 	s->out_bytes = (s->out_bytes + 7) & ~7;
+	return 0;
 }
 
 /*
@@ -311,7 +324,7 @@ static __always_inline int mapping_wanted(struct scratch *s, __u64 vm_flags)
 static long mapping_callback(__u32 step, void *unused)
 {
 	struct scratch *s = scratch();
-	enum walk_result result;
+	int result;
 	__u64 vm_flags;
 
 	if (!s)
@@ -330,17 +343,21 @@ static long mapping_callback(__u32 step, void *unused)
 
 	vm_flags = BPF_CORE_READ(vma, vm_flags);
 	if (mapping_wanted(s, vm_flags))
-		emit_mapping(s, s->walk.vma, s->walk.start, s->walk.end, vm_flags);
+		emit_mapping(s->walk.vma, s->walk.start, s->walk.end, vm_flags);
 	return s->walk.until && s->walk.end > s->walk.until;
 }
 
 /* After a walk that was cut: the mapping at one address, out of order. */
-static __always_inline void mapping_at(struct scratch *s, __u64 address)
+separate int mapping_at(__u64 address)
 {
-	struct mapping_walk *w = &s->walk;
+	struct scratch *s = scratch();
+	struct mapping_walk *w;
 
+	if (!s)
+		return 0;
+	w = &s->walk;
 	if (!address || address < w->covered)
-		return;
+		return 0;
 	w->in_leaf = 0;
 	w->node_entry = 0;
 	w->done = 0;
@@ -348,7 +365,7 @@ static __always_inline void mapping_at(struct scratch *s, __u64 address)
 	w->covered = address;
 	w->until = address;
 	w->limit = w->seen + 64;
-	bpf_loop(128, mapping_callback, 0, 0);
+	return bpf_loop(128, mapping_callback, 0, 0);
 }
 
 static __always_inline void send_mappings(struct scratch *s, struct mm_struct *mm, __u64 pc)
@@ -364,11 +381,11 @@ static __always_inline void send_mappings(struct scratch *s, struct mm_struct *m
 		s->end.lost |= LOST_WALK_TORN;
 	if ((s->end.lost & LOST_WALK_CUT) && !bpf_core_field_exists(mm->mmap)) {
 		if (w->sp < pc) {
-			mapping_at(s, w->sp);
-			mapping_at(s, pc);
+			mapping_at(w->sp);
+			mapping_at(pc);
 		} else {
-			mapping_at(s, pc);
-			mapping_at(s, w->sp);
+			mapping_at(pc);
+			mapping_at(w->sp);
 		}
 	}
 	if (w->below_fault) {
@@ -376,10 +393,10 @@ static __always_inline void send_mappings(struct scratch *s, struct mm_struct *m
 		__u64 start = BPF_CORE_READ(vma, vm_start), end = BPF_CORE_READ(vma, vm_end);
 
 		if ((__u64)BPF_CORE_READ(vma, vm_mm) == w->mm && start == w->below_fault_start && end > start)
-			emit_mapping(s, w->below_fault, start, end, BPF_CORE_READ(vma, vm_flags));
+			emit_mapping(w->below_fault, start, end, BPF_CORE_READ(vma, vm_flags));
 	}
 	if (s->out_bytes)
-		send_out(s, PART_MAPPINGS, LOST_RING_MAPPINGS);
+		send_out(PART_MAPPINGS, LOST_RING_MAPPINGS);
 	s->end.mappings_seen = w->seen;
 	s->end.mappings_sent = w->sent;
 	s->end.retries = w->retries;

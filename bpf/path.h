@@ -63,13 +63,18 @@ static long path_callback(__u32 step, void *unused)
 	return s ? path_step(s) : 1;
 }
 
-/* Aims the walk at the path in kernel memory at `path`. */
-static __always_inline void path_start(struct scratch *s, const void *path)
+/* Appends the path in kernel memory at `path`; how many bytes that took. */
+separate int append_path(__u64 path)
 {
+	struct scratch *s = scratch();
 	struct vfsmount *mount = 0;
 	struct dentry *dentry = 0;
 	struct dentry *parent;
+	__u32 before;
 
+	if (!s)
+		return 0;
+	before = s->out_bytes;
 	read_kernel(mount, path + bpf_core_field_offset(struct path, mnt));
 	read_kernel(dentry, path + bpf_core_field_offset(struct path, dentry));
 	s->path.dentry = dentry;
@@ -79,13 +84,9 @@ static __always_inline void path_start(struct scratch *s, const void *path)
 	/* d_unhashed() and not a root: unlinked while in use */
 	if (parent != dentry && !BPF_CORE_READ(dentry, d_hash.pprev))
 		s->path.flags |= PATH_DELETED;
-}
-
-/* Walks to the end; the path stays open if that takes too many steps. */
-static __always_inline void path_finish(struct scratch *s)
-{
 	if (bpf_loop(MAX_COMPONENTS, path_callback, 0, 0) == MAX_COMPONENTS)
 		s->path.flags |= PATH_TRUNCATED;
+	return s->out_bytes - before;
 }
 
 /* One step towards the root of the cgroup tree; nonzero at its end. */
@@ -126,7 +127,7 @@ static __always_inline void text_send(struct scratch *s, __u32 kind)
 
 	text->kind = kind;
 	text->flags = s->path.flags;
-	send_out(s, PART_TEXT, LOST_RING_TEXT);
+	send_out(PART_TEXT, LOST_RING_TEXT);
 }
 
 static __always_inline void send_exe(struct scratch *s, struct mm_struct *mm)
@@ -138,8 +139,7 @@ static __always_inline void send_exe(struct scratch *s, struct mm_struct *mm)
 		return;
 	}
 	text_start(s);
-	path_start(s, (void *)file + bpf_core_field_offset(struct file, f_path));
-	path_finish(s);
+	append_path((__u64)file + bpf_core_field_offset(struct file, f_path));
 	text_send(s, TEXT_EXE);
 }
 

@@ -36,6 +36,8 @@ struct mapping_walk {
 	__u64 stack_start;	/* first mapping that ends above sp */
 	__u64 stack_end;
 	__u64 until;		/* stop after the mapping that ends above */
+	__u64 child;		/* slot to descend through, and where slots begin */
+	__u64 slots_at;
 	__u32 slot;
 	__u32 in_leaf;
 	__u32 level;
@@ -159,12 +161,24 @@ static __always_inline long send(void *data, __u64 bytes, __u64 flags)
 	return failed;
 }
 
-/* Sends the first out_bytes of out as one optional part, and empties it. */
-static __always_inline void send_out(struct scratch *s, __u32 kind, __u32 lost)
-{
-	struct part *part = (struct part *)s->out;
-	__u64 bytes = s->out_bytes;
+/*
+ * What is used in several places is a function with linkage and plain numbers as
+ * arguments: the verifier goes through it once, not once a call, which is most
+ * of the time that attaching takes.
+ */
+#define separate __attribute__((noinline))
 
+/* Sends the first out_bytes of out as one optional part, and empties it. */
+separate int send_out(__u32 kind, __u32 lost)
+{
+	struct scratch *s = scratch();
+	struct part *part;
+	__u64 bytes;
+
+	if (!s)
+		return 0;
+	part = (struct part *)s->out;
+	bytes = s->out_bytes;
 	s->out_bytes = 0;
 	part->kind = kind;
 	part->size = bytes;
@@ -172,14 +186,15 @@ static __always_inline void send_out(struct scratch *s, __u32 kind, __u32 lost)
 	if (ring_free() < bytes + ring_reserve) {
 		count(parts_lost);
 		s->end.lost |= lost;
-		return;
+		return 0;
 	}
 	keep(bytes);
 	bytes &= 2 * OUT_BYTES - 1;
 	if (bytes > OUT_BYTES + NAME_MAX_BYTES)
-		return;
+		return 0;
 	if (send(s->out, bytes, BPF_RB_NO_WAKEUP))
 		s->end.lost |= lost;
+	return 0;
 }
 
 #endif

@@ -32,7 +32,7 @@ static __always_inline int stack_step(struct scratch *s)
 	piece->address = address;
 	s->out_bytes = sizeof(*piece) + bytes;
 	s->stack_next = address + bytes;
-	send_out(s, PART_STACK, LOST_RING_STACK);
+	send_out(PART_STACK, LOST_RING_STACK);
 	if (s->end.lost & LOST_RING_STACK)
 		return 1;
 	s->end.stack_bytes += bytes;

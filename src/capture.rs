@@ -119,12 +119,16 @@ impl Capture {
             .map_or(0, |i| i.recursion_misses)
     }
 
-    /// Where the kernel's types came from.
+    /// What was attached, for `-v`.
     #[must_use]
     pub fn describe(&self) -> String {
+        let verified = self
+            .loaded
+            .program_info(PROGRAM)
+            .map_or(0, |info| info.verified_insns);
+        let kilobytes = self.ring.bytes() / 1024;
         format!(
-            "{PROGRAM} on raw tracepoint {TRACEPOINT}, ring of {} KB",
-            self.ring.bytes() / 1024
+            "{PROGRAM} on raw tracepoint {TRACEPOINT} ({verified} instructions verified), ring of {kilobytes} KB"
         )
     }
 }

@@ -186,24 +186,31 @@ static __always_inline int passes_filters(int handled, struct task_struct *task)
 
 /*
  * Whether the wanted name stands anywhere in the string in out: the Shift-And
- * method (Baeza-Yates and Gonnet, 1992). Bit i of `found` says that the first
- * i + 1 bytes of the name end here.
+ * method (Baeza-Yates and Gonnet, 1992). Bit i of name_found says that the
+ * first i + 1 bytes of the name end here.
  */
+static long name_callback(__u32 at, void *unused)
+{
+	struct scratch *s = scratch();
+	__u64 last = 1ull << ((name_bytes - 1) & 63);
+	__u8 byte;
+
+	if (!s)
+		return 1;
+	byte = s->out[at & (NAME_MAX_BYTES - 1)];
+	s->name_found = (s->name_found << 1 | 1) & name_masks[byte];
+	return !byte || (s->name_found & last);
+}
+
 separate int out_holds_name(void)
 {
 	struct scratch *s = scratch();
-	__u64 found = 0, last = 1ull << ((name_bytes - 1) & 63);
 
 	if (!s)
 		return 0;
-	for (__u32 i = 0; i < NAME_MAX_BYTES; i++) {
-		if (!s->out[i])
-			break;
-		found = (found << 1 | 1) & name_masks[s->out[i]];
-		if (found & last)
-			return 1;
-	}
-	return 0;
+	s->name_found = 0;
+	bpf_loop(NAME_MAX_BYTES, name_callback, 0, 0);
+	return s->name_found >> ((name_bytes - 1) & 63) & 1;
 }
 
 /* -n: the process's name, the thread's, or the base name of its executable. */

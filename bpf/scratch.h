@@ -64,6 +64,7 @@ struct scratch {
 	__u64 busy;
 	__u64 count;
 	__u64 began_ns;
+	__u64 name_found;	/* -n: see out_holds_name() */
 	__u32 out_bytes;	/* used of out */
 	__u32 record_at;	/* where in out the current mapping stands */
 	__u64 stack_next;	/* next address of the window being read */

@@ -29,7 +29,7 @@ use crate::error::{Error, Result};
 use crate::loader::btf::{Btf, BtfError};
 use crate::loader::insn::{self, Instruction};
 use crate::loader::lines::Extension;
-use crate::loader::maps::{self, Map};
+use crate::loader::maps::{self, Map, Variable};
 use crate::loader::target::TypeSource;
 
 /// Bytes of an ELF header and of a section header in 64-bit files.
@@ -270,6 +270,15 @@ impl Object {
         self.symbols
             .iter()
             .find(|symbol| symbol.is_global && symbol.name == name)
+    }
+
+    /// The global variable of this name, and the map that it lies in.
+    #[must_use]
+    pub fn variable(&self, name: &str) -> Option<(&Map, &Variable)> {
+        self.maps.iter().find_map(|map| {
+            let found = map.variables.iter().find(|known| known.name == name)?;
+            Some((map, found))
+        })
     }
 
     /// The number of the section with this name.

@@ -216,15 +216,11 @@ extern "C" fn ignore(_: c_int) {}
 
 /// A variable of `.bss`, read through the map.
 fn counter(loaded: &Loaded, object: &Object, name: &str) -> u64 {
-    let map = object
-        .maps
-        .iter()
-        .find(|map| map.name == "segfault_bss")
-        .expect("the object has counters");
-    let variable = map.variables.iter().find(|known| known.name == name);
-    let start = variable.expect(name).offset as usize;
+    let (map, variable) = object.variable(name).expect(name);
+    let start = variable.offset as usize;
     let mut bytes = vec![0; map.value_size as usize];
-    let fd = loaded.map("segfault_bss").expect("was created");
+    assert_eq!(map.name, "segfault_bss");
+    let fd = loaded.map(&map.name).expect("was created");
     assert!(bpf::map_lookup_elem(fd, &[0; 4], &mut bytes).expect("lookup"));
     let value = bytes[start..start + 8].try_into().expect("eight bytes");
     u64::from_ne_bytes(value)

@@ -33,10 +33,12 @@ pub fn missing_right(capabilities: u64) -> Option<&'static str> {
     }
 }
 
+fn is_locked_down() -> bool {
+    std::fs::read_to_string(LOCKDOWN).is_ok_and(|modes| modes.contains("[confidentiality]"))
+}
+
 fn permission_hint() -> String {
-    let locked =
-        std::fs::read_to_string(LOCKDOWN).is_ok_and(|modes| modes.contains("[confidentiality]"));
-    if locked {
+    if is_locked_down() {
         return format!(
             "kernel lockdown is in confidentiality mode ({LOCKDOWN}), which forbids reading kernel memory"
         );
@@ -75,6 +77,13 @@ pub fn verifier(
     relocation_at: impl Fn(usize) -> Option<String>,
 ) -> Error {
     let log = String::from_utf8_lossy(crate::bytes::until_nul(log));
+    // Under lockdown the helpers that read kernel memory are as if they did not exist.
+    if log.contains("bpf_probe_read") && is_locked_down() {
+        let plain = Error::not_permitted(telling_lines(&log)).context(format!("program {name}"));
+        return plain
+            .context("Permission denied when loading BPF program")
+            .with_hint(permission_hint());
+    }
     let reason = error.errno().map_or_else(
         || error.to_string(),
         |errno| std::io::Error::from_raw_os_error(errno).to_string(),

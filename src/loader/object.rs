@@ -12,7 +12,6 @@
 //! `Documentation/bpf/llvm_reloc.rst`.
 
 use std::ffi::CString;
-use std::fmt;
 
 use goblin::container::{Container, Ctx, Endian};
 use goblin::elf::header::header64::Header as ElfHeader;
@@ -26,11 +25,15 @@ use goblin::elf::sym::{Symtab, STB_GLOBAL, STB_WEAK, STT_FUNC, STT_SECTION};
 
 use crate::bytes::{string_at, until_nul};
 use crate::error::{Error, Result};
-use crate::loader::btf::{Btf, BtfError};
+use crate::loader::btf::Btf;
 use crate::loader::insn::{self, Instruction};
 use crate::loader::lines::Extension;
-use crate::loader::maps::{self, Map};
+use crate::loader::maps::{self, Map, Variable};
 use crate::loader::target::TypeSource;
+
+mod error;
+
+pub use error::ObjectError;
 
 /// Bytes of an ELF header and of a section header in 64-bit files.
 const ELF_HEADER_LEN: usize = 64;
@@ -45,89 +48,6 @@ const R_BPF_64_64: u32 = 1;
 const R_BPF_64_ABS64: u32 = 2;
 /// `R_BPF_64_32`: a call.
 const R_BPF_64_32: u32 = 10;
-
-/// Why an object could not be taken apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ObjectError {
-    /// The file is none of ours: which field says so, and what it says.
-    NotBpf {
-        field: &'static str,
-        value: u64,
-    },
-    /// A table or section lies outside of the file.
-    Outside {
-        what: &'static str,
-        offset: u64,
-    },
-    /// goblin refused a table.
-    Malformed {
-        what: &'static str,
-    },
-    /// A section that must be there is not.
-    Missing {
-        section: &'static str,
-    },
-    /// A relocation of a kind, or to a place, that is not handled.
-    BadRelocation {
-        section: u32,
-        offset: u64,
-        kind: u32,
-    },
-    /// A symbol has no place in this file.
-    BadSymbol {
-        index: u32,
-    },
-    /// A function does not consist of whole instructions.
-    BadFunction {
-        section: u32,
-        offset: u64,
-    },
-    Btf(BtfError),
-}
-
-impl From<BtfError> for ObjectError {
-    fn from(error: BtfError) -> Self {
-        ObjectError::Btf(error)
-    }
-}
-
-impl fmt::Display for ObjectError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            ObjectError::NotBpf { field, value } => {
-                write!(f, "no BPF object: {field} is {value:#x}")
-            }
-            ObjectError::Outside { what, offset } => {
-                write!(f, "{what} at {offset:#x} lies outside of the file")
-            }
-            ObjectError::Malformed { what } => write!(f, "{what} is malformed"),
-            ObjectError::Missing { section } => write!(f, "no section {section}"),
-            ObjectError::BadRelocation {
-                section,
-                offset,
-                kind,
-            } => write!(
-                f,
-                "section {section}: relocation of kind {kind} at {offset:#x} is not supported"
-            ),
-            ObjectError::BadSymbol { index } => {
-                write!(f, "symbol {index} is not defined in this file")
-            }
-            ObjectError::BadFunction { section, offset } => {
-                write!(f, "section {section}: function at {offset:#x} is cut")
-            }
-            ObjectError::Btf(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for ObjectError {}
-
-impl From<ObjectError> for Error {
-    fn from(error: ObjectError) -> Self {
-        Error::failed(error.to_string())
-    }
-}
 
 /// A place in a section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -270,6 +190,15 @@ impl Object {
         self.symbols
             .iter()
             .find(|symbol| symbol.is_global && symbol.name == name)
+    }
+
+    /// The global variable of this name, and the map that it lies in.
+    #[must_use]
+    pub fn variable(&self, name: &str) -> Option<(&Map, &Variable)> {
+        self.maps.iter().find_map(|map| {
+            let found = map.variables.iter().find(|known| known.name == name)?;
+            Some((map, found))
+        })
     }
 
     /// The number of the section with this name.

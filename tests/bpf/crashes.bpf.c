@@ -2,7 +2,8 @@
 // Every kind of map, loops, calls and tail calls, at the place where the tool's own program
 // runs: counts the signals of one number that one process gets.
 //
-// Built by: clang-19 -g -O2 -target bpf -mcpu=v3 -c crashes.bpf.c -o crashes.bpf.o
+// Built by: clang-19 -g -O2 -target bpf -mcpu=v3 -ffile-compilation-dir=. -c crashes.bpf.c -o crashes.bpf.o
+// and then:  llvm-strip-19 -g crashes.bpf.o
 #include <linux/types.h>
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>

@@ -2,7 +2,8 @@
 // One relocation a line: what each comes to on many kernels is written down in
 // ../loader_kernels.rs. Only compiled and relocated, never run.
 //
-// Built by: clang-19 -g -O2 -target bpf -mcpu=v3 -c kernels.bpf.c -o kernels.bpf.o
+// Built by: clang-19 -g -O2 -target bpf -mcpu=v3 -ffile-compilation-dir=. -c kernels.bpf.c -o kernels.bpf.o
+// and then:  llvm-strip-19 -g kernels.bpf.o
 #include <linux/types.h>
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>

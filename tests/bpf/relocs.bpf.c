@@ -4,7 +4,8 @@
 // helpers say, so the programs hold on any kernel with BTF. Programs whose name begins
 // with `err_` must be refused.
 //
-// Built by: clang-19 -g -O2 -target bpf -mcpu=v3 -c relocs.bpf.c -o relocs.bpf.o
+// Built by: clang-19 -g -O2 -target bpf -mcpu=v3 -ffile-compilation-dir=. -c relocs.bpf.c -o relocs.bpf.o
+// and then:  llvm-strip-19 -g relocs.bpf.o
 #include <linux/types.h>
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>

@@ -1,3 +1,6 @@
+//! Files written field by field, files of this machine against `nm`, and files cut
+//! and changed at every byte.
+
 use super::testing::*;
 use super::*;
 use std::collections::{BTreeMap, BTreeSet};

@@ -137,7 +137,7 @@ struct Kept {
     module: Rc<Module>,
     identity: FileIdentity,
     path: Vec<u8>,
-    used: u64,
+    used: Instant,
     bytes: usize,
 }
 
@@ -154,7 +154,6 @@ pub struct Modules {
     peers: Peers,
     own_mnt_ns: Option<u32>,
     vdso: Option<Option<Rc<Module>>>,
-    clock: u64,
     stats: ModuleStats,
 }
 
@@ -176,7 +175,6 @@ impl Modules {
             peers: Peers::default(),
             own_mnt_ns: own_mount_namespace(),
             vdso: None,
-            clock: 0,
             stats: ModuleStats::default(),
         }
     }
@@ -205,6 +203,26 @@ impl Modules {
         let base = first.address.0.wrapping_sub(first.offset.0);
         let bias = start.0.wrapping_sub(base);
         Some(Opened { module, bias })
+    }
+
+    /// Closes files unused for that long: an open file keeps its file system from
+    /// being unmounted. When it wants to be called again, `None` when all are closed.
+    pub fn close_unused(&mut self, age: Duration) -> Option<Duration> {
+        let mut next: Option<Duration> = None;
+        let budget = &self.budget;
+        self.kept.retain(|_, kept| {
+            let left = age.saturating_sub(kept.used.elapsed());
+            if left == Duration::ZERO {
+                budget.give_back(kept.bytes);
+                return false;
+            }
+            next = Some(next.map_or(left, |next| next.min(left)));
+            true
+        });
+        if self.kept.is_empty() {
+            self.clear();
+        }
+        next
     }
 
     /// Closes all files and forgets what was read of them.
@@ -268,8 +286,7 @@ impl Modules {
         let kept = self.kept.get_mut(&key)?;
         let same = kept.identity == file.identity && kept.path == file.path;
         if same && kept.module.is_current() {
-            self.clock += 1;
-            kept.used = self.clock;
+            kept.used = Instant::now();
             self.stats.hits += 1;
             return Some(kept.module.clone());
         }
@@ -289,12 +306,11 @@ impl Modules {
             return;
         }
         self.budget.take(bytes);
-        self.clock += 1;
         let kept = Kept {
             module,
             identity: file.identity,
             path: file.path.clone(),
-            used: self.clock,
+            used: Instant::now(),
             bytes,
         };
         self.kept.insert(key, kept);

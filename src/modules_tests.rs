@@ -1,3 +1,6 @@
+//! Files that were replaced, deleted, changed or hidden since the crash, and the
+//! places where they are found all the same.
+
 use super::*;
 use crate::address::{FileAddress, FileOffset};
 use crate::event::VmFlags;
@@ -249,6 +252,20 @@ fn the_lower_path_serves_where_the_captured_one_does_not() {
     file.path = b"/no/such/other".to_vec();
     file.lower_path = Some(path.as_os_str().as_bytes().to_vec());
     modules.open(&mapping, foreign).unwrap();
+}
+
+#[test]
+fn what_is_not_used_is_closed() {
+    let dir = Scratch::new("idle");
+    let (mut modules, budget) = modules(Limits::default());
+    let mapping = mapping_of(&dir.program("prog"));
+    assert_eq!(modules.close_unused(MISSING_LIFETIME), None);
+    modules.open(&mapping, gone()).unwrap();
+    let next = modules.close_unused(Duration::from_secs(60)).unwrap();
+    assert!(next <= Duration::from_secs(60));
+    assert_eq!(modules.stats().open_now, 1);
+    assert_eq!(modules.close_unused(Duration::ZERO), None);
+    assert_eq!((modules.stats().open_now, budget.used()), (0, 0));
 }
 
 /// A child that waits to be killed.

@@ -2,8 +2,7 @@
 //!
 //! What a stack walk asks for ([`ModuleData`]) is read through the shared blocks;
 //! what the resolver asks for ([`Names`]) is a pass over symbol tables, in this
-//! order: `.symtab`, the debug file's `.symtab`, `.dynsym`. A Go program's
-//! `.gopclntab` would be the next source in [`Module::functions`].
+//! order: `.symtab`, the debug file's `.symtab`, `.dynsym`, Go's `.gopclntab`.
 
 use std::cell::{OnceCell, RefCell};
 use std::path::{Path, PathBuf};
@@ -168,6 +167,7 @@ impl Names for Module {
                     file.add_functions(table, addresses, &mut answers)?;
                 }
             }
+            self.elf.add_go_functions(addresses, &mut answers);
             Some(answers)
         })
     }

@@ -1,3 +1,5 @@
+//! Load biases of segments as linkers lay them out.
+
 use super::*;
 use crate::address::{FileOffset, ProcessAddress};
 use crate::event::{FileIdentity, MappedFile, VmFlags};

@@ -5,6 +5,7 @@
 //! directory is opened once and used from then on: when the process dies, so do
 //! all further reads of it, and no successor is mistaken for it. proc(5).
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -15,9 +16,8 @@ use crate::sys::file::{Directory, Refusal, RegularFile};
 const NS_PER_TICK: u64 = 10_000_000;
 /// Processes looked at to find one in a mount namespace.
 const MAX_LOOKED_AT: usize = 4096;
-/// How long a namespace's member is taken for known.
-const PEER_LIFETIME: Duration = Duration::from_secs(1);
-const MAX_PEERS: usize = 16;
+/// Between two times that all of them are looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A process that was alive when it was opened.
 #[derive(Debug)]
@@ -72,42 +72,69 @@ fn start_ticks(stat: &[u8]) -> Option<u64> {
     rest.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
-/// Living members of mount namespaces, found by looking through `/proc`.
+/// Members of mount namespaces, found by looking through `/proc`, which is done
+/// only for a namespace that is not known, and not often.
 #[derive(Debug, Default)]
-pub(super) struct Peers(Vec<(u32, Instant, Option<u32>)>);
+pub(super) struct Peers {
+    /// Namespace and a process in it, sorted.
+    members: Vec<(u32, u32)>,
+    looked: Option<Instant>,
+}
 
 impl Peers {
-    /// Some process in that mount namespace.
+    /// Some living process in that mount namespace.
     pub(super) fn find(&mut self, mnt_ns: u32) -> Option<LiveProcess> {
-        let now = Instant::now();
-        self.0
-            .retain(|(_, since, _)| now.duration_since(*since) < PEER_LIFETIME);
-        let known = self.0.iter().find(|(namespace, ..)| *namespace == mnt_ns);
-        match known {
-            Some((_, _, pid)) => member((*pid)?, mnt_ns),
-            None => {
-                let found = look_for(mnt_ns);
-                if self.0.len() < MAX_PEERS {
-                    self.0
-                        .push((mnt_ns, now, found.as_ref().map(|(pid, _)| *pid)));
-                }
-                found.map(|(_, process)| process)
-            }
+        if let Some(process) = self.known(mnt_ns) {
+            return Some(process);
         }
+        if self
+            .looked
+            .is_some_and(|last| last.elapsed() < LOOK_INTERVAL)
+        {
+            return None;
+        }
+        self.members = look_through();
+        self.looked = Some(Instant::now());
+        self.known(mnt_ns)
+    }
+
+    fn known(&self, mnt_ns: u32) -> Option<LiveProcess> {
+        let first = self
+            .members
+            .partition_point(|(namespace, _)| *namespace < mnt_ns);
+        let members = self.members[first..].iter();
+        members
+            .take_while(|(namespace, _)| *namespace == mnt_ns)
+            .find_map(|(_, pid)| {
+                let process = LiveProcess::open_any(*pid)?;
+                (process.mount_namespace()? == mnt_ns).then_some(process)
+            })
     }
 }
 
-fn member(pid: u32, mnt_ns: u32) -> Option<LiveProcess> {
-    let process = LiveProcess::open_any(pid)?;
-    (process.mount_namespace()? == mnt_ns).then_some(process)
-}
-
-fn look_for(mnt_ns: u32) -> Option<(u32, LiveProcess)> {
-    std::fs::read_dir("/proc")
-        .ok()?
+/// A process of each mount namespace, two where there are as many.
+fn look_through() -> Vec<(u32, u32)> {
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let mut members: Vec<(u32, u32)> = entries
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .take(MAX_LOOKED_AT)
-        .find_map(|pid| Some((pid, member(pid, mnt_ns)?)))
+        .filter_map(|pid: u32| {
+            let link = std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok()?;
+            Some((parse_namespace(link.as_os_str().as_bytes())?, pid))
+        })
+        .collect();
+    members.sort_unstable();
+    let mut kept: Vec<(u32, u32)> = Vec::new();
+    for member in members {
+        let same = kept.iter().rev().take(2).filter(|kept| kept.0 == member.0);
+        if same.count() < 2 {
+            kept.push(member);
+        }
+    }
+    kept.shrink_to_fit();
+    kept
 }
 
 #[cfg(test)]

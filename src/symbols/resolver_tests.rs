@@ -1,3 +1,5 @@
+//! What is remembered, for how long, and in how much room.
+
 use super::*;
 use crate::symbols::elf::Found;
 use std::cell::Cell;

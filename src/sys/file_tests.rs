@@ -1,3 +1,5 @@
+//! Kinds of files that must not be opened, and roots that must not be left.
+
 use super::*;
 use std::os::unix::net::UnixListener;
 

@@ -12,6 +12,7 @@ use goblin::elf::section_header::{self, SectionHeader};
 
 use super::debuglink::DebugLink;
 use super::dynamic;
+use super::gopclntab::GoTable;
 use super::source::{FileRange, Source};
 use super::symtab::SymbolTable;
 use super::{Segment, Segments};
@@ -50,6 +51,7 @@ pub(crate) struct Layout {
     pub(crate) dynsym: Option<SymbolTable>,
     pub(crate) build_id: Option<Box<[u8]>>,
     pub(crate) debug_link: Option<DebugLink>,
+    pub(crate) go: Option<GoTable>,
 }
 
 impl Layout {
@@ -115,6 +117,7 @@ impl Layout {
             b".eh_frame" => self.eh_frame = Some(place),
             b".debug_frame" => self.debug_frame = Some(place),
             b".gnu_debuglink" => self.debug_link = DebugLink::read(source, place.range),
+            b".gopclntab" => self.go = GoTable::read(source, place.range),
             b".note.gnu.build-id" => self.build_id = read_build_id(source, place.range),
             _ => {}
         }

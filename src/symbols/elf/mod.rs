@@ -11,6 +11,7 @@
 
 mod debuglink;
 mod dynamic;
+mod gopclntab;
 mod layout;
 mod source;
 mod symtab;
@@ -235,6 +236,7 @@ impl ElfFile {
         let mut answers = vec![Answer::unknown(); addresses.len()];
         self.add_functions(Table::Full, addresses, &mut answers)?;
         self.add_functions(Table::Dynamic, addresses, &mut answers)?;
+        self.add_go_functions(addresses, &mut answers);
         Some(answers)
     }
 
@@ -253,6 +255,13 @@ impl ElfFile {
                 table.functions(&self.source, self.ctx, self.machine, addresses, answers)
             }
             None => Some(()),
+        }
+    }
+
+    /// The same from the table that every Go program has.
+    pub fn add_go_functions(&self, addresses: &[FileAddress], answers: &mut [Answer]) {
+        if let Some(table) = &self.layout.go {
+            table.functions(&self.source, addresses, answers);
         }
     }
 

@@ -1,3 +1,6 @@
+//! Files written field by field, files of this machine against `nm`, and files cut
+//! and changed at every byte.
+
 use super::testing::*;
 use super::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -334,6 +337,12 @@ fn names_in_libc_are_those_of_nm() {
 }
 
 #[test]
+fn names_in_this_test_are_those_of_nm() {
+    let itself = std::env::current_exe().unwrap();
+    compare_with_nm(itself.to_str().unwrap(), false);
+}
+
+#[test]
 fn real_programs_have_what_walks_need() {
     for path in ["/bin/ls", "/lib/x86_64-linux-gnu/libc.so.6", "/bin/sh"] {
         let Some(elf) = open(path) else { continue };
@@ -381,4 +390,17 @@ fn our_own_image_names_its_functions() {
     let all: Vec<u64> = (0..size).collect();
     let named = names(&elf, &all);
     assert!(named.iter().any(|name| name.contains("clock_gettime+0x0")));
+}
+
+#[test]
+fn a_stripped_go_program_has_names() {
+    let Some(elf) = open("/usr/lib/google-cloud-sdk/bin/kubectl.1.33") else {
+        return;
+    };
+    let mut entry = [0; 8];
+    elf.source().read_exact(24, &mut entry).unwrap();
+    assert_eq!(
+        names(&elf, &[u64::from_le_bytes(entry)]),
+        ["_rt0_amd64_linux+0x0"]
+    );
 }

@@ -274,6 +274,7 @@ fn wrong(walked: &Walked, scenario: &Scenario, own: &[String]) -> Option<&'stati
     (walked.stop != stop).then_some("stop")
 }
 
+#[cfg(feature = "dwarf")]
 fn check(source: &str) {
     let own = build::functions(source);
     let mut failures = Vec::new();
@@ -290,10 +291,8 @@ fn check(source: &str) {
             }
             let walked = walked(&program, scenario);
             if let Some(what) = wrong(&walked, scenario, &own) {
-                failures.push(format!(
-                    "{} {}: {what}: {}",
-                    flavour.name, scenario.name, walked.told
-                ));
+                let name = scenario.name;
+                failures.push(format!("{} {name}: {what}: {}", flavour.name, walked.told));
             }
         }
     }
@@ -301,23 +300,51 @@ fn check(source: &str) {
 }
 
 #[test]
+#[cfg(feature = "dwarf")]
 fn bad_calls_are_walked_to_the_start() {
     check("calls");
 }
 
 #[test]
+#[cfg(feature = "dwarf")]
 fn handlers_are_walked_through() {
     check("signals");
 }
 
 #[test]
+#[cfg(feature = "dwarf")]
 fn libraries_are_walked_through() {
     check("library");
 }
 
 #[test]
+#[cfg(feature = "dwarf")]
 fn unusual_frames_are_walked_through() {
     check("frames");
+}
+
+/// Where the program keeps frame pointers, its part of the chain needs nothing else.
+#[test]
+fn frame_pointers_are_enough_for_the_program_itself() {
+    let mut failures = Vec::new();
+    for scenario in &SCENARIOS {
+        let walkable = matches!(scenario.source, "calls" | "signals");
+        // The return address that was overwritten takes the frame pointer's place.
+        if !walkable || scenario.name == "overwritten" {
+            continue;
+        }
+        let own = build::functions(scenario.source);
+        let Some(program) = build::program(scenario.source, build::FRAME_POINTERS) else {
+            return;
+        };
+        let walked = walked(&program, scenario);
+        let end = walked.names.iter().position(|name| name == "main");
+        let end = end.map_or(walked.names.len(), |main| main + 1);
+        if !matches(&walked.names[..end], &scenario.expected(), &own) {
+            failures.push(format!("{}: {}", scenario.name, walked.told));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
 #[test]

@@ -110,7 +110,7 @@ impl Architecture for Aarch64 {
         floor: ProcessAddress,
     ) -> Option<Caller> {
         let fp = ProcessAddress(state.get(FP)?);
-        if fp < floor || fp.0 % WORD != 0 {
+        if fp < floor || !fp.0.is_multiple_of(WORD) {
             return None;
         }
         let slot = offset(fp, WORD);

@@ -26,7 +26,15 @@ pub struct Caches {
     pub(super) rules: Bounded<Place, Option<Rc<Rule>>>,
     pub(super) sites: Bounded<Place, Site>,
     pub(super) indexes: Bounded<(u64, CfiSection), Rc<Index>>,
+    /// Bytes of call-frame information that this walk may still work through.
+    work: u64,
+    /// More was asked for: what was not found may be there all the same.
+    spent: bool,
 }
+
+/// Bytes of call-frame information for one walk. Only a hostile file, or one of
+/// many megabytes without a search table, has so many.
+const MAX_WORK: u64 = 24 << 20;
 
 impl Caches {
     /// Of `max_bytes` half go to rules, a quarter each to code and indexes.
@@ -36,7 +44,31 @@ impl Caches {
             rules: Bounded::new(max_entries, max_bytes / 2),
             sites: Bounded::new(max_entries, max_bytes / 4),
             indexes: Bounded::new(max_entries, max_bytes / 4),
+            work: MAX_WORK,
+            spent: false,
         }
+    }
+
+    pub(super) fn begin_walk(&mut self) {
+        self.work = MAX_WORK;
+        self.spent = false;
+    }
+
+    /// Takes so much from the walk's work, if it is left.
+    pub(super) fn work(&mut self, bytes: u64) -> Option<()> {
+        match self.work.checked_sub(bytes) {
+            Some(left) => self.work = left,
+            None => {
+                self.spent = true;
+                return None;
+            }
+        }
+        Some(())
+    }
+
+    /// Whether something was not looked for because the work was spent.
+    pub(super) fn is_spent(&self) -> bool {
+        self.spent
     }
 
     /// What is kept now, estimated.

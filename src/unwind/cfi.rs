@@ -23,13 +23,16 @@ use gimli::{
 use super::architecture::COLUMNS;
 use super::cache::{Caches, Index};
 use super::eh_hdr::{self, Nearest};
-use super::frames::{Entry, Section};
+use super::frames::{Entry, Section, MAX_PASS};
 use super::rule::{Cfa, Column, Rule, Slice};
 use super::{CfiSection, Placed};
 use crate::address::{FileAddress, ProcessAddress};
 use crate::registers::Arch;
 
 type Reader<'a> = EndianSlice<'a, LittleEndian>;
+
+/// Running an instruction takes longer than going over it.
+const WORK_PER_BYTE: u64 = 8;
 
 /// Room for rows: aarch64 code has been seen with 20 rules and 2 remembered states.
 struct Storage;
@@ -52,8 +55,10 @@ pub(super) fn rule(
         return known;
     }
     let rule = locate(module, address, arch, caches).map(Rc::new);
-    let bytes = rule.as_ref().map_or(0, |rule| rule.bytes());
-    caches.rules.insert(key, rule.clone(), bytes);
+    if rule.is_some() || !caches.is_spent() {
+        let bytes = rule.as_ref().map_or(0, |rule| rule.bytes());
+        caches.rules.insert(key, rule.clone(), bytes);
+    }
     rule
 }
 
@@ -66,10 +71,10 @@ fn locate(module: &Placed, address: FileAddress, arch: Arch, caches: &mut Caches
         let entry = nearest.and_then(|nearest| nearest.entry);
         let rule = entry
             .and_then(|entry| entry.offset_from(section.range.address))
-            .and_then(|offset| resolve(&section, offset, address, arch))
+            .and_then(|offset| resolve(&section, offset, address, arch, caches))
             .or_else(|| {
                 let offset = by_pass(&section, address, nearest, caches)?;
-                resolve(&section, offset, address, arch)
+                resolve(&section, offset, address, arch, caches)
             });
         if rule.is_some() {
             return rule;
@@ -77,7 +82,7 @@ fn locate(module: &Placed, address: FileAddress, arch: Arch, caches: &mut Caches
     }
     let section = Section::new(data, CfiSection::DebugFrame)?;
     let offset = by_pass(&section, address, None, caches)?;
-    resolve(&section, offset, address, arch)
+    resolve(&section, offset, address, arch, caches)
 }
 
 /// The offset of the entry that holds an address, by the section's index or by
@@ -93,6 +98,7 @@ fn by_pass(
     if let Some(index) = caches.indexes.get(&key) {
         return index.find(address);
     }
+    caches.work(section.range.size.min(MAX_PASS))?;
     let mut pass = section.pass(address);
     if table.is_some_and(|table| table.count >= pass.count) {
         pass.index = Some(Index {
@@ -107,9 +113,17 @@ fn by_pass(
 }
 
 /// The row for an address from the entry at an offset, if it is for that code.
-fn resolve(section: &Section<'_>, offset: u64, address: FileAddress, arch: Arch) -> Option<Rule> {
+fn resolve(
+    section: &Section<'_>,
+    offset: u64,
+    address: FileAddress,
+    arch: Arch,
+    caches: &mut Caches,
+) -> Option<Rule> {
     let fde = section.entry(offset)?;
     let cie = section.entry(fde.head.cie?)?;
+    let len = fde.bytes.len() as u64 + cie.bytes.len() as u64;
+    caches.work(len * WORK_PER_BYTE)?;
     if cie.head.cie.is_some() {
         return None;
     }

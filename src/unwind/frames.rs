@@ -19,9 +19,9 @@ use crate::address::FileAddress;
 use crate::bytes::Cursor;
 
 /// Longest entry that is read. The longest in Debian's libraries has 12 KB.
-const MAX_ENTRY: u64 = 256 << 10;
+const MAX_ENTRY: u64 = 64 << 10;
 /// Bytes of a section that a pass goes over.
-const MAX_PASS: u64 = 64 << 20;
+pub(super) const MAX_PASS: u64 = 16 << 20;
 /// Entries of an index: 2 MB.
 const MAX_INDEX: usize = 1 << 17;
 /// CIEs that a pass remembers.

@@ -19,6 +19,10 @@
 
 mod aarch64;
 mod architecture;
+#[cfg_attr(
+    not(feature = "dwarf"),
+    expect(dead_code, reason = "most of it is about call-frame information")
+)]
 mod cache;
 #[cfg(feature = "dwarf")]
 mod cfi;
@@ -28,6 +32,10 @@ mod eh_hdr;
 mod expression;
 #[cfg(feature = "dwarf")]
 mod frames;
+#[cfg_attr(
+    not(feature = "dwarf"),
+    expect(dead_code, reason = "rows come from call-frame information")
+)]
 mod rule;
 mod scan;
 mod stack;

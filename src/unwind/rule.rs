@@ -24,7 +24,6 @@ use crate::address::ProcessAddress;
 pub(super) type Slice = Range<u32>;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(not(feature = "dwarf"), expect(dead_code, reason = "made by cfi"))]
 pub(super) enum Cfa {
     Register(u16, i64),
     Expression(Slice),
@@ -32,7 +31,6 @@ pub(super) enum Cfa {
 
 /// How a column of the caller is found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(not(feature = "dwarf"), expect(dead_code, reason = "made by cfi"))]
 pub(super) enum Column {
     Undefined,
     Same,
@@ -58,13 +56,9 @@ pub(super) struct Rule {
     pub(super) first: bool,
 }
 
-/// What a row gives.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Applied {
-    /// The return address is explicitly undefined.
-    Outermost,
-    Caller(Caller),
-}
+/// What a row gives; `None` where the return address is explicitly undefined:
+/// the frame is outermost.
+pub(super) type Applied = Option<Caller>;
 
 /// Why a row gives nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +88,7 @@ impl Rule {
     ) -> Result<Applied, Failure> {
         let returns = self.column(self.return_column);
         if returns == Some(&Column::Undefined) {
-            return Ok(Applied::Outermost);
+            return Ok(None);
         }
         // The frame's own pc is no return address.
         if returns.is_none() && self.return_column == A::PROGRAM_COUNTER {
@@ -133,7 +127,7 @@ impl Rule {
         }
         next.set(A::PROGRAM_COUNTER, pc.0);
         let caller = A::caller(next);
-        Ok(Applied::Caller(Caller {
+        Ok(Some(Caller {
             signal: self.signal,
             ..caller
         }))

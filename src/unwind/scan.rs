@@ -6,7 +6,7 @@
 //! ```text
 //! direct   its call's target is the function that is being left
 //! cfi      steps from there by call-frame information lead to calls again,
-//!          or end the stack, or it is the file's entry point
+//!          or end the stack; or it is a signal's restorer, or the file's entry
 //! plain    nothing speaks against it
 //! ```
 //!
@@ -16,7 +16,6 @@
 //! nearest of the best wins.
 
 use super::architecture::{Architecture, Caller, Cursor};
-use super::rule::Applied;
 use super::stack::{offset, word, WORD};
 use super::walk::{is_entry, Walker};
 use super::{Placed, Trust};
@@ -114,6 +113,9 @@ impl<A: Architecture> Walker<'_, A> {
             return None;
         }
         let caller = A::returned_through(self.space, &at.state, slot, value);
+        if self.site(caller.pc).restorer {
+            return Some(((Trust::ScanCfi, Lead::Likely), caller));
+        }
         if !self.follows_call(caller.pc) {
             return None;
         }
@@ -153,7 +155,7 @@ impl<A: Architecture> Walker<'_, A> {
                 break;
             };
             let ahead = value.wrapping_sub(slot.0);
-            if value % WORD != 0 || !(1..=MAX_FRAME).contains(&ahead) {
+            if !value.is_multiple_of(WORD) || !(1..=MAX_FRAME).contains(&ahead) {
                 continue;
             }
             tries += 1;
@@ -172,9 +174,13 @@ impl<A: Architecture> Walker<'_, A> {
     fn steps(&mut self, caller: &Caller) -> usize {
         let mut cursor = self.called_from(*caller);
         for steps in 0..MAX_STEPS {
+            let Some(left) = self.trial_steps.checked_sub(1) else {
+                return steps;
+            };
+            self.trial_steps = left;
             match self.by_cfi(&cursor) {
-                Some(Ok(Applied::Outermost)) => break,
-                Some(Ok(Applied::Caller(next))) => {
+                Some(Ok(None)) => break,
+                Some(Ok(Some(next))) => {
                     if next.signal {
                         break;
                     }

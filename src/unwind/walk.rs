@@ -28,6 +28,8 @@ use crate::registers::{Arch, Registers};
 
 /// Signal frames in one walk: handlers that crash in handlers that crash.
 const MAX_SIGNALS: usize = 16;
+/// Steps of all trials in one walk.
+const MAX_TRIAL_STEPS: usize = 8192;
 /// How far behind the file's entry point code without call-frame information
 /// still belongs to it. glibc's loader takes 0x38 bytes, the others fewer.
 const ENTRY_BYTES: u64 = 0x40;
@@ -64,15 +66,19 @@ pub(super) struct Walker<'a, A> {
     pub(super) space: &'a dyn AddressSpace,
     caches: &'a mut Caches,
     signals: usize,
+    /// Steps of trials that are left, so that no stack can keep a walk busy.
+    pub(super) trial_steps: usize,
     architecture: PhantomData<A>,
 }
 
 impl<'a, A: Architecture> Walker<'a, A> {
     fn new(space: &'a dyn AddressSpace, caches: &'a mut Caches) -> Self {
+        caches.begin_walk();
         Walker {
             space,
             caches,
             signals: 0,
+            trial_steps: MAX_TRIAL_STEPS,
             architecture: PhantomData,
         }
     }
@@ -112,8 +118,8 @@ impl<'a, A: Architecture> Walker<'a, A> {
             return self.called_nowhere(at);
         }
         match self.by_cfi(at) {
-            Some(Ok(Applied::Outermost)) => Err(Stop::Outermost),
-            Some(Ok(Applied::Caller(caller))) => self.accept_cfi(at, caller),
+            Some(Ok(None)) => Err(Stop::Outermost),
+            Some(Ok(Some(caller))) => self.accept_cfi(at, caller),
             // Below the frame nothing is kept: the registers were wrong.
             Some(Err(Failure::NotCaptured(address))) if address >= at.floor => {
                 Err(Stop::StackNotCaptured(address))
@@ -139,6 +145,15 @@ impl<'a, A: Architecture> Walker<'a, A> {
     /// Whether an address holds code and follows a call.
     pub(super) fn follows_call(&mut self, address: ProcessAddress) -> bool {
         self.space.is_executable(address) && self.site(address).before.is_call()
+    }
+
+    /// Whether an address can be a return address: it follows a call, or the
+    /// kernel put it there for a handler to return to.
+    fn is_return(&mut self, address: ProcessAddress) -> bool {
+        self.space.is_executable(address) && {
+            let site = self.site(address);
+            site.before.is_call() || site.restorer
+        }
     }
 
     fn is_restorer(&mut self, at: &Cursor) -> bool {
@@ -319,7 +334,7 @@ impl<'a, A: Architecture> Walker<'a, A> {
     /// speaks against it.
     fn leaf(&mut self, at: &Cursor, chained: Option<&(Trust, Cursor)>) -> Option<(Trust, Cursor)> {
         let caller = A::leaf(self.space, &at.state)?;
-        if !self.follows_call(caller.pc) {
+        if !self.is_return(caller.pc) {
             return None;
         }
         if A::ARCH == Arch::Aarch64 {
@@ -337,7 +352,7 @@ impl<'a, A: Architecture> Walker<'a, A> {
 
     fn by_frame_pointer(&mut self, at: &Cursor) -> Option<(Trust, Cursor)> {
         let caller = A::frame_pointer(self.space, &at.state, at.floor)?;
-        let good = advances(at, &caller) && self.follows_call(caller.pc);
+        let good = advances(at, &caller) && self.is_return(caller.pc);
         good.then(|| (Trust::FramePointer, self.called_from(caller)))
     }
 

@@ -119,7 +119,7 @@ impl Architecture for X86_64 {
         floor: ProcessAddress,
     ) -> Option<Caller> {
         let fp = ProcessAddress(state.get(RBP)?);
-        if fp < floor || fp.0 % WORD != 0 {
+        if fp < floor || !fp.0.is_multiple_of(WORD) {
             return None;
         }
         let saved = word(space, fp).ok()?;

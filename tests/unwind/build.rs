@@ -61,6 +61,13 @@ pub const FLAVOURS: [Flavour; 9] = [
     },
 ];
 
+/// What can be walked without call-frame information.
+pub const FRAME_POINTERS: Flavour = flavour(
+    "frame_pointers",
+    "cc",
+    &["-fno-omit-frame-pointer", "-mno-omit-leaf-frame-pointer"],
+);
+
 /// A program, and its twin that still has its symbols.
 pub struct Program {
     pub path: PathBuf,

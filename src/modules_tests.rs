@@ -4,7 +4,9 @@ use crate::event::VmFlags;
 use crate::symbols::resolver::Resolver;
 use crate::unwind::{CfiSection, ModuleData};
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 /// A directory of one test's own, removed when dropped.
@@ -328,7 +330,7 @@ fn a_living_process_gives_even_a_deleted_file() {
     match modules.open(&mapping, sleeper.hint()) {
         Ok(opened) => assert_eq!(opened.module.path(), None),
         // map_files wants CAP_CHECKPOINT_RESTORE.
-        Err(_) => assert!(!nix::unistd::geteuid().is_root()),
+        Err(_) => assert_ne!(std::fs::metadata("/proc/self").unwrap().uid(), 0),
     }
 }
 
@@ -461,4 +463,55 @@ fn names_come_from_the_debug_directory_by_build_id() {
     let (mut modules, _) = modules(limits);
     let name = helper_name(&mut modules, &program, address);
     assert_eq!(name.as_deref(), Some("hidden_helper"));
+}
+
+#[test]
+fn a_neighbour_in_the_mount_namespace_shows_its_files() {
+    let dir = Scratch::new("peer");
+    let place = dir.0.to_str().unwrap();
+    // A file system that only this process has.
+    let script = format!(
+        "mount -t tmpfs none {place} && cp /bin/sleep {place}/sleep && exec {place}/sleep 60"
+    );
+    let spawned = Command::new("unshare")
+        .args(["-m", "sh", "-c", &script])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let Ok(child) = spawned else { return };
+    let mut peer = Sleeper(child);
+    let program = dir.0.join("sleep");
+    let exe = format!("/proc/{}/exe", peer.0.id());
+    while std::fs::read_link(&exe).ok().as_deref() != Some(&program) {
+        if peer.0.try_wait().unwrap().is_some() {
+            return;
+        }
+        std::thread::yield_now();
+    }
+    let exe = Path::new(&exe);
+    let mut mapping = mapping_of(exe);
+    // `/proc` says where the link leads, stat what is there.
+    file_of(&mut mapping).path = program.as_os_str().as_bytes().to_vec();
+    let link = std::fs::read_link(format!("/proc/{}/ns/mnt", peer.0.id())).unwrap();
+    let digits: String = link
+        .to_str()
+        .unwrap()
+        .chars()
+        .filter(char::is_ascii_digit)
+        .collect();
+    let hint = ProcessHint {
+        mnt_ns: digits.parse().unwrap(),
+        ..gone()
+    };
+    let (mut fresh, _) = modules(Limits::default());
+    assert!(!program.exists(), "not to be seen from here");
+    let opened = fresh.open(&mapping, hint).unwrap();
+    assert_eq!(opened.module.path(), None);
+
+    drop(peer);
+    let (mut late, _) = modules(Limits::default());
+    assert_eq!(
+        reason(late.open(&mapping, hint)),
+        "file not reachable from this mount namespace"
+    );
 }

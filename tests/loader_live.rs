@@ -10,7 +10,8 @@ use std::os::fd::AsFd;
 
 use nix::sys::signal::{raise, sigaction, SaFlags, SigAction, SigHandler, SigSet, Signal};
 use segfault_analyzer::error::{Kind, Result};
-use segfault_analyzer::loader::{self, attach, Loaded, Object, Settings};
+use segfault_analyzer::loader::probe::Features;
+use segfault_analyzer::loader::{self, attach, btf_load, Loaded, Object, Settings};
 use segfault_analyzer::sys::bpf;
 
 const RELOCS: &[u8] = include_bytes!("bpf/relocs.bpf.o");
@@ -30,6 +31,23 @@ fn permitted<T>(answer: Result<T>) -> Option<T> {
         }
         Err(error) => panic!("{error}"),
     }
+}
+
+/// False, with a word about it, on kernels before 5.17.
+fn has_callbacks() -> bool {
+    let Some(has) = permitted(Features::new().callbacks()) else {
+        return false;
+    };
+    if !has {
+        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("release");
+        let mut numbers = release
+            .split(['.', '-'])
+            .map_while(|part| part.parse::<u32>().ok());
+        let version = (numbers.next(), numbers.next());
+        assert!(version < (Some(5), Some(17)), "no bpf_loop on {release}");
+        println!("skipped: bpf_loop needs Linux 5.17");
+    }
+    has
 }
 
 fn load(bytes: &[u8], settings: &Settings<'_>) -> Result<Loaded> {
@@ -101,7 +119,13 @@ fn calls() {
 
 #[test]
 fn bpf_loop_callbacks() {
-    run("loop");
+    if has_callbacks() {
+        run("loop");
+        return;
+    }
+    if let Some(error) = refusal("loop") {
+        assert_eq!(error.kind(), Kind::Unsupported, "{error}");
+    }
 }
 
 fn refusal(name: &str) -> Option<segfault_analyzer::error::Error> {
@@ -209,6 +233,9 @@ fn counter(loaded: &Loaded, object: &Object, name: &str) -> u64 {
 #[test]
 fn every_kind_of_map_works_at_signal_deliver() {
     const SIGNALS: u64 = 3;
+    if !has_callbacks() {
+        return;
+    }
     let object = Object::parse(CRASHES).expect("our own object");
     let signal = (Signal::SIGSEGV as u32).to_ne_bytes();
     let pid = std::process::id().to_ne_bytes();
@@ -271,4 +298,37 @@ fn constants_cannot_be_changed_after_loading() {
     let zeros = vec![0; size as usize];
     let error = bpf::map_update_elem(rodata, &[0; 4], &zeros, 0).expect_err("is frozen");
     assert_eq!(error.errno(), Some(bpf::EPERM));
+}
+
+#[test]
+fn every_rendition_of_the_types_is_taken() {
+    for bytes in [RELOCS, CRASHES] {
+        let object = Object::parse(bytes).expect("our own object");
+        let whole = btf_load::finish(&object).expect("our own types");
+        let mut renditions = 0;
+        for number in 0..btf_load::RENDITIONS {
+            let Some(bytes) = btf_load::rendition(&object, &whole, number) else {
+                continue;
+            };
+            let mut log = vec![0; 64 << 10];
+            let answer = bpf::btf_load(&bytes, &mut log);
+            if let Err(error) = &answer {
+                println!("{}", String::from_utf8_lossy(&log));
+                println!("rendition {number}: {error}");
+            }
+            if permitted(answer).is_none() {
+                return;
+            }
+            renditions += 1;
+        }
+        // Whole, functions without linkage, no data sections.
+        assert!(renditions >= 3, "{renditions}");
+    }
+}
+
+#[test]
+fn this_kernel_has_a_ring_buffer() {
+    if let Some(has) = permitted(Features::new().ring_buffer()) {
+        assert!(has, "5.8 has it, and tests run on nothing older");
+    }
 }

@@ -244,7 +244,14 @@ fn walked(program: &Program, scenario: &Scenario) -> Walked {
     let told: Vec<_> = names
         .iter()
         .zip(&walked.frames)
-        .map(|(name, frame)| format!("{name}[{}]", frame.trust.as_str()))
+        .map(|(name, frame)| {
+            let place = space.located(frame.code.address());
+            let place = place.map_or_else(String::new, |(module, address)| {
+                let file = module.path.rsplit('/').next().unwrap_or("");
+                format!("{file}+{:#x}", address.0)
+            });
+            format!("{name}[{} {place}]", frame.trust.as_str())
+        })
         .collect();
     Walked {
         told: format!("{} {:x?}", told.join(" "), walked.stop),

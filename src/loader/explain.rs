@@ -4,7 +4,7 @@
 //! one, the capabilities that this process has. What goes out: one line that says
 //! what was refused and why, and a hint. Nothing here tries again.
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind};
 use crate::loader::insn::POISON_HELPER;
 use crate::sys::bpf;
 
@@ -100,6 +100,12 @@ pub fn verifier(
             .with_kind(Kind::Unsupported)
             .with_hint("the program uses a field or value that this kernel does not have");
     }
+    // Before callbacks were known (5.13), their functions look like ones that nobody calls.
+    if log.contains("number of funcs in func_info doesn't match") {
+        return refusal
+            .with_kind(Kind::Unsupported)
+            .with_hint("bpf_loop and its callbacks need Linux 5.17");
+    }
     if verbose || log.is_empty() {
         return refusal;
     }
@@ -128,11 +134,6 @@ fn telling_lines(log: &str) -> String {
     let from = lines.len().saturating_sub(TELLING_LINES);
     let trimmed: Vec<&str> = lines[from..].iter().map(|line| line.trim()).collect();
     trimmed.join("; ")
-}
-
-/// Turns the kernel's refusal of anything but a program into an explanation.
-pub fn explained<T>(answer: Result<T>) -> Result<T> {
-    answer.map_err(refused)
 }
 
 #[cfg(test)]

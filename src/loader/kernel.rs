@@ -224,7 +224,9 @@ fn create_maps(
             continue;
         }
         let context = || format!("map {}", map.name);
-        let fd = create_map(map, settings).context(context)?;
+        let fd = create_map(map, settings)
+            .context(context)
+            .map_err(explain::refused)?;
         if let (Some(bytes), Content::Data { constant, .. }) = (content, &map.content) {
             // A new array is all zero.
             if bytes.iter().any(|byte| *byte != 0) {
@@ -265,9 +267,9 @@ fn create_map(map: &Map, settings: &Settings<'_>) -> Result<OwnedFd> {
         Err(error) if error.errno() == Some(bpf::EINVAL) && map.flags & MAPPABLE != 0 => {
             // Before 5.5 array maps cannot be mapped.
             wanted.flags &= !MAPPABLE;
-            explain::explained(with_memlock(|| bpf::map_create(&wanted)))
+            with_memlock(|| bpf::map_create(&wanted))
         }
-        other => explain::explained(other),
+        other => other,
     }
 }
 
@@ -383,8 +385,10 @@ fn explain_refusal(
     poisoned: &[(usize, String)],
     verbose: bool,
 ) -> Error {
-    let context = format!("program {}", program.name);
-    let refused = |errno: i32| explain::refused(Error::syscall("bpf(BPF_PROG_LOAD)", errno));
+    let refused = |errno: i32| {
+        let plain = Error::syscall("bpf(BPF_PROG_LOAD)", errno);
+        explain::refused(plain.context(format!("program {}", program.name)))
+    };
     let errno = error.errno().unwrap_or(0);
     if matches!(errno, bpf::EPERM | bpf::ENOSYS) {
         return refused(errno);
@@ -401,7 +405,7 @@ fn explain_refusal(
     }
     let is_silent = log.first().is_none_or(|byte| *byte == 0);
     if is_silent && errno == bpf::EACCES {
-        return refused(errno).context(context);
+        return refused(errno);
     }
     explain::verifier(error, program.name, &log, verbose, |instruction| {
         let found = poisoned.iter().find(|(index, _)| *index == instruction);

@@ -7,17 +7,25 @@
 
 use std::cell::OnceCell;
 
+use crate::bytes;
 use crate::error::{Error, Result};
 use crate::loader::explain;
+use crate::loader::insn::{self, Instruction};
 use crate::sys::bpf;
 
+/// `BPF_FUNC_loop` (5.17).
+pub const HELPER_LOOP: i32 = 181;
+
 const RINGBUF: u32 = 27;
+const RAW_TRACEPOINT: u32 = 17;
+const PROBE_LOG: usize = 4096;
 const SMALLEST_RING: u32 = 4096;
 
 /// Answers of this kernel; each is asked for at most once.
 #[derive(Debug, Default)]
 pub struct Features {
     ring_buffer: OnceCell<bool>,
+    callbacks: OnceCell<bool>,
 }
 
 impl Features {
@@ -41,6 +49,55 @@ impl Features {
             Err(error) => return Err(explain::refused(error)),
         };
         Ok(*self.ring_buffer.get_or_init(|| known))
+    }
+
+    /// `bpf_loop` with its callbacks (5.17).
+    pub fn callbacks(&self) -> Result<bool> {
+        if let Some(known) = self.callbacks.get() {
+            return Ok(*known);
+        }
+        let known = has_helper(HELPER_LOOP)?;
+        Ok(*self.callbacks.get_or_init(|| known))
+    }
+}
+
+/// Whether tracing programs can call the helper of this number.
+///
+/// A program that calls it with nothing set up is always refused; a kernel without the helper
+/// says so, one with it finds fault with the arguments.
+fn has_helper(number: i32) -> Result<bool> {
+    let call = Instruction {
+        code: 0x85,
+        immediate: number,
+        ..Instruction::default()
+    };
+    let exit = Instruction {
+        code: 0x95,
+        ..Instruction::default()
+    };
+    let instructions = insn::encode(&[call, exit]);
+    let program = bpf::NewProgram {
+        prog_type: RAW_TRACEPOINT,
+        instructions: &instructions,
+        license: c"GPL",
+        name: "segfault_probe",
+        types: None,
+    };
+    let mut log = [0; PROBE_LOG];
+    match bpf::prog_load(&program, &mut log) {
+        Ok(_) => Ok(true),
+        Err(error) if matches!(error.errno(), Some(bpf::EINVAL | bpf::EACCES)) && log[0] != 0 => {
+            // "invalid func unknown#181", or "program of this type cannot use helper ...".
+            let is_unknown = [
+                &b"invalid func "[..],
+                b"unknown func ",
+                b"cannot use helper",
+            ]
+            .iter()
+            .any(|phrase| bytes::find(&log, phrase).is_some());
+            Ok(!is_unknown)
+        }
+        Err(error) => Err(explain::refused(error)),
     }
 }
 

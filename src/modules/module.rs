@@ -5,16 +5,16 @@
 //! order: `.symtab`, the debug file's `.symtab`, `.dynsym`. A Go program's
 //! `.gopclntab` would be the next source in [`Module::functions`].
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{OnceCell, RefCell};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use super::allowance::Allowance;
 use super::blocks::Blocks;
 use crate::address::FileAddress;
 use crate::event::Mapping;
-use crate::symbols::elf::{find_debug_file, Answer, ElfFile, Found, Load, Source, Table};
+use crate::symbols::elf::{find_debug_file, Answer, ElfFile, Found, Load, Table};
 use crate::symbols::resolver::Names;
-use crate::sys::file::Status;
 use crate::unwind::{CfiSection, ModuleData, SectionRange};
 
 /// Functions whose starts are remembered for the stack walk.
@@ -25,6 +25,7 @@ const MAX_STARTS: usize = 64;
 pub(super) struct Shared {
     pub(super) blocks: RefCell<Blocks>,
     pub(super) debug_dirs: Vec<PathBuf>,
+    pub(super) allowance: Allowance,
 }
 
 /// One file.
@@ -32,34 +33,22 @@ pub(super) struct Shared {
 pub struct Module {
     id: u64,
     elf: ElfFile,
-    /// As it was when the file was opened; `None` for the vDSO, which is no file.
-    status: Option<Status>,
     /// Where it was found, if that is a path of our own mount namespace.
     path: Option<PathBuf>,
     debug: OnceCell<Option<ElfFile>>,
     /// Answers to `function_start`, and the one to be replaced next.
     starts: RefCell<(Vec<Answer>, usize)>,
-    /// A pass over its symbols took too long; none is made again.
-    slow: Cell<bool>,
     shared: Rc<Shared>,
 }
 
 impl Module {
-    pub(super) fn new(
-        id: u64,
-        elf: ElfFile,
-        status: Option<Status>,
-        path: Option<PathBuf>,
-        shared: Rc<Shared>,
-    ) -> Self {
+    pub(super) fn new(id: u64, elf: ElfFile, path: Option<PathBuf>, shared: Rc<Shared>) -> Self {
         Module {
             id,
             elf,
-            status,
             path,
             debug: OnceCell::new(),
             starts: RefCell::default(),
-            slow: Cell::new(false),
             shared,
         }
     }
@@ -87,29 +76,36 @@ impl Module {
         self.debug.get_or_init(find).as_ref()
     }
 
-    /// Whether the file still is what was opened. Its having lost its name does
-    /// not matter, its having been written to does.
+    /// The same, if it has symbols that the file itself lacks.
+    fn debug_symbols(&self) -> Option<&ElfFile> {
+        if self.elf.has_symtab() {
+            return None;
+        }
+        self.debug_file()
+            .filter(|debug| debug.source().is_current())
+    }
+
+    /// Whether the file still is what was opened.
     #[must_use]
     pub fn is_current(&self) -> bool {
-        match (&self.status, self.elf.source()) {
-            (Some(then), Source::File { file, .. }) => file.status().is_ok_and(|now| {
-                (now.size, now.mtime_s, now.mtime_ns) == (then.size, then.mtime_s, then.mtime_ns)
-            }),
-            _ => true,
-        }
+        self.elf.source().is_current()
     }
 
     /// The variable that holds `address`, else the one that ends closest before it.
     #[must_use]
     pub fn nearest_data(&self, address: FileAddress) -> Option<Found> {
-        let own = || self.elf.nearest_data(address);
-        if self.elf.has_symtab() {
-            return own();
-        }
-        let debug = self.debug_file();
-        debug
-            .and_then(|debug| debug.nearest_data(address))
-            .or_else(own)
+        let debug = self.debug_symbols();
+        let files = [debug, Some(&self.elf)];
+        let count =
+            |file: &ElfFile| file.symbol_count(Table::Full) + file.symbol_count(Table::Dynamic);
+        let symbols = files.into_iter().flatten().map(count).sum();
+        let look = || {
+            files
+                .into_iter()
+                .flatten()
+                .find_map(|file| file.nearest_data(address))
+        };
+        self.shared.allowance.pass(symbols, look)
     }
 
     /// `process = file + bias`, for a mapping of this file; `None` when no segment
@@ -155,26 +151,25 @@ impl Names for Module {
     }
 
     fn functions(&self, addresses: &[FileAddress]) -> Option<Vec<Answer>> {
-        if self.slow.get() {
-            return None;
-        }
-        let mut answers = vec![Answer::unknown(); addresses.len()];
+        let debug = self.debug_symbols();
         let sources = [
             (Some(&self.elf), Table::Full),
-            (
-                self.debug_file().filter(|_| !self.elf.has_symtab()),
-                Table::Full,
-            ),
+            (debug, Table::Full),
             (Some(&self.elf), Table::Dynamic),
         ];
-        for (file, table) in sources {
-            let Some(file) = file else { continue };
-            if file.add_functions(table, addresses, &mut answers).is_none() {
-                self.slow.set(true);
-                return None;
+        let symbols = sources
+            .iter()
+            .map(|(file, table)| file.map_or(0, |file| file.symbol_count(*table)))
+            .sum();
+        self.shared.allowance.pass(symbols, || {
+            let mut answers = vec![Answer::unknown(); addresses.len()];
+            for (file, table) in sources {
+                if let Some(file) = file {
+                    file.add_functions(table, addresses, &mut answers)?;
+                }
             }
-        }
-        Some(answers)
+            Some(answers)
+        })
     }
 }
 

@@ -108,12 +108,22 @@ fn manual_lines(out: &mut String, report: &Report, options: &Options) {
     );
 }
 
-/// The best name that a location has: `name+0xoff (/path)`, `/path+0xoff`, `[heap]`.
+/// The best name that a location has: `name+0xoff (/path)`, `/path+0xoff`, `[heap]`;
+/// without paths `name+0xoff`, `file+0xoff`.
 fn place(location: &Location, with_path: bool) -> Option<Vec<u8>> {
     if let Some(symbol) = symbol(location, with_path) {
         return Some(symbol);
     }
-    let mut module = location.module.clone()?;
+    let path = location.module.as_deref()?;
+    let name_at = path
+        .iter()
+        .rposition(|&byte| byte == b'/')
+        .map_or(0, |slash| slash + 1);
+    let mut module = if with_path {
+        path.to_vec()
+    } else {
+        path[name_at..].to_vec()
+    };
     if let Some(offset) = location.module_offset {
         module.extend_from_slice(format!("+{offset:#x}").as_bytes());
     }
@@ -204,8 +214,7 @@ fn registers(out: &mut String, registers: Option<&Registers>) {
     out.push_str(&format!("  Registers ({}):\n", registers.arch().as_str()));
     for (index, (name, value)) in registers.named().enumerate() {
         let digits = if index < 2 { 0 } else { 18 };
-        let label = format!("{}:", name.to_uppercase());
-        out.push_str(&format!("    {label:<4} {value:#0digits$x}"));
+        out.push_str(&format!("    {}: {value:#0digits$x}", name.to_uppercase()));
         if index % 2 == 1 {
             out.push('\n');
         }

@@ -38,7 +38,7 @@ pub struct ResolverStats {
     pub misses: u64,
     /// Passes over symbol tables, one for each batch that missed.
     pub scans: u64,
-    /// Passes given up for taking too long.
+    /// Passes refused or given up for taking too long.
     pub timeouts: u64,
     /// Entries dropped for room.
     pub evictions: u64,
@@ -123,10 +123,12 @@ impl Resolver {
         }
         let asked: Vec<FileAddress> = missing.iter().map(|&index| addresses[index]).collect();
         self.stats.scans += 1;
-        let answers = module.functions(&asked).unwrap_or_else(|| {
+        let Some(answers) = module.functions(&asked) else {
+            // Not remembered: the next time there may be time.
             self.stats.timeouts += 1;
-            asked.iter().map(|&address| none_at(address)).collect()
-        });
+            self.stats.misses += asked.len() as u64;
+            return symbols;
+        };
         for (&index, answer) in missing.iter().zip(answers) {
             // A batch may hold an address twice.
             symbols[index] = match self.look_up(id, addresses[index]) {
@@ -202,15 +204,6 @@ impl Resolver {
     fn release(&mut self, bytes: usize) {
         self.stats.bytes = self.stats.bytes.saturating_sub(bytes);
         self.budget.give_back(bytes);
-    }
-}
-
-/// The answer that nothing is known of one address.
-fn none_at(address: FileAddress) -> Answer {
-    Answer {
-        low: address,
-        high: FileAddress(address.0.saturating_add(1)),
-        found: None,
     }
 }
 

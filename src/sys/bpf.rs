@@ -22,6 +22,12 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use crate::error::{Error, Result};
 
+mod info;
+mod limits;
+
+pub use info::{btf_bytes, btf_info, map_info, program_info, BtfDescription, MapInfo, ProgramInfo};
+pub use limits::{effective_capabilities, possible_cpus, raise_memlock_limit};
+
 pub use libc::{E2BIG, EACCES, EBUSY, EINVAL, ENOENT, ENOSPC, ENOSYS, EPERM};
 
 const MAP_CREATE: libc::c_long = 0;
@@ -29,7 +35,6 @@ const MAP_LOOKUP_ELEM: libc::c_long = 1;
 const MAP_UPDATE_ELEM: libc::c_long = 2;
 const PROG_LOAD: libc::c_long = 5;
 const PROG_TEST_RUN: libc::c_long = 10;
-const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const RAW_TRACEPOINT_OPEN: libc::c_long = 17;
 const BTF_LOAD: libc::c_long = 18;
 const BTF_GET_FD_BY_ID: libc::c_long = 19;
@@ -373,165 +378,6 @@ pub fn raw_tracepoint_open(program: BorrowedFd<'_>, name: &std::ffi::CStr) -> Re
 }
 
 #[repr(C)]
-struct ObjGetInfo {
-    bpf_fd: u32,
-    info_len: u32,
-    info: u64,
-}
-const _: () = assert!(size_of::<ObjGetInfo>() == 16);
-
-/// Asks for as much of an object's info as `I` has; an older kernel leaves the rest zero.
-///
-/// # Safety
-///
-/// - `I` is `repr(C)`, plain integers without padding, and a prefix of the info struct of the
-///   kind of object that `fd` is.
-/// - The pointers in `info` are null or valid for what the kernel writes through them.
-unsafe fn obj_get_info_by_fd<I>(fd: BorrowedFd<'_>, info: &mut I) -> Result<()> {
-    let into: *mut I = info;
-    let mut attr = ObjGetInfo {
-        bpf_fd: raw(fd),
-        // The info structs here have a few dozen bytes.
-        info_len: size_of::<I>() as u32,
-        info: into as u64,
-    };
-    // SAFETY: `info` is exclusively borrowed and of the length passed; its own pointers are the
-    // caller's duty.
-    unsafe { call(OBJ_GET_INFO_BY_FD, "BPF_OBJ_GET_INFO_BY_FD", &mut attr) }.map(drop)
-}
-
-/// The beginning of `struct bpf_map_info`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
-pub struct MapInfo {
-    pub map_type: u32,
-    pub id: u32,
-    pub key_size: u32,
-    pub value_size: u32,
-    pub max_entries: u32,
-    pub map_flags: u32,
-}
-const _: () = assert!(size_of::<MapInfo>() == 24);
-
-/// What the kernel says of a map.
-pub fn map_info(map: BorrowedFd<'_>) -> Result<MapInfo> {
-    let mut info = MapInfo::default();
-    // SAFETY: the struct is plain integers, the beginning of bpf_map_info, without pointers. Were
-    // the descriptor no map, the kernel would fill it with another object's integers.
-    unsafe { obj_get_info_by_fd(map, &mut info) }?;
-    Ok(info)
-}
-
-/// `struct bpf_prog_info`, up to the counters.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ProgramInfo {
-    pub prog_type: u32,
-    pub id: u32,
-    pub tag: [u8; 8],
-    jited_prog_len: u32,
-    xlated_prog_len: u32,
-    jited_prog_insns: u64,
-    xlated_prog_insns: u64,
-    pub load_time_ns: u64,
-    created_by_uid: u32,
-    nr_map_ids: u32,
-    map_ids: u64,
-    name: [u8; NAME_LEN],
-    ifindex: u32,
-    gpl_compatible: u32,
-    netns_dev: u64,
-    netns_ino: u64,
-    nr_jited_ksyms: u32,
-    nr_jited_func_lens: u32,
-    jited_ksyms: u64,
-    jited_func_lens: u64,
-    btf_id: u32,
-    func_info_rec_size: u32,
-    func_info: u64,
-    nr_func_info: u32,
-    nr_line_info: u32,
-    line_info: u64,
-    jited_line_info: u64,
-    nr_jited_line_info: u32,
-    line_info_rec_size: u32,
-    jited_line_info_rec_size: u32,
-    nr_prog_tags: u32,
-    prog_tags: u64,
-    /// Counted only while run-time statistics are switched on.
-    pub run_time_ns: u64,
-    pub run_cnt: u64,
-    /// Runs that the kernel left out because the program was running already (5.12).
-    pub recursion_misses: u64,
-    /// Instructions that the verifier walked (5.16).
-    pub verified_insns: u32,
-    attach_btf_obj_id: u32,
-}
-const _: () = assert!(offset_of!(ProgramInfo, name) == 64);
-const _: () = assert!(offset_of!(ProgramInfo, btf_id) == 128);
-const _: () = assert!(offset_of!(ProgramInfo, run_time_ns) == 192);
-const _: () = assert!(offset_of!(ProgramInfo, recursion_misses) == 208);
-const _: () = assert!(size_of::<ProgramInfo>() == 224);
-
-/// What the kernel says of a program.
-pub fn program_info(program: BorrowedFd<'_>) -> Result<ProgramInfo> {
-    let mut info = ProgramInfo::default();
-    // SAFETY: the struct is plain integers, the beginning of bpf_prog_info; all its pointers and
-    // their counts are zero, so nothing is written through them.
-    unsafe { obj_get_info_by_fd(program, &mut info) }?;
-    Ok(info)
-}
-
-/// `struct bpf_btf_info`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
-struct BtfInfo {
-    btf: u64,
-    btf_size: u32,
-    id: u32,
-    name: u64,
-    name_len: u32,
-    kernel_btf: u32,
-}
-const _: () = assert!(size_of::<BtfInfo>() == 32);
-
-/// The name of a BTF object and whether it is the kernel's own (5.11), and its size in bytes.
-#[derive(Clone, Debug)]
-pub struct BtfDescription {
-    pub name: Vec<u8>,
-    pub kernel: bool,
-    pub size_bytes: u32,
-}
-
-/// What the kernel says of a BTF object.
-pub fn btf_info(btf: BorrowedFd<'_>) -> Result<BtfDescription> {
-    let mut name = [0; 64];
-    let mut info = BtfInfo {
-        name: address_mut(&mut name),
-        name_len: length(&name),
-        ..BtfInfo::default()
-    };
-    // SAFETY: `name` is as long as the length says, and no bytes of BTF are asked for.
-    unsafe { obj_get_info_by_fd(btf, &mut info) }?;
-    Ok(BtfDescription {
-        name: crate::bytes::until_nul(&name).to_vec(),
-        kernel: info.kernel_btf != 0,
-        size_bytes: info.btf_size,
-    })
-}
-
-/// The bytes of a BTF object, as many as `bytes` holds, from the first on.
-pub fn btf_bytes(btf: BorrowedFd<'_>, bytes: &mut [u8]) -> Result<()> {
-    let mut info = BtfInfo {
-        btf: address_mut(bytes),
-        btf_size: length(bytes),
-        ..BtfInfo::default()
-    };
-    // SAFETY: `bytes` is exclusively borrowed and as long as the length says; no name is asked for.
-    unsafe { obj_get_info_by_fd(btf, &mut info) }
-}
-
-#[repr(C)]
 struct ById {
     id: u32,
     next_id: u32,
@@ -605,85 +451,14 @@ pub fn prog_test_run(program: BorrowedFd<'_>, context: &[u8]) -> Result<u32> {
     Ok(attr.retval)
 }
 
-/// Lifts the limit on locked memory, which BPF objects counted against before 5.11.
-pub fn raise_memlock_limit() -> Result<()> {
-    let limit = libc::rlimit {
-        rlim_cur: libc::RLIM_INFINITY,
-        rlim_max: libc::RLIM_INFINITY,
-    };
-    // SAFETY: the struct is live for the call and only read.
-    let answer = unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) };
-    if answer == 0 {
-        return Ok(());
-    }
-    let errno = std::io::Error::last_os_error().raw_os_error().unwrap_or(0);
-    Err(Error::syscall("setrlimit(RLIMIT_MEMLOCK)", errno))
-}
-
-#[repr(C)]
-struct CapabilityHeader {
-    version: u32,
-    pid: i32,
-}
-
-/// The effective capabilities of this thread, one bit each; capget(2), which needs no /proc.
-pub fn effective_capabilities() -> Result<u64> {
-    const VERSION_3: u32 = 0x2008_0522;
-    let mut header = CapabilityHeader {
-        version: VERSION_3,
-        pid: 0,
-    };
-    // Effective, permitted, inheritable: the low words, then the high ones.
-    let mut sets = [0u32; 6];
-    let header: *mut CapabilityHeader = &raw mut header;
-    // SAFETY: version 3 writes two sets of three words, which `sets` has, and may write the header.
-    let answer = unsafe { libc::syscall(libc::SYS_capget, header, sets.as_mut_ptr()) };
-    if answer != 0 {
-        let errno = std::io::Error::last_os_error().raw_os_error().unwrap_or(0);
-        return Err(Error::syscall("capget", errno));
-    }
-    Ok(u64::from(sets[0]) | u64::from(sets[3]) << 32)
-}
-
-/// How many CPUs the kernel keeps per-CPU memory for.
-///
-/// `/sys/devices/system/cpu/possible` reads like `0-3,8-11`; the number of values in a per-CPU
-/// map is one more than the highest of them on the kernels that number them without holes, and
-/// the count of them everywhere.
-pub fn possible_cpus() -> Result<usize> {
-    const PATH: &str = "/sys/devices/system/cpu/possible";
-    let text = std::fs::read_to_string(PATH).map_err(|error| Error::from(error).context(PATH))?;
-    parse_cpu_list(text.trim())
-        .ok_or_else(|| Error::failed(format!("{PATH}: {:?} is no list of CPUs", text.trim())))
-}
-
-fn parse_cpu_list(list: &str) -> Option<usize> {
-    let mut count = 0usize;
-    for range in list.split(',') {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let first: usize = first.parse().ok()?;
-        let last: usize = last.parse().ok()?;
-        count = count.checked_add(last.checked_sub(first)?.checked_add(1)?)?;
-    }
-    Some(count)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{kernel_name, parse_cpu_list};
+    use super::kernel_name;
 
     #[test]
     fn names_keep_fifteen_bytes_and_a_nul() {
         assert_eq!(&kernel_name("segfault_rodata"), b"segfault_rodata\0");
         assert_eq!(&kernel_name("segfault_rodata.str1"), b"segfault_rodata\0");
         assert_eq!(&kernel_name("a")[..2], b"a\0");
-    }
-
-    #[test]
-    fn cpu_lists_may_have_holes() {
-        assert_eq!(parse_cpu_list("0"), Some(1));
-        assert_eq!(parse_cpu_list("0-3,8-11"), Some(8));
-        assert_eq!(parse_cpu_list("3-0"), None);
-        assert_eq!(parse_cpu_list(""), None);
     }
 }

@@ -142,24 +142,45 @@ impl Architecture for Aarch64 {
 
     /// `b`, or `adrp x16; ldr x17; add x16; br x17` behind an optional `bti c`.
     fn is_jump(code: &[u8]) -> bool {
-        let word = |index: usize| {
-            let bytes = code.get(index * 4..)?.first_chunk()?;
-            Some(u32::from_le_bytes(*bytes))
-        };
-        let skip = usize::from(word(0) == Some(0xd503_245f));
-        let Some(first) = word(skip) else {
+        let mut code = instructions(code).skip_while(|code| *code == 0xd503_245f);
+        let Some(first) = code.next() else {
             return false;
         };
         first & 0xfc00_0000 == 0x1400_0000 || first & 0x9f00_001f == 0x9000_0010
     }
+
+    /// `mov x29, sp` or `add x29, sp, #n`.
+    fn sets_frame_pointer(code: &[u8]) -> bool {
+        instructions(code).any(|instruction| instruction & 0xffc0_03ff == 0x9100_03fd)
+    }
+
+    /// `b`
+    fn jumps_to(code: &[u8], distance: u64) -> bool {
+        (0_u64..)
+            .zip(instructions(code))
+            .any(|(index, instruction)| {
+                instruction & 0xfc00_0000 == 0x1400_0000
+                    && (index * 4).wrapping_add(branch(instruction)) == distance
+            })
+    }
+}
+
+fn instructions(code: &[u8]) -> impl Iterator<Item = u32> + '_ {
+    code.chunks_exact(4)
+        .map(|bytes| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+}
+
+/// The distance of a `b` or `bl` from itself: 26 bits, in words.
+fn branch(instruction: u32) -> u64 {
+    let words = (instruction << 6) as i32 >> 6;
+    (i64::from(words) * 4) as u64
 }
 
 /// Which call this instruction is; the distance counts from behind it.
 fn call(instruction: u32) -> Before {
-    // bl: 26 bits, in words, from the instruction itself.
+    // bl
     if instruction & 0xfc00_0000 == 0x9400_0000 {
-        let words = (instruction << 6) as i32 >> 6;
-        return Before::Direct((i64::from(words) * 4 - 4) as u64);
+        return Before::Direct(branch(instruction).wrapping_sub(INSTRUCTION));
     }
     // blr; blraaz and blrabz; blraa and blrab.
     let indirect = instruction & 0xffff_fc1f == 0xd63f_0000

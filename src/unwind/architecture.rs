@@ -153,6 +153,13 @@ pub(super) trait Architecture {
     /// of the procedure linkage table does.
     fn is_jump(code: &[u8]) -> bool;
 
+    /// Whether the code at the start of a function lets the frame pointer point
+    /// to the caller's.
+    fn sets_frame_pointer(code: &[u8]) -> bool;
+
+    /// Whether code jumps, once, to the place this many bytes from its start.
+    fn jumps_to(code: &[u8], distance: u64) -> bool;
+
     fn stack_pointer(state: &State) -> Option<ProcessAddress> {
         state.get(Self::STACK_POINTER).map(ProcessAddress)
     }

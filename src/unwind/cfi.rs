@@ -211,6 +211,7 @@ fn row<'a, S: UnwindSection<Reader<'a>>>(
         return_column,
         expressions: expressions.bytes.into(),
         signal: fde.is_signal_trampoline(),
+        first: fde.initial_address() == address.0,
     })
 }
 

@@ -54,6 +54,8 @@ pub(super) struct Rule {
     pub(super) expressions: Box<[u8]>,
     /// The frame of a signal: whoever it returns to was interrupted.
     pub(super) signal: bool,
+    /// The address is the first that the entry is for.
+    pub(super) first: bool,
 }
 
 /// What a row gives.

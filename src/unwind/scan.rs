@@ -5,20 +5,21 @@
 //!
 //! ```text
 //! direct   its call's target is the function that is being left
-//! cfi      one step from there by call-frame information follows a call again,
-//!          or ends the stack, or it is the file's entry point
+//! cfi      steps from there by call-frame information lead to calls again,
+//!          or end the stack, or it is the file's entry point
 //! plain    nothing speaks against it
 //! ```
 //!
-//! A candidate that call-frame information speaks against is none. A call whose
-//! target is known to be another function (and no stub) led here only by a tail
-//! call, and comes after all others of its kind. The nearest of the best kind wins.
+//! A candidate that call-frame information speaks against is none. Within a kind
+//! a call that seems to lead here comes first, then one through a register or a
+//! stub, then one of another function, which led here only by a tail call. The
+//! nearest of the best wins.
 
 use super::architecture::{Architecture, Caller, Cursor};
 use super::rule::Applied;
 use super::stack::{offset, word, WORD};
 use super::walk::{is_entry, Walker};
-use super::Trust;
+use super::{Placed, Trust};
 use crate::address::ProcessAddress;
 
 /// Words that are looked at: 64 KB of stack.
@@ -27,11 +28,30 @@ const MAX_WORDS: u64 = 8192;
 const MAX_PLAIN: u64 = 256;
 /// Candidates that are weighed.
 const MAX_CANDIDATES: usize = 256;
-/// Bytes at a call's target that tell a stub.
-const STUB_BYTES: usize = 16;
+/// Bytes at a call's target that tell a stub, or show a tail call.
+const TARGET_BYTES: usize = 256;
+/// Steps of a trial.
+const MAX_STEPS: usize = 24;
 
-/// Words below a return address where a function keeps the caller's registers.
-const SAVED_WORDS: u64 = 8;
+/// Words below a return address among which the caller's frame pointer is looked for.
+const MAX_SAVED_WORDS: u64 = 2048;
+/// How far above the return address it may point.
+const MAX_FRAME: u64 = 1 << 20;
+/// Values that are tried for it.
+const MAX_TRIES: usize = 32;
+
+/// Bytes of an ordinary function.
+const MAX_FUNCTION: u64 = 4096;
+
+/// Whether a call led to the function that is being left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Lead {
+    /// By a tail call that was not seen.
+    Unlikely,
+    /// Through a register, memory or a stub.
+    Possible,
+    Likely,
+}
 
 impl<A: Architecture> Walker<'_, A> {
     /// The nearest caller of the best kind from `start` upwards, no worse than `floor`.
@@ -41,13 +61,24 @@ impl<A: Architecture> Walker<'_, A> {
         start: ProcessAddress,
         floor: Trust,
     ) -> Option<(Trust, Cursor)> {
-        let mut best: Option<((Trust, bool), Caller)> = None;
+        self.scan_below(at, start, None, floor)
+    }
+
+    /// The same, in words below `end` only.
+    pub(super) fn scan_below(
+        &mut self,
+        at: &Cursor,
+        start: ProcessAddress,
+        end: Option<ProcessAddress>,
+        floor: Trust,
+    ) -> Option<(Trust, Cursor)> {
+        let mut best: Option<((Trust, Lead), Caller)> = None;
         let mut seen = 0;
         let start = ProcessAddress(start.0.wrapping_add(WORD - 1) & !(WORD - 1));
-        let end = self.space.stack_start();
+        let top = self.space.stack_start();
         for index in 0..MAX_WORDS {
             let slot = offset(start, index * WORD);
-            if slot < start || end == Some(slot) {
+            if slot < start || top == Some(slot) || end.is_some_and(|end| end <= slot) {
                 break;
             }
             let Ok(value) = word(self.space, slot) else {
@@ -77,7 +108,7 @@ impl<A: Architecture> Walker<'_, A> {
         at: &Cursor,
         slot: ProcessAddress,
         value: u64,
-    ) -> Option<((Trust, bool), Caller)> {
+    ) -> Option<((Trust, Lead), Caller)> {
         // Most words are data.
         if value < 0x1000 || !self.space.is_executable(A::code_pointer(self.space, value)) {
             return None;
@@ -86,66 +117,117 @@ impl<A: Architecture> Walker<'_, A> {
         if !self.follows_call(caller.pc) {
             return None;
         }
-        let plausible = self.leads_to(at, caller.pc);
+        let lead = self.lead(at, caller.pc);
         if self.is_direct(at, caller.pc) {
-            let caller = self.trial(caller, slot).unwrap_or(caller);
-            return Some(((Trust::ScanDirect, true), caller));
+            let caller = self.trial(at, caller, slot).unwrap_or(caller);
+            return Some(((Trust::ScanDirect, Lead::Likely), caller));
         }
         let lookup = ProcessAddress(caller.pc.0.wrapping_sub(1));
         let module = self.space.module(lookup);
         if module.is_some_and(|module| is_entry(&module, lookup)) {
-            return Some(((Trust::ScanCfi, plausible), caller));
+            return Some(((Trust::ScanCfi, lead), caller));
         }
-        if let Some(tried) = self.trial(caller, slot) {
-            return Some(((Trust::ScanCfi, plausible), tried));
+        if let Some(tried) = self.trial(at, caller, slot) {
+            return Some(((Trust::ScanCfi, lead), tried));
         }
         // Call-frame information that leads nowhere speaks against it.
         let cursor = self.called_from(caller);
         let has_cfi = self.by_cfi(&cursor).is_some();
-        (!has_cfi).then_some(((Trust::Scan, plausible), caller))
+        (!has_cfi).then_some(((Trust::Scan, lead), caller))
     }
 
-    /// The caller, if one more step from it leads to another call or ends the
-    /// stack. A function without call-frame information may have saved the
-    /// frame pointer below its return address: those words are tried for it too.
-    fn trial(&mut self, caller: Caller, slot: ProcessAddress) -> Option<Caller> {
-        if self.steps_on(&caller) {
-            return Some(caller);
-        }
-        (1..=SAVED_WORDS).find_map(|back| {
-            let saved = ProcessAddress(slot.0.checked_sub(back * WORD)?);
-            let value = word(self.space, saved).ok()?;
+    /// The caller, if steps from it lead to further calls or end the stack. The
+    /// function being left may have saved the frame pointer below its return
+    /// address and used it for something else; frames further out show whether:
+    /// of its possible values the one that leads furthest is right.
+    fn trial(&mut self, at: &Cursor, caller: Caller, slot: ProcessAddress) -> Option<Caller> {
+        let mut best = (self.steps(&caller), caller);
+        let below = slot.offset_from(at.floor).unwrap_or(0) / WORD;
+        let mut tries = 0;
+        for back in 1..=below.min(MAX_SAVED_WORDS) {
+            if best.0 >= MAX_STEPS || tries >= MAX_TRIES {
+                break;
+            }
+            let saved = ProcessAddress(slot.0.wrapping_sub(back * WORD));
+            let Ok(value) = word(self.space, saved) else {
+                break;
+            };
+            let ahead = value.wrapping_sub(slot.0);
+            if value % WORD != 0 || !(1..=MAX_FRAME).contains(&ahead) {
+                continue;
+            }
+            tries += 1;
             let mut tried = caller;
             tried.state.set(A::FRAME_POINTER, value);
-            (value > slot.0 && self.steps_on(&tried)).then_some(tried)
-        })
-    }
-
-    fn steps_on(&mut self, caller: &Caller) -> bool {
-        let cursor = self.called_from(*caller);
-        match self.by_cfi(&cursor) {
-            Some(Ok(Applied::Outermost)) => true,
-            Some(Ok(Applied::Caller(next))) => {
-                next.floor > caller.floor && (next.pc.0 == 0 || self.follows_call(next.pc))
+            let steps = self.steps(&tried);
+            if steps > best.0 {
+                best = (steps, tried);
             }
-            _ => false,
         }
+        (best.0 > 0).then_some(best.1)
     }
 
-    /// Whether a call can have led to the frame's function without a tail call.
-    fn leads_to(&mut self, at: &Cursor, returns: ProcessAddress) -> bool {
+    /// How many steps by call-frame information lead from a caller to further
+    /// calls; [`MAX_STEPS`] when they end the stack, or get to code without any.
+    fn steps(&mut self, caller: &Caller) -> usize {
+        let mut cursor = self.called_from(*caller);
+        for steps in 0..MAX_STEPS {
+            match self.by_cfi(&cursor) {
+                Some(Ok(Applied::Outermost)) => break,
+                Some(Ok(Applied::Caller(next))) => {
+                    if next.signal {
+                        break;
+                    }
+                    // A zero return address ends a stack, but zeros are everywhere.
+                    if next.floor <= cursor.floor || !self.follows_call(next.pc) {
+                        return steps;
+                    }
+                    cursor = self.called_from(next);
+                }
+                None if steps > 0 => break,
+                _ => return steps,
+            }
+        }
+        MAX_STEPS
+    }
+
+    /// Whether call-frame information speaks for a caller, or is silent.
+    pub(super) fn steps_on_or_silent(&mut self, caller: &Caller) -> bool {
+        let cursor = self.called_from(*caller);
+        self.by_cfi(&cursor).is_none() || self.steps(caller) > 0
+    }
+
+    /// Whether the call before a return address can have led to the frame's function.
+    pub(super) fn lead(&mut self, at: &Cursor, returns: ProcessAddress) -> Lead {
         let Some(target) = self.site(returns).before.target(returns) else {
-            return true;
+            return Lead::Possible;
         };
-        let mut code = [0; STUB_BYTES];
+        let mut code = [0; TARGET_BYTES];
         let len = self.space.read_code(target, &mut code).min(code.len());
-        if A::is_jump(&code[..len]) {
-            return true;
+        let code = &code[..len];
+        if A::is_jump(code) {
+            return Lead::Possible;
         }
         let pc = at.code.lookup();
-        match self.function_start(pc) {
-            Some(start) => start == target,
-            None => target <= pc,
+        if !self.space.is_executable(pc) {
+            return Lead::Possible;
         }
+        match (self.function_start(pc), pc.offset_from(target)) {
+            (Some(start), _) if start == target => Lead::Likely,
+            (Some(start), _) if A::jumps_to(code, start.0.wrapping_sub(target.0)) => Lead::Likely,
+            (Some(_), _) | (None, None) => Lead::Unlikely,
+            // A function with call-frame information is another than this one.
+            (None, Some(_)) if self.has_cfi(target) || !self.same_module(target, pc) => {
+                Lead::Unlikely
+            }
+            (None, Some(into)) if into < MAX_FUNCTION => Lead::Likely,
+            (None, Some(_)) => Lead::Possible,
+        }
+    }
+
+    fn same_module(&self, one: ProcessAddress, other: ProcessAddress) -> bool {
+        let identity = |module: Placed| (module.data.identity(), module.bias);
+        let one = self.space.module(one).map(identity);
+        one.is_some() && one == self.space.module(other).map(identity)
     }
 }

@@ -15,10 +15,12 @@
 //! frames is capped, so that no stack can make a walk loop.
 
 use std::marker::PhantomData;
+use std::rc::Rc;
 
 use super::aarch64::Aarch64;
 use super::architecture::{Architecture, Caller, Cursor, Site, State};
-use super::rule::{Applied, Failure};
+use super::rule::{Applied, Failure, Rule};
+use super::scan::Lead;
 use super::x86_64::X86_64;
 use super::{AddressSpace, Caches, CodeAddress, Frame, Placed, Stop, Trust, Walk};
 use crate::address::ProcessAddress;
@@ -29,6 +31,8 @@ const MAX_SIGNALS: usize = 16;
 /// How far behind the file's entry point code without call-frame information
 /// still belongs to it. glibc's loader takes 0x38 bytes, the others fewer.
 const ENTRY_BYTES: u64 = 0x40;
+/// Code at a function's start that may set up the frame pointer.
+const PROLOGUE_BYTES: usize = 32;
 
 /// Finds the calls that led to these registers.
 #[must_use]
@@ -110,8 +114,11 @@ impl<'a, A: Architecture> Walker<'a, A> {
         match self.by_cfi(at) {
             Some(Ok(Applied::Outermost)) => Err(Stop::Outermost),
             Some(Ok(Applied::Caller(caller))) => self.accept_cfi(at, caller),
-            Some(Err(Failure::NotCaptured(address))) => Err(Stop::StackNotCaptured(address)),
-            Some(Err(Failure::Unusable)) | None => self.without_cfi(at),
+            // Below the frame nothing is kept: the registers were wrong.
+            Some(Err(Failure::NotCaptured(address))) if address >= at.floor => {
+                Err(Stop::StackNotCaptured(address))
+            }
+            Some(Err(_)) | None => self.without_cfi(at),
         }
     }
 
@@ -151,17 +158,40 @@ impl<'a, A: Architecture> Walker<'a, A> {
     }
 
     /// One step by call-frame information; `None` when there is none.
-    #[cfg(feature = "dwarf")]
     pub(super) fn by_cfi(&mut self, at: &Cursor) -> Option<Result<Applied, Failure>> {
         let lookup = at.code.lookup();
         let module = self.space.module(lookup)?;
-        let rule = super::cfi::rule(&module, lookup, A::ARCH, self.caches)?;
+        let rule = self.rule(&module, lookup)?;
         Some(rule.apply::<A>(&at.state, self.space, module.bias))
     }
 
+    #[cfg(feature = "dwarf")]
+    fn rule(&mut self, module: &Placed, lookup: ProcessAddress) -> Option<Rc<Rule>> {
+        super::cfi::rule(module, lookup, A::ARCH, self.caches)
+    }
+
     #[cfg(not(feature = "dwarf"))]
-    pub(super) fn by_cfi(&mut self, _: &Cursor) -> Option<Result<Applied, Failure>> {
+    fn rule(&mut self, _: &Placed, _: ProcessAddress) -> Option<Rc<Rule>> {
         None
+    }
+
+    /// Whether there is call-frame information for the instruction at an address.
+    pub(super) fn has_cfi(&mut self, address: ProcessAddress) -> bool {
+        let module = self.space.module(address);
+        module.is_some_and(|module| self.rule(&module, address).is_some())
+    }
+
+    /// Whether a frame was made by hand to run a function from its beginning
+    /// when whatever was put above it returns, as a coroutine's last frame is.
+    fn is_trampoline(&mut self, at: &Cursor) -> bool {
+        let CodeAddress::Exact(pc) = at.code else {
+            return false;
+        };
+        let module = self.space.module(pc);
+        !at.interrupted
+            && module
+                .and_then(|module| self.rule(&module, pc))
+                .is_some_and(|rule| rule.first)
     }
 
     fn accept_cfi(&mut self, at: &Cursor, caller: Caller) -> Result<(Trust, Cursor), Stop> {
@@ -179,9 +209,19 @@ impl<'a, A: Architecture> Walker<'a, A> {
             return Err(Stop::NoProgress(caller.floor));
         }
         if !self.space.is_executable(caller.pc) {
-            // Frames above may still be there, each with its own evidence.
+            if self.is_trampoline(at) {
+                return Err(Stop::Outermost);
+            }
+            // Frames above may still be there, each with its own evidence. What
+            // called the frame that is lost is not known.
+            let lost = Cursor {
+                code: CodeAddress::Return(caller.pc),
+                state: caller.state,
+                floor: caller.floor,
+                interrupted: false,
+            };
             return self
-                .scan(at, caller.floor, Trust::ScanCfi)
+                .scan(&lost, lost.floor, Trust::ScanCfi)
                 .ok_or(Stop::BadReturn(caller.pc));
         }
         Ok((Trust::Cfi, self.called_from(caller)))
@@ -221,23 +261,43 @@ impl<'a, A: Architecture> Walker<'a, A> {
             .ok_or(Stop::NoCaller(pc))
     }
 
+    /// The frame pointer is asked late: in code that does not use one it still
+    /// holds that of some outer function, and all frames up to there would be lost.
     fn without_cfi(&mut self, at: &Cursor) -> Result<(Trust, Cursor), Stop> {
         if self.is_outermost(at) {
             return Err(Stop::Outermost);
         }
         let chained = self.by_frame_pointer(at);
+        let own = chained.is_some_and(|(_, chained)| {
+            self.is_direct(at, chained.code.address()) || self.sets_frame_pointer(at)
+        });
+        if let (Some(chained), true) = (chained, own) {
+            return Ok(chained);
+        }
         if at.interrupted {
             if let Some(leaf) = self.leaf(at, chained.as_ref()) {
                 return Ok(leaf);
             }
         }
-        if let Some(chained) = chained {
-            return Ok(chained);
-        }
-        match self.scan(at, at.floor, Trust::Scan) {
-            Some(found) => Ok(found),
-            None => Err(Stop::NoCaller(at.code.address())),
-        }
+        let end = chained.map(|(_, chained)| chained.floor);
+        let found = self
+            .scan_below(at, at.floor, end, Trust::ScanCfi)
+            .or(chained)
+            .or_else(|| self.scan(at, at.floor, Trust::Scan));
+        found.ok_or(Stop::NoCaller(at.code.address()))
+    }
+
+    /// Whether the frame's function is known to have set up the frame pointer.
+    fn sets_frame_pointer(&self, at: &Cursor) -> bool {
+        let lookup = at.code.lookup();
+        let Some(start) = self.function_start(lookup) else {
+            return false;
+        };
+        let mut code = [0; PROLOGUE_BYTES];
+        let into = lookup.offset_from(start).unwrap_or(0);
+        let wanted = usize::try_from(into).map_or(code.len(), |into| into.min(code.len()));
+        let len = self.space.read_code(start, &mut code[..wanted]).min(wanted);
+        A::sets_frame_pointer(&code[..len])
     }
 
     /// Whether code without call-frame information is where a process or thread begins.
@@ -255,27 +315,24 @@ impl<'a, A: Architecture> Walker<'a, A> {
             .is_some_and(|module| is_entry(&module, lookup))
     }
 
-    /// The caller of a function that has not touched the stack, unless the frame
-    /// pointer's record has better evidence.
+    /// The caller of a function that has not touched the stack, unless something
+    /// speaks against it.
     fn leaf(&mut self, at: &Cursor, chained: Option<&(Trust, Cursor)>) -> Option<(Trust, Cursor)> {
         let caller = A::leaf(self.space, &at.state)?;
         if !self.follows_call(caller.pc) {
             return None;
         }
-        if let Some((_, chained)) = chained {
-            let other = chained.code.address();
-            // A link register that was saved already says the same as the record.
-            let saved = other == caller.pc && A::ARCH == Arch::Aarch64;
-            let better = self.is_direct(at, other) && !self.is_direct(at, caller.pc);
-            if saved || better {
+        if A::ARCH == Arch::Aarch64 {
+            // A link register that was saved already says the same as the record;
+            // one left over from an earlier call points into its own function.
+            let saved = chained.is_some_and(|(_, other)| other.code.address() == caller.pc);
+            if saved || self.same_function(at.code.address(), caller.pc) {
                 return None;
             }
         }
-        // A link register left over from an earlier call points into its own function.
-        if A::ARCH == Arch::Aarch64 && self.same_function(at.code.address(), caller.pc) {
-            return None;
-        }
-        Some((Trust::Leaf, self.called_from(caller)))
+        let good = self.is_direct(at, caller.pc)
+            || self.lead(at, caller.pc) > Lead::Unlikely && self.steps_on_or_silent(&caller);
+        good.then(|| (Trust::Leaf, self.called_from(caller)))
     }
 
     fn by_frame_pointer(&mut self, at: &Cursor) -> Option<(Trust, Cursor)> {

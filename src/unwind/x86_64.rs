@@ -154,6 +154,27 @@ impl Architecture for X86_64 {
             [0xff, 0x25, ..] | [0xe9, ..] | [0x68, _, _, _, _, 0xe9 | 0xf2, ..]
         )
     }
+
+    /// `mov %rsp, %rbp`, in both of its encodings.
+    fn sets_frame_pointer(code: &[u8]) -> bool {
+        code.windows(3)
+            .any(|bytes| matches!(bytes, [0x48, 0x89, 0xe5] | [0x48, 0x8b, 0xec]))
+    }
+
+    /// `jmp rel32`, plain or conditional, wherever its bytes stand.
+    fn jumps_to(code: &[u8], distance: u64) -> bool {
+        (1_u64..)
+            .zip(code.windows(5))
+            .any(|(behind_opcode, bytes)| {
+                let [0xe9 | 0x80..=0x8f, displacement @ ..] = bytes else {
+                    return false;
+                };
+                displacement.first_chunk().is_some_and(|bytes| {
+                    let displacement = i64::from(i32::from_le_bytes(*bytes)) as u64;
+                    (behind_opcode + 4).wrapping_add(displacement) == distance
+                })
+            })
+    }
 }
 
 fn site(before: &[u8], after: &[u8], address: ProcessAddress, space: &dyn AddressSpace) -> Site {

@@ -256,6 +256,14 @@ impl ElfFile {
         }
     }
 
+    /// How many symbols a table has: what a pass over it costs.
+    #[must_use]
+    pub fn symbol_count(&self, table: Table) -> u64 {
+        let size = SymbolTable::entry_size(self.ctx);
+        self.table(table)
+            .map_or(0, |table| table.symbols.size / size)
+    }
+
     /// The variable that holds `address`, else the one that ends closest before it.
     #[must_use]
     pub fn nearest_data(&self, address: FileAddress) -> Option<Found> {

@@ -92,6 +92,12 @@ fn the_better_symbol_wins() {
 }
 
 #[test]
+fn versions_are_left_out() {
+    let elf = parse(with_symtab(vec![symbol("twice@@LIB_2", 0x1000, 8, GLOBAL | FUNC)]).build());
+    assert_eq!(names(&elf, &[0x1001]), ["twice+0x1"]);
+}
+
+#[test]
 fn a_symbol_without_size_reaches_to_the_next() {
     let labels = vec![
         symbol("start", 0x1000, 0, GLOBAL | NOTYPE),

@@ -4,7 +4,7 @@
 //! and says itself what is missing. [`Strings`] is a window on a string table.
 
 use crate::bytes;
-use crate::sys::file::{Refusal, RegularFile};
+use crate::sys::file::{Refusal, RegularFile, Status};
 
 /// The longest name that is read; the rest of a longer one is left out.
 pub const MAX_NAME: usize = 4096;
@@ -12,21 +12,37 @@ pub const MAX_NAME: usize = 4096;
 /// The bytes of an ELF file.
 #[derive(Debug)]
 pub enum Source {
-    File { file: RegularFile, size: u64 },
+    /// With what it was when it was opened.
+    File {
+        file: RegularFile,
+        status: Status,
+    },
     Memory(Vec<u8>),
 }
 
 impl Source {
-    /// A file, with its size as it is now.
+    /// A file, as it is now.
     pub fn file(file: RegularFile) -> Result<Self, Refusal> {
-        let size = file.status()?.size;
-        Ok(Source::File { file, size })
+        let status = file.status()?;
+        Ok(Source::File { file, status })
+    }
+
+    /// Whether the file still is what was opened. Its having lost its name does
+    /// not matter, its having been written to does.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        let Source::File { file, status } = self else {
+            return true;
+        };
+        file.status().is_ok_and(|now| {
+            (now.size, now.mtime_s, now.mtime_ns) == (status.size, status.mtime_s, status.mtime_ns)
+        })
     }
 
     #[must_use]
     pub fn size(&self) -> u64 {
         match self {
-            Source::File { size, .. } => *size,
+            Source::File { status, .. } => status.size,
             Source::Memory(bytes) => bytes.len() as u64,
         }
     }

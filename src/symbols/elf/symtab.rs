@@ -33,8 +33,8 @@ use crate::address::FileAddress;
 /// 192 MB of symbols; libLLVM with its full table has 300,000.
 const MAX_SYMBOLS: u64 = 8 << 20;
 const WINDOW: usize = 64 * 1024;
-/// A table that takes longer gives no names.
-const MAX_TIME: Duration = Duration::from_millis(250);
+/// A table that takes longer, with a cold disk under it, gives no names this time.
+const MAX_TIME: Duration = Duration::from_millis(500);
 /// Names of one function that are compared.
 const MAX_ALIASES: usize = 8;
 
@@ -71,7 +71,7 @@ impl Answer {
 /// Where a symbol table and its strings stand.
 #[derive(Debug)]
 pub(crate) struct SymbolTable {
-    symbols: FileRange,
+    pub(crate) symbols: FileRange,
     strings: FileRange,
     dynamic: bool,
     /// Ends of code sections, for symbols without size.
@@ -124,6 +124,7 @@ impl Best {
             let Some(name) = strings.get(offset.into()).filter(|name| !name.is_empty()) else {
                 continue;
             };
+            let name = without_version(name);
             let underscores = name.iter().take_while(|&&byte| byte == b'_').count();
             if chosen
                 .as_ref()
@@ -137,6 +138,14 @@ impl Best {
             start: FileAddress(self.start),
             size: self.size,
         })
+    }
+}
+
+/// `ld` writes `name@@VERSION` into the full table of a library with versions.
+fn without_version(name: &[u8]) -> &[u8] {
+    match name.iter().position(|&byte| byte == b'@') {
+        Some(end) if end > 0 => &name[..end],
+        _ => name,
     }
 }
 

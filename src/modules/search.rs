@@ -1,0 +1,157 @@
+//! Looking for the file behind a mapping, and telling whether it is the one.
+//!
+//! In: a mapping and what is known of its process. Out: a parsed [`Module`], or
+//! the most telling reason why there is none ([`Verdict`]). Which places are looked
+//! at, in which order, is told in [`super`].
+
+use std::ffi::OsStr;
+use std::hash::BuildHasher;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use super::process::LiveProcess;
+use super::{Missing, Module, Modules, ProcessHint};
+use crate::event::{FileIdentity, MappedFile, Mapping};
+use crate::symbols::elf::{ElfFile, Source};
+use crate::sys::file::{Refusal, RegularFile, Status};
+
+impl Modules {
+    pub(super) fn search(
+        &mut self,
+        mapping: &Mapping,
+        file: &MappedFile,
+        process: ProcessHint,
+    ) -> Result<Rc<Module>, Missing> {
+        let mut verdict = Verdict::default();
+        let (found, status, path) = self
+            .candidates(mapping, file, process, &mut verdict)
+            .ok_or_else(|| verdict.missing(file))?;
+        let refused = |reason| Missing { reason };
+        let source = Source::file(found).map_err(|refusal| refused(refusal.as_str()))?;
+        let elf = ElfFile::parse(source).map_err(|error| refused(error.as_str()))?;
+        // Both devices: the captured one tells files apart that `stat` mixes up.
+        let times = (status.size, status.mtime_s, status.mtime_ns);
+        let devices = (status.device, file.identity.device);
+        let id = self.hasher.hash_one((status.inode, devices, times));
+        let module = Module::new(id, elf, path, self.shared.clone());
+        Ok(Rc::new(module))
+    }
+
+    /// The first file that is the one that was mapped.
+    fn candidates(
+        &mut self,
+        mapping: &Mapping,
+        file: &MappedFile,
+        process: ProcessHint,
+        verdict: &mut Verdict,
+    ) -> Option<(RegularFile, Status, Option<PathBuf>)> {
+        let foreign = process.mnt_ns != 0 && Some(process.mnt_ns) != self.own_mnt_ns;
+        let whole = file.path.starts_with(b"/") && !file.truncated && !file.detached;
+
+        if let Some(live) = live_process(process) {
+            let ways = [
+                Some(live.mapped(mapping)),
+                whole.then(|| live.in_root(&file.path)),
+            ];
+            for way in ways.into_iter().flatten() {
+                if let Some((found, status)) = verdict.judge(file, way, true) {
+                    return Some((found, status, None));
+                }
+            }
+        }
+        let lower = file.lower_path.as_deref();
+        let own = whole.then_some(&file.path[..]);
+        for path in own
+            .into_iter()
+            .chain(lower)
+            .filter(|path| path.starts_with(b"/"))
+        {
+            let path = Path::new(OsStr::from_bytes(path));
+            let way = RegularFile::open(path);
+            if let Some((found, status)) = verdict.judge(file, way, !foreign) {
+                return Some((found, status, Some(path.to_owned())));
+            }
+        }
+        if !foreign || !whole {
+            return None;
+        }
+        let way = self.peers.find(process.mnt_ns)?.in_root(&file.path);
+        let (found, status) = verdict.judge(file, way, true)?;
+        Some((found, status, None))
+    }
+}
+
+fn live_process(process: ProcessHint) -> Option<LiveProcess> {
+    let as_seen_here = process.pid.unwrap_or(process.host_pid);
+    let pids = [as_seen_here, process.host_pid];
+    let distinct = if as_seen_here == process.host_pid {
+        1
+    } else {
+        2
+    };
+    pids[..distinct]
+        .iter()
+        .find_map(|&pid| LiveProcess::open(pid, process.start_ns))
+}
+
+/// What the search for a file has come to: the most telling reason so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+enum Verdict {
+    /// No place to look at.
+    #[default]
+    Unreachable,
+    NotFound,
+    Refused(&'static str),
+    Replaced,
+    Changed,
+}
+
+impl Verdict {
+    /// The file, if it is the one; else a reason. `telling`: the path leads where
+    /// the process's own did, so that what is there is what became of its file.
+    fn judge(
+        &mut self,
+        wanted: &MappedFile,
+        way: Result<RegularFile, Refusal>,
+        telling: bool,
+    ) -> Option<(RegularFile, Status)> {
+        let opened = way.and_then(|file| Ok((file.status()?, file)));
+        let reason = match opened {
+            Ok((status, file)) if matches(&wanted.identity, &status) => {
+                return Some((file, status))
+            }
+            Ok((status, _)) if status.inode == wanted.identity.inode => Verdict::Changed,
+            Ok(_) => Verdict::Replaced,
+            Err(Refusal::NotFound) => Verdict::NotFound,
+            Err(refusal) => Verdict::Refused(refusal.as_str()),
+        };
+        if telling {
+            *self = (*self).max(reason);
+        }
+        None
+    }
+
+    fn missing(self, file: &MappedFile) -> Missing {
+        let reason = match self {
+            Verdict::Changed => "file changed since the crash",
+            _ if file.detached => "file has no name and its process is gone",
+            _ if file.deleted => "file deleted before the crash",
+            Verdict::Replaced => "file replaced since the crash",
+            Verdict::Refused(reason) => reason,
+            Verdict::NotFound => "file deleted since the crash",
+            Verdict::Unreachable if file.path.is_empty() => "path not captured",
+            Verdict::Unreachable if file.truncated => "path not captured whole",
+            Verdict::Unreachable => "file not reachable from this mount namespace",
+        };
+        Missing { reason }
+    }
+}
+
+/// The device is no part of it: overlayfs and btrfs tell `stat` another.
+fn matches(identity: &FileIdentity, status: &Status) -> bool {
+    identity.inode == status.inode
+        && identity.size == status.size
+        && identity.mtime_s == status.mtime_s
+        && identity.mtime_ns == status.mtime_ns
+}

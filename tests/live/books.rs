@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
+use crate::chains::DEEP;
 use crate::harness::{crash, eventually, status_of, Monitor, Outcome, PATIENCE};
 use crate::limits::resident_kb;
 use crate::programs::{Program, PIE, STATIC};
@@ -162,14 +163,7 @@ fn and_then_all_is_well(monitor: Monitor, program: &Program) -> (Outcome, u64) {
     let report = eventually("a report of one more crash", PATIENCE, || {
         monitor.last_report().filter(|report| report["pid"] == pid)
     });
-    report.assert_chain(&[
-        "level_five",
-        "level_four",
-        "level_three",
-        "level_two",
-        "level_one",
-        "main",
-    ]);
+    report.assert_chain(DEEP);
     report.assert_reaches_start();
     assert_nothing_lost(&report);
     (monitor.stop(), crashes)

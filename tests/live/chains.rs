@@ -23,7 +23,8 @@ cases! {
     ],
 }
 
-const DEEP: &[&str] = &[
+/// The chain of null_deep.c.
+pub const DEEP: &[&str] = &[
     "level_five",
     "level_four",
     "level_three",

@@ -3,6 +3,7 @@
 
 use regex_lite::Regex;
 
+use crate::chains::DEEP;
 use crate::harness::{crash, Monitor};
 use crate::programs::Program;
 use crate::report::{only, parse_hex, Report};
@@ -210,14 +211,7 @@ fn json_registers() {
 fn json_frames() {
     let program = Program::built("null_deep.c", &["-fPIE", "-pie", "-Wl,--build-id=sha1"]);
     let report = report_of(&program, &[], &["-t"]);
-    report.assert_chain(&[
-        "level_five",
-        "level_four",
-        "level_three",
-        "level_two",
-        "level_one",
-        "main",
-    ]);
+    report.assert_chain(DEEP);
     let build_id = Regex::new("^[0-9a-f]{40}$").expect("a pattern");
     let trusts = ["context", "cfi", "signal", "leaf", "frame_pointer", "scan"];
     for (number, frame) in report.frames().iter().enumerate() {

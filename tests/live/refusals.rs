@@ -6,6 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 
+use crate::chains::DEEP;
 use crate::harness::{binary, crash, Monitor, Outcome};
 use crate::programs::{compile, copy, public_directory, unique, wrapper, Program, PIE};
 use crate::report::only;
@@ -166,14 +167,7 @@ fn works_or_names_btf(mut command: Command) {
     let report = only(monitor.wait_reports(1));
     assert_eq!(report["pid"], pid);
     assert_eq!(report["signal_code"], "SEGV_MAPERR");
-    report.assert_chain(&[
-        "level_five",
-        "level_four",
-        "level_three",
-        "level_two",
-        "level_one",
-        "main",
-    ]);
+    report.assert_chain(DEEP);
     monitor.stop();
 }
 

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::address::{FileAddress, ProcessAddress};
 use crate::cli::Config;
@@ -77,6 +78,11 @@ impl Analyzer {
     /// Times of kernels that do not tell the time themselves are reckoned anew.
     pub fn clock_was_set(&mut self) {
         self.clock.set_again();
+    }
+
+    /// Closes files that no crash needed for so long; when to call again.
+    pub fn close_unused(&mut self, age: Duration) -> Option<Duration> {
+        self.modules.close_unused(age)
     }
 
     #[must_use]

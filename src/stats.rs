@@ -112,14 +112,6 @@ impl Statistics {
         }
     }
 
-    /// Of the timed records.
-    fn mean_capture_ns(&self) -> u64 {
-        self.user
-            .capture_ns
-            .checked_div(self.user.timed)
-            .unwrap_or(0)
-    }
-
     /// Addresses named from the cache, of all that were asked for.
     fn cache_hit_percent(&self) -> f64 {
         let hits = self.user.symbol_cache_hits;

@@ -45,8 +45,10 @@ pub struct Figures {
     pub symbol_hits: u64,
     pub symbol_misses: u64,
     pub symbol_entries: u64,
-    /// Modules and names dropped, and lookups given up, for want of room or time.
-    pub details_given_up: u64,
+    /// Names and files that left the caches for want of room.
+    pub evicted: u64,
+    /// Passes over symbol tables that would have taken too long.
+    pub lookups_given_up: u64,
     /// Of all caches.
     pub bytes: u64,
 }
@@ -93,7 +95,8 @@ impl Analyzer {
             symbol_hits: symbols.hits,
             symbol_misses: symbols.misses,
             symbol_entries: symbols.entries as u64,
-            details_given_up: symbols.timeouts + modules.evictions,
+            evicted: symbols.evictions + modules.evictions,
+            lookups_given_up: symbols.timeouts,
             bytes: (self.budget.used() + self.caches.bytes()) as u64,
         }
     }

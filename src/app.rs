@@ -404,7 +404,8 @@ impl<'a> Monitor<'a> {
                 output_errors: self.sink.errors(),
                 symbol_cache_hits: analyzer.symbol_hits,
                 symbol_cache_misses: analyzer.symbol_misses,
-                details_given_up: analyzer.details_given_up,
+                evicted: analyzer.evicted,
+                lookups_given_up: analyzer.lookups_given_up,
                 ..self.counters
             },
             sizes: Sizes {

@@ -52,8 +52,10 @@ pub struct UserCounters {
     pub symbol_cache_hits: u64,
     /// Addresses that were looked up in a file.
     pub symbol_cache_misses: u64,
-    /// Times that a detail was left out, or a cache emptied, to stay within the memory limit.
-    pub details_given_up: u64,
+    /// Names and files that left the caches for want of room.
+    pub evicted: u64,
+    /// Passes over symbol tables that would have taken too long.
+    pub lookups_given_up: u64,
     /// Records that came with their end, and the capture program's own figure
     /// of the time it took for each: the kernel's share of a crash.
     pub timed: u64,
@@ -202,7 +204,8 @@ impl Statistics {
         page.count("Dropped, ring full", kernel.dropped_ring);
         page.count("Dropped, capture busy", kernel.dropped_busy);
         page.count("Record parts lost", kernel.parts_lost);
-        page.count("Details given up for memory", user.details_given_up);
+        page.count("Evicted from caches", user.evicted);
+        page.count("Lookups given up", user.lookups_given_up);
         page.count("Reports not written", user.reports_not_written);
         page.count("Failed writes of reports", user.output_errors);
         page.text.push('\n');

@@ -307,6 +307,11 @@ static __always_inline int mapping_wanted(struct scratch *s, __u64 vm_flags)
 		w->stack_end = w->end;
 		wanted = 1;
 	}
+	if (w->interrupted_sp && !w->interrupted_end && w->end > w->interrupted_sp) {
+		w->interrupted_start = w->start;
+		w->interrupted_end = w->end;
+		wanted = 1;
+	}
 	if (!w->fault_seen && w->end > w->fault) {
 		w->fault_seen = 1;
 		wanted = 1;

@@ -19,7 +19,7 @@ Q := @
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: all help target build demo test test-six lint bpf check-prebuilt check-static clean
+.PHONY: all help target build demo test test-six lint figures bpf check-prebuilt check-static clean
 
 all: build
 
@@ -29,6 +29,7 @@ help:
 	@echo 'make test         all tests; needs root for the live ones'
 	@echo 'make test-six     the same without gimli (no default features)'
 	@echo 'make lint         formatting and clippy'
+	@echo 'make figures      measure it on this machine, as the README has it'
 	@echo 'make bpf          compile bpf/ into prebuilt/ (needs $(CLANG), libbpf-dev)'
 	@echo 'make check-prebuilt   prebuilt/ is what bpf/ gives'
 	@echo 'make check-static     the binary is static'
@@ -63,6 +64,9 @@ lint:
 	$(Q)$(CARGO) fmt --check
 	$(Q)$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(Q)$(CARGO) clippy --locked --all-targets --no-default-features -- -D warnings
+
+figures: build
+	$(Q)$(SUDO) python3 tests/figures.py $(BINARY)
 
 # Paths must not get into the object, or it would differ from place to place.
 BPF_FLAGS := -O2 -g -target bpf -mcpu=v3 -Wall -Wextra -Wno-unused-parameter \

@@ -21,6 +21,7 @@ use super::aarch64::Aarch64;
 use super::architecture::{Architecture, Caller, Cursor, Site, State};
 use super::rule::{Applied, Failure, Rule};
 use super::scan::Lead;
+use super::stack::WORD;
 use super::x86_64::X86_64;
 use super::{AddressSpace, Caches, CodeAddress, Frame, Placed, Stop, Trust, Walk};
 use crate::address::ProcessAddress;
@@ -294,7 +295,8 @@ impl<'a, A: Architecture> Walker<'a, A> {
                 return Ok(leaf);
             }
         }
-        let end = chained.map(|(_, chained)| chained.floor);
+        // Below the word that the frame pointer's own return address is in.
+        let end = chained.and_then(|(_, chained)| chained.floor.checked_sub(WORD));
         let found = self
             .scan_below(at, at.floor, end, Trust::ScanCfi)
             .or(chained)

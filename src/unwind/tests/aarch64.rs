@@ -6,8 +6,6 @@ const FP: usize = 29;
 const LR: usize = 30;
 const SP: usize = 31;
 const PC: usize = 32;
-/// An authentication code above 48 bits of address.
-const SIGNED: u64 = 0x1a << 49;
 
 fn crash(pc: u64) -> Crash {
     let mut crash = Crash::new(Arch::Aarch64);
@@ -23,82 +21,6 @@ impl Crash {
         let code = 0x9400_0000 | (words as u32 & 0x03ff_ffff);
         self.code(returns - 4, &code.to_le_bytes());
     }
-}
-
-/// def_cfa sp, 0
-#[cfg(feature = "dwarf")]
-const INITIAL: [u8; 3] = [0x0c, 31, 0];
-/// undefined x30
-#[cfg(feature = "dwarf")]
-const OUTERMOST: [u8; 2] = [0x07, 30];
-/// stp x29, x30, [sp, #-32]!: cfa = sp+32, x29 = [cfa-32], x30 = [cfa-24]
-#[cfg(feature = "dwarf")]
-const RECORD: [u8; 6] = [0x0e, 32, 0x9d, 4, 0x9e, 3];
-
-/// ```text
-/// 1100 leaf:   ldr x0, [x0]            cfa = sp, x30 same
-/// 1200 outer:  stp x29, x30, [sp, #-32]!; mov x29, sp
-/// 121c         bl leaf                 returns to 1220
-/// 1300 _start: bl outer                returns to 1310; x30 undefined
-/// ```
-#[cfg(feature = "dwarf")]
-fn three_frames(augmentation: &str, record: &[u8]) -> Crash {
-    let mut crash = crash(at(0x1104));
-    crash.branch(0x1220, 0x1100);
-    crash.branch(0x1310, 0x1200);
-    crash.eh_frame(
-        Frames::new(CfiSection::EhFrame, FRAMES)
-            .cie(augmentation, 30, &INITIAL)
-            .fde(0x1100, 0x20, &[])
-            .fde(0x1200, 0x40, record)
-            .fde(0x1300, 0x20, &OUTERMOST),
-    );
-    crash.words[LR] = at(0x1220);
-    crash.stack(STACK, &[STACK + 0x100, at(0x1310), 0, 0]);
-    crash
-}
-
-#[cfg(feature = "dwarf")]
-fn assert_three_frames(crash: &Crash) {
-    let (frames, stop) = crash.frames();
-    let expected = [
-        (0x1104, Trust::Context),
-        (0x1220, Trust::Cfi),
-        (0x1310, Trust::Cfi),
-    ];
-    assert_eq!(frames, expected);
-    assert_eq!(stop, Stop::Outermost);
-}
-
-#[test]
-#[cfg(feature = "dwarf")]
-fn a_leaf_has_its_return_address_in_the_link_register() {
-    assert_three_frames(&three_frames("zR", &RECORD));
-}
-
-/// -mbranch-protection=standard: paciasp, then negate_ra_state (0x2d).
-#[test]
-#[cfg(feature = "dwarf")]
-fn signed_return_addresses_are_stripped() {
-    let mut row = vec![0x2d];
-    row.extend_from_slice(&RECORD);
-    // B: signed with the second key.
-    for augmentation in ["zR", "zRB", "zBR"] {
-        let mut crash = three_frames(augmentation, &row);
-        crash.stack(STACK + 8, &[at(0x1310) | SIGNED]);
-        assert_three_frames(&crash);
-    }
-}
-
-/// A row that says "same" for x30 in a function that has called: it would
-/// return to itself for ever.
-#[test]
-#[cfg(feature = "dwarf")]
-fn a_caller_has_no_return_address_in_the_link_register() {
-    let crash = three_frames("zR", &[]);
-    let (frames, stop) = crash.frames();
-    assert!(frames.len() <= 3, "{frames:x?}");
-    assert_ne!(stop, Stop::Depth);
 }
 
 #[test]
@@ -136,32 +58,6 @@ fn frame_records_are_followed() {
     assert_eq!(frames, expected);
 }
 
-/// A frame record does not tell the caller's sp; the caller's row does, with x29.
-#[test]
-#[cfg(feature = "dwarf")]
-fn rows_resume_behind_a_frame_record() {
-    let mut crash = three_frames("zR", &RECORD);
-    crash.module.sections.clear();
-    crash.eh_frame(
-        Frames::new(CfiSection::EhFrame, FRAMES)
-            .cie("zR", 30, &INITIAL)
-            .fde(0x1200, 0x40, &RECORD)
-            .fde(0x1300, 0x20, &OUTERMOST),
-    );
-    crash.words[LR] = 0;
-    crash.words[FP] = STACK;
-    crash.stack(STACK, &[STACK + 0x80, at(0x1220)]);
-    crash.stack(STACK + 0x80, &[STACK + 0x200, at(0x1310), 0, 0]);
-    let (frames, stop) = crash.frames();
-    let expected = [
-        (0x1104, Trust::Context),
-        (0x1220, Trust::FramePointer),
-        (0x1310, Trust::Cfi),
-    ];
-    assert_eq!(frames, expected);
-    assert_eq!(stop, Stop::Outermost);
-}
-
 /// mov x8, #139; svc #0, as in the vDSO; x0 at sp+312, sp at sp+560, pc at sp+568.
 #[test]
 fn a_handler_leads_to_what_it_interrupted() {
@@ -178,4 +74,106 @@ fn a_handler_leads_to_what_it_interrupted() {
         (0x1330, Trust::Leaf),
     ];
     assert_eq!(frames, expected);
+}
+
+#[cfg(feature = "dwarf")]
+mod rows {
+    use super::super::synth::{Frames, FRAMES};
+    use super::*;
+
+    /// An authentication code above 48 bits of address.
+    const SIGNED: u64 = 0x1a << 49;
+
+    /// def_cfa sp, 0
+    const INITIAL: [u8; 3] = [0x0c, 31, 0];
+    /// undefined x30
+    const OUTERMOST: [u8; 2] = [0x07, 30];
+    /// stp x29, x30, [sp, #-32]!: cfa = sp+32, x29 = [cfa-32], x30 = [cfa-24]
+    const RECORD: [u8; 6] = [0x0e, 32, 0x9d, 4, 0x9e, 3];
+
+    /// ```text
+    /// 1100 leaf:   ldr x0, [x0]            cfa = sp, x30 same
+    /// 1200 outer:  stp x29, x30, [sp, #-32]!; mov x29, sp
+    /// 121c         bl leaf                 returns to 1220
+    /// 1300 _start: bl outer                returns to 1310; x30 undefined
+    /// ```
+    fn three_frames(augmentation: &str, record: &[u8]) -> Crash {
+        let mut crash = crash(at(0x1104));
+        crash.branch(0x1220, 0x1100);
+        crash.branch(0x1310, 0x1200);
+        crash.eh_frame(
+            Frames::new(CfiSection::EhFrame, FRAMES)
+                .cie(augmentation, 30, &INITIAL)
+                .fde(0x1100, 0x20, &[])
+                .fde(0x1200, 0x40, record)
+                .fde(0x1300, 0x20, &OUTERMOST),
+        );
+        crash.words[LR] = at(0x1220);
+        crash.stack(STACK, &[STACK + 0x100, at(0x1310), 0, 0]);
+        crash
+    }
+
+    fn assert_three_frames(crash: &Crash) {
+        let (frames, stop) = crash.frames();
+        let expected = [
+            (0x1104, Trust::Context),
+            (0x1220, Trust::Cfi),
+            (0x1310, Trust::Cfi),
+        ];
+        assert_eq!(frames, expected);
+        assert_eq!(stop, Stop::Outermost);
+    }
+
+    #[test]
+    fn a_leaf_has_its_return_address_in_the_link_register() {
+        assert_three_frames(&three_frames("zR", &RECORD));
+    }
+
+    /// -mbranch-protection=standard: paciasp, then negate_ra_state (0x2d).
+    #[test]
+    fn signed_return_addresses_are_stripped() {
+        let mut row = vec![0x2d];
+        row.extend_from_slice(&RECORD);
+        // B: signed with the second key.
+        for augmentation in ["zR", "zRB", "zBR"] {
+            let mut crash = three_frames(augmentation, &row);
+            crash.stack(STACK + 8, &[at(0x1310) | SIGNED]);
+            assert_three_frames(&crash);
+        }
+    }
+
+    /// A row that says "same" for x30 in a function that has called: it would
+    /// return to itself for ever.
+    #[test]
+    fn a_caller_has_no_return_address_in_the_link_register() {
+        let crash = three_frames("zR", &[]);
+        let (frames, stop) = crash.frames();
+        assert!(frames.len() <= 3, "{frames:x?}");
+        assert_ne!(stop, Stop::Depth);
+    }
+
+    /// A frame record does not tell the caller's sp; the caller's row does, with x29.
+    #[test]
+    fn rows_resume_behind_a_frame_record() {
+        let mut crash = three_frames("zR", &RECORD);
+        crash.module.sections.clear();
+        crash.eh_frame(
+            Frames::new(CfiSection::EhFrame, FRAMES)
+                .cie("zR", 30, &INITIAL)
+                .fde(0x1200, 0x40, &RECORD)
+                .fde(0x1300, 0x20, &OUTERMOST),
+        );
+        crash.words[LR] = 0;
+        crash.words[FP] = STACK;
+        crash.stack(STACK, &[STACK + 0x80, at(0x1220)]);
+        crash.stack(STACK + 0x80, &[STACK + 0x200, at(0x1310), 0, 0]);
+        let (frames, stop) = crash.frames();
+        let expected = [
+            (0x1104, Trust::Context),
+            (0x1220, Trust::FramePointer),
+            (0x1310, Trust::Cfi),
+        ];
+        assert_eq!(frames, expected);
+        assert_eq!(stop, Stop::Outermost);
+    }
 }

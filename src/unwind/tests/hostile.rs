@@ -1,5 +1,6 @@
 //! Damaged sections, code and stacks: a walk ends, soon, and never panics.
 
+use super::synth::{Frames, FRAMES};
 use super::*;
 
 /// Marsaglia's xorshift: the same damage in every run.

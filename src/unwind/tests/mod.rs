@@ -6,15 +6,18 @@ mod aarch64;
 #[cfg(feature = "dwarf")]
 mod hostile;
 #[cfg(feature = "dwarf")]
+mod rows;
+#[cfg(feature = "dwarf")]
 mod sections;
+#[cfg(feature = "dwarf")]
+mod synth;
 mod x86_64;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::{
-    walk, AddressSpace, Caches, CfiSection, CodeAddress, ModuleData, Placed, SectionRange, Stop,
-    Trust, Walk,
+    walk, AddressSpace, Caches, CfiSection, ModuleData, Placed, SectionRange, Stop, Trust, Walk,
 };
 use crate::address::{FileAddress, ProcessAddress};
 use crate::registers::{Arch, Registers, WORDS};
@@ -126,10 +129,6 @@ impl Crash {
         }
     }
 
-    fn section(&mut self, kind: CfiSection, address: u64, bytes: Vec<u8>) {
-        self.module.sections.push((kind, address, bytes));
-    }
-
     fn walk(&self) -> Walk {
         let mut caches = Caches::new(1000, 1 << 20);
         let space = Space::of(self);
@@ -202,104 +201,5 @@ impl AddressSpace for Space {
 
     fn stack_start(&self) -> Option<ProcessAddress> {
         self.stack_start.map(ProcessAddress)
-    }
-}
-
-/// Builds `.eh_frame` and `.debug_frame`.
-struct Frames {
-    kind: CfiSection,
-    address: u64,
-    bytes: Vec<u8>,
-    cie: usize,
-    /// Start of the code, offset of the entry.
-    entries: Vec<(u64, u64)>,
-}
-
-impl Frames {
-    fn new(kind: CfiSection, address: u64) -> Self {
-        Frames {
-            kind,
-            address,
-            bytes: Vec::new(),
-            cie: 0,
-            entries: Vec::new(),
-        }
-    }
-
-    /// Code factor 1, data factor -8.
-    fn cie(mut self, augmentation: &str, return_column: u8, instructions: &[u8]) -> Self {
-        let own = match self.kind {
-            CfiSection::DebugFrame => u32::MAX,
-            _ => 0,
-        };
-        let mut body = own.to_le_bytes().to_vec();
-        body.push(1);
-        body.extend_from_slice(augmentation.as_bytes());
-        body.extend_from_slice(&[0, 1, 0x78, return_column]);
-        if augmentation.contains('R') {
-            // One byte of data: pc-relative, signed, 4 bytes.
-            body.extend_from_slice(&[1, 0x1b]);
-        }
-        body.extend_from_slice(instructions);
-        self.cie = self.push(body);
-        self
-    }
-
-    fn fde(mut self, start: u64, len: u64, instructions: &[u8]) -> Self {
-        let offset = self.bytes.len();
-        let pointer = match self.kind {
-            CfiSection::DebugFrame => self.cie,
-            _ => offset + 4 - self.cie,
-        };
-        let mut body = (pointer as u32).to_le_bytes().to_vec();
-        if self.kind == CfiSection::DebugFrame {
-            body.extend_from_slice(&start.to_le_bytes());
-            body.extend_from_slice(&len.to_le_bytes());
-        } else {
-            let here = self.address + offset as u64 + 8;
-            body.extend_from_slice(&(start.wrapping_sub(here) as u32).to_le_bytes());
-            body.extend_from_slice(&(len as u32).to_le_bytes());
-            body.push(0);
-        }
-        body.extend_from_slice(instructions);
-        self.push(body);
-        self.entries.push((start, offset as u64));
-        self
-    }
-
-    fn push(&mut self, mut body: Vec<u8>) -> usize {
-        let offset = self.bytes.len();
-        body.resize(body.len().next_multiple_of(8) + 4, 0);
-        self.bytes
-            .extend_from_slice(&(body.len() as u32).to_le_bytes());
-        self.bytes.extend_from_slice(&body);
-        offset
-    }
-
-    /// The search table, to stand at `address`.
-    fn table(&self, address: u64) -> Vec<u8> {
-        let relative = |to: u64| (to.wrapping_sub(address) as u32).to_le_bytes();
-        let mut bytes = vec![1, 0x1b, 0x03, 0x3b];
-        bytes.extend_from_slice(&relative(self.address - 4));
-        bytes.extend_from_slice(&(self.entries.len() as u32).to_le_bytes());
-        let mut entries = self.entries.clone();
-        entries.sort_unstable();
-        for (start, offset) in entries {
-            bytes.extend_from_slice(&relative(start));
-            bytes.extend_from_slice(&relative(self.address + offset));
-        }
-        bytes
-    }
-}
-
-/// Where the builder's sections stand.
-const HEADER: u64 = 0x3000;
-const FRAMES: u64 = 0x4000;
-
-impl Crash {
-    /// `.eh_frame` with its search table.
-    fn eh_frame(&mut self, frames: Frames) {
-        self.section(CfiSection::EhFrameHdr, HEADER, frames.table(HEADER));
-        self.section(CfiSection::EhFrame, FRAMES, frames.bytes);
     }
 }

@@ -1,6 +1,7 @@
 //! How an entry is found: search table, pass, `.debug_frame`, long lengths.
 
 use super::super::eh_hdr;
+use super::synth::{Frames, FRAMES};
 use super::*;
 
 const INITIAL: [u8; 5] = [0x0c, 7, 8, 0x90, 1];

@@ -15,14 +15,16 @@ mod child;
 mod gdb;
 #[path = "unwind/space.rs"]
 mod space;
+#[cfg(feature = "dwarf")]
+#[path = "unwind/steps.rs"]
+mod steps;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use build::{Flavour, Program, FLAVOURS};
 use child::Child;
-use segfault_analyzer::registers::Registers;
-use segfault_analyzer::unwind::{walk, AddressSpace, Caches, CodeAddress, Stop, Trust, Walk};
+use segfault_analyzer::unwind::{walk, Caches, CodeAddress, Stop, Walk};
 use space::Space;
 
 const DEPTH: usize = 64;
@@ -322,109 +324,6 @@ fn libraries_are_walked_through() {
 #[cfg(feature = "dwarf")]
 fn unusual_frames_are_walked_through() {
     check("frames");
-}
-
-/// Return addresses that calls pushed, with where: what a walk ought to find.
-#[derive(Default)]
-struct Shadow {
-    calls: Vec<(u64, u64)>,
-}
-
-impl Shadow {
-    /// After one instruction: one that moved the stack down by a word and left
-    /// there the address behind itself was a call.
-    fn follow(&mut self, before: &Registers, after: &Registers, space: &Space) {
-        let sp = after.sp().0;
-        self.calls.retain(|(slot, _)| *slot >= sp);
-        let mut word = [0; 8];
-        if before.sp().0.wrapping_sub(sp) == 8 && space.read_memory(after.sp(), &mut word).is_some()
-        {
-            let returns = u64::from_le_bytes(word);
-            let len = returns.wrapping_sub(before.pc().0);
-            if (2..=8).contains(&len) {
-                self.calls.push((sp, returns));
-            }
-        }
-    }
-}
-
-/// Every instruction between two signals, in libraries too, against the calls
-/// that were really made.
-fn walk_every_instruction(flavour: Flavour, max_wrong: usize) {
-    let Some(program) = build::program("steps", flavour) else {
-        return;
-    };
-    let mut child = Child::run(&program.path, "steps", libc::SIGUSR1, 1).expect("a child");
-    let space = Space::of(child.pid(), &program.named, &mut HashMap::new()).expect("its mappings");
-    let mut caches = Caches::new(4096, 1 << 20);
-    let mut shadow = Shadow::default();
-    let mut steps = 0;
-    let mut wrong = Vec::new();
-    let mut handled = false;
-    loop {
-        let before = child.registers;
-        if !child.step(libc::SIGUSR1).expect("a step") {
-            break;
-        }
-        space.forget();
-        shadow.follow(&before, &child.registers, &space);
-        let walked = walk(&child.registers, &space, DEPTH, &mut caches);
-        steps += 1;
-        let through = walked
-            .frames
-            .iter()
-            .any(|frame| frame.trust == Trust::Signal);
-        handled |= through;
-        let names = names(&walked, &space);
-        let found = walked.frames[1..]
-            .iter()
-            .map(|frame| frame.code.address().0);
-        let found: Vec<_> = found.collect();
-        let calls: Vec<_> = shadow
-            .calls
-            .iter()
-            .rev()
-            .map(|(_, returns)| *returns)
-            .collect();
-        // The kernel's frame is no call; longjmp and setcontext already speak of
-        // where they go. Chains through those are known by name alone.
-        let by_name = through
-            || names
-                .iter()
-                .any(|name| name == "returns_twice" || name == "contexts");
-        let whole = names
-            .windows(5)
-            .any(|names| names == ["steps", "inner", "middle", "outer", "main"]);
-        let exact = found.starts_with(&calls);
-        if walked.stop != Stop::Outermost || !(exact || by_name && whole) {
-            let pc = space
-                .located(child.registers.pc())
-                .map(|(_, address)| address);
-            wrong.push(format!(
-                "{pc:x?} {:x?} {} calls {calls:x?}",
-                walked.stop,
-                names.join(" ")
-            ));
-        }
-    }
-    println!(
-        "{}: {steps} instructions, {} wrong",
-        flavour.name,
-        wrong.len()
-    );
-    assert!(steps > 1000 && handled, "{steps}");
-    wrong.dedup();
-    assert!(wrong.len() <= max_wrong, "{}", wrong.join("\n"));
-}
-
-#[test]
-#[cfg(feature = "dwarf")]
-fn every_instruction_is_walked_right() {
-    for flavour in FLAVOURS.iter().filter(|flavour| !flavour.musl) {
-        // gcc keeps a rule for rbp two instructions too long where a realigned
-        // function ends (after `leave`).
-        walk_every_instruction(*flavour, 2);
-    }
 }
 
 /// Where the program keeps frame pointers, its part of the chain needs nothing else.

@@ -48,6 +48,7 @@ impl Child {
 
     /// Runs one instruction. Whether the program is still at it: another signal
     /// of this number, or its end, is the end.
+    #[cfg(feature = "dwarf")]
     pub fn step(&mut self, end: i32) -> io::Result<bool> {
         let mut passed = 0;
         loop {

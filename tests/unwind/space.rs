@@ -248,6 +248,7 @@ impl Space {
     }
 
     /// The process has run on.
+    #[cfg(feature = "dwarf")]
     pub fn forget(&self) {
         self.pages.borrow_mut().clear();
     }

@@ -15,6 +15,9 @@ mod child;
 mod gdb;
 #[path = "unwind/space.rs"]
 mod space;
+#[cfg(feature = "dwarf")]
+#[path = "unwind/steps.rs"]
+mod steps;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -229,7 +232,7 @@ struct Walked {
 }
 
 fn walked(program: &Program, scenario: &Scenario) -> Walked {
-    let child = Child::run(&program.path, scenario.name, scenario.fatal)
+    let child = Child::run(&program.path, scenario.name, libc::SIGSEGV, scenario.fatal)
         .unwrap_or_else(|error| panic!("{:?} {}: {error}", program.path, scenario.name));
     let space = Space::of(child.pid(), &program.named, &mut HashMap::new()).expect("its mappings");
     let mut caches = Caches::new(4096, 1 << 20);

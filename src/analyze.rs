@@ -14,11 +14,13 @@ use crate::clock::Clock;
 use crate::deaths::RecentDeaths;
 use crate::event::{Disposition, EarlierFault, Event, Lost, Mapping};
 use crate::fault;
-use crate::modules::{Limits, Modules, Opened};
+use crate::modules::{Limits, Missing, Modules, Opened};
 use crate::registers::Arch;
 use crate::report::{FirstFault, Location, Report, StackFrame, StackTrace, Symbol};
 use crate::space::Captured;
 use crate::symbols::budget::MemoryBudget;
+use crate::symbols::demangle::demangle;
+use crate::symbols::elf::DebugDirs;
 use crate::symbols::resolver::Resolver;
 use crate::unwind::{self, Caches, CodeAddress, Frame, Stop, Trust, Walk};
 
@@ -62,6 +64,7 @@ impl Analyzer {
         let budget = Rc::new(MemoryBudget::new(cache_bytes - rule_bytes));
         let limits = Limits {
             block_bytes: (cache_bytes / 2).min(4 << 20),
+            debug_dirs: DebugDirs::new(config.debug_dirs.clone(), |name| std::env::var_os(name)),
             ..Limits::default()
         };
         Analyzer {
@@ -186,6 +189,7 @@ impl Analyzer {
     fn locate(&mut self, event: &Event, walk: &Walk, lost: &mut Vec<Lost>) -> Vec<Location> {
         let space = Captured::new(event, &mut self.modules);
         let mut locations = vec![Location::default(); walk.frames.len()];
+        let mut compiled = Vec::new();
         let mut by_module: BTreeMap<ProcessAddress, (Opened, Vec<usize>)> = BTreeMap::new();
         for (index, frame) in walk.frames.iter().enumerate() {
             let address = frame.code.lookup();
@@ -194,6 +198,9 @@ impl Analyzer {
             };
             locations[index].module = Some(module_name(event, &space, mapping));
             let Some(opened) = space.opened(address) else {
+                if is_compiled(mapping) && !space.is_vdso(mapping) {
+                    compiled.push(index);
+                }
                 continue;
             };
             let placed = opened.placed();
@@ -220,13 +227,43 @@ impl Analyzer {
                 });
             }
         }
-        for missing in space.missing() {
-            lost.push(Lost {
-                detail: "symbols",
-                reason: missing.reason,
-            });
-        }
+        let mut missing = space.missing();
+        missing.extend(self.name_compiled(event, walk, &compiled, &mut locations));
+        lost.extend(missing.iter().map(|missing| Lost {
+            detail: "symbols",
+            reason: missing.reason,
+        }));
         locations
+    }
+
+    /// Names the frames, by their numbers, whose code is in no file.
+    fn name_compiled(
+        &mut self,
+        event: &Event,
+        walk: &Walk,
+        compiled: &[usize],
+        locations: &mut [Location],
+    ) -> Option<Missing> {
+        if compiled.is_empty() {
+            return None;
+        }
+        let lookup = |&index: &usize| walk.frames[index].code.lookup();
+        let addresses: Vec<ProcessAddress> = compiled.iter().map(lookup).collect();
+        match self.modules.compiled(event.into(), &addresses) {
+            Ok(functions) => {
+                for (&index, function) in compiled.iter().zip(functions) {
+                    let at = walk.frames[index].code.address();
+                    locations[index].symbol = function.and_then(|function| {
+                        Some(Symbol {
+                            name: demangle(&function.name).into_owned(),
+                            offset: at.offset_from(function.start)?,
+                        })
+                    });
+                }
+                None
+            }
+            Err(missing) => Some(missing),
+        }
     }
 }
 
@@ -247,6 +284,12 @@ fn first_fault(first: &EarlierFault, arch: Arch, now_boot_ns: u64) -> FirstFault
         access: fault::access(arch, first.code, first.siginfo, &first.trap),
         age_ms: now_boot_ns.saturating_sub(first.boot_ns) / 1_000_000,
     }
+}
+
+/// Whether code there can have been made while the program ran: in memory of no
+/// file, or of one without a name, such as a memfd.
+fn is_compiled(mapping: &Mapping) -> bool {
+    mapping.flags.executable() && mapping.file.as_ref().is_none_or(|file| file.detached)
 }
 
 /// The path of the file mapped there, or what stands for one without a file.

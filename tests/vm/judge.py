@@ -153,10 +153,10 @@ def text(guest):
     expect("status", scenario.status, 0)
     patterns = [
         r"^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\] SEGFAULT in process null_deep \(PID: \d+, TID: \d+\)$",
-        r"^  Fault Address:  0x0000000000000000$",
-        r"^  Instruction:    0x[0-9a-f]+ \(level_five\+0x[0-9a-f]+ \(/dynamic/null_deep\)\)$",
-        r"^Registers \(%s\):$" % re.escape(guest.facts["machine"]),
-        r"^.*main\+0x[0-9a-f]+ \(/dynamic/null_deep\)$",
+        r"^  Fault Address: 0x0000000000000000$",
+        r"^  Instruction:   0x[0-9a-f]+ \(level_five\+0x[0-9a-f]+ \(/dynamic/null_deep\)\)$",
+        r"^  Registers \(%s\):$" % re.escape(guest.facts["machine"]),
+        r"^    #5  0x[0-9a-f]+ main\+0x[0-9a-f]+ \(/dynamic/null_deep\)$",
     ]
     for pattern in patterns:
         assert re.search(pattern, scenario.stdout, re.MULTILINE), f"text lacks {pattern}:\n{scenario.stdout}"
@@ -250,6 +250,8 @@ def exits(guest):
         ("duration", 0),
         ("file", 0),
         ("unprivileged", 3),
+        ("one_capability", 3),
+        ("two_capabilities", 0),
         ("wrong_btf", 1),
     ]:
         scenario = guest[name]
@@ -276,7 +278,7 @@ FEATURES = [
     ("Statistics", statistics),
     ("Memory", memory),
     ("/proc alone", bare),
-    ("Refusals", exits),
+    ("Exit statuses", exits),
 ]
 
 

@@ -9,9 +9,9 @@ import shutil
 import subprocess
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-SOURCES = os.path.join(HERE, "..", "crashers")
-STATIC = ["null_deep", "quick", "named_thread"]
-DYNAMIC = [*STATIC, "access", "handled", "overflow", "reraise", "storm", "wait"]
+SOURCES = [os.path.join(HERE, "..", place) for place in ("crashers", "live/wrappers")]
+STATIC = ["null_deep", "quick", "named_thread", "only_capabilities"]
+DYNAMIC = [*STATIC[:3], "access", "handled", "overflow", "reraise", "storm", "wait"]
 FLAGS = ["-O2", "-Wall", "-fomit-frame-pointer", "-pthread"]
 
 
@@ -33,7 +33,7 @@ def add(archive, machine, folder):
         os.makedirs(os.path.join(folder, how), exist_ok=True)
         for program in programs:
             path = os.path.join(folder, how, program)
-            source = os.path.join(SOURCES, program + ".c")
+            source = next(filter(os.path.exists, (f"{place}/{program}.c" for place in SOURCES)))
             subprocess.run([cc, *FLAGS, *flags, "-o", path, source], check=True)
             archive.copy(f"{how}/{program}", path)
     add_libraries(archive, cc, os.path.join(folder, "dynamic", "null_deep"))

@@ -102,7 +102,7 @@ class Bench:
                 row.failures.append(f"refused: {guest['bare'].stderr}")
             if guest["bare"].status != 4:
                 row.failures.append(f"refused with status {guest['bare'].status}")
-        elif row.release:
+        elif guest.is_done:
             row.cells, row.failures = judge.judge(guest)
         if not guest.is_done:
             how = "was stopped" if took_s is None else "ended"

@@ -297,12 +297,29 @@ fn add_stack(event: &mut Event, address: u64, bytes: &[u8]) {
 
 fn finish(mut event: Event, end: &RawEnd) -> Event {
     event.capture_ns = end.duration_ns;
+    // A call into nowhere has no code to lose.
+    let lost = if at_code(&event) {
+        end.lost
+    } else {
+        end.lost & !abi::LOST_CODE
+    };
     for (bit, detail, reason) in abi::LOST {
-        if end.lost & bit != 0 {
+        if lost & bit != 0 {
             event.lost.push(Lost { detail, reason });
         }
     }
     in_order(event)
+}
+
+/// Whether the instruction pointer is in a mapping that may be executed.
+fn at_code(event: &Event) -> bool {
+    event.registers.is_some_and(|registers| {
+        let mut code = event
+            .mappings
+            .iter()
+            .filter(|mapping| mapping.flags.executable());
+        code.any(|mapping| mapping.contains(registers.pc()))
+    })
 }
 
 fn without_end(mut event: Event) -> Event {

@@ -22,7 +22,7 @@ Q := @
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: all help target build aarch64 demo test test-six lint doc check-fuzz bpf \
+.PHONY: all help target build aarch64 demo test test-six lint doc check-fuzz figures bpf \
 	check-prebuilt check-static check-size clean
 
 all: build
@@ -35,6 +35,7 @@ help:
 	@echo 'make lint             formatting and clippy, with and without gimli'
 	@echo 'make doc              documentation of the code, without a warning'
 	@echo 'make check-fuzz       the fuzz targets compile (needs a C++ compiler)'
+	@echo 'make figures          measure it on this machine, as the README has it'
 	@echo 'make bpf              compile bpf/ into prebuilt/ (needs $(CLANG), libbpf-dev)'
 	@echo 'make check-prebuilt   prebuilt/ is what bpf/ gives (needs the same)'
 	@echo 'make check-static     the binary is static (needs file, readelf)'
@@ -76,6 +77,9 @@ lint:
 	$(Q)$(CARGO) fmt --check
 	$(Q)$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(Q)$(CARGO) clippy --locked --all-targets --no-default-features -- -D warnings
+
+figures: build
+	$(Q)$(SUDO) python3 tests/figures.py $(BINARY)
 
 doc:
 	$(Q)RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps

@@ -209,7 +209,7 @@ fn sources() -> Vec<Source> {
             .expect("a name")
             .to_string_lossy()
             .into_owned();
-        if stem.ends_with("tests") || stem == "testing" {
+        if stem.ends_with("tests") || stem == "testing" || name.contains("/tests/") {
             continue;
         }
         let text = fs::read_to_string(&path).expect("a source");

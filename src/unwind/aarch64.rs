@@ -4,6 +4,8 @@
 //! it beside the caller's x29, in a record that x29 then points to (AAPCS64).
 //! The signal frame is `struct rt_sigframe` of `arch/arm64/kernel/signal.c`.
 
+use std::ops::RangeInclusive;
+
 use super::architecture::{Architecture, Before, Caller, Site, State};
 use super::stack::{offset, word, WORD};
 use super::AddressSpace;
@@ -155,12 +157,12 @@ impl Architecture for Aarch64 {
     }
 
     /// `b`
-    fn jumps_to(code: &[u8], distance: u64) -> bool {
-        (0_u64..)
+    fn jumps_into(code: &[u8], distance: RangeInclusive<i64>) -> bool {
+        (0_i64..)
             .zip(instructions(code))
             .any(|(index, instruction)| {
                 instruction & 0xfc00_0000 == 0x1400_0000
-                    && (index * 4).wrapping_add(branch(instruction)) == distance
+                    && distance.contains(&(index * 4 + branch(instruction)))
             })
     }
 }
@@ -171,16 +173,16 @@ fn instructions(code: &[u8]) -> impl Iterator<Item = u32> + '_ {
 }
 
 /// The distance of a `b` or `bl` from itself: 26 bits, in words.
-fn branch(instruction: u32) -> u64 {
+fn branch(instruction: u32) -> i64 {
     let words = (instruction << 6) as i32 >> 6;
-    (i64::from(words) * 4) as u64
+    i64::from(words) * 4
 }
 
 /// Which call this instruction is; the distance counts from behind it.
 fn call(instruction: u32) -> Before {
     // bl
     if instruction & 0xfc00_0000 == 0x9400_0000 {
-        return Before::Direct(branch(instruction).wrapping_sub(INSTRUCTION));
+        return Before::Direct((branch(instruction) as u64).wrapping_sub(INSTRUCTION));
     }
     // blr; blraaz and blrabz; blraa and blrab.
     let indirect = instruction & 0xffff_fc1f == 0xd63f_0000

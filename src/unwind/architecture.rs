@@ -5,6 +5,8 @@
 //! what the callee may have overwritten, and a rule that asks for a forgotten
 //! register fails instead of working with a stale value.
 
+use std::ops::RangeInclusive;
+
 use super::{AddressSpace, CodeAddress};
 use crate::address::ProcessAddress;
 use crate::registers::{Arch, Registers};
@@ -65,6 +67,8 @@ pub(super) enum Before {
     Direct(u64),
     /// A call through a register or memory.
     Indirect,
+    /// A call through a fixed slot, as to another file.
+    Slot,
     /// No call.
     Other,
     /// The code is not at hand.
@@ -73,7 +77,7 @@ pub(super) enum Before {
 
 impl Before {
     pub(super) fn is_call(self) -> bool {
-        matches!(self, Before::Direct(_) | Before::Indirect)
+        matches!(self, Before::Direct(_) | Before::Indirect | Before::Slot)
     }
 
     /// The address that is called, where the code says it.
@@ -157,8 +161,8 @@ pub(super) trait Architecture {
     /// to the caller's.
     fn sets_frame_pointer(code: &[u8]) -> bool;
 
-    /// Whether code jumps, once, to the place this many bytes from its start.
-    fn jumps_to(code: &[u8], distance: u64) -> bool;
+    /// Whether code jumps to a place so many bytes from its start.
+    fn jumps_into(code: &[u8], distance: RangeInclusive<i64>) -> bool;
 
     fn stack_pointer(state: &State) -> Option<ProcessAddress> {
         state.get(Self::STACK_POINTER).map(ProcessAddress)

@@ -48,6 +48,17 @@ pub(super) struct Entry {
     pub(super) head: Head,
 }
 
+impl Entry {
+    /// Where the bytes behind its id begin.
+    pub(super) fn body_at(&self) -> usize {
+        self.head.id_at + self.head.id_len
+    }
+
+    pub(super) fn body(&self) -> Option<&[u8]> {
+        self.bytes.get(self.body_at()..)
+    }
+}
+
 /// An entry's first fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Head {
@@ -239,7 +250,7 @@ fn code_encoding(section: &Section<'_>, cie: &Entry) -> Option<u8> {
     if cie.head.cie.is_some() {
         return None;
     }
-    let mut cursor = Cursor::at(&cie.bytes, cie.head.id_at + cie.head.id_len);
+    let mut cursor = Cursor::at(&cie.bytes, cie.body_at());
     let version = cursor.u8().ok()?;
     let augmentation = crate::bytes::string_at(&cie.bytes, cursor.offset())?;
     cursor.skip(augmentation.len() + 1).ok()?;

@@ -21,6 +21,7 @@ use super::aarch64::Aarch64;
 use super::architecture::{Architecture, Caller, Cursor, Site, State};
 use super::rule::{Applied, Failure, Rule};
 use super::scan::Lead;
+use super::stack::WORD;
 use super::x86_64::X86_64;
 use super::{AddressSpace, Caches, CodeAddress, Frame, Placed, Stop, Trust, Walk};
 use crate::address::ProcessAddress;
@@ -33,6 +34,8 @@ const MAX_TRIAL_STEPS: usize = 8192;
 /// How far behind the file's entry point code without call-frame information
 /// still belongs to it. glibc's loader takes 0x38 bytes, the others fewer.
 const ENTRY_BYTES: u64 = 0x40;
+/// Code that tells a stub, which has no frame.
+const STUB_BYTES: usize = 16;
 /// Code at a function's start that may set up the frame pointer.
 const PROLOGUE_BYTES: usize = 32;
 
@@ -166,6 +169,9 @@ impl<'a, A: Architecture> Walker<'a, A> {
         if self.signals > MAX_SIGNALS {
             return Err(Stop::NoProgress(at.floor));
         }
+        if A::stack_pointer(&at.state).is_none() {
+            return Err(Stop::NoCaller(at.code.address()));
+        }
         match A::interrupted(self.space, &at.state) {
             Ok(caller) => Ok((Trust::Signal, interrupted_at(caller))),
             Err(address) => Err(Stop::StackNotCaptured(address)),
@@ -294,7 +300,8 @@ impl<'a, A: Architecture> Walker<'a, A> {
                 return Ok(leaf);
             }
         }
-        let end = chained.map(|(_, chained)| chained.floor);
+        // Below the word that the frame pointer's own return address is in.
+        let end = chained.and_then(|(_, chained)| chained.floor.checked_sub(WORD));
         let found = self
             .scan_below(at, at.floor, end, Trust::ScanCfi)
             .or(chained)
@@ -345,7 +352,10 @@ impl<'a, A: Architecture> Walker<'a, A> {
                 return None;
             }
         }
-        let good = self.is_direct(at, caller.pc)
+        let mut code = [0; STUB_BYTES];
+        let len = self.space.read_code(at.code.address(), &mut code);
+        let good = A::is_jump(&code[..len.min(STUB_BYTES)])
+            || self.is_direct(at, caller.pc)
             || self.lead(at, caller.pc) > Lead::Unlikely && self.steps_on_or_silent(&caller);
         good.then(|| (Trust::Leaf, self.called_from(caller)))
     }

@@ -4,6 +4,8 @@
 //! so a caller's stack pointer is one word above where that was found.
 //! The signal frame is `struct rt_sigframe` of `arch/x86/include/asm/sigframe.h`.
 
+use std::ops::RangeInclusive;
+
 use super::architecture::{Architecture, Before, Caller, Site, State};
 use super::stack::{offset, word, WORD};
 use super::AddressSpace;
@@ -162,16 +164,16 @@ impl Architecture for X86_64 {
     }
 
     /// `jmp rel32`, plain or conditional, wherever its bytes stand.
-    fn jumps_to(code: &[u8], distance: u64) -> bool {
-        (1_u64..)
+    fn jumps_into(code: &[u8], distance: RangeInclusive<i64>) -> bool {
+        (1_i64..)
             .zip(code.windows(5))
             .any(|(behind_opcode, bytes)| {
                 let [0xe9 | 0x80..=0x8f, displacement @ ..] = bytes else {
                     return false;
                 };
                 displacement.first_chunk().is_some_and(|bytes| {
-                    let displacement = i64::from(i32::from_le_bytes(*bytes)) as u64;
-                    (behind_opcode + 4).wrapping_add(displacement) == distance
+                    let displacement = i64::from(i32::from_le_bytes(*bytes));
+                    distance.contains(&(behind_opcode + 4 + displacement))
                 })
             })
     }
@@ -201,6 +203,9 @@ fn call(before: &[u8]) -> Before {
     if let Some([0xe8, a, b, c, d]) = before.last_chunk() {
         let distance = i64::from(i32::from_le_bytes([*a, *b, *c, *d]));
         return Before::Direct(distance as u64);
+    }
+    if let Some([0xff, 0x15, ..]) = before.last_chunk::<6>() {
+        return Before::Slot;
     }
     let indirect = [2, 3, 4, 6, 7].iter().any(|&len| {
         let tail = before.len().checked_sub(len).map(|at| &before[at..]);
@@ -248,7 +253,6 @@ mod tests {
             (&[0xff, 0x50, 0x18], "call *24(%rax)"),
             (&[0xff, 0x14, 0xc8], "call *(%rax,%rcx,8)"),
             (&[0xff, 0x54, 0x24, 0x08], "call *8(%rsp)"),
-            (&[0xff, 0x15, 1, 2, 3, 4], "call *x(%rip)"),
             (&[0xff, 0x93, 0, 1, 0, 0], "call *256(%rbx)"),
             (&[0xff, 0x14, 0xc5, 0, 0, 0, 0], "call *0(,%rax,8)"),
             (&[0xff, 0x94, 0x24, 0, 1, 0, 0], "call *256(%rsp)"),
@@ -259,6 +263,8 @@ mod tests {
         }
         let code = [0x90, 0x90, 0xe8, 0xfb, 0xff, 0xff, 0xff];
         assert_eq!(call(&code), Before::Direct(-5_i64 as u64));
+        // call *x(%rip)
+        assert_eq!(call(&[0x90, 0xff, 0x15, 1, 2, 3, 4]), Before::Slot);
     }
 
     #[test]

@@ -144,6 +144,7 @@ static __always_inline void send_details(struct scratch *s, struct task_struct *
 
 	s->walk.until = 0;
 	if (mm) {
+		find_interrupted(s, task);
 		send_exe(s, mm);
 		send_mappings(s, mm, pc);
 		send_stack(s);

@@ -307,6 +307,11 @@ static __always_inline int mapping_wanted(struct scratch *s, __u64 vm_flags)
 		w->stack_end = w->end;
 		wanted = 1;
 	}
+	if (w->interrupted_sp && !w->interrupted_end && w->end > w->interrupted_sp) {
+		w->interrupted_start = w->start;
+		w->interrupted_end = w->end;
+		wanted = 1;
+	}
 	if (!w->fault_seen && w->end > w->fault) {
 		w->fault_seen = 1;
 		wanted = 1;
@@ -324,14 +329,18 @@ static __always_inline int mapping_wanted(struct scratch *s, __u64 vm_flags)
 static long mapping_callback(__u32 step, void *unused)
 {
 	struct scratch *s = scratch();
+	long go_on = 0;
 	int result;
 	__u64 vm_flags;
 
 	if (!s)
 		return 1;
+	/* Not `result`, which clang would return: before 6.3 the verifier forgets
+	 * what was found out about a copy of it. */
+	keep(go_on);
 	result = next_mapping(s);
 	if (result == WALK_NOTHING)
-		return 0;
+		return go_on;
 	if (result == WALK_END)
 		return 1;
 	if (s->walk.seen >= s->walk.limit) {

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::address::{FileAddress, ProcessAddress};
 use crate::cli::Config;
@@ -13,11 +14,13 @@ use crate::clock::Clock;
 use crate::deaths::RecentDeaths;
 use crate::event::{Disposition, EarlierFault, Event, Lost, Mapping};
 use crate::fault;
-use crate::modules::{Limits, Modules, Opened};
+use crate::modules::{Limits, Missing, Modules, Opened};
 use crate::registers::Arch;
 use crate::report::{FirstFault, Location, Report, StackFrame, StackTrace, Symbol};
 use crate::space::Captured;
 use crate::symbols::budget::MemoryBudget;
+use crate::symbols::demangle::demangle;
+use crate::symbols::elf::DebugDirs;
 use crate::symbols::resolver::Resolver;
 use crate::unwind::{self, Caches, CodeAddress, Frame, Stop, Trust, Walk};
 
@@ -44,8 +47,10 @@ pub struct Figures {
     pub symbol_hits: u64,
     pub symbol_misses: u64,
     pub symbol_entries: u64,
-    /// Modules and names dropped, and lookups given up, for want of room or time.
-    pub details_given_up: u64,
+    /// Names and files that left the caches for want of room.
+    pub evicted: u64,
+    /// Passes over symbol tables that would have taken too long.
+    pub lookups_given_up: u64,
     /// Of all caches.
     pub bytes: u64,
 }
@@ -59,6 +64,7 @@ impl Analyzer {
         let budget = Rc::new(MemoryBudget::new(cache_bytes - rule_bytes));
         let limits = Limits {
             block_bytes: (cache_bytes / 2).min(4 << 20),
+            debug_dirs: DebugDirs::new(config.debug_dirs.clone(), |name| std::env::var_os(name)),
             ..Limits::default()
         };
         Analyzer {
@@ -79,6 +85,11 @@ impl Analyzer {
         self.clock.set_again();
     }
 
+    /// Closes files that no crash needed for so long; when to call again.
+    pub fn close_unused(&mut self, age: Duration) -> Option<Duration> {
+        self.modules.close_unused(age)
+    }
+
     #[must_use]
     pub fn figures(&self) -> Figures {
         let symbols = self.resolver.stats();
@@ -87,7 +98,8 @@ impl Analyzer {
             symbol_hits: symbols.hits,
             symbol_misses: symbols.misses,
             symbol_entries: symbols.entries as u64,
-            details_given_up: symbols.timeouts + modules.evictions,
+            evicted: symbols.evictions + modules.evictions,
+            lookups_given_up: symbols.timeouts,
             bytes: (self.budget.used() + self.caches.bytes()) as u64,
         }
     }
@@ -177,6 +189,7 @@ impl Analyzer {
     fn locate(&mut self, event: &Event, walk: &Walk, lost: &mut Vec<Lost>) -> Vec<Location> {
         let space = Captured::new(event, &mut self.modules);
         let mut locations = vec![Location::default(); walk.frames.len()];
+        let mut compiled = Vec::new();
         let mut by_module: BTreeMap<ProcessAddress, (Opened, Vec<usize>)> = BTreeMap::new();
         for (index, frame) in walk.frames.iter().enumerate() {
             let address = frame.code.lookup();
@@ -185,6 +198,9 @@ impl Analyzer {
             };
             locations[index].module = Some(module_name(event, &space, mapping));
             let Some(opened) = space.opened(address) else {
+                if is_compiled(mapping) && !space.is_vdso(mapping) {
+                    compiled.push(index);
+                }
                 continue;
             };
             let placed = opened.placed();
@@ -211,13 +227,43 @@ impl Analyzer {
                 });
             }
         }
-        for missing in space.missing() {
-            lost.push(Lost {
-                detail: "symbols",
-                reason: missing.reason,
-            });
-        }
+        let mut missing = space.missing();
+        missing.extend(self.name_compiled(event, walk, &compiled, &mut locations));
+        lost.extend(missing.iter().map(|missing| Lost {
+            detail: "symbols",
+            reason: missing.reason,
+        }));
         locations
+    }
+
+    /// Names the frames, by their numbers, whose code is in no file.
+    fn name_compiled(
+        &mut self,
+        event: &Event,
+        walk: &Walk,
+        compiled: &[usize],
+        locations: &mut [Location],
+    ) -> Option<Missing> {
+        if compiled.is_empty() {
+            return None;
+        }
+        let lookup = |&index: &usize| walk.frames[index].code.lookup();
+        let addresses: Vec<ProcessAddress> = compiled.iter().map(lookup).collect();
+        match self.modules.compiled(event.into(), &addresses) {
+            Ok(functions) => {
+                for (&index, function) in compiled.iter().zip(functions) {
+                    let at = walk.frames[index].code.address();
+                    locations[index].symbol = function.and_then(|function| {
+                        Some(Symbol {
+                            name: demangle(&function.name).into_owned(),
+                            offset: at.offset_from(function.start)?,
+                        })
+                    });
+                }
+                None
+            }
+            Err(missing) => Some(missing),
+        }
     }
 }
 
@@ -238,6 +284,12 @@ fn first_fault(first: &EarlierFault, arch: Arch, now_boot_ns: u64) -> FirstFault
         access: fault::access(arch, first.code, first.siginfo, &first.trap),
         age_ms: now_boot_ns.saturating_sub(first.boot_ns) / 1_000_000,
     }
+}
+
+/// Whether code there can have been made while the program ran: in memory of no
+/// file, or of one without a name, such as a memfd.
+fn is_compiled(mapping: &Mapping) -> bool {
+    mapping.flags.executable() && mapping.file.as_ref().is_none_or(|file| file.detached)
 }
 
 /// The path of the file mapped there, or what stands for one without a file.

@@ -136,6 +136,12 @@ pub fn string_at(bytes: &[u8], offset: usize) -> Option<&[u8]> {
     memchr::memchr(0, tail).map(|end| &tail[..end])
 }
 
+/// The bytes up to the last newline, that included; none when there is no newline.
+#[must_use]
+pub fn whole_lines(bytes: &[u8]) -> &[u8] {
+    &bytes[..memchr::memrchr(b'\n', bytes).map_or(0, |end| end + 1)]
+}
+
 /// The offset of the first occurrence of `needle`.
 #[must_use]
 pub fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {

@@ -2,7 +2,8 @@
 //!
 //! Every value is checked here, so that the rest of the program meets only what
 //! makes sense. A wrong one gets one line: the option, what was given, what was
-//! expected. Of an option that is given twice the last counts. `-a` without
+//! expected. Of an option that is given twice the last counts,
+//! except `--debug-dir`, of which all do. `-a` without
 //! `-o` is accepted: standard output is never truncated anyway. `-o -` is
 //! standard output.
 
@@ -32,6 +33,8 @@ const MEMORY_BESIDE_RING_MB: u64 = 4;
 const NAME_MAX_BYTES: usize = 64;
 /// `PID_MAX_LIMIT` of include/linux/threads.h, 64-bit.
 const PID_MAX: u64 = 4 << 20;
+/// Where distributions put separate debug files.
+const DEBUG_DIR: &str = "/usr/lib/debug";
 /// Longer durations (136 years) are cut to this, so that sums of times cannot overflow.
 const DURATION_MAX_S: u64 = u32::MAX as u64;
 
@@ -78,6 +81,8 @@ pub struct Config {
     pub btf: Option<PathBuf>,
     /// `--stack-snapshot KB`: bytes; the main stack window's budget with `-t`.
     pub stack_snapshot_bytes: u32,
+    /// `--debug-dir DIR`, each of them: where separate debug files are looked for.
+    pub debug_dirs: Vec<PathBuf>,
 }
 
 impl Default for Config {
@@ -102,6 +107,7 @@ impl Default for Config {
             ring_bytes: RING_BYTES,
             btf: None,
             stack_snapshot_bytes: 32 << 10,
+            debug_dirs: vec![PathBuf::from(DEBUG_DIR)],
         }
     }
 }
@@ -123,6 +129,7 @@ where
     let mut parser = lexopt::Parser::from_args(args);
     let mut config = Config::default();
     let mut ring_bytes = None;
+    let mut debug_dirs = Vec::new();
     while let Some(arg) = parser.next().map_err(unexpected)? {
         match arg {
             Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
@@ -152,11 +159,11 @@ where
                 )? as usize;
             }
             Arg::Short('o') | Arg::Long("output") => {
-                let path = value(&mut parser, "--output", FILE)?;
-                config.output = if path == "-" {
+                let given = value(&mut parser, "--output", FILE)?;
+                config.output = if given == "-" {
                     None
                 } else {
-                    Some(file("--output", path)?)
+                    Some(path("--output", given, FILE)?)
                 };
             }
             Arg::Long("format") => {
@@ -182,7 +189,12 @@ where
                 ring_bytes = Some(ring(&value(&mut parser, "--ring-buffer", RING)?)?);
             }
             Arg::Long("btf") => {
-                config.btf = Some(file("--btf", value(&mut parser, "--btf", FILE)?)?);
+                let given = value(&mut parser, "--btf", FILE)?;
+                config.btf = Some(path("--btf", given, FILE)?);
+            }
+            Arg::Long("debug-dir") => {
+                let given = value(&mut parser, "--debug-dir", DIRECTORY)?;
+                debug_dirs.push(path("--debug-dir", given, DIRECTORY)?);
             }
             Arg::Long("stack-snapshot") => {
                 let size_kb = number(&mut parser, "--stack-snapshot", "a size in KB", 4..=512)?;
@@ -202,6 +214,9 @@ where
     } else {
         RING_BYTES
     });
+    if !debug_dirs.is_empty() {
+        config.debug_dirs = debug_dirs;
+    }
     check_memory(&config)?;
     Ok(Command::Run(config))
 }
@@ -210,6 +225,7 @@ where
 const DURATION: &str = "a whole number of seconds (0 = until a signal)";
 const NAME: &str = "1 to 64 bytes of a process name";
 const FILE: &str = "the path of a file";
+const DIRECTORY: &str = "the path of a directory";
 const FORMAT: &str = "text or json";
 const RING: &str = "a size in KB, a power of two from 64 to 1048576";
 
@@ -290,9 +306,9 @@ fn name(given: OsString) -> Result<Vec<u8>> {
     Ok(given.into_vec())
 }
 
-fn file(option: &str, given: OsString) -> Result<PathBuf> {
+fn path(option: &str, given: OsString, expected: &str) -> Result<PathBuf> {
     if given.is_empty() {
-        return Err(wrong(option, &given, FILE));
+        return Err(wrong(option, &given, expected));
     }
     Ok(PathBuf::from(given))
 }

@@ -77,6 +77,9 @@ fn every_option_in_its_long_form() {
         "--ring-buffer=1024",
         "--btf=/boot/vmlinux",
         "--stack-snapshot=64",
+        "--debug-dir=/srv/debug",
+        "--debug-dir",
+        "more",
     ]);
     let expected = Config {
         duration: Some(Duration::from_secs(3600)),
@@ -97,6 +100,7 @@ fn every_option_in_its_long_form() {
         ring_bytes: 1 << 20,
         btf: Some("/boot/vmlinux".into()),
         stack_snapshot_bytes: 64 << 10,
+        debug_dirs: vec!["/srv/debug".into(), "more".into()],
     };
     assert_eq!(config, expected);
 }
@@ -130,6 +134,7 @@ fn help_and_version() {
         "--ring-buffer",
         "--btf",
         "--stack-snapshot",
+        "--debug-dir",
     ] {
         assert!(HELP.contains(option), "{option} is not explained");
     }
@@ -165,6 +170,7 @@ fn wrong_values_get_one_line_with_what_was_expected() {
             &["--stack-snapshot=3"],
             "--stack-snapshot: '3' given, a size in KB from 4 to 512 expected",
         ),
+        (&["--debug-dir="], "--debug-dir: '' given, the path of a directory expected"),
         (
             &["--memory-limit", "2"],
             "--memory-limit: 2 MB cannot hold a ring buffer of 256 KB, at least 5 expected",

@@ -18,6 +18,7 @@
 
 mod allowance;
 mod blocks;
+mod compiled;
 mod module;
 mod process;
 mod search;
@@ -25,14 +26,13 @@ mod search;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::address::ProcessAddress;
 use crate::event::{Event, FileIdentity, MappedFile, Mapping};
 use crate::symbols::budget::MemoryBudget;
-use crate::symbols::elf::{ElfFile, Source};
+use crate::symbols::elf::{DebugDirs, ElfFile, Source};
 use crate::sys;
 use crate::unwind::Placed;
 use allowance::Allowance;
@@ -53,7 +53,7 @@ pub struct Limits {
     /// Blocks of files kept.
     pub block_bytes: usize,
     /// Where debug files are looked for.
-    pub debug_dirs: Vec<PathBuf>,
+    pub debug_dirs: DebugDirs,
 }
 
 impl Default for Limits {
@@ -61,7 +61,7 @@ impl Default for Limits {
         Limits {
             open_modules: 64,
             block_bytes: 1 << 20,
-            debug_dirs: vec![PathBuf::from("/usr/lib/debug")],
+            debug_dirs: DebugDirs::default(),
         }
     }
 }
@@ -76,6 +76,9 @@ pub struct ProcessHint {
     pub start_ns: u64,
     /// 0 where it was not captured.
     pub mnt_ns: u32,
+    /// As the process sees itself.
+    pub ns_pid: u32,
+    pub uid: u32,
 }
 
 impl From<&Event> for ProcessHint {
@@ -85,6 +88,8 @@ impl From<&Event> for ProcessHint {
             host_pid: event.host_pid,
             start_ns: event.start_ns,
             mnt_ns: event.mnt_ns,
+            ns_pid: event.ns_pid,
+            uid: event.uid,
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::unwind::{CfiSection, ModuleData};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// A directory of one test's own, removed when dropped.
@@ -77,6 +77,8 @@ fn gone() -> ProcessHint {
         host_pid: u32::MAX,
         start_ns: 1,
         mnt_ns: own_mount_namespace().unwrap(),
+        ns_pid: u32::MAX,
+        uid: 0,
     }
 }
 
@@ -291,7 +293,8 @@ impl Sleeper {
             pid: Some(pid),
             host_pid: pid,
             start_ns: ticks * 10_000_000 + 77,
-            mnt_ns: own_mount_namespace().unwrap(),
+            ns_pid: pid,
+            ..gone()
         }
     }
 
@@ -474,7 +477,36 @@ fn names_come_from_the_debug_directory_by_build_id() {
     std::fs::create_dir_all(&place).unwrap();
     std::fs::rename(dir.0.join("prog.debug"), place.join("cdef0123.debug")).unwrap();
     let limits = Limits {
-        debug_dirs: vec![dir.0.join("nowhere"), dir.0.join("debug")],
+        debug_dirs: DebugDirs {
+            packages: vec![dir.0.join("nowhere"), dir.0.join("debug")],
+            ..DebugDirs::default()
+        },
+        ..Limits::default()
+    };
+    let (mut modules, _) = modules(limits);
+    let name = helper_name(&mut modules, &program, address);
+    assert_eq!(name.as_deref(), Some("hidden_helper"));
+}
+
+#[test]
+fn names_come_from_the_cache_of_a_debuginfod_client() {
+    let dir = Scratch::new("debuginfod");
+    let Some(program) = stripped_program(&dir, "0xabcdef0123") else {
+        return;
+    };
+    let address = helper_address(&dir, "prog.debug").unwrap();
+    let place = dir.0.join("home/.cache/debuginfod_client/abcdef0123");
+    std::fs::create_dir_all(&place).unwrap();
+    std::fs::rename(dir.0.join("prog.debug"), place.join("debuginfo")).unwrap();
+    let debug_dirs = DebugDirs::new(Vec::new(), |name| match name {
+        "HOME" => Some(dir.0.join("home").into()),
+        "XDG_CACHE_HOME" => Some("relative".into()),
+        "DEBUGINFOD_CACHE_PATH" => Some("".into()),
+        _ => None,
+    });
+    assert_eq!(debug_dirs.debuginfod.len(), 2);
+    let limits = Limits {
+        debug_dirs,
         ..Limits::default()
     };
     let (mut modules, _) = modules(limits);

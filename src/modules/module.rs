@@ -2,7 +2,8 @@
 //!
 //! What a stack walk asks for ([`ModuleData`]) is read through the shared blocks;
 //! what the resolver asks for ([`Names`]) is a pass over symbol tables, in this
-//! order: `.symtab`, the debug file's `.symtab`, `.dynsym`, Go's `.gopclntab`.
+//! order: `.symtab`, the debug file's `.symtab`, `.dynsym`, Go's `.gopclntab`, the
+//! stubs of calls into other files.
 
 use std::cell::{OnceCell, RefCell};
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use super::allowance::Allowance;
 use super::blocks::Blocks;
 use crate::address::FileAddress;
 use crate::event::Mapping;
-use crate::symbols::elf::{find_debug_file, Answer, ElfFile, Found, Load, Table};
+use crate::symbols::elf::{find_debug_file, Answer, DebugDirs, ElfFile, Found, Load, Table};
 use crate::symbols::resolver::Names;
 use crate::unwind::{CfiSection, ModuleData, SectionRange};
 
@@ -23,7 +24,7 @@ const MAX_STARTS: usize = 64;
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) blocks: RefCell<Blocks>,
-    pub(super) debug_dirs: Vec<PathBuf>,
+    pub(super) debug_dirs: DebugDirs,
     pub(super) allowance: Allowance,
 }
 
@@ -168,6 +169,7 @@ impl Names for Module {
                 }
             }
             self.elf.add_go_functions(addresses, &mut answers);
+            self.elf.add_stubs(addresses, &mut answers);
             Some(answers)
         })
     }

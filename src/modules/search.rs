@@ -82,7 +82,8 @@ impl Modules {
     }
 }
 
-fn live_process(process: ProcessHint) -> Option<LiveProcess> {
+/// The process itself, if it still lives.
+pub(super) fn live_process(process: ProcessHint) -> Option<LiveProcess> {
     let as_seen_here = process.pid.unwrap_or(process.host_pid);
     let pids = [as_seen_here, process.host_pid];
     let distinct = if as_seen_here == process.host_pid {

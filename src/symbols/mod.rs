@@ -6,10 +6,12 @@
 //! table in windows, so that a file of any size costs the same memory, and
 //! [`resolver::Resolver`] remembers the answers.
 //!
-//! [`elf`] reads the files, [`demangle`] makes Rust's names readable, [`budget`]
-//! bounds what all caches hold together.
+//! [`elf`] reads the files, [`perf_map`] what a just-in-time compiler tells of its
+//! code, [`demangle`] makes Rust's names readable, [`budget`] bounds what all caches
+//! hold together.
 
 pub mod budget;
 pub mod demangle;
 pub mod elf;
+pub mod perf_map;
 pub mod resolver;

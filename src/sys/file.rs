@@ -79,6 +79,7 @@ pub struct Status {
     pub mtime_ns: u32,
     /// Names that the file still has; 0 once deleted.
     pub links: u64,
+    pub owner: u32,
 }
 
 fn regular_status(file: &File) -> Result<Status, Refusal> {
@@ -94,6 +95,7 @@ fn regular_status(file: &File) -> Result<Status, Refusal> {
         mtime_s: meta.mtime(),
         mtime_ns: u32::try_from(meta.mtime_nsec()).unwrap_or(0),
         links: meta.nlink(),
+        owner: meta.uid(),
     })
 }
 

@@ -1,12 +1,13 @@
 //! The separate file that holds a stripped program's symbols.
 //!
 //! In: a stripped file, its path in our own mount namespace, and the directories
-//! that packages put debug files in. Out: the debug file, checked to belong: by
-//! equal build-ids, or by the checksum in `.gnu_debuglink` where one of them has
-//! none. A link is a file name; one with a slash in it is refused.
-//! GDB manual, "Debugging Information in Separate Files".
+//! that packages and debuginfod clients put debug files in ([`DebugDirs`]). Out: the
+//! debug file, checked to belong: by equal build-ids, or by the checksum in
+//! `.gnu_debuglink` where one of them has none. A link is a file name; one with a
+//! slash in it is refused.
+//! GDB manual, "Debugging Information in Separate Files"; debuginfod(8), "CACHE".
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -46,29 +47,73 @@ impl DebugLink {
     }
 }
 
+/// Where separate debug files may be.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct DebugDirs {
+    /// As packages fill them: `.build-id/xx/rest.debug`, or the program's own path.
+    pub packages: Vec<PathBuf>,
+    /// Caches of debuginfod clients: `BUILDID/debuginfo`.
+    pub debuginfod: Vec<PathBuf>,
+}
+
+impl DebugDirs {
+    /// With the debuginfod caches that these environment variables lead to.
+    pub fn new(packages: Vec<PathBuf>, variable: impl Fn(&str) -> Option<OsString>) -> Self {
+        let places = [
+            ("DEBUGINFOD_CACHE_PATH", ""),
+            ("XDG_CACHE_HOME", "debuginfod_client"),
+            ("HOME", ".cache/debuginfod_client"),
+            ("HOME", ".debuginfod_client_cache"),
+        ];
+        let debuginfod = places
+            .into_iter()
+            .filter_map(|(name, below)| Some(PathBuf::from(variable(name)?).join(below)))
+            .filter(|path| path.is_absolute())
+            .collect();
+        DebugDirs {
+            packages,
+            debuginfod,
+        }
+    }
+}
+
 /// The file with the symbols that `stripped` lacks. `path` is where it was found,
 /// `None` where that is no path of our own mount namespace.
 #[must_use]
 pub fn find_debug_file(
     stripped: &ElfFile,
     path: Option<&Path>,
-    debug_dirs: &[PathBuf],
+    dirs: &DebugDirs,
 ) -> Option<ElfFile> {
-    by_build_id(stripped, debug_dirs).or_else(|| by_link(stripped, path?, debug_dirs))
+    by_build_id(stripped, &dirs.packages)
+        .or_else(|| by_link(stripped, path?, &dirs.packages))
+        .or_else(|| cached(stripped, &dirs.debuginfod))
 }
 
 fn by_build_id(stripped: &ElfFile, debug_dirs: &[PathBuf]) -> Option<ElfFile> {
     let (first, rest) = stripped.build_id()?.split_first()?;
-    let mut name = format!(".build-id/{first:02x}/");
-    for byte in rest {
-        // Writing to a String cannot fail.
-        let _ = write!(name, "{byte:02x}");
-    }
-    name.push_str(".debug");
-    debug_dirs
-        .iter()
-        .filter_map(|dir| open(&dir.join(&name)))
+    let name = format!(".build-id/{first:02x}/{}.debug", hex(rest));
+    first_with_build_id(stripped, debug_dirs, &name)
+}
+
+fn cached(stripped: &ElfFile, caches: &[PathBuf]) -> Option<ElfFile> {
+    let name = format!("{}/debuginfo", hex(stripped.build_id()?));
+    first_with_build_id(stripped, caches, &name)
+}
+
+fn first_with_build_id(stripped: &ElfFile, dirs: &[PathBuf], name: &str) -> Option<ElfFile> {
+    dirs.iter()
+        .filter_map(|dir| open(&dir.join(name)))
         .find(|debug| debug.has_symtab() && debug.build_id() == stripped.build_id())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut digits = String::new();
+    for byte in bytes {
+        // Writing to a String cannot fail.
+        let _ = write!(digits, "{byte:02x}");
+    }
+    digits
 }
 
 fn by_link(stripped: &ElfFile, path: &Path, debug_dirs: &[PathBuf]) -> Option<ElfFile> {

@@ -13,6 +13,7 @@ use goblin::elf::section_header::{self, SectionHeader};
 use super::debuglink::DebugLink;
 use super::dynamic;
 use super::gopclntab::GoTable;
+use super::plt::Plt;
 use super::source::{FileRange, Source};
 use super::symtab::SymbolTable;
 use super::{Segment, Segments};
@@ -52,6 +53,7 @@ pub(crate) struct Layout {
     pub(crate) build_id: Option<Box<[u8]>>,
     pub(crate) debug_link: Option<DebugLink>,
     pub(crate) go: Option<GoTable>,
+    pub(crate) plt: Plt,
 }
 
 impl Layout {
@@ -84,6 +86,12 @@ impl Layout {
         let mut layout = Layout::default();
         for section in &sections {
             layout.take(source, ctx, section, &names, &sections);
+            let name = string_at(&names, section.sh_name).unwrap_or(b"");
+            if let Some(place) = place(source, section) {
+                layout
+                    .plt
+                    .take(name, place, section.sh_entsize, header.e_machine);
+            }
         }
         if let Some(table) = &mut layout.symtab {
             table.code = code;
@@ -99,19 +107,14 @@ impl Layout {
         names: &[u8],
         all: &[SectionHeader],
     ) {
-        let compressed = section.sh_flags & u64::from(section_header::SHF_COMPRESSED) != 0;
-        if section.sh_type == section_header::SHT_NOBITS || compressed {
+        let Some(place) = place(source, section) else {
             return;
-        }
+        };
         match section.sh_type {
             section_header::SHT_SYMTAB => self.symtab = table(source, ctx, section, all),
             section_header::SHT_DYNSYM => self.dynsym = table(source, ctx, section, all),
             _ => {}
         }
-        let place = Place {
-            address: section.sh_addr,
-            range: range(section).within(source.size()),
-        };
         match string_at(names, section.sh_name).unwrap_or(b"") {
             b".eh_frame_hdr" => self.eh_frame_hdr = Some(place),
             b".eh_frame" => self.eh_frame = Some(place),
@@ -160,9 +163,20 @@ impl Layout {
     pub(crate) fn memory(&self) -> usize {
         let code = self.symtab.as_ref().map_or(0, |table| table.code.len());
         code * size_of::<CodeSection>()
+            + self.plt.memory()
             + self.build_id.as_ref().map_or(0, |id| id.len())
             + self.debug_link.as_ref().map_or(0, |link| link.name.len())
     }
+}
+
+/// Where a section stands, if it has bytes that can be read as they are.
+fn place(source: &Source, section: &SectionHeader) -> Option<Place> {
+    let compressed = section.sh_flags & u64::from(section_header::SHF_COMPRESSED) != 0;
+    let readable = section.sh_type != section_header::SHT_NOBITS && !compressed;
+    readable.then(|| Place {
+        address: section.sh_addr,
+        range: range(section).within(source.size()),
+    })
 }
 
 fn range(section: &SectionHeader) -> FileRange {

@@ -13,6 +13,7 @@ mod debuglink;
 mod dynamic;
 mod gopclntab;
 mod layout;
+mod plt;
 mod source;
 mod symtab;
 #[cfg(test)]
@@ -28,7 +29,7 @@ use goblin::elf::Elf;
 use crate::address::{FileAddress, FileOffset};
 use crate::unwind::{CfiSection, SectionRange};
 
-pub use debuglink::{crc32, find_debug_file, DebugLink};
+pub use debuglink::{crc32, find_debug_file, DebugDirs, DebugLink};
 use layout::Layout;
 pub use source::{FileRange, Source, MAX_NAME};
 use symtab::SymbolTable;
@@ -237,6 +238,7 @@ impl ElfFile {
         self.add_functions(Table::Full, addresses, &mut answers)?;
         self.add_functions(Table::Dynamic, addresses, &mut answers)?;
         self.add_go_functions(addresses, &mut answers);
+        self.add_stubs(addresses, &mut answers);
         Some(answers)
     }
 
@@ -262,6 +264,14 @@ impl ElfFile {
     pub fn add_go_functions(&self, addresses: &[FileAddress], answers: &mut [Answer]) {
         if let Some(table) = &self.layout.go {
             table.functions(&self.source, addresses, answers);
+        }
+    }
+
+    /// The same from the stubs through which the file calls others: `puts@plt`.
+    pub fn add_stubs(&self, addresses: &[FileAddress], answers: &mut [Answer]) {
+        if let Some(dynsym) = &self.layout.dynsym {
+            let (plt, machine) = (&self.layout.plt, self.machine);
+            plt.functions(&self.source, self.ctx, machine, dynsym, addresses, answers);
         }
     }
 

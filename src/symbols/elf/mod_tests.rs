@@ -238,7 +238,7 @@ fn ask_everything(bytes: &[u8]) {
         let _ = elf.nearest_data(address);
         let _ = elf.file_offset(address);
     }
-    let _ = find_debug_file(&elf, None, &[]);
+    let _ = find_debug_file(&elf, None, &DebugDirs::default());
 }
 
 fn hostile_sample(wide: bool, sections: bool) -> Vec<u8> {
@@ -403,4 +403,70 @@ fn a_stripped_go_program_has_names() {
         names(&elf, &[u64::from_le_bytes(entry)]),
         ["_rt0_amd64_linux+0x0"]
     );
+}
+
+/// Stubs as `objdump` names them: address and name.
+fn stubs(program: &str) -> Vec<(u64, String)> {
+    let sections = ["-j", ".plt", "-j", ".plt.sec", "-j", ".plt.got"];
+    let out = Command::new("objdump")
+        .arg("-d")
+        .args(sections)
+        .arg(program)
+        .output();
+    let Ok(out) = out else { return Vec::new() };
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    // 0000000000004060 <free@plt>:
+    let head = |line: &str| {
+        let (address, name) = line.strip_suffix(">:")?.split_once(" <")?;
+        let plain = name.ends_with("@plt") && !name.contains('+');
+        let address = u64::from_str_radix(address, 16).ok()?;
+        plain.then(|| (address, name.to_owned()))
+    };
+    text.lines().filter_map(head).collect()
+}
+
+#[test]
+fn stubs_are_named_as_objdump_names_them() {
+    for program in ["/bin/ls", "/bin/bash"] {
+        let Some(elf) = open(program) else { continue };
+        for (address, name) in stubs(program) {
+            // A program has functions of its own with such names.
+            let expected = [
+                format!("{name}+0x6"),
+                format!("{}+0x6", &name[..name.len() - 4]),
+            ];
+            let got = names(&elf, &[address + 6]);
+            assert!(
+                expected.contains(&got[0]),
+                "{program} {address:#x}: {got:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn section_headers_of_any_content_do_no_harm() {
+    let Ok(good) = std::fs::read("/bin/ls") else {
+        return;
+    };
+    let addresses: Vec<FileAddress> = stubs("/bin/ls")
+        .iter()
+        .step_by(16)
+        .map(|stub| FileAddress(stub.0))
+        .collect();
+    let headers = u64::from_le_bytes(good[0x28..0x30].try_into().unwrap()) as usize;
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    for _ in 0..300 {
+        let mut bytes = good.clone();
+        for _ in 0..3 {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            let at = headers + state as usize % (bytes.len() - headers - 8);
+            bytes[at..at + 4].copy_from_slice(&((state >> 32) as u32).to_le_bytes());
+        }
+        if let Ok(elf) = ElfFile::parse(Source::Memory(bytes)) {
+            let _ = elf.functions(&addresses);
+        }
+    }
 }

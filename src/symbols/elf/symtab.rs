@@ -216,6 +216,21 @@ impl SymbolTable {
         Some(())
     }
 
+    /// The name of the symbol with that number.
+    pub(crate) fn name_of(&self, source: &Source, ctx: Ctx, number: u64) -> Option<Vec<u8>> {
+        let entry = Self::entry_size(ctx);
+        if number >= self.symbols.size / entry {
+            return None;
+        }
+        // Both classes begin with the name's place.
+        let mut place = [0; 4];
+        let at = self.symbols.offset.checked_add(number * entry)?;
+        source.read_exact(at, &mut place)?;
+        let mut strings = Strings::new(source, self.strings);
+        let name = strings.get(u32::from_le_bytes(place).into())?;
+        (!name.is_empty()).then(|| without_version(name).to_vec())
+    }
+
     /// Adds to `answers` what this table knows; an answer that has a symbol
     /// already keeps it. `None` when the time runs out.
     pub(crate) fn functions(

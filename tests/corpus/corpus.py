@@ -270,7 +270,7 @@ def agrees(chain, frames, own, strict, ended):
         if token in ("<start>", "<thread>"):
             if not all(library[j:]):
                 return False
-            return not strict or (ended and len(rest) <= 5 and all(frame.name != "main" for frame in rest))
+            return not strict or (ended and len(rest) <= 8)
         if token == "<lost>":
             return match(i + 1, j) or bool(rest) and match(i + 1, j + 1)
         if token == "...":

@@ -95,11 +95,12 @@ static __always_inline int stack_step(struct scratch *s)
 	keep(bytes);
 	if (bytes > PAGE_BYTES)
 		return 1;
+	s->stack_next = address + bytes;
+	/* Pages of huge locals that were never touched cannot be read: go on. */
 	if (bpf_probe_read_user(s->out + sizeof(*piece), bytes, (void *)address))
-		return 1;
+		return 0;
 	piece->address = address;
 	s->out_bytes = sizeof(*piece) + bytes;
-	s->stack_next = address + bytes;
 	send_out(PART_STACK, LOST_RING_STACK);
 	if (s->end.lost & LOST_RING_STACK)
 		return 1;

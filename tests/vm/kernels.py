@@ -34,9 +34,13 @@ def find(cache, name):
     # The cloud flavour is the smallest. From 7.x the image has a package of its own.
     kind = f"{arch}-{flavour}" if flavour else f"cloud-{arch}"
     package = cache.newest(suite, arch, rf"linux-binary-\d.*-{kind}", rf"linux-image-\d.*-{kind}")
-    return Kernel(name, arch, cache.unpack(package, "boot/vmlinuz-"))
+    return Kernel(name, arch, cache.unpack(package, "vmlinuz*"))
+
+
+def version(release):
+    return tuple(map(int, re.match(r"(\d+)\.(\d+)", release).groups()))
 
 
 def is_complete(release):
     """Whether everything must work on a kernel that calls itself so."""
-    return tuple(map(int, re.match(r"(\d+)\.(\d+)", release).groups())) >= COMPLETE_FROM
+    return version(release) >= COMPLETE_FROM

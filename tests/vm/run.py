@@ -8,6 +8,7 @@ prints a table of kernels and features. Status 1 when anything is not as it shou
 
 import argparse
 import os
+import subprocess
 import sys
 import time
 
@@ -87,7 +88,7 @@ class Bench:
             self.judge(row, Guest(console), took_s)
             said = "refused" if row.refused else f"{len(row.failures)} failures"
             note(f"{name}: {row.release}: {said} in {time.monotonic() - begin:.0f} s; console in {log}")
-        except (LookupError, OSError, ValueError) as error:
+        except (LookupError, OSError, ValueError, subprocess.CalledProcessError) as error:
             row.failures.append(f"{error}")
         for failure in row.failures:
             note(f"  {name}: {failure}")
@@ -97,11 +98,12 @@ class Bench:
         row.release = guest.facts.get("kernel", "")
         row.checksum = guest.facts.get("checksum", "")
         if guest.is_refused:
-            row.refused = guest["bare"].error
+            refusal = guest["attach"]
+            row.refused = refusal.error
             if kernels.is_complete(row.release):
-                row.failures.append(f"refused: {guest['bare'].stderr}")
-            if guest["bare"].status != 4:
-                row.failures.append(f"refused with status {guest['bare'].status}")
+                row.failures.append(f"refused: {refusal.stderr}")
+            elif refusal.status != 4:
+                row.failures.append(f"refused with status {refusal.status}: {refusal.stderr[:2000]}")
         elif guest.is_done:
             row.cells, row.failures = judge.judge(guest)
         if not guest.is_done:

@@ -19,7 +19,7 @@ Q := @
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: all help target build demo test test-six lint bpf check-prebuilt check-static clean
+.PHONY: all help target build demo test test-six test-vm lint bpf check-prebuilt check-static clean
 
 all: build
 
@@ -28,6 +28,7 @@ help:
 	@echo 'make demo         build it, crash a small program, print the report'
 	@echo 'make test         all tests; needs root for the live ones'
 	@echo 'make test-six     the same without gimli (no default features)'
+	@echo 'make test-vm      boot kernels in QEMU, crash programs there (VM=NAMES; KERNEL=FILE ARCH=)'
 	@echo 'make lint         formatting and clippy'
 	@echo 'make bpf          compile bpf/ into prebuilt/ (needs $(CLANG), libbpf-dev)'
 	@echo 'make check-prebuilt   prebuilt/ is what bpf/ gives'
@@ -58,6 +59,25 @@ test-six: target
 		--target-dir target/six --bin segfault_analyzer
 	$(Q)SEGFAULT_ANALYZER='$(CURDIR)/target/six/$(TARGET)/release/segfault_analyzer' \
 		$(TEST_RUNNER) $(CARGO) test --locked --no-default-features --target-dir target/six $(TEST_FLAGS)
+
+# VM='bookworm-amd64 trixie-arm64' boots these only, KERNEL=image another one, of
+# ARCH; VM_OPTIONS go to the tool. Needs qemu-system-x86, qemu-system-arm, python3,
+# and for the other architecture's programs what tests/vm/programs.py names.
+ifneq ($(KERNEL),)
+VM_MACHINES := $(ARCH)
+VM_ARGS     := --kernel '$(KERNEL)' --arch '$(ARCH)'
+else
+VM_MACHINES := x86_64 aarch64
+VM_ARGS     := $(VM)
+endif
+TARGET_DIR  := $(or $(CARGO_TARGET_DIR),target)
+
+test-vm:
+	$(Q)set -e; for machine in $(VM_MACHINES); do \
+		$(MAKE) --no-print-directory build ARCH=$$machine; \
+	done
+	$(Q)CC='$(CC)' CLANG='$(CLANG)' python3 tests/vm/run.py --binaries '$(TARGET_DIR)' \
+		--options='$(VM_OPTIONS)' $(VM_ARGS)
 
 lint:
 	$(Q)$(CARGO) fmt --check

@@ -8,6 +8,7 @@ prints a table of kernels and features. Status 1 when anything is not as it shou
 
 import argparse
 import os
+import subprocess
 import sys
 import time
 
@@ -28,7 +29,7 @@ def arguments():
     parser.add_argument("names", nargs="*", metavar="NAME", help="a kernel of --list")
     parser.add_argument("--list", action="store_true", help="name the kernels")
     parser.add_argument("--kernel", metavar="FILE", help="an image of your own")
-    parser.add_argument("--arch", choices=kernels.MACHINES, default="amd64", help="its architecture [amd64]")
+    parser.add_argument("--arch", choices=[*kernels.MACHINES, *kernels.MACHINES.values()], default="amd64", help="its architecture [amd64]")
     parser.add_argument("--binaries", metavar="FOLDER", help="holds MACHINE-unknown-linux-musl/release/segfault_analyzer")
     parser.add_argument("--options", default="", help="options for the tool in every run of it")
     parser.add_argument("--cache", default=os.path.join(TARGET, "vm-kernels"), help="where downloads are kept")
@@ -46,7 +47,7 @@ def main():
     rows = []
     if asked.kernel:
         name = os.path.basename(asked.kernel)
-        rows.append(bench.try_kernel(name, lambda: kernels.Kernel(name, asked.arch, asked.kernel)))
+        rows.append(bench.try_kernel(name, lambda: kernels.given(name, asked.arch, asked.kernel)))
     else:
         for name in asked.names or kernels.names():
             rows.append(bench.try_kernel(name, lambda name=name: kernels.find(cache, name)))
@@ -84,24 +85,25 @@ class Bench:
             log = os.path.join(self.work, f"{name}.log")
             begin = time.monotonic()
             console, took_s = emulator.boot(kernel, self.initramfs_for(kernel), log)
-            self.judge(row, Guest(console), took_s)
+            self.judge(row, kernel, Guest(console), took_s)
             said = "refused" if row.refused else f"{len(row.failures)} failures"
             note(f"{name}: {row.release}: {said} in {time.monotonic() - begin:.0f} s; console in {log}")
-        except (LookupError, OSError, ValueError) as error:
+        except (LookupError, OSError, ValueError, subprocess.CalledProcessError) as error:
             row.failures.append(f"{error}")
         for failure in row.failures:
             note(f"  {name}: {failure}")
         return row
 
-    def judge(self, row, guest, took_s):
+    def judge(self, row, kernel, guest, took_s):
         row.release = guest.facts.get("kernel", "")
         row.checksum = guest.facts.get("checksum", "")
         if guest.is_refused:
-            row.refused = guest["bare"].error
-            if kernels.is_complete(row.release):
-                row.failures.append(f"refused: {guest['bare'].stderr}")
-            if guest["bare"].status != 4:
-                row.failures.append(f"refused with status {guest['bare'].status}")
+            refusal = guest["attach"]
+            row.refused = refusal.error
+            if not kernels.may_refuse(kernel, row.release):
+                row.failures.append(f"refused: {refusal.stderr}")
+            elif refusal.status != 4:
+                row.failures.append(f"refused with status {refusal.status}: {refusal.stderr[:2000]}")
         elif guest.is_done:
             row.cells, row.failures = judge.judge(guest)
         if not guest.is_done:

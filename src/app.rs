@@ -236,7 +236,7 @@ impl<'a> Monitor<'a> {
             close_files,
             closing_files: false,
             clock_set,
-            assembler: Assembler::new(page_bytes() as u64),
+            assembler: Assembler::new(page_bytes() as u64, queue_max_bytes),
             queue: VecDeque::new(),
             queue_bytes: 0,
             queue_max_bytes,

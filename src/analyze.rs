@@ -158,6 +158,7 @@ impl Analyzer {
             disposition: event.disposition,
             first_fault: event
                 .first_fault
+                .filter(|_| !fault::is_sent_by_another(event))
                 .map(|first| first_fault(&first, arch, event.boot_ns)),
             same_death: event.disposition == Disposition::Fatal
                 && self.deaths.is_repeated(event.host_pid, event.start_ns),

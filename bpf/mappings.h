@@ -339,8 +339,8 @@ static long mapping_callback(__u32 step, void *unused)
 
 	if (!s)
 		return 1;
-	/* Not `result`, which clang would return: before 6.3 the verifier forgets
-	 * what was found out about a copy of it. */
+	/* Not `result`, of which clang would return a copy: 6.1's verifier does not
+	 * know that a copy is 0 where the original is, and refuses. */
 	keep(go_on);
 	result = next_mapping(s);
 	if (result == WALK_NOTHING)

@@ -49,7 +49,7 @@ def unpack(cache, package):
     if not os.path.exists(os.path.join(tree, "Makefile")):
         os.makedirs(tree, exist_ok=True)
         archive = cache.unpack(package, f"{PACKAGE}.tar.xz")
-        command = ["tar", "-x", "-C", tree, "--strip-components=1", "--exclude=*/Documentation/*", "-f", archive]
+        command = ["tar", "-x", "-C", tree, "--strip-components=1", "-f", archive]
         subprocess.run(command, check=True)
     return tree
 

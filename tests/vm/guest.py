@@ -94,7 +94,7 @@ class Guest:
             elif key == "crash":
                 pid, status, command = value.split(" ", 2)
                 scenario.crashes.append((int(pid), int(status), command))
-            elif key in ("kernel", "machine", "checksum", "done"):
+            elif key in ("kernel", "machine", "btf", "checksum", "done"):
                 self.facts[key] = value
             elif key:
                 scenario.facts[key] = value

@@ -263,6 +263,12 @@ def exits(guest):
         assert said == (status != 0), f"{name}: {scenario.stderr!r}"
 
 
+def kernel_log(guest):
+    """The kernel itself found nothing wrong."""
+    expect("complaints", guest["complaints"].stdout.strip(), "")
+    return "quiet"
+
+
 FEATURES = [
     ("Attached in", attach),
     ("Fault address", address),
@@ -282,6 +288,7 @@ FEATURES = [
     ("Memory", memory),
     ("/proc alone", bare),
     ("Exit statuses", exits),
+    ("Kernel's log", kernel_log),
 ]
 
 
@@ -293,5 +300,6 @@ def judge(guest):
             cells.append(check(guest) or "yes")
         except (AssertionError, KeyError, ValueError, TypeError, IndexError) as error:
             cells.append("**no**")
-            failures.append(f"{title}: {type(error).__name__ if not isinstance(error, AssertionError) else ''}{error}")
+            kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__} "
+            failures.append(f"{title}: {kind}{error}")
     return cells, failures

@@ -21,7 +21,6 @@ class Kernel:
     name: str
     arch: str
     image: str
-    has_btf: bool = True
 
     @property
     def machine(self):
@@ -41,7 +40,7 @@ def find(cache, name):
         raise LookupError(f"no kernel is called {name}; --list names them")
     suite, arch, flavour = re.fullmatch(r"([a-z-]+)-(amd64|arm64)(?:-(16k))?", name).groups()
     if suite == "board":
-        return Kernel(name, arch, board.image(cache, arch), has_btf=False)
+        return Kernel(name, arch, board.image(cache, arch))
     # The cloud flavour is the smallest. From 7.x the image has a package of its own.
     kind = f"{arch}-{flavour}" if flavour else f"cloud-{arch}"
     package = cache.newest(suite, arch, rf"linux-binary-\d.*-{kind}", rf"linux-image-\d.*-{kind}")
@@ -55,9 +54,11 @@ def given(name, arch, image):
 
 
 def version(release):
-    return tuple(map(int, re.match(r"(\d+)\.(\d+)", release).groups()))
+    """Of a release such as 6.1.0-50-cloud-amd64: (6, 1)."""
+    found = re.match(r"(\d+)\.(\d+)", release)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
-def may_refuse(kernel, release):
+def may_refuse(guest):
     """Whether the tool is not yet made for this kernel."""
-    return version(release) < COMPLETE_FROM or not kernel.has_btf
+    return version(guest.facts["kernel"]) < COMPLETE_FROM or guest.facts["btf"] == "no"

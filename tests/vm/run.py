@@ -51,7 +51,7 @@ def main():
     else:
         for name in asked.names or kernels.names():
             rows.append(bench.try_kernel(name, lambda name=name: kernels.find(cache, name)))
-    print_table(rows)
+    print_table(rows, asked.options)
     return 1 if any(row.failures for row in rows) else 0
 
 
@@ -66,6 +66,13 @@ class Row:
         self.cells = []
         self.refused = None
         self.failures = []
+
+    def title(self, options):
+        """The kernel as it calls itself, and what makes this row another one."""
+        words = [self.release or self.name]
+        if not any(arch in words[0] for arch in kernels.MACHINES):
+            words.append(self.machine)
+        return " ".join([*words, options]).strip()
 
 
 class Bench:
@@ -85,7 +92,7 @@ class Bench:
             log = os.path.join(self.work, f"{name}.log")
             begin = time.monotonic()
             console, took_s = emulator.boot(kernel, self.initramfs_for(kernel), log)
-            self.judge(row, kernel, Guest(console), took_s)
+            self.judge(row, Guest(console), took_s)
             said = "refused" if row.refused else f"{len(row.failures)} failures"
             note(f"{name}: {row.release}: {said} in {time.monotonic() - begin:.0f} s; console in {log}")
         except (LookupError, OSError, ValueError, subprocess.CalledProcessError) as error:
@@ -94,13 +101,13 @@ class Bench:
             note(f"  {name}: {failure}")
         return row
 
-    def judge(self, row, kernel, guest, took_s):
+    def judge(self, row, guest, took_s):
         row.release = guest.facts.get("kernel", "")
         row.checksum = guest.facts.get("checksum", "")
         if guest.is_refused:
             refusal = guest["attach"]
             row.refused = refusal.error
-            if not kernels.may_refuse(kernel, row.release):
+            if not kernels.may_refuse(guest):
                 row.failures.append(f"refused: {refusal.stderr}")
             elif refusal.status != 4:
                 row.failures.append(f"refused with status {refusal.status}: {refusal.stderr[:2000]}")
@@ -141,7 +148,7 @@ def note(line):
     print(line, file=sys.stderr, flush=True)
 
 
-def print_table(rows):
+def print_table(rows, options):
     titles = [title for title, _ in judge.FEATURES]
     print(f"| Kernel | {' | '.join(titles)} |")
     print(f"|---|{'---|' * len(titles)}")
@@ -151,11 +158,11 @@ def print_table(rows):
             cells[0] = f"refused: {row.refused}"
         elif not row.cells:
             cells[0] = "**no boot**"
-        print(f"| {row.release or row.name} {row.machine} | {' | '.join(cells)} |")
+        print(f"| {row.title(options)} | {' | '.join(cells)} |")
     print()
     for machine in sorted({row.machine for row in rows if row.checksum}):
         sums = {row.checksum for row in rows if row.machine == machine and row.checksum}
-        print(f"{machine}: one file, SHA-256 {', '.join(sorted(sums))}")
+        print(f"{machine}: the same file everywhere, SHA-256 {' and '.join(sorted(sums))}")
 
 
 if __name__ == "__main__":

@@ -73,6 +73,11 @@ const SIGCONTEXT: [(u16, u64); 9] = [
 const HLT: u8 = 0xf4;
 const EXIT: [u8; 7] = [0x89, 0xc3, 0x31, 0xc0, 0x40, 0xcd, 0x80];
 
+/// Registers that are saved below the frame pointer: edi, esi, ebx, ecx.
+const SAVED_WORDS: u64 = 4;
+/// Of a stack, at most: a page.
+const MAX_ALIGNMENT: u64 = 4096;
+
 const RET: u8 = 0xc3;
 /// Of an epilogue that is looked at: seven registers can be popped.
 const EPILOGUE: usize = 8;
@@ -139,7 +144,12 @@ impl Architecture for I386 {
         state: &State,
         floor: ProcessAddress,
     ) -> Option<Caller> {
-        x86_64::frame_pointer::<Self>(space, state, floor)
+        let mut caller = x86_64::frame_pointer::<Self>(space, state, floor)?;
+        if let Some(sp) = realigned(space, state, &caller) {
+            caller.state.set(ESP, sp.0);
+            caller.floor = sp;
+        }
+        Some(caller)
     }
 
     fn returned_through(
@@ -166,6 +176,23 @@ impl Architecture for I386 {
     fn jumps_into(code: &[u8], distance: RangeInclusive<i64>) -> bool {
         X86_64::jumps_into(code, distance)
     }
+}
+
+/// Where the stack of the caller of a function begins that aligned its own, as
+/// `main` does: such a function pushed a copy of its return address, saved where
+/// the first one ends below the frame pointer, and that tells itself.
+fn realigned(space: &dyn AddressSpace, state: &State, caller: &Caller) -> Option<ProcessAddress> {
+    let fp = state.get(EBP)?;
+    let copied = caller.floor;
+    (1..=SAVED_WORDS).find_map(|index| {
+        let saved = ProcessAddress(fp.wrapping_sub(index * I386::WORD));
+        let sp = ProcessAddress(word::<I386>(space, saved).ok()?);
+        let above = sp.offset_from(copied)?;
+        let first = sp.checked_sub(I386::WORD)?;
+        let same =
+            (1..MAX_ALIGNMENT).contains(&above) && word::<I386>(space, first) == Ok(caller.pc.0);
+        same.then_some(sp)
+    })
 }
 
 /// Where the saved registers are, from the stack pointer, if the pc is in a restorer.

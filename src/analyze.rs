@@ -141,6 +141,14 @@ impl Analyzer {
                 reason: "not readable in the kernel",
             });
         }
+        if let (Arch::Arm, Some(stack)) = (arch, &stack) {
+            if !stack.complete() {
+                lost.push(Lost {
+                    detail: "stack",
+                    reason: ".ARM.exidx is not read",
+                });
+            }
+        }
         lost.sort_unstable();
         lost.dedup();
         let pid = event.pid.unwrap_or(event.host_pid);

@@ -53,11 +53,18 @@ pub fn access(arch: Arch, code: i32, siginfo: u64, trap: &Trap) -> Option<Access
         return None;
     }
     match arch {
-        Arch::X86_64 if trap.number != X86_TRAP_PAGE_FAULT => None,
-        Arch::X86_64 if trap.error_code & X86_FAULT_FETCH != 0 => Some(Access::Execute),
-        Arch::X86_64 if trap.error_code & X86_FAULT_WRITE != 0 => Some(Access::Write),
-        Arch::X86_64 => Some(Access::Read),
-        Arch::Aarch64 => arm64_access(trap.error_code),
+        // The kernel's words are the same for 32-bit tasks.
+        Arch::X86_64 | Arch::I386 => x86_access(trap),
+        Arch::Aarch64 | Arch::Arm => arm64_access(trap.error_code),
+    }
+}
+
+fn x86_access(trap: &Trap) -> Option<Access> {
+    match trap.error_code {
+        _ if trap.number != X86_TRAP_PAGE_FAULT => None,
+        code if code & X86_FAULT_FETCH != 0 => Some(Access::Execute),
+        code if code & X86_FAULT_WRITE != 0 => Some(Access::Write),
+        _ => Some(Access::Read),
     }
 }
 

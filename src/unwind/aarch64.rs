@@ -7,7 +7,7 @@
 use std::ops::RangeInclusive;
 
 use super::architecture::{Architecture, Before, Caller, Site, State};
-use super::stack::{offset, word, WORD};
+use super::stack::{offset, word};
 use super::AddressSpace;
 use crate::address::ProcessAddress;
 use crate::registers::Arch;
@@ -35,6 +35,7 @@ const ADDRESS_BITS: [u32; 6] = [52, 48, 47, 42, 39, 36];
 
 impl Architecture for Aarch64 {
     const ARCH: Arch = Arch::Aarch64;
+    const WORD: u64 = 8;
     const STACK_POINTER: u16 = SP;
     const FRAME_POINTER: u16 = FP;
     const PROGRAM_COUNTER: u16 = PC;
@@ -89,8 +90,8 @@ impl Architecture for Aarch64 {
         let mut before = *state;
         // x0 to x30, sp and pc in the order of their numbers.
         for number in 0..=PC {
-            let slot = offset(sp, SIGCONTEXT + u64::from(number) * WORD);
-            before.set(number, word(space, slot)?);
+            let slot = offset(sp, SIGCONTEXT + u64::from(number) * Self::WORD);
+            before.set(number, word::<Self>(space, slot)?);
         }
         Ok(Self::caller(before))
     }
@@ -112,11 +113,11 @@ impl Architecture for Aarch64 {
         floor: ProcessAddress,
     ) -> Option<Caller> {
         let fp = ProcessAddress(state.get(FP)?);
-        if fp < floor || !fp.0.is_multiple_of(WORD) {
+        if fp < floor || !fp.0.is_multiple_of(Self::WORD) {
             return None;
         }
-        let slot = offset(fp, WORD);
-        let value = word(space, slot).ok()?;
+        let slot = offset(fp, Self::WORD);
+        let value = word::<Self>(space, slot).ok()?;
         Some(Self::returned_through(space, state, slot, value))
     }
 
@@ -130,13 +131,13 @@ impl Architecture for Aarch64 {
         let pc = Self::code_pointer(space, value);
         let mut next = *state;
         next.keep(0);
-        if let Ok(saved) = word(space, ProcessAddress(slot.0.wrapping_sub(WORD))) {
+        if let Ok(saved) = word::<Self>(space, ProcessAddress(slot.0.wrapping_sub(Self::WORD))) {
             next.set(FP, saved);
         }
         next.set(PC, pc.0);
         Caller {
             pc,
-            floor: offset(slot, WORD),
+            floor: offset(slot, Self::WORD),
             signal: false,
             state: next,
         }

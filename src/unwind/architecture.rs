@@ -114,6 +114,10 @@ pub(super) struct Caller {
 /// A processor's conventions.
 pub(super) trait Architecture {
     const ARCH: Arch;
+    /// Bytes of a register, and of a word on the stack.
+    const WORD: u64;
+    /// The last address.
+    const LAST: u64 = u64::MAX >> (64 - 8 * Self::WORD);
     const STACK_POINTER: u16;
     const FRAME_POINTER: u16;
     /// The column that holds the frame's own pc.
@@ -129,6 +133,12 @@ pub(super) trait Architecture {
 
     /// Whether an interrupted pc stands in a restorer past its first instruction.
     fn inside_restorer(space: &dyn AddressSpace, pc: ProcessAddress) -> bool;
+
+    /// Whether the kernel's own mark shows that the stack pointer of `state` leads
+    /// to a signal frame, where the restorer's code is not at hand.
+    fn is_marked(_space: &dyn AddressSpace, _state: &State) -> bool {
+        false
+    }
 
     /// The registers that the kernel saved below a signal handler; `state` is
     /// that of the restorer. The address that was not captured, on failure.

@@ -131,7 +131,7 @@ fn resolve(
         return None;
     }
     let mut bytes = Vec::with_capacity(cie.bytes.len() + fde.bytes.len());
-    let cie_body = cie_body(section.kind, &cie)?;
+    let cie_body = cie_body(section, &cie)?;
     push(&mut bytes, 0, &cie_body)?;
     let fde_at = bytes.len();
     // Counted back from the id itself, which stands behind the length.
@@ -145,10 +145,10 @@ fn resolve(
         .wrapping_sub((fde_at + HEAD) as u64);
     let bases = BaseAddresses::default().set_eh_frame(base);
     let mut frames = EhFrame::new(&bytes, LittleEndian);
-    frames.set_address_size(8);
+    frames.set_address_size(section.data.address_bytes());
     frames.set_vendor(match arch {
-        Arch::X86_64 => Vendor::Default,
         Arch::Aarch64 => Vendor::AArch64,
+        _ => Vendor::Default,
     });
     row(&frames, &bases, fde_at, address)
 }
@@ -166,13 +166,13 @@ fn push(bytes: &mut Vec<u8>, id: u32, body: &[u8]) -> Option<()> {
 /// which gimli would refuse and which carry no data: B (return addresses are
 /// signed with the second key) and G (a tagged frame). So are the address and
 /// segment sizes that `.debug_frame` has since version 4.
-fn cie_body(kind: CfiSection, cie: &Entry) -> Option<Vec<u8>> {
+fn cie_body(section: &Section<'_>, cie: &Entry) -> Option<Vec<u8>> {
     let (&version, rest) = cie.body()?.split_first()?;
     let augmentation = crate::bytes::string_at(rest, 0)?;
     let mut rest = rest.get(augmentation.len() + 1..)?;
-    let sized = kind == CfiSection::DebugFrame && version >= 4;
+    let sized = section.kind == CfiSection::DebugFrame && version >= 4;
     if sized {
-        rest = rest.strip_prefix(&[8, 0])?;
+        rest = rest.strip_prefix(&[section.data.address_bytes(), 0])?;
     }
     let mut body = vec![if sized { 3 } else { version }];
     let letters = augmentation

@@ -197,6 +197,19 @@ impl<'a> Section<'a> {
         pass
     }
 
+    /// The encoding of addresses where none is said.
+    fn absolute(&self) -> u8 {
+        self.sized(encoding::ABSOLUTE)
+    }
+
+    /// An encoding whose value has the size of an address, with that size said.
+    fn sized(&self, encoding: u8) -> u8 {
+        match encoding & 0x0f {
+            0 if self.data.address_bytes() == 4 => encoding | 0x03,
+            _ => encoding,
+        }
+    }
+
     /// The start and length of the code that an FDE is for.
     fn code(
         &self,
@@ -255,9 +268,8 @@ fn code_encoding(section: &Section<'_>, cie: &Entry) -> Option<u8> {
     let augmentation = crate::bytes::string_at(&cie.bytes, cursor.offset())?;
     cursor.skip(augmentation.len() + 1).ok()?;
     if section.kind == CfiSection::DebugFrame && version >= 4 {
-        let [8, 0] = cursor.array().ok()? else {
-            return None;
-        };
+        let sizes: [u8; 2] = cursor.array().ok()?;
+        (sizes == [section.data.address_bytes(), 0]).then_some(())?;
     }
     // Factors of code and data, and the return address column.
     uleb128(&mut cursor)?;
@@ -268,22 +280,22 @@ fn code_encoding(section: &Section<'_>, cie: &Entry) -> Option<u8> {
         uleb128(&mut cursor)?;
     }
     let Some((b'z', letters)) = augmentation.split_first() else {
-        return Some(encoding::ABSOLUTE).filter(|_| matches!(augmentation, b"" | b"S"));
+        return Some(section.absolute()).filter(|_| matches!(augmentation, b"" | b"S"));
     };
     uleb128(&mut cursor)?;
     for letter in letters {
         match letter {
-            b'R' => return cursor.u8().ok(),
+            b'R' => return cursor.u8().ok().map(|encoding| section.sized(encoding)),
             b'L' => cursor.skip(1).ok()?,
             b'P' => {
-                let encoding = cursor.u8().ok()?;
+                let encoding = section.sized(cursor.u8().ok()?);
                 value(&mut cursor, encoding)?;
             }
             b'S' | b'B' | b'G' => {}
             _ => return None,
         }
     }
-    Some(encoding::ABSOLUTE)
+    Some(section.absolute())
 }
 
 /// A piece of a section that moves forward.

@@ -15,7 +15,7 @@
 //! through a stub or slot, then all others. The nearest of the best wins.
 
 use super::architecture::{Architecture, Before, Caller, Cursor};
-use super::stack::{offset, word, WORD};
+use super::stack::{offset, word};
 use super::walk::{is_entry, Walker};
 use super::{Placed, Trust};
 use crate::address::ProcessAddress;
@@ -78,14 +78,14 @@ impl<A: Architecture> Walker<'_, A> {
     ) -> Option<(Trust, Cursor)> {
         let mut best: Option<(Rank, Caller)> = None;
         let mut seen = 0;
-        let start = ProcessAddress(start.0.wrapping_add(WORD - 1) & !(WORD - 1));
+        let start = ProcessAddress(start.0.wrapping_add(A::WORD - 1) & !(A::WORD - 1));
         let top = self.space.stack_start();
         for index in 0..MAX_WORDS {
-            let slot = offset(start, index * WORD);
+            let slot = offset(start, index * A::WORD);
             if slot < start || top == Some(slot) || end.is_some_and(|end| end <= slot) {
                 break;
             }
-            let Ok(value) = word(self.space, slot) else {
+            let Ok(value) = word::<A>(self.space, slot) else {
                 break;
             };
             let Some(candidate) = self.candidate(at, slot, value) else {
@@ -118,7 +118,7 @@ impl<A: Architecture> Walker<'_, A> {
             return None;
         }
         let caller = A::returned_through(self.space, &at.state, slot, value);
-        if self.site(caller.pc).restorer {
+        if self.is_restorer(&caller) {
             let sound = self.is_signal_frame(&caller);
             return sound.then_some(((Trust::ScanCfi, true, Lead::Likely), caller));
         }
@@ -154,7 +154,7 @@ impl<A: Architecture> Walker<'_, A> {
         let Ok(interrupted) = A::interrupted(self.space, &restorer.state) else {
             return false;
         };
-        word(self.space, interrupted.floor).is_ok()
+        word::<A>(self.space, interrupted.floor).is_ok()
             && (self.space.is_executable(interrupted.pc)
                 || A::leaf(self.space, &interrupted.state)
                     .is_some_and(|caller| self.follows_call(caller.pc)))
@@ -171,18 +171,18 @@ impl<A: Architecture> Walker<'_, A> {
         slot: ProcessAddress,
     ) -> Option<(bool, Caller)> {
         let mut best = (self.steps(&caller), caller);
-        let below = slot.offset_from(at.floor).unwrap_or(0) / WORD;
+        let below = slot.offset_from(at.floor).unwrap_or(0) / A::WORD;
         let mut tries = 0;
         for back in 1..=below.min(MAX_SAVED_WORDS) {
             if best.0 >= MAX_STEPS || tries >= MAX_TRIES {
                 break;
             }
-            let saved = ProcessAddress(slot.0.wrapping_sub(back * WORD));
-            let Ok(value) = word(self.space, saved) else {
+            let saved = ProcessAddress(slot.0.wrapping_sub(back * A::WORD));
+            let Ok(value) = word::<A>(self.space, saved) else {
                 break;
             };
             let ahead = value.wrapping_sub(slot.0);
-            if !value.is_multiple_of(WORD) || !(1..=MAX_FRAME).contains(&ahead) {
+            if !value.is_multiple_of(A::WORD) || !(1..=MAX_FRAME).contains(&ahead) {
                 continue;
             }
             tries += 1;

@@ -18,10 +18,11 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 
 use super::aarch64::Aarch64;
-use super::architecture::{Architecture, Caller, Cursor, Site, State};
+use super::architecture::{Architecture, Before, Caller, Cursor, Site, State};
+use super::arm::Arm;
+use super::i386::I386;
 use super::rule::{Applied, Failure, Rule};
 use super::scan::Lead;
-use super::stack::WORD;
 use super::x86_64::X86_64;
 use super::{AddressSpace, Caches, CodeAddress, Frame, Placed, Stop, Trust, Walk};
 use crate::address::ProcessAddress;
@@ -39,6 +40,11 @@ const STUB_BYTES: usize = 16;
 /// Code at a function's start that may set up the frame pointer.
 const PROLOGUE_BYTES: usize = 32;
 
+/// Of each kernel's tasks: a binary as it is shipped meets those of its own only,
+/// and the others would be a tenth of it.
+const X86: bool = cfg!(any(test, debug_assertions, target_arch = "x86_64"));
+const ARM: bool = cfg!(any(test, debug_assertions, target_arch = "aarch64"));
+
 /// Finds the calls that led to these registers.
 #[must_use]
 pub fn walk(
@@ -47,20 +53,15 @@ pub fn walk(
     max_frames: usize,
     caches: &mut Caches,
 ) -> Walk {
-    // 32-bit tasks: an i386 or arm architecture would stand here.
-    if registers.is_32_bit() {
-        let pc = registers.pc();
-        return Walk {
-            frames: vec![Frame {
-                code: CodeAddress::Exact(pc),
-                trust: Trust::Context,
-            }],
-            stop: Stop::NoCaller(pc),
-        };
-    }
     match registers.arch() {
-        Arch::X86_64 => Walker::<X86_64>::new(space, caches).walk(registers, max_frames),
-        Arch::Aarch64 => Walker::<Aarch64>::new(space, caches).walk(registers, max_frames),
+        Arch::X86_64 if X86 => Walker::<X86_64>::new(space, caches).walk(registers, max_frames),
+        Arch::I386 if X86 => Walker::<I386>::new(space, caches).walk(registers, max_frames),
+        Arch::Aarch64 if ARM => Walker::<Aarch64>::new(space, caches).walk(registers, max_frames),
+        Arch::Arm if ARM => Walker::<Arm>::new(space, caches).walk(registers, max_frames),
+        _ => Walk {
+            frames: Vec::new(),
+            stop: Stop::NoCaller(registers.pc()),
+        },
     }
 }
 
@@ -114,7 +115,7 @@ impl<'a, A: Architecture> Walker<'a, A> {
     /// The caller of a frame, or why there is none.
     fn step(&mut self, at: &Cursor) -> Result<(Trust, Cursor), Stop> {
         let pc = at.code.address();
-        if self.is_restorer(at) {
+        if self.is_in_restorer(at) {
             return self.interrupted(at);
         }
         if !self.space.is_executable(pc) {
@@ -150,18 +151,28 @@ impl<'a, A: Architecture> Walker<'a, A> {
         self.space.is_executable(address) && self.site(address).before.is_call()
     }
 
-    /// Whether an address can be a return address: it follows a call, or the
-    /// kernel put it there for a handler to return to.
-    fn is_return(&mut self, address: ProcessAddress) -> bool {
-        self.space.is_executable(address) && {
-            let site = self.site(address);
-            site.before.is_call() || site.restorer
-        }
+    /// Whether a caller can be one: its pc follows a call, or the kernel put it
+    /// there for a handler to return to.
+    fn is_return(&mut self, caller: &Caller) -> bool {
+        self.follows_call(caller.pc) || self.is_restorer(caller)
     }
 
-    fn is_restorer(&mut self, at: &Cursor) -> bool {
+    /// Whether a signal's handler returned there, or would have.
+    pub(super) fn is_restorer(&mut self, caller: &Caller) -> bool {
+        self.restores(caller.pc, &caller.state)
+    }
+
+    fn restores(&mut self, pc: ProcessAddress, state: &State) -> bool {
+        if !self.space.is_executable(pc) {
+            return false;
+        }
+        let site = self.site(pc);
+        site.restorer || (site.before == Before::Unreadable && A::is_marked(self.space, state))
+    }
+
+    fn is_in_restorer(&mut self, at: &Cursor) -> bool {
         let pc = at.code.address();
-        self.site(pc).restorer || (at.interrupted && A::inside_restorer(self.space, pc))
+        self.restores(pc, &at.state) || (at.interrupted && A::inside_restorer(self.space, pc))
     }
 
     fn interrupted(&mut self, at: &Cursor) -> Result<(Trust, Cursor), Stop> {
@@ -252,7 +263,7 @@ impl<'a, A: Architecture> Walker<'a, A> {
     /// hand (a restorer, the end of a coroutine): it is where a function begins.
     pub(super) fn called_from(&mut self, caller: Caller) -> Cursor {
         let site = self.site(caller.pc);
-        let by_hand = site.restorer || site.before == super::architecture::Before::Other;
+        let by_hand = site.before == Before::Other || self.is_restorer(&caller);
         Cursor {
             code: if by_hand {
                 CodeAddress::Exact(caller.pc)
@@ -301,7 +312,7 @@ impl<'a, A: Architecture> Walker<'a, A> {
             }
         }
         // Below the word that the frame pointer's own return address is in.
-        let end = chained.and_then(|(_, chained)| chained.floor.checked_sub(WORD));
+        let end = chained.and_then(|(_, chained)| chained.floor.checked_sub(A::WORD));
         let found = self
             .scan_below(at, at.floor, end, Trust::ScanCfi)
             .or(chained)
@@ -341,7 +352,7 @@ impl<'a, A: Architecture> Walker<'a, A> {
     /// speaks against it.
     fn leaf(&mut self, at: &Cursor, chained: Option<&(Trust, Cursor)>) -> Option<(Trust, Cursor)> {
         let caller = A::leaf(self.space, &at.state)?;
-        if !self.is_return(caller.pc) {
+        if !self.is_return(&caller) {
             return None;
         }
         if A::ARCH == Arch::Aarch64 {
@@ -362,7 +373,7 @@ impl<'a, A: Architecture> Walker<'a, A> {
 
     fn by_frame_pointer(&mut self, at: &Cursor) -> Option<(Trust, Cursor)> {
         let caller = A::frame_pointer(self.space, &at.state, at.floor)?;
-        let good = advances(at, &caller) && self.is_return(caller.pc);
+        let good = advances(at, &caller) && self.is_return(&caller);
         good.then(|| (Trust::FramePointer, self.called_from(caller)))
     }
 

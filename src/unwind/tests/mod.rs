@@ -105,8 +105,8 @@ impl Crash {
             memory: BTreeMap::new(),
             module: Module {
                 code: match arch {
-                    Arch::X86_64 => vec![0x90; TEXT_LEN],
-                    Arch::Aarch64 => 0xd503_201f_u32.to_le_bytes().repeat(TEXT_LEN / 4),
+                    Arch::X86_64 | Arch::I386 => vec![0x90; TEXT_LEN],
+                    _ => 0xd503_201f_u32.to_le_bytes().repeat(TEXT_LEN / 4),
                 },
                 sections: Vec::new(),
                 functions: Vec::new(),

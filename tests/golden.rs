@@ -157,6 +157,7 @@ fn detailed() -> Report {
         16,
     ]));
     report.stack = Some(StackTrace {
+        gaps: false,
         frames,
         stop: Stop::Outermost,
     });
@@ -256,6 +257,7 @@ fn hard_stack() -> Report {
     report.exe = Some(b"/srv/app".to_vec());
     report.cmdline = Some(b"/srv/app --serve".to_vec());
     report.stack = Some(StackTrace {
+        gaps: false,
         frames,
         stop: Stop::StackNotCaptured(ProcessAddress(0x7ffe_1234_6000)),
     });

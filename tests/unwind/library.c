@@ -2,7 +2,7 @@
 //
 // chain sorts: compare ... sorts inner middle outer main <start>
 // chain measures: *strlen* measures inner middle outer main <start>
-// chain copies: *mem* copies inner middle outer main <start>
+// chain copies: *mem*|?? copies inner middle outer main <start>
 // chain prints: ... prints inner middle outer main <start>
 // chain tells_time: ... tells_time inner middle outer main <start>
 // chain frees: ... frees inner middle outer main <start>

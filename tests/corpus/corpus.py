@@ -13,6 +13,10 @@ overwritten. Behind `<gone>` the walk may end at the first call, without its nam
 the file went with the process, and nothing above could be proven. END is `<start>` (the C library's start up to the process's first
 frame), `<thread>` (the same of a thread or coroutine), `<depth>` (deeper than
 was asked for) or `<end>` (nothing more).
+
+What is known to be wrong yet says so beside it, with the reason:
+
+    gap NAME BUILD: REASON
 """
 
 import bisect
@@ -111,6 +115,13 @@ class Case:
 
     def __init__(self, program, scenario, chain):
         self.program, self.scenario, self.chain = program, scenario, chain
+
+    @property
+    def gap(self):
+        """Why the chain is known to be wrong, if it is."""
+        found = re.search(rf"^\s*//!? gap {self.scenario} {self.program.build.name}: (.+)$",
+                          self.program.source.read_text(), re.M)
+        return found and found[1]
 
     def __str__(self):
         build = self.program.build

@@ -234,7 +234,11 @@ impl<'a, A: Architecture> Walker<'a, A> {
             return Err(Stop::Outermost);
         }
         if !advances(at, &caller) {
-            return Err(Stop::NoProgress(caller.floor));
+            return Err(if self.is_outermost(at) {
+                Stop::Outermost
+            } else {
+                Stop::NoProgress(caller.floor)
+            });
         }
         if !self.space.is_executable(caller.pc) {
             if self.is_trampoline(at) || self.is_outermost(at) {

@@ -22,7 +22,7 @@ Q := @
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: all help target build aarch64 demo test test-six test-vm lint doc check-fuzz figures bpf \
+.PHONY: all help target build aarch64 demo test test-six test-vm corpus compare lint doc check-fuzz figures bpf \
 	check-prebuilt check-static check-size clean
 
 all: build
@@ -33,6 +33,8 @@ help:
 	@echo 'make test             all tests; root, or sudo, for those that load BPF'
 	@echo 'make test-six         the same without gimli (no default features)'
 	@echo 'make test-vm          boot kernels in QEMU, crash programs there (VM=NAMES; KERNEL=FILE ARCH=)'
+	@echo 'make corpus           crash the corpus in every build, compare chains (root)'
+	@echo 'make compare          the same beside gdb, eu-stack, perf and bpftrace (root)'
 	@echo 'make lint             formatting and clippy, with and without gimli'
 	@echo 'make doc              documentation of the code, without a warning'
 	@echo 'make check-fuzz       the fuzz targets compile (needs a C++ compiler)'
@@ -92,6 +94,14 @@ test-vm:
 	done
 	$(Q)CC='$(CC)' CLANG='$(CLANG)' python3 tests/vm/run.py --binaries '$(TARGET_DIR)' \
 		--options='$(VM_OPTIONS)' $(VM_ARGS)
+
+# Every crash program of the corpus in every build, against its known chain.
+corpus: build
+	$(Q)SEGFAULT_ANALYZER='$(abspath $(BINARY))' $(if $(SUDO),sudo -E) python3 tests/corpus/check.py $(CASES)
+
+# The same crashes as gdb, eu-stack, perf and bpftrace see them.
+compare: build
+	$(Q)SEGFAULT_ANALYZER='$(abspath $(BINARY))' $(if $(SUDO),sudo -E) python3 tests/corpus/compare.py $(CASES)
 
 lint:
 	$(Q)$(CARGO) fmt --check

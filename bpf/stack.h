@@ -146,6 +146,9 @@ separate int send_stack_at(__u64 sp, __u64 mapping_start, __u64 mapping_end, __u
 	if (limit && end > limit)
 		end = limit;
 	send_window(s, start, end);
+	/* The red zone may lie in a page that was never touched. */
+	if (s->stack_next == start && start < (sp & ~(PAGE_BYTES - 1ull)))
+		send_window(s, sp & ~(PAGE_BYTES - 1ull), end);
 	if (limit && end < limit && s->stack_next == end) {
 		if (end < limit - TAIL_BYTES)
 			end = limit - TAIL_BYTES;

@@ -88,7 +88,7 @@ record! {
         trap: u64,
         thread_address: u64,
         boot_ns: u64,
-        start_ns: u64,
+        identity: u64,
         signal: i32,
         code: i32,
     }

@@ -21,6 +21,12 @@ use crate::space::Captured;
 use crate::symbols::budget::MemoryBudget;
 use crate::symbols::demangle::demangle;
 use crate::symbols::elf::DebugDirs;
+#[cfg(feature = "lines")]
+use crate::symbols::lines::Call;
+#[cfg(feature = "lines")]
+use crate::symbols::places::Places;
+#[cfg(feature = "lines")]
+use crate::symbols::resolver::Names;
 use crate::symbols::resolver::Resolver;
 use crate::unwind::{self, Caches, CodeAddress, Frame, Stop, Trust, Walk};
 
@@ -38,6 +44,8 @@ pub struct Analyzer {
     budget: Rc<MemoryBudget>,
     modules: Modules,
     resolver: Resolver,
+    #[cfg(feature = "lines")]
+    places: Places,
     caches: Caches,
 }
 
@@ -75,6 +83,8 @@ impl Analyzer {
             deaths: RecentDeaths::default(),
             modules: Modules::new(limits, budget.clone()),
             resolver: Resolver::new(config.symbol_cache_limit, budget.clone()),
+            #[cfg(feature = "lines")]
+            places: Places::new(config.symbol_cache_limit, budget.clone()),
             budget,
             caches: Caches::new(MAX_RULES, rule_bytes),
         }
@@ -111,14 +121,17 @@ impl Analyzer {
             .map_or(Arch::NATIVE, |registers| registers.arch());
         let mut lost = event.lost.clone();
         let walk = self.walk(event);
-        let mut locations = self.locate(event, &walk, &mut lost);
-        let instruction = locations.first().cloned().unwrap_or_default();
+        let located = self.locate(event, &walk, &mut lost);
+        let instruction = located
+            .first()
+            .map(|located| located.location.clone())
+            .unwrap_or_default();
         let stack = (self.stack_trace && event.registers.is_some()).then(|| StackTrace {
             frames: walk
                 .frames
                 .iter()
-                .zip(locations.drain(..))
-                .map(|(frame, location)| stack_frame(frame, location))
+                .zip(located)
+                .flat_map(|(frame, located)| stack_frames(frame, located))
                 .collect(),
             stop: walk.stop,
         });
@@ -153,6 +166,7 @@ impl Analyzer {
             disposition: event.disposition,
             first_fault: event
                 .first_fault
+                .filter(|_| !fault::is_sent_by_another(event))
                 .map(|first| first_fault(&first, arch, event.boot_ns)),
             same_death: event.disposition == Disposition::Fatal
                 && self.deaths.is_repeated(event.host_pid, event.start_ns),
@@ -194,9 +208,9 @@ impl Analyzer {
     }
 
     /// Names what each frame's address lies in, by one pass over each file's symbols.
-    fn locate(&mut self, event: &Event, walk: &Walk, lost: &mut Vec<Lost>) -> Vec<Location> {
+    fn locate(&mut self, event: &Event, walk: &Walk, lost: &mut Vec<Lost>) -> Vec<Located> {
         let space = Captured::new(event, &mut self.modules);
-        let mut locations = vec![Location::default(); walk.frames.len()];
+        let mut located = vec![Located::default(); walk.frames.len()];
         let mut compiled = Vec::new();
         let mut by_module: BTreeMap<ProcessAddress, (Opened, Vec<usize>)> = BTreeMap::new();
         for (index, frame) in walk.frames.iter().enumerate() {
@@ -204,7 +218,8 @@ impl Analyzer {
             let Some(mapping) = space.mapping(address) else {
                 continue;
             };
-            locations[index].module = Some(module_name(event, &space, mapping));
+            let location = &mut located[index].location;
+            location.module = Some(module_name(event, &space, mapping));
             let Some(opened) = space.opened(address) else {
                 if is_compiled(mapping) && !space.is_vdso(mapping) {
                     compiled.push(index);
@@ -212,8 +227,8 @@ impl Analyzer {
                 continue;
             };
             let placed = opened.placed();
-            locations[index].module_offset = Some(placed.file_address(frame.code.address()));
-            locations[index].build_id = opened.module.build_id().map(<[u8]>::to_vec);
+            location.module_offset = Some(placed.file_address(frame.code.address()));
+            location.build_id = opened.module.build_id().map(<[u8]>::to_vec);
             by_module
                 .entry(mapping.start)
                 .or_insert_with(|| (opened, Vec::new()))
@@ -227,21 +242,41 @@ impl Analyzer {
             let symbols = self.resolver.resolve(opened.module.as_ref(), &addresses);
             for (&index, symbol) in indexes.iter().zip(symbols) {
                 let at = placed.file_address(walk.frames[index].code.address());
-                locations[index].symbol = symbol.and_then(|symbol| {
+                located[index].location.symbol = symbol.and_then(|symbol| {
                     Some(Symbol {
                         name: symbol.name.to_vec(),
                         offset: at.offset_from(symbol.start)?,
                     })
                 });
             }
+            #[cfg(feature = "lines")]
+            if self.stack_trace {
+                let calls = self
+                    .places
+                    .resolve(opened.module.id(), &addresses, |missing| {
+                        opened.module.calls(missing)
+                    });
+                match calls {
+                    Ok(calls) => {
+                        for (&index, calls) in indexes.iter().zip(calls) {
+                            let at = placed.file_address(walk.frames[index].code.address());
+                            located[index].add_calls(&calls, at);
+                        }
+                    }
+                    Err(refused) => lost.push(Lost {
+                        detail: "lines",
+                        reason: refused.as_str(),
+                    }),
+                }
+            }
         }
         let mut missing = space.missing();
-        missing.extend(self.name_compiled(event, walk, &compiled, &mut locations));
+        missing.extend(self.name_compiled(event, walk, &compiled, &mut located));
         lost.extend(missing.iter().map(|missing| Lost {
             detail: "symbols",
             reason: missing.reason,
         }));
-        locations
+        located
     }
 
     /// Names the frames, by their numbers, whose code is in no file.
@@ -250,7 +285,7 @@ impl Analyzer {
         event: &Event,
         walk: &Walk,
         compiled: &[usize],
-        locations: &mut [Location],
+        located: &mut [Located],
     ) -> Option<Missing> {
         if compiled.is_empty() {
             return None;
@@ -261,7 +296,7 @@ impl Analyzer {
             Ok(functions) => {
                 for (&index, function) in compiled.iter().zip(functions) {
                     let at = walk.frames[index].code.address();
-                    locations[index].symbol = function.and_then(|function| {
+                    located[index].location.symbol = function.and_then(|function| {
                         Some(Symbol {
                             name: demangle(&function.name).into_owned(),
                             offset: at.offset_from(function.start)?,
@@ -275,12 +310,49 @@ impl Analyzer {
     }
 }
 
-fn stack_frame(frame: &Frame, location: Location) -> StackFrame {
-    StackFrame {
-        address: frame.code.address(),
-        trust: frame.trust,
-        location,
+/// Where a frame is, and the calls inlined there, innermost first.
+#[derive(Clone, Debug, Default)]
+struct Located {
+    inlined: Vec<Location>,
+    location: Location,
+}
+
+impl Located {
+    #[cfg(feature = "lines")]
+    fn add_calls(&mut self, calls: &[Call], at: FileAddress) {
+        for call in calls {
+            if !call.inlined {
+                self.location.file.clone_from(&call.file);
+                self.location.line = call.line;
+                continue;
+            }
+            let symbol = call.name.as_deref().and_then(|name| {
+                Some(Symbol {
+                    name: demangle(name).into_owned(),
+                    offset: at.offset_from(call.start)?,
+                })
+            });
+            self.inlined.push(Location {
+                symbol,
+                file: call.file.clone(),
+                line: call.line,
+                ..self.location.clone()
+            });
+        }
     }
+}
+
+fn stack_frames(frame: &Frame, located: Located) -> impl Iterator<Item = StackFrame> {
+    let (address, trust) = (frame.code.address(), frame.trust);
+    let inlined = located.inlined.into_iter().map(|location| (location, true));
+    inlined
+        .chain([(located.location, false)])
+        .map(move |(location, inlined)| StackFrame {
+            address,
+            trust,
+            inlined,
+            location,
+        })
 }
 
 fn first_fault(first: &EarlierFault, arch: Arch, now_boot_ns: u64) -> FirstFault {

@@ -236,7 +236,7 @@ impl<'a> Monitor<'a> {
             close_files,
             closing_files: false,
             clock_set,
-            assembler: Assembler::new(page_bytes() as u64),
+            assembler: Assembler::new(page_bytes() as u64, queue_max_bytes),
             queue: VecDeque::new(),
             queue_bytes: 0,
             queue_max_bytes,
@@ -251,6 +251,10 @@ impl<'a> Monitor<'a> {
         while !self.stopping {
             for token in self.poller.wait(self.queue.is_empty())? {
                 self.woken_by(token)?;
+            }
+            if self.stopping {
+                // What told us so wakes no write that waits for a reader any more.
+                break;
             }
             self.empty_ring()?;
             if let Some(event) = self.take_event() {
@@ -367,6 +371,7 @@ impl<'a> Monitor<'a> {
     /// Detaches, and reports what was captured before.
     fn finish(&mut self) -> Result<()> {
         self.capture.stop();
+        self.sink.end(PATIENCE);
         for _ in 0..LOOKS {
             self.empty_ring()?;
             while let Some(event) = self.take_event() {
@@ -383,7 +388,7 @@ impl<'a> Monitor<'a> {
         for event in rest {
             self.report(&event)?;
         }
-        match self.sink.finish(PATIENCE)? {
+        match self.sink.finish()? {
             0 => Ok(()),
             _ => Err(Error::failed("not every report could be written")),
         }

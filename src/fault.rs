@@ -7,7 +7,7 @@
 //! arm64 syndromes: arch/arm64/include/asm/esr.h.
 
 use crate::address::ProcessAddress;
-use crate::event::Trap;
+use crate::event::{Event, Trap};
 use crate::registers::Arch;
 use crate::report::{Access, Sender};
 
@@ -95,6 +95,13 @@ pub fn sender(code: i32, siginfo: u64) -> Option<Sender> {
         }
         _ => None,
     }
+}
+
+/// Whether another process sent this signal: then it is no consequence of what
+/// the thread did before.
+#[must_use]
+pub fn is_sent_by_another(event: &Event) -> bool {
+    sender(event.code, event.siginfo).is_some_and(|sender| sender.pid != Some(event.ns_pid))
 }
 
 #[cfg(test)]

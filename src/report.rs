@@ -84,6 +84,9 @@ pub struct Location {
 pub struct StackFrame {
     pub address: ProcessAddress,
     pub trust: Trust,
+    /// Has no frame on the stack: the compiler put its code into the next call
+    /// that is not inlined, which has the same address and trust.
+    pub inlined: bool,
     pub location: Location,
 }
 

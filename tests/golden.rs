@@ -105,6 +105,7 @@ fn named(name: &str, offset: u64, module: &str) -> Location {
 
 fn frame(address: u64, trust: Trust, location: Location) -> StackFrame {
     StackFrame {
+        inlined: false,
         address: ProcessAddress(address),
         trust,
         location,
@@ -215,6 +216,11 @@ fn hard_stack() -> Report {
         line: Some(118),
         ..named("handle", 0x45, "/srv/app")
     };
+    let in_line = Location {
+        file: Some(b"include/list.h".to_vec()),
+        line: Some(7),
+        ..named("pop", 0x2, "/srv/app")
+    };
     let unplaced = Location {
         module: None,
         module_offset: None,
@@ -224,6 +230,10 @@ fn hard_stack() -> Report {
     let mut frames = vec![
         frame(0, Trust::Context, Location::default()),
         frame(0x40_1234, Trust::Leaf, stripped.clone()),
+        StackFrame {
+            inlined: true,
+            ..frame(0x40_2234, Trust::Cfi, in_line)
+        },
         frame(0x40_2234, Trust::Cfi, with_line),
         frame(
             0x40_3234,

@@ -109,6 +109,7 @@ fn stack_frame(out: &mut Writer, frame: &StackFrame) {
     out.key("trust").string(frame.trust.as_str().as_bytes());
     out.key("file").optional_string(location.file.as_deref());
     out.key("line").optional_number(location.line);
+    out.key("inlined").boolean(frame.inlined);
     out.close('}');
 }
 

@@ -262,6 +262,9 @@ fn stack_frame(out: &mut String, frame: &StackFrame) {
             out.push_str(&format!(":{number}"));
         }
     }
+    if frame.inlined {
+        out.push_str(" (inlined)");
+    }
     if let Some(mark) = mark(frame.trust) {
         out.push_str(&format!(" [{mark}]"));
     }

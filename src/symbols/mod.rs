@@ -6,12 +6,16 @@
 //! table in windows, so that a file of any size costs the same memory, and
 //! [`resolver::Resolver`] remembers the answers.
 //!
-//! [`elf`] reads the files, [`perf_map`] what a just-in-time compiler tells of its
+//! [`elf`] reads the files, `lines` their lines and inlined calls, [`perf_map`] what a just-in-time compiler tells of its
 //! code, [`demangle`] makes Rust's names readable, [`budget`] bounds what all caches
 //! hold together.
 
 pub mod budget;
 pub mod demangle;
 pub mod elf;
+#[cfg(feature = "lines")]
+pub mod lines;
 pub mod perf_map;
+#[cfg(feature = "lines")]
+pub mod places;
 pub mod resolver;

@@ -19,10 +19,14 @@ import corpus
 from monitor import Monitor, frames
 
 
+# What starts a program.
+PREFIX = []
+
+
 def run_case(numbered):
     number, case = numbered
     environment = {**os.environ, "SCENARIO": case.scenario}
-    command = [case.program.path, case.scenario, f"case-{number}"]
+    command = [*PREFIX, case.program.path, case.scenario, f"case-{number}"]
     try:
         subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                        stderr=subprocess.DEVNULL, timeout=10)

@@ -14,6 +14,7 @@ frame), `<thread>` (the same of a thread or coroutine), `<depth>` (deeper than
 was asked for) or `<end>` (nothing more).
 """
 
+import bisect
 import fnmatch
 import os
 import re
@@ -87,14 +88,21 @@ class Program:
         self.source, self.build, self.path, self.twin, self.own = source, build, path, twin, own
         self._symbols = None
 
-    def symbol(self, address):
-        """The function that holds a file address."""
+    def functions(self):
         if self._symbols is None:
             self._symbols = symbols(self.twin)
-        starts, names = self._symbols
-        import bisect
+        return self._symbols
+
+    def symbol(self, address):
+        """The function that holds a file address."""
+        starts, names = self.functions()
         at = bisect.bisect_right(starts, address) - 1
         return names[at] if at >= 0 else None
+
+    def extent(self):
+        """File addresses of its code."""
+        starts, _ = self.functions()
+        return starts[0], starts[-1] + 0x1000
 
 
 class Case:

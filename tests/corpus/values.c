@@ -40,11 +40,11 @@ CALLED void privileged(void)
 	sink++;
 }
 
-static const volatile int constant = 7;
+static const char constant[] = "constant";
 
 CALLED void read_only(void)
 {
-	*(volatile int *)hide((unsigned long)&constant) = 1;
+	*(volatile int *)hide((unsigned long)constant) = 1;
 	sink++;
 }
 

@@ -19,6 +19,7 @@ cases! {
         pipe_gets_each_report_in_one_write,
         pipe_ends_with_sighup,
         pipe_closed_ends_with_0,
+        pipe_with_a_stopped_reader_ends,
     ],
 }
 
@@ -112,4 +113,28 @@ fn pipe_closed_ends_with_0() {
             outcome.stderr
         );
     }
+}
+
+/// Several reports wait for the reader, and one signal is enough.
+fn pipe_with_a_stopped_reader_ends() {
+    let program = Program::new("quick.c");
+    let (_reader, writer) = std::io::pipe().expect("a pipe");
+    let mut command = Command::new(binary());
+    command
+        .args(["-n", &program.name, "--format", "json", "-t", "-r"])
+        .stdout(writer);
+    let mut monitor = Monitor::spawn_redirected(command);
+    monitor.wait_attached();
+    // More than the 64 KB that a pipe holds.
+    for _ in 0..60 {
+        crash(&mut program.command());
+    }
+    monitor.signal(Signal::SIGTERM);
+    let outcome = monitor.wait();
+    assert_eq!(outcome.status.code(), Some(1), "{:?}", outcome.status);
+    assert!(
+        outcome.stderr.contains("could not be written"),
+        "{}",
+        outcome.stderr
+    );
 }

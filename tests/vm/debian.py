@@ -104,23 +104,19 @@ class Cache:
             self.fetch(package["Filename"], kept, package["SHA256"])
         return kept
 
-    def unpack(self, package, member):
-        """One file of the package, by the start of its path; its path here."""
-        name = f"{package['Package']}_{package['Version']}_{package['Architecture']}"
-        into = self.path("unpacked", name.replace(":", "%3a"))
-        found = glob.glob(os.path.join(into, member + "*"))
-        if not found:
+    def unpack(self, package, name):
+        """One file of the package, by a pattern for its name; its path here."""
+        folder = f"{package['Package']}_{package['Version']}_{package['Architecture']}"
+        into = self.path("unpacked", folder.replace(":", "%3a"))
+        pattern = os.path.join(glob.escape(into), "**", name)
+        if not glob.glob(pattern, recursive=True):
             os.makedirs(into, exist_ok=True)
             contents = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", self.deb(package)], stdout=subprocess.PIPE)
-            subprocess.run(
-                ["tar", "-x", "-C", into, "--wildcards", f"./{member}*"],
-                stdin=contents.stdout,
-                check=True,
-            )
+            command = ["tar", "-x", "-C", into, "--wildcards", f"./*{name}"]
+            subprocess.run(command, stdin=contents.stdout, check=True)
             contents.stdout.close()
             contents.wait()
-            found = glob.glob(os.path.join(into, member + "*"))
-        return found[0]
+        return glob.glob(pattern, recursive=True)[0]
 
 
 def fields(paragraph):

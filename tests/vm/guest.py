@@ -72,7 +72,8 @@ class Guest:
 
     @property
     def is_refused(self):
-        return any("refused" in scenario.facts for scenario in self.scenarios.values())
+        """The tool ended instead of watching, and the guest left it at that."""
+        return "attach" in self.scenarios and "attached_cs" not in self["attach"].facts
 
     def _read(self, lines):
         scenario, file = None, None
@@ -93,7 +94,7 @@ class Guest:
             elif key == "crash":
                 pid, status, command = value.split(" ", 2)
                 scenario.crashes.append((int(pid), int(status), command))
-            elif key in ("kernel", "machine", "checksum", "done"):
+            elif key in ("kernel", "machine", "btf", "checksum", "done"):
                 self.facts[key] = value
             elif key:
                 scenario.facts[key] = value

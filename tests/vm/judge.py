@@ -6,6 +6,7 @@ with the evidence. `FEATURES` are the table's columns.
 
 import re
 
+import kernels
 from guest import Guest
 
 DEEP = ["level_five", "level_four", "level_three", "level_two", "level_one", "main"]
@@ -232,8 +233,10 @@ def memory(guest):
 
 
 def bare(guest):
-    """With /proc alone, the kernel's types come from the kernel itself."""
+    """With /proc alone, the kernel's types come from the kernel itself, from 5.11 on."""
     scenario = guest["bare"]
+    if kernels.version(guest.facts["kernel"]) < (5, 11) and scenario.status == 4:
+        return "refused"
     expect("status", scenario.status, 0)
     for report, program in zip(scenario.reports(2), ["/static/null_deep", "/dynamic/null_deep"]):
         chain(report, DEEP)
@@ -260,6 +263,12 @@ def exits(guest):
         assert said == (status != 0), f"{name}: {scenario.stderr!r}"
 
 
+def kernel_log(guest):
+    """The kernel itself found nothing wrong."""
+    expect("complaints", guest["complaints"].stdout.strip(), "")
+    return "quiet"
+
+
 FEATURES = [
     ("Attached in", attach),
     ("Fault address", address),
@@ -279,6 +288,7 @@ FEATURES = [
     ("Memory", memory),
     ("/proc alone", bare),
     ("Exit statuses", exits),
+    ("Kernel's log", kernel_log),
 ]
 
 
@@ -290,5 +300,6 @@ def judge(guest):
             cells.append(check(guest) or "yes")
         except (AssertionError, KeyError, ValueError, TypeError, IndexError) as error:
             cells.append("**no**")
-            failures.append(f"{title}: {type(error).__name__ if not isinstance(error, AssertionError) else ''}{error}")
+            kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__} "
+            failures.append(f"{title}: {kind}{error}")
     return cells, failures

@@ -1,6 +1,9 @@
 """The crash programs for a guest, static and dynamic, and the libraries that the
-dynamic ones need. An architecture that is not this machine's takes Debian's cross
-compiler (gcc-aarch64-linux-gnu with libc6-dev-arm64-cross)."""
+dynamic ones need.
+
+An architecture that is not this machine's takes clang with Debian's packages for
+cross compilation, such as libc6-dev-arm64-cross. gcc-aarch64-linux-gnu would do too,
+but cannot be installed beside gcc-multilib."""
 
 import os
 import platform
@@ -16,11 +19,16 @@ FLAGS = ["-O2", "-Wall", "-fomit-frame-pointer", "-pthread"]
 
 
 def compiler(machine):
-    """The C compiler whose programs run on `machine`, and its triplet."""
-    name = "gcc" if machine == platform.machine() else f"{machine}-linux-gnu-gcc"
-    if not shutil.which(name):
-        raise LookupError(f"there is no {name}: apt-get install gcc-{machine.replace('_', '-')}-linux-gnu")
-    return name
+    """The command that compiles for `machine`."""
+    if machine == platform.machine():
+        return [os.environ.get("CC", "cc")]
+    clang = os.environ.get("CLANG", "clang-19")
+    cc = [clang, f"--target={machine}-linux-gnu"]
+    arch = {"aarch64": "arm64", "x86_64": "amd64"}[machine]
+    needed = f"{clang} libc6-dev-{arch}-cross libgcc-12-dev-{arch}-cross binutils-{machine.replace('_', '-')}-linux-gnu"
+    if not shutil.which(clang) or not os.path.isabs(file_name(cc, "libc.so.6")):
+        raise LookupError(f"no programs for {machine} without apt-get install {needed}")
+    return cc
 
 
 def add(archive, machine, folder):
@@ -34,22 +42,20 @@ def add(archive, machine, folder):
         for program in programs:
             path = os.path.join(folder, how, program)
             source = next(filter(os.path.exists, (f"{place}/{program}.c" for place in SOURCES)))
-            subprocess.run([cc, *FLAGS, *flags, "-o", path, source], check=True)
+            subprocess.run([*cc, *FLAGS, *flags, "-o", path, source], check=True)
             archive.copy(f"{how}/{program}", path)
-    add_libraries(archive, cc, os.path.join(folder, "dynamic", "null_deep"))
+    add_libraries(archive, machine, cc, os.path.join(folder, "dynamic", "null_deep"))
 
 
-def add_libraries(archive, cc, program):
+def add_libraries(archive, machine, cc, program):
     """The loader where the program names it, libc where the loader looks."""
     headers = subprocess.run(["readelf", "-l", program], check=True, capture_output=True, text=True).stdout
     loader = re.search(r"interpreter: (\S+)\]", headers)[1]
-    triplet = subprocess.run([cc, "-dumpmachine"], check=True, capture_output=True, text=True).stdout.strip()
-    archive.copy(loader, library(cc, os.path.basename(loader)))
-    archive.copy(f"lib/{triplet}/libc.so.6", library(cc, "libc.so.6"))
+    archive.copy(loader, file_name(cc, os.path.basename(loader)))
+    archive.copy(f"lib/{machine}-linux-gnu/libc.so.6", file_name(cc, "libc.so.6"))
 
 
-def library(cc, name):
-    found = subprocess.run([cc, f"-print-file-name={name}"], check=True, capture_output=True, text=True).stdout.strip()
-    if not os.path.isabs(found):
-        raise LookupError(f"{cc} does not know {name}")
-    return os.path.realpath(found)
+def file_name(cc, library):
+    """Where the compiler finds a library; just its name when it does not."""
+    command = [*cc, f"-print-file-name={library}"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()

@@ -8,6 +8,7 @@ prints a table of kernels and features. Status 1 when anything is not as it shou
 
 import argparse
 import os
+import subprocess
 import sys
 import time
 
@@ -28,7 +29,7 @@ def arguments():
     parser.add_argument("names", nargs="*", metavar="NAME", help="a kernel of --list")
     parser.add_argument("--list", action="store_true", help="name the kernels")
     parser.add_argument("--kernel", metavar="FILE", help="an image of your own")
-    parser.add_argument("--arch", choices=kernels.MACHINES, default="amd64", help="its architecture [amd64]")
+    parser.add_argument("--arch", choices=[*kernels.MACHINES, *kernels.MACHINES.values()], default="amd64", help="its architecture [amd64]")
     parser.add_argument("--binaries", metavar="FOLDER", help="holds MACHINE-unknown-linux-musl/release/segfault_analyzer")
     parser.add_argument("--options", default="", help="options for the tool in every run of it")
     parser.add_argument("--cache", default=os.path.join(TARGET, "vm-kernels"), help="where downloads are kept")
@@ -46,11 +47,11 @@ def main():
     rows = []
     if asked.kernel:
         name = os.path.basename(asked.kernel)
-        rows.append(bench.try_kernel(name, lambda: kernels.Kernel(name, asked.arch, asked.kernel)))
+        rows.append(bench.try_kernel(name, lambda: kernels.given(name, asked.arch, asked.kernel)))
     else:
         for name in asked.names or kernels.names():
             rows.append(bench.try_kernel(name, lambda name=name: kernels.find(cache, name)))
-    print_table(rows)
+    print_table(rows, asked.options)
     return 1 if any(row.failures for row in rows) else 0
 
 
@@ -65,6 +66,13 @@ class Row:
         self.cells = []
         self.refused = None
         self.failures = []
+
+    def title(self, options):
+        """The kernel as it calls itself, and what makes this row another one."""
+        words = [self.release or self.name]
+        if not any(arch in words[0] for arch in kernels.MACHINES):
+            words.append(self.machine)
+        return " ".join([*words, options]).strip()
 
 
 class Bench:
@@ -87,7 +95,7 @@ class Bench:
             self.judge(row, Guest(console), took_s)
             said = "refused" if row.refused else f"{len(row.failures)} failures"
             note(f"{name}: {row.release}: {said} in {time.monotonic() - begin:.0f} s; console in {log}")
-        except (LookupError, OSError, ValueError) as error:
+        except (LookupError, OSError, ValueError, subprocess.CalledProcessError) as error:
             row.failures.append(f"{error}")
         for failure in row.failures:
             note(f"  {name}: {failure}")
@@ -97,11 +105,12 @@ class Bench:
         row.release = guest.facts.get("kernel", "")
         row.checksum = guest.facts.get("checksum", "")
         if guest.is_refused:
-            row.refused = guest["bare"].error
-            if kernels.is_complete(row.release):
-                row.failures.append(f"refused: {guest['bare'].stderr}")
-            if guest["bare"].status != 4:
-                row.failures.append(f"refused with status {guest['bare'].status}")
+            refusal = guest["attach"]
+            row.refused = refusal.error
+            if not kernels.may_refuse(guest):
+                row.failures.append(f"refused: {refusal.stderr}")
+            elif refusal.status != 4:
+                row.failures.append(f"refused with status {refusal.status}: {refusal.stderr[:2000]}")
         elif guest.is_done:
             row.cells, row.failures = judge.judge(guest)
         if not guest.is_done:
@@ -139,7 +148,7 @@ def note(line):
     print(line, file=sys.stderr, flush=True)
 
 
-def print_table(rows):
+def print_table(rows, options):
     titles = [title for title, _ in judge.FEATURES]
     print(f"| Kernel | {' | '.join(titles)} |")
     print(f"|---|{'---|' * len(titles)}")
@@ -149,11 +158,11 @@ def print_table(rows):
             cells[0] = f"refused: {row.refused}"
         elif not row.cells:
             cells[0] = "**no boot**"
-        print(f"| {row.release or row.name} {row.machine} | {' | '.join(cells)} |")
+        print(f"| {row.title(options)} | {' | '.join(cells)} |")
     print()
     for machine in sorted({row.machine for row in rows if row.checksum}):
         sums = {row.checksum for row in rows if row.machine == machine and row.checksum}
-        print(f"{machine}: one file, SHA-256 {', '.join(sorted(sums))}")
+        print(f"{machine}: the same file everywhere, SHA-256 {' and '.join(sorted(sums))}")
 
 
 if __name__ == "__main__":

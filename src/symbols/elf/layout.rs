@@ -54,6 +54,8 @@ pub(crate) struct Layout {
     pub(crate) debug_link: Option<DebugLink>,
     pub(crate) go: Option<GoTable>,
     pub(crate) plt: Plt,
+    #[cfg(feature = "lines")]
+    pub(crate) debug: crate::symbols::lines::Sections,
 }
 
 impl Layout {
@@ -87,6 +89,11 @@ impl Layout {
         for section in &sections {
             layout.take(source, ctx, section, &names, &sections);
             let name = string_at(&names, section.sh_name).unwrap_or(b"");
+            #[cfg(feature = "lines")]
+            if section.sh_type != section_header::SHT_NOBITS {
+                let range = range(section).within(source.size());
+                layout.debug.take(name, range, is_compressed(section));
+            }
             if let Some(place) = place(source, section) {
                 layout
                     .plt
@@ -171,12 +178,15 @@ impl Layout {
 
 /// Where a section stands, if it has bytes that can be read as they are.
 fn place(source: &Source, section: &SectionHeader) -> Option<Place> {
-    let compressed = section.sh_flags & u64::from(section_header::SHF_COMPRESSED) != 0;
-    let readable = section.sh_type != section_header::SHT_NOBITS && !compressed;
+    let readable = section.sh_type != section_header::SHT_NOBITS && !is_compressed(section);
     readable.then(|| Place {
         address: section.sh_addr,
         range: range(section).within(source.size()),
     })
+}
+
+fn is_compressed(section: &SectionHeader) -> bool {
+    section.sh_flags & u64::from(section_header::SHF_COMPRESSED) != 0
 }
 
 fn range(section: &SectionHeader) -> FileRange {

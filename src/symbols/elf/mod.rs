@@ -275,6 +275,13 @@ impl ElfFile {
         }
     }
 
+    /// Where lines and inlined calls are written down.
+    #[cfg(feature = "lines")]
+    #[must_use]
+    pub fn debug_sections(&self) -> &super::lines::Sections {
+        &self.layout.debug
+    }
+
     /// How many symbols a table has: what a pass over it costs.
     #[must_use]
     pub fn symbol_count(&self, table: Table) -> u64 {

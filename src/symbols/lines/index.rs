@@ -1,0 +1,88 @@
+//! Which unit holds an address.
+//!
+//! In: addresses. Out: the offset in `.debug_info` of the unit of each.
+//! `.debug_aranges` tells for the units that it lists, which are gcc's; for others
+//! the first entry of every unit is looked at. DWARF 5, sections 6.1.2 and 3.1.1.
+
+use super::ranges;
+use super::unit::Unit;
+use super::{Debug, Section};
+use crate::address::FileAddress;
+
+/// More units than any program has.
+const MAX_UNITS: usize = 1 << 20;
+
+pub(super) fn units(debug: &Debug<'_>, addresses: &[FileAddress]) -> Vec<Option<u64>> {
+    let mut units = vec![None; addresses.len()];
+    // What cannot be read whole still tells what stood before.
+    let _ = by_aranges(debug, addresses, &mut units);
+    if units.contains(&None) {
+        let _ = by_first_entries(debug, addresses, &mut units);
+    }
+    units
+}
+
+fn note(addresses: &[FileAddress], units: &mut [Option<u64>], unit: u64, low: u64, high: u64) {
+    for (address, slot) in addresses.iter().zip(units) {
+        if slot.is_none() && low <= address.0 && address.0 < high {
+            *slot = Some(unit);
+        }
+    }
+}
+
+fn by_aranges(
+    debug: &Debug<'_>,
+    addresses: &[FileAddress],
+    units: &mut [Option<u64>],
+) -> Option<()> {
+    let mut reader = debug.reader(Section::Aranges);
+    while reader.at() < reader.size() {
+        let start = reader.at();
+        let (length, wide) = reader.initial_length()?;
+        let end = reader.at().checked_add(length)?;
+        let version = reader.u16()?;
+        let unit = reader.offset(wide)?;
+        let size = reader.u8()?;
+        let segment_size = reader.u8()?;
+        if version == 2 && matches!(size, 4 | 8) && segment_size == 0 {
+            let pair = u64::from(size) * 2;
+            let head = reader.at() - start;
+            reader.seek(start + head.next_multiple_of(pair));
+            while reader.at() + pair <= end {
+                let low = reader.sized(size)?;
+                let length = reader.sized(size)?;
+                if low != 0 {
+                    note(addresses, units, unit, low, low.saturating_add(length));
+                }
+            }
+        }
+        reader.seek(end);
+    }
+    Some(())
+}
+
+fn by_first_entries(
+    debug: &Debug<'_>,
+    addresses: &[FileAddress],
+    units: &mut [Option<u64>],
+) -> Option<()> {
+    let mut reader = debug.reader(Section::Info);
+    let mut at = 0;
+    for _ in 0..MAX_UNITS {
+        if at >= reader.size() || !units.contains(&None) {
+            return Some(());
+        }
+        reader.seek(at);
+        let end = Unit::header(&mut reader)?.end;
+        reader.seek(at);
+        if let Some(unit) = Unit::glance(debug, &mut reader) {
+            if unit.is_program() {
+                let _ = ranges::visit(debug, &unit, &unit.root, &mut |low, high| {
+                    note(addresses, units, at, low, high);
+                });
+            }
+        }
+        at = end;
+    }
+    None
+}

@@ -1,0 +1,232 @@
+//! Source files and lines of addresses, and the calls that a compiler inlined.
+//!
+//! In: an ELF file with `.debug_info` and addresses in it. Out: for each the calls
+//! that are one instruction there, innermost first, the last of them the function
+//! itself ([`Call`]). DWARF 2 to 5, 32- and 64-bit; what was split off into `.dwo`
+//! files gives lines only, what is compressed or in a supplementary file nothing.
+//!
+//! Nothing is kept and nothing is read whole: `.debug_info` of a browser has a
+//! gigabyte. Units are found by `.debug_aranges` or by their first entries, and
+//! everything is read through windows of some KB. One batch has a time limit;
+//! what is not known by then stays unknown.
+//!
+//! ```text
+//! index (address -> unit) ──> program (address -> file, line)
+//!       └─> tree (address -> inlined calls) ──> their names, the lines they are on
+//! reader: numbers and strings through a window; unit: headers, abbreviations,
+//! attributes; ranges: lists of address ranges
+//! ```
+//!
+//! gimli would do for all of it but costs some 90 KB more and wants sections whole.
+//! DWARF Debugging Information Format, version 5, and version 4 for what that left
+//! out.
+
+mod index;
+mod program;
+mod ranges;
+mod reader;
+mod tree;
+mod unit;
+
+use std::time::{Duration, Instant};
+
+use super::elf::{ElfFile, FileRange, Source};
+use crate::address::FileAddress;
+use reader::Reader;
+
+/// For one batch of addresses.
+const MAX_TIME: Duration = Duration::from_millis(200);
+/// Inlined calls at one address.
+const MAX_CALLS: usize = 32;
+
+/// The sections that are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Section {
+    Info,
+    Abbrev,
+    Line,
+    Aranges,
+    Ranges,
+    Rnglists,
+    Str,
+    LineStr,
+    StrOffsets,
+    Addr,
+}
+
+impl Section {
+    const COUNT: usize = Section::Addr as usize + 1;
+
+    fn of(name: &[u8]) -> Option<Self> {
+        Some(match name {
+            b".debug_info" => Section::Info,
+            b".debug_abbrev" => Section::Abbrev,
+            b".debug_line" => Section::Line,
+            b".debug_aranges" => Section::Aranges,
+            b".debug_ranges" => Section::Ranges,
+            b".debug_rnglists" => Section::Rnglists,
+            b".debug_str" => Section::Str,
+            b".debug_line_str" => Section::LineStr,
+            b".debug_str_offsets" => Section::StrOffsets,
+            b".debug_addr" => Section::Addr,
+            _ => return None,
+        })
+    }
+}
+
+/// Where the sections stand.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sections {
+    ranges: [FileRange; Section::COUNT],
+    compressed: bool,
+}
+
+impl Sections {
+    /// Takes a section if it is one of ours.
+    pub(crate) fn take(&mut self, name: &[u8], range: FileRange, compressed: bool) {
+        if let Some(section) = Section::of(name) {
+            self.compressed |= compressed;
+            self.ranges[section as usize] = range;
+        }
+    }
+
+    #[must_use]
+    pub fn exist(&self) -> bool {
+        self.range(Section::Info).size > 0
+    }
+
+    /// Bytes that a search may have to read.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.range(Section::Info)
+            .size
+            .saturating_add(self.range(Section::Line).size)
+    }
+
+    fn range(&self, section: Section) -> FileRange {
+        self.ranges[section as usize]
+    }
+}
+
+/// One of the calls that an address stands for.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Call {
+    pub inlined: bool,
+    /// Of an inlined one: raw, as the linker would see it where that is known.
+    pub name: Option<Vec<u8>>,
+    /// Where the code of an inlined one begins.
+    pub start: FileAddress,
+    pub file: Option<Vec<u8>>,
+    pub line: Option<u32>,
+}
+
+/// Why there are no lines though there could be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    Compressed,
+    TimedOut,
+}
+
+impl Refused {
+    /// A few words for a report.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Refused::Compressed => "debug information is compressed",
+            Refused::TimedOut => "debug information takes too long to read",
+        }
+    }
+}
+
+/// What all readers of one batch have in common.
+#[derive(Debug)]
+struct Debug<'a> {
+    source: &'a Source,
+    sections: &'a Sections,
+    deadline: Instant,
+}
+
+impl<'a> Debug<'a> {
+    fn reader(&self, section: Section) -> Reader<'a> {
+        let range = self.sections.range(section);
+        Reader::new(self.source, range, self.deadline)
+    }
+
+    fn reader_at(&self, section: Section, at: u64) -> Reader<'a> {
+        let mut reader = self.reader(section);
+        reader.seek(at);
+        reader
+    }
+
+    fn is_late(&self) -> bool {
+        Instant::now() > self.deadline
+    }
+}
+
+/// The calls at each address, none where nothing is known.
+pub fn calls(elf: &ElfFile, addresses: &[FileAddress]) -> Result<Vec<Vec<Call>>, Refused> {
+    let mut found = vec![Vec::new(); addresses.len()];
+    let sections = elf.debug_sections();
+    if !sections.exist() {
+        return Ok(found);
+    }
+    if sections.compressed {
+        return Err(Refused::Compressed);
+    }
+    let debug = Debug {
+        source: elf.source(),
+        sections,
+        deadline: Instant::now() + MAX_TIME,
+    };
+    let units = index::units(&debug, addresses);
+    let mut distinct: Vec<u64> = units.iter().copied().flatten().collect();
+    distinct.sort_unstable();
+    distinct.dedup();
+    for unit in distinct {
+        let indexes: Vec<usize> = (0..addresses.len())
+            .filter(|&index| units[index] == Some(unit))
+            .collect();
+        let wanted: Vec<u64> = indexes.iter().map(|&index| addresses[index].0).collect();
+        let answers = unit_calls(&debug, unit, &wanted).unwrap_or_default();
+        for (&index, calls) in indexes.iter().zip(answers) {
+            found[index] = calls;
+        }
+    }
+    if debug.is_late() && found.iter().all(Vec::is_empty) {
+        return Err(Refused::TimedOut);
+    }
+    Ok(found)
+}
+
+/// For addresses of one unit.
+fn unit_calls(debug: &Debug<'_>, at: u64, wanted: &[u64]) -> Option<Vec<Vec<Call>>> {
+    let unit = unit::Unit::read(debug, at)?;
+    let program = program::Program::read(debug, &unit)?;
+    let rows = program.rows(wanted);
+    let mut inlined = tree::inlined(debug, &unit, wanted);
+    let mut files = program::Files::new(&program);
+    let calls = rows.into_iter().zip(&mut inlined).map(|(row, inlined)| {
+        // From the instruction outwards: each call is on the line where the one
+        // inside it was inlined.
+        let mut place = row;
+        let mut calls = Vec::new();
+        for inner in inlined.drain(..).take(MAX_CALLS) {
+            let call = Call {
+                inlined: true,
+                name: inner.name,
+                start: FileAddress(inner.start),
+                ..Call::default()
+            };
+            calls.push(files.call(place, call));
+            place = inner.called_from;
+        }
+        if place.is_some() || !calls.is_empty() {
+            calls.push(files.call(place, Call::default()));
+        }
+        calls
+    });
+    Some(calls.collect())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,371 @@
+//! The line number program of a unit: which line an address belongs to.
+//!
+//! In: a unit. Out: file number and line for addresses, and the files' paths. The
+//! program is run once for all addresses, row by row, and nothing of the table that
+//! it describes is kept; a file's name is looked for in the header when asked for.
+//! VLIW machines are not known. DWARF 5, section 6.2; version 4, section 6.2.4.
+
+use super::reader::Reader;
+use super::unit::Unit;
+use super::{Call, Debug, Section};
+
+/// Directories or files of one header.
+const MAX_ENTRIES: u64 = 1 << 20;
+
+/// A line in a file: the file's number in the header, the line.
+pub(super) type Place = (u64, u64);
+
+#[derive(Debug)]
+pub(super) struct Program<'a> {
+    debug: &'a Debug<'a>,
+    unit: &'a Unit,
+    version: u16,
+    wide: bool,
+    instruction_bytes: u8,
+    line_base: i8,
+    line_range: u8,
+    opcode_base: u8,
+    /// Operands of each standard opcode.
+    operands: Vec<u8>,
+    /// Where directories and files are listed.
+    tables: u64,
+    start: u64,
+    end: u64,
+}
+
+/// The machine's registers.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    address: u64,
+    file: u64,
+    line: u64,
+}
+
+const FIRST_ROW: Row = Row {
+    address: 0,
+    file: 1,
+    line: 1,
+};
+
+/// What the rows are compared with.
+struct Matcher<'w> {
+    wanted: &'w [u64],
+    found: Vec<Option<Place>>,
+    /// The row before, of the same sequence.
+    last: Option<Row>,
+    /// The sequence begins at 0: code that the linker left out.
+    void: bool,
+}
+
+impl Matcher<'_> {
+    /// A row reaches from its address to that of the next one.
+    fn see(&mut self, row: Row) {
+        match self.last {
+            None => self.void = row.address == 0,
+            Some(last) if !self.void && last.address < row.address => {
+                for (&wanted, found) in self.wanted.iter().zip(&mut self.found) {
+                    if found.is_none() && (last.address..row.address).contains(&wanted) {
+                        *found = Some((last.file, last.line));
+                    }
+                }
+            }
+            Some(_) => {}
+        }
+        self.last = Some(row);
+    }
+}
+
+impl<'a> Program<'a> {
+    pub(super) fn read(debug: &'a Debug<'a>, unit: &'a Unit) -> Option<Self> {
+        let mut reader = debug.reader_at(Section::Line, unit.statements()?);
+        let (length, wide) = reader.initial_length()?;
+        let end = reader.at().checked_add(length)?;
+        let version = reader.u16()?;
+        if !(2..=5).contains(&version) {
+            return None;
+        }
+        if version == 5 {
+            // Sizes of an address and of a segment selector.
+            reader.skip(2)?;
+        }
+        let header_length = reader.offset(wide)?;
+        let start = reader.at().checked_add(header_length)?;
+        let instruction_bytes = reader.u8()?;
+        if version >= 4 {
+            // Operations in a VLIW instruction.
+            reader.skip(1)?;
+        }
+        // Whether a row begins a statement does not matter here.
+        reader.skip(1)?;
+        let line_base = reader.u8()?.cast_signed();
+        let line_range = reader.u8()?;
+        let opcode_base = reader.u8()?;
+        let operands = (1..opcode_base)
+            .map(|_| reader.u8())
+            .collect::<Option<Vec<u8>>>()?;
+        (line_range != 0 && opcode_base != 0 && end <= reader.size()).then(|| Program {
+            debug,
+            unit,
+            version,
+            wide,
+            instruction_bytes,
+            line_base,
+            line_range,
+            opcode_base,
+            operands,
+            tables: reader.at(),
+            start,
+            end,
+        })
+    }
+
+    /// Where each address is.
+    pub(super) fn rows(&self, wanted: &[u64]) -> Vec<Option<Place>> {
+        let mut matcher = Matcher {
+            wanted,
+            found: vec![None; wanted.len()],
+            last: None,
+            void: false,
+        };
+        let mut reader = self.debug.reader_at(Section::Line, self.start);
+        let mut row = FIRST_ROW;
+        while reader.at() < self.end && matcher.found.contains(&None) {
+            if self.step(&mut reader, &mut row, &mut matcher).is_none() {
+                break;
+            }
+        }
+        matcher.found
+    }
+
+    fn step(
+        &self,
+        reader: &mut Reader<'_>,
+        row: &mut Row,
+        matcher: &mut Matcher<'_>,
+    ) -> Option<()> {
+        let opcode = reader.u8()?;
+        if opcode >= self.opcode_base {
+            let adjusted = opcode - self.opcode_base;
+            self.advance(row, (adjusted / self.line_range).into());
+            let lines = i64::from(self.line_base) + i64::from(adjusted % self.line_range);
+            row.line = row.line.wrapping_add_signed(lines);
+            matcher.see(*row);
+            return Some(());
+        }
+        // DWARF 5, table 7.25.
+        match opcode {
+            0 => self.extended(reader, row, matcher)?,
+            1 => matcher.see(*row),
+            2 => {
+                let operations = reader.unsigned()?;
+                self.advance(row, operations);
+            }
+            3 => row.line = row.line.wrapping_add_signed(reader.signed()?),
+            4 => row.file = reader.unsigned()?,
+            8 => self.advance(row, ((255 - self.opcode_base) / self.line_range).into()),
+            9 => row.address = row.address.wrapping_add(reader.u16()?.into()),
+            other => {
+                for _ in 0..*self.operands.get(usize::from(other) - 1)? {
+                    reader.unsigned()?;
+                }
+            }
+        }
+        Some(())
+    }
+
+    /// DWARF 5, table 7.26.
+    fn extended(
+        &self,
+        reader: &mut Reader<'_>,
+        row: &mut Row,
+        matcher: &mut Matcher<'_>,
+    ) -> Option<()> {
+        let length = reader.unsigned()?;
+        let end = reader.at().checked_add(length)?;
+        match (length > 0).then(|| reader.u8())?? {
+            1 => {
+                matcher.see(*row);
+                matcher.last = None;
+                *row = FIRST_ROW;
+            }
+            2 => row.address = reader.sized(u8::try_from(length - 1).ok()?)?,
+            _ => {}
+        }
+        reader.seek(end);
+        Some(())
+    }
+
+    fn advance(&self, row: &mut Row, operations: u64) {
+        let bytes = operations.wrapping_mul(self.instruction_bytes.into());
+        row.address = row.address.wrapping_add(bytes);
+    }
+
+    /// A file's path, absolute where the directories that it is made of are known.
+    fn path(&self, number: u64) -> Option<Vec<u8>> {
+        let mut reader = self.debug.reader_at(Section::Line, self.tables);
+        let (name, directory) = if self.version >= 5 {
+            let directories = reader.at();
+            self.new_entry(&mut reader, None)?;
+            let (name, directory) = self.new_entry(&mut reader, Some(number))??;
+            if name.starts_with(b"/") {
+                return Some(name);
+            }
+            reader.seek(directories);
+            let directory = self.new_entry(&mut reader, Some(directory))?;
+            (name, directory.map(|(path, _)| path))
+        } else if number == 0 {
+            (self.unit.name(self.debug)?, None)
+        } else {
+            self.old_entry(&mut reader, number)?
+        };
+        let whole = name.starts_with(b"/");
+        let path = match directory {
+            Some(directory) if !whole => join(directory, &name),
+            _ => name,
+        };
+        if path.starts_with(b"/") {
+            return Some(path);
+        }
+        Some(match self.unit.directory(self.debug) {
+            Some(directory) => join(directory, &path),
+            None => path,
+        })
+    }
+
+    /// Versions 2 to 4: directories, an empty one; files, an empty one. Numbers
+    /// count from 1, directory 0 is the unit's.
+    fn old_entry(
+        &self,
+        reader: &mut Reader<'_>,
+        number: u64,
+    ) -> Option<(Vec<u8>, Option<Vec<u8>>)> {
+        let directories = reader.at();
+        while !is_empty(reader)? {
+            reader.skip_string()?;
+        }
+        for _ in 1..number.min(MAX_ENTRIES) {
+            if is_empty(reader)? {
+                return None;
+            }
+            reader.skip_string()?;
+            old_numbers(reader)?;
+        }
+        let name = reader.string()?;
+        let directory = old_numbers(reader)?;
+        if name.is_empty() {
+            return None;
+        }
+        reader.seek(directories);
+        for _ in 1..directory.min(MAX_ENTRIES) {
+            if is_empty(reader)? {
+                return Some((name, None));
+            }
+            reader.skip_string()?;
+        }
+        let path = if directory == 0 {
+            None
+        } else {
+            reader.string().filter(|path| !path.is_empty())
+        };
+        Some((name, path))
+    }
+
+    /// Version 5: reads a list, of directories or of files, up to the entry with
+    /// that number, which counts from 0, or through; the path of that entry and the
+    /// number of its directory.
+    #[expect(
+        clippy::option_option,
+        reason = "outside: could it be read; inside: is there such an entry"
+    )]
+    fn new_entry(
+        &self,
+        reader: &mut Reader<'_>,
+        number: Option<u64>,
+    ) -> Option<Option<(Vec<u8>, u64)>> {
+        const PATH: u64 = 1;
+        const DIRECTORY: u64 = 2;
+        const STRING: u64 = 0x08;
+        let formats = (0..reader.u8()?)
+            .map(|_| Some((reader.unsigned()?, reader.unsigned()?)))
+            .collect::<Option<Vec<(u64, u64)>>>()?;
+        let count = reader.unsigned()?;
+        for current in 0..count.min(MAX_ENTRIES) {
+            let mut path = None;
+            let mut directory = 0;
+            for &(content, form) in &formats {
+                let wanted = Some(current) == number;
+                match (content, form) {
+                    (PATH, STRING) if wanted => path = reader.string(),
+                    (_, STRING) => reader.skip_string()?,
+                    _ => {
+                        let value = self.unit.line_value(reader, form, self.wide)?;
+                        if wanted && content == PATH {
+                            path = self.unit.text(self.debug, value);
+                        }
+                        if wanted && content == DIRECTORY {
+                            directory = value.number()?;
+                        }
+                    }
+                }
+            }
+            if let (true, Some(path)) = (Some(current) == number, path) {
+                return Some(Some((path, directory)));
+            }
+        }
+        Some(None)
+    }
+}
+
+fn is_empty(reader: &mut Reader<'_>) -> Option<bool> {
+    let at = reader.at();
+    let empty = reader.u8()? == 0;
+    if !empty {
+        reader.seek(at);
+    }
+    Some(empty)
+}
+
+/// Behind a file's name: its directory, its time and its size; the first of them.
+fn old_numbers(reader: &mut Reader<'_>) -> Option<u64> {
+    let directory = reader.unsigned()?;
+    reader.unsigned()?;
+    reader.unsigned()?;
+    Some(directory)
+}
+
+fn join(mut directory: Vec<u8>, name: &[u8]) -> Vec<u8> {
+    if !directory.is_empty() && !directory.ends_with(b"/") {
+        directory.push(b'/');
+    }
+    directory.extend_from_slice(name);
+    directory
+}
+
+/// Paths of files by their numbers; the last one is kept.
+#[derive(Debug)]
+pub(super) struct Files<'p> {
+    program: &'p Program<'p>,
+    last: Option<(u64, Option<Vec<u8>>)>,
+}
+
+impl<'p> Files<'p> {
+    pub(super) fn new(program: &'p Program<'p>) -> Self {
+        Files {
+            program,
+            last: None,
+        }
+    }
+
+    /// With the path, where there is a place. Line 0 is code of no line.
+    pub(super) fn call(&mut self, place: Option<Place>, mut call: Call) -> Call {
+        let Some((file, line)) = place.filter(|&(_, line)| line != 0) else {
+            return call;
+        };
+        if self.last.as_ref().is_none_or(|(known, _)| *known != file) {
+            self.last = Some((file, self.program.path(file)));
+        }
+        call.file = self.last.as_ref().and_then(|(_, path)| path.clone());
+        call.line = u32::try_from(line).ok().filter(|_| call.file.is_some());
+        call
+    }
+}

@@ -1,0 +1,307 @@
+//! Programs of this machine's compilers against binutils' `addr2line`, and debug
+//! information that was cut and changed.
+
+use super::*;
+use crate::sys::file::RegularFile;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+const SOURCE: &str = r#"
+#include "inner.h"
+volatile int sink;
+static inline __attribute__((always_inline)) int middle(int *p)
+{
+    sink++;
+    return inner(p) + 1;
+}
+__attribute__((noinline)) int outer(int *p)
+{
+    int sum = 0;
+    for (int i = 0; i < 3; i++) {
+        sum += middle(p + i);
+        sum ^= inner(p);
+    }
+    return sum;
+}
+int main(int argc, char **argv)
+{
+    (void)argv;
+    return outer(&argc) + middle(&argc);
+}
+"#;
+
+const HEADER: &str = r#"
+extern volatile int sink;
+static inline __attribute__((always_inline)) int inner(int *p)
+{
+    sink += 2;
+    return *p * sink;
+}
+"#;
+
+/// A directory of one test's own, removed when dropped.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("sa-lines-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(path.join("include")).unwrap();
+        std::fs::write(path.join("prog.c"), SOURCE).unwrap();
+        std::fs::write(path.join("include/inner.h"), HEADER).unwrap();
+        Scratch(path)
+    }
+
+    /// The program as this compiler makes it, if there is such a compiler.
+    fn build(&self, compiler: &str, flags: &[&str]) -> Option<PathBuf> {
+        let mut command = Command::new(compiler);
+        command
+            .args(flags)
+            .args(["-Iinclude", "prog.c", "-o", "prog"]);
+        command.current_dir(&self.0).stderr(Stdio::null());
+        let built = command.status().is_ok_and(|status| status.success());
+        built.then(|| self.0.join("prog"))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn parse(path: &Path) -> ElfFile {
+    let file = RegularFile::open(path).unwrap();
+    ElfFile::parse(Source::file(file).unwrap()).unwrap()
+}
+
+/// Every `step`th address of the functions that begin with `prefix`.
+fn code(path: &Path, prefix: &str, step: u64) -> Vec<u64> {
+    let out = Command::new("nm").arg("-S").arg(path).output().unwrap();
+    let text = String::from_utf8(out.stdout).unwrap();
+    let mut addresses = Vec::new();
+    for line in text.lines() {
+        let fields: Vec<&str> = line.split(' ').collect();
+        let [start, size, "t" | "T", name] = fields[..] else {
+            continue;
+        };
+        if name.starts_with(prefix) {
+            let [start, size] = [start, size].map(|n| u64::from_str_radix(n, 16).unwrap());
+            addresses.extend((start..start + size).step_by(step as usize));
+        }
+    }
+    addresses
+}
+
+const BINUTILS: &[&str] = &["addr2line"];
+/// For what clang writes, of which binutils 2.40 does not know the indirect lists.
+const LLVM: &[&str] = &["llvm-symbolizer", "--output-style=GNU", "--no-demangle"];
+
+/// `function` and `path:line` of each call, as `addr2line -i -f -a` has them.
+fn oracle(tool: &[&str], path: &Path, addresses: &[u64]) -> Option<Vec<Vec<(String, String)>>> {
+    let mut command = Command::new(tool[0]);
+    command.args(&tool[1..]);
+    command.args(["-i", "-f", "-a", "-e"]).arg(path);
+    command.args(addresses.iter().map(|address| format!("{address:#x}")));
+    let text = String::from_utf8(command.output().ok()?.stdout).ok()?;
+    let mut all: Vec<Vec<(String, String)>> = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if line.starts_with("0x") {
+            all.push(Vec::new());
+            continue;
+        }
+        let place = lines.next()?.split(" (disc").next()?.to_owned();
+        all.last_mut()?.push((line.to_owned(), place));
+    }
+    Some(all)
+}
+
+/// The same of ours; the function itself has the oracle's name.
+fn ours(elf: &ElfFile, addresses: &[u64]) -> Vec<Vec<(Option<String>, String)>> {
+    let addresses: Vec<FileAddress> = addresses.iter().copied().map(FileAddress).collect();
+    let text = |bytes: &Option<Vec<u8>>| {
+        let bytes = bytes.as_ref()?;
+        Some(String::from_utf8_lossy(bytes).into_owned())
+    };
+    let show = |call: &Call| {
+        let place = match (text(&call.file), call.line) {
+            (Some(file), Some(line)) => format!("{file}:{line}"),
+            _ => "??".to_owned(),
+        };
+        (text(&call.name), place)
+    };
+    let calls = calls(elf, &addresses).unwrap();
+    calls
+        .iter()
+        .map(|calls| calls.iter().map(show).collect())
+        .collect()
+}
+
+/// Compares; how many of the addresses are in inlined calls.
+fn compare(tool: &[&str], path: &Path, addresses: &[u64]) -> Option<usize> {
+    let oracle = oracle(tool, path, addresses)?;
+    let ours = ours(&parse(path), addresses);
+    let mut inlined = 0;
+    for ((expected, got), address) in oracle.iter().zip(&ours).zip(addresses) {
+        let same = |(expected, got): (&(String, String), &(Option<String>, String))| {
+            let name = got.0.as_ref().is_none_or(|name| *name == expected.0);
+            // A line of 0 or none reads `:?`.
+            let place = got.1 == expected.1 || expected.1.ends_with('?') || expected.1.ends_with(":0")
+                // What binutils 2.40 takes for file 1 of what gcc linked at last.
+                || expected.1.contains("<artificial>");
+            name && place
+        };
+        // binutils 2.40 cannot read the 64-bit format.
+        let unknown = expected.len() == 1 && expected[0].1.starts_with("??:");
+        let equal = expected.len() == got.len() && expected.iter().zip(got).all(same);
+        assert!(
+            unknown || equal,
+            "{path:?} {address:#x}:\n{expected:?}\n{got:?}"
+        );
+        inlined += usize::from(got.len() > 1);
+    }
+    Some(inlined)
+}
+
+#[test]
+fn lines_and_inlined_calls_are_those_of_addr2line() {
+    for compiler in ["gcc", "clang", "clang-19"] {
+        for flags in [
+            &["-O2", "-gdwarf-5"][..],
+            &["-O2", "-gdwarf-4"],
+            &["-O2", "-gdwarf-3"],
+            &["-O2", "-gdwarf-2", "-gno-strict-dwarf"],
+            &["-O0", "-gdwarf-5"],
+            &["-O2", "-gdwarf-5", "-gdwarf64"],
+            &["-O2", "-gdwarf-5", "-ffunction-sections"],
+            &["-O2", "-gdwarf-5", "-flto"],
+            &["-O2", "-g1"],
+            &["-O2", "-g", "-gno-as-loc-support"],
+        ] {
+            let name = format!("{compiler}{}", flags.concat());
+            let dir = Scratch::new(&name);
+            let Some(path) = dir.build(compiler, flags) else {
+                continue;
+            };
+            let mut addresses = code(&path, "outer", 1);
+            addresses.extend(code(&path, "main", 1));
+            let tool = if compiler == "gcc" { BINUTILS } else { LLVM };
+            let Some(inlined) = compare(tool, &path, &addresses) else {
+                continue;
+            };
+            assert!(inlined > 0, "{name}");
+        }
+    }
+}
+
+#[test]
+fn our_own_lines_are_those_of_addr2line() {
+    // Some of the functions of this crate, which rustc's linker put together from
+    // many units.
+    let path = std::env::current_exe().unwrap();
+    let addresses = code(&path, "_ZN17segfault_analyzer5bytes", 7);
+    let addresses: Vec<u64> = addresses.into_iter().take(400).collect();
+    let _ = compare(BINUTILS, &path, &addresses);
+}
+
+#[test]
+fn debug_information_may_be_in_a_file_of_its_own_or_compressed() {
+    let dir = Scratch::new("separate");
+    let Some(path) = dir.build("cc", &["-O2", "-g", "-gz=none"]) else {
+        return;
+    };
+    let addresses = code(&path, "outer", 1);
+    let copy = |how: &str, to: &str| {
+        let mut command = Command::new("objcopy");
+        let done = command.arg(how).arg(&path).arg(dir.0.join(to)).status();
+        assert!(done.unwrap().success());
+        parse(&dir.0.join(to))
+    };
+    let whole = ours(&parse(&path), &addresses);
+    assert!(whole.iter().all(|calls| !calls.is_empty()));
+    assert_eq!(ours(&copy("--only-keep-debug", "debug"), &addresses), whole);
+    let stripped = copy("--strip-debug", "stripped");
+    assert!(!stripped.debug_sections().exist());
+    assert!(ours(&stripped, &addresses).iter().all(Vec::is_empty));
+    let compressed = copy("--compress-debug-sections=zlib", "compressed");
+    assert_eq!(
+        calls(&compressed, &[FileAddress(addresses[0])]),
+        Err(Refused::Compressed)
+    );
+}
+
+#[test]
+fn debug_information_of_any_content_does_no_harm() {
+    for flags in [&["-O2", "-gdwarf-5"][..], &["-O2", "-gdwarf-4"]] {
+        let dir = Scratch::new(&format!("hostile{}", flags[1]));
+        let Some(path) = dir.build("cc", flags) else {
+            return;
+        };
+        let addresses: Vec<FileAddress> = code(&path, "outer", 5)
+            .into_iter()
+            .map(FileAddress)
+            .collect();
+        let good = std::fs::read(&path).unwrap();
+        let sections = *parse(&path).debug_sections();
+        let places: Vec<usize> = sections
+            .ranges
+            .iter()
+            .flat_map(|range| range.offset..range.offset + range.size)
+            .map(|place| place as usize)
+            .collect();
+        let ask = |bytes: Vec<u8>| {
+            if let Ok(elf) = ElfFile::parse(Source::Memory(bytes)) {
+                let _ = calls(&elf, &addresses);
+            }
+        };
+        // Every byte, to what makes numbers long or large, lists endless, forms odd.
+        for (index, &place) in places.iter().enumerate() {
+            let mut bytes = good.clone();
+            bytes[place] = [0xff, 0x80, 0x00, 0x01, 0x16, 0x21][index % 6];
+            ask(bytes);
+        }
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        for _ in 0..2000 {
+            let mut bytes = good.clone();
+            for _ in 0..4 {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                bytes[places[state as usize % places.len()]] = (state >> 40) as u8;
+            }
+            ask(bytes);
+        }
+        for end in (0..good.len()).step_by(97) {
+            ask(good[..end].to_vec());
+        }
+    }
+}
+
+#[test]
+fn a_search_ends_in_time() {
+    // A list of units without end: each the shortest there is.
+    let dir = Scratch::new("time");
+    let Some(path) = dir.build("cc", &["-g"]) else {
+        return;
+    };
+    let mut bytes = std::fs::read(&path).unwrap();
+    let sections = *parse(&path).debug_sections();
+    let headers = u64::from_le_bytes(bytes[0x28..0x30].try_into().unwrap()) as usize;
+    let info = sections.range(Section::Info).offset;
+    // Where the header of .debug_info says where it is and how long.
+    let header = (headers..bytes.len() - 63)
+        .step_by(64)
+        .find(|&at| bytes[at + 24..at + 32] == info.to_le_bytes())
+        .unwrap();
+    let end = bytes.len() as u64;
+    let unit = [8, 0, 0, 0, 4, 0, 0, 0, 0, 0, 8, 0];
+    let count = 4 << 20;
+    bytes.extend(unit.iter().cycle().take(unit.len() * count));
+    bytes[header + 24..header + 32].copy_from_slice(&end.to_le_bytes());
+    bytes[header + 32..header + 40].copy_from_slice(&(12 * count as u64).to_le_bytes());
+    let elf = ElfFile::parse(Source::Memory(bytes)).unwrap();
+    let began = Instant::now();
+    let found = calls(&elf, &[FileAddress(u64::MAX)]);
+    assert!(began.elapsed() < MAX_TIME * 3, "{:?}", began.elapsed());
+    assert!(found.is_err() || found == Ok(vec![Vec::new()]));
+}

@@ -1,0 +1,488 @@
+//! One unit of `.debug_info`: its header, its abbreviations, and the attributes of
+//! entries.
+//!
+//! In: the unit's offset. Out: a [`Unit`], with what its first entry says of it;
+//! [`Unit::entry`] reads entries one after another. Only those attributes are kept
+//! that tell where code is and what it is called; of the others just the length
+//! is known. DWARF 5, sections 7.5 and 3.1.
+
+use super::reader::Reader;
+use super::{Debug, Section};
+
+/// Compilers make some hundred for a unit.
+const MAX_ABBREVIATIONS: usize = 16 * 1024;
+const MAX_SPECIFICATIONS: usize = 256 * 1024;
+
+pub(super) const TAG_INLINED: u64 = 0x1d;
+pub(super) const TAG_SUBPROGRAM: u64 = 0x2e;
+const TAG_COMPILE_UNIT: u64 = 0x11;
+const TAG_PARTIAL_UNIT: u64 = 0x3c;
+const TAG_SKELETON_UNIT: u64 = 0x4a;
+
+/// A string, not read yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Text {
+    /// In this section, at this offset.
+    At(Section, u64),
+    /// By its number in `.debug_str_offsets`.
+    Index(u64),
+}
+
+/// An attribute's value, as far as one is of interest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Value {
+    Number(u64),
+    Address(u64),
+    /// By its number in `.debug_addr`.
+    AddressIndex(u64),
+    /// By its number in `.debug_rnglists`.
+    ListIndex(u64),
+    /// An entry, by its offset in `.debug_info`.
+    Entry(u64),
+    Text(Text),
+    Other,
+}
+
+impl Value {
+    pub(super) fn number(self) -> Option<u64> {
+        match self {
+            Value::Number(number) => Some(number),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Specification {
+    attribute: u16,
+    form: u16,
+    constant: i64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Abbreviation {
+    code: u64,
+    tag: u64,
+    children: bool,
+    first: u32,
+    count: u32,
+}
+
+/// The shapes of entries, shared by those that look alike.
+#[derive(Debug, Default)]
+struct Abbreviations {
+    all: Vec<Abbreviation>,
+    specifications: Vec<Specification>,
+}
+
+impl Abbreviations {
+    /// The whole table, or its beginning down to the shape with the code 1, which
+    /// compilers give to a unit's first entry.
+    fn read(debug: &Debug<'_>, at: u64, until: Option<u64>) -> Option<Self> {
+        let mut reader = debug.reader_at(Section::Abbrev, at);
+        let mut table = Abbreviations::default();
+        loop {
+            let code = reader.unsigned()?;
+            if code == 0 {
+                return Some(table);
+            }
+            let tag = reader.unsigned()?;
+            let children = reader.u8()? != 0;
+            let first = table.specifications.len();
+            table.read_specifications(&mut reader)?;
+            if table.all.len() == MAX_ABBREVIATIONS {
+                return None;
+            }
+            table.all.push(Abbreviation {
+                code,
+                tag,
+                children,
+                first: first as u32,
+                count: (table.specifications.len() - first) as u32,
+            });
+            if until == Some(code) {
+                return Some(table);
+            }
+        }
+    }
+
+    fn read_specifications(&mut self, reader: &mut Reader<'_>) -> Option<()> {
+        loop {
+            let attribute = reader.unsigned()?;
+            let form = reader.unsigned()?;
+            let constant = match form {
+                FORM_IMPLICIT_CONST => reader.signed()?,
+                _ => 0,
+            };
+            if (attribute, form) == (0, 0) {
+                return Some(());
+            }
+            if self.specifications.len() == MAX_SPECIFICATIONS {
+                return None;
+            }
+            self.specifications.push(Specification {
+                attribute: u16::try_from(attribute).unwrap_or(u16::MAX),
+                form: u16::try_from(form).ok()?,
+                constant,
+            });
+        }
+    }
+
+    fn find(&self, code: u64) -> Option<Abbreviation> {
+        // Nearly always they are numbered from 1.
+        let index = usize::try_from(code.checked_sub(1)?).ok()?;
+        let direct = self.all.get(index).filter(|shape| shape.code == code);
+        direct
+            .or_else(|| self.all.iter().find(|shape| shape.code == code))
+            .copied()
+    }
+}
+
+/// An entry's attributes of interest.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Entry {
+    pub(super) at: u64,
+    /// 0 ends a list of children.
+    pub(super) tag: u64,
+    pub(super) children: bool,
+    pub(super) name: Option<Value>,
+    pub(super) linkage_name: Option<Value>,
+    pub(super) low: Option<Value>,
+    pub(super) high: Option<Value>,
+    pub(super) ranges: Option<Value>,
+    pub(super) origin: Option<Value>,
+    pub(super) specification: Option<Value>,
+    pub(super) sibling: Option<Value>,
+    pub(super) call_file: Option<Value>,
+    pub(super) call_line: Option<Value>,
+    statements: Option<Value>,
+    directory: Option<Value>,
+    string_base: Option<Value>,
+    address_base: Option<Value>,
+    list_base: Option<Value>,
+}
+
+impl Entry {
+    fn keep(&mut self, attribute: u16, value: Value) {
+        // DWARF 5, table 7.5; the linkage name and the bases also as GNU had them.
+        let slot = match attribute {
+            0x01 => &mut self.sibling,
+            0x03 => &mut self.name,
+            0x10 => &mut self.statements,
+            0x11 => &mut self.low,
+            0x12 => &mut self.high,
+            0x1b => &mut self.directory,
+            0x31 => &mut self.origin,
+            0x47 => &mut self.specification,
+            0x55 => &mut self.ranges,
+            0x58 => &mut self.call_file,
+            0x59 => &mut self.call_line,
+            0x6e | 0x2007 => &mut self.linkage_name,
+            0x72 => &mut self.string_base,
+            0x73 | 0x2133 => &mut self.address_base,
+            0x74 => &mut self.list_base,
+            _ => return,
+        };
+        *slot = Some(value);
+    }
+
+    pub(super) fn call_site(&self) -> (Option<u64>, Option<u64>) {
+        let number = |value: Option<Value>| value.and_then(Value::number);
+        (number(self.call_file), number(self.call_line))
+    }
+}
+
+/// The form stands before the value.
+const FORM_INDIRECT: u16 = 0x16;
+/// The value stands in the abbreviation.
+const FORM_IMPLICIT_CONST: u64 = 0x21;
+
+/// What a form's number means.
+enum Kind {
+    Number,
+    Address,
+    AddressIndex,
+    ListIndex,
+    Entry,
+    /// An entry of the same unit.
+    Local,
+    Text(Section),
+    TextIndex,
+    /// A string in place.
+    String,
+    /// So many bytes follow.
+    Block,
+    Other,
+}
+
+/// How a form's number is written.
+enum Length {
+    Bytes(u8),
+    Offset,
+    Unsigned,
+    Signed,
+}
+
+/// A unit, and how its entries are read.
+#[derive(Debug)]
+pub(super) struct Unit {
+    pub(super) start: u64,
+    /// Where the next one begins.
+    pub(super) end: u64,
+    pub(super) version: u16,
+    pub(super) wide: bool,
+    pub(super) address_size: u8,
+    first_entry: u64,
+    abbreviations_at: u64,
+    abbreviations: Abbreviations,
+    pub(super) root: Entry,
+}
+
+impl Unit {
+    /// The unit that begins there, ready to be read.
+    pub(super) fn read(debug: &Debug<'_>, at: u64) -> Option<Self> {
+        let mut reader = debug.reader_at(Section::Info, at);
+        let mut unit = Unit::header(&mut reader)?;
+        unit.abbreviations = Abbreviations::read(debug, unit.abbreviations_at, None)?;
+        unit.read_root(&mut reader)?;
+        Some(unit)
+    }
+
+    /// The same with the first entry alone.
+    pub(super) fn glance(debug: &Debug<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        let mut unit = Unit::header(reader)?;
+        let code = reader.unsigned()?;
+        reader.seek(unit.first_entry);
+        unit.abbreviations = Abbreviations::read(debug, unit.abbreviations_at, Some(code))?;
+        unit.read_root(reader)?;
+        Some(unit)
+    }
+
+    fn read_root(&mut self, reader: &mut Reader<'_>) -> Option<()> {
+        reader.seek(self.first_entry);
+        self.root = self.entry(reader)?;
+        Some(())
+    }
+
+    /// Leaves the reader at the first entry.
+    pub(super) fn header(reader: &mut Reader<'_>) -> Option<Self> {
+        const TYPE: u8 = 2;
+        const SKELETON: u8 = 4;
+        const SPLIT_COMPILE: u8 = 5;
+        const SPLIT_TYPE: u8 = 6;
+        let start = reader.at();
+        let (length, wide) = reader.initial_length()?;
+        let end = reader.at().checked_add(length)?;
+        if end > reader.size() {
+            return None;
+        }
+        let version = reader.u16()?;
+        let (address_size, abbreviations_at) = match version {
+            2..=4 => {
+                let at = reader.offset(wide)?;
+                (reader.u8()?, at)
+            }
+            5 => {
+                let kind = reader.u8()?;
+                let address_size = reader.u8()?;
+                let at = reader.offset(wide)?;
+                match kind {
+                    SKELETON | SPLIT_COMPILE => reader.skip(8)?,
+                    TYPE | SPLIT_TYPE => reader.skip(if wide { 16 } else { 12 })?,
+                    _ => {}
+                }
+                (address_size, at)
+            }
+            _ => return None,
+        };
+        matches!(address_size, 4 | 8).then_some(Unit {
+            start,
+            end,
+            version,
+            wide,
+            address_size,
+            first_entry: reader.at(),
+            abbreviations_at,
+            abbreviations: Abbreviations::default(),
+            root: Entry::default(),
+        })
+    }
+
+    pub(super) fn first_entry(&self) -> u64 {
+        self.first_entry
+    }
+
+    /// Whether the first entry is of a kind that has code.
+    pub(super) fn is_program(&self) -> bool {
+        matches!(
+            self.root.tag,
+            TAG_COMPILE_UNIT | TAG_PARTIAL_UNIT | TAG_SKELETON_UNIT
+        )
+    }
+
+    pub(super) fn statements(&self) -> Option<u64> {
+        self.root.statements?.number()
+    }
+
+    pub(super) fn directory(&self, debug: &Debug<'_>) -> Option<Vec<u8>> {
+        self.text(debug, self.root.directory?)
+    }
+
+    pub(super) fn name(&self, debug: &Debug<'_>) -> Option<Vec<u8>> {
+        self.text(debug, self.root.name?)
+    }
+
+    /// Where the unit's part of `.debug_rnglists` begins.
+    pub(super) fn list_base(&self) -> Option<u64> {
+        self.root.list_base?.number()
+    }
+
+    /// The entry that begins here.
+    pub(super) fn entry(&self, reader: &mut Reader<'_>) -> Option<Entry> {
+        let mut entry = Entry {
+            at: reader.at(),
+            ..Entry::default()
+        };
+        if entry.at >= self.end {
+            return None;
+        }
+        let code = reader.unsigned()?;
+        if code == 0 {
+            return Some(entry);
+        }
+        let shape = self.abbreviations.find(code)?;
+        (entry.tag, entry.children) = (shape.tag, shape.children);
+        let first = shape.first as usize;
+        let specifications = first..first + shape.count as usize;
+        for specification in self.abbreviations.specifications.get(specifications)? {
+            let form = match specification.form {
+                FORM_INDIRECT => reader.unsigned()?,
+                form => form.into(),
+            };
+            let value = self.value(reader, form, specification.constant)?;
+            entry.keep(specification.attribute, value);
+        }
+        Some(entry)
+    }
+
+    /// A value of that form in a line number program, which has its own offset size.
+    pub(super) fn line_value(
+        &self,
+        reader: &mut Reader<'_>,
+        form: u64,
+        wide: bool,
+    ) -> Option<Value> {
+        match form {
+            0x0e => Some(Value::Text(Text::At(Section::Str, reader.offset(wide)?))),
+            0x1f => Some(Value::Text(Text::At(
+                Section::LineStr,
+                reader.offset(wide)?,
+            ))),
+            _ => self.value(reader, form, 0),
+        }
+    }
+
+    /// DWARF 5, section 7.5.5; `0x1f..` as GNU has them.
+    fn value(&self, reader: &mut Reader<'_>, form: u64, constant: i64) -> Option<Value> {
+        let (kind, length) = match form {
+            0x01 => (Kind::Address, Length::Bytes(self.address_size)),
+            0x03 => (Kind::Block, Length::Bytes(2)),
+            0x04 => (Kind::Block, Length::Bytes(4)),
+            0x05 => (Kind::Number, Length::Bytes(2)),
+            0x06 => (Kind::Number, Length::Bytes(4)),
+            0x07 => (Kind::Number, Length::Bytes(8)),
+            0x08 => (Kind::String, Length::Bytes(0)),
+            0x09 | 0x18 => (Kind::Block, Length::Unsigned),
+            0x0a => (Kind::Block, Length::Bytes(1)),
+            0x0b | 0x0c => (Kind::Number, Length::Bytes(1)),
+            0x0d => (Kind::Number, Length::Signed),
+            0x0e => (Kind::Text(Section::Str), Length::Offset),
+            0x0f => (Kind::Number, Length::Unsigned),
+            0x10 if self.version == 2 => (Kind::Entry, Length::Bytes(self.address_size)),
+            0x10 => (Kind::Entry, Length::Offset),
+            0x11 => (Kind::Local, Length::Bytes(1)),
+            0x12 => (Kind::Local, Length::Bytes(2)),
+            0x13 => (Kind::Local, Length::Bytes(4)),
+            0x14 => (Kind::Local, Length::Bytes(8)),
+            0x15 => (Kind::Local, Length::Unsigned),
+            0x17 => (Kind::Number, Length::Offset),
+            0x19 => return Some(Value::Number(1)),
+            0x1a | 0x1f02 => (Kind::TextIndex, Length::Unsigned),
+            0x1b | 0x1f01 => (Kind::AddressIndex, Length::Unsigned),
+            0x1c => (Kind::Other, Length::Bytes(4)),
+            0x1d | 0x1f20 | 0x1f21 => (Kind::Other, Length::Offset),
+            0x1e => {
+                reader.skip(16)?;
+                return Some(Value::Other);
+            }
+            0x1f => (Kind::Text(Section::LineStr), Length::Offset),
+            0x20 | 0x24 => (Kind::Other, Length::Bytes(8)),
+            FORM_IMPLICIT_CONST => return Some(Value::Number(constant.cast_unsigned())),
+            0x22 => (Kind::Other, Length::Unsigned),
+            0x23 => (Kind::ListIndex, Length::Unsigned),
+            0x25..=0x28 => (Kind::TextIndex, Length::Bytes((form - 0x24) as u8)),
+            0x29..=0x2c => (Kind::AddressIndex, Length::Bytes((form - 0x28) as u8)),
+            _ => return None,
+        };
+        let at = reader.at();
+        let number = match length {
+            Length::Bytes(size) => reader.sized(size)?,
+            Length::Offset => reader.offset(self.wide)?,
+            Length::Unsigned => reader.unsigned()?,
+            Length::Signed => reader.signed()?.cast_unsigned(),
+        };
+        Some(match kind {
+            Kind::Number => Value::Number(number),
+            Kind::Address => Value::Address(number),
+            Kind::AddressIndex => Value::AddressIndex(number),
+            Kind::ListIndex => Value::ListIndex(number),
+            Kind::Entry => Value::Entry(number),
+            Kind::Local => Value::Entry(self.start.checked_add(number)?),
+            Kind::Text(section) => Value::Text(Text::At(section, number)),
+            Kind::TextIndex => Value::Text(Text::Index(number)),
+            Kind::String => {
+                reader.skip_string()?;
+                Value::Text(Text::At(Section::Info, at))
+            }
+            Kind::Block => {
+                reader.skip(number)?;
+                Value::Other
+            }
+            Kind::Other => Value::Other,
+        })
+    }
+
+    pub(super) fn text(&self, debug: &Debug<'_>, value: Value) -> Option<Vec<u8>> {
+        match value {
+            Value::Text(Text::At(section, at)) => debug.reader_at(section, at).string(),
+            Value::Text(Text::Index(index)) => {
+                // Behind the header of the only part, where nothing else is said.
+                let behind_header = if self.wide { 16 } else { 8 };
+                let base = self.root.string_base.and_then(Value::number);
+                let size = if self.wide { 8 } else { 4 };
+                let at = index
+                    .checked_mul(size)?
+                    .checked_add(base.unwrap_or(behind_header))?;
+                let offset = debug.reader_at(Section::StrOffsets, at).offset(self.wide)?;
+                debug.reader_at(Section::Str, offset).string()
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn address(&self, debug: &Debug<'_>, value: Value) -> Option<u64> {
+        match value {
+            Value::Address(address) => Some(address),
+            Value::AddressIndex(index) => self.indexed_address(debug, index),
+            _ => None,
+        }
+    }
+
+    pub(super) fn indexed_address(&self, debug: &Debug<'_>, index: u64) -> Option<u64> {
+        let base = self.root.address_base.and_then(Value::number).unwrap_or(8);
+        let at = index
+            .checked_mul(self.address_size.into())?
+            .checked_add(base)?;
+        debug.reader_at(Section::Addr, at).sized(self.address_size)
+    }
+}

@@ -1,0 +1,189 @@
+//! Lines and inlined calls that were asked for before, so that a crash loop reads no
+//! debug information twice.
+//!
+//! In: a module's id, addresses in it, and a way to read those that are not known.
+//! Out: the calls at each. Bounded by number and by the [`MemoryBudget`]; when
+//! there is no room left all is forgotten, which a crash loop does not notice.
+
+use std::rc::Rc;
+
+use super::budget::MemoryBudget;
+use super::lines::{Call, Refused};
+use crate::address::FileAddress;
+
+/// A table of more would take long to insert into.
+const MAX_ENTRIES: usize = 4096;
+
+/// What was counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct PlaceStats {
+    /// Addresses answered from memory.
+    pub hits: u64,
+    /// Addresses that debug information was read for.
+    pub misses: u64,
+    /// Times that it was not read in time.
+    pub timeouts: u64,
+}
+
+/// Module, address.
+type Key = (u64, FileAddress);
+
+/// The cache.
+#[derive(Debug)]
+pub struct Places {
+    limit: usize,
+    budget: Rc<MemoryBudget>,
+    /// Sorted by key.
+    entries: Vec<(Key, Rc<[Call]>)>,
+    bytes: usize,
+    stats: PlaceStats,
+}
+
+fn bytes_of(calls: &[Call]) -> usize {
+    let text = |text: &Option<Vec<u8>>| text.as_ref().map_or(0, Vec::len);
+    let strings: usize = calls
+        .iter()
+        .map(|call| text(&call.name) + text(&call.file))
+        .sum();
+    // Key and pointer, with what a vector leaves empty; two counters.
+    64 + size_of_val(calls) + strings
+}
+
+impl Places {
+    /// For at most `limit` addresses.
+    #[must_use]
+    pub fn new(limit: usize, budget: Rc<MemoryBudget>) -> Self {
+        Places {
+            limit: limit.min(MAX_ENTRIES),
+            budget,
+            entries: Vec::new(),
+            bytes: 0,
+            stats: PlaceStats::default(),
+        }
+    }
+
+    #[must_use]
+    pub fn stats(&self) -> PlaceStats {
+        self.stats
+    }
+
+    /// The calls at each address, none where nothing is known.
+    pub fn resolve(
+        &mut self,
+        module: u64,
+        addresses: &[FileAddress],
+        read: impl FnOnce(&[FileAddress]) -> Result<Vec<Vec<Call>>, Refused>,
+    ) -> Result<Vec<Rc<[Call]>>, Refused> {
+        let known = |&address: &FileAddress| {
+            let at = self.place((module, address)).ok()?;
+            Some(self.entries[at].1.clone())
+        };
+        let mut found: Vec<Option<Rc<[Call]>>> = addresses.iter().map(known).collect();
+        let missing: Vec<FileAddress> = addresses
+            .iter()
+            .zip(&found)
+            .filter(|(_, found)| found.is_none())
+            .map(|(address, _)| *address)
+            .collect();
+        self.stats.hits += (addresses.len() - missing.len()) as u64;
+        if !missing.is_empty() {
+            self.stats.misses += missing.len() as u64;
+            let answers = read(&missing).inspect_err(|_| self.stats.timeouts += 1)?;
+            let mut answers = missing.into_iter().zip(answers);
+            for slot in found.iter_mut().filter(|slot| slot.is_none()) {
+                let Some((address, calls)) = answers.next() else {
+                    break;
+                };
+                let calls: Rc<[Call]> = calls.into();
+                self.remember((module, address), calls.clone());
+                *slot = Some(calls);
+            }
+        }
+        Ok(found.into_iter().map(Option::unwrap_or_default).collect())
+    }
+
+    fn place(&self, key: Key) -> Result<usize, usize> {
+        self.entries.binary_search_by_key(&key, |(key, _)| *key)
+    }
+
+    fn remember(&mut self, key: Key, calls: Rc<[Call]>) {
+        let bytes = bytes_of(&calls);
+        if self.entries.len() >= self.limit || !self.budget.fits(bytes) {
+            self.clear();
+        }
+        if self.limit == 0 || !self.budget.fits(bytes) {
+            return;
+        }
+        // A batch may hold an address twice.
+        let Err(at) = self.place(key) else { return };
+        self.entries.insert(at, (key, calls));
+        self.bytes += bytes;
+        self.budget.take(bytes);
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.budget.give_back(self.bytes);
+        self.bytes = 0;
+        self.entries = Vec::new();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(addresses: &[FileAddress]) -> Result<Vec<Vec<Call>>, Refused> {
+        let call = |address: &FileAddress| Call {
+            line: Some(address.0 as u32),
+            ..Call::default()
+        };
+        Ok(addresses
+            .iter()
+            .map(|address| vec![call(address)])
+            .collect())
+    }
+
+    fn lines(places: &mut Places, module: u64, addresses: &[u64]) -> Vec<Option<u32>> {
+        let addresses: Vec<FileAddress> = addresses.iter().copied().map(FileAddress).collect();
+        let calls = places.resolve(module, &addresses, read).unwrap();
+        calls.iter().map(|calls| calls[0].line).collect()
+    }
+
+    #[test]
+    fn a_second_time_nothing_is_read() {
+        let budget = Rc::new(MemoryBudget::new(1 << 20));
+        let mut places = Places::new(10, budget.clone());
+        assert_eq!(
+            lines(&mut places, 1, &[5, 6, 5]),
+            [Some(5), Some(6), Some(5)]
+        );
+        let refuse = |_: &[FileAddress]| Err(Refused::TimedOut);
+        let addresses = [FileAddress(6), FileAddress(5)];
+        let calls = places.resolve(1, &addresses, refuse).unwrap();
+        assert_eq!((calls[0][0].line, calls[1][0].line), (Some(6), Some(5)));
+        assert!(
+            places.resolve(2, &addresses, refuse).is_err(),
+            "another file"
+        );
+        let stats = places.stats();
+        assert_eq!((stats.hits, stats.misses, stats.timeouts), (2, 5, 1));
+        places.clear();
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn room_is_kept() {
+        let budget = Rc::new(MemoryBudget::new(2000));
+        let mut places = Places::new(1000, budget.clone());
+        for address in 0..1000 {
+            assert_eq!(lines(&mut places, 1, &[address]), [Some(address as u32)]);
+            assert!(budget.used() <= 2000);
+        }
+        let mut few = Places::new(3, Rc::new(MemoryBudget::new(1 << 20)));
+        for address in 0..10 {
+            lines(&mut few, 1, &[address]);
+            assert!(few.entries.len() <= 3);
+        }
+    }
+}

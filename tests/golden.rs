@@ -361,6 +361,22 @@ fn every_kind_of_frame() {
     compare("every_frame.json", &output::json(&report, &options));
 }
 
+/// Code segment 0x23; high halves that mean nothing.
+#[test]
+fn registers_of_a_32_bit_task() {
+    let mut words: [u64; WORDS] = std::array::from_fn(|index| 0xabcd_0000_1000 + index as u64);
+    words[16] = 0x0804_8123;
+    words[17] = 0x23;
+    let options = Options {
+        registers: true,
+        ..PLAIN
+    };
+    let mut report = bare(b"small", 7);
+    report.registers = Some(Registers::new(Arch::X86_64, words));
+    compare("registers_i386.txt", &output::text(&report, &options));
+    compare("registers_i386.json", &output::json(&report, &options));
+}
+
 #[test]
 fn what_is_unknown_is_said_and_never_zero() {
     let nothing = bare(b"", 1);

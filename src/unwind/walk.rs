@@ -162,25 +162,26 @@ impl<'a, A: Architecture> Walker<'a, A> {
     /// Whether a caller can be one: its pc follows a call, or the kernel put it
     /// there for a handler to return to.
     pub(super) fn is_return(&mut self, caller: &Caller) -> bool {
-        self.follows_call(caller.pc) || self.is_restorer(caller)
-    }
-
-    /// Whether a signal's handler returned there, or would have.
-    pub(super) fn is_restorer(&mut self, caller: &Caller) -> bool {
-        self.restores(caller.pc, &caller.state)
-    }
-
-    fn restores(&mut self, pc: ProcessAddress, state: &State) -> bool {
-        if !self.space.is_executable(pc) {
-            return false;
+        self.space.is_executable(caller.pc) && {
+            let site = self.site(caller.pc);
+            site.before.is_call() || self.restores(site, &caller.state)
         }
-        let site = self.site(pc);
+    }
+
+    /// Whether a signal's handler returned to such code with these registers.
+    fn restores(&self, site: Site, state: &State) -> bool {
         site.restorer || (site.before == Before::Unreadable && A::is_marked(self.space, state))
+    }
+
+    pub(super) fn is_restorer(&mut self, caller: &Caller) -> bool {
+        let site = self.site(caller.pc);
+        self.restores(site, &caller.state)
     }
 
     fn is_in_restorer(&mut self, at: &Cursor) -> bool {
         let pc = at.code.address();
-        self.restores(pc, &at.state) || (at.interrupted && A::inside_restorer(self.space, pc))
+        let site = self.site(pc);
+        self.restores(site, &at.state) || (at.interrupted && A::inside_restorer(self.space, pc))
     }
 
     fn interrupted(&mut self, at: &Cursor) -> Result<(Trust, Cursor), Stop> {
@@ -275,7 +276,7 @@ impl<'a, A: Architecture> Walker<'a, A> {
     /// hand (a restorer, the end of a coroutine): it is where a function begins.
     pub(super) fn called_from(&mut self, caller: Caller) -> Cursor {
         let site = self.site(caller.pc);
-        let by_hand = site.before == Before::Other || self.is_restorer(&caller);
+        let by_hand = site.before == Before::Other || self.restores(site, &caller.state);
         Cursor {
             code: if by_hand {
                 CodeAddress::Exact(caller.pc)

@@ -41,6 +41,8 @@ const DEADLY: &[(&str, &[&str], &[&str])] = &[
     ("overflow.c", PIE, &["altstack"]),
     ("deep.c", PIE, &["100"]),
     ("big_maps.c", PIE, &["3000"]),
+    ("inlined.c", PIE, &[]),
+    ("compiled.c", PIE, &[]),
     ("odd_name.c", PIE, &["a \"name\"\n"]),
     ("generic.rs", &[], &[]),
 ];

@@ -25,7 +25,9 @@ mod help;
 mod json;
 mod lifetime;
 mod limits;
+mod lines;
 mod names;
+mod namespaces;
 mod options;
 mod pipes;
 mod programs;
@@ -104,6 +106,8 @@ fn main() -> ExitCode {
         deliveries::CASES,
         threads::CASES,
         names::CASES,
+        namespaces::CASES,
+        lines::CASES,
         examples::CASES,
         filters::CASES,
         files::CASES,

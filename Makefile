@@ -3,14 +3,17 @@
 
 ARCH     ?= $(shell uname -m)
 TARGET   := $(ARCH)-unknown-linux-musl
-BINARY   := target/$(TARGET)/release/segfault_analyzer
+# Where cargo puts what it builds, if not into target/.
+OUT      := $(or $(CARGO_TARGET_DIR),target)
+BINARY   := $(OUT)/$(TARGET)/release/segfault_analyzer
 CARGO    ?= cargo
 CC       ?= cc
 # What rebuilds prebuilt/ byte for byte: Debian's clang 19.
 CLANG    ?= clang-19
 OBJCOPY  ?= llvm-objcopy-19
-# Only where root is needed and not there.
-SUDO     := $(if $(filter 0,$(shell id -u)),,sudo)
+# Only where root is needed and not there; empty where there is no sudo either.
+SUDO     := $(if $(filter 0,$(shell id -u)),,$(shell command -v sudo))
+MAX_SIZE := 1048576
 
 ifeq ($(V),1)
 Q :=
@@ -19,54 +22,97 @@ Q := @
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: all help target build demo test test-six lint bpf check-prebuilt check-static clean
+.PHONY: all help target build aarch64 demo test test-six test-vm lint doc check-fuzz figures bpf \
+	check-prebuilt check-static check-size clean
 
 all: build
 
 help:
-	@echo 'make              build $(BINARY)'
-	@echo 'make demo         build it, crash a small program, print the report'
-	@echo 'make test         all tests; needs root for the live ones'
-	@echo 'make test-six     the same without gimli (no default features)'
-	@echo 'make lint         formatting and clippy'
-	@echo 'make bpf          compile bpf/ into prebuilt/ (needs $(CLANG), libbpf-dev)'
-	@echo 'make check-prebuilt   prebuilt/ is what bpf/ gives'
-	@echo 'make check-static     the binary is static'
+	@echo 'make                  build $(BINARY)'
+	@echo 'make demo             build it, crash a small program, print the report'
+	@echo 'make test             all tests; root, or sudo, for those that load BPF'
+	@echo 'make test-six         the same without gimli (no default features)'
+	@echo 'make test-vm          boot kernels in QEMU, crash programs there (VM=NAMES; KERNEL=FILE ARCH=)'
+	@echo 'make lint             formatting and clippy, with and without gimli'
+	@echo 'make doc              documentation of the code, without a warning'
+	@echo 'make check-fuzz       the fuzz targets compile (needs a C++ compiler)'
+	@echo 'make figures          measure it on this machine, as the README has it'
+	@echo 'make bpf              compile bpf/ into prebuilt/ (needs $(CLANG), libbpf-dev)'
+	@echo 'make check-prebuilt   prebuilt/ is what bpf/ gives (needs the same)'
+	@echo 'make check-static     the binary is static (needs file, readelf)'
+	@echo 'make check-size       the binary has at most $(MAX_SIZE) bytes'
+	@echo 'make aarch64          the binary for 64-bit ARM, on any machine'
 
 # The Rust target of a static binary, if it is missing.
 target:
+	$(Q)command -v $(CARGO) >/dev/null || { echo 'no cargo here: install Rust from https://rustup.rs' >&2; exit 1; }
 	$(Q)test -d "$$(rustc --print sysroot)/lib/rustlib/$(TARGET)" || rustup target add $(TARGET)
 
 build: target
 	$(Q)$(CARGO) build --release --locked --target $(TARGET) --bin segfault_analyzer
 
+aarch64:
+	$(Q)$(MAKE) --no-print-directory build ARCH=aarch64
+
 demo: build
-	$(Q)CC='$(CC)' SUDO='$(SUDO)' sh tests/demo/run.sh $(BINARY)
+	$(Q)CC='$(CC)' sh tests/demo/run.sh $(BINARY)
 
-# Unit tests run with overflow checks; live tests run the binary that is shipped.
+# Cargo gives every test program to tests/runner.sh, which makes those root that
+# need it. The tests run with overflow checks; the live ones run what is shipped.
+HOST   := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+RUNNER := CARGO_TARGET_$(shell echo $(HOST) | tr a-z- A-Z_)_RUNNER
+TEST   := env $(RUNNER)='sh $(CURDIR)/tests/runner.sh' SUDO='$(SUDO)' $(CARGO) test --locked
+
 test: build
-	$(Q)SEGFAULT_ANALYZER='$(CURDIR)/$(BINARY)' $(TEST_RUNNER) $(CARGO) test --locked $(TEST_FLAGS)
+	$(Q)SEGFAULT_ANALYZER='$(abspath $(BINARY))' $(TEST) $(TEST_FLAGS)
 
-ifneq ($(SUDO),)
-HOST        := $(shell rustc -vV | sed -n 's/^host: //p')
-RUNNER_NAME := CARGO_TARGET_$(shell echo $(HOST) | tr a-z- A-Z_)_RUNNER
-TEST_RUNNER := env $(RUNNER_NAME)='sudo -E'
-endif
+SIX := $(OUT)/six
 
 test-six: target
 	$(Q)$(CARGO) build --release --locked --target $(TARGET) --no-default-features \
-		--target-dir target/six --bin segfault_analyzer
-	$(Q)SEGFAULT_ANALYZER='$(CURDIR)/target/six/$(TARGET)/release/segfault_analyzer' \
-		$(TEST_RUNNER) $(CARGO) test --locked --no-default-features --target-dir target/six $(TEST_FLAGS)
+		--target-dir '$(SIX)' --bin segfault_analyzer
+	$(Q)SEGFAULT_ANALYZER='$(abspath $(SIX))/$(TARGET)/release/segfault_analyzer' \
+		$(TEST) --no-default-features --target-dir '$(SIX)' $(TEST_FLAGS)
+
+# VM='bookworm-amd64 trixie-arm64' boots these only, KERNEL=image another one, of
+# ARCH; VM_OPTIONS go to the tool. Needs qemu-system-x86, qemu-system-arm, python3,
+# and for the other architecture's programs what tests/vm/programs.py names.
+ifneq ($(KERNEL),)
+VM_MACHINES := $(ARCH)
+VM_ARGS     := --kernel '$(KERNEL)' --arch '$(ARCH)'
+else
+VM_MACHINES := x86_64 aarch64
+VM_ARGS     := $(VM)
+endif
+TARGET_DIR  := $(or $(CARGO_TARGET_DIR),target)
+
+test-vm:
+	$(Q)set -e; for machine in $(VM_MACHINES); do \
+		$(MAKE) --no-print-directory build ARCH=$$machine; \
+	done
+	$(Q)CC='$(CC)' CLANG='$(CLANG)' python3 tests/vm/run.py --binaries '$(TARGET_DIR)' \
+		--options='$(VM_OPTIONS)' $(VM_ARGS)
 
 lint:
 	$(Q)$(CARGO) fmt --check
 	$(Q)$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(Q)$(CARGO) clippy --locked --all-targets --no-default-features -- -D warnings
 
-# Paths must not get into the object, or it would differ from place to place.
+figures: build
+	$(Q)$(SUDO) python3 tests/figures.py $(BINARY)
+
+doc:
+	$(Q)RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps
+
+# Targets for cargo-fuzz, which has a crate of its own; here only that they compile.
+check-fuzz:
+	$(Q)$(CARGO) check --locked --manifest-path tests/fuzz/Cargo.toml
+
+# Paths must not get into the object, or it would differ from place to place; and
+# at a place that is none clang finds no source lines to put into it, which are
+# a quarter of its size.
 BPF_FLAGS := -O2 -g -target bpf -mcpu=v3 -Wall -Wextra -Wno-unused-parameter \
-	-fdebug-prefix-map=$(CURDIR)=. -ffile-prefix-map=$(CURDIR)=. \
+	-fdebug-prefix-map=$(CURDIR)=/segfault_analyzer -ffile-prefix-map=$(CURDIR)=/segfault_analyzer \
 	-I/usr/include/$(shell uname -m)-linux-gnu
 
 # Off with what no loader reads: DWARF, and relocations of type information.
@@ -81,17 +127,21 @@ prebuilt/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h)
 	$(Q)$(OBJCOPY) $(SLIM) $@
 
 check-prebuilt:
-	$(Q)mkdir -p target/prebuilt
-	$(Q)$(CLANG) $(BPF_FLAGS) -c bpf/capture.bpf.c -o target/prebuilt/capture.bpf.o
-	$(Q)$(OBJCOPY) $(SLIM) target/prebuilt/capture.bpf.o
-	$(Q)cmp target/prebuilt/capture.bpf.o prebuilt/capture.bpf.o
+	$(Q)mkdir -p '$(OUT)/prebuilt'
+	$(Q)$(CLANG) $(BPF_FLAGS) -c bpf/capture.bpf.c -o '$(OUT)/prebuilt/capture.bpf.o'
+	$(Q)$(OBJCOPY) $(SLIM) '$(OUT)/prebuilt/capture.bpf.o'
+	$(Q)cmp '$(OUT)/prebuilt/capture.bpf.o' prebuilt/capture.bpf.o
 	@echo 'prebuilt/ is what bpf/ gives'
 
 # No interpreter and no shared library: nothing of the host is needed.
 check-static: build
 	$(Q)file $(BINARY) | grep -Eq 'static(ally|-pie) linked'
-	$(Q)! readelf -d $(BINARY) 2>/dev/null | grep -q NEEDED
+	$(Q)! readelf -lW $(BINARY) | grep -q INTERP
+	$(Q)! readelf -dW $(BINARY) | grep -q NEEDED
 	@echo '$(BINARY) is static'
+
+check-size: build
+	$(Q)size=$$(wc -c < $(BINARY)); echo "$(BINARY) has $$size bytes"; test $$size -le $(MAX_SIZE)
 
 clean:
 	$(Q)$(CARGO) clean

@@ -1,5 +1,6 @@
 //! Embeds the capture program: `prebuilt/capture.bpf.o`, compiled from `bpf/` by
-//! `make bpf` and committed, so that building the tool needs no clang.
+//! `make bpf` and committed, so that building the tool needs no clang. And leaves
+//! unwind tables out of the static binary.
 
 use std::path::Path;
 use std::{env, fs};
@@ -21,5 +22,27 @@ fn main() {
         "{OBJECT} is not an ELF object for BPF"
     );
     let out = env::var_os("OUT_DIR").expect("cargo sets OUT_DIR");
-    fs::write(Path::new(&out).join("capture.bpf.o"), object).expect("write to OUT_DIR");
+    let out = Path::new(&out);
+    fs::write(out.join("capture.bpf.o"), object).expect("write to OUT_DIR");
+    leave_out_unwind_tables(out);
+}
+
+/// A program that aborts on panic never unwinds its own stack, so its unwind
+/// tables (68 KB) are dead weight; what they would give is the backtrace that
+/// RUST_BACKTRACE=1 adds to a panic's message. Only the linker that
+/// .cargo/config.toml names for the musl targets is known to take this script.
+fn leave_out_unwind_tables(out: &Path) {
+    const SCRIPT: &str =
+        "SECTIONS { /DISCARD/ : { *(.eh_frame) *(.eh_frame_hdr) } } INSERT AFTER .text;\n";
+    let is = |name: &str, value: &str| env::var(name).is_ok_and(|found| found.ends_with(value));
+    if !is("CARGO_CFG_TARGET_ENV", "musl")
+        || !is("PROFILE", "release")
+        || !is("RUSTC_LINKER", "rust-lld")
+    {
+        return;
+    }
+    let script = out.join("no-unwind-tables.ld");
+    fs::write(&script, SCRIPT).expect("write to OUT_DIR");
+    println!("cargo:rustc-link-arg-bins=-T{}", script.display());
+    println!("cargo:rustc-link-arg-bins=--no-eh-frame-hdr");
 }

@@ -70,6 +70,13 @@ static __always_inline __u64 thread_start(struct task_struct *task)
 	return BPF_CORE_READ(older, real_start_time);
 }
 
+/* Tells a thread from another that gets its number, and from itself after it
+ * has executed another program. */
+static __always_inline __u64 thread_identity(struct task_struct *task)
+{
+	return thread_start(task) ^ (__u64)BPF_CORE_READ(task, mm);
+}
+
 /*
  * Keeps a fault that a handler is about to take: if that handler fails, or
  * sends the signal on, the fatal delivery that follows has lost the address.
@@ -85,7 +92,7 @@ static __always_inline void remember_fault(struct glance *g, struct task_struct 
 	fault.pc = regs_pc(g->regs);
 	read_trap(task, &fault.thread_address, &fault.error_code, &fault.trap);
 	fault.boot_ns = bpf_ktime_get_boot_ns();
-	fault.start_ns = thread_start(task);
+	fault.identity = thread_identity(task);
 	fault.signal = g->signal;
 	fault.code = g->code;
 	bpf_map_update_elem(&segfault_first, &tid, &fault, BPF_ANY);
@@ -100,8 +107,8 @@ static __always_inline void recall_fault(struct event_header *h, struct task_str
 	if (!fault)
 		return;
 	h->first = *fault;
-	/* Another thread's that had this number, or overwritten as we read it. */
-	if (h->first.start_ns != thread_start(task))
+	/* Another's that had this number, or overwritten as we read it. */
+	if (h->first.identity != thread_identity(task))
 		return;
 	h->flags |= HEADER_FIRST_FAULT;
 	bpf_map_delete_elem(&segfault_first, &tid);
@@ -144,6 +151,7 @@ static __always_inline void send_details(struct scratch *s, struct task_struct *
 
 	s->walk.until = 0;
 	if (mm) {
+		find_interrupted(s, task);
 		send_exe(s, mm);
 		send_mappings(s, mm, pc);
 		send_stack(s);
@@ -159,7 +167,8 @@ static __always_inline void send_end(struct scratch *s)
 	if (!s->header.code_bytes)
 		e->lost |= LOST_CODE;
 	if (stack_bytes && !e->stack_bytes) {
-		e->lost |= LOST_STACK_READ;
+		if (!(e->lost & LOST_RING_STACK))
+			e->lost |= LOST_STACK_READ;
 		count(stack_failures);
 	}
 	e->part.kind = PART_END;
@@ -167,6 +176,19 @@ static __always_inline void send_end(struct scratch *s)
 	e->part.id = s->header.part.id;
 	e->duration_ns = bpf_ktime_get_ns() - s->began_ns;
 	send(e, sizeof(*e), BPF_RB_FORCE_WAKEUP);
+}
+
+/*
+ * Headers may use what is kept free for ends: when many CPUs crash at once into
+ * a small ring no end may fit, so that the reader has to come for the header.
+ */
+static __always_inline long send_header(struct scratch *s)
+{
+	__u64 wake = BPF_RB_NO_WAKEUP;
+
+	if (ring_free() < sizeof(s->header) + ring_reserve)
+		wake = BPF_RB_FORCE_WAKEUP;
+	return send(&s->header, sizeof(s->header), wake);
 }
 
 static __always_inline void capture(struct scratch *s, struct glance *g, struct task_struct *task)
@@ -180,7 +202,7 @@ static __always_inline void capture(struct scratch *s, struct glance *g, struct 
 	s->walk.until = regs_pc(g->regs);
 	if (!(s->header.flags & HEADER_REGISTERS))
 		count(register_failures);
-	if (send(&s->header, sizeof(s->header), BPF_RB_NO_WAKEUP)) {
+	if (send_header(s)) {
 		count(dropped);
 		count(dropped_ring);
 		return;

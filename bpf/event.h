@@ -50,7 +50,7 @@ struct event_fault {
 	__u64 trap;		/* x86 trap number */
 	__u64 thread_address;	/* cr2, or arm64 fault_address */
 	__u64 boot_ns;		/* when */
-	__u64 start_ns;		/* start of the thread: its identity with the tid */
+	__u64 identity;		/* of the thread and what it executes, with the tid */
 	__s32 signal;
 	__s32 code;
 };

@@ -7,7 +7,7 @@
 
 #include "scratch.h"
 
-#define MAX_PID_NS_LEVEL 32	/* include/linux/pid_namespace.h */
+#define MAX_PID_NS_LEVEL 32	/* include/linux/pid_namespace.h: the deepest */
 #define FIRST_PID_NS 0xeffffffc	/* PROC_PID_INIT_INO, include/linux/proc_ns.h */
 #define X86_REGS_BYTES 168	/* all of pt_regs: what follows is not the task's */
 #define ARM64_REGS_BYTES 272	/* user_pt_regs, where pt_regs begins */
@@ -86,7 +86,7 @@ separate int pid_for_us(__u64 address)
 	if (own_pid_ns == FIRST_PID_NS)
 		return pid_at(pid, 0, &ns_inode);
 	deepest = BPF_CORE_READ(pid, level);
-	for (__u32 level = 0; level < MAX_PID_NS_LEVEL; level++) {
+	for (__u32 level = 0; level <= MAX_PID_NS_LEVEL; level++) {
 		__u32 nr;
 
 		if (level > deepest)
@@ -105,7 +105,7 @@ static __always_inline void fill_identity(struct event_header *h, struct task_st
 	struct pid *pid = BPF_CORE_READ(leader, thread_pid);
 	struct pid *tid = BPF_CORE_READ(task, thread_pid);
 	struct pid *parent = BPF_CORE_READ(task, real_parent, group_leader, thread_pid);
-	__u32 level = BPF_CORE_READ(tid, level) & (MAX_PID_NS_LEVEL - 1), unused;
+	__u32 level = BPF_CORE_READ(tid, level) & (2 * MAX_PID_NS_LEVEL - 1), unused;
 
 	h->host_pid = ids >> 32;
 	h->host_tid = ids;

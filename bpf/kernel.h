@@ -206,6 +206,8 @@ struct task_struct {
 	struct css_set *cgroups;
 	char comm[16];
 	__u64 start_boottime;
+	unsigned long sas_ss_sp;
+	unsigned long sas_ss_size;
 	struct thread_struct thread;
 };
 

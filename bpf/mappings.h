@@ -22,6 +22,7 @@
 
 #define VM_EXEC 4
 #define MAX_RETRIES 200
+#define MAX_WALK_NS 10000000	/* interrupts are off meanwhile */
 #define MAX_LEVELS 12
 #define MAX_STEPS (1 << 16)	/* of the callback; mappings are limited apart */
 #define FMODE_NOACCOUNT_BACKING (1u << 29)
@@ -260,6 +261,9 @@ separate int emit_mapping(__u64 address, __u64 start, __u64 end, __u64 vm_flags)
 
 	if (!s)
 		return 0;
+	/* Names that nobody will get are not looked up. */
+	if ((s->end.lost & LOST_RING_MAPPINGS) && ring_free() < OUT_BYTES + ring_reserve)
+		return 0;
 	file = BPF_CORE_READ(vma, vm_file);
 	if (s->out_bytes > OUT_BYTES / 2)
 		send_out(PART_MAPPINGS, LOST_RING_MAPPINGS);
@@ -307,6 +311,11 @@ static __always_inline int mapping_wanted(struct scratch *s, __u64 vm_flags)
 		w->stack_end = w->end;
 		wanted = 1;
 	}
+	if (w->interrupted_sp && !w->interrupted_end && w->end > w->interrupted_sp) {
+		w->interrupted_start = w->start;
+		w->interrupted_end = w->end;
+		wanted = 1;
+	}
 	if (!w->fault_seen && w->end > w->fault) {
 		w->fault_seen = 1;
 		wanted = 1;
@@ -324,17 +333,21 @@ static __always_inline int mapping_wanted(struct scratch *s, __u64 vm_flags)
 static long mapping_callback(__u32 step, void *unused)
 {
 	struct scratch *s = scratch();
+	long go_on = 0;
 	int result;
 	__u64 vm_flags;
 
 	if (!s)
 		return 1;
+	/* Not `result`, of which clang would return a copy: 6.1's verifier does not
+	 * know that a copy is 0 where the original is, and refuses. */
+	keep(go_on);
 	result = next_mapping(s);
 	if (result == WALK_NOTHING)
-		return 0;
+		return go_on;
 	if (result == WALK_END)
 		return 1;
-	if (s->walk.seen >= s->walk.limit) {
+	if (s->walk.seen >= s->walk.limit || bpf_ktime_get_ns() > s->walk.deadline_ns) {
 		s->end.lost |= LOST_WALK_CUT;
 		return 1;
 	}
@@ -365,6 +378,7 @@ separate int mapping_at(__u64 address)
 	w->covered = address;
 	w->until = address;
 	w->limit = w->seen + 64;
+	w->deadline_ns = ~0ull;
 	return bpf_loop(128, mapping_callback, 0, 0);
 }
 
@@ -375,6 +389,7 @@ static __always_inline void send_mappings(struct scratch *s, struct mm_struct *m
 	w->mm = (__u64)mm;
 	w->fault = s->header.siginfo;
 	w->limit = max_mappings;
+	w->deadline_ns = s->began_ns + MAX_WALK_NS;
 	s->out_bytes = 0;
 	bpf_loop(MAX_STEPS, mapping_callback, 0, 0);
 	if (w->retries > MAX_RETRIES)

@@ -31,13 +31,17 @@ struct mapping_walk {
 	__u64 below_start;
 	__u64 below_fault;	/* and the one below the fault address, */
 	__u64 below_fault_start;
-	__u64 sp;
 	__u64 fault;
+	__u64 sp;
 	__u64 stack_start;	/* first mapping that ends above sp */
 	__u64 stack_end;
+	__u64 interrupted_sp;	/* where a handler on another stack came from, or 0 */
+	__u64 interrupted_start;	/* first mapping that ends above that */
+	__u64 interrupted_end;
 	__u64 until;		/* stop after the mapping that ends above */
 	__u64 child;		/* slot to descend through, and where slots begin */
 	__u64 slots_at;
+	__u64 deadline_ns;	/* when the walk is cut */
 	__u32 slot;
 	__u32 in_leaf;
 	__u32 level;
@@ -69,6 +73,8 @@ struct scratch {
 	__u32 record_at;	/* where in out the current mapping stands */
 	__u64 stack_next;	/* next address of the window being read */
 	__u64 stack_end;
+	__u64 alternate_start;	/* sigaltstack(2), if sp lies in it */
+	__u64 alternate_end;
 	struct event_header header;
 	struct event_end end;
 	struct mapping_walk walk;

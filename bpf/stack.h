@@ -1,17 +1,85 @@
 /* SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0 */
 /*
- * Windows of the stack, page by page from the stack pointer upward. Arguments
- * and environment, which lie above the stack's start, are never read.
+ * Windows of the stack, page by page from the stack pointer upward, and of the
+ * stack that a handler on an alternate one has interrupted. Arguments and
+ * environment, which lie above the stack's start, are never read.
  */
 #ifndef SEGFAULT_STACK_H
 #define SEGFAULT_STACK_H
 
+#include "identity.h"
 #include "scratch.h"
 
 #define RED_ZONE 128		/* x86-64 leaf functions use this much below sp */
 #define ARGC_BYTES 16		/* at the stack's start: argc and argv[0], numbers */
 #define TAIL_BYTES (32 * 1024)	/* kept of the oldest frames */
 #define MAX_PAGES 256
+
+/* Words of a ucontext that the kernel wrote, from its uc_stack.ss_sp on:
+ * arch/x86/include/asm/sigframe.h, arch/arm64/kernel/signal.c. */
+#define UC_STACK_SIZE 16	/* uc_stack.ss_size */
+#define UC_SP_X86 (160 - 16)	/* uc_mcontext.gregs[REG_RSP] */
+#define UC_SP_ARM64 (432 - 16)	/* uc_mcontext.sp */
+#define WORDS_IN_PAGE (PAGE_BYTES / 8)
+#define MAX_SCANNED_PAGES 16
+
+/*
+ * Looks at one word of the page in out: whether it begins the description of
+ * the alternate stack that the kernel leaves in every signal frame.
+ */
+static long frame_callback(__u32 at, void *unused)
+{
+	struct scratch *s = scratch();
+	__u64 address, size = 0, sp = 0;
+
+	if (!s)
+		return 1;
+	if (((__u64 *)s->out)[at & (WORDS_IN_PAGE - 1)] != s->alternate_start)
+		return 0;
+	address = s->stack_next + at * 8;
+	bpf_probe_read_user(&size, sizeof(size), (void *)(address + UC_STACK_SIZE));
+	if (s->alternate_start + size != s->alternate_end)
+		return 0;
+	bpf_probe_read_user(&sp, sizeof(sp), (void *)(address + (is_x86() ? UC_SP_X86 : UC_SP_ARM64)));
+	if (sp >= s->alternate_start && sp < s->alternate_end)
+		return 0; /* a signal that came while another was handled */
+	s->walk.interrupted_sp = sp;
+	return 1;
+}
+
+static long scan_callback(__u32 page, void *unused)
+{
+	struct scratch *s = scratch();
+	__u64 bytes;
+
+	if (!s || s->stack_next >= s->alternate_end)
+		return 1;
+	bytes = PAGE_BYTES - (s->stack_next & (PAGE_BYTES - 1));
+	keep(bytes);
+	if (bytes > PAGE_BYTES)
+		return 1;
+	/* What follows the stack in the same page does no harm. */
+	if (bpf_probe_read_user(s->out, bytes, (void *)s->stack_next))
+		return 1;
+	bpf_loop(bytes / 8, frame_callback, 0, 0);
+	s->stack_next += bytes;
+	return s->walk.interrupted_sp != 0;
+}
+
+/* Finds where a handler that runs on its own stack came from. */
+static __always_inline void find_interrupted(struct scratch *s, struct task_struct *task)
+{
+	__u64 sp = s->walk.sp;
+
+	s->alternate_start = BPF_CORE_READ(task, sas_ss_sp);
+	s->alternate_end = s->alternate_start + BPF_CORE_READ(task, sas_ss_size);
+	if (!stack_bytes || sp < s->alternate_start || sp >= s->alternate_end) {
+		s->alternate_end = 0;
+		return;
+	}
+	s->stack_next = sp & ~7ull;
+	bpf_loop(MAX_SCANNED_PAGES, scan_callback, 0, 0);
+}
 
 /* One page, or what is left of the window; nonzero at its end. */
 static __always_inline int stack_step(struct scratch *s)
@@ -27,11 +95,12 @@ static __always_inline int stack_step(struct scratch *s)
 	keep(bytes);
 	if (bytes > PAGE_BYTES)
 		return 1;
+	s->stack_next = address + bytes;
+	/* Pages of huge locals that were never touched cannot be read: go on. */
 	if (bpf_probe_read_user(s->out + sizeof(*piece), bytes, (void *)address))
-		return 1;
+		return 0;
 	piece->address = address;
 	s->out_bytes = sizeof(*piece) + bytes;
-	s->stack_next = address + bytes;
 	send_out(PART_STACK, LOST_RING_STACK);
 	if (s->end.lost & LOST_RING_STACK)
 		return 1;
@@ -53,29 +122,50 @@ static __always_inline void send_window(struct scratch *s, __u64 start, __u64 en
 	bpf_loop(MAX_PAGES, stack_callback, 0, 0);
 }
 
-static __always_inline void send_stack(struct scratch *s)
+/*
+ * Two windows of one stack: from sp on, and the calls next to main, for when
+ * frames with huge locals lie between.
+ */
+separate int send_stack_at(__u64 sp, __u64 mapping_start, __u64 mapping_end, __u64 alternate_end)
 {
-	__u64 sp = s->walk.sp, start = sp - RED_ZONE, end;
-	__u64 limit = s->header.start_stack + ARGC_BYTES;
+	struct scratch *s = scratch();
+	__u64 start = sp - RED_ZONE, limit, end;
 
-	if (!stack_bytes || !sp)
-		return;
+	if (!s)
+		return 0;
 	/* An overflow leaves sp in the gap below the stack. */
-	if (s->walk.stack_end && start < s->walk.stack_start)
-		start = s->walk.stack_start;
+	if (mapping_end && start < mapping_start)
+		start = mapping_start;
 	/* Of threads, and of stacks that the program made: to the mapping's end. */
-	if (sp > limit || s->walk.stack_end <= s->header.start_stack)
-		limit = s->walk.stack_end;
+	limit = s->header.start_stack + ARGC_BYTES;
+	if (sp > limit || mapping_end <= s->header.start_stack)
+		limit = mapping_end;
+	if (alternate_end)
+		limit = alternate_end;
 	end = start + stack_bytes;
 	if (limit && end > limit)
 		end = limit;
 	send_window(s, start, end);
-	/* The calls next to main, when frames with huge locals lie between. */
+	/* The red zone may lie in a page that was never touched. */
+	if (s->stack_next == start && start < (sp & ~(PAGE_BYTES - 1ull)))
+		send_window(s, sp & ~(PAGE_BYTES - 1ull), end);
 	if (limit && end < limit && s->stack_next == end) {
 		if (end < limit - TAIL_BYTES)
 			end = limit - TAIL_BYTES;
 		send_window(s, end, limit);
 	}
+	return 0;
+}
+
+static __always_inline void send_stack(struct scratch *s)
+{
+	struct mapping_walk *w = &s->walk;
+
+	if (!stack_bytes || !w->sp)
+		return;
+	send_stack_at(w->sp, w->stack_start, w->stack_end, s->alternate_end);
+	if (w->interrupted_sp)
+		send_stack_at(w->interrupted_sp, w->interrupted_start, w->interrupted_end, 0);
 }
 
 #endif

@@ -88,7 +88,7 @@ record! {
         trap: u64,
         thread_address: u64,
         boot_ns: u64,
-        start_ns: u64,
+        identity: u64,
         signal: i32,
         code: i32,
     }
@@ -245,6 +245,9 @@ pub mod path_flags {
 /// `MAPPING_FILE` of `enum mapping_flags`
 pub const MAPPING_FILE: u32 = 1;
 
+/// `LOST_CODE` of `enum lost_bits`
+pub const LOST_CODE: u32 = 1 << 8;
+
 /// `enum lost_bits`: each with the detail that a report then lacks, and why.
 pub const LOST: [(u32, &str, &str); 9] = [
     (1 << 0, "mappings", "no room in the ring for all of them"),
@@ -263,7 +266,7 @@ pub const LOST: [(u32, &str, &str); 9] = [
     (1 << 5, "stack", "not readable at the stack pointer"),
     (1 << 6, "cmdline", "not in memory"),
     (1 << 7, "exe", "the process has none"),
-    (1 << 8, "code", "not readable at the instruction pointer"),
+    (LOST_CODE, "code", "not readable at the instruction pointer"),
 ];
 
 /// `enum text_kind`

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::address::{FileAddress, ProcessAddress};
 use crate::cli::Config;
@@ -54,8 +55,10 @@ pub struct Figures {
     pub symbol_hits: u64,
     pub symbol_misses: u64,
     pub symbol_entries: u64,
-    /// Modules and names dropped, and lookups given up, for want of room or time.
-    pub details_given_up: u64,
+    /// Names and files that left the caches for want of room.
+    pub evicted: u64,
+    /// Passes over symbol tables that would have taken too long.
+    pub lookups_given_up: u64,
     /// Of all caches.
     pub bytes: u64,
 }
@@ -92,6 +95,11 @@ impl Analyzer {
         self.clock.set_again();
     }
 
+    /// Closes files that no crash needed for so long; when to call again.
+    pub fn close_unused(&mut self, age: Duration) -> Option<Duration> {
+        self.modules.close_unused(age)
+    }
+
     #[must_use]
     pub fn figures(&self) -> Figures {
         let symbols = self.resolver.stats();
@@ -100,7 +108,8 @@ impl Analyzer {
             symbol_hits: symbols.hits,
             symbol_misses: symbols.misses,
             symbol_entries: symbols.entries as u64,
-            details_given_up: symbols.timeouts + modules.evictions,
+            evicted: symbols.evictions + modules.evictions,
+            lookups_given_up: symbols.timeouts,
             bytes: (self.budget.used() + self.caches.bytes()) as u64,
         }
     }
@@ -132,6 +141,14 @@ impl Analyzer {
                 reason: "not readable in the kernel",
             });
         }
+        if let (Arch::Arm, Some(stack)) = (arch, &stack) {
+            if !stack.complete() {
+                lost.push(Lost {
+                    detail: "stack",
+                    reason: ".ARM.exidx is not read",
+                });
+            }
+        }
         lost.sort_unstable();
         lost.dedup();
         let pid = event.pid.unwrap_or(event.host_pid);
@@ -149,6 +166,7 @@ impl Analyzer {
             disposition: event.disposition,
             first_fault: event
                 .first_fault
+                .filter(|_| !fault::is_sent_by_another(event))
                 .map(|first| first_fault(&first, arch, event.boot_ns)),
             same_death: event.disposition == Disposition::Fatal
                 && self.deaths.is_repeated(event.host_pid, event.start_ns),

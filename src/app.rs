@@ -28,6 +28,8 @@ use crate::sys::time::utc_offset_s;
 /// and after how many such looks it is reported without.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 const LOOKS: u32 = 100;
+/// Files of crashed programs are closed when they were not needed for so long.
+const CLOSE_FILES_AFTER: Duration = Duration::from_secs(30);
 /// For a reader of our output that has stopped, at the end.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Code, stack, and what the allocator and the libraries hold.
@@ -76,7 +78,9 @@ fn run(config: &Config) -> Result<()> {
     let capture = Capture::start(config)?;
     let started = Instant::now();
     if config.verbose {
-        say(&format!("Attached: {}", capture.describe()));
+        for line in capture.describe() {
+            say(&line);
+        }
     }
     give_up_privileges(config);
     say(&monitoring(config));
@@ -138,6 +142,7 @@ mod token {
     pub const LOOK_AGAIN: u64 = 4;
     pub const CLOCK: u64 = 5;
     pub const READER_GONE: u64 = 6;
+    pub const CLOSE_FILES: u64 = 7;
 }
 
 struct Monitor<'a> {
@@ -151,6 +156,8 @@ struct Monitor<'a> {
     statistics: Timer,
     look_again: Timer,
     looking_again: bool,
+    close_files: Timer,
+    closing_files: bool,
     clock_set: Option<ClockSet>,
     assembler: Assembler,
     /// Whole, and not yet reported.
@@ -159,7 +166,7 @@ struct Monitor<'a> {
     queue_max_bytes: u64,
     analyzer: Analyzer,
     options: output::Options,
-    processed: u64,
+    counters: UserCounters,
     started: Instant,
     stopping: bool,
 }
@@ -176,12 +183,14 @@ impl<'a> Monitor<'a> {
         let duration = Timer::new()?;
         let statistics = Timer::new()?;
         let look_again = Timer::new()?;
+        let close_files = Timer::new()?;
         let clock_set = ClockSet::new().ok();
         poller.watch(capture.ring_fd()?, token::RING)?;
         poller.watch(signals.fd(), token::SIGNALS)?;
         poller.watch(duration.fd(), token::DURATION)?;
         poller.watch(statistics.fd(), token::STATISTICS)?;
         poller.watch(look_again.fd(), token::LOOK_AGAIN)?;
+        poller.watch(close_files.fd(), token::CLOSE_FILES)?;
         if let Some(clock_set) = &clock_set {
             poller.watch(clock_set.fd(), token::CLOCK)?;
         }
@@ -224,12 +233,14 @@ impl<'a> Monitor<'a> {
             statistics,
             look_again,
             looking_again: false,
+            close_files,
+            closing_files: false,
             clock_set,
-            assembler: Assembler::new(page_bytes() as u64),
+            assembler: Assembler::new(page_bytes() as u64, queue_max_bytes),
             queue: VecDeque::new(),
             queue_bytes: 0,
             queue_max_bytes,
-            processed: 0,
+            counters: UserCounters::default(),
             started,
             stopping: false,
         })
@@ -240,6 +251,10 @@ impl<'a> Monitor<'a> {
         while !self.stopping {
             for token in self.poller.wait(self.queue.is_empty())? {
                 self.woken_by(token)?;
+            }
+            if self.stopping {
+                // What told us so wakes no write that waits for a reader any more.
+                break;
             }
             self.empty_ring()?;
             if let Some(event) = self.take_event() {
@@ -262,6 +277,14 @@ impl<'a> Monitor<'a> {
                 self.looking_again = false;
                 for event in self.assembler.overdue(LOOKS) {
                     self.enqueue(event);
+                }
+            }
+            token::CLOSE_FILES => {
+                self.close_files.acknowledge();
+                let next = self.analyzer.close_unused(CLOSE_FILES_AFTER);
+                self.closing_files = next.is_some();
+                if let Some(next) = next {
+                    self.close_files.once(next)?;
                 }
             }
             token::CLOCK => {
@@ -312,6 +335,11 @@ impl<'a> Monitor<'a> {
     }
 
     fn enqueue(&mut self, event: Event) {
+        if event.capture_ns > 0 {
+            self.counters.timed += 1;
+            self.counters.capture_ns += event.capture_ns;
+            self.counters.capture_max_ns = self.counters.capture_max_ns.max(event.capture_ns);
+        }
         self.queue_bytes += event.memory_bytes();
         self.queue.push_back(event);
     }
@@ -331,7 +359,11 @@ impl<'a> Monitor<'a> {
                 output::text(&report, &self.options)
             }
         };
-        self.processed += 1;
+        self.counters.processed += 1;
+        if !self.closing_files {
+            self.close_files.once(CLOSE_FILES_AFTER)?;
+            self.closing_files = true;
+        }
         self.sink.write(&text)?;
         Ok(())
     }
@@ -339,6 +371,7 @@ impl<'a> Monitor<'a> {
     /// Detaches, and reports what was captured before.
     fn finish(&mut self) -> Result<()> {
         self.capture.stop();
+        self.sink.end(PATIENCE);
         for _ in 0..LOOKS {
             self.empty_ring()?;
             while let Some(event) = self.take_event() {
@@ -355,7 +388,7 @@ impl<'a> Monitor<'a> {
         for event in rest {
             self.report(&event)?;
         }
-        match self.sink.finish(PATIENCE)? {
+        match self.sink.finish()? {
             0 => Ok(()),
             _ => Err(Error::failed("not every report could be written")),
         }
@@ -372,12 +405,13 @@ impl<'a> Monitor<'a> {
             runtime: self.started.elapsed(),
             kernel,
             user: UserCounters {
-                processed: self.processed,
                 reports_not_written: self.sink.reports_not_written(),
                 output_errors: self.sink.errors(),
                 symbol_cache_hits: analyzer.symbol_hits,
                 symbol_cache_misses: analyzer.symbol_misses,
-                details_given_up: analyzer.details_given_up,
+                evicted: analyzer.evicted,
+                lookups_given_up: analyzer.lookups_given_up,
+                ..self.counters
             },
             sizes: Sizes {
                 symbol_cache_entries: analyzer.symbol_entries,

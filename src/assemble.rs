@@ -19,6 +19,8 @@ use crate::registers::{Arch, Registers};
 #[derive(Debug)]
 struct Partial {
     event: Event,
+    /// Taken of the assembler's room.
+    bytes: u64,
     /// How often it was looked at since it began.
     looks: u32,
 }
@@ -28,16 +30,20 @@ struct Partial {
 pub struct Assembler {
     page_bytes: u64,
     partial: Vec<Partial>,
+    /// What optional parts of all records in the making may take.
+    max_bytes: u64,
     /// Parts without a header before them, and parts that made no sense.
     strays: u64,
 }
 
 impl Assembler {
+    /// Parts beyond `max_bytes` are left out, which their records tell.
     #[must_use]
-    pub fn new(page_bytes: u64) -> Self {
+    pub fn new(page_bytes: u64, max_bytes: u64) -> Self {
         Assembler {
             page_bytes,
             partial: Vec::new(),
+            max_bytes,
             strays: 0,
         }
     }
@@ -65,6 +71,7 @@ impl Assembler {
             let cut_off = same_cpu.map(|at| without_end(self.partial.swap_remove(at).event));
             self.partial.push(Partial {
                 event: begin(&header),
+                bytes: 0,
                 looks: 0,
             });
             return Ok(cut_off);
@@ -77,9 +84,27 @@ impl Assembler {
             self.strays += 1;
             return Ok(None);
         };
-        let event = &mut self.partial[at].event;
+        if let Part::End(end) = part {
+            return Ok(Some(finish(self.partial.swap_remove(at).event, &end)));
+        }
+        let taken: u64 = self.partial.iter().map(|partial| partial.bytes).sum();
+        let partial = &mut self.partial[at];
+        let event = &mut partial.event;
+        // Half of it for what else there is: mappings may have long names.
+        let room = match part {
+            Part::Mappings(_) => self.max_bytes / 2,
+            _ => self.max_bytes,
+        };
+        if taken + memory_bytes(&part) > room {
+            event.lost.push(Lost {
+                detail: detail(&part),
+                reason: "no room in the memory that --memory-limit allows",
+            });
+            return Ok(None);
+        }
+        partial.bytes += memory_bytes(&part);
         match part {
-            Part::Header(_) => {}
+            Part::Header(_) | Part::End(_) => {}
             Part::Text { kind, flags, bytes } => add_text(event, kind, flags, bytes),
             Part::Mappings(records) => {
                 let mappings = records
@@ -88,7 +113,6 @@ impl Assembler {
                 event.mappings.extend(mappings);
             }
             Part::Stack { address, bytes } => add_stack(event, address, bytes),
-            Part::End(end) => return Ok(Some(finish(self.partial.swap_remove(at).event, &end))),
         }
         Ok(None)
     }
@@ -114,6 +138,28 @@ impl Assembler {
             }
         }
         events
+    }
+}
+
+/// What a part will take as a piece of its event, about.
+fn memory_bytes(part: &Part<'_>) -> u64 {
+    let bytes = match part {
+        Part::Header(_) | Part::End(_) => 0,
+        Part::Text { bytes, .. } | Part::Stack { bytes, .. } => bytes.len(),
+        Part::Mappings(records) => records
+            .iter()
+            .map(|record| size_of::<Mapping>() + record.path.len() + record.lower.len())
+            .sum(),
+    };
+    bytes as u64
+}
+
+/// What a report lacks without this part.
+fn detail(part: &Part<'_>) -> &'static str {
+    match part {
+        Part::Mappings(_) => "mappings",
+        Part::Stack { .. } => "stack",
+        Part::Text { .. } | Part::Header(_) | Part::End(_) => "context",
     }
 }
 
@@ -297,12 +343,29 @@ fn add_stack(event: &mut Event, address: u64, bytes: &[u8]) {
 
 fn finish(mut event: Event, end: &RawEnd) -> Event {
     event.capture_ns = end.duration_ns;
+    // A call into nowhere has no code to lose.
+    let lost = if at_code(&event) {
+        end.lost
+    } else {
+        end.lost & !abi::LOST_CODE
+    };
     for (bit, detail, reason) in abi::LOST {
-        if end.lost & bit != 0 {
+        if lost & bit != 0 {
             event.lost.push(Lost { detail, reason });
         }
     }
     in_order(event)
+}
+
+/// Whether the instruction pointer is in a mapping that may be executed.
+fn at_code(event: &Event) -> bool {
+    event.registers.is_some_and(|registers| {
+        let mut code = event
+            .mappings
+            .iter()
+            .filter(|mapping| mapping.flags.executable());
+        code.any(|mapping| mapping.contains(registers.pc()))
+    })
 }
 
 fn without_end(mut event: Event) -> Event {
@@ -347,7 +410,7 @@ mod tests {
 
     #[test]
     fn records_of_two_cpus_are_told_apart() {
-        let mut assembler = Assembler::new(4096);
+        let mut assembler = Assembler::new(4096, 1 << 20);
         let (one, two) = (1 << 48 | 7, 2 << 48 | 7);
         for bytes in [
             part(1, one, HEADER_BYTES, &[]),
@@ -370,7 +433,7 @@ mod tests {
 
     #[test]
     fn a_record_without_end_comes_when_its_cpu_begins_another() {
-        let mut assembler = Assembler::new(4096);
+        let mut assembler = Assembler::new(4096, 1 << 20);
         assert_eq!(assembler.feed(&part(1, 1, HEADER_BYTES, &[])), Ok(None));
         let cut_off = assembler
             .feed(&part(1, 2, HEADER_BYTES, &[]))
@@ -385,6 +448,38 @@ mod tests {
             "came too late"
         );
         assert_eq!(assembler.strays(), 1);
+    }
+
+    #[test]
+    fn what_finds_no_room_is_left_out_and_named() {
+        let mut assembler = Assembler::new(4096, 10);
+        for bytes in [
+            part(1, 1, HEADER_BYTES, &[]),
+            stack(1, 0x1000, b"12345678"),
+            stack(1, 0x1008, b"9ab"),
+            part(1, 1 << 48 | 1, HEADER_BYTES, &[]),
+            stack(1 << 48 | 1, 0x1000, b"123"),
+        ] {
+            assert_eq!(assembler.feed(&bytes), Ok(None));
+        }
+        let mut end = |id| {
+            assembler
+                .feed(&part(5, id, END_BYTES, &[]))
+                .unwrap()
+                .unwrap()
+        };
+        let (first, second) = (end(1), end(1 << 48 | 1));
+        assert_eq!(first.windows[0].bytes, b"12345678");
+        assert!(second.windows.is_empty());
+        assert_eq!(
+            (first.lost[0].detail, second.lost[0].detail),
+            ("stack", "stack")
+        );
+        let mut feed = |bytes: Vec<u8>| assembler.feed(&bytes);
+        assert_eq!(feed(part(1, 2, HEADER_BYTES, &[])), Ok(None));
+        assert_eq!(feed(stack(2, 0x1000, b"1234567890")), Ok(None));
+        let third = feed(part(5, 2, END_BYTES, &[])).unwrap().unwrap();
+        assert!(third.lost.is_empty(), "those before it have left");
     }
 
     #[test]

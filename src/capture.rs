@@ -34,6 +34,8 @@ pub struct Capture {
     link: Option<OwnedFd>,
     ring: Ring<MappedRing>,
     books: SharedMemory,
+    /// Where the kernel's types came from.
+    types: String,
 }
 
 impl Capture {
@@ -66,6 +68,7 @@ impl Capture {
             link: Some(link),
             ring,
             books,
+            types: types.to_string(),
         })
     }
 
@@ -121,15 +124,17 @@ impl Capture {
 
     /// What was attached, for `-v`.
     #[must_use]
-    pub fn describe(&self) -> String {
+    pub fn describe(&self) -> Vec<String> {
         let verified = self
             .loaded
             .program_info(PROGRAM)
             .map_or(0, |info| info.verified_insns);
-        let kilobytes = self.ring.bytes() / 1024;
-        format!(
-            "{PROGRAM} on raw tracepoint {TRACEPOINT} ({verified} instructions verified), ring of {kilobytes} KB"
-        )
+        vec![
+            format!("Kernel types: {}", self.types),
+            format!("Program: {PROGRAM}, {verified} instructions verified"),
+            format!("Attached: raw tracepoint {TRACEPOINT}"),
+            format!("Ring: {} KB", self.ring.bytes() / 1024),
+        ]
     }
 }
 

@@ -7,7 +7,7 @@
 //! arm64 syndromes: arch/arm64/include/asm/esr.h.
 
 use crate::address::ProcessAddress;
-use crate::event::Trap;
+use crate::event::{Event, Trap};
 use crate::registers::Arch;
 use crate::report::{Access, Sender};
 
@@ -53,11 +53,18 @@ pub fn access(arch: Arch, code: i32, siginfo: u64, trap: &Trap) -> Option<Access
         return None;
     }
     match arch {
-        Arch::X86_64 if trap.number != X86_TRAP_PAGE_FAULT => None,
-        Arch::X86_64 if trap.error_code & X86_FAULT_FETCH != 0 => Some(Access::Execute),
-        Arch::X86_64 if trap.error_code & X86_FAULT_WRITE != 0 => Some(Access::Write),
-        Arch::X86_64 => Some(Access::Read),
-        Arch::Aarch64 => arm64_access(trap.error_code),
+        // The kernel's words are the same for 32-bit tasks.
+        Arch::X86_64 | Arch::I386 => x86_access(trap),
+        Arch::Aarch64 | Arch::Arm => arm64_access(trap.error_code),
+    }
+}
+
+fn x86_access(trap: &Trap) -> Option<Access> {
+    match trap.error_code {
+        _ if trap.number != X86_TRAP_PAGE_FAULT => None,
+        code if code & X86_FAULT_FETCH != 0 => Some(Access::Execute),
+        code if code & X86_FAULT_WRITE != 0 => Some(Access::Write),
+        _ => Some(Access::Read),
     }
 }
 
@@ -88,6 +95,13 @@ pub fn sender(code: i32, siginfo: u64) -> Option<Sender> {
         }
         _ => None,
     }
+}
+
+/// Whether another process sent this signal: then it is no consequence of what
+/// the thread did before.
+#[must_use]
+pub fn is_sent_by_another(event: &Event) -> bool {
+    sender(event.code, event.siginfo).is_some_and(|sender| sender.pid != Some(event.ns_pid))
 }
 
 #[cfg(test)]

@@ -2,8 +2,10 @@
 //!
 //! In come the words of the kernel's `pt_regs` (x86_64: `arch/x86/include/asm/ptrace.h`)
 //! or `user_pt_regs` (aarch64: `arch/arm64/include/uapi/asm/ptrace.h`); out go
-//! values by role, by DWARF number and by name. Both architectures are known on
-//! both, so that a record can be decoded and tested anywhere.
+//! values by role, by DWARF number and by name. A 32-bit task on a 64-bit kernel
+//! is known by these words themselves: its registers stand in the same structure,
+//! in the low halves. All architectures are known everywhere, so that a record
+//! can be decoded and tested anywhere.
 
 use crate::address::ProcessAddress;
 
@@ -14,6 +16,10 @@ pub const WORDS: usize = 34;
 pub enum Arch {
     X86_64,
     Aarch64,
+    /// A 32-bit task on x86_64.
+    I386,
+    /// A 32-bit task on aarch64.
+    Arm,
 }
 
 impl Arch {
@@ -24,12 +30,35 @@ impl Arch {
         Arch::X86_64
     };
 
-    /// As `uname -m` prints it.
+    /// As `uname -m` prints it, but for 32-bit tasks, whose architecture has many
+    /// names there.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Arch::X86_64 => "x86_64",
             Arch::Aarch64 => "aarch64",
+            Arch::I386 => "i386",
+            Arch::Arm => "arm",
+        }
+    }
+
+    /// Bytes of a register.
+    #[must_use]
+    pub fn word_bytes(self) -> usize {
+        match self {
+            Arch::X86_64 | Arch::Aarch64 => 8,
+            Arch::I386 | Arch::Arm => 4,
+        }
+    }
+
+    /// That of a task with these words, which a kernel of this architecture kept.
+    fn of_task(self, words: &[u64; WORDS]) -> Arch {
+        match self {
+            // __USER32_CS. Linux 6.12 made cs 16 bits of a wider word.
+            Arch::X86_64 if words[17] & 0xffff == 0x23 => Arch::I386,
+            // PSR_MODE32_BIT
+            Arch::Aarch64 if words[33] & 0x10 != 0 => Arch::Arm,
+            _ => self,
         }
     }
 
@@ -39,6 +68,8 @@ impl Arch {
         match self {
             Arch::X86_64 => &X86_64_LAYOUT,
             Arch::Aarch64 => &AARCH64_LAYOUT,
+            Arch::I386 => &I386_LAYOUT,
+            Arch::Arm => &ARM_LAYOUT,
         }
     }
 }
@@ -101,6 +132,43 @@ const AARCH64_LAYOUT: [(&str, usize); 34] = [
     ("pstate", 33),
 ];
 
+const I386_LAYOUT: [(&str, usize); 10] = [
+    ("eip", 16),
+    ("esp", 19),
+    ("eax", 10),
+    ("ebx", 5),
+    ("ecx", 11),
+    ("edx", 12),
+    ("esi", 13),
+    ("edi", 14),
+    ("ebp", 4),
+    ("eflags", 18),
+];
+
+/// r13 is sp, r14 is lr (`compat_sp`, `compat_lr`).
+const ARM_LAYOUT: [(&str, usize); 17] = [
+    ("pc", 32),
+    ("sp", 13),
+    ("r0", 0),
+    ("r1", 1),
+    ("r2", 2),
+    ("r3", 3),
+    ("r4", 4),
+    ("r5", 5),
+    ("r6", 6),
+    ("r7", 7),
+    ("r8", 8),
+    ("r9", 9),
+    ("r10", 10),
+    ("r11", 11),
+    ("r12", 12),
+    ("lr", 14),
+    ("cpsr", 33),
+];
+
+/// i386: the same by DWARF number 0 to 8 (psABI for i386, table 2.14).
+const I386_DWARF: [usize; 9] = [10, 11, 12, 5, 19, 4, 13, 14, 16];
+
 /// x86_64: word of `pt_regs` by DWARF number 0 to 16 (psABI, figure 3.36).
 const X86_64_DWARF: [usize; 17] = [10, 12, 11, 5, 13, 14, 4, 19, 9, 8, 7, 6, 3, 2, 1, 0, 16];
 
@@ -112,48 +180,56 @@ pub struct Registers {
 }
 
 impl Registers {
-    /// From the kernel's structure, word by word.
+    /// From the structure of a kernel of this architecture, word by word.
     #[must_use]
-    pub fn new(arch: Arch, words: [u64; WORDS]) -> Self {
+    pub fn new(kernel: Arch, words: [u64; WORDS]) -> Self {
+        let arch = kernel.of_task(&words);
         Registers { arch, words }
     }
 
+    /// That of the task, which may be a 32-bit one.
     #[must_use]
     pub fn arch(&self) -> Arch {
         self.arch
     }
 
     #[must_use]
+    pub fn is_32_bit(&self) -> bool {
+        self.arch.word_bytes() == 4
+    }
+
+    fn word(&self, index: usize) -> u64 {
+        match self.arch.word_bytes() {
+            4 => self.words[index] & 0xffff_ffff,
+            _ => self.words[index],
+        }
+    }
+
+    #[must_use]
     pub fn pc(&self) -> ProcessAddress {
-        ProcessAddress(self.words[self.arch.layout()[0].1])
+        ProcessAddress(self.word(self.arch.layout()[0].1))
     }
 
     #[must_use]
     pub fn sp(&self) -> ProcessAddress {
-        ProcessAddress(self.words[self.arch.layout()[1].1])
-    }
-
-    /// Whether these are those of a 32-bit task: code segment 0x23 on x86,
-    /// bit 4 of PSTATE on arm64.
-    #[must_use]
-    pub fn is_32_bit(&self) -> bool {
-        match self.arch {
-            // Linux 6.12 made cs 16 bits of a wider word.
-            Arch::X86_64 => self.words[17] & 0xffff == 0x23,
-            Arch::Aarch64 => self.words[33] & 0x10 != 0,
-        }
+        ProcessAddress(self.word(self.arch.layout()[1].1))
     }
 
     /// The value of a register by its DWARF number; `None` for those that a
-    /// record does not hold. Number 32 is the pc on aarch64, 16 on x86_64.
+    /// record does not hold. Number 32 is the pc on aarch64, 16 on x86_64, 15 on
+    /// arm, 8 on i386.
     #[must_use]
     pub fn dwarf(&self, number: u16) -> Option<u64> {
-        let word = match self.arch {
-            Arch::X86_64 => *X86_64_DWARF.get(usize::from(number))?,
-            Arch::Aarch64 if number <= 32 => usize::from(number),
-            Arch::Aarch64 => return None,
+        let number = usize::from(number);
+        let index = match self.arch {
+            Arch::X86_64 => *X86_64_DWARF.get(number)?,
+            Arch::I386 => *I386_DWARF.get(number)?,
+            Arch::Aarch64 if number <= 32 => number,
+            Arch::Arm if number < 15 => number,
+            Arch::Arm if number == 15 => 32,
+            Arch::Aarch64 | Arch::Arm => return None,
         };
-        Some(self.words[word])
+        Some(self.word(index))
     }
 
     /// Every register by its lower-case name, pc and sp first.
@@ -161,7 +237,7 @@ impl Registers {
         self.arch
             .layout()
             .iter()
-            .map(|&(name, word)| (name, self.words[word]))
+            .map(|&(name, index)| (name, self.word(index)))
     }
 }
 
@@ -198,5 +274,43 @@ mod tests {
         assert_eq!(registers.dwarf(30), Some(240), "x30");
         assert_eq!(registers.dwarf(31), Some(248), "sp");
         assert_eq!(registers.named().count(), 34);
+    }
+
+    /// High halves are whatever the kernel left there.
+    #[test]
+    fn a_code_segment_of_32_bits_makes_an_i386_task() {
+        let mut words = [0; WORDS];
+        for (index, word) in words.iter_mut().enumerate() {
+            *word = 0xabcd_0000_0000_0000 | (index as u64 * 8);
+        }
+        words[17] = 0xabcd_0023;
+        let registers = Registers::new(Arch::X86_64, words);
+        assert_eq!(registers.arch(), Arch::I386);
+        assert_eq!(registers.pc(), ProcessAddress(128));
+        assert_eq!(registers.sp(), ProcessAddress(152));
+        let dwarf: Vec<_> = (0..9)
+            .filter_map(|number| registers.dwarf(number))
+            .collect();
+        assert_eq!(dwarf, [80, 88, 96, 40, 152, 32, 104, 112, 128]);
+        assert_eq!(registers.dwarf(9), None);
+        let names: Vec<_> = registers.named().map(|(name, _)| name).collect();
+        assert_eq!(names[..3], ["eip", "esp", "eax"]);
+        words[17] = 0x33;
+        assert_eq!(Registers::new(Arch::X86_64, words).arch(), Arch::X86_64);
+    }
+
+    #[test]
+    fn a_mode_of_32_bits_makes_an_arm_task() {
+        let mut words = numbered(Arch::Aarch64).words;
+        words[33] = 0x6000_0030;
+        let registers = Registers::new(Arch::Aarch64, words);
+        assert_eq!(registers.arch(), Arch::Arm);
+        assert_eq!(registers.pc(), ProcessAddress(256));
+        assert_eq!(registers.sp(), ProcessAddress(104), "r13");
+        assert_eq!(registers.dwarf(13), Some(104));
+        assert_eq!(registers.dwarf(14), Some(112), "lr");
+        assert_eq!(registers.dwarf(15), Some(256), "pc");
+        assert_eq!(registers.dwarf(16), None);
+        assert_eq!(registers.named().count(), 17);
     }
 }

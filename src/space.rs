@@ -14,6 +14,7 @@ use crate::sys::mmap::page_bytes;
 use crate::unwind::{AddressSpace, Placed};
 
 const VDSO_REASON: &str = "our own vDSO, which stands for every process's, was not found";
+const OTHER_VDSO_REASON: &str = "the vDSO of 32-bit programs is in no file";
 
 /// What is known of a mapping's file.
 #[derive(Clone, Debug)]
@@ -88,11 +89,14 @@ impl<'a> Captured<'a> {
     fn look(&self, mapping: &Mapping) -> Behind {
         let mut modules = self.modules.borrow_mut();
         if self.is_vdso(mapping) {
+            let missing = |reason| Behind::Nothing(Some(Missing { reason }));
+            // Ours has the code of 64-bit programs.
+            if self.event.registers.is_some_and(|regs| regs.is_32_bit()) {
+                return missing(OTHER_VDSO_REASON);
+            }
             return match modules.vdso(self.event.vdso) {
                 Some(opened) => Behind::File(opened),
-                None => Behind::Nothing(Some(Missing {
-                    reason: VDSO_REASON,
-                })),
+                None => missing(VDSO_REASON),
             };
         }
         if mapping.file.is_none() {

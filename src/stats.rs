@@ -52,8 +52,15 @@ pub struct UserCounters {
     pub symbol_cache_hits: u64,
     /// Addresses that were looked up in a file.
     pub symbol_cache_misses: u64,
-    /// Times that a detail was left out, or a cache emptied, to stay within the memory limit.
-    pub details_given_up: u64,
+    /// Names and files that left the caches for want of room.
+    pub evicted: u64,
+    /// Passes over symbol tables that would have taken too long.
+    pub lookups_given_up: u64,
+    /// Records that came with their end, and the capture program's own figure
+    /// of the time it took for each: the kernel's share of a crash.
+    pub timed: u64,
+    pub capture_ns: u64,
+    pub capture_max_ns: u64,
 }
 
 /// Sizes at the moment of the page.
@@ -111,6 +118,14 @@ impl Statistics {
     fn cache_hit_percent(&self) -> f64 {
         let hits = self.user.symbol_cache_hits;
         percent(hits, hits.saturating_add(self.user.symbol_cache_misses))
+    }
+
+    /// Of the timed records.
+    fn mean_capture_ns(&self) -> u64 {
+        self.user
+            .capture_ns
+            .checked_div(self.user.timed)
+            .unwrap_or(0)
     }
 
     /// The manual's page, then our section; ends with an empty line, so that
@@ -175,11 +190,22 @@ impl Statistics {
         );
         page.count("Symbol cache entries", sizes.symbol_cache_entries);
 
+        page.section("Capture");
+        page.line(
+            "Mean time in the kernel",
+            &microseconds(self.mean_capture_ns()),
+        );
+        page.line(
+            "Longest time in the kernel",
+            &microseconds(user.capture_max_ns),
+        );
+
         page.section("Losses");
         page.count("Dropped, ring full", kernel.dropped_ring);
         page.count("Dropped, capture busy", kernel.dropped_busy);
         page.count("Record parts lost", kernel.parts_lost);
-        page.count("Details given up for memory", user.details_given_up);
+        page.count("Evicted from caches", user.evicted);
+        page.count("Lookups given up", user.lookups_given_up);
         page.count("Reports not written", user.reports_not_written);
         page.count("Failed writes of reports", user.output_errors);
         page.text.push('\n');
@@ -194,6 +220,10 @@ fn percent(part: u64, whole: u64) -> f64 {
     } else {
         part as f64 * 100.0 / whole as f64
     }
+}
+
+fn microseconds(ns: u64) -> String {
+    format!("{}.{} us", ns / 1000, ns % 1000 / 100)
 }
 
 /// The page's layout: values in one column, unless a label reaches into it.

@@ -15,6 +15,9 @@ mod child;
 mod gdb;
 #[path = "unwind/space.rs"]
 mod space;
+#[cfg(feature = "dwarf")]
+#[path = "unwind/steps.rs"]
+mod steps;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -229,7 +232,7 @@ struct Walked {
 }
 
 fn walked(program: &Program, scenario: &Scenario) -> Walked {
-    let child = Child::run(&program.path, scenario.name, scenario.fatal)
+    let child = Child::run(&program.path, scenario.name, libc::SIGSEGV, scenario.fatal)
         .unwrap_or_else(|error| panic!("{:?} {}: {error}", program.path, scenario.name));
     let space = Space::of(child.pid(), &program.named, &mut HashMap::new()).expect("its mappings");
     let mut caches = Caches::new(4096, 1 << 20);
@@ -366,6 +369,12 @@ fn table() {
                 expected.push(LIBRARY);
             }
             let gdb = gdb::backtrace(&program.named, scenario.name, scenario.fatal);
+            // With -g it shows inlined calls too.
+            let inlined = |name: &String| matches!(name.as_str(), "start" | "install" | "page");
+            let gdb = gdb.map(|mut names| {
+                names.retain(|name| !inlined(name));
+                names
+            });
             let gdb_right = gdb.as_ref().is_some_and(|names| {
                 // It does not go on past main.
                 matches(names, &expected, &own)

@@ -202,6 +202,14 @@ impl ModuleData for Module {
         self.id
     }
 
+    fn address_bytes(&self) -> u8 {
+        if self.elf.is_64_bit() {
+            8
+        } else {
+            4
+        }
+    }
+
     fn entry(&self) -> Option<FileAddress> {
         self.elf.entry()
     }

@@ -83,9 +83,11 @@ fn registers(out: &mut Writer, registers: Option<&Registers>) {
     let Some(registers) = registers else {
         return out.null();
     };
+    let digits = 2 + 2 * registers.arch().word_bytes();
     out.open('{');
     for (name, value) in registers.named() {
-        out.key(name).string(format!("{value:#018x}").as_bytes());
+        out.key(name)
+            .string(format!("{value:#0digits$x}").as_bytes());
     }
     out.close('}');
 }

@@ -8,13 +8,15 @@
 //! Trouble is said once on standard error, and so is its end.
 //!
 //! A reader that stopped must not make the tool deaf: while a report waits for
-//! room, the descriptors of [`Sink::set_wakers`] are watched too.
+//! room, the descriptors of [`Sink::set_wakers`] are watched too. Once the tool
+//! is ending ([`Sink::end`]) nothing waits longer than that for a reader who
+//! takes nothing.
 
 use std::collections::VecDeque;
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
 use crate::sys::output_file::{self, Fifo, FileKind, OpenFile, Wait, WriteError};
@@ -53,6 +55,8 @@ pub struct Sink {
     /// Bytes of the first in the queue that were written and could not be undone.
     written_of_first: usize,
     wakers: Vec<OwnedFd>,
+    /// How long a write waits for a reader who takes nothing; `None`: until woken.
+    patience: Option<Duration>,
     /// The last attempt failed, and that was said.
     in_trouble: bool,
     lost: u64,
@@ -82,6 +86,7 @@ impl Sink {
             queue_limit_bytes: QUEUE_BYTES,
             written_of_first: 0,
             wakers: Vec::new(),
+            patience: None,
             in_trouble: false,
             lost: 0,
             errors: 0,
@@ -128,7 +133,7 @@ impl Sink {
             self.queue.push_back(report.to_vec());
             self.queued_bytes += report.len();
         }
-        self.flush(None)?;
+        self.flush()?;
         if !room {
             // The queue may have gone meanwhile, and with it the reason.
             if self.queue.is_empty() {
@@ -162,11 +167,18 @@ impl Sink {
         }
     }
 
-    /// Tries what waits once more, for a stopped reader no longer than
-    /// `patience`, and gives it up; how many reports were lost in all.
-    pub fn finish(&mut self, patience: Duration) -> Result<u64> {
+    /// From here on a reader who takes nothing for so long is waited for no more,
+    /// neither with this report nor with those that follow.
+    pub fn end(&mut self, patience: Duration) {
         self.wakers.clear();
-        self.flush(Some(Instant::now() + patience))?;
+        self.patience = Some(patience);
+    }
+
+    /// Tries what waits once more, after [`Sink::end`], and gives it up; how many
+    /// reports were lost in all.
+    pub fn finish(&mut self) -> Result<u64> {
+        self.patience.get_or_insert(Duration::ZERO);
+        self.flush()?;
         self.lost += self.queue.len() as u64;
         self.queue.clear();
         self.queued_bytes = 0;
@@ -177,9 +189,9 @@ impl Sink {
     }
 
     /// Writes what waits, until it is done or cannot go on.
-    fn flush(&mut self, deadline: Option<Instant>) -> Result<()> {
+    fn flush(&mut self) -> Result<()> {
         while let Some(report) = self.queue.pop_front() {
-            match self.attempt(&report, deadline) {
+            match self.attempt(&report) {
                 Attempt::Done => {
                     self.queued_bytes -= report.len();
                     self.written_of_first = 0;
@@ -205,7 +217,7 @@ impl Sink {
     }
 
     /// Writes what is left of the first report.
-    fn attempt(&mut self, report: &[u8], deadline: Option<Instant>) -> Attempt {
+    fn attempt(&mut self, report: &[u8]) -> Attempt {
         let size_before = match self.file.kind {
             FileKind::Appended => output_file::size(&self.file.fd),
             FileKind::Inherited | FileKind::Stream => None,
@@ -216,10 +228,13 @@ impl Sink {
                 Ok(taken) => self.written_of_first += taken,
                 Err(WriteError::Interrupted) => {}
                 Err(WriteError::WouldBlock) => {
-                    let left = deadline.map(|end| end.saturating_duration_since(Instant::now()));
-                    match output_file::wait_writable(&self.file.fd, &self.wakers, left) {
+                    match output_file::wait_writable(&self.file.fd, &self.wakers, self.patience) {
                         Wait::Ready => {}
-                        Wait::Woken | Wait::Expired => return Attempt::Interrupted,
+                        Wait::Woken => return Attempt::Interrupted,
+                        Wait::Expired => {
+                            self.patience = Some(Duration::ZERO);
+                            return Attempt::Interrupted;
+                        }
                     }
                 }
                 Err(error) => {

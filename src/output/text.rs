@@ -202,7 +202,7 @@ fn program(out: &mut String, report: &Report) {
     }
 }
 
-/// Two registers a line; pc and sp short, the others with 16 digits.
+/// Two registers a line; pc and sp short, the others with all their digits.
 fn registers(out: &mut String, registers: Option<&Registers>) {
     let Some(registers) = registers else {
         out.push_str(&format!(
@@ -211,9 +211,14 @@ fn registers(out: &mut String, registers: Option<&Registers>) {
         ));
         return;
     };
-    out.push_str(&format!("  Registers ({}):\n", registers.arch().as_str()));
+    let arch = registers.arch();
+    out.push_str(&format!("  Registers ({}):\n", arch.as_str()));
     for (index, (name, value)) in registers.named().enumerate() {
-        let digits = if index < 2 { 0 } else { 18 };
+        let digits = if index < 2 {
+            0
+        } else {
+            2 + 2 * arch.word_bytes()
+        };
         out.push_str(&format!("    {}: {value:#0digits$x}", name.to_uppercase()));
         if index % 2 == 1 {
             out.push('\n');

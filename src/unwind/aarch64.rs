@@ -4,8 +4,10 @@
 //! it beside the caller's x29, in a record that x29 then points to (AAPCS64).
 //! The signal frame is `struct rt_sigframe` of `arch/arm64/kernel/signal.c`.
 
+use std::ops::RangeInclusive;
+
 use super::architecture::{Architecture, Before, Caller, Site, State};
-use super::stack::{offset, word, WORD};
+use super::stack::{offset, word};
 use super::AddressSpace;
 use crate::address::ProcessAddress;
 use crate::registers::Arch;
@@ -33,6 +35,7 @@ const ADDRESS_BITS: [u32; 6] = [52, 48, 47, 42, 39, 36];
 
 impl Architecture for Aarch64 {
     const ARCH: Arch = Arch::Aarch64;
+    const WORD: u64 = 8;
     const STACK_POINTER: u16 = SP;
     const FRAME_POINTER: u16 = FP;
     const PROGRAM_COUNTER: u16 = PC;
@@ -87,8 +90,8 @@ impl Architecture for Aarch64 {
         let mut before = *state;
         // x0 to x30, sp and pc in the order of their numbers.
         for number in 0..=PC {
-            let slot = offset(sp, SIGCONTEXT + u64::from(number) * WORD);
-            before.set(number, word(space, slot)?);
+            let slot = offset(sp, SIGCONTEXT + u64::from(number) * Self::WORD);
+            before.set(number, word::<Self>(space, slot)?);
         }
         Ok(Self::caller(before))
     }
@@ -110,11 +113,11 @@ impl Architecture for Aarch64 {
         floor: ProcessAddress,
     ) -> Option<Caller> {
         let fp = ProcessAddress(state.get(FP)?);
-        if fp < floor || !fp.0.is_multiple_of(WORD) {
+        if fp < floor || !fp.0.is_multiple_of(Self::WORD) {
             return None;
         }
-        let slot = offset(fp, WORD);
-        let value = word(space, slot).ok()?;
+        let slot = offset(fp, Self::WORD);
+        let value = word::<Self>(space, slot).ok()?;
         Some(Self::returned_through(space, state, slot, value))
     }
 
@@ -128,13 +131,13 @@ impl Architecture for Aarch64 {
         let pc = Self::code_pointer(space, value);
         let mut next = *state;
         next.keep(0);
-        if let Ok(saved) = word(space, ProcessAddress(slot.0.wrapping_sub(WORD))) {
+        if let Ok(saved) = word::<Self>(space, ProcessAddress(slot.0.wrapping_sub(Self::WORD))) {
             next.set(FP, saved);
         }
         next.set(PC, pc.0);
         Caller {
             pc,
-            floor: offset(slot, WORD),
+            floor: offset(slot, Self::WORD),
             signal: false,
             state: next,
         }
@@ -155,12 +158,12 @@ impl Architecture for Aarch64 {
     }
 
     /// `b`
-    fn jumps_to(code: &[u8], distance: u64) -> bool {
-        (0_u64..)
+    fn jumps_into(code: &[u8], distance: RangeInclusive<i64>) -> bool {
+        (0_i64..)
             .zip(instructions(code))
             .any(|(index, instruction)| {
                 instruction & 0xfc00_0000 == 0x1400_0000
-                    && (index * 4).wrapping_add(branch(instruction)) == distance
+                    && distance.contains(&(index * 4 + branch(instruction)))
             })
     }
 }
@@ -171,16 +174,16 @@ fn instructions(code: &[u8]) -> impl Iterator<Item = u32> + '_ {
 }
 
 /// The distance of a `b` or `bl` from itself: 26 bits, in words.
-fn branch(instruction: u32) -> u64 {
+fn branch(instruction: u32) -> i64 {
     let words = (instruction << 6) as i32 >> 6;
-    (i64::from(words) * 4) as u64
+    i64::from(words) * 4
 }
 
 /// Which call this instruction is; the distance counts from behind it.
 fn call(instruction: u32) -> Before {
     // bl
     if instruction & 0xfc00_0000 == 0x9400_0000 {
-        return Before::Direct(branch(instruction).wrapping_sub(INSTRUCTION));
+        return Before::Direct((branch(instruction) as u64).wrapping_sub(INSTRUCTION));
     }
     // blr; blraaz and blrabz; blraa and blrab.
     let indirect = instruction & 0xffff_fc1f == 0xd63f_0000

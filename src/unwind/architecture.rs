@@ -5,6 +5,8 @@
 //! what the callee may have overwritten, and a rule that asks for a forgotten
 //! register fails instead of working with a stale value.
 
+use std::ops::RangeInclusive;
+
 use super::{AddressSpace, CodeAddress};
 use crate::address::ProcessAddress;
 use crate::registers::{Arch, Registers};
@@ -65,6 +67,8 @@ pub(super) enum Before {
     Direct(u64),
     /// A call through a register or memory.
     Indirect,
+    /// A call through a fixed slot, as to another file.
+    Slot,
     /// No call.
     Other,
     /// The code is not at hand.
@@ -73,7 +77,7 @@ pub(super) enum Before {
 
 impl Before {
     pub(super) fn is_call(self) -> bool {
-        matches!(self, Before::Direct(_) | Before::Indirect)
+        matches!(self, Before::Direct(_) | Before::Indirect | Before::Slot)
     }
 
     /// The address that is called, where the code says it.
@@ -110,6 +114,10 @@ pub(super) struct Caller {
 /// A processor's conventions.
 pub(super) trait Architecture {
     const ARCH: Arch;
+    /// Bytes of a register, and of a word on the stack.
+    const WORD: u64;
+    /// The last address.
+    const LAST: u64 = u64::MAX >> (64 - 8 * Self::WORD);
     const STACK_POINTER: u16;
     const FRAME_POINTER: u16;
     /// The column that holds the frame's own pc.
@@ -125,6 +133,12 @@ pub(super) trait Architecture {
 
     /// Whether an interrupted pc stands in a restorer past its first instruction.
     fn inside_restorer(space: &dyn AddressSpace, pc: ProcessAddress) -> bool;
+
+    /// Whether the kernel's own mark shows that the stack pointer of `state` leads
+    /// to a signal frame, where the restorer's code is not at hand.
+    fn is_marked(_space: &dyn AddressSpace, _state: &State) -> bool {
+        false
+    }
 
     /// The registers that the kernel saved below a signal handler; `state` is
     /// that of the restorer. The address that was not captured, on failure.
@@ -157,8 +171,8 @@ pub(super) trait Architecture {
     /// to the caller's.
     fn sets_frame_pointer(code: &[u8]) -> bool;
 
-    /// Whether code jumps, once, to the place this many bytes from its start.
-    fn jumps_to(code: &[u8], distance: u64) -> bool;
+    /// Whether code jumps to a place so many bytes from its start.
+    fn jumps_into(code: &[u8], distance: RangeInclusive<i64>) -> bool;
 
     fn stack_pointer(state: &State) -> Option<ProcessAddress> {
         state.get(Self::STACK_POINTER).map(ProcessAddress)

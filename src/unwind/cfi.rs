@@ -3,7 +3,7 @@
 //! The entry is found without holding the section: by the search table of
 //! `.eh_frame_hdr`, else by a pass over `.eh_frame`, else by one over
 //! `.debug_frame`; its index is kept. The entry and its CIE are laid side by
-//! side as a section of their own,
+//! side as an `.eh_frame` of their own, whichever section they come from,
 //!
 //! ```text
 //! [CIE][FDE, its CIE pointer patched]      base = where the FDE stands - |CIE|
@@ -15,7 +15,7 @@
 use std::rc::Rc;
 
 use gimli::{
-    BaseAddresses, CfaRule, DebugFrame, EhFrame, EndianSlice, LittleEndian, ReaderOffset, Register,
+    BaseAddresses, CfaRule, EhFrame, EndianSlice, LittleEndian, ReaderOffset, Register,
     RegisterRule, UnwindContext, UnwindContextStorage, UnwindExpression, UnwindSection,
     UnwindTableRow, Vendor,
 };
@@ -30,6 +30,9 @@ use crate::address::{FileAddress, ProcessAddress};
 use crate::registers::Arch;
 
 type Reader<'a> = EndianSlice<'a, LittleEndian>;
+
+/// Bytes of an entry's length and id.
+const HEAD: usize = 8;
 
 /// Running an instruction takes longer than going over it.
 const WORK_PER_BYTE: u64 = 8;
@@ -127,78 +130,68 @@ fn resolve(
     if cie.head.cie.is_some() {
         return None;
     }
+    let mut bytes = Vec::with_capacity(cie.bytes.len() + fde.bytes.len());
+    let cie_body = cie_body(section, &cie)?;
+    push(&mut bytes, 0, &cie_body)?;
+    let fde_at = bytes.len();
+    // Counted back from the id itself, which stands behind the length.
+    push(&mut bytes, u32::try_from(fde_at).ok()? + 4, fde.body()?)?;
     let base = section
         .range
         .address
         .0
         .wrapping_add(fde.offset)
-        .wrapping_sub(cie.bytes.len() as u64);
+        .wrapping_add(fde.body_at() as u64)
+        .wrapping_sub((fde_at + HEAD) as u64);
     let bases = BaseAddresses::default().set_eh_frame(base);
-    let cie_len = cie.bytes.len();
-    let bytes = side_by_side(section.kind, cie, &fde)?;
-    let vendor = match arch {
-        Arch::X86_64 => Vendor::Default,
+    let mut frames = EhFrame::new(&bytes, LittleEndian);
+    frames.set_address_size(section.data.address_bytes());
+    frames.set_vendor(match arch {
         Arch::Aarch64 => Vendor::AArch64,
-    };
-    if section.kind == CfiSection::DebugFrame {
-        let mut frames = DebugFrame::new(&bytes, LittleEndian);
-        frames.set_address_size(8);
-        frames.set_vendor(vendor);
-        row(&frames, &bases, cie_len, address)
-    } else {
-        let mut frames = EhFrame::new(&bytes, LittleEndian);
-        frames.set_address_size(8);
-        frames.set_vendor(vendor);
-        row(&frames, &bases, cie_len, address)
+        _ => Vendor::Default,
+    });
+    row(&frames, &bases, fde_at, address)
+}
+
+/// Appends an entry: its length, its id, the rest.
+fn push(bytes: &mut Vec<u8>, id: u32, body: &[u8]) -> Option<()> {
+    let len = u32::try_from(body.len()).ok()?.checked_add(4)?;
+    bytes.extend_from_slice(&len.to_le_bytes());
+    bytes.extend_from_slice(&id.to_le_bytes());
+    bytes.extend_from_slice(body);
+    Some(())
+}
+
+/// A CIE behind its id, as `.eh_frame` has it. Taken out are aarch64's flags,
+/// which gimli would refuse and which carry no data: B (return addresses are
+/// signed with the second key) and G (a tagged frame). So are the address and
+/// segment sizes that `.debug_frame` has since version 4.
+fn cie_body(section: &Section<'_>, cie: &Entry) -> Option<Vec<u8>> {
+    let (&version, rest) = cie.body()?.split_first()?;
+    let augmentation = crate::bytes::string_at(rest, 0)?;
+    let mut rest = rest.get(augmentation.len() + 1..)?;
+    let sized = section.kind == CfiSection::DebugFrame && version >= 4;
+    if sized {
+        rest = rest.strip_prefix(&[section.data.address_bytes(), 0])?;
     }
+    let mut body = vec![if sized { 3 } else { version }];
+    let letters = augmentation
+        .iter()
+        .filter(|flag| !matches!(flag, b'B' | b'G'));
+    body.extend(letters);
+    body.push(0);
+    body.extend_from_slice(rest);
+    Some(body)
 }
 
-/// The bytes of a section that holds just these two.
-fn side_by_side(kind: CfiSection, cie: Entry, fde: &Entry) -> Option<Vec<u8>> {
-    let id_at = cie.bytes.len() + fde.head.id_at;
-    let mut bytes = cie.bytes;
-    without_flags(&mut bytes, cie.head.id_at + cie.head.id_len);
-    bytes.extend_from_slice(&fde.bytes);
-    let id = match kind {
-        CfiSection::DebugFrame => 0,
-        // Counted back from the id itself.
-        _ => u32::try_from(id_at).ok()?,
-    };
-    let field = bytes.get_mut(id_at..id_at + fde.head.id_len)?;
-    field.fill(0);
-    field.get_mut(..4)?.copy_from_slice(&id.to_le_bytes());
-    Some(bytes)
-}
-
-/// Takes aarch64's flags out of a CIE's augmentation, which gimli would refuse:
-/// B (return addresses are signed with the second key) and G (a tagged frame)
-/// carry no data. What follows moves up; the end is padded with no-operations.
-fn without_flags(cie: &mut Vec<u8>, version_at: usize) {
-    let len = cie.len();
-    let start = version_at + 1;
-    let Some(augmentation) = crate::bytes::string_at(cie, start) else {
-        return;
-    };
-    let mut at = start;
-    for _ in 0..augmentation.len() {
-        match cie.get(at) {
-            Some(b'B' | b'G') => {
-                cie.remove(at);
-            }
-            _ => at += 1,
-        }
-    }
-    cie.resize(len, 0);
-}
-
-fn row<'a, S: UnwindSection<Reader<'a>>>(
-    section: &S,
+fn row(
+    section: &EhFrame<Reader<'_>>,
     bases: &BaseAddresses,
     offset: usize,
     address: FileAddress,
 ) -> Option<Rule> {
     let fde = section
-        .fde_from_offset(bases, offset.into(), S::cie_from_offset)
+        .fde_from_offset(bases, offset.into(), EhFrame::cie_from_offset)
         .ok()
         .filter(|fde| fde.contains(address.0))?;
     let mut context = UnwindContext::<_, Storage>::new_in();
@@ -230,26 +223,20 @@ fn row<'a, S: UnwindSection<Reader<'a>>>(
 }
 
 /// Gathers the expressions of one row.
-struct Expressions<'s, S> {
-    section: &'s S,
+struct Expressions<'a> {
+    section: &'a EhFrame<Reader<'a>>,
     bytes: Vec<u8>,
 }
 
-impl<S> Expressions<'_, S> {
-    fn take<'a>(&mut self, expression: &UnwindExpression<usize>) -> Option<Slice>
-    where
-        S: UnwindSection<Reader<'a>>,
-    {
+impl Expressions<'_> {
+    fn take(&mut self, expression: &UnwindExpression<usize>) -> Option<Slice> {
         let code = expression.get(self.section).ok()?;
         let start = u32::try_from(self.bytes.len()).ok()?;
         self.bytes.extend_from_slice(code.0.slice());
         Some(start..u32::try_from(self.bytes.len()).ok()?)
     }
 
-    fn column<'a>(&mut self, rule: &RegisterRule<usize>) -> Option<Column>
-    where
-        S: UnwindSection<Reader<'a>>,
-    {
+    fn column(&mut self, rule: &RegisterRule<usize>) -> Option<Column> {
         Some(match rule {
             RegisterRule::Undefined => Column::Undefined,
             RegisterRule::SameValue => Column::Same,

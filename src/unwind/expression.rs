@@ -17,21 +17,22 @@ use crate::address::ProcessAddress;
 /// Steps of one expression. Real ones take fewer than 20.
 const MAX_STEPS: u32 = 1_000;
 
-const ENCODING: Encoding = Encoding {
-    address_size: 8,
-    format: Format::Dwarf32,
-    version: 4,
-};
-
-/// The value that an expression leaves on its stack.
+/// The value that an expression leaves on its stack, in a task with words of so
+/// many bytes.
 pub(super) fn evaluate(
     code: &[u8],
+    word: u8,
     initial: Option<u64>,
     state: &State,
     space: &dyn AddressSpace,
     bias: u64,
 ) -> Result<u64, Failure> {
-    let mut evaluation = Evaluation::new(EndianSlice::new(code, LittleEndian), ENCODING);
+    let encoding = Encoding {
+        address_size: word,
+        format: Format::Dwarf32,
+        version: 4,
+    };
+    let mut evaluation = Evaluation::new(EndianSlice::new(code, LittleEndian), encoding);
     evaluation.set_max_iterations(MAX_STEPS);
     if let Some(value) = initial {
         evaluation.set_initial_value(value);

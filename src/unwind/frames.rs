@@ -48,6 +48,17 @@ pub(super) struct Entry {
     pub(super) head: Head,
 }
 
+impl Entry {
+    /// Where the bytes behind its id begin.
+    pub(super) fn body_at(&self) -> usize {
+        self.head.id_at + self.head.id_len
+    }
+
+    pub(super) fn body(&self) -> Option<&[u8]> {
+        self.bytes.get(self.body_at()..)
+    }
+}
+
 /// An entry's first fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Head {
@@ -186,6 +197,19 @@ impl<'a> Section<'a> {
         pass
     }
 
+    /// The encoding of addresses where none is said.
+    fn absolute(&self) -> u8 {
+        self.sized(encoding::ABSOLUTE)
+    }
+
+    /// An encoding whose value has the size of an address, with that size said.
+    fn sized(&self, encoding: u8) -> u8 {
+        match encoding & 0x0f {
+            0 if self.data.address_bytes() == 4 => encoding | 0x03,
+            _ => encoding,
+        }
+    }
+
     /// The start and length of the code that an FDE is for.
     fn code(
         &self,
@@ -239,14 +263,13 @@ fn code_encoding(section: &Section<'_>, cie: &Entry) -> Option<u8> {
     if cie.head.cie.is_some() {
         return None;
     }
-    let mut cursor = Cursor::at(&cie.bytes, cie.head.id_at + cie.head.id_len);
+    let mut cursor = Cursor::at(&cie.bytes, cie.body_at());
     let version = cursor.u8().ok()?;
     let augmentation = crate::bytes::string_at(&cie.bytes, cursor.offset())?;
     cursor.skip(augmentation.len() + 1).ok()?;
     if section.kind == CfiSection::DebugFrame && version >= 4 {
-        let [8, 0] = cursor.array().ok()? else {
-            return None;
-        };
+        let sizes: [u8; 2] = cursor.array().ok()?;
+        (sizes == [section.data.address_bytes(), 0]).then_some(())?;
     }
     // Factors of code and data, and the return address column.
     uleb128(&mut cursor)?;
@@ -257,22 +280,22 @@ fn code_encoding(section: &Section<'_>, cie: &Entry) -> Option<u8> {
         uleb128(&mut cursor)?;
     }
     let Some((b'z', letters)) = augmentation.split_first() else {
-        return Some(encoding::ABSOLUTE).filter(|_| matches!(augmentation, b"" | b"S"));
+        return Some(section.absolute()).filter(|_| matches!(augmentation, b"" | b"S"));
     };
     uleb128(&mut cursor)?;
     for letter in letters {
         match letter {
-            b'R' => return cursor.u8().ok(),
+            b'R' => return cursor.u8().ok().map(|encoding| section.sized(encoding)),
             b'L' => cursor.skip(1).ok()?,
             b'P' => {
-                let encoding = cursor.u8().ok()?;
+                let encoding = section.sized(cursor.u8().ok()?);
                 value(&mut cursor, encoding)?;
             }
             b'S' | b'B' | b'G' => {}
             _ => return None,
         }
     }
-    Some(encoding::ABSOLUTE)
+    Some(section.absolute())
 }
 
 /// A piece of a section that moves forward.

@@ -5,13 +5,12 @@
 //! and [`ModuleData`]; [`Frame`]s go out, innermost first, each with the
 //! [`Trust`] that its way of being found deserves. A walk that cannot go on says
 //! why ([`Stop`]); it never guesses to look complete.
-
 //!
 //! ```text
 //! walk ──> rules in order ──> cfi ──> frames (find the entry) ──> eh_hdr
 //!   │                          └───> rule (apply it) ──> expression
 //!   ├──> scan                  (trial steps go through cfi again)
-//!   └──> architecture: x86_64 | aarch64 (calls, signal frames, frame pointers)
+//!   └──> architecture: x86_64 | i386 | aarch64 | arm (calls, signal frames, frame pointers)
 //! ```
 //!
 //! gimli is used in `cfi` and `expression` alone; without the feature `dwarf`
@@ -19,6 +18,7 @@
 
 mod aarch64;
 mod architecture;
+mod arm;
 #[cfg_attr(
     not(feature = "dwarf"),
     expect(dead_code, reason = "most of it is about call-frame information")
@@ -32,6 +32,7 @@ mod eh_hdr;
 mod expression;
 #[cfg(feature = "dwarf")]
 mod frames;
+mod i386;
 #[cfg_attr(
     not(feature = "dwarf"),
     expect(dead_code, reason = "rows come from call-frame information")
@@ -173,6 +174,11 @@ pub trait ModuleData {
     /// Tells this file from every other that is walked with the same [`Caches`];
     /// equal for the same file at another place or in another process.
     fn identity(&self) -> u64;
+
+    /// Bytes of an address in it.
+    fn address_bytes(&self) -> u8 {
+        8
+    }
 
     /// Where the file's header says that execution begins: the code there has
     /// no caller. `None` where it does not say.

@@ -107,7 +107,7 @@ impl Rule {
         }
         next.set(A::STACK_POINTER, cfa);
         for (number, column) in &self.columns {
-            match within.value(*number, column, cfa) {
+            match within.value::<A>(*number, column, cfa) {
                 Ok(Some(value)) => next.set(*number, value),
                 Ok(None) => next.forget(*number),
                 Err(failure) if *number == self.return_column => return Err(failure),
@@ -146,11 +146,11 @@ impl Within<'_> {
     fn cfa<A: Architecture>(&self) -> Result<u64, Failure> {
         match &self.rule.cfa {
             Cfa::Register(number, offset) => match self.state.get(*number) {
-                Some(value) => Ok(value.wrapping_add(*offset as u64)),
+                Some(value) => Ok(value.wrapping_add(*offset as u64) & A::LAST),
                 None if *number == A::STACK_POINTER => self.cfa_by_record::<A>(),
                 None => Err(Failure::Unusable),
             },
-            Cfa::Expression(slice) => self.expression(slice, None),
+            Cfa::Expression(slice) => self.expression::<A>(slice, None),
         }
     }
 
@@ -164,31 +164,43 @@ impl Within<'_> {
         }
     }
 
-    fn value(&self, number: u16, column: &Column, cfa: u64) -> Result<Option<u64>, Failure> {
+    fn value<A: Architecture>(
+        &self,
+        number: u16,
+        column: &Column,
+        cfa: u64,
+    ) -> Result<Option<u64>, Failure> {
         Ok(match column {
             Column::Undefined => None,
             Column::Same => self.state.get(number),
-            Column::At(offset) => Some(self.word(cfa.wrapping_add(*offset as u64))?),
+            Column::At(offset) => Some(self.word::<A>(cfa.wrapping_add(*offset as u64))?),
             Column::Value(offset) => Some(cfa.wrapping_add(*offset as u64)),
             Column::Register(other) => self.state.get(*other),
-            Column::AtExpression(slice) => Some(self.word(self.expression(slice, Some(cfa))?)?),
-            Column::ValueExpression(slice) => Some(self.expression(slice, Some(cfa))?),
+            Column::AtExpression(slice) => {
+                Some(self.word::<A>(self.expression::<A>(slice, Some(cfa))?)?)
+            }
+            Column::ValueExpression(slice) => Some(self.expression::<A>(slice, Some(cfa))?),
         })
     }
 
-    fn word(&self, address: u64) -> Result<u64, Failure> {
-        word(self.space, ProcessAddress(address)).map_err(Failure::NotCaptured)
+    fn word<A: Architecture>(&self, address: u64) -> Result<u64, Failure> {
+        word::<A>(self.space, ProcessAddress(address)).map_err(Failure::NotCaptured)
     }
 
     #[cfg(feature = "dwarf")]
-    fn expression(&self, slice: &Slice, initial: Option<u64>) -> Result<u64, Failure> {
+    fn expression<A: Architecture>(
+        &self,
+        slice: &Slice,
+        initial: Option<u64>,
+    ) -> Result<u64, Failure> {
         let range = slice.start as usize..slice.end as usize;
         let code = self.rule.expressions.get(range).ok_or(Failure::Unusable)?;
-        super::expression::evaluate(code, initial, self.state, self.space, self.bias)
+        let word = A::WORD as u8;
+        super::expression::evaluate(code, word, initial, self.state, self.space, self.bias)
     }
 
     #[cfg(not(feature = "dwarf"))]
-    fn expression(&self, _: &Slice, _: Option<u64>) -> Result<u64, Failure> {
+    fn expression<A: Architecture>(&self, _: &Slice, _: Option<u64>) -> Result<u64, Failure> {
         Err(Failure::Unusable)
     }
 }

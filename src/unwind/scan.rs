@@ -11,12 +11,11 @@
 //! ```
 //!
 //! A candidate that call-frame information speaks against is none. Within a kind
-//! a call that seems to lead here comes first, then one through a register or a
-//! stub, then one of another function, which led here only by a tail call. The
-//! nearest of the best wins.
+//! a call that seems to lead here comes first, then one that leaves its file
+//! through a stub or slot, then all others. The nearest of the best wins.
 
-use super::architecture::{Architecture, Caller, Cursor};
-use super::stack::{offset, word, WORD};
+use super::architecture::{Architecture, Before, Caller, Cursor};
+use super::stack::{offset, word};
 use super::walk::{is_entry, Walker};
 use super::{Placed, Trust};
 use crate::address::ProcessAddress;
@@ -40,15 +39,21 @@ const MAX_FRAME: u64 = 1 << 20;
 const MAX_TRIES: usize = 32;
 
 /// Bytes of an ordinary function.
-const MAX_FUNCTION: u64 = 4096;
+const MAX_FUNCTION: i64 = 4096;
+
+/// What speaks for a candidate, the weightiest first; whether its trial came to
+/// the end of the stack stands in the middle.
+type Rank = (Trust, bool, Lead);
 
 /// Whether a call led to the function that is being left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Lead {
     /// By a tail call that was not seen.
     Unlikely,
-    /// Through a register, memory or a stub.
+    /// Through a register.
     Possible,
+    /// Through a stub or slot, as calls of other files go.
+    Outward,
     Likely,
 }
 
@@ -71,23 +76,23 @@ impl<A: Architecture> Walker<'_, A> {
         end: Option<ProcessAddress>,
         floor: Trust,
     ) -> Option<(Trust, Cursor)> {
-        let mut best: Option<((Trust, Lead), Caller)> = None;
+        let mut best: Option<(Rank, Caller)> = None;
         let mut seen = 0;
-        let start = ProcessAddress(start.0.wrapping_add(WORD - 1) & !(WORD - 1));
+        let start = ProcessAddress(start.0.wrapping_add(A::WORD - 1) & !(A::WORD - 1));
         let top = self.space.stack_start();
         for index in 0..MAX_WORDS {
-            let slot = offset(start, index * WORD);
+            let slot = offset(start, index * A::WORD);
             if slot < start || top == Some(slot) || end.is_some_and(|end| end <= slot) {
                 break;
             }
-            let Ok(value) = word(self.space, slot) else {
+            let Ok(value) = word::<A>(self.space, slot) else {
                 break;
             };
             let Some(candidate) = self.candidate(at, slot, value) else {
                 continue;
             };
             seen += 1;
-            let ((trust, _), _) = candidate;
+            let ((trust, ..), _) = candidate;
             let near = trust > Trust::Scan || index < MAX_PLAIN;
             let better = best.as_ref().is_none_or(|(rank, _)| candidate.0 > *rank);
             if near && better && trust >= floor {
@@ -97,7 +102,7 @@ impl<A: Architecture> Walker<'_, A> {
                 break;
             }
         }
-        let ((trust, _), caller) = best?;
+        let ((trust, ..), caller) = best?;
         Some((trust, self.called_from(caller)))
     }
 
@@ -107,55 +112,77 @@ impl<A: Architecture> Walker<'_, A> {
         at: &Cursor,
         slot: ProcessAddress,
         value: u64,
-    ) -> Option<((Trust, Lead), Caller)> {
+    ) -> Option<(Rank, Caller)> {
         // Most words are data.
         if value < 0x1000 || !self.space.is_executable(A::code_pointer(self.space, value)) {
             return None;
         }
         let caller = A::returned_through(self.space, &at.state, slot, value);
-        if self.site(caller.pc).restorer {
-            return Some(((Trust::ScanCfi, Lead::Likely), caller));
+        if self.is_restorer(&caller) {
+            let sound = self.is_signal_frame(&caller);
+            return sound.then_some(((Trust::ScanCfi, true, Lead::Likely), caller));
         }
         if !self.follows_call(caller.pc) {
             return None;
         }
-        let lead = self.lead(at, caller.pc);
+        // Callers of callers that have to be skipped called something else: where
+        // none leads here, the nearest wins.
+        let lead = self.lead(at, caller.pc).max(Lead::Possible);
         if self.is_direct(at, caller.pc) {
-            let caller = self.trial(at, caller, slot).unwrap_or(caller);
-            return Some(((Trust::ScanDirect, Lead::Likely), caller));
+            let tried = self.trial(at, caller, slot);
+            let (_, caller) = tried.unwrap_or((false, caller));
+            return Some(((Trust::ScanDirect, true, Lead::Likely), caller));
         }
         let lookup = ProcessAddress(caller.pc.0.wrapping_sub(1));
         let module = self.space.module(lookup);
         if module.is_some_and(|module| is_entry(&module, lookup)) {
-            return Some(((Trust::ScanCfi, lead), caller));
+            // Whatever led here, all other frames come before it.
+            return Some(((Trust::ScanCfi, true, Lead::Possible), caller));
         }
-        if let Some(tried) = self.trial(at, caller, slot) {
-            return Some(((Trust::ScanCfi, lead), tried));
+        if let Some((whole, tried)) = self.trial(at, caller, slot) {
+            return Some(((Trust::ScanCfi, whole, lead), tried));
         }
         // Call-frame information that leads nowhere speaks against it.
         let cursor = self.called_from(caller);
         let has_cfi = self.by_cfi(&cursor).is_some();
-        (!has_cfi).then_some(((Trust::Scan, lead), caller))
+        (!has_cfi).then_some(((Trust::Scan, false, lead), caller))
+    }
+
+    /// Whether registers of a running thread stand above a restorer's address:
+    /// it is left over from each `sigaction` too.
+    fn is_signal_frame(&mut self, restorer: &Caller) -> bool {
+        let Ok(interrupted) = A::interrupted(self.space, &restorer.state) else {
+            return false;
+        };
+        word::<A>(self.space, interrupted.floor).is_ok()
+            && (self.space.is_executable(interrupted.pc)
+                || A::leaf(self.space, &interrupted.state)
+                    .is_some_and(|caller| self.follows_call(caller.pc)))
     }
 
     /// The caller, if steps from it lead to further calls or end the stack. The
     /// function being left may have saved the frame pointer below its return
     /// address and used it for something else; frames further out show whether:
     /// of its possible values the one that leads furthest is right.
-    fn trial(&mut self, at: &Cursor, caller: Caller, slot: ProcessAddress) -> Option<Caller> {
+    fn trial(
+        &mut self,
+        at: &Cursor,
+        caller: Caller,
+        slot: ProcessAddress,
+    ) -> Option<(bool, Caller)> {
         let mut best = (self.steps(&caller), caller);
-        let below = slot.offset_from(at.floor).unwrap_or(0) / WORD;
+        let below = slot.offset_from(at.floor).unwrap_or(0) / A::WORD;
         let mut tries = 0;
         for back in 1..=below.min(MAX_SAVED_WORDS) {
             if best.0 >= MAX_STEPS || tries >= MAX_TRIES {
                 break;
             }
-            let saved = ProcessAddress(slot.0.wrapping_sub(back * WORD));
-            let Ok(value) = word(self.space, saved) else {
+            let saved = ProcessAddress(slot.0.wrapping_sub(back * A::WORD));
+            let Ok(value) = word::<A>(self.space, saved) else {
                 break;
             };
             let ahead = value.wrapping_sub(slot.0);
-            if !value.is_multiple_of(WORD) || !(1..=MAX_FRAME).contains(&ahead) {
+            if !value.is_multiple_of(A::WORD) || !(1..=MAX_FRAME).contains(&ahead) {
                 continue;
             }
             tries += 1;
@@ -166,7 +193,7 @@ impl<A: Architecture> Walker<'_, A> {
                 best = (steps, tried);
             }
         }
-        (best.0 > 0).then_some(best.1)
+        (best.0 > 0).then_some((best.0 >= MAX_STEPS, best.1))
     }
 
     /// How many steps by call-frame information lead from a caller to further
@@ -205,29 +232,44 @@ impl<A: Architecture> Walker<'_, A> {
 
     /// Whether the call before a return address can have led to the frame's function.
     pub(super) fn lead(&mut self, at: &Cursor, returns: ProcessAddress) -> Lead {
-        let Some(target) = self.site(returns).before.target(returns) else {
-            return Lead::Possible;
+        let before = self.site(returns).before;
+        let Some(target) = before.target(returns) else {
+            return if before == Before::Slot {
+                Lead::Outward
+            } else {
+                Lead::Possible
+            };
         };
         let mut code = [0; TARGET_BYTES];
         let len = self.space.read_code(target, &mut code).min(code.len());
         let code = &code[..len];
         if A::is_jump(code) {
-            return Lead::Possible;
+            return Lead::Outward;
         }
         let pc = at.code.lookup();
         if !self.space.is_executable(pc) {
             return Lead::Possible;
         }
-        match (self.function_start(pc), pc.offset_from(target)) {
-            (Some(start), _) if start == target => Lead::Likely,
-            (Some(start), _) if A::jumps_to(code, start.0.wrapping_sub(target.0)) => Lead::Likely,
-            (Some(_), _) | (None, None) => Lead::Unlikely,
-            // A function with call-frame information is another than this one.
-            (None, Some(_)) if self.has_cfi(target) || !self.same_module(target, pc) => {
+        let distance = |to: ProcessAddress| to.0.wrapping_sub(target.0) as i64;
+        if let Some(start) = self.function_start(pc) {
+            let start = distance(start);
+            return if start == 0 || A::jumps_into(code, start..=start) {
+                Lead::Likely
+            } else {
                 Lead::Unlikely
-            }
-            (None, Some(into)) if into < MAX_FUNCTION => Lead::Likely,
-            (None, Some(_)) => Lead::Possible,
+            };
+        }
+        // Where this function begins is not known: not far below the pc, most likely.
+        let pc_at = distance(pc);
+        let near = pc_at.saturating_sub(MAX_FUNCTION)..=pc_at;
+        // A function with call-frame information is another than this one.
+        let other = self.has_cfi(target) || !self.same_module(target, pc);
+        if near.contains(&0) && !other {
+            Lead::Likely
+        } else if A::jumps_into(code, near) || (pc_at >= 0 && !other) {
+            Lead::Possible
+        } else {
+            Lead::Unlikely
         }
     }
 

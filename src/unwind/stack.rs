@@ -1,28 +1,24 @@
 //! Words of captured memory, and words in pieces of it.
 
+use super::architecture::Architecture;
 use super::AddressSpace;
 use crate::address::ProcessAddress;
 
-/// A word of both processors.
-pub(super) const WORD: u64 = 8;
+/// The longest word.
+const MAX_WORD: usize = 8;
 
 /// The word at an address; the address itself when it was not captured.
-pub(super) fn word(
+pub(super) fn word<A: Architecture>(
     space: &dyn AddressSpace,
     address: ProcessAddress,
 ) -> Result<u64, ProcessAddress> {
-    let mut bytes = [0; WORD as usize];
-    match space.read_memory(address, &mut bytes) {
-        Some(()) => Ok(u64::from_le_bytes(bytes)),
-        None => Err(address),
-    }
+    sized(space, address, A::WORD as u8).ok_or(address)
 }
 
 /// The little-endian value of 1 to 8 bytes; `None` for another size or memory
 /// that was not captured.
-#[cfg(feature = "dwarf")]
 pub(super) fn sized(space: &dyn AddressSpace, address: ProcessAddress, size: u8) -> Option<u64> {
-    let mut bytes = [0; WORD as usize];
+    let mut bytes = [0; MAX_WORD];
     let wanted = bytes.get_mut(..usize::from(size))?;
     if wanted.is_empty() {
         return None;

@@ -18,7 +18,9 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 
 use super::aarch64::Aarch64;
-use super::architecture::{Architecture, Caller, Cursor, Site, State};
+use super::architecture::{Architecture, Before, Caller, Cursor, Site, State};
+use super::arm::Arm;
+use super::i386::I386;
 use super::rule::{Applied, Failure, Rule};
 use super::scan::Lead;
 use super::x86_64::X86_64;
@@ -33,8 +35,15 @@ const MAX_TRIAL_STEPS: usize = 8192;
 /// How far behind the file's entry point code without call-frame information
 /// still belongs to it. glibc's loader takes 0x38 bytes, the others fewer.
 const ENTRY_BYTES: u64 = 0x40;
+/// Code that tells a stub, which has no frame.
+const STUB_BYTES: usize = 16;
 /// Code at a function's start that may set up the frame pointer.
 const PROLOGUE_BYTES: usize = 32;
+
+/// Of each kernel's tasks: a binary as it is shipped meets those of its own only,
+/// and the others would be a tenth of it.
+const X86: bool = cfg!(any(test, debug_assertions, target_arch = "x86_64"));
+const ARM: bool = cfg!(any(test, debug_assertions, target_arch = "aarch64"));
 
 /// Finds the calls that led to these registers.
 #[must_use]
@@ -44,20 +53,15 @@ pub fn walk(
     max_frames: usize,
     caches: &mut Caches,
 ) -> Walk {
-    // 32-bit tasks: an i386 or arm architecture would stand here.
-    if registers.is_32_bit() {
-        let pc = registers.pc();
-        return Walk {
-            frames: vec![Frame {
-                code: CodeAddress::Exact(pc),
-                trust: Trust::Context,
-            }],
-            stop: Stop::NoCaller(pc),
-        };
-    }
     match registers.arch() {
-        Arch::X86_64 => Walker::<X86_64>::new(space, caches).walk(registers, max_frames),
-        Arch::Aarch64 => Walker::<Aarch64>::new(space, caches).walk(registers, max_frames),
+        Arch::X86_64 if X86 => Walker::<X86_64>::new(space, caches).walk(registers, max_frames),
+        Arch::I386 if X86 => Walker::<I386>::new(space, caches).walk(registers, max_frames),
+        Arch::Aarch64 if ARM => Walker::<Aarch64>::new(space, caches).walk(registers, max_frames),
+        Arch::Arm if ARM => Walker::<Arm>::new(space, caches).walk(registers, max_frames),
+        _ => Walk {
+            frames: Vec::new(),
+            stop: Stop::NoCaller(registers.pc()),
+        },
     }
 }
 
@@ -111,7 +115,7 @@ impl<'a, A: Architecture> Walker<'a, A> {
     /// The caller of a frame, or why there is none.
     fn step(&mut self, at: &Cursor) -> Result<(Trust, Cursor), Stop> {
         let pc = at.code.address();
-        if self.is_restorer(at) {
+        if self.is_in_restorer(at) {
             return self.interrupted(at);
         }
         if !self.space.is_executable(pc) {
@@ -147,24 +151,37 @@ impl<'a, A: Architecture> Walker<'a, A> {
         self.space.is_executable(address) && self.site(address).before.is_call()
     }
 
-    /// Whether an address can be a return address: it follows a call, or the
-    /// kernel put it there for a handler to return to.
-    fn is_return(&mut self, address: ProcessAddress) -> bool {
-        self.space.is_executable(address) && {
-            let site = self.site(address);
-            site.before.is_call() || site.restorer
-        }
+    /// Whether a caller can be one: its pc follows a call, or the kernel put it
+    /// there for a handler to return to.
+    fn is_return(&mut self, caller: &Caller) -> bool {
+        self.follows_call(caller.pc) || self.is_restorer(caller)
     }
 
-    fn is_restorer(&mut self, at: &Cursor) -> bool {
+    /// Whether a signal's handler returned there, or would have.
+    pub(super) fn is_restorer(&mut self, caller: &Caller) -> bool {
+        self.restores(caller.pc, &caller.state)
+    }
+
+    fn restores(&mut self, pc: ProcessAddress, state: &State) -> bool {
+        if !self.space.is_executable(pc) {
+            return false;
+        }
+        let site = self.site(pc);
+        site.restorer || (site.before == Before::Unreadable && A::is_marked(self.space, state))
+    }
+
+    fn is_in_restorer(&mut self, at: &Cursor) -> bool {
         let pc = at.code.address();
-        self.site(pc).restorer || (at.interrupted && A::inside_restorer(self.space, pc))
+        self.restores(pc, &at.state) || (at.interrupted && A::inside_restorer(self.space, pc))
     }
 
     fn interrupted(&mut self, at: &Cursor) -> Result<(Trust, Cursor), Stop> {
         self.signals += 1;
         if self.signals > MAX_SIGNALS {
             return Err(Stop::NoProgress(at.floor));
+        }
+        if A::stack_pointer(&at.state).is_none() {
+            return Err(Stop::NoCaller(at.code.address()));
         }
         match A::interrupted(self.space, &at.state) {
             Ok(caller) => Ok((Trust::Signal, interrupted_at(caller))),
@@ -246,7 +263,7 @@ impl<'a, A: Architecture> Walker<'a, A> {
     /// hand (a restorer, the end of a coroutine): it is where a function begins.
     pub(super) fn called_from(&mut self, caller: Caller) -> Cursor {
         let site = self.site(caller.pc);
-        let by_hand = site.restorer || site.before == super::architecture::Before::Other;
+        let by_hand = site.before == Before::Other || self.is_restorer(&caller);
         Cursor {
             code: if by_hand {
                 CodeAddress::Exact(caller.pc)
@@ -294,7 +311,8 @@ impl<'a, A: Architecture> Walker<'a, A> {
                 return Ok(leaf);
             }
         }
-        let end = chained.map(|(_, chained)| chained.floor);
+        // Below the word that the frame pointer's own return address is in.
+        let end = chained.and_then(|(_, chained)| chained.floor.checked_sub(A::WORD));
         let found = self
             .scan_below(at, at.floor, end, Trust::ScanCfi)
             .or(chained)
@@ -334,7 +352,7 @@ impl<'a, A: Architecture> Walker<'a, A> {
     /// speaks against it.
     fn leaf(&mut self, at: &Cursor, chained: Option<&(Trust, Cursor)>) -> Option<(Trust, Cursor)> {
         let caller = A::leaf(self.space, &at.state)?;
-        if !self.is_return(caller.pc) {
+        if !self.is_return(&caller) {
             return None;
         }
         if A::ARCH == Arch::Aarch64 {
@@ -345,14 +363,17 @@ impl<'a, A: Architecture> Walker<'a, A> {
                 return None;
             }
         }
-        let good = self.is_direct(at, caller.pc)
+        let mut code = [0; STUB_BYTES];
+        let len = self.space.read_code(at.code.address(), &mut code);
+        let good = A::is_jump(&code[..len.min(STUB_BYTES)])
+            || self.is_direct(at, caller.pc)
             || self.lead(at, caller.pc) > Lead::Unlikely && self.steps_on_or_silent(&caller);
         good.then(|| (Trust::Leaf, self.called_from(caller)))
     }
 
     fn by_frame_pointer(&mut self, at: &Cursor) -> Option<(Trust, Cursor)> {
         let caller = A::frame_pointer(self.space, &at.state, at.floor)?;
-        let good = advances(at, &caller) && self.is_return(caller.pc);
+        let good = advances(at, &caller) && self.is_return(&caller);
         good.then(|| (Trust::FramePointer, self.called_from(caller)))
     }
 

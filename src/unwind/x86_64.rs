@@ -4,8 +4,10 @@
 //! so a caller's stack pointer is one word above where that was found.
 //! The signal frame is `struct rt_sigframe` of `arch/x86/include/asm/sigframe.h`.
 
+use std::ops::RangeInclusive;
+
 use super::architecture::{Architecture, Before, Caller, Site, State};
-use super::stack::{offset, word, WORD};
+use super::stack::{offset, word};
 use super::AddressSpace;
 use crate::address::ProcessAddress;
 use crate::registers::Arch;
@@ -29,6 +31,8 @@ const EXIT: [u8; 8] = [0x89, 0xc7, 0x31, 0xc0, 0xb0, 0x3c, 0x0f, 0x05];
 
 /// Longest call instruction that is looked for.
 const BEFORE: usize = 7;
+/// Bytes of the code behind it.
+const AFTER: usize = 9;
 
 /// `mcontext` within what the stack pointer points to when a handler has
 /// returned (`uc_flags`, `uc_link`, `uc_stack`: 40 bytes), in words of
@@ -56,6 +60,7 @@ const SIGCONTEXT: [(u16, u64); 17] = [
 
 impl Architecture for X86_64 {
     const ARCH: Arch = Arch::X86_64;
+    const WORD: u64 = 8;
     const STACK_POINTER: u16 = RSP;
     const FRAME_POINTER: u16 = RBP;
     const PROGRAM_COUNTER: u16 = RIP;
@@ -67,25 +72,10 @@ impl Architecture for X86_64 {
     }
 
     fn site(space: &dyn AddressSpace, address: ProcessAddress) -> Site {
-        let mut code = [0; BEFORE + RESTORER.len()];
-        let start = ProcessAddress(address.0.wrapping_sub(BEFORE as u64));
-        let len = space.read_code(start, &mut code).min(code.len());
-        if len >= BEFORE {
-            let (before, after) = code[..len].split_at(BEFORE);
-            return site(before, after, address, space);
-        }
-        // The address is among the first of its mapping, or the bytes before
-        // the captured ones are in no file.
-        let mut after = [0; RESTORER.len()];
-        let len = space.read_code(address, &mut after).min(after.len());
-        let before = (2..BEFORE).rev().find_map(|len| {
-            let mut before = [0; BEFORE];
-            let wanted = &mut before[BEFORE - len..];
-            let start = ProcessAddress(address.0.wrapping_sub(len as u64));
-            (space.read_code(start, wanted) >= len).then_some(before)
-        });
-        let before = before.as_ref().map_or(&[][..], |bytes| &bytes[..]);
-        site(before, &after[..len], address, space)
+        around::<Self>(space, address, |after| {
+            let ends = after.first() == Some(&HLT) || after.starts_with(&EXIT);
+            (after.starts_with(&RESTORER), ends)
+        })
     }
 
     fn inside_restorer(space: &dyn AddressSpace, pc: ProcessAddress) -> bool {
@@ -98,38 +88,21 @@ impl Architecture for X86_64 {
 
     fn interrupted(space: &dyn AddressSpace, state: &State) -> Result<Caller, ProcessAddress> {
         let sp = Self::stack_pointer(state).ok_or(ProcessAddress(0))?;
-        let mcontext = offset(sp, MCONTEXT);
-        let mut before = *state;
-        for (number, index) in SIGCONTEXT {
-            before.set(number, word(space, offset(mcontext, index * WORD))?);
-        }
-        Ok(Self::caller(before))
+        saved::<Self>(space, state, offset(sp, MCONTEXT), &SIGCONTEXT)
     }
 
     fn leaf(space: &dyn AddressSpace, state: &State) -> Option<Caller> {
         let sp = Self::stack_pointer(state)?;
-        let pc = word(space, sp).ok()?;
+        let pc = word::<Self>(space, sp).ok()?;
         Some(Self::returned_through(space, state, sp, pc))
     }
 
-    /// `[rbp]` holds the caller's rbp, the word above it the return address.
     fn frame_pointer(
         space: &dyn AddressSpace,
         state: &State,
         floor: ProcessAddress,
     ) -> Option<Caller> {
-        let fp = ProcessAddress(state.get(RBP)?);
-        if fp < floor || !fp.0.is_multiple_of(WORD) {
-            return None;
-        }
-        let saved = word(space, fp).ok()?;
-        let slot = offset(fp, WORD);
-        let pc = word(space, slot).ok()?;
-        let mut caller = Self::returned_through(space, state, slot, pc);
-        // The function may have saved the others anywhere.
-        caller.state.keep(1 << RSP | 1 << RIP);
-        caller.state.set(RBP, saved);
-        Some(caller)
+        frame_pointer::<Self>(space, state, floor)
     }
 
     fn returned_through(
@@ -138,11 +111,7 @@ impl Architecture for X86_64 {
         slot: ProcessAddress,
         value: u64,
     ) -> Caller {
-        let mut next = *state;
-        next.keep(Self::PRESERVED);
-        next.set(RSP, offset(slot, WORD).0);
-        next.set(RIP, value);
-        Self::caller(next)
+        returned_through::<Self>(state, slot, value)
     }
 
     /// `jmp` by displacement or through memory, behind `endbr64`, `bnd` or `push $n`.
@@ -162,34 +131,119 @@ impl Architecture for X86_64 {
     }
 
     /// `jmp rel32`, plain or conditional, wherever its bytes stand.
-    fn jumps_to(code: &[u8], distance: u64) -> bool {
-        (1_u64..)
+    fn jumps_into(code: &[u8], distance: RangeInclusive<i64>) -> bool {
+        (1_i64..)
             .zip(code.windows(5))
             .any(|(behind_opcode, bytes)| {
                 let [0xe9 | 0x80..=0x8f, displacement @ ..] = bytes else {
                     return false;
                 };
                 displacement.first_chunk().is_some_and(|bytes| {
-                    let displacement = i64::from(i32::from_le_bytes(*bytes)) as u64;
-                    (behind_opcode + 4).wrapping_add(displacement) == distance
+                    let displacement = i64::from(i32::from_le_bytes(*bytes));
+                    distance.contains(&(behind_opcode + 4 + displacement))
                 })
             })
     }
 }
 
-fn site(before: &[u8], after: &[u8], address: ProcessAddress, space: &dyn AddressSpace) -> Site {
-    let before = match call(before) {
-        // A random byte 0xe8 seldom leads to code.
-        Before::Direct(distance) if !space.is_executable(offset(address, distance)) => {
-            Before::Other
-        }
-        before => before,
-    };
+/// What the code around an address tells, with `tell` to say of the code there
+/// whether it is a restorer and whether it ends the thread.
+pub(super) fn around<A: Architecture>(
+    space: &dyn AddressSpace,
+    address: ProcessAddress,
+    tell: fn(&[u8]) -> (bool, bool),
+) -> Site {
+    let (before, (restorer, ends)) = read_around(space, address, tell);
     Site {
-        before,
-        restorer: after.starts_with(&RESTORER),
-        ends: after.first() == Some(&HLT) || after.starts_with(&EXIT),
+        before: match before {
+            Before::Direct(distance) => {
+                let target = ProcessAddress(offset(address, distance).0 & A::LAST);
+                // A random byte 0xe8 seldom leads to code.
+                match space.is_executable(target) {
+                    true => Before::Direct(target.0.wrapping_sub(address.0)),
+                    false => Before::Other,
+                }
+            }
+            before => before,
+        },
+        restorer,
+        ends,
     }
+}
+
+fn read_around(
+    space: &dyn AddressSpace,
+    address: ProcessAddress,
+    tell: fn(&[u8]) -> (bool, bool),
+) -> (Before, (bool, bool)) {
+    let mut code = [0; BEFORE + AFTER];
+    let start = ProcessAddress(address.0.wrapping_sub(BEFORE as u64));
+    let len = space.read_code(start, &mut code).min(code.len());
+    if len >= BEFORE {
+        let (before, after) = code[..len].split_at(BEFORE);
+        return (call(before), tell(after));
+    }
+    // The address is among the first of its mapping, or the bytes before
+    // the captured ones are in no file.
+    let mut after = [0; AFTER];
+    let len = space.read_code(address, &mut after).min(after.len());
+    let before = (2..BEFORE).rev().find_map(|len| {
+        let mut before = [0; BEFORE];
+        let wanted = &mut before[BEFORE - len..];
+        let start = ProcessAddress(address.0.wrapping_sub(len as u64));
+        (space.read_code(start, wanted) >= len).then_some(before)
+    });
+    let before = before.as_ref().map_or(&[][..], |bytes| &bytes[..]);
+    (call(before), tell(&after[..len]))
+}
+
+/// The registers that the kernel saved at `mcontext`: which, and in which word.
+pub(super) fn saved<A: Architecture>(
+    space: &dyn AddressSpace,
+    state: &State,
+    mcontext: ProcessAddress,
+    registers: &[(u16, u64)],
+) -> Result<Caller, ProcessAddress> {
+    let mut before = *state;
+    for &(number, index) in registers {
+        let slot = offset(mcontext, index * A::WORD);
+        before.set(number, word::<A>(space, slot)?);
+    }
+    Ok(A::caller(before))
+}
+
+/// The frame pointer's word holds the caller's, the word above it the return address.
+pub(super) fn frame_pointer<A: Architecture>(
+    space: &dyn AddressSpace,
+    state: &State,
+    floor: ProcessAddress,
+) -> Option<Caller> {
+    let fp = ProcessAddress(state.get(A::FRAME_POINTER)?);
+    if fp < floor || !fp.0.is_multiple_of(A::WORD) {
+        return None;
+    }
+    let saved = word::<A>(space, fp).ok()?;
+    let slot = offset(fp, A::WORD);
+    let pc = word::<A>(space, slot).ok()?;
+    let mut caller = returned_through::<A>(state, slot, pc);
+    // The function may have saved the others anywhere.
+    let known = 1 << A::STACK_POINTER | 1 << A::PROGRAM_COUNTER;
+    caller.state.keep(known);
+    caller.state.set(A::FRAME_POINTER, saved);
+    Some(caller)
+}
+
+/// The caller of a function whose return address was pushed at `slot`.
+pub(super) fn returned_through<A: Architecture>(
+    state: &State,
+    slot: ProcessAddress,
+    value: u64,
+) -> Caller {
+    let mut next = *state;
+    next.keep(A::PRESERVED);
+    next.set(A::STACK_POINTER, offset(slot, A::WORD).0);
+    next.set(A::PROGRAM_COUNTER, value);
+    A::caller(next)
 }
 
 /// Which call, if any, ends with these bytes: `E8 rel32`, or `FF /2` with every
@@ -201,6 +255,9 @@ fn call(before: &[u8]) -> Before {
     if let Some([0xe8, a, b, c, d]) = before.last_chunk() {
         let distance = i64::from(i32::from_le_bytes([*a, *b, *c, *d]));
         return Before::Direct(distance as u64);
+    }
+    if let Some([0xff, 0x15, ..]) = before.last_chunk::<6>() {
+        return Before::Slot;
     }
     let indirect = [2, 3, 4, 6, 7].iter().any(|&len| {
         let tail = before.len().checked_sub(len).map(|at| &before[at..]);
@@ -248,7 +305,6 @@ mod tests {
             (&[0xff, 0x50, 0x18], "call *24(%rax)"),
             (&[0xff, 0x14, 0xc8], "call *(%rax,%rcx,8)"),
             (&[0xff, 0x54, 0x24, 0x08], "call *8(%rsp)"),
-            (&[0xff, 0x15, 1, 2, 3, 4], "call *x(%rip)"),
             (&[0xff, 0x93, 0, 1, 0, 0], "call *256(%rbx)"),
             (&[0xff, 0x14, 0xc5, 0, 0, 0, 0], "call *0(,%rax,8)"),
             (&[0xff, 0x94, 0x24, 0, 1, 0, 0], "call *256(%rsp)"),
@@ -259,6 +315,8 @@ mod tests {
         }
         let code = [0x90, 0x90, 0xe8, 0xfb, 0xff, 0xff, 0xff];
         assert_eq!(call(&code), Before::Direct(-5_i64 as u64));
+        // call *x(%rip)
+        assert_eq!(call(&[0x90, 0xff, 0x15, 1, 2, 3, 4]), Before::Slot);
     }
 
     #[test]

@@ -6,6 +6,13 @@
  */
 #include <stdio.h>
 
+/* Called as written: not inlined, and no copies of it for some callers. */
+#ifdef __clang__
+#define AS_WRITTEN __attribute__((noinline))
+#else
+#define AS_WRITTEN __attribute__((noipa))
+#endif
+
 struct item {
 	const char *name;
 	int cents;
@@ -16,12 +23,12 @@ struct order {
 	int count;
 };
 
-__attribute__((noinline)) static int price_of(const struct order *order)
+AS_WRITTEN static int price_of(const struct order *order)
 {
 	return order->item->cents * order->count;
 }
 
-__attribute__((noinline)) static int total_of(const struct order *orders, int count)
+AS_WRITTEN static int total_of(const struct order *orders, int count)
 {
 	int total = 0;
 
@@ -30,7 +37,7 @@ __attribute__((noinline)) static int total_of(const struct order *orders, int co
 	return total;
 }
 
-__attribute__((noinline)) static int print_bill(const struct order *orders, int count)
+AS_WRITTEN static int print_bill(const struct order *orders, int count)
 {
 	return printf("%d cents\n", total_of(orders, count));
 }

@@ -23,6 +23,8 @@ cases! {
         delivery_raised_again,
         delivery_raised_again_with_fatal_only,
         delivery_with_resethand,
+        delivery_long_after_a_fault_that_was_overcome,
+        delivery_on_a_fresh_page_of_stack,
         delivery_ignored_is_never_made,
         delivery_ignored_after_unblocking,
         delivery_of_a_stack_overflow,
@@ -244,6 +246,24 @@ fn delivery_raised_again_with_fatal_only() {
         fatal.line
     );
     assert_eq!(fatal["first_fault"]["access"], "write", "{}", fatal.line);
+}
+
+/// What a thread got over is not why it dies: not for what it executes later, and
+/// not for whoever kills it.
+fn delivery_long_after_a_fault_that_was_overcome() {
+    for (way, code) in [("exec", "SEGV_MAPERR"), ("killed", "SI_USER")] {
+        let (handled, fatal) = two(reports_of(&Program::new("recovered.c"), &[way], &[]));
+        assert_eq!(handled["fault_address"], "0x0000000000000010");
+        assert_eq!(fatal["signal_code"], code, "{}", fatal.line);
+        is_null(&fatal, &["first_fault"]);
+    }
+}
+
+/// The red zone in the page below cannot be read there, the stack can.
+fn delivery_on_a_fresh_page_of_stack() {
+    let report = only(reports_of(&Program::new("fresh_page.c"), &[], &[]));
+    let lost = report["lost"].to_string();
+    assert!(!lost.contains("not readable"), "{}", report.line);
 }
 
 /// Both deliveries are true faults, at one place.

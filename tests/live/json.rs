@@ -213,7 +213,17 @@ fn json_frames() {
     let report = report_of(&program, &[], &["-t"]);
     report.assert_chain(DEEP);
     let build_id = Regex::new("^[0-9a-f]{40}$").expect("a pattern");
-    let trusts = ["context", "cfi", "signal", "leaf", "frame_pointer", "scan"];
+    // A scan has three grades; see the unwinder.
+    let trusts = [
+        "context",
+        "cfi",
+        "signal",
+        "leaf",
+        "frame_pointer",
+        "scan_direct",
+        "scan_cfi",
+        "scan",
+    ];
     for (number, frame) in report.frames().iter().enumerate() {
         assert!(parse_hex(&frame["address"]).is_some(), "{frame}");
         assert!(

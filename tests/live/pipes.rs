@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{binary, crash, Monitor, PATIENCE};
+use crate::harness::{binary, crash, eventually, Monitor, PATIENCE};
 use crate::programs::{directory, wait_lines, Program};
 use crate::report::{only, Report};
 use crate::{cases, Needs};
@@ -19,6 +19,7 @@ cases! {
         pipe_gets_each_report_in_one_write,
         pipe_ends_with_sighup,
         pipe_closed_ends_with_0,
+        pipe_with_a_stopped_reader_ends,
     ],
 }
 
@@ -44,7 +45,7 @@ fn pipe_gets_each_report_in_one_write() {
     for options in [&["--format", "json", "-t", "-r"][..], &["-t", "-r"], &[]] {
         let program = Program::new("null_deep.c");
         let (ours, theirs) = UnixDatagram::pair().expect("a socket pair");
-        ours.set_read_timeout(Some(PATIENCE)).expect("our socket");
+        ours.set_nonblocking(true).expect("our socket");
         let mut command = Command::new(binary());
         command
             .args(["-n", &program.name])
@@ -55,7 +56,7 @@ fn pipe_gets_each_report_in_one_write() {
         for _ in 0..3 {
             let pid = crash(&mut program.command()).to_string();
             let mut buffer = vec![0; 1 << 20];
-            let length = ours.recv(&mut buffer).expect("a report");
+            let length = eventually("a report", PATIENCE, || ours.recv(&mut buffer).ok());
             let text = std::str::from_utf8(&buffer[..length]).expect("UTF-8");
             assert!(
                 text.ends_with('\n') && text.contains(&pid),
@@ -112,4 +113,28 @@ fn pipe_closed_ends_with_0() {
             outcome.stderr
         );
     }
+}
+
+/// Several reports wait for the reader, and one signal is enough.
+fn pipe_with_a_stopped_reader_ends() {
+    let program = Program::new("quick.c");
+    let (_reader, writer) = std::io::pipe().expect("a pipe");
+    let mut command = Command::new(binary());
+    command
+        .args(["-n", &program.name, "--format", "json", "-t", "-r"])
+        .stdout(writer);
+    let mut monitor = Monitor::spawn_redirected(command);
+    monitor.wait_attached();
+    // More than the 64 KB that a pipe holds.
+    for _ in 0..60 {
+        crash(&mut program.command());
+    }
+    monitor.signal(Signal::SIGTERM);
+    let outcome = monitor.wait();
+    assert_eq!(outcome.status.code(), Some(1), "{:?}", outcome.status);
+    assert!(
+        outcome.stderr.contains("could not be written"),
+        "{}",
+        outcome.stderr
+    );
 }

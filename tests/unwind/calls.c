@@ -1,4 +1,15 @@
 // Ordinary calls that end badly: main -> outer -> middle -> inner -> the one named.
+//
+// chain null_write: null_write inner middle outer main <start>
+// chain null_call: ? null_call inner middle outer main <start>
+// chain wild_call: ? wild_call inner middle outer main <start>
+// chain non_canonical_call: non_canonical_call inner middle outer main <start>
+// chain heap_call: ? heap_call inner middle outer main <start>
+// chain slot_call: ? slot_call inner middle outer main <start>
+// chain last_call: dies last_call inner middle outer main <start>
+// chain recursion: recurse+ <depth>
+// chain big_local: big_local inner middle outer main <start>
+// chain overwritten: smash <lost> inner middle outer main <start>
 #include "chain.h"
 #include <stdlib.h>
 #include <string.h>

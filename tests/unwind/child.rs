@@ -21,8 +21,8 @@ pub struct Child {
 }
 
 impl Child {
-    /// Runs a program until its SIGSEGV number `fatal`, counted from 1.
-    pub fn run(program: &Path, scenario: &str, fatal: usize) -> io::Result<Self> {
+    /// Runs a program until its signal of this number has come `count` times.
+    pub fn run(program: &Path, scenario: &str, signal: i32, count: usize) -> io::Result<Self> {
         let mut command = Command::new(program);
         command.arg(scenario).stdin(Stdio::null());
         let trace_me = || match ptrace(libc::PTRACE_TRACEME, 0, 0, 0) {
@@ -37,7 +37,7 @@ impl Child {
             process,
             registers: Registers::new(Arch::NATIVE, [0; WORDS]),
         };
-        child.tid = child.stop_at(fatal)?;
+        child.tid = child.stop_at(signal, count)?;
         child.registers = registers(child.tid)?;
         Ok(child)
     }
@@ -46,7 +46,28 @@ impl Child {
         self.process.id() as i32
     }
 
-    fn stop_at(&self, fatal: usize) -> io::Result<i32> {
+    /// Runs one instruction. Whether the program is still at it: another signal
+    /// of this number, or its end, is the end.
+    #[cfg(feature = "dwarf")]
+    pub fn step(&mut self, end: i32) -> io::Result<bool> {
+        let mut passed = 0;
+        loop {
+            ptrace(libc::PTRACE_SINGLESTEP, self.tid, 0, passed);
+            let (tid, status) = wait()?;
+            if tid != self.tid || !libc::WIFSTOPPED(status) {
+                return Ok(false);
+            }
+            match libc::WSTOPSIG(status) {
+                libc::SIGTRAP => break,
+                signal if signal == end => return Ok(false),
+                signal => passed = signal as usize,
+            }
+        }
+        self.registers = registers(self.tid)?;
+        Ok(true)
+    }
+
+    fn stop_at(&self, wanted: i32, count: usize) -> io::Result<i32> {
         let mut seen = 0;
         for stop in 0..MAX_STOPS {
             let (tid, status) = wait()?;
@@ -61,9 +82,9 @@ impl Child {
                 ptrace(libc::PTRACE_SETOPTIONS, tid, 0, options as usize);
             }
             let signal = libc::WSTOPSIG(status);
-            if signal == libc::SIGSEGV {
+            if signal == wanted {
                 seen += 1;
-                if seen == fatal {
+                if seen == count {
                     return Ok(tid);
                 }
             }

@@ -1,4 +1,12 @@
 // Frames of unusual shape, and code without call-frame information.
+//
+// chain realigns: writes realigns inner middle outer main <start>
+// chain leaf: bare leaf inner middle outer main <start>
+// chain leaf_4k: bare_4k leaf_4k inner middle outer main <start>
+// chain leaf_fp: bare_fp leaf_fp inner middle outer main <start>
+// chain calls_bare: writes called_back bare_caller calls_bare inner middle outer main <start>
+// chain jit: ? jit inner middle outer main <start>
+// chain jit_calls: writes called_back ? jit_calls inner middle outer main <start>
 #define _GNU_SOURCE
 #include "chain.h"
 #include <alloca.h>

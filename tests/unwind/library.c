@@ -1,4 +1,14 @@
 // Crashes with the C library between the program's functions, or below them.
+//
+// chain sorts: compare ... sorts inner middle outer main <start>
+// chain measures: *strlen* measures inner middle outer main <start>
+// chain copies: *mem* copies inner middle outer main <start>
+// chain prints: ... prints inner middle outer main <start>
+// chain tells_time: ... tells_time inner middle outer main <start>
+// chain frees: ... frees inner middle outer main <start>
+// chain threads: in_thread thread <thread>
+// chain exits: at_exit ... exits inner middle outer main <start>
+// chain switches: in_thread coroutine <thread>
 #define _GNU_SOURCE
 #include "chain.h"
 #include <pthread.h>

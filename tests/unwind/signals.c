@@ -1,4 +1,9 @@
 // Crashes in handlers of crashes: the first signal is handled, the second kills.
+//
+// chain handled: in_handler handler <signal> faults handled inner middle outer main <start>
+// chain on_alternate: in_handler handler <signal> faults on_alternate inner middle outer main <start>
+// chain first_instruction: in_handler handler <signal> first first_instruction inner middle outer main <start>
+// chain handled_call: in_handler handler <signal> ? handled_call inner middle outer main <start>
 #define _GNU_SOURCE
 #include "chain.h"
 #include <signal.h>
@@ -34,7 +39,7 @@ CALLED void faults(void)
 
 CALLED void handled(void)
 {
-	install(SA_NODEFER);
+	install(0);
 	faults();
 	sink++;
 }
@@ -43,7 +48,7 @@ CALLED void on_alternate(void)
 {
 	stack_t stack = { .ss_sp = alternate, .ss_size = sizeof(alternate) };
 	sigaltstack(&stack, 0);
-	install(SA_ONSTACK | SA_NODEFER);
+	install(SA_ONSTACK);
 	faults();
 	sink++;
 }
@@ -68,14 +73,14 @@ extern void first(void *);
 
 CALLED void first_instruction(void)
 {
-	install(SA_NODEFER);
+	install(0);
 	first((void *)hide(0));
 	sink++;
 }
 
 CALLED void handled_call(void)
 {
-	install(SA_NODEFER);
+	install(0);
 	((void (*)(void))hide(0))();
 	sink++;
 }

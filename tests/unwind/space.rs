@@ -247,6 +247,12 @@ impl Space {
         (address < mapping.end).then_some(mapping)
     }
 
+    /// The process has run on.
+    #[cfg(feature = "dwarf")]
+    pub fn forget(&self) {
+        self.pages.borrow_mut().clear();
+    }
+
     pub fn located(&self, address: ProcessAddress) -> Option<(&Module, FileAddress)> {
         let (module, bias) = self.mapping(address.0)?.module.as_ref()?;
         Some((module, FileAddress(address.0.wrapping_sub(*bias))))

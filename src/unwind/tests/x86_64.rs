@@ -1,0 +1,108 @@
+//! x86_64 without call-frame information: bad pcs, frame pointers, scans and
+//! the ends of stacks.
+
+use super::*;
+
+pub(super) const RIP: usize = 16;
+pub(super) const RSP: usize = 19;
+pub(super) const RBP: usize = 4;
+
+pub(super) fn crash(pc: u64) -> Crash {
+    let mut crash = Crash::new(Arch::X86_64);
+    crash.words[RIP] = pc;
+    crash.words[RSP] = STACK;
+    crash
+}
+
+impl Crash {
+    /// call *%rax
+    pub(super) fn call_through(&mut self, returns: u64) {
+        self.code(returns - 2, &[0xff, 0xd0]);
+    }
+}
+
+/// A call through a null pointer: nothing but the return address was pushed.
+#[test]
+fn the_caller_of_a_bad_pc_is_on_top_of_the_stack() {
+    let mut crash = crash(0);
+    crash.call_through(0x1220);
+    crash.stack(STACK, &[at(0x1220)]);
+    let (frames, _) = crash.frames();
+    assert_eq!(frames[..2], [(0, Trust::Context), (0x1220, Trust::Leaf)]);
+}
+
+#[test]
+fn a_bad_pc_without_a_call_has_no_caller() {
+    let mut crash = crash(0x1234);
+    crash.stack(STACK, &[at(0x1220), at(0x1330), 0]);
+    let (frames, stop) = crash.frames();
+    assert_eq!(frames.len(), 1);
+    assert_eq!(stop, Stop::NoCaller(ProcessAddress(0x1234)));
+}
+
+/// ```text
+/// 1100: push %rbp; mov %rsp, %rbp      no CFI; so has its caller
+/// ```
+#[test]
+fn frame_pointers_are_followed_upwards_only() {
+    let mut crash = crash(at(0x1104));
+    crash.call_through(0x1220);
+    crash.call_through(0x1330);
+    crash.words[RBP] = STACK + 0x10;
+    crash.stack(STACK, &[0, 0, STACK + 0x40, at(0x1220), 0, 0, 0, 0]);
+    crash.stack(STACK + 0x40, &[STACK + 0x10, at(0x1330), 0, 0]);
+    let (frames, stop) = crash.frames();
+    let expected = [
+        (0x1104, Trust::Context),
+        (0x1220, Trust::FramePointer),
+        (0x1330, Trust::FramePointer),
+    ];
+    assert_eq!(frames, expected);
+    assert_eq!(stop, Stop::NoCaller(ProcessAddress(at(0x1330))));
+}
+
+#[test]
+fn words_far_up_the_stack_need_evidence() {
+    let mut crash = crash(at(0x1104));
+    crash.call_through(0x1220);
+    crash.stack(STACK, &[0; 600]);
+    crash.stack(STACK + 8 * 500, &[at(0x1220)]);
+    let (frames, stop) = crash.frames();
+    assert_eq!(frames.len(), 1);
+    assert_eq!(stop, Stop::NoCaller(ProcessAddress(at(0x1104))));
+}
+
+/// musl's `__clone`: call *%r9; mov %eax, %edi; xor %eax, %eax; mov $60, %al; syscall
+#[test]
+fn code_that_ends_the_thread_is_outermost() {
+    let mut crash = crash(at(0x1104));
+    crash.code(0x121d, &[0x41, 0xff, 0xd1]);
+    crash.code(0x1220, &[0x89, 0xc7, 0x31, 0xc0, 0xb0, 0x3c, 0x0f, 0x05]);
+    crash.stack(STACK, &[at(0x1220)]);
+    let (frames, stop) = crash.frames();
+    assert_eq!(frames[1..], [(0x1220, Trust::Leaf)]);
+    assert_eq!(stop, Stop::Outermost);
+}
+
+#[test]
+fn entry_points_and_the_first_stack_pointer_are_outermost() {
+    let mut crash = crash(at(0x1104));
+    crash.call_through(0x1220);
+    crash.stack(STACK, &[at(0x1220)]);
+    crash.module.entry = Some(0x1210);
+    assert_eq!(crash.frames().1, Stop::Outermost);
+    crash.module.entry = None;
+    assert_ne!(crash.frames().1, Stop::Outermost);
+    crash.stack_start = Some(STACK + 8);
+    assert_eq!(crash.frames().1, Stop::Outermost);
+}
+
+#[test]
+fn a_32_bit_task_has_its_own_frame_only() {
+    let mut crash = crash(at(0x1104));
+    crash.words[17] = 0x23;
+    crash.stack(STACK, &[at(0x1220)]);
+    let (frames, stop) = crash.frames();
+    assert_eq!(frames.len(), 1);
+    assert_eq!(stop, Stop::NoCaller(ProcessAddress(at(0x1104))));
+}

@@ -1,0 +1,87 @@
+#!/usr/bin/env python3
+"""Crashes every program of the corpus in every build under the eyes of the real
+binary, and compares the chains it reports with those that are known.
+
+    check.py [PATTERN]     PATTERN is part of "source:scenario build"
+
+Needs root. Ends with 1 if a chain is wrong, and prints both.
+"""
+
+import os
+import resource
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import corpus
+from monitor import Monitor, frames
+
+
+# What starts a program.
+PREFIX = []
+
+
+def run_case(numbered):
+    number, case = numbered
+    environment = {**os.environ, "SCENARIO": case.scenario}
+    command = [*PREFIX, case.program.path, case.scenario, f"case-{number}"]
+    try:
+        subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                       stderr=subprocess.DEVNULL, timeout=10)
+    except subprocess.TimeoutExpired:
+        print(f"corpus: {case} did not end")
+
+
+def by_case(reports):
+    """The last SIGSEGV of each case: handlers see the first."""
+    found = {}
+    for report in reports:
+        number = (report.get("cmdline") or "").split(" ")[-1]
+        if number.startswith("case-"):
+            found[int(number[5:])] = report
+    return found
+
+
+def wrong(case, report):
+    """What is wrong with a report, and its frames."""
+    if report is None:
+        return "no report", []
+    found = frames(report, case.program)
+    ended = report["stack_complete"]
+    if not corpus.agrees(case.chain, found, case.program.own, False, ended):
+        return "chain", found
+    if not corpus.agrees(case.chain, found, case.program.own, True, ended):
+        return f"end (stack_complete {str(ended).lower()})", found
+    return None, found
+
+
+def main():
+    started = time.monotonic()
+    directory = Path(os.environ.get("CORPUS_DIR", corpus.ROOT / "target/corpus"))
+    all_cases, missing = corpus.cases(directory, sys.argv[1] if len(sys.argv) > 1 else "")
+    if missing:
+        print("corpus: not installed:", ", ".join(sorted(missing)))
+        if os.environ.get("CI") == "true":
+            return 1
+    built = time.monotonic()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    monitor = Monitor()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(run_case, enumerate(all_cases)))
+    reports = by_case(monitor.stop())
+    failures = []
+    for number, case in enumerate(all_cases):
+        what, found = wrong(case, reports.get(number))
+        if what:
+            failures.append((case, what, found))
+    if failures:
+        print(corpus.table(failures))
+    print(f"corpus: {len(all_cases) - len(failures)} of {len(all_cases)} chains right; "
+          f"built in {built - started:.0f} s, crashed in {time.monotonic() - built:.0f} s")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

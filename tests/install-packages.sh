@@ -1,0 +1,47 @@
+#!/bin/sh
+# Installs what the tests use beside Rust, on Debian 12 or later. `make demo` and
+# `make test` need no more than a C compiler; with the rest nothing is left out.
+set -eu
+export DEBIAN_FRONTEND=noninteractive
+
+packages=
+want() { # why package...
+	shift
+	packages="$packages $*"
+}
+
+want "build the tool, the crash programs, the fuzz targets" make gcc g++ libc6-dev git ca-certificates
+want "compile bpf/"                                     clang-19 llvm-19 libbpf-dev linux-libc-dev
+want "crash programs for musl"                          musl-tools
+want "look at binaries: strip, nm, objcopy, readelf"    binutils file
+want "compare backtraces"                               gdb
+want "run the examples of the manual"                   python3 jq bash
+want "file systems and namespaces of their own"         mount util-linux
+
+missing=
+for package in $packages; do
+	dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed ||
+		missing="$missing $package"
+done
+if [ -z "$missing" ]; then
+	echo "all packages are there"
+	exit 0
+fi
+if [ "$(id -u)" != 0 ]; then
+	echo "missing:$missing" >&2
+	echo "run this as root, or: sudo apt-get install$missing" >&2
+	exit 1
+fi
+
+# Mirrors have bad moments.
+retry() {
+	for pause in 5 20 60; do
+		"$@" && return
+		echo "again in $pause seconds: $*" >&2
+		sleep $pause
+	done
+	"$@"
+}
+retry apt-get update -q
+# shellcheck disable=SC2086 # one word for each package
+retry apt-get install -q -y --no-install-recommends $missing

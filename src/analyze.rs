@@ -264,10 +264,13 @@ impl Analyzer {
                             located[index].add_calls(&calls, at);
                         }
                     }
-                    Err(refused) => lost.push(Lost {
+                    // Where it crashed they would have told something; the libraries
+                    // below are those of nearly every crash.
+                    Err(refused) if indexes.contains(&0) => lost.push(Lost {
                         detail: "lines",
                         reason: refused.as_str(),
                     }),
+                    Err(_) => {}
                 }
             }
         }
@@ -396,6 +399,8 @@ fn is_compiled(mapping: &Mapping) -> bool {
 fn module_name(event: &Event, space: &Captured<'_>, mapping: &Mapping) -> Vec<u8> {
     match &mapping.file {
         Some(file) if file.path.is_empty() => b"[unnamed file]".to_vec(),
+        // As /proc/PID/maps has it.
+        Some(file) if file.deleted && !file.detached => [&file.path[..], b" (deleted)"].concat(),
         Some(file) => file.path.clone(),
         None if space.is_vdso(mapping) => b"[vdso]".to_vec(),
         None if mapping.contains(event.start_stack) => b"[stack]".to_vec(),

@@ -135,6 +135,10 @@ fn a_deleted_file_is_refused_unless_it_is_open() {
     let (mut later, _) = modules(Limits::default());
     let refused = later.open(&mapping, gone());
     assert_eq!(reason(refused), "file deleted before the crash");
+    std::fs::rename(dir.program("other"), &path).unwrap();
+    let (mut later, _) = modules(Limits::default());
+    let refused = later.open(&mapping, gone());
+    assert_eq!(reason(refused), "file replaced before the crash");
 }
 
 #[test]

@@ -137,6 +137,7 @@ impl Verdict {
         let reason = match self {
             Verdict::Changed => "file changed since the crash",
             _ if file.detached => "file has no name and its process is gone",
+            Verdict::Replaced if file.deleted => "file replaced before the crash",
             _ if file.deleted => "file deleted before the crash",
             Verdict::Replaced => "file replaced since the crash",
             Verdict::Refused(reason) => reason,

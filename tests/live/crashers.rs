@@ -48,6 +48,8 @@ const DEADLY: &[(&str, &[&str], &[&str])] = &[
     ("compat.c", PIE, &["thread"]),
     ("compat.c", PIE, &["main"]),
     ("big_maps.c", PIE, &["3000"]),
+    ("inlined.c", PIE, &[]),
+    ("compiled.c", PIE, &[]),
     ("odd_name.c", PIE, &["a \"name\"\n"]),
     ("generic.rs", &[], &[]),
 ];

@@ -26,7 +26,9 @@ mod help;
 mod json;
 mod lifetime;
 mod limits;
+mod lines;
 mod names;
+mod namespaces;
 mod options;
 mod pipes;
 mod programs;
@@ -108,6 +110,8 @@ fn main() -> ExitCode {
         deliveries::CASES,
         threads::CASES,
         names::CASES,
+        namespaces::CASES,
+        lines::CASES,
         examples::CASES,
         filters::CASES,
         files::CASES,

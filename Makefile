@@ -129,17 +129,23 @@ BPF_FLAGS := -O2 -g -target bpf -mcpu=v3 -Wall -Wextra -Wno-unused-parameter \
 SLIM := --strip-debug --remove-section=.rel.BTF --remove-section=.rel.BTF.ext \
 	--remove-section=.llvm_addrsig
 
+# Compiles $(1) into $(2), and takes source lines out.
+define compile_bpf
+	$(Q)mkdir -p '$(dir $(2))'
+	$(Q)$(CLANG) $(BPF_FLAGS) -c $(1) -o '$(2)'
+	$(Q)$(OBJCOPY) $(SLIM) --dump-section .BTF.ext='$(2).ext' '$(2)'
+	$(Q)python3 bpf/slim.py '$(2).ext' '$(2).ext'
+	$(Q)$(OBJCOPY) --update-section .BTF.ext='$(2).ext' '$(2)'
+	$(Q)rm -f '$(2).ext'
+endef
+
 bpf: prebuilt/capture.bpf.o
 
-prebuilt/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h)
-	$(Q)mkdir -p prebuilt
-	$(Q)$(CLANG) $(BPF_FLAGS) -c $< -o $@
-	$(Q)$(OBJCOPY) $(SLIM) $@
+prebuilt/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h) bpf/slim.py
+	$(call compile_bpf,$<,$@)
 
 check-prebuilt:
-	$(Q)mkdir -p '$(OUT)/prebuilt'
-	$(Q)$(CLANG) $(BPF_FLAGS) -c bpf/capture.bpf.c -o '$(OUT)/prebuilt/capture.bpf.o'
-	$(Q)$(OBJCOPY) $(SLIM) '$(OUT)/prebuilt/capture.bpf.o'
+	$(call compile_bpf,bpf/capture.bpf.c,$(OUT)/prebuilt/capture.bpf.o)
 	$(Q)cmp '$(OUT)/prebuilt/capture.bpf.o' prebuilt/capture.bpf.o
 	@echo 'prebuilt/ is what bpf/ gives'
 

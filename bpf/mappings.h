@@ -286,8 +286,11 @@ separate int emit_mapping(__u64 address, __u64 start, __u64 end, __u64 vm_flags)
 	if (has_user_path(file)) {
 		m->path_bytes = append_path((__u64)file + bpf_core_field_offset(struct backing_file, user_path));
 		m->flags |= s->path.flags << 1 | MAPPING_PATH;
-		if (s->out_bytes < OUT_BYTES - 2 * NAME_MAX_BYTES)
+		if (s->out_bytes < OUT_BYTES - 2 * NAME_MAX_BYTES) {
+			s->path.layer = 1;
 			m->lower_bytes = append_path(path);
+			s->path.layer = 0;
+		}
 	} else {
 		m->path_bytes = append_path(path);
 		m->flags |= s->path.flags << 1 | MAPPING_PATH;

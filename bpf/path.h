@@ -39,11 +39,18 @@ static __always_inline int path_step(struct scratch *s)
 	if (dentry == BPF_CORE_READ(mount, mnt.mnt_root)) {
 		struct mount *above = BPF_CORE_READ(mount, mnt_parent);
 
-		if (!above || above == mount)
+		if (above && above != mount) {
+			s->path.dentry = BPF_CORE_READ(mount, mnt_mountpoint);
+			s->path.mount = above;
+			return 0;
+		}
+		if (!s->path.layer)
 			return 1;
-		s->path.dentry = BPF_CORE_READ(mount, mnt_mountpoint);
-		s->path.mount = above;
-		return 0;
+		/*
+		 * An overlay has a mount of its own for each layer, which begins at
+		 * the layer and is nowhere (clone_private_mount()): the way on is
+		 * up the file system that the layer is part of.
+		 */
 	}
 	parent = BPF_CORE_READ(dentry, d_parent);
 	if (path_append(s, BPF_CORE_READ(dentry, d_name.name)))

@@ -61,7 +61,7 @@ struct path_walk {
 	struct mount *mount;
 	struct kernfs_node *cgroup;
 	__u32 flags;		/* enum path_flags */
-	__u32 pad;
+	__u32 layer;		/* of a file below an overlay */
 };
 
 struct scratch {

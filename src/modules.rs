@@ -169,6 +169,7 @@ impl Modules {
             blocks: RefCell::new(Blocks::new(limits.block_bytes, budget.clone())),
             debug_dirs: limits.debug_dirs.clone(),
             allowance: Allowance::new(),
+            budget: budget.clone(),
         });
         Modules {
             limits,

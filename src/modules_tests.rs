@@ -105,6 +105,55 @@ fn a_known_file_is_opened_once() {
     assert_eq!(budget.used(), 0);
 }
 
+/// What a report of a crash asks for, a second time: by the counters of everything
+/// that reads files.
+#[test]
+fn a_second_crash_in_a_known_program_reads_nothing() {
+    let path = std::env::current_exe().unwrap();
+    let mapping = mapping_of(&path);
+    let (mut modules, budget) = modules(Limits::default());
+    let mut resolver = Resolver::new(1000, budget.clone());
+    #[cfg(feature = "lines")]
+    let mut places = crate::symbols::places::Places::new(1000, budget);
+    let mut counts = Vec::new();
+    let mut answers = Vec::new();
+    for _ in 0..2 {
+        let module = modules.open(&mapping, gone()).unwrap().module;
+        let elf = module.elf();
+        let code = elf.loads().iter().find(|load| load.executable).unwrap();
+        let address = |step: u64| FileAddress(code.address.0 + code.file_size / 9 * step);
+        let addresses: Vec<FileAddress> = (1..9).map(address).collect();
+        let mut bytes = [0; 16];
+        for &address in &addresses {
+            module.read(address, &mut bytes);
+            module.function_start(address);
+        }
+        module.read_section(CfiSection::EhFrameHdr, 0, &mut bytes);
+        let symbols = resolver.resolve(&*module, &addresses);
+        #[cfg(feature = "lines")]
+        let lines = {
+            let read = |missing: &[FileAddress]| module.calls(missing);
+            let calls = places.resolve(module.id, &addresses, read).unwrap();
+            (calls, places.stats().misses)
+        };
+        #[cfg(not(feature = "lines"))]
+        let lines = ((), 0);
+        let (modules, symbol) = (modules.stats(), resolver.stats());
+        counts.push([
+            modules.opened,
+            modules.block_misses,
+            symbol.scans,
+            symbol.misses,
+            lines.1,
+        ]);
+        answers.push((symbols, lines.0));
+    }
+    assert_eq!(counts[0], counts[1], "opened, blocks, scans, names, lines");
+    assert!(counts[0][..4].iter().all(|&count| count > 0), "{counts:?}");
+    assert_eq!(answers[0], answers[1]);
+    assert!(answers[0].0.iter().any(Option::is_some));
+}
+
 #[test]
 fn a_replaced_file_is_refused() {
     let dir = Scratch::new("replaced");

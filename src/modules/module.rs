@@ -13,6 +13,7 @@ use super::allowance::Allowance;
 use super::blocks::Blocks;
 use crate::address::FileAddress;
 use crate::event::Mapping;
+use crate::symbols::budget::MemoryBudget;
 use crate::symbols::elf::{find_debug_file, Answer, DebugDirs, ElfFile, Found, Load, Table};
 #[cfg(feature = "lines")]
 use crate::symbols::lines::{self, Call, Refused};
@@ -28,6 +29,7 @@ pub(super) struct Shared {
     pub(super) blocks: RefCell<Blocks>,
     pub(super) debug_dirs: DebugDirs,
     pub(super) allowance: Allowance,
+    pub(super) budget: Rc<MemoryBudget>,
 }
 
 /// One file.
@@ -74,7 +76,15 @@ impl Module {
     /// The separate file with its symbols; looked for once.
     #[must_use]
     pub fn debug_file(&self) -> Option<&ElfFile> {
-        let find = || find_debug_file(&self.elf, self.path(), &self.shared.debug_dirs);
+        let find = || {
+            let debug = find_debug_file(&self.elf, self.path(), &self.shared.debug_dirs)?;
+            let bytes = debug.memory();
+            // It goes unused where there is no room for it.
+            self.shared.budget.fits(bytes).then(|| {
+                self.shared.budget.take(bytes);
+                debug
+            })
+        };
         self.debug.get_or_init(find).as_ref()
     }
 
@@ -164,6 +174,14 @@ impl Module {
         }
         answers[*next] = answer;
         *next = (*next + 1) % MAX_STARTS;
+    }
+}
+
+impl Drop for Module {
+    fn drop(&mut self) {
+        if let Some(Some(debug)) = self.debug.get() {
+            self.shared.budget.give_back(debug.memory());
+        }
     }
 }
 

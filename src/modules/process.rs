@@ -5,6 +5,7 @@
 //! directory is opened once and used from then on: when the process dies, so do
 //! all further reads of it, and no successor is mistaken for it. proc(5).
 
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -18,6 +19,11 @@ const NS_PER_TICK: u64 = 10_000_000;
 const MAX_LOOKED_AT: usize = 4096;
 /// Between two times that all of them are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Of a host with thousands of containers.
+const MAX_MOUNTINFO: u64 = 4 << 20;
+/// Mounts of one file system that are tried.
+const MAX_PLACES: usize = 8;
 
 /// A process that was alive when it was opened.
 #[derive(Debug)]
@@ -50,6 +56,58 @@ impl LiveProcess {
     fn mount_namespace(&self) -> Option<u32> {
         parse_namespace(&self.0.read_link("ns/mnt")?)
     }
+}
+
+/// The paths here of a place in a file system, told by the file system's device and
+/// the path from its root: one for each mount that shows it.
+pub(super) fn places_of(device: u32, path: &[u8]) -> Vec<Vec<u8>> {
+    let mut text = Vec::new();
+    let mounts = std::fs::File::open("/proc/self/mountinfo");
+    // What could not be read of it shows nothing.
+    let _ = mounts.and_then(|file| file.take(MAX_MOUNTINFO).read_to_end(&mut text));
+    shown(&text, device, path)
+}
+
+/// `36 35 98:0 /root /mount/point options - type source options`, proc_pid_mountinfo(5)
+fn shown(mountinfo: &[u8], device: u32, path: &[u8]) -> Vec<Vec<u8>> {
+    let device = format!("{}:{}", device >> 20, device & 0xf_ffff);
+    let place = |line: &[u8]| {
+        let mut fields = line.split(|&byte| byte == b' ').skip(2);
+        if fields.next()? != device.as_bytes() {
+            return None;
+        }
+        let root = unescape(fields.next()?);
+        let mut place = unescape(fields.next()?);
+        let root = root.strip_suffix(b"/").unwrap_or(&root);
+        let below = path.strip_prefix(root)?;
+        if !below.starts_with(b"/") {
+            return None;
+        }
+        if place == b"/" {
+            place.clear();
+        }
+        place.extend_from_slice(below);
+        Some(place)
+    };
+    let lines = mountinfo.split(|&byte| byte == b'\n');
+    lines.filter_map(place).take(MAX_PLACES).collect()
+}
+
+/// Space, tab, newline and backslash are written `\040` and so on.
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let [first, tail @ ..] = rest {
+        let (byte, left) = match rest {
+            [b'\\', a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', tail @ ..] => {
+                ((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'), tail)
+            }
+            _ => (*first, tail),
+        };
+        plain.push(byte);
+        rest = left;
+    }
+    plain
 }
 
 /// Our own mount namespace.
@@ -147,6 +205,27 @@ mod tests {
         assert_eq!(start_ticks(stat), Some(424_242));
         assert_eq!(start_ticks(b"7 (sleep) S 1"), None);
         assert_eq!(start_ticks(b""), None);
+    }
+
+    #[test]
+    fn a_place_in_a_file_system_is_found_where_it_is_mounted() {
+        let mounts = b"21 1 8:1 / / rw - ext4 /dev/sda1 rw\n\
+            22 21 8:2 / /var/lib\\040x rw shared:1 - ext4 /dev/sda2 rw\n\
+            23 21 8:2 /docker /mnt rw - ext4 /dev/sda2 rw\n\
+            24 21 8:2\n\n25 21 8:2 /dock /wrong rw";
+        let shown = |device, path: &[u8]| {
+            let places = shown(mounts, device, path);
+            let text = |place: &Vec<u8>| String::from_utf8(place.clone()).unwrap();
+            places.iter().map(text).collect::<Vec<String>>()
+        };
+        let device = |major: u32, minor| major << 20 | minor;
+        assert_eq!(shown(device(8, 1), b"/bin/ls"), ["/bin/ls"]);
+        assert_eq!(
+            shown(device(8, 2), b"/docker/layer/ls"),
+            ["/var/lib x/docker/layer/ls", "/mnt/layer/ls"]
+        );
+        assert_eq!(shown(device(8, 3), b"/ls"), [""; 0]);
+        assert_eq!(unescape(b"a\\134\\9\\04"), b"a\\\\9\\04");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use super::process::LiveProcess;
+use super::process::{self, LiveProcess};
 use super::{Missing, Module, Modules, ProcessHint};
 use crate::event::{FileIdentity, MappedFile, Mapping};
 use crate::symbols::elf::{ElfFile, Source};
@@ -60,14 +60,17 @@ impl Modules {
                 }
             }
         }
-        let lower = file.lower_path.as_deref();
-        let own = whole.then_some(&file.path[..]);
-        for path in own
-            .into_iter()
-            .chain(lower)
-            .filter(|path| path.starts_with(b"/"))
-        {
-            let path = Path::new(OsStr::from_bytes(path));
+        let own = whole.then(|| file.path.clone());
+        // Known from the root of its file system on, which may be mounted anywhere.
+        let lower = file.lower_path.iter().flat_map(|lower| {
+            let mounted = process::places_of(file.identity.device, lower);
+            std::iter::once(lower.clone()).chain(mounted)
+        });
+        for path in own.into_iter().chain(lower) {
+            if !path.starts_with(b"/") {
+                continue;
+            }
+            let path = Path::new(OsStr::from_bytes(&path));
             let way = RegularFile::open(path);
             if let Some((found, status)) = verdict.judge(file, way, !foreign) {
                 return Some((found, status, Some(path.to_owned())));

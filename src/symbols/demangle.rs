@@ -2,7 +2,8 @@
 //!
 //! In: a raw symbol name. Out: bytes, at most [`MAX_OUTPUT`] of them. Legacy
 //! names lose their hash, so that a name is the same in the next build. C++ names
-//! stay raw: `c++filt` reads them, and its rules would cost more than they give.
+//! stay raw but with the feature `cpp`: `c++filt` reads them, and the rules take
+//! more room than everything else about symbols.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};
@@ -29,18 +30,41 @@ pub fn demangle(name: &[u8]) -> Cow<'_, [u8]> {
     let mangled = name.starts_with(b"_ZN") || name.starts_with(b"_R");
     let text = std::str::from_utf8(name).ok().filter(|_| mangled);
     let Some(Ok(parsed)) = text.map(rustc_demangle::try_demangle) else {
-        return Cow::Borrowed(name);
+        return other(name);
     };
     // C++ writes its nested names almost as Rust's legacy mangling does; only the
     // latter ends in a hash.
     let legacy = name.starts_with(b"_ZN");
     if legacy && !has_hash(name) {
-        return Cow::Borrowed(name);
+        return other(name);
     }
     let mut out = Bounded(String::new());
     match write!(out, "{parsed:#}") {
         Ok(()) => Cow::Owned(out.0.into_bytes()),
         Err(fmt::Error) => Cow::Borrowed(name),
+    }
+}
+
+#[cfg(not(feature = "cpp"))]
+fn other(name: &[u8]) -> Cow<'_, [u8]> {
+    Cow::Borrowed(name)
+}
+
+/// A name of another language.
+#[cfg(feature = "cpp")]
+fn other(name: &[u8]) -> Cow<'_, [u8]> {
+    /// Deeper ones are nobody's, and its stack is ours.
+    const MAX_DEPTH: u32 = 64;
+    if !name.starts_with(b"_Z") {
+        return Cow::Borrowed(name);
+    }
+    let parsing = cpp_demangle::ParseOptions::default().recursion_limit(MAX_DEPTH);
+    let writing = cpp_demangle::DemangleOptions::new().recursion_limit(MAX_DEPTH);
+    let parsed = cpp_demangle::BorrowedSymbol::new_with_options(name, &parsing);
+    let mut out = Bounded(String::new());
+    match parsed.map(|parsed| parsed.structured_demangle(&mut out, &writing)) {
+        Ok(Ok(())) => Cow::Owned(out.0.into_bytes()),
+        _ => Cow::Borrowed(name),
     }
 }
 
@@ -80,10 +104,35 @@ mod tests {
 
     #[test]
     fn other_names_stay_as_they_are() {
-        for name in ["main", "_ZN3foo3barEv", "_ZN3foo3barE", "_R", "_ZN", ""] {
+        for name in ["main", "_R", "_ZN", "_Z", ""] {
             assert_eq!(shown(name), name);
         }
         assert_eq!(&*demangle(b"_R\xff"), b"_R\xff");
+        if cfg!(not(feature = "cpp")) {
+            assert_eq!(shown("_ZN3foo3barEv"), "_ZN3foo3barEv");
+        }
+    }
+
+    #[cfg(feature = "cpp")]
+    #[test]
+    fn names_of_cpp_are_readable() {
+        assert_eq!(shown("_ZN3foo3barEv"), "foo::bar()");
+        assert_eq!(
+            shown("_ZNSt6vectorIiSaIiEE9push_backEOi"),
+            "std::vector<int, std::allocator<int> >::push_back(int&&)"
+        );
+        assert_eq!(&*demangle(b"_ZN\xff\xff"), b"_ZN\xff\xff");
+        // Names that are nested or that stand for very long ones.
+        for part in ["P", "N1a", "I", "1aIX", "S_", "F", "T_", "Dp"] {
+            let name = format!("_Z1f{}", part.repeat(20_000));
+            assert!(demangle(name.as_bytes()).len() <= name.len().max(MAX_OUTPUT));
+        }
+        let mut name = String::from("_Z1fI1aIiiE");
+        for index in 0..30u8 {
+            let again = char::from(b'0' + index % 10);
+            name.push_str(&format!("1bIS{again}_S{again}_S{again}_E"));
+        }
+        assert!(demangle(name.as_bytes()).len() <= MAX_OUTPUT);
     }
 
     #[test]

@@ -53,22 +53,27 @@ fn monitor(program: &Program) -> Monitor {
 fn unshared(flags: &[&str], script: &str) -> Report {
     let program = deep();
     let monitor = monitor(&program);
-    let mut child = Command::new("unshare")
-        .args(flags)
-        .args(["sh", "-c", &format!("set -e; {script}")])
-        .env("P", &program.path)
-        .env("N", &program.name)
-        .current_dir(directory())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("unshare");
+    let mut command = script_command(&program, flags, script);
+    let mut child = command.stdin(Stdio::piped()).spawn().expect("unshare");
     let reports = monitor.wait_reports(1);
     drop(child.stdin.take());
     child.wait().expect("our own child");
     monitor.stop();
     only(reports)
+}
+
+fn script_command(program: &Program, flags: &[&str], script: &str) -> Command {
+    let mut command = Command::new("unshare");
+    command
+        .args(flags)
+        .args(["sh", "-c", &format!("set -e; {script}")])
+        .env("P", &program.path)
+        .env("N", &program.name)
+        .current_dir(directory())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command
 }
 
 const OVERLAY: &str = "mkdir lower upper merged; mount -t tmpfs none upper; \
@@ -97,10 +102,18 @@ fn namespace_with_an_overlay() {
     unshared(&["-m"], &script).assert_chain(DEEP);
 }
 
-/// As a container whose first process crashes.
+/// As a container whose first process crashes: when the monitor looks, the mount
+/// namespace is gone, and only the layer is left.
 fn namespace_with_an_overlay_that_goes_too() {
     let script = format!("{OVERLAY}; exec chroot merged /$N");
-    unshared(&["-m", "-p", "-f", "--mount-proc"], &script).assert_chain(DEEP);
+    let flags = ["-m", "-p", "-f", "--mount-proc"];
+    let program = deep();
+    let monitor = monitor(&program);
+    monitor.signal(Signal::SIGSTOP);
+    let status = script_command(&program, &flags, &script).status();
+    status.expect("unshare");
+    monitor.signal(Signal::SIGCONT);
+    only(monitor.stop().reports()).assert_chain(DEEP);
 }
 
 fn namespace_with_a_file_in_the_upper_layer() {

@@ -88,12 +88,24 @@ pub fn find_debug_file(
     by_build_id(stripped, &dirs.packages)
         .or_else(|| by_link(stripped, path?, &dirs.packages))
         .or_else(|| cached(stripped, &dirs.debuginfod))
+        .or_else(|| packed(stripped))
 }
 
 fn by_build_id(stripped: &ElfFile, debug_dirs: &[PathBuf]) -> Option<ElfFile> {
     let (first, rest) = stripped.build_id()?.split_first()?;
     let name = format!(".build-id/{first:02x}/{}.debug", hex(rest));
     first_with_build_id(stripped, debug_dirs, &name)
+}
+
+/// It lacks what other tables of the file name, and has no lines.
+#[cfg(feature = "minidebuginfo")]
+fn packed(stripped: &ElfFile) -> Option<ElfFile> {
+    stripped.packed_symbols().filter(ElfFile::has_symtab)
+}
+
+#[cfg(not(feature = "minidebuginfo"))]
+fn packed(_: &ElfFile) -> Option<ElfFile> {
+    None
 }
 
 fn cached(stripped: &ElfFile, caches: &[PathBuf]) -> Option<ElfFile> {

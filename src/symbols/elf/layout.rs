@@ -54,6 +54,8 @@ pub(crate) struct Layout {
     pub(crate) debug_link: Option<DebugLink>,
     pub(crate) go: Option<GoTable>,
     pub(crate) plt: Plt,
+    #[cfg(feature = "minidebuginfo")]
+    pub(crate) packed: Option<FileRange>,
     #[cfg(feature = "lines")]
     pub(crate) debug: crate::symbols::lines::Sections,
 }
@@ -127,6 +129,8 @@ impl Layout {
             b".eh_frame" => self.eh_frame = Some(place),
             b".debug_frame" => self.debug_frame = Some(place),
             b".gnu_debuglink" => self.debug_link = DebugLink::read(source, place.range),
+            #[cfg(feature = "minidebuginfo")]
+            b".gnu_debugdata" => self.packed = Some(place.range),
             b".gopclntab" => self.go = GoTable::read(source, place.range),
             b".note.gnu.build-id" => self.build_id = read_build_id(source, place.range),
             _ => {}

@@ -13,6 +13,8 @@ mod debuglink;
 mod dynamic;
 mod gopclntab;
 mod layout;
+#[cfg(feature = "minidebuginfo")]
+mod minidebug;
 mod plt;
 mod source;
 mod symtab;
@@ -273,6 +275,13 @@ impl ElfFile {
             let (plt, machine) = (&self.layout.plt, self.machine);
             plt.functions(&self.source, self.ctx, machine, dynsym, addresses, answers);
         }
+    }
+
+    /// The file with the symbols that were packed into this one.
+    #[cfg(feature = "minidebuginfo")]
+    #[must_use]
+    pub fn packed_symbols(&self) -> Option<ElfFile> {
+        minidebug::unpack(&self.source, self.layout.packed?)
     }
 
     /// Where lines and inlined calls are written down.

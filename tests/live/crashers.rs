@@ -23,6 +23,7 @@ const DEADLY: &[(&str, &[&str], &[&str])] = &[
     ("null_deep.c", PIE, &[]),
     ("null_deep.c", NO_PIE, &[]),
     ("null_deep.c", STATIC, &[]),
+    ("fresh_page.c", PIE, &[]),
     ("quick.c", PIE, &[]),
     ("quick.c", STATIC, &[]),
     ("access.c", PIE, &["read"]),

@@ -133,7 +133,7 @@ fn a_second_crash_in_a_known_program_reads_nothing() {
         #[cfg(feature = "lines")]
         let lines = {
             let read = |missing: &[FileAddress]| module.calls(missing);
-            let calls = places.resolve(module.id, &addresses, read).unwrap();
+            let calls = places.resolve(module.identity(), &addresses, read).unwrap();
             (calls, places.stats().misses)
         };
         #[cfg(not(feature = "lines"))]

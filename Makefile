@@ -22,7 +22,7 @@ Q := @
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: all help target build aarch64 demo test test-six test-vm lint doc check-fuzz figures bpf \
+.PHONY: all help target build aarch64 demo test test-six test-vm corpus compare lint doc check-fuzz figures bpf \
 	check-prebuilt check-static check-size clean
 
 all: build
@@ -33,6 +33,8 @@ help:
 	@echo 'make test             all tests; root, or sudo, for those that load BPF'
 	@echo 'make test-six         the same without gimli (no default features)'
 	@echo 'make test-vm          boot kernels in QEMU, crash programs there (VM=NAMES; KERNEL=FILE ARCH=)'
+	@echo 'make corpus           crash the corpus in every build, compare chains (root)'
+	@echo 'make compare          the same beside gdb, eu-stack, perf and bpftrace (root)'
 	@echo 'make lint             formatting and clippy, with and without gimli'
 	@echo 'make doc              documentation of the code, without a warning'
 	@echo 'make check-fuzz       the fuzz targets compile (needs a C++ compiler)'
@@ -93,6 +95,14 @@ test-vm:
 	$(Q)CC='$(CC)' CLANG='$(CLANG)' python3 tests/vm/run.py --binaries '$(TARGET_DIR)' \
 		--options='$(VM_OPTIONS)' $(VM_ARGS)
 
+# Every crash program of the corpus in every build, against its known chain.
+corpus: build
+	$(Q)SEGFAULT_ANALYZER='$(abspath $(BINARY))' $(if $(SUDO),sudo -E) python3 tests/corpus/check.py $(CASES)
+
+# The same crashes as gdb, eu-stack, perf and bpftrace see them.
+compare: build
+	$(Q)SEGFAULT_ANALYZER='$(abspath $(BINARY))' $(if $(SUDO),sudo -E) python3 tests/corpus/compare.py $(CASES)
+
 lint:
 	$(Q)$(CARGO) fmt --check
 	$(Q)$(CARGO) clippy --locked --all-targets -- -D warnings
@@ -119,17 +129,23 @@ BPF_FLAGS := -O2 -g -target bpf -mcpu=v3 -Wall -Wextra -Wno-unused-parameter \
 SLIM := --strip-debug --remove-section=.rel.BTF --remove-section=.rel.BTF.ext \
 	--remove-section=.llvm_addrsig
 
+# Compiles $(1) into $(2), and takes source lines out.
+define compile_bpf
+	$(Q)mkdir -p '$(dir $(2))'
+	$(Q)$(CLANG) $(BPF_FLAGS) -c $(1) -o '$(2)'
+	$(Q)$(OBJCOPY) $(SLIM) --dump-section .BTF.ext='$(2).ext' '$(2)'
+	$(Q)python3 bpf/slim.py '$(2).ext' '$(2).ext'
+	$(Q)$(OBJCOPY) --update-section .BTF.ext='$(2).ext' '$(2)'
+	$(Q)rm -f '$(2).ext'
+endef
+
 bpf: prebuilt/capture.bpf.o
 
-prebuilt/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h)
-	$(Q)mkdir -p prebuilt
-	$(Q)$(CLANG) $(BPF_FLAGS) -c $< -o $@
-	$(Q)$(OBJCOPY) $(SLIM) $@
+prebuilt/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h) bpf/slim.py
+	$(call compile_bpf,$<,$@)
 
 check-prebuilt:
-	$(Q)mkdir -p '$(OUT)/prebuilt'
-	$(Q)$(CLANG) $(BPF_FLAGS) -c bpf/capture.bpf.c -o '$(OUT)/prebuilt/capture.bpf.o'
-	$(Q)$(OBJCOPY) $(SLIM) '$(OUT)/prebuilt/capture.bpf.o'
+	$(call compile_bpf,bpf/capture.bpf.c,$(OUT)/prebuilt/capture.bpf.o)
 	$(Q)cmp '$(OUT)/prebuilt/capture.bpf.o' prebuilt/capture.bpf.o
 	@echo 'prebuilt/ is what bpf/ gives'
 

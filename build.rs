@@ -33,7 +33,7 @@ fn main() {
 /// .cargo/config.toml names for the musl targets is known to take this script.
 fn leave_out_unwind_tables(out: &Path) {
     const SCRIPT: &str =
-        "SECTIONS { /DISCARD/ : { *(.eh_frame) *(.eh_frame_hdr) } } INSERT AFTER .text;\n";
+        "SECTIONS { /DISCARD/ : { *(.eh_frame) *(.eh_frame_hdr) *(.gcc_except_table*) } } INSERT AFTER .text;\n";
     let is = |name: &str, value: &str| env::var(name).is_ok_and(|found| found.ends_with(value));
     if !is("CARGO_CFG_TARGET_ENV", "musl")
         || !is("PROFILE", "release")

@@ -398,13 +398,17 @@ static __always_inline void send_mappings(struct scratch *s, struct mm_struct *m
 	if (w->retries > MAX_RETRIES)
 		s->end.lost |= LOST_WALK_TORN;
 	if ((s->end.lost & LOST_WALK_CUT) && !bpf_core_field_exists(mm->mmap)) {
-		if (w->sp < pc) {
-			mapping_at(w->sp);
-			mapping_at(pc);
-		} else {
-			mapping_at(pc);
-			mapping_at(w->sp);
-		}
+		/* In the order of their addresses: it does not go back. */
+		__u64 low = w->sp < pc ? w->sp : pc, high = w->sp < pc ? pc : w->sp;
+
+		if (w->fault < low)
+			mapping_at(w->fault);
+		mapping_at(low);
+		if (w->fault >= low && w->fault < high)
+			mapping_at(w->fault);
+		mapping_at(high);
+		if (w->fault >= high)
+			mapping_at(w->fault);
 	}
 	if (w->below_fault) {
 		struct vm_area_struct *vma = (void *)w->below_fault;

@@ -136,19 +136,20 @@ separate int send_stack_at(__u64 sp, __u64 mapping_start, __u64 mapping_end, __u
 	/* An overflow leaves sp in the gap below the stack. */
 	if (mapping_end && start < mapping_start)
 		start = mapping_start;
-	/* Of threads, and of stacks that the program made: to the mapping's end. */
-	limit = s->header.start_stack + ARGC_BYTES;
-	if (sp > limit || mapping_end <= s->header.start_stack)
-		limit = mapping_end;
+	/* Of threads, and of stacks that the program made: to the mapping's end. The
+	 * first stack has arguments and environment above its start. */
+	limit = mapping_end;
+	if (!mapping_end || (mapping_start <= s->header.start_stack && s->header.start_stack < mapping_end)) {
+		limit = s->header.start_stack + ARGC_BYTES;
+		if (sp >= limit)
+			return 0;
+	}
 	if (alternate_end)
 		limit = alternate_end;
 	end = start + stack_bytes;
 	if (limit && end > limit)
 		end = limit;
 	send_window(s, start, end);
-	/* The red zone may lie in a page that was never touched. */
-	if (s->stack_next == start && start < (sp & ~(PAGE_BYTES - 1ull)))
-		send_window(s, sp & ~(PAGE_BYTES - 1ull), end);
 	if (limit && end < limit && s->stack_next == end) {
 		if (end < limit - TAIL_BYTES)
 			end = limit - TAIL_BYTES;

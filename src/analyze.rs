@@ -133,6 +133,7 @@ impl Analyzer {
                 .zip(located)
                 .flat_map(|(frame, located)| stack_frames(frame, located))
                 .collect(),
+            gaps: gaps(event, &walk),
             stop: walk.stop,
         });
         if event.registers.is_none() {
@@ -177,7 +178,7 @@ impl Analyzer {
             stack,
             ppid: event.ppid,
             uid: event.uid,
-            exe: event.exe.clone(),
+            exe: exe(event),
             cmdline: event.cmdline.clone(),
             ns_pid: (event.ns_pid != pid).then_some(event.ns_pid),
             cgroup: event.cgroup.clone(),
@@ -356,6 +357,25 @@ fn stack_frames(frame: &Frame, located: Located) -> impl Iterator<Item = StackFr
             inlined,
             location,
         })
+}
+
+/// Whether a frame may have been passed over, because its mapping was not captured.
+fn gaps(event: &Event, walk: &Walk) -> bool {
+    let unknown = event.lost.iter().any(|lost| lost.detail == "mappings");
+    unknown
+        && walk
+            .frames
+            .iter()
+            .any(|frame| frame.trust <= Trust::ScanDirect)
+}
+
+/// As /proc/PID/exe shows it.
+fn exe(event: &Event) -> Option<Vec<u8>> {
+    let mut exe = event.exe.clone()?;
+    if event.exe_deleted {
+        exe.extend_from_slice(b" (deleted)");
+    }
+    Some(exe)
 }
 
 fn first_fault(first: &EarlierFault, arch: Arch, now_boot_ns: u64) -> FirstFault {

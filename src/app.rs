@@ -17,12 +17,13 @@ use crate::capture::Capture;
 use crate::cli::{self, Command, Config, Format};
 use crate::error::{Context, Error, Kind, Result};
 use crate::event::Event;
+use crate::messages::{say, say_last};
 use crate::output::{self, sink::Sink};
 use crate::stats::{KernelCounters, Sizes, Statistics, UserCounters};
 use crate::sys::events::{ClockSet, Poller, Request, Signals, Timer};
 use crate::sys::mmap::page_bytes;
 use crate::sys::process::{self, capability};
-use crate::sys::time::utc_offset_s;
+use crate::sys::time::{self, utc_offset_s};
 
 /// How long a record may wait for its end before the ring is looked at again,
 /// and after how many such looks it is reported without.
@@ -50,9 +51,9 @@ pub fn main(args: impl IntoIterator<Item = std::ffi::OsString>) -> u8 {
         Ok(()) => 0,
         Err(error) => {
             if error.kind() != Kind::BrokenPipe {
-                say(&format!("Error: {error}"));
+                say_last(&format!("Error: {error}"));
                 if let Some(hint) = error.hint() {
-                    say(&format!("  {hint}"));
+                    say_last(&format!("  {hint}"));
                 }
             }
             error.kind().exit_status()
@@ -66,12 +67,8 @@ fn print(text: &str) -> Result<()> {
     Ok(stdout.flush()?)
 }
 
-/// A line on standard error; a closed one is nobody's trouble.
-fn say(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
-}
-
 fn run(config: &Config) -> Result<()> {
+    time::settle_time_zone();
     // First of all: scripts follow the file at once.
     let sink = Sink::open(config.output.as_deref(), config.append)?;
     let signals = Signals::new()?;
@@ -87,6 +84,9 @@ fn run(config: &Config) -> Result<()> {
     let mut monitor = Monitor::new(config, capture, sink, signals, started)?;
     let ended = monitor.watch();
     let ended = ended.and_then(|()| monitor.finish());
+    if ended.is_err() {
+        monitor.discard();
+    }
     if config.stats {
         monitor.print_statistics();
     }
@@ -217,6 +217,7 @@ impl<'a> Monitor<'a> {
             .saturating_sub(u64::from(config.ring_bytes))
             .saturating_sub(BASE_BYTES);
         let queue_max_bytes = (free / 3).min(QUEUE_MAX_BYTES);
+        sink.limit_queue(usize::try_from(free / 6).unwrap_or(usize::MAX));
         Ok(Monitor {
             analyzer: Analyzer::new(config, free / 3),
             options: output::Options {
@@ -368,14 +369,13 @@ impl<'a> Monitor<'a> {
         Ok(())
     }
 
-    /// Detaches, and reports what was captured before.
-    fn finish(&mut self) -> Result<()> {
+    /// Detaches, and hands on what was captured before.
+    fn drain(&mut self, mut each: impl FnMut(&mut Self, &Event) -> Result<()>) -> Result<()> {
         self.capture.stop();
-        self.sink.end(PATIENCE);
         for _ in 0..LOOKS {
             self.empty_ring()?;
             while let Some(event) = self.take_event() {
-                self.report(&event)?;
+                each(self, &event)?;
                 self.empty_ring()?;
             }
             if !self.assembler.is_waiting() {
@@ -385,9 +385,25 @@ impl<'a> Monitor<'a> {
             std::thread::sleep(LOOK_AGAIN);
         }
         let rest: Vec<Event> = self.assembler.give_up().collect();
-        for event in rest {
-            self.report(&event)?;
+        rest.iter().try_for_each(|event| each(self, event))
+    }
+
+    /// Counts what was captured and has nowhere to go, so that the books balance.
+    fn discard(&mut self) {
+        let counted = self.drain(|monitor, _| {
+            monitor.counters.processed += 1;
+            monitor.counters.reports_not_written += 1;
+            Ok(())
+        });
+        if let Err(error) = counted {
+            say(&format!("Warning: the ring was not emptied: {error}"));
         }
+    }
+
+    /// Reports what was captured until now, and no more.
+    fn finish(&mut self) -> Result<()> {
+        self.sink.end(PATIENCE);
+        self.drain(Self::report)?;
         match self.sink.finish()? {
             0 => Ok(()),
             _ => Err(Error::failed("not every report could be written")),
@@ -396,7 +412,8 @@ impl<'a> Monitor<'a> {
 
     fn print_statistics(&self) {
         let page = self.collect(self.capture.counters()).page();
-        let _ = std::io::stderr().write_all(page.as_bytes());
+        say(page.trim_end_matches('\n'));
+        say("");
     }
 
     fn collect(&self, kernel: KernelCounters) -> Statistics {
@@ -405,7 +422,8 @@ impl<'a> Monitor<'a> {
             runtime: self.started.elapsed(),
             kernel,
             user: UserCounters {
-                reports_not_written: self.sink.reports_not_written(),
+                reports_not_written: self.counters.reports_not_written
+                    + self.sink.reports_not_written(),
                 output_errors: self.sink.errors(),
                 symbol_cache_hits: analyzer.symbol_hits,
                 symbol_cache_misses: analyzer.symbol_misses,

@@ -94,6 +94,7 @@ pub mod error;
 pub mod event;
 pub mod fault;
 pub mod loader;
+pub mod messages;
 pub mod modules;
 pub mod output;
 pub mod registers;

@@ -95,13 +95,16 @@ pub struct StackFrame {
 pub struct StackTrace {
     pub frames: Vec<StackFrame>,
     pub stop: Stop,
+    /// Not every mapping was known, and a frame was searched for: one that lay in
+    /// an unknown mapping would have been passed over.
+    pub gaps: bool,
 }
 
 impl StackTrace {
-    /// Whether the walk reached the outermost frame.
+    /// Whether the walk reached the outermost frame, and left none out.
     #[must_use]
     pub fn complete(&self) -> bool {
-        self.stop == Stop::Outermost
+        self.stop == Stop::Outermost && !self.gaps
     }
 }
 

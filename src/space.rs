@@ -152,6 +152,12 @@ impl AddressSpace for Captured<'_> {
         self.opened(address).map(|opened| opened.placed())
     }
 
+    fn lacks_file(&self, address: ProcessAddress) -> bool {
+        self.mapping(address)
+            .is_some_and(|mapping| mapping.flags.executable() && mapping.file.is_some())
+            && self.opened(address).is_none()
+    }
+
     fn stack_start(&self) -> Option<ProcessAddress> {
         let start = self.event.start_stack;
         (start.0 >= page_bytes() as u64).then_some(start)

@@ -157,6 +157,7 @@ fn detailed() -> Report {
         16,
     ]));
     report.stack = Some(StackTrace {
+        gaps: false,
         frames,
         stop: Stop::Outermost,
     });
@@ -256,6 +257,7 @@ fn hard_stack() -> Report {
     report.exe = Some(b"/srv/app".to_vec());
     report.cmdline = Some(b"/srv/app --serve".to_vec());
     report.stack = Some(StackTrace {
+        gaps: false,
         frames,
         stop: Stop::StackNotCaptured(ProcessAddress(0x7ffe_1234_6000)),
     });
@@ -357,6 +359,22 @@ fn every_kind_of_frame() {
     report.registers = Some(Registers::new(Arch::Aarch64, words));
     compare("every_frame.txt", &output::text(&report, &options));
     compare("every_frame.json", &output::json(&report, &options));
+}
+
+/// Code segment 0x23; high halves that mean nothing.
+#[test]
+fn registers_of_a_32_bit_task() {
+    let mut words: [u64; WORDS] = std::array::from_fn(|index| 0xabcd_0000_1000 + index as u64);
+    words[16] = 0x0804_8123;
+    words[17] = 0x23;
+    let options = Options {
+        registers: true,
+        ..PLAIN
+    };
+    let mut report = bare(b"small", 7);
+    report.registers = Some(Registers::new(Arch::X86_64, words));
+    compare("registers_i386.txt", &output::text(&report, &options));
+    compare("registers_i386.json", &output::json(&report, &options));
 }
 
 #[test]

@@ -13,6 +13,9 @@ want() { # why package...
 want "build the tool, the crash programs, the fuzz targets" make gcc g++ libc6-dev git ca-certificates
 want "compile bpf/"                                     clang-19 llvm-19 libbpf-dev linux-libc-dev
 want "crash programs for musl"                          musl-tools
+# Other machines have none.
+[ "$(dpkg --print-architecture)" != amd64 ] ||
+	want "crash programs of 32 bits"                gcc-multilib
 want "look at binaries: strip, nm, objcopy, readelf"    binutils file
 want "compare backtraces"                               gdb
 want "run the examples of the manual"                   python3 jq bash

@@ -45,6 +45,7 @@ const GRAPH: &[(&str, &[&str])] = &[
         "capture",
         &["abi", "cli", "error", "loader", "ringbuf", "stats", "sys"],
     ),
+    ("messages", &["sys"]),
     // An event becomes a report, a report becomes lines.
     (
         "analyze",
@@ -69,6 +70,7 @@ const GRAPH: &[(&str, &[&str])] = &[
             "address",
             "error",
             "event",
+            "messages",
             "registers",
             "report",
             "sys",
@@ -79,7 +81,8 @@ const GRAPH: &[(&str, &[&str])] = &[
     (
         "app",
         &[
-            "analyze", "assemble", "capture", "cli", "error", "event", "output", "stats", "sys",
+            "analyze", "assemble", "capture", "cli", "error", "event", "messages", "output",
+            "stats", "sys",
         ],
     ),
 ];

@@ -13,12 +13,12 @@
 //! takes nothing.
 
 use std::collections::VecDeque;
-use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
+use crate::messages;
 use crate::sys::output_file::{self, Fifo, FileKind, OpenFile, Wait, WriteError};
 
 /// What may wait, together.
@@ -91,6 +91,11 @@ impl Sink {
             lost: 0,
             errors: 0,
         })
+    }
+
+    /// Lets reports that wait take no more than this, and no more than by default.
+    pub fn limit_queue(&mut self, bytes: usize) {
+        self.queue_limit_bytes = self.queue_limit_bytes.min(bytes);
     }
 
     /// While a write waits for a reader, one of these becoming readable ends the
@@ -292,9 +297,9 @@ fn opening(error: Error, path: &Path) -> Error {
     error.context(format!("open output file {}", path.display()))
 }
 
-/// A message for the user. A standard error that is closed changes nothing.
+/// A message for the user.
 fn say(message: &str) {
-    let _ = writeln!(std::io::stderr(), "segfault_analyzer: {message}");
+    messages::say(&format!("segfault_analyzer: {message}"));
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{pipe, Read};
+use std::io::{pipe, Read, Write as _};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{symlink, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;

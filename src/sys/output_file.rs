@@ -286,6 +286,14 @@ pub enum Wait {
     Expired,
 }
 
+/// Whether a short write would be taken at once: not where a pipe is full and its
+/// reader has stopped.
+#[must_use]
+pub fn is_writable(fd: &impl AsFd) -> bool {
+    let mut polled = [PollFd::new(fd.as_fd(), PollFlags::POLLOUT)];
+    !matches!(poll(&mut polled, PollTimeout::ZERO), Ok(0))
+}
+
 /// Waits until the output takes something, one of `wakers` becomes readable, or
 /// `limit` is over (`None`: without end).
 #[must_use]

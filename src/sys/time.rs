@@ -1,6 +1,12 @@
 //! Clocks, and how far the user's time zone is ahead.
 
 use std::mem::MaybeUninit;
+use std::path::PathBuf;
+
+use super::file::RegularFile;
+
+/// A file of a thousand transitions is smaller.
+const ZONE_FILE_MAX: usize = 64 << 10;
 
 /// Nanoseconds of one of the kernel's clocks, negative before its epoch.
 fn clock_ns(clock: libc::clockid_t) -> i64 {
@@ -38,6 +44,53 @@ pub fn tai_ns() -> i64 {
     clock_ns(libc::CLOCK_TAI)
 }
 
+/// Reads the user's time zone once, so that nobody reads its file later.
+///
+/// The C library maps the file into memory and keeps it; if it is truncated then
+/// the next report would end us with SIGBUS. Its last line is the zone's rule from
+/// the present on (RFC 9636, 3.3), which TZ can hold itself. Call it before there
+/// are threads.
+pub fn settle_time_zone() {
+    let zone = std::env::var("TZ").ok();
+    let Some(path) = zone_file(zone.as_deref()) else {
+        return;
+    };
+    let rule = RegularFile::open(&path).ok().and_then(|file| {
+        let mut bytes = vec![0; ZONE_FILE_MAX];
+        let length = file.read_at(0, &mut bytes);
+        zone_rule(&bytes[..length]).map(str::to_owned)
+    });
+    std::env::set_var("TZ", rule.as_deref().unwrap_or("UTC0"));
+}
+
+/// The file that a value of TZ means; `None` where it holds a rule itself.
+fn zone_file(zone: Option<&str>) -> Option<PathBuf> {
+    let name = match zone {
+        None => return Some(PathBuf::from("/etc/localtime")),
+        Some(zone) => zone.strip_prefix(':').unwrap_or(zone),
+    };
+    // A rule begins with an abbreviation, and the distance from UTC follows.
+    let after = match name.strip_prefix('<') {
+        Some(quoted) => quoted.split_once('>').map_or("", |(_, after)| after),
+        None => name.trim_start_matches(|c: char| c.is_ascii_alphabetic()),
+    };
+    if name.is_empty() || after.starts_with(|c: char| c.is_ascii_digit() || "+-".contains(c)) {
+        return None;
+    }
+    if name.starts_with('/') {
+        return Some(PathBuf::from(name));
+    }
+    Some(PathBuf::from("/usr/share/zoneinfo").join(name))
+}
+
+/// The rule in the last line of a TZif file, version 2 or later.
+fn zone_rule(file: &[u8]) -> Option<&str> {
+    let body = file.strip_prefix(b"TZif")?.strip_suffix(b"\n")?;
+    let start = body.iter().rposition(|&byte| byte == b'\n')? + 1;
+    let rule = std::str::from_utf8(&body[start..]).ok()?;
+    (!rule.is_empty() && rule.bytes().all(|byte| byte.is_ascii_graphic())).then_some(rule)
+}
+
 /// Seconds that local time is ahead of UTC at a moment: by TZ, else by
 /// /etc/localtime, else none.
 #[must_use]
@@ -49,4 +102,35 @@ pub fn utc_offset_s(unix_s: i64) -> i32 {
     // SAFETY: initialized by `zeroed`, and perhaps overwritten with a valid tm.
     let broken = unsafe { broken.assume_init() };
     i32::try_from(broken.tm_gmtoff).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_and_files_are_told_apart() {
+        assert_eq!(zone_file(None), Some(PathBuf::from("/etc/localtime")));
+        assert_eq!(
+            zone_file(Some(":/etc/zone")),
+            Some(PathBuf::from("/etc/zone"))
+        );
+        let berlin = PathBuf::from("/usr/share/zoneinfo/Europe/Berlin");
+        assert_eq!(zone_file(Some("Europe/Berlin")), Some(berlin));
+        assert_eq!(zone_file(Some("CET-1CEST,M3.5.0,M10.5.0/3")), None);
+        assert_eq!(zone_file(Some("<+03>-3")), None);
+        assert_eq!(zone_file(Some("")), None, "UTC, by POSIX");
+    }
+
+    #[test]
+    fn the_rule_is_the_last_line() {
+        assert_eq!(
+            zone_rule(b"TZif2\0\0\nCET-1CEST,M3.5.0,M10.5.0/3\n"),
+            Some("CET-1CEST,M3.5.0,M10.5.0/3")
+        );
+        assert_eq!(zone_rule(b"TZif\0\0"), None, "version 1 has none");
+        assert_eq!(zone_rule(b"TZif2\n\n"), None);
+        assert_eq!(zone_rule(b"text\nCET-1\n"), None);
+        assert_eq!(zone_rule(b"TZif2\n\x1b[31m\n"), None);
+    }
 }

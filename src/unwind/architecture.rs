@@ -7,6 +7,7 @@
 
 use std::ops::RangeInclusive;
 
+use super::depth::Depth;
 use super::{AddressSpace, CodeAddress};
 use crate::address::ProcessAddress;
 use crate::registers::{Arch, Registers};
@@ -170,6 +171,11 @@ pub(super) trait Architecture {
     /// Whether the code at the start of a function lets the frame pointer point
     /// to the caller's.
     fn sets_frame_pointer(code: &[u8]) -> bool;
+
+    /// What code from a function's start on has pushed, where that can be read from it.
+    fn depth(_code: &[u8]) -> Option<Depth> {
+        None
+    }
 
     /// Whether code jumps to a place so many bytes from its start.
     fn jumps_into(code: &[u8], distance: RangeInclusive<i64>) -> bool;

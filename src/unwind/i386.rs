@@ -107,7 +107,8 @@ impl Architecture for I386 {
     }
 
     fn is_marked(space: &dyn AddressSpace, state: &State) -> bool {
-        by_mark(space, state).is_some()
+        let pc = state.get(EIP).map(ProcessAddress);
+        pc.is_some_and(|pc| space.is_executable(pc)) && by_mark(space, state).is_some()
     }
 
     fn interrupted(space: &dyn AddressSpace, state: &State) -> Result<Caller, ProcessAddress> {

@@ -26,6 +26,7 @@ mod arm;
 mod cache;
 #[cfg(feature = "dwarf")]
 mod cfi;
+mod depth;
 #[cfg(feature = "dwarf")]
 mod eh_hdr;
 #[cfg(feature = "dwarf")]
@@ -241,6 +242,11 @@ pub trait AddressSpace {
     /// The module mapped there; `None` for anonymous code and files that could
     /// not be had.
     fn module(&self, address: ProcessAddress) -> Option<Placed>;
+
+    /// Whether the code there is of a file that could not be had.
+    fn lacks_file(&self, _address: ProcessAddress) -> bool {
+        false
+    }
 
     /// The stack pointer that the process began with (`mm->start_stack`):
     /// nothing above it is a frame. `None` where it is not known.

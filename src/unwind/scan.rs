@@ -80,6 +80,8 @@ impl<A: Architecture> Walker<'_, A> {
         let mut seen = 0;
         let start = ProcessAddress(start.0.wrapping_add(A::WORD - 1) & !(A::WORD - 1));
         let top = self.space.stack_start();
+        // Its callers are of that file too, most likely.
+        let blind = self.space.lacks_file(at.code.lookup());
         for index in 0..MAX_WORDS {
             let slot = offset(start, index * A::WORD);
             if slot < start || top == Some(slot) || end.is_some_and(|end| end <= slot) {
@@ -88,6 +90,9 @@ impl<A: Architecture> Walker<'_, A> {
             let Ok(value) = word::<A>(self.space, slot) else {
                 break;
             };
+            if blind && self.is_unreadable(value) {
+                break;
+            }
             let Some(candidate) = self.candidate(at, slot, value) else {
                 continue;
             };
@@ -104,6 +109,12 @@ impl<A: Architecture> Walker<'_, A> {
         }
         let ((trust, ..), caller) = best?;
         Some((trust, self.called_from(caller)))
+    }
+
+    /// Whether a word may be a return address, but its code is not at hand.
+    fn is_unreadable(&self, value: u64) -> bool {
+        let address = A::code_pointer(self.space, value);
+        value >= 0x1000 && self.space.is_executable(address) && self.space.lacks_file(address)
     }
 
     /// A word's rank: its trust, and whether its call can have led here directly.
@@ -196,7 +207,7 @@ impl<A: Architecture> Walker<'_, A> {
         (best.0 > 0).then_some((best.0 >= MAX_STEPS, best.1))
     }
 
-    /// How many steps by call-frame information lead from a caller to further
+    /// How many steps by call-frame information or code lead from a caller to further
     /// calls; [`MAX_STEPS`] when they end the stack, or get to code without any.
     fn steps(&mut self, caller: &Caller) -> usize {
         let mut cursor = self.called_from(*caller);
@@ -212,13 +223,17 @@ impl<A: Architecture> Walker<'_, A> {
                         break;
                     }
                     // A zero return address ends a stack, but zeros are everywhere.
-                    if next.floor <= cursor.floor || !self.follows_call(next.pc) {
+                    if next.floor <= cursor.floor || !self.is_return(&next) {
                         return steps;
                     }
                     cursor = self.called_from(next);
                 }
-                None if steps > 0 => break,
-                _ => return steps,
+                Some(Err(_)) => return steps,
+                None => match self.by_code(&cursor) {
+                    Some((_, next)) => cursor = next,
+                    None if steps > 0 => break,
+                    None => return steps,
+                },
             }
         }
         MAX_STEPS

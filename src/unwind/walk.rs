@@ -7,6 +7,7 @@
 //! entry point, thread's end?  outermost
 //! crash's own frame?          a leaf's caller: [sp] or the link register
 //! frame pointer?              its record, if the return address follows a call
+//! function's start known?     as deep as its code has moved the stack pointer
 //! else                        scan
 //! ```
 //!
@@ -23,6 +24,7 @@ use super::arm::Arm;
 use super::i386::I386;
 use super::rule::{Applied, Failure, Rule};
 use super::scan::Lead;
+use super::stack::{offset, word};
 use super::x86_64::X86_64;
 use super::{AddressSpace, Caches, CodeAddress, Frame, Placed, Stop, Trust, Walk};
 use crate::address::ProcessAddress;
@@ -37,6 +39,8 @@ const MAX_TRIAL_STEPS: usize = 8192;
 const ENTRY_BYTES: u64 = 0x40;
 /// Code that tells a stub, which has no frame.
 const STUB_BYTES: usize = 16;
+/// Code of a function that is read to learn its depth.
+const MAX_CODE: usize = 4096;
 /// Code at a function's start that may set up the frame pointer.
 const PROLOGUE_BYTES: usize = 32;
 
@@ -126,7 +130,11 @@ impl<'a, A: Architecture> Walker<'a, A> {
             Some(Ok(Some(caller))) => self.accept_cfi(at, caller),
             // Below the frame nothing is kept: the registers were wrong.
             Some(Err(Failure::NotCaptured(address))) if address >= at.floor => {
-                Err(Stop::StackNotCaptured(address))
+                Err(if self.is_outermost(at) {
+                    Stop::Outermost
+                } else {
+                    Stop::StackNotCaptured(address)
+                })
             }
             Some(Err(_)) | None => self.without_cfi(at),
         }
@@ -153,26 +161,27 @@ impl<'a, A: Architecture> Walker<'a, A> {
 
     /// Whether a caller can be one: its pc follows a call, or the kernel put it
     /// there for a handler to return to.
-    fn is_return(&mut self, caller: &Caller) -> bool {
-        self.follows_call(caller.pc) || self.is_restorer(caller)
-    }
-
-    /// Whether a signal's handler returned there, or would have.
-    pub(super) fn is_restorer(&mut self, caller: &Caller) -> bool {
-        self.restores(caller.pc, &caller.state)
-    }
-
-    fn restores(&mut self, pc: ProcessAddress, state: &State) -> bool {
-        if !self.space.is_executable(pc) {
-            return false;
+    pub(super) fn is_return(&mut self, caller: &Caller) -> bool {
+        self.space.is_executable(caller.pc) && {
+            let site = self.site(caller.pc);
+            site.before.is_call() || self.restores(site, &caller.state)
         }
-        let site = self.site(pc);
+    }
+
+    /// Whether a signal's handler returned to such code with these registers.
+    fn restores(&self, site: Site, state: &State) -> bool {
         site.restorer || (site.before == Before::Unreadable && A::is_marked(self.space, state))
+    }
+
+    pub(super) fn is_restorer(&mut self, caller: &Caller) -> bool {
+        let site = self.site(caller.pc);
+        self.restores(site, &caller.state)
     }
 
     fn is_in_restorer(&mut self, at: &Cursor) -> bool {
         let pc = at.code.address();
-        self.restores(pc, &at.state) || (at.interrupted && A::inside_restorer(self.space, pc))
+        let site = self.site(pc);
+        self.restores(site, &at.state) || (at.interrupted && A::inside_restorer(self.space, pc))
     }
 
     fn interrupted(&mut self, at: &Cursor) -> Result<(Trust, Cursor), Stop> {
@@ -238,10 +247,14 @@ impl<'a, A: Architecture> Walker<'a, A> {
             return Err(Stop::Outermost);
         }
         if !advances(at, &caller) {
-            return Err(Stop::NoProgress(caller.floor));
+            return Err(if self.is_outermost(at) {
+                Stop::Outermost
+            } else {
+                Stop::NoProgress(caller.floor)
+            });
         }
         if !self.space.is_executable(caller.pc) {
-            if self.is_trampoline(at) {
+            if self.is_trampoline(at) || self.is_outermost(at) {
                 return Err(Stop::Outermost);
             }
             // Frames above may still be there, each with its own evidence. What
@@ -263,7 +276,7 @@ impl<'a, A: Architecture> Walker<'a, A> {
     /// hand (a restorer, the end of a coroutine): it is where a function begins.
     pub(super) fn called_from(&mut self, caller: Caller) -> Cursor {
         let site = self.site(caller.pc);
-        let by_hand = site.before == Before::Other || self.is_restorer(&caller);
+        let by_hand = site.before == Before::Other || self.restores(site, &caller.state);
         Cursor {
             code: if by_hand {
                 CodeAddress::Exact(caller.pc)
@@ -311,6 +324,16 @@ impl<'a, A: Architecture> Walker<'a, A> {
                 return Ok(leaf);
             }
         }
+        if let Some(read) = self.by_code(at) {
+            let agrees = |(_, chained): &(Trust, Cursor)| {
+                chained.code == read.1.code && chained.floor == read.1.floor
+            };
+            // The record tells the caller's frame pointer, too.
+            return Ok(chained.filter(agrees).unwrap_or(read));
+        }
+        if self.is_thread_end(at) {
+            return Err(Stop::Outermost);
+        }
         // Below the word that the frame pointer's own return address is in.
         let end = chained.and_then(|(_, chained)| chained.floor.checked_sub(A::WORD));
         let found = self
@@ -318,6 +341,58 @@ impl<'a, A: Architecture> Walker<'a, A> {
             .or(chained)
             .or_else(|| self.scan(at, at.floor, Trust::Scan));
         found.ok_or(Stop::NoCaller(at.code.address()))
+    }
+
+    /// The caller whose return address lies where the function's own code says.
+    pub(super) fn by_code(&mut self, at: &Cursor) -> Option<(Trust, Cursor)> {
+        let start = self.function_start(at.code.lookup())?;
+        let len = usize::try_from(at.code.address().offset_from(start)?).ok()?;
+        let mut code = [0; MAX_CODE];
+        let code = code.get_mut(..len)?;
+        if self.space.read_code(start, code) < len {
+            return None;
+        }
+        let depth = A::depth(code)?;
+        // A call is made with the stack aligned: otherwise something was missed.
+        if !at.interrupted && depth.bytes % 16 != A::WORD {
+            return None;
+        }
+        let slot = offset(at.floor, depth.bytes);
+        let value = word::<A>(self.space, slot).ok()?;
+        let mut caller = A::returned_through(self.space, &at.state, slot, value);
+        let direct = self.is_direct(at, caller.pc);
+        let led = direct || self.lead(at, caller.pc) > Lead::Unlikely;
+        // A function that aligns the stack copies its return address.
+        let copied = !direct && caller.pc == at.code.address();
+        if copied || !led || !self.is_return(&caller) || !advances(at, &caller) {
+            return None;
+        }
+        for (number, below) in (0..).zip(depth.saved) {
+            let Some(below) = below.filter(|&below| below <= depth.bytes) else {
+                continue;
+            };
+            let old = word::<A>(self.space, ProcessAddress(slot.0.wrapping_sub(below)));
+            caller.state.set(number, old.ok()?);
+        }
+        let trust = if direct {
+            Trust::ScanDirect
+        } else {
+            Trust::Scan
+        };
+        Some((trust, self.called_from(caller)))
+    }
+
+    /// Whether the frame pointer's record is one made by hand for a thread's first
+    /// function: no frame pointer before it, and a return address one byte behind
+    /// a function's start, as Go's `goexit` has it, where no call fits in.
+    fn is_thread_end(&mut self, at: &Cursor) -> bool {
+        let Some(caller) = A::frame_pointer(self.space, &at.state, at.floor) else {
+            return false;
+        };
+        let start = self.function_start(caller.pc);
+        caller.state.get(A::FRAME_POINTER) == Some(0)
+            && self.space.is_executable(caller.pc)
+            && start.and_then(|start| caller.pc.offset_from(start)) == Some(1)
     }
 
     /// Whether the frame's function is known to have set up the frame pointer.

@@ -7,6 +7,7 @@
 use std::ops::RangeInclusive;
 
 use super::architecture::{Architecture, Before, Caller, Site, State};
+use super::depth::{self, Depth};
 use super::stack::{offset, word};
 use super::AddressSpace;
 use crate::address::ProcessAddress;
@@ -128,6 +129,10 @@ impl Architecture for X86_64 {
     fn sets_frame_pointer(code: &[u8]) -> bool {
         code.windows(3)
             .any(|bytes| matches!(bytes, [0x48, 0x89, 0xe5] | [0x48, 0x8b, 0xec]))
+    }
+
+    fn depth(code: &[u8]) -> Option<Depth> {
+        depth::of(code)
     }
 
     /// `jmp rel32`, plain or conditional, wherever its bytes stand.

@@ -71,14 +71,19 @@ def main():
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(run_case, enumerate(all_cases)))
     reports = by_case(monitor.stop())
-    failures = []
+    failures, gaps = [], 0
     for number, case in enumerate(all_cases):
         what, found = wrong(case, reports.get(number))
-        if what:
+        if what and case.gap:
+            gaps += 1
+            print(f"known gap: {case}: {case.gap}")
+        elif case.gap:
+            failures.append((case, "right: no gap any more", found))
+        elif what:
             failures.append((case, what, found))
     if failures:
         print(corpus.table(failures))
-    print(f"corpus: {len(all_cases) - len(failures)} of {len(all_cases)} chains right; "
+    print(f"corpus: {len(all_cases) - len(failures) - gaps} of {len(all_cases)} chains right; "
           f"built in {built - started:.0f} s, crashed in {time.monotonic() - built:.0f} s")
     return 1 if failures else 0
 

@@ -9,9 +9,14 @@ CALL is a function's name; `a|b` either; `*` in it stands for anything; `[a]` ma
 be missing; `a+` is one or more, `a{24}` that many. `?` is a pc that lies in no
 file, `...` any number of calls that are not the source's own, `<signal>` what a
 handler returns to, `<lost>` at most one call whose return address was
-overwritten. END is `<start>` (the C library's start up to the process's first
+overwritten. Behind `<gone>` the walk may end at the first call, without its name:
+the file went with the process, and nothing above could be proven. END is `<start>` (the C library's start up to the process's first
 frame), `<thread>` (the same of a thread or coroutine), `<depth>` (deeper than
 was asked for) or `<end>` (nothing more).
+
+What is known to be wrong yet says so beside it, with the reason:
+
+    gap NAME BUILD: REASON
 """
 
 import bisect
@@ -110,6 +115,13 @@ class Case:
 
     def __init__(self, program, scenario, chain):
         self.program, self.scenario, self.chain = program, scenario, chain
+
+    @property
+    def gap(self):
+        """Why the chain is known to be wrong, if it is."""
+        found = re.search(rf"^\s*//!? gap {self.scenario} {self.program.build.name}: (.+)$",
+                          self.program.source.read_text(), re.M)
+        return found and found[1]
 
     def __str__(self):
         build = self.program.build
@@ -249,7 +261,7 @@ class Frame:
 
 
 def named(token, name):
-    if name is None:
+    if name is None or (token == "?" and name == "??"):
         return token == "?"
     return any(fnmatch.fnmatchcase(name, choice) or name.endswith("::" + choice)
                for choice in token.split("|") if choice != "?")
@@ -278,7 +290,10 @@ def agrees(chain, frames, own, strict, ended):
         if token in ("<start>", "<thread>"):
             if not all(library[j:]):
                 return False
-            return not strict or (ended and len(rest) <= 8)
+            return not strict or (ended and len(rest) <= 12)
+        if token == "<gone>":
+            unnamed = len(rest) == 1 and rest[0].name in (None, "??") and not ended
+            return unnamed or match(i + 1, j)
         if token == "<lost>":
             return match(i + 1, j) or bool(rest) and match(i + 1, j + 1)
         if token == "...":

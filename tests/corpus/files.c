@@ -1,8 +1,8 @@
 // Programs and libraries whose files are not where they were.
 //
-// chain unlinked: null_write unlinked inner middle outer main <start>
-// chain replaced: null_write replaced inner middle outer main <start>
-// chain in_memory: null_write in_memory inner middle outer main <start>
+// chain unlinked: <gone> null_write unlinked inner middle outer main <start>
+// chain replaced: <gone> null_write replaced inner middle outer main <start>
+// chain in_memory: <gone> null_write in_memory inner middle outer main <start>
 // chain in_library: plugin_faults plugin_enters in_library inner middle outer main <start>
 // chain called_back: null_write called_back plugin_calls calls_back inner middle outer main <start>
 // chain unloads: null_write unloaded [plugin_calls|?] unloads inner middle outer main <start>

@@ -2,8 +2,8 @@
 //! faults come twice, an overflow is told and ends in an abort.
 //!
 //! chain null_write: null_write inner middle outer main <start>
-//! chain in_closure: null_write *in_closure*closure* in_closure inner middle outer main <start>
-//! chain in_generic: null_write calls in_generic inner middle outer main <start>
+//! chain in_closure: null_write *in_closure*closure* ... in_closure inner middle outer main <start>
+//! chain in_generic: null_write ... calls in_generic inner middle outer main <start>
 //! chain in_thread: null_write threaded <thread>
 //! chain in_drop: null_write *Drop*drop ... drops inner middle outer main <start>
 //! chain overflow: recurse+ <depth>

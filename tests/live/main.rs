@@ -14,6 +14,7 @@ compile_error!("the live tests need Linux");
 
 mod books;
 mod chains;
+mod compat;
 mod context;
 mod crashers;
 mod deliveries;
@@ -55,6 +56,8 @@ pub enum Needs {
     Bpf,
     /// The same, and this program in PATH.
     Tool(&'static str),
+    /// The same as `Bpf`, and a compiler for programs of 32 bits.
+    Compat,
     /// The same as `Bpf`, and no other test beside it.
     Alone,
 }
@@ -103,6 +106,7 @@ fn main() -> ExitCode {
         json::CASES,
         context::CASES,
         chains::CASES,
+        compat::CASES,
         deliveries::CASES,
         threads::CASES,
         names::CASES,
@@ -160,6 +164,13 @@ fn trial(case: Case, refused: Option<String>) -> Trial {
             Needs::Nothing => None,
             Needs::Tool(tool) if !programs::installed(tool) => {
                 Some(format!("{tool} is not installed"))
+            }
+            Needs::Compat if !programs::links_32_bit() => {
+                let reason = "no compiler for programs of 32 bits (gcc-multilib)";
+                if !cfg!(target_arch = "x86_64") {
+                    return Ok(Completion::ignored_with(reason));
+                }
+                Some(reason.into())
             }
             _ => refused,
         };

@@ -179,6 +179,21 @@ fn built() -> MutexGuard<'static, HashMap<String, PathBuf>> {
         .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
+/// Does the C compiler link programs of 32 bits?
+pub fn links_32_bit() -> bool {
+    static LINKS: OnceLock<bool> = OnceLock::new();
+    *LINKS.get_or_init(|| {
+        let cc = env::var_os("CC").unwrap_or_else(|| "cc".into());
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/crashers/quick.c");
+        let mut cc = Command::new(cc);
+        cc.arg("-m32")
+            .arg("-o")
+            .arg(directory().join("quick"))
+            .arg(source);
+        cc.output().is_ok_and(|output| output.status.success())
+    })
+}
+
 /// Is there such a program in PATH?
 pub fn installed(tool: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();

@@ -2,13 +2,14 @@
 //
 // chain sorts: compare ... sorts inner middle outer main <start>
 // chain measures: *strlen* measures inner middle outer main <start>
-// chain copies: *mem* copies inner middle outer main <start>
+// chain copies: *mem*|?? copies inner middle outer main <start>
 // chain prints: ... prints inner middle outer main <start>
 // chain tells_time: ... tells_time inner middle outer main <start>
 // chain frees: ... frees inner middle outer main <start>
 // chain threads: in_thread thread <thread>
 // chain exits: at_exit ... exits inner middle outer main <start>
 // chain switches: in_thread coroutine <thread>
+// gap switches no_tables: where a coroutine without tables ends is not known
 #define _GNU_SOURCE
 #include "chain.h"
 #include <pthread.h>

@@ -3,8 +3,10 @@
 //! and the call-frame information that its bytes stand for.
 
 mod aarch64;
+mod arm;
 #[cfg(feature = "dwarf")]
 mod hostile;
+mod i386;
 #[cfg(feature = "dwarf")]
 mod rows;
 #[cfg(feature = "dwarf")]
@@ -22,7 +24,8 @@ use super::{
 use crate::address::{FileAddress, ProcessAddress};
 use crate::registers::{Arch, Registers, WORDS};
 
-const BIAS: u64 = 0x5555_0000_0000;
+/// Within reach of 32-bit tasks.
+const BIAS: u64 = 0x5650_0000;
 const TEXT: u64 = 0x1000;
 const TEXT_LEN: usize = 0x1000;
 /// Where the stack pointer stands in most tests.
@@ -40,12 +43,19 @@ struct Module {
     /// Start and length.
     functions: Vec<(u64, u64)>,
     entry: Option<u64>,
+    address_bytes: u8,
+    /// One page of code that is in no file.
+    anonymous: Option<u64>,
     reads: std::cell::Cell<usize>,
 }
 
 impl ModuleData for Module {
     fn identity(&self) -> u64 {
         1
+    }
+
+    fn address_bytes(&self) -> u8 {
+        self.address_bytes
     }
 
     fn entry(&self) -> Option<FileAddress> {
@@ -111,6 +121,8 @@ impl Crash {
                 sections: Vec::new(),
                 functions: Vec::new(),
                 entry: None,
+                address_bytes: arch.word_bytes() as u8,
+                anonymous: None,
                 reads: std::cell::Cell::new(0),
             },
             stack_start: None,
@@ -129,10 +141,19 @@ impl Crash {
         }
     }
 
+    /// The same for a 32-bit task.
+    fn stack_32(&mut self, address: u64, words: &[u64]) {
+        for (slot, word) in (address..).step_by(4).zip(words) {
+            let half = (slot & 4) * 8;
+            let whole = self.memory.entry(slot & !7).or_default();
+            *whole = *whole & !(0xffff_ffff << half) | (word & 0xffff_ffff) << half;
+        }
+    }
+
     fn walk(&self) -> Walk {
         let mut caches = Caches::new(1000, 1 << 20);
         let space = Space::of(self);
-        let registers = Registers::new(self.arch, self.words);
+        let registers = self.registers();
         let first = walk(&registers, &space, 16, &mut caches);
         let reads = space.module.reads.get();
         assert_eq!(walk(&registers, &space, 16, &mut caches), first);
@@ -142,6 +163,23 @@ impl Crash {
             "a known walk reads no section"
         );
         first
+    }
+
+    /// As the kernel has them.
+    fn registers(&self) -> Registers {
+        let mut words = self.words;
+        let kernel = match self.arch {
+            Arch::I386 => {
+                words[17] = 0x23;
+                Arch::X86_64
+            }
+            Arch::Arm => {
+                words[33] |= 0x10;
+                Arch::Aarch64
+            }
+            kernel => kernel,
+        };
+        Registers::new(kernel, words)
     }
 
     /// The walk as file addresses with trust, and how it stopped.
@@ -173,6 +211,12 @@ impl Space {
     }
 }
 
+impl Space {
+    fn is_file(&self, address: ProcessAddress) -> bool {
+        (at(TEXT)..at(TEXT) + TEXT_LEN as u64).contains(&address.0)
+    }
+}
+
 impl AddressSpace for Space {
     fn read_memory(&self, address: ProcessAddress, buf: &mut [u8]) -> Option<()> {
         for (index, byte) in buf.iter_mut().enumerate() {
@@ -189,11 +233,15 @@ impl AddressSpace for Space {
     }
 
     fn is_executable(&self, address: ProcessAddress) -> bool {
-        (at(TEXT)..at(TEXT) + TEXT_LEN as u64).contains(&address.0)
+        self.is_file(address)
+            || self
+                .module
+                .anonymous
+                .is_some_and(|start| (start..start + 0x1000).contains(&address.0))
     }
 
     fn module(&self, address: ProcessAddress) -> Option<Placed> {
-        self.is_executable(address).then(|| Placed {
+        self.is_file(address).then(|| Placed {
             data: Rc::clone(&self.module) as Rc<dyn ModuleData>,
             bias: BIAS,
         })

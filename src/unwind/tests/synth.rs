@@ -7,6 +7,7 @@ use super::{CfiSection, Crash};
 pub(super) struct Frames {
     kind: CfiSection,
     address: u64,
+    word: u8,
     pub(super) bytes: Vec<u8>,
     cie: usize,
     /// Start of the code, offset of the entry.
@@ -18,13 +19,20 @@ impl Frames {
         Frames {
             kind,
             address,
+            word: 8,
             bytes: Vec::new(),
             cie: 0,
             entries: Vec::new(),
         }
     }
 
-    /// Code factor 1, data factor -8.
+    /// Of a file with addresses of so many bytes.
+    pub(super) fn word(mut self, bytes: u8) -> Self {
+        self.word = bytes;
+        self
+    }
+
+    /// Code factor 1, data factor minus a word's bytes.
     pub(super) fn cie(
         mut self,
         augmentation: &str,
@@ -38,7 +46,7 @@ impl Frames {
         let mut body = own.to_le_bytes().to_vec();
         body.push(1);
         body.extend_from_slice(augmentation.as_bytes());
-        body.extend_from_slice(&[0, 1, 0x78, return_column]);
+        body.extend_from_slice(&[0, 1, 0x80 - self.word, return_column]);
         if augmentation.contains('R') {
             // One byte of data: pc-relative, signed, 4 bytes.
             body.extend_from_slice(&[1, 0x1b]);
@@ -56,8 +64,9 @@ impl Frames {
         };
         let mut body = (pointer as u32).to_le_bytes().to_vec();
         if self.kind == CfiSection::DebugFrame {
-            body.extend_from_slice(&start.to_le_bytes());
-            body.extend_from_slice(&len.to_le_bytes());
+            let word = usize::from(self.word);
+            body.extend_from_slice(&start.to_le_bytes()[..word]);
+            body.extend_from_slice(&len.to_le_bytes()[..word]);
         } else {
             let here = self.address + offset as u64 + 8;
             body.extend_from_slice(&(start.wrapping_sub(here) as u32).to_le_bytes());

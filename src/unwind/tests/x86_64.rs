@@ -96,13 +96,3 @@ fn entry_points_and_the_first_stack_pointer_are_outermost() {
     crash.stack_start = Some(STACK + 8);
     assert_eq!(crash.frames().1, Stop::Outermost);
 }
-
-#[test]
-fn a_32_bit_task_has_its_own_frame_only() {
-    let mut crash = crash(at(0x1104));
-    crash.words[17] = 0x23;
-    crash.stack(STACK, &[at(0x1220)]);
-    let (frames, stop) = crash.frames();
-    assert_eq!(frames.len(), 1);
-    assert_eq!(stop, Stop::NoCaller(ProcessAddress(at(0x1104))));
-}

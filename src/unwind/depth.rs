@@ -1,0 +1,338 @@
+//! How far x86-64 code has moved the stack pointer, read from the code itself.
+//!
+//! For functions without call-frame information whose start is known. The code
+//! is read in a straight line from the function's start to the pc: pushes, pops
+//! and constants added to the stack pointer count, other instructions are
+//! stepped over by their length. Behind a `ret` or `jmp` the depth of the
+//! function's body counts again. Where the stack pointer comes from elsewhere
+//! (`alloca`, alignment, `leave`) the depth is unknown until then. An opcode
+//! that is not known here ends the reading without a result.
+//!
+//! Lengths: Intel SDM volume 2, chapter 2 and the opcode maps of appendix A.
+
+/// The number of rsp in an instruction.
+const RSP: u8 = 4;
+
+/// What a function has pushed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Depth {
+    /// Bytes between the stack pointer and the return address.
+    pub(super) bytes: u64,
+    /// By DWARF number: how far below the return address a register's old value lies.
+    pub(super) saved: [Option<u64>; 16],
+}
+
+/// What an instruction does to the stack pointer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Effect {
+    None,
+    Push(Option<u8>),
+    /// Bytes taken; negative ones are given back.
+    Take(i64),
+    /// The stack pointer is set to what is not known here.
+    Set,
+    /// Nothing behind it follows from what is before it.
+    Leaves,
+}
+
+/// What the code from a function's start up to the pc has pushed.
+pub(super) fn of(code: &[u8]) -> Option<Depth> {
+    let mut saved = [None; 16];
+    let (mut depth, mut body) = (Some(0_u64), 0);
+    let mut at = 0;
+    while at < code.len() {
+        let (len, effect) = instruction(&code[at..])?;
+        at += len;
+        match effect {
+            Effect::None => {}
+            Effect::Push(register) => {
+                depth = depth.and_then(|depth| depth.checked_add(8));
+                if let (Some(depth), Some(number)) = (depth, register.and_then(dwarf)) {
+                    saved[number].get_or_insert(depth);
+                }
+            }
+            Effect::Take(bytes) => {
+                depth = depth.and_then(|depth| depth.checked_add_signed(bytes));
+            }
+            Effect::Set => depth = None,
+            Effect::Leaves => depth = Some(body),
+        }
+        body = body.max(depth.unwrap_or(0));
+    }
+    let bytes = depth.filter(|_| at == code.len())?;
+    Some(Depth { bytes, saved })
+}
+
+/// The registers that functions keep; all but rbp have one number in both.
+fn dwarf(register: u8) -> Option<usize> {
+    match register {
+        3 | 12..=15 => Some(usize::from(register)),
+        5 => Some(6),
+        _ => None,
+    }
+}
+
+/// The operands behind an opcode.
+#[derive(Clone, Copy, Debug, Default)]
+struct Operands {
+    mode: u8,
+    reg: u8,
+    rm: u8,
+    /// An offset from rsp alone.
+    from_rsp: Option<i64>,
+    len: usize,
+}
+
+/// An instruction's length and effect.
+fn instruction(code: &[u8]) -> Option<(usize, Effect)> {
+    let is_prefix = |byte: &u8| {
+        matches!(
+            byte,
+            0x66 | 0xf2 | 0xf3 | 0x26 | 0x2e | 0x36 | 0x3e | 0x64 | 0x65
+        )
+    };
+    let mut at = code.iter().take_while(|byte| is_prefix(byte)).count();
+    let word = if code[..at].contains(&0x66) { 2 } else { 4 };
+    let rex = *code.get(at)?;
+    let rex = if rex & 0xf0 == 0x40 { rex } else { 0 };
+    at += usize::from(rex != 0);
+    let opcode = *code.get(at)?;
+    at += 1;
+    let rest = code.get(at..)?;
+    let with = |immediate: usize| -> Option<(usize, Operands)> {
+        let operands = operands(rest, rex)?;
+        Some((at + operands.len + immediate, operands))
+    };
+    let plain = |immediate: usize, effect: Effect| Some((at + immediate, effect));
+    match opcode {
+        0x0f => two_bytes(rest, at, rex),
+        0x62 | 0xc4 | 0xc5 => vector(opcode, rest, at),
+        0x50..=0x57 => plain(0, Effect::Push(Some(opcode & 7 | (rex & 1) << 3))),
+        0x58..=0x5f if opcode & 7 | (rex & 1) << 3 == RSP => plain(0, Effect::Set),
+        0x58..=0x5f => plain(0, Effect::Take(-8)),
+        0x68 => plain(4, Effect::Push(None)),
+        0x6a => plain(1, Effect::Push(None)),
+        0x00..=0x3f => match opcode & 7 {
+            0..=3 => {
+                let (len, operands) = with(0)?;
+                let compares = opcode >= 0x38;
+                Some((
+                    len,
+                    if compares {
+                        Effect::None
+                    } else {
+                        writes(opcode, &operands)
+                    },
+                ))
+            }
+            4 => plain(1, Effect::None),
+            5 => plain(word, Effect::None),
+            _ => None,
+        },
+        0x69 => with(word).map(|(len, _)| (len, Effect::None)),
+        0x6b | 0x80 | 0xc0 | 0xc1 | 0xc6 => with(1).map(|(len, _)| (len, Effect::None)),
+        0x81 | 0x83 => {
+            let size = if opcode == 0x83 { 1 } else { word };
+            let (len, operands) = with(size)?;
+            let value = signed(code.get(len - size..len)?);
+            Some((len, adjusts(&operands, value)))
+        }
+        0xc7 => with(word).map(|(len, _)| (len, Effect::None)),
+        0x89 | 0x8b => with(0).map(|(len, operands)| (len, writes(opcode, &operands))),
+        0x8d => {
+            let (len, operands) = with(0)?;
+            let effect = match (operands.reg, operands.from_rsp) {
+                (RSP, Some(offset)) => Effect::Take(-offset),
+                (RSP, None) => Effect::Set,
+                _ => Effect::None,
+            };
+            Some((len, effect))
+        }
+        0x63 | 0x84..=0x88 | 0x8a | 0xd0..=0xd3 | 0xfe => {
+            with(0).map(|(len, _)| (len, Effect::None))
+        }
+        0x90..=0x99 | 0xa4..=0xa7 | 0xaa..=0xaf | 0xcc => plain(0, Effect::None),
+        0x70..=0x7f | 0xa8 | 0xb0..=0xb7 => plain(1, Effect::None),
+        0xa9 => plain(word, Effect::None),
+        0xb8..=0xbf => plain(if rex & 8 != 0 { 8 } else { word }, Effect::None),
+        0xe8 => plain(4, Effect::None),
+        0xe9 => plain(4, Effect::Leaves),
+        0xeb => plain(1, Effect::Leaves),
+        0xc3 | 0xf4 => plain(0, Effect::Leaves),
+        0xc9 => plain(0, Effect::Set),
+        0xf6 | 0xf7 => {
+            let operands = operands(rest, rex)?;
+            let size = if opcode == 0xf6 { 1 } else { word };
+            let immediate = if operands.reg & 7 < 2 { size } else { 0 };
+            Some((at + operands.len + immediate, Effect::None))
+        }
+        0xff => with(0).map(|(len, operands)| {
+            let effect = match operands.reg & 7 {
+                4 => Effect::Leaves,
+                6 => Effect::Push(None),
+                _ => Effect::None,
+            };
+            (len, effect)
+        }),
+        _ => None,
+    }
+}
+
+/// Instructions of the second map; those of the third and fourth have one more byte.
+fn two_bytes(rest: &[u8], at: usize, rex: u8) -> Option<(usize, Effect)> {
+    let opcode = *rest.first()?;
+    let (skipped, immediate) = match opcode {
+        0x05 | 0x31 | 0x77 | 0xa2 | 0xc8..=0xcf => return Some((at + 1, Effect::None)),
+        0x0b => return Some((at + 1, Effect::Leaves)),
+        0x80..=0x8f => return Some((at + 5, Effect::None)),
+        0x38 => (2, 0),
+        0x3a => (2, 1),
+        _ if has_immediate(opcode) => (1, 1),
+        0x10..=0x1f | 0x28..=0x2f | 0x40..=0x7f | 0x90..=0x9f | 0xa3..=0xaf | 0xb0..=0xff => (1, 0),
+        _ => return None,
+    };
+    let operands = operands(rest.get(skipped..)?, rex)?;
+    Some((at + skipped + operands.len + immediate, Effect::None))
+}
+
+/// Instructions with a VEX or EVEX prefix.
+fn vector(prefix: u8, rest: &[u8], at: usize) -> Option<(usize, Effect)> {
+    let (payload, map) = match prefix {
+        0xc5 => (1, 1),
+        0xc4 => (2, *rest.first()? & 0x1f),
+        _ => (3, *rest.first()? & 7),
+    };
+    let opcode = *rest.get(payload)?;
+    let skipped = payload + 1;
+    if map == 1 && opcode == 0x77 {
+        return Some((at + skipped, Effect::None));
+    }
+    let immediate = usize::from(map == 3 || (map == 1 && has_immediate(opcode)));
+    let operands = operands(rest.get(skipped..)?, 0)?;
+    Some((at + skipped + operands.len + immediate, Effect::None))
+}
+
+fn has_immediate(opcode: u8) -> bool {
+    matches!(opcode, 0x70..=0x73 | 0xa4 | 0xac | 0xba | 0xc2 | 0xc4..=0xc6)
+}
+
+fn operands(rest: &[u8], rex: u8) -> Option<Operands> {
+    let modrm = *rest.first()?;
+    let (mode, low) = (modrm >> 6, modrm & 7);
+    let mut found = Operands {
+        mode,
+        reg: modrm >> 3 & 7 | (rex & 4) << 1,
+        rm: low | (rex & 1) << 3,
+        from_rsp: None,
+        len: 1,
+    };
+    if mode == 3 {
+        return Some(found);
+    }
+    let mut base = low;
+    let mut index = false;
+    if low == 4 {
+        let sib = *rest.get(1)?;
+        base = sib & 7;
+        index = sib >> 3 & 7 != 4 || rex & 2 != 0;
+        found.len += 1;
+    }
+    let displacement = match mode {
+        1 => 1,
+        2 => 4,
+        _ if base == 5 => 4,
+        _ => 0,
+    };
+    let bytes = rest.get(found.len..found.len + displacement)?;
+    if low == 4 && base == RSP && rex & 1 == 0 && !index {
+        found.from_rsp = Some(signed(bytes));
+    }
+    found.len += displacement;
+    Some(found)
+}
+
+fn signed(bytes: &[u8]) -> i64 {
+    match bytes {
+        [] => 0,
+        [a] => i64::from(*a as i8),
+        [a, b] => i64::from(i16::from_le_bytes([*a, *b])),
+        [a, b, c, d, ..] => i64::from(i32::from_le_bytes([*a, *b, *c, *d])),
+        _ => 0,
+    }
+}
+
+/// An instruction of two operands that writes one: bit 1 of the opcode says which.
+fn writes(opcode: u8, operands: &Operands) -> Effect {
+    let target = if opcode & 2 != 0 {
+        Some(operands.reg)
+    } else {
+        (operands.mode == 3).then_some(operands.rm)
+    };
+    if target == Some(RSP) && opcode & 1 != 0 {
+        Effect::Set
+    } else {
+        Effect::None
+    }
+}
+
+/// `add`, `sub` and the like with a constant.
+fn adjusts(operands: &Operands, value: i64) -> Effect {
+    match (operands.mode, operands.rm, operands.reg & 7) {
+        (3, RSP, 0) => Effect::Take(-value),
+        (3, RSP, 5) => Effect::Take(value),
+        (3, RSP, 7) => Effect::None,
+        (3, RSP, _) => Effect::Set,
+        _ => Effect::None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(code: &[u8]) -> Option<u64> {
+        of(code).map(|depth| depth.bytes)
+    }
+
+    #[test]
+    fn a_prologue_is_counted_between_other_instructions() {
+        let code = [
+            0xf3, 0x0f, 0x1e, 0xfa, // endbr64
+            0x41, 0x54, // push %r12
+            0x89, 0xfa, // mov %edi, %edx
+            0x53, // push %rbx
+            0x48, 0x8b, 0x05, 1, 2, 3, 4, // mov x(%rip), %rax
+            0x48, 0x81, 0xec, 0x08, 0x01, 0, 0, // sub $264, %rsp
+            0xff, 0xd7, // call *%rdi
+        ];
+        let depth = of(&code).expect("all known");
+        assert_eq!(depth.bytes, 8 + 8 + 264);
+        assert_eq!((depth.saved[12], depth.saved[3]), (Some(8), Some(16)));
+    }
+
+    #[test]
+    fn the_body_counts_behind_a_return() {
+        // sub $24, %rsp; je; add $24, %rsp; ret; call
+        let code = [
+            0x48, 0x83, 0xec, 24, 0x74, 5, 0x48, 0x83, 0xc4, 24, 0xc3, 0xe8, 0, 0, 0, 0,
+        ];
+        assert_eq!(bytes(&code), Some(24));
+        assert_eq!(bytes(&code[..10]), Some(0));
+    }
+
+    #[test]
+    fn what_is_not_known_gives_nothing() {
+        for (code, why) in [
+            (&[0x48, 0x29, 0xc4][..], "sub %rax, %rsp"),
+            (&[0x48, 0x83, 0xe4, 0xe0], "and $-32, %rsp"),
+            (&[0x48, 0x8d, 0x65, 0xf0], "lea -16(%rbp), %rsp"),
+            (&[0x58], "pop without push"),
+            (&[0x06], "no instruction"),
+            (&[0x48, 0x81, 0xec, 8], "half an instruction"),
+        ] {
+            assert_eq!(bytes(code), None, "{why}");
+        }
+        // lea -32(%rsp), %rsp
+        assert_eq!(bytes(&[0x48, 0x8d, 0x64, 0x24, 0xe0]), Some(32));
+    }
+}

@@ -51,14 +51,14 @@ impl Modules {
     /// A file as the process sees it.
     fn open_as(&mut self, process: ProcessHint, path: &str) -> Result<RegularFile, Refusal> {
         let in_root = |live: LiveProcess| live.in_root(path.as_bytes());
-        if let Some(live) = live_process(process) {
-            return in_root(live);
+        if let Some(way) = live_process(process).and_then(in_root) {
+            return way;
         }
         if process.mnt_ns == 0 || Some(process.mnt_ns) == self.own_mnt_ns {
             return RegularFile::open(Path::new(path));
         }
         let peer = self.peers.find(process.mnt_ns);
-        in_root(peer.ok_or(Refusal::NotFound)?)
+        peer.and_then(in_root).unwrap_or(Err(Refusal::NotFound))
     }
 }
 

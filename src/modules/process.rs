@@ -42,15 +42,22 @@ impl LiveProcess {
         Directory::open(Path::new(&path)).ok().map(LiveProcess)
     }
 
-    /// The file behind one of its mappings, even one that has no name any more.
-    pub(super) fn mapped(&self, mapping: &Mapping) -> Result<RegularFile, Refusal> {
+    /// The file behind one of its mappings, even one that has no name any more;
+    /// `None` when its memory is gone.
+    pub(super) fn mapped(&self, mapping: &Mapping) -> Option<Result<RegularFile, Refusal>> {
         let name = format!("map_files/{:x}-{:x}", mapping.start, mapping.end);
-        self.0.open_regular_link(&name)
+        let opened = self.0.open_regular_link(&name);
+        (!matches!(opened, Err(Refusal::NotFound))).then_some(opened)
     }
 
-    /// A path as this process sees it.
-    pub(super) fn in_root(&self, path: &[u8]) -> Result<RegularFile, Refusal> {
-        self.0.open_directory("root")?.open_in_root(path)
+    /// A path as this process sees it; `None` when it sees none any more. A process
+    /// that ends loses its root before its mounts go.
+    pub(super) fn in_root(&self, path: &[u8]) -> Option<Result<RegularFile, Refusal>> {
+        let opened = self.0.open_directory("root").ok()?.open_in_root(path);
+        if matches!(opened, Err(Refusal::NotFound)) {
+            self.0.open_directory("root").ok()?;
+        }
+        Some(opened)
     }
 
     fn mount_namespace(&self) -> Option<u32> {
@@ -244,7 +251,10 @@ mod tests {
         let mut peers = Peers::default();
         let process = peers.find(own).unwrap();
         assert!(
-            process.in_root(b"/proc/self/stat").is_err() || process.mount_namespace() == Some(own)
+            process
+                .in_root(b"/proc/self/stat")
+                .is_none_or(|way| way.is_err())
+                || process.mount_namespace() == Some(own)
         );
         assert!(peers.find(own).is_some());
         assert!(peers.find(1).is_none());

@@ -51,8 +51,8 @@ impl Modules {
 
         if let Some(live) = live_process(process) {
             let ways = [
-                Some(live.mapped(mapping)),
-                whole.then(|| live.in_root(&file.path)),
+                live.mapped(mapping),
+                whole.then(|| live.in_root(&file.path)).flatten(),
             ];
             for way in ways.into_iter().flatten() {
                 if let Some((found, status)) = verdict.judge(file, way, true) {
@@ -79,7 +79,7 @@ impl Modules {
         if !foreign || !whole {
             return None;
         }
-        let way = self.peers.find(process.mnt_ns)?.in_root(&file.path);
+        let way = self.peers.find(process.mnt_ns)?.in_root(&file.path)?;
         let (found, status) = verdict.judge(file, way, true)?;
         Some((found, status, None))
     }

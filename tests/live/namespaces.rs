@@ -25,6 +25,7 @@ cases! {
         namespace_with_an_overlay_that_goes_too,
         namespace_with_a_file_in_the_upper_layer,
         namespace_with_a_bind_mount,
+        namespace_with_a_bind_mount_that_goes_too,
         namespace_of_processes,
     ],
     Needs::Bpf => [
@@ -106,14 +107,18 @@ fn namespace_with_an_overlay() {
 /// namespace is gone, and only the layer is left.
 fn namespace_with_an_overlay_that_goes_too() {
     let script = format!("{OVERLAY}; exec chroot merged /$N");
-    let flags = ["-m", "-p", "-f", "--mount-proc"];
+    gone(&["-m", "-p", "-f", "--mount-proc"], &script).assert_chain(DEEP);
+}
+
+/// As `unshared`, with everything gone before the monitor looks.
+fn gone(flags: &[&str], script: &str) -> Report {
     let program = deep();
     let monitor = monitor(&program);
     monitor.signal(Signal::SIGSTOP);
-    let status = script_command(&program, &flags, &script).status();
+    let status = script_command(&program, flags, script).status();
     status.expect("unshare");
     monitor.signal(Signal::SIGCONT);
-    only(monitor.stop().reports()).assert_chain(DEEP);
+    only(monitor.stop().reports())
 }
 
 fn namespace_with_a_file_in_the_upper_layer() {
@@ -123,8 +128,15 @@ fn namespace_with_a_file_in_the_upper_layer() {
 }
 
 fn namespace_with_a_bind_mount() {
-    let script = "mkdir one two; cp $P one/; mount --bind one two; exec two/$N";
+    let script = "mkdir one two; cp $P one/; mount --bind one two; two/$N || read forever";
     unshared(&["-m"], script).assert_chain(DEEP);
+}
+
+/// Nothing tells any more what was mounted where.
+fn namespace_with_a_bind_mount_that_goes_too() {
+    let script = "mkdir one two; cp $P one/; mount --bind one two; exec two/$N";
+    let report = gone(&["-m"], script);
+    assert_refused(&report, "file not reachable from this mount namespace");
 }
 
 fn namespace_of_processes() {

@@ -170,6 +170,14 @@ impl<'a> Debug<'a> {
 
 /// The calls at each address, none where nothing is known.
 pub fn calls(elf: &ElfFile, addresses: &[FileAddress]) -> Result<Vec<Vec<Call>>, Refused> {
+    calls_within(MAX_TIME, elf, addresses)
+}
+
+fn calls_within(
+    time: Duration,
+    elf: &ElfFile,
+    addresses: &[FileAddress],
+) -> Result<Vec<Vec<Call>>, Refused> {
     let mut found = vec![Vec::new(); addresses.len()];
     let sections = elf.debug_sections();
     if !sections.exist() {
@@ -181,7 +189,7 @@ pub fn calls(elf: &ElfFile, addresses: &[FileAddress]) -> Result<Vec<Vec<Call>>,
     let debug = Debug {
         source: elf.source(),
         sections,
-        deadline: Instant::now() + MAX_TIME,
+        deadline: Instant::now() + time,
     };
     let units = index::units(&debug, addresses);
     let mut distinct: Vec<u64> = units.iter().copied().flatten().collect();

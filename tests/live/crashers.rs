@@ -24,6 +24,8 @@ const DEADLY: &[(&str, &[&str], &[&str])] = &[
     ("null_deep.c", NO_PIE, &[]),
     ("null_deep.c", STATIC, &[]),
     ("fresh_page.c", PIE, &[]),
+    ("recovered.c", PIE, &["exec"]),
+    ("recovered.c", PIE, &["killed"]),
     ("quick.c", PIE, &[]),
     ("quick.c", STATIC, &[]),
     ("access.c", PIE, &["read"]),

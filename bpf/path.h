@@ -23,6 +23,7 @@ static __always_inline int path_append(struct scratch *s, const void *name)
 		return 1;
 	}
 	s->out_bytes = at + bytes;
+	s->walk.components++;
 	if (s->out_bytes > OUT_BYTES - NAME_MAX_BYTES) {
 		s->path.flags |= PATH_TRUNCATED;
 		return 1;

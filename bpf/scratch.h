@@ -41,7 +41,6 @@ struct mapping_walk {
 	__u64 until;		/* stop after the mapping that ends above */
 	__u64 child;		/* slot to descend through, and where slots begin */
 	__u64 slots_at;
-	__u64 deadline_ns;	/* when the walk is cut */
 	__u32 slot;
 	__u32 in_leaf;
 	__u32 level;
@@ -52,6 +51,8 @@ struct mapping_walk {
 	__u32 sent;
 	__u32 limit;
 	__u32 retries;
+	__u32 components;	/* of all paths together */
+	__u32 pad;
 	__u64 node[NODE_WORDS];
 };
 

@@ -143,7 +143,7 @@ struct event_mapping {
 	__u32 device;		/* major << 20 | minor */
 	__u32 flags;		/* enum mapping_flags */
 	__u16 path_bytes;	/* the path that the program saw */
-	__u16 lower_bytes;	/* then that of the file below an overlay */
+	__u16 lower_bytes;	/* then that from the root of its file system on, or 0 */
 };
 
 struct event_stack {

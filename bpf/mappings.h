@@ -257,7 +257,8 @@ separate int emit_mapping(__u64 address, __u64 start, __u64 end, __u64 vm_flags)
 	struct vm_area_struct *vma = (void *)address;
 	struct event_mapping *m;
 	struct file *file;
-	__u64 path;
+	__u64 path, user_path;
+	int overlaid;
 
 	if (!s)
 		return 0;
@@ -283,17 +284,21 @@ separate int emit_mapping(__u64 address, __u64 start, __u64 end, __u64 vm_flags)
 	m->page_offset = BPF_CORE_READ(vma, vm_pgoff);
 	file_identity(m, file);
 	path = (__u64)file + bpf_core_field_offset(struct file, f_path);
-	if (has_user_path(file)) {
-		m->path_bytes = append_path((__u64)file + bpf_core_field_offset(struct backing_file, user_path));
-		m->flags |= s->path.flags << 1 | MAPPING_PATH;
-		if (s->out_bytes < OUT_BYTES - 2 * NAME_MAX_BYTES) {
-			s->path.layer = 1;
-			m->lower_bytes = append_path(path);
-			s->path.layer = 0;
-		}
-	} else {
-		m->path_bytes = append_path(path);
-		m->flags |= s->path.flags << 1 | MAPPING_PATH;
+	user_path = path;
+	overlaid = has_user_path(file);
+	if (overlaid) {
+		user_path = (__u64)file + bpf_core_field_offset(struct backing_file, user_path);
+		keep(user_path); /* stays in here: kernels without the type refuse it */
+	}
+	m->path_bytes = append_path(user_path);
+	m->flags |= s->path.flags << 1 | MAPPING_PATH;
+	/* A place in another's mounts may be none in ours, but the file system is
+	 * one: the way to its root tells where the file is, and so does that of the
+	 * layer's file below an overlay. */
+	if ((overlaid || s->header.mnt_ns != own_mnt_ns) && s->out_bytes < OUT_BYTES - 2 * NAME_MAX_BYTES) {
+		s->path.layer = 1;
+		m->lower_bytes = append_path(path);
+		s->path.layer = 0;
 	}
 	s->out_bytes = (s->out_bytes + 7) & ~7;
 	return 0;

@@ -36,21 +36,14 @@ static __always_inline int path_step(struct scratch *s)
 	struct dentry *dentry = s->path.dentry, *parent;
 	struct mount *mount = s->path.mount;
 
-	if (dentry == BPF_CORE_READ(mount, mnt.mnt_root)) {
+	if (!s->path.layer && dentry == BPF_CORE_READ(mount, mnt.mnt_root)) {
 		struct mount *above = BPF_CORE_READ(mount, mnt_parent);
 
-		if (above && above != mount) {
-			s->path.dentry = BPF_CORE_READ(mount, mnt_mountpoint);
-			s->path.mount = above;
-			return 0;
-		}
-		if (!s->path.layer)
+		if (!above || above == mount)
 			return 1;
-		/*
-		 * An overlay has a mount of its own for each layer, which begins at
-		 * the layer and is nowhere (clone_private_mount()): the way on is
-		 * up the file system that the layer is part of.
-		 */
+		s->path.dentry = BPF_CORE_READ(mount, mnt_mountpoint);
+		s->path.mount = above;
+		return 0;
 	}
 	parent = BPF_CORE_READ(dentry, d_parent);
 	if (path_append(s, BPF_CORE_READ(dentry, d_name.name)))

@@ -61,7 +61,7 @@ struct path_walk {
 	struct mount *mount;
 	struct kernfs_node *cgroup;
 	__u32 flags;		/* enum path_flags */
-	__u32 layer;		/* of a file below an overlay */
+	__u32 layer;		/* up to the root of the file system, past all mounts */
 };
 
 struct scratch {
@@ -107,6 +107,7 @@ struct {
 const volatile __u64 watched_signals = 1ull << 11;
 const volatile __u32 own_pid = 0;	/* of the tool, as its own namespace numbers it */
 const volatile __u32 own_pid_ns = 0;	/* inode of that namespace */
+const volatile __u32 own_mnt_ns = 0;	/* likewise, of the mount namespace */
 const volatile __u32 only_pid = 0;	/* -p */
 const volatile __u32 fatal_only = 0;
 const volatile __u32 name_bytes = 0;	/* -n: its length, 0 for any */

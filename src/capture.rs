@@ -156,6 +156,7 @@ impl Constants {
         let values = vec![
             ("own_pid", u32s(process::pid())),
             ("own_pid_ns", u32s(process::pid_namespace())),
+            ("own_mnt_ns", u32s(process::mount_namespace().unwrap_or(0))),
             ("only_pid", u32s(config.pid.unwrap_or(0))),
             ("fatal_only", u32s(u32::from(config.fatal_only))),
             ("name_bytes", u32s(name.len() as u32)),

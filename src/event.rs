@@ -66,7 +66,8 @@ pub struct MappedFile {
     /// Empty when it was not captured. A path whose beginning is missing
     /// (`truncated`) begins with `.../`.
     pub path: Vec<u8>,
-    /// The path of the lower file where an overlay is above it.
+    /// The path from the root of its file system on, where the program saw it
+    /// through an overlay or through another mount namespace.
     pub lower_path: Option<Vec<u8>>,
     /// Had been unlinked when the program crashed.
     pub deleted: bool,

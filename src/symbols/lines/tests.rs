@@ -138,14 +138,14 @@ fn ours(elf: &ElfFile, addresses: &[u64]) -> Vec<Vec<(Option<String>, String)>> 
         .collect()
 }
 
-/// Compares; how many of the addresses are in inlined calls.
-fn compare(tool: &[&str], path: &Path, addresses: &[u64]) -> Option<usize> {
+/// Compares places, and names too if that is asked for; how many of the addresses are in inlined calls.
+fn compare(tool: &[&str], path: &Path, addresses: &[u64], names: bool) -> Option<usize> {
     let oracle = oracle(tool, path, addresses)?;
     let ours = ours(&parse(path), addresses);
     let mut inlined = 0;
     for ((expected, got), address) in oracle.iter().zip(&ours).zip(addresses) {
         let same = |(expected, got): (&(String, String), &(Option<String>, String))| {
-            let name = got.0.as_ref().is_none_or(|name| *name == expected.0);
+            let name = !names || got.0.as_ref().is_none_or(|name| *name == expected.0);
             // A line of 0 or none reads `:?`.
             let place = got.1 == expected.1 || expected.1.ends_with('?') || expected.1.ends_with(":0")
                 // What binutils 2.40 takes for file 1 of what gcc linked at last.
@@ -187,7 +187,7 @@ fn lines_and_inlined_calls_are_those_of_addr2line() {
             let mut addresses = code(&path, "outer", 1);
             addresses.extend(code(&path, "main", 1));
             let tool = if compiler == "gcc" { BINUTILS } else { LLVM };
-            let Some(inlined) = compare(tool, &path, &addresses) else {
+            let Some(inlined) = compare(tool, &path, &addresses, true) else {
                 continue;
             };
             assert!(inlined > 0, "{name}");
@@ -202,7 +202,9 @@ fn our_own_lines_are_those_of_addr2line() {
     let path = std::env::current_exe().unwrap();
     let addresses = code(&path, "_ZN17segfault_analyzer5bytes", 7);
     let addresses: Vec<u64> = addresses.into_iter().take(400).collect();
-    let _ = compare(BINUTILS, &path, &addresses);
+    // binutils 2.40 calls the innermost of many inlined calls what the function is
+    // called, where code of other units lies between.
+    let _ = compare(BINUTILS, &path, &addresses, false);
 }
 
 #[test]

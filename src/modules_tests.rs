@@ -12,6 +12,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+/// Separate debug files.
+#[path = "modules_debug_tests.rs"]
+mod debug;
+
 /// A directory of one test's own, removed when dropped.
 struct Scratch(PathBuf);
 
@@ -457,114 +461,6 @@ fn the_vdso_is_a_module_too() {
     let mut magic = [0; 4];
     opened.placed().data.read(FileAddress(0), &mut magic);
     assert_eq!(&magic, b"\x7fELF");
-}
-
-/// A stripped program beside its debug file, if there is a compiler.
-fn stripped_program(dir: &Scratch, build_id: &str) -> Option<PathBuf> {
-    let source = dir.0.join("prog.c");
-    std::fs::write(
-        &source,
-        "static __attribute__((noinline)) int hidden_helper(int x) { return x * 3; }\n\
-         int main(int argc, char **argv) { (void)argv; return hidden_helper(argc); }\n",
-    )
-    .unwrap();
-    let program = dir.0.join("prog");
-    let run = |command: &mut Command| {
-        let status = command.current_dir(&dir.0).stderr(Stdio::null()).status();
-        status.is_ok_and(|status| status.success()).then_some(())
-    };
-    let build_id = format!("-Wl,--build-id={build_id}");
-    run(Command::new("cc").args(["-O1", "-static-pie", &build_id, "prog.c", "-o", "prog"]))
-        .or_else(|| run(Command::new("cc").args(["-O1", &build_id, "prog.c", "-o", "prog"])))?;
-    run(Command::new("objcopy").args(["--only-keep-debug", "prog", "prog.debug"]))?;
-    run(Command::new("strip").arg("prog"))?;
-    run(Command::new("objcopy").args(["--add-gnu-debuglink=prog.debug", "prog"]))?;
-    Some(program)
-}
-
-/// Where `hidden_helper` is, by `nm`.
-fn helper_address(dir: &Scratch, debug: &str) -> Option<FileAddress> {
-    let out = Command::new("nm").arg(dir.0.join(debug)).output().ok()?;
-    let text = String::from_utf8(out.stdout).ok()?;
-    let line = text.lines().find(|line| line.ends_with(" hidden_helper"))?;
-    let value = u64::from_str_radix(line.split(' ').next()?, 16).ok()?;
-    Some(FileAddress(value))
-}
-
-fn helper_name(modules: &mut Modules, program: &Path, address: FileAddress) -> Option<String> {
-    let module = modules.open(&mapping_of(program), gone()).unwrap().module;
-    let mut resolver = Resolver::new(10, Rc::new(MemoryBudget::new(1 << 20)));
-    let symbol = resolver.resolve(&*module, &[address]).pop()??;
-    Some(String::from_utf8(symbol.name.to_vec()).unwrap())
-}
-
-#[test]
-fn names_come_from_the_debug_file_by_its_link() {
-    // Without a build-id the checksum decides.
-    for build_id in ["sha1", "none"] {
-        let dir = Scratch::new(&format!("link-{build_id}"));
-        let Some(program) = stripped_program(&dir, build_id) else {
-            return;
-        };
-        let address = helper_address(&dir, "prog.debug").unwrap();
-        let (mut fresh, _) = modules(Limits::default());
-        let name = helper_name(&mut fresh, &program, address);
-        assert_eq!(name.as_deref(), Some("hidden_helper"), "{build_id}");
-
-        // One that does not belong: other code, other build-id and checksum.
-        std::fs::copy("/proc/self/exe", dir.0.join("prog.debug")).unwrap();
-        let (mut fresh, _) = modules(Limits::default());
-        let name = helper_name(&mut fresh, &program, address);
-        assert_ne!(name.as_deref(), Some("hidden_helper"), "{build_id}");
-    }
-}
-
-#[test]
-fn names_come_from_the_debug_directory_by_build_id() {
-    let dir = Scratch::new("build-id");
-    let Some(program) = stripped_program(&dir, "0xabcdef0123") else {
-        return;
-    };
-    let address = helper_address(&dir, "prog.debug").unwrap();
-    let place = dir.0.join("debug/.build-id/ab");
-    std::fs::create_dir_all(&place).unwrap();
-    std::fs::rename(dir.0.join("prog.debug"), place.join("cdef0123.debug")).unwrap();
-    let limits = Limits {
-        debug_dirs: DebugDirs {
-            packages: vec![dir.0.join("nowhere"), dir.0.join("debug")],
-            ..DebugDirs::default()
-        },
-        ..Limits::default()
-    };
-    let (mut modules, _) = modules(limits);
-    let name = helper_name(&mut modules, &program, address);
-    assert_eq!(name.as_deref(), Some("hidden_helper"));
-}
-
-#[test]
-fn names_come_from_the_cache_of_a_debuginfod_client() {
-    let dir = Scratch::new("debuginfod");
-    let Some(program) = stripped_program(&dir, "0xabcdef0123") else {
-        return;
-    };
-    let address = helper_address(&dir, "prog.debug").unwrap();
-    let place = dir.0.join("home/.cache/debuginfod_client/abcdef0123");
-    std::fs::create_dir_all(&place).unwrap();
-    std::fs::rename(dir.0.join("prog.debug"), place.join("debuginfo")).unwrap();
-    let debug_dirs = DebugDirs::new(Vec::new(), |name| match name {
-        "HOME" => Some(dir.0.join("home").into()),
-        "XDG_CACHE_HOME" => Some("relative".into()),
-        "DEBUGINFOD_CACHE_PATH" => Some("".into()),
-        _ => None,
-    });
-    assert_eq!(debug_dirs.debuginfod.len(), 2);
-    let limits = Limits {
-        debug_dirs,
-        ..Limits::default()
-    };
-    let (mut modules, _) = modules(limits);
-    let name = helper_name(&mut modules, &program, address);
-    assert_eq!(name.as_deref(), Some("hidden_helper"));
 }
 
 #[test]

@@ -136,6 +136,7 @@ const EFFECTS: &[&str] = &[
 
 /// Each dependency, and where it may be used.
 const HOMES: &[(&str, &[&str])] = &[
+    ("cpp_demangle", &["symbols/demangle.rs"]),
     ("gimli", &["unwind/"]),
     // Two kinds of ELF: objects for BPF, and what processes map.
     (
@@ -147,6 +148,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("libc", &["sys/", "error.rs"]),
     ("memchr", &["bytes.rs"]),
     ("nix", &["sys/"]),
+    ("lzma_rs", &["symbols/elf/"]),
     ("rustc_demangle", &["symbols/demangle.rs"]),
 ];
 

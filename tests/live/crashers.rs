@@ -53,7 +53,6 @@ const DEADLY: &[(&str, &[&str], &[&str])] = &[
     ("big_maps.c", PIE, &["3000"]),
     ("inlined.c", PIE, &[]),
     ("compiled.c", PIE, &[]),
-    ("fresh_page.c", PIE, &[]),
     ("odd_name.c", PIE, &["a \"name\"\n"]),
     ("generic.rs", &[], &[]),
 ];

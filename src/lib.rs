@@ -96,6 +96,7 @@ pub mod fault;
 pub mod loader;
 pub mod messages;
 pub mod modules;
+pub mod monitor;
 pub mod output;
 pub mod registers;
 pub mod report;

@@ -79,10 +79,16 @@ const GRAPH: &[(&str, &[&str])] = &[
     ),
     // The wiring.
     (
-        "app",
+        "monitor",
         &[
             "analyze", "assemble", "capture", "cli", "error", "event", "messages", "output",
             "stats", "sys",
+        ],
+    ),
+    (
+        "app",
+        &[
+            "capture", "cli", "error", "messages", "monitor", "output", "sys",
         ],
     ),
 ];

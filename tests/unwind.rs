@@ -3,16 +3,13 @@
 //! Each scenario is built in several ways (compiler, C library, linking,
 //! stripped or not). The expected chain is written from the source; a frame
 //! that it does not name may only belong to a library, so that an invented
-//! frame of the program's own fails. `cargo test --test unwind -- --ignored
-//! --nocapture table` prints how gdb does on the same crashes.
+//! frame of the program's own fails. `make compare` sets gdb beside it.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
 #[path = "unwind/build.rs"]
 mod build;
 #[path = "unwind/child.rs"]
 mod child;
-#[path = "unwind/gdb.rs"]
-mod gdb;
 #[path = "unwind/space.rs"]
 mod space;
 #[cfg(feature = "dwarf")]
@@ -20,7 +17,6 @@ mod space;
 mod steps;
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
 
 use build::{Flavour, Program, FLAVOURS};
 use child::Child;
@@ -227,8 +223,6 @@ struct Walked {
     names: Vec<String>,
     stop: Stop,
     told: String,
-    cold: Duration,
-    warm: Duration,
 }
 
 fn walked(program: &Program, scenario: &Scenario) -> Walked {
@@ -236,12 +230,8 @@ fn walked(program: &Program, scenario: &Scenario) -> Walked {
         .unwrap_or_else(|error| panic!("{:?} {}: {error}", program.path, scenario.name));
     let space = Space::of(child.pid(), &program.named, &mut HashMap::new()).expect("its mappings");
     let mut caches = Caches::new(4096, 1 << 20);
-    let start = Instant::now();
     let walked = walk(&child.registers, &space, DEPTH, &mut caches);
-    let cold = start.elapsed();
-    let start = Instant::now();
     let again = walk(&child.registers, &space, DEPTH, &mut caches);
-    let warm = start.elapsed();
     assert_eq!(walked, again, "the caches change nothing");
     let names = names(&walked, &space);
     let told: Vec<_> = names
@@ -260,8 +250,6 @@ fn walked(program: &Program, scenario: &Scenario) -> Walked {
         told: format!("{} {:x?}", told.join(" "), walked.stop),
         names,
         stop: walked.stop,
-        cold,
-        warm,
     }
 }
 
@@ -348,57 +336,4 @@ fn frame_pointers_are_enough_for_the_program_itself() {
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
-}
-
-#[test]
-#[ignore = "takes minutes; prints how gdb does beside us"]
-fn table() {
-    let (mut ours, mut theirs, mut all) = (0, 0, 0);
-    for flavour in FLAVOURS {
-        for scenario in &SCENARIOS {
-            if !scenario.exists(flavour) {
-                continue;
-            }
-            let Some(program) = build::program(scenario.source, flavour) else {
-                continue;
-            };
-            let own = build::functions(scenario.source);
-            let walked = walked(&program, scenario);
-            let mut expected = scenario.expected();
-            if expected.len() == DEPTH {
-                expected.push(LIBRARY);
-            }
-            let gdb = gdb::backtrace(&program.named, scenario.name, scenario.fatal);
-            // With -g it shows inlined calls too.
-            let inlined = |name: &String| matches!(name.as_str(), "start" | "install" | "page");
-            let gdb = gdb.map(|mut names| {
-                names.retain(|name| !inlined(name));
-                names
-            });
-            let gdb_right = gdb.as_ref().is_some_and(|names| {
-                // It does not go on past main.
-                matches(names, &expected, &own)
-            });
-            let wrong = wrong(&walked, scenario, &own);
-            all += 1;
-            ours += i32::from(wrong.is_none());
-            theirs += i32::from(gdb_right);
-            println!(
-                "{:14} {:18} ours {:5} gdb {:5} cold {:>9?} warm {:>9?}",
-                flavour.name,
-                scenario.name,
-                wrong.unwrap_or("right"),
-                if gdb_right { "right" } else { "wrong" },
-                walked.cold,
-                walked.warm,
-            );
-            if wrong.is_some() {
-                println!("    ours {}", walked.told);
-            }
-            if !gdb_right {
-                println!("    gdb  {}", gdb.unwrap_or_default().join(" "));
-            }
-        }
-    }
-    println!("{all} chains: ours {ours} right, gdb {theirs}");
 }

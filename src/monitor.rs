@@ -1,0 +1,350 @@
+//! The wait for crashes, and for everything else that may happen meanwhile.
+//!
+//! One thread waits on everything. The ring is emptied first, into a bounded
+//! queue of events, and reports are written one by one from there: a burst
+//! fills our memory before it fills the ring, and a full ring is counted in the
+//! kernel. While nothing crashes nothing runs.
+
+use std::collections::VecDeque;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use crate::analyze::Analyzer;
+use crate::assemble::Assembler;
+use crate::capture::Capture;
+use crate::cli::{Config, Format};
+use crate::error::{Context, Error, Kind, Result};
+use crate::event::Event;
+use crate::messages::say;
+use crate::output::{self, sink::Sink};
+use crate::stats::{KernelCounters, Sizes, Statistics, UserCounters};
+use crate::sys::events::{ClockSet, Poller, Request, Signals, Timer};
+use crate::sys::mmap::page_bytes;
+use crate::sys::time::utc_offset_s;
+
+/// How long a record may wait for its end before the ring is looked at again,
+/// and after how many such looks it is reported without.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+const LOOKS: u32 = 100;
+/// Files of crashed programs are closed when they were not needed for so long.
+const CLOSE_FILES_AFTER: Duration = Duration::from_secs(30);
+/// For a reader of our output that has stopped, at the end.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Code, stack, and what the allocator and the libraries hold.
+const BASE_BYTES: u64 = 1536 << 10;
+/// No queue needs more, whatever the limit.
+const QUEUE_MAX_BYTES: u64 = 32 << 20;
+
+/// What woke us.
+mod token {
+    pub const RING: u64 = 0;
+    pub const SIGNALS: u64 = 1;
+    pub const DURATION: u64 = 2;
+    pub const STATISTICS: u64 = 3;
+    pub const LOOK_AGAIN: u64 = 4;
+    pub const CLOCK: u64 = 5;
+    pub const READER_GONE: u64 = 6;
+    pub const CLOSE_FILES: u64 = 7;
+}
+
+/// A running capture, and what becomes of its records.
+#[derive(Debug)]
+pub struct Monitor<'a> {
+    config: &'a Config,
+    capture: Capture,
+    sink: Sink,
+    signals: Signals,
+    poller: Poller,
+    /// Kept for its descriptor, which the poller watches.
+    _duration: Timer,
+    statistics: Timer,
+    look_again: Timer,
+    looking_again: bool,
+    close_files: Timer,
+    closing_files: bool,
+    clock_set: Option<ClockSet>,
+    assembler: Assembler,
+    /// Whole, and not yet reported.
+    queue: VecDeque<Event>,
+    queue_bytes: u64,
+    queue_max_bytes: u64,
+    analyzer: Analyzer,
+    options: output::Options,
+    counters: UserCounters,
+    started: Instant,
+    stopping: bool,
+}
+
+impl<'a> Monitor<'a> {
+    pub fn new(
+        config: &'a Config,
+        capture: Capture,
+        mut sink: Sink,
+        signals: Signals,
+        started: Instant,
+    ) -> Result<Self> {
+        let poller = Poller::new()?;
+        let duration = Timer::new()?;
+        let statistics = Timer::new()?;
+        let look_again = Timer::new()?;
+        let close_files = Timer::new()?;
+        let clock_set = ClockSet::new().ok();
+        poller.watch(capture.ring_fd()?, token::RING)?;
+        poller.watch(signals.fd(), token::SIGNALS)?;
+        poller.watch(duration.fd(), token::DURATION)?;
+        poller.watch(statistics.fd(), token::STATISTICS)?;
+        poller.watch(look_again.fd(), token::LOOK_AGAIN)?;
+        poller.watch(close_files.fd(), token::CLOSE_FILES)?;
+        if let Some(clock_set) = &clock_set {
+            poller.watch(clock_set.fd(), token::CLOCK)?;
+        }
+        if config.output.is_none() {
+            poller.watch_hangup(std::io::stdout().as_fd(), token::READER_GONE)?;
+        }
+        if let Some(after) = config.duration {
+            duration.once(
+                after
+                    .saturating_sub(started.elapsed())
+                    .max(Duration::from_nanos(1)),
+            )?;
+        }
+        if config.stats {
+            statistics.every(config.stats_interval)?;
+        }
+        let clone = |fd: std::os::fd::BorrowedFd<'_>| fd.try_clone_to_owned();
+        sink.set_wakers(vec![
+            clone(signals.fd()).context(|| "duplicate a descriptor")?,
+            clone(duration.fd()).context(|| "duplicate a descriptor")?,
+        ]);
+        let free = config
+            .memory_limit_bytes
+            .saturating_sub(u64::from(config.ring_bytes))
+            .saturating_sub(BASE_BYTES);
+        let queue_max_bytes = (free / 3).min(QUEUE_MAX_BYTES);
+        sink.limit_queue(usize::try_from(free / 6).unwrap_or(usize::MAX));
+        Ok(Monitor {
+            analyzer: Analyzer::new(config, free / 3),
+            options: output::Options {
+                registers: config.registers,
+                stack_trace: config.stack_trace,
+                utc_offset_s: 0,
+            },
+            config,
+            capture,
+            sink,
+            signals,
+            poller,
+            _duration: duration,
+            statistics,
+            look_again,
+            looking_again: false,
+            close_files,
+            closing_files: false,
+            clock_set,
+            assembler: Assembler::new(page_bytes() as u64, queue_max_bytes),
+            queue: VecDeque::new(),
+            queue_bytes: 0,
+            queue_max_bytes,
+            counters: UserCounters::default(),
+            started,
+            stopping: false,
+        })
+    }
+
+    /// Reports crashes until something ends it.
+    pub fn watch(&mut self) -> Result<()> {
+        while !self.stopping {
+            for token in self.poller.wait(self.queue.is_empty())? {
+                self.woken_by(token)?;
+            }
+            if self.stopping {
+                // What told us so wakes no write that waits for a reader any more.
+                break;
+            }
+            self.empty_ring()?;
+            if let Some(event) = self.take_event() {
+                self.report(&event)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn woken_by(&mut self, token: u64) -> Result<()> {
+        match token {
+            token::SIGNALS => self.obey()?,
+            token::DURATION => self.stopping = true,
+            token::STATISTICS => {
+                self.statistics.acknowledge();
+                self.print_statistics();
+            }
+            token::LOOK_AGAIN => {
+                self.look_again.acknowledge();
+                self.looking_again = false;
+                for event in self.assembler.overdue(LOOKS) {
+                    self.enqueue(event);
+                }
+            }
+            token::CLOSE_FILES => {
+                self.close_files.acknowledge();
+                let next = self.analyzer.close_unused(CLOSE_FILES_AFTER);
+                self.closing_files = next.is_some();
+                if let Some(next) = next {
+                    self.close_files.once(next)?;
+                }
+            }
+            token::CLOCK => {
+                self.analyzer.clock_was_set();
+                if let Some(clock_set) = &self.clock_set {
+                    clock_set.rearm()?;
+                }
+            }
+            token::READER_GONE => {
+                return Err(Error::new(Kind::BrokenPipe, "standard output was closed"));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn obey(&mut self) -> Result<()> {
+        while let Some(request) = self.signals.read()? {
+            match request {
+                Request::Reopen if self.sink.is_named() => self.sink.reopen(),
+                Request::Reopen | Request::Stop => self.stopping = true,
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves what is in the ring into the queue, as far as there is room.
+    fn empty_ring(&mut self) -> Result<()> {
+        while self.queue_bytes < self.queue_max_bytes {
+            let mut whole = None;
+            let assembler = &mut self.assembler;
+            // A part that makes no sense is counted by the assembler.
+            if !self
+                .capture
+                .next_part(|part| whole = assembler.feed(part).ok().flatten())
+            {
+                break;
+            }
+            if let Some(event) = whole {
+                self.enqueue(event);
+            }
+        }
+        if self.assembler.is_waiting() && !self.looking_again {
+            self.look_again.once(LOOK_AGAIN)?;
+            self.looking_again = true;
+        }
+        Ok(())
+    }
+
+    fn enqueue(&mut self, event: Event) {
+        if event.capture_ns > 0 {
+            self.counters.timed += 1;
+            self.counters.capture_ns += event.capture_ns;
+            self.counters.capture_max_ns = self.counters.capture_max_ns.max(event.capture_ns);
+        }
+        self.queue_bytes += event.memory_bytes();
+        self.queue.push_back(event);
+    }
+
+    fn take_event(&mut self) -> Option<Event> {
+        let event = self.queue.pop_front()?;
+        self.queue_bytes -= event.memory_bytes();
+        Some(event)
+    }
+
+    fn report(&mut self, event: &Event) -> Result<()> {
+        let report = self.analyzer.report(event);
+        let text = match self.config.format {
+            Format::Json => output::json(&report, &self.options),
+            Format::Text => {
+                self.options.utc_offset_s = utc_offset_s((report.time.unix_ms / 1000) as i64);
+                output::text(&report, &self.options)
+            }
+        };
+        self.counters.processed += 1;
+        if !self.closing_files {
+            self.close_files.once(CLOSE_FILES_AFTER)?;
+            self.closing_files = true;
+        }
+        self.sink.write(&text)?;
+        Ok(())
+    }
+
+    /// Detaches, and hands on what was captured before.
+    fn drain(&mut self, mut each: impl FnMut(&mut Self, &Event) -> Result<()>) -> Result<()> {
+        self.capture.stop();
+        for _ in 0..LOOKS {
+            self.empty_ring()?;
+            while let Some(event) = self.take_event() {
+                each(self, &event)?;
+                self.empty_ring()?;
+            }
+            if !self.assembler.is_waiting() {
+                break;
+            }
+            // A program on another CPU is still at it.
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        let rest: Vec<Event> = self.assembler.give_up().collect();
+        rest.iter().try_for_each(|event| each(self, event))
+    }
+
+    /// Counts what was captured and has nowhere to go, so that the books balance.
+    pub fn discard(&mut self) {
+        let counted = self.drain(|monitor, _| {
+            monitor.counters.processed += 1;
+            monitor.counters.reports_not_written += 1;
+            Ok(())
+        });
+        if let Err(error) = counted {
+            say(&format!("Warning: the ring was not emptied: {error}"));
+        }
+    }
+
+    /// Reports what was captured until now, and no more.
+    pub fn finish(&mut self) -> Result<()> {
+        self.sink.end(PATIENCE);
+        self.drain(Self::report)?;
+        match self.sink.finish()? {
+            0 => Ok(()),
+            _ => Err(Error::failed("not every report could be written")),
+        }
+    }
+
+    pub fn print_statistics(&self) {
+        let page = self.collect(self.capture.counters()).page();
+        say(page.trim_end_matches('\n'));
+        say("");
+    }
+
+    fn collect(&self, kernel: KernelCounters) -> Statistics {
+        let analyzer = self.analyzer.figures();
+        Statistics {
+            runtime: self.started.elapsed(),
+            kernel,
+            user: UserCounters {
+                reports_not_written: self.counters.reports_not_written
+                    + self.sink.reports_not_written(),
+                output_errors: self.sink.errors(),
+                symbol_cache_hits: analyzer.symbol_hits,
+                symbol_cache_misses: analyzer.symbol_misses,
+                evicted: analyzer.evicted,
+                lookups_given_up: analyzer.lookups_given_up,
+                ..self.counters
+            },
+            sizes: Sizes {
+                symbol_cache_entries: analyzer.symbol_entries,
+                memory_bytes: u64::from(self.config.ring_bytes)
+                    + BASE_BYTES
+                    + self.queue_bytes
+                    + self.sink.queued_bytes() as u64
+                    + analyzer.bytes,
+                memory_limit_bytes: self.config.memory_limit_bytes,
+                ring_bytes: u64::from(self.config.ring_bytes),
+            },
+        }
+    }
+}

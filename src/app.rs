@@ -85,7 +85,7 @@ fn monitoring(config: &Config) -> String {
         line.push('"');
     }
     match config.duration {
-        Some(duration) => line.push_str(&format!(" for {} seconds", duration.as_secs())),
+        Some(duration) => line.push_str(&format!(" for {} s", duration.as_secs())),
         None => line.push_str(" until interrupted"),
     }
     line

@@ -109,7 +109,7 @@ lint:
 	$(Q)$(CARGO) clippy --locked --all-targets --no-default-features -- -D warnings
 
 figures: build
-	$(Q)$(SUDO) python3 tests/figures.py $(BINARY)
+	$(Q)$(SUDO) python3 tests/figures.py $(BINARY) $(wildcard $(OUT)/aarch64-unknown-linux-musl/release/segfault_analyzer)
 
 doc:
 	$(Q)RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps

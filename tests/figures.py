@@ -110,6 +110,8 @@ def start_up(binary, *options):
         time.sleep(0.05)
         idle.append(monitor.memory_kb("VmRSS") - monitor.ring_kb())
         monitor.end()
+        # To attach right behind a detach waits for the kernel to be done with that.
+        time.sleep(0.2)
     return map(statistics.median, (seconds, peak, idle))
 
 

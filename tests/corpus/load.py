@@ -46,6 +46,8 @@ def build(source, path, *flags):
 def names(report):
     found = []
     for frame in report["stack_trace"] or []:
+        if frame["inlined"]:
+            continue
         name = frame["symbol"] or "?"
         name = name[:name.rfind(" (/")] if " (/" in name else name
         found.append(name[:name.rfind("+0x")] if "+0x" in name else name)

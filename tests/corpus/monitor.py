@@ -70,6 +70,8 @@ def frames(report, program):
     """A report's calls. Those of a stripped program are named by its twin."""
     found, names = [], []
     for frame in report.get("stack_trace") or []:
+        if frame["inlined"]:
+            continue  # the chains are of calls
         name, module = frame["symbol"], frame["module"]
         if name is not None:
             path = name.rfind(" (/")

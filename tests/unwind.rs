@@ -5,6 +5,14 @@
 //! that it does not name may only belong to a library, so that an invented
 //! frame of the program's own fails. `make compare` sets gdb beside it.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#![cfg_attr(
+    not(feature = "dwarf"),
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "most chains need call-frame information"
+    )
+)]
 
 #[path = "unwind/build.rs"]
 mod build;

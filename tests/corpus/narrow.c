@@ -1,7 +1,6 @@
 // A 32-bit program, without a C library so that none is needed to build it.
 //
 // chain null_write: null_write inner outer begin _start <end>
-// gap null_write i386: 32-bit tasks are not walked yet
 #define CALLED __attribute__((noinline, noipa, used))
 
 static volatile unsigned zero;

@@ -25,7 +25,7 @@
 //! Report ──output──▶ text or JSON ──sink──▶ file or pipe
 //! ```
 //!
-//! [`app`] is the loop around it: one thread, one epoll. It empties the ring into
+//! [`monitor`] is the loop around it: one thread, one epoll. It empties the ring into
 //! a bounded queue first and analyzes afterwards, so that a burst fills our memory
 //! before it fills the ring. [`capture`] is what it sees of the kernel's side: the
 //! program, its ring and its books, [`stats`].
@@ -37,7 +37,7 @@
 //! tested with kernels that are not running and crashes that happened elsewhere,
 //! and fuzzed. What acts on the system is small and is called from few places:
 //! `loader::kernel` and `loader::attach`, [`ringbuf`], [`modules`], `output::sink`,
-//! [`clock`], [`app`].
+//! [`clock`], [`monitor`], [`app`].
 //!
 //! **The kernel boundary is one directory.** All system calls that the standard
 //! library does not have, and all unsafe code, are in [`sys`], one wrapper for each
@@ -53,7 +53,7 @@
 //! Imports point down only; `tests/layering.rs` has the table and fails otherwise.
 //!
 //! ```text
-//! app
+//! app ─ monitor
 //!  ├─ capture ── loader, ringbuf
 //!  ├─ analyze ── space ── modules ── symbols ── unwind
 //!  │             fault, clock, deaths

@@ -93,6 +93,7 @@ pub mod deaths;
 pub mod error;
 pub mod event;
 pub mod fault;
+pub mod fold;
 pub mod loader;
 pub mod messages;
 pub mod modules;

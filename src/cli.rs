@@ -46,6 +46,29 @@ pub enum Format {
     Json,
 }
 
+/// A way to capture, by what the kernel has to offer for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rung {
+    /// One program and a ring buffer: from 5.17 on.
+    Ring,
+    /// A chain of programs and one ring a CPU: from 4.17 on.
+    Old,
+    /// The same, at the tracepoint that perf events know: from 4.15 on.
+    Tracepoint,
+}
+
+impl Rung {
+    /// As `--force-rung` takes it and `-v` says it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Rung::Ring => "ring",
+            Rung::Old => "old",
+            Rung::Tracepoint => "tracepoint",
+        }
+    }
+}
+
 /// What the user asked for, validated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -83,6 +106,8 @@ pub struct Config {
     pub stack_snapshot_bytes: u32,
     /// `--debug-dir DIR`, each of them: where separate debug files are looked for.
     pub debug_dirs: Vec<PathBuf>,
+    /// `--force-rung NAME`: not what this kernel can do best, but this.
+    pub force_rung: Option<Rung>,
 }
 
 impl Default for Config {
@@ -108,6 +133,7 @@ impl Default for Config {
             btf: None,
             stack_snapshot_bytes: 32 << 10,
             debug_dirs: vec![PathBuf::from(DEBUG_DIR)],
+            force_rung: None,
         }
     }
 }
@@ -200,6 +226,9 @@ where
                 let size_kb = number(&mut parser, "--stack-snapshot", "a size in KB", 4..=512)?;
                 config.stack_snapshot_bytes = (size_kb as u32) << 10;
             }
+            Arg::Long("force-rung") => {
+                config.force_rung = rung(&value(&mut parser, "--force-rung", RUNG)?)?;
+            }
             Arg::Value(word) => {
                 return Err(usage(format!(
                     "'{}' given, only options expected; try --help",
@@ -227,6 +256,7 @@ const NAME: &str = "1 to 64 bytes of a process name";
 const FILE: &str = "the path of a file";
 const DIRECTORY: &str = "the path of a directory";
 const FORMAT: &str = "text or json";
+const RUNG: &str = "auto, ring, old or tracepoint";
 const RING: &str = "a size in KB, a power of two from 64 to 1048576";
 
 fn usage(message: String) -> Error {
@@ -318,6 +348,16 @@ fn format(given: &OsStr) -> Result<Format> {
         b"text" => Ok(Format::Text),
         b"json" => Ok(Format::Json),
         _ => Err(wrong("--format", given, FORMAT)),
+    }
+}
+
+fn rung(given: &OsStr) -> Result<Option<Rung>> {
+    match given.as_bytes() {
+        b"auto" => Ok(None),
+        b"ring" => Ok(Some(Rung::Ring)),
+        b"old" => Ok(Some(Rung::Old)),
+        b"tracepoint" => Ok(Some(Rung::Tracepoint)),
+        _ => Err(wrong("--force-rung", given, RUNG)),
     }
 }
 

@@ -80,6 +80,7 @@ fn every_option_in_its_long_form() {
         "--debug-dir=/srv/debug",
         "--debug-dir",
         "more",
+        "--force-rung=old",
     ]);
     let expected = Config {
         duration: Some(Duration::from_secs(3600)),
@@ -101,6 +102,7 @@ fn every_option_in_its_long_form() {
         btf: Some("/boot/vmlinux".into()),
         stack_snapshot_bytes: 64 << 10,
         debug_dirs: vec!["/srv/debug".into(), "more".into()],
+        force_rung: Some(Rung::Old),
     };
     assert_eq!(config, expected);
 }

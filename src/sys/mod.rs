@@ -17,6 +17,8 @@ pub mod events;
 pub mod file;
 pub mod mmap;
 pub mod output_file;
+pub mod perf;
 pub mod process;
 pub mod time;
+pub mod tracefs;
 pub mod vdso;

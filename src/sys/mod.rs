@@ -21,4 +21,6 @@ pub mod perf;
 pub mod process;
 pub mod time;
 pub mod tracefs;
+#[cfg(all(target_env = "musl", panic = "abort"))]
+mod unwinder;
 pub mod vdso;

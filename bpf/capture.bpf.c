@@ -53,30 +53,6 @@ static __always_inline void look(struct glance *g, struct delivery *d, struct ta
 	g->regs = user_regs(task);
 }
 
-#define SIG_IGN 1	/* a handler above this is a function */
-#define SI_KERNEL 0x80	/* as a code: the kernel's, and without an address */
-
-static __always_inline int has_address(__s32 code)
-{
-	return code > 0 && code != SI_KERNEL;
-}
-
-static __always_inline __u64 thread_start(struct task_struct *task)
-{
-	struct task_struct___before_5_5 *older = (void *)task;
-
-	if (bpf_core_field_exists(task->start_boottime))
-		return BPF_CORE_READ(task, start_boottime);
-	return BPF_CORE_READ(older, real_start_time);
-}
-
-/* Tells a thread from another that gets its number, and from itself after it
- * has executed another program. */
-static __always_inline __u64 thread_identity(struct task_struct *task)
-{
-	return thread_start(task) ^ (__u64)BPF_CORE_READ(task, mm);
-}
-
 /*
  * Keeps a fault that a handler is about to take: if that handler fails, or
  * sends the signal on, the fatal delivery that follows has lost the address.

@@ -22,6 +22,7 @@ enum part_kind {
 	PART_MAPPINGS = 3,
 	PART_STACK = 4,
 	PART_END = 5,
+	PART_RANGES = 6,
 };
 
 /* Every part begins with this. */
@@ -36,6 +37,8 @@ enum header_flags {
 	HEADER_AARCH64 = 1 << 1,	/* regs is user_pt_regs, not x86's pt_regs */
 	HEADER_FIRST_FAULT = 1 << 2,	/* first holds an earlier, handled fault */
 	HEADER_KERNEL_TASK = 1 << 3,	/* no user memory: the rest is empty */
+	HEADER_MONOTONIC = 1 << 4,	/* boot_ns is CLOCK_MONOTONIC, here and in first */
+	HEADER_NO_SENDER = 1 << 5,	/* siginfo could be had for faults alone */
 };
 
 #define EVENT_REGS 34	/* x86_64 uses 21, aarch64 all */
@@ -146,6 +149,15 @@ struct event_mapping {
 	__u16 lower_bytes;	/* then that from the root of its file system on, or 0 */
 };
 
+/* A PART_RANGES holds these: mappings of which no more could be sent. */
+struct event_range {
+	__u64 start;
+	__u64 end;
+	__u64 vm_flags;
+	__u64 page_offset;
+	__u64 file;	/* the kernel's address of it, 0 for none */
+};
+
 struct event_stack {
 	struct part part;
 	__u64 address;
@@ -162,6 +174,7 @@ enum lost_bits {
 	LOST_CMDLINE = 1 << 6,		/* the command line could not be read */
 	LOST_EXE = 1 << 7,
 	LOST_CODE = 1 << 8,		/* no code byte at the pc could be read */
+	LOST_NAMES = 1 << 9,		/* files of some mappings have no name */
 };
 
 struct event_end {

@@ -209,6 +209,17 @@ record! {
     }
 }
 
+record! {
+    /// `struct event_range`
+    RawRange {
+        start: u64,
+        end: u64,
+        vm_flags: u64,
+        page_offset: u64,
+        file: u64,
+    }
+}
+
 /// Every struct of `event.h` with its size and fields.
 #[must_use]
 pub fn layout() -> Vec<(&'static str, usize, Vec<FieldLayout>)> {
@@ -218,6 +229,7 @@ pub fn layout() -> Vec<(&'static str, usize, Vec<FieldLayout>)> {
         ("event_header", RawHeader::SIZE, RawHeader::fields()),
         ("event_text", RawText::SIZE, RawText::fields()),
         ("event_mapping", RawMapping::SIZE, RawMapping::fields()),
+        ("event_range", RawRange::SIZE, RawRange::fields()),
         ("event_stack", RawStack::SIZE, RawStack::fields()),
         ("event_end", RawEnd::SIZE, RawEnd::fields()),
         ("counters", RawCounters::SIZE, RawCounters::fields()),
@@ -233,6 +245,8 @@ pub mod header_flags {
     pub const REGISTERS: u32 = 1;
     pub const AARCH64: u32 = 1 << 1;
     pub const FIRST_FAULT: u32 = 1 << 2;
+    pub const MONOTONIC: u32 = 1 << 4;
+    pub const NO_SENDER: u32 = 1 << 5;
 }
 
 /// `enum path_flags`; those of `enum mapping_flags` are the same, one bit up.
@@ -249,7 +263,7 @@ pub const MAPPING_FILE: u32 = 1;
 pub const LOST_CODE: u32 = 1 << 8;
 
 /// `enum lost_bits`: each with the detail that a report then lacks, and why.
-pub const LOST: [(u32, &str, &str); 9] = [
+pub const LOST: [(u32, &str, &str); 10] = [
     (1 << 0, "mappings", "no room in the ring for all of them"),
     (1 << 1, "stack", "no room in the ring for all of it"),
     (
@@ -267,7 +281,11 @@ pub const LOST: [(u32, &str, &str); 9] = [
     (1 << 6, "cmdline", "not in memory"),
     (1 << 7, "exe", "the process has none"),
     (LOST_CODE, "code", "not readable at the instruction pointer"),
+    (1 << 9, "mappings", "files of some are not named"),
 ];
+
+/// Those of them that say that a part found no room.
+pub const LOST_FOR_ROOM: u32 = 7;
 
 /// `enum text_kind`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -299,6 +317,8 @@ pub enum Part<'a> {
         address: u64,
         bytes: &'a [u8],
     },
+    /// Mappings whose files have no names.
+    Ranges(Vec<RawRange>),
     End(RawEnd),
 }
 
@@ -368,6 +388,13 @@ pub fn decode(bytes: &[u8]) -> Result<(u64, Part<'_>), BadPart> {
             }
         }
         5 => Part::End(RawEnd::read(&mut cursor)?),
+        6 => {
+            let mut ranges = Vec::new();
+            while cursor.left() > 0 {
+                ranges.push(RawRange::read(&mut cursor)?);
+            }
+            Part::Ranges(ranges)
+        }
         kind => return Err(BadPart::Kind(kind)),
     };
     Ok((part.id, decoded))
@@ -387,6 +414,22 @@ fn decode_mappings(bytes: &[u8]) -> Result<Vec<MappingRecord<'_>>, ShortRead> {
         mappings.push(MappingRecord { raw, path, lower });
     }
     Ok(mappings)
+}
+
+/// The kind of part that these bytes begin, if they do.
+#[must_use]
+pub fn is_header(bytes: &[u8]) -> bool {
+    bytes
+        .first_chunk()
+        .is_some_and(|kind| u32::from_ne_bytes(*kind) == 1)
+}
+
+/// A part without what may stand behind it.
+#[must_use]
+pub fn trimmed(bytes: &[u8]) -> &[u8] {
+    let size = bytes.get(4..8).and_then(|size| size.try_into().ok());
+    let size = size.map_or(bytes.len(), |size| u32::from_ne_bytes(size) as usize);
+    bytes.get(..size).unwrap_or(bytes)
 }
 
 /// Reads the books, which the capture program keeps in its global data.

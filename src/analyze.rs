@@ -171,7 +171,7 @@ impl Analyzer {
                 .map(|first| first_fault(&first, arch, event.boot_ns)),
             same_death: event.disposition == Disposition::Fatal
                 && self.deaths.is_repeated(event.host_pid, event.start_ns),
-            sender: fault::sender(event.code, event.siginfo),
+            sender: fault::sender(event.code, event.siginfo).filter(|_| event.knows_sender),
             instruction_pointer: event.registers.map(|registers| registers.pc()),
             instruction,
             registers: event.registers.filter(|_| self.registers),

@@ -7,7 +7,7 @@
 //! that it has waited long enough. A header is never lost here: each gives one
 //! event.
 
-use crate::abi::{self, BadPart, MappingRecord, Part, RawEnd, RawHeader, TextKind};
+use crate::abi::{self, BadPart, MappingRecord, Part, RawEnd, RawHeader, RawRange, TextKind};
 use crate::address::{FileOffset, ProcessAddress};
 use crate::event::{
     Disposition, EarlierFault, Event, FileIdentity, Lost, MappedFile, Mapping, MemoryWindow, Trap,
@@ -21,6 +21,8 @@ struct Partial {
     event: Event,
     /// Taken of the assembler's room.
     bytes: u64,
+    /// The ring told of a loss while it came.
+    has_gap: bool,
     /// How often it was looked at since it began.
     looks: u32,
 }
@@ -29,6 +31,8 @@ struct Partial {
 #[derive(Debug)]
 pub struct Assembler {
     page_bytes: u64,
+    /// How far `CLOCK_BOOTTIME` is ahead of `CLOCK_MONOTONIC`, which old kernels tell.
+    boot_ahead_ns: u64,
     partial: Vec<Partial>,
     /// What optional parts of all records in the making may take.
     max_bytes: u64,
@@ -42,6 +46,7 @@ impl Assembler {
     pub fn new(page_bytes: u64, max_bytes: u64) -> Self {
         Assembler {
             page_bytes,
+            boot_ahead_ns: 0,
             partial: Vec::new(),
             max_bytes,
             strays: 0,
@@ -52,6 +57,18 @@ impl Assembler {
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         !self.partial.is_empty()
+    }
+
+    /// For headers from here on that tell the time by `CLOCK_MONOTONIC`.
+    pub fn set_boot_ahead_ns(&mut self, ahead_ns: u64) {
+        self.boot_ahead_ns = ahead_ns;
+    }
+
+    /// Parts from this CPU found no room, between what came before and what comes.
+    pub fn parts_lost(&mut self, cpu: u32) {
+        for partial in &mut self.partial {
+            partial.has_gap |= partial.event.id >> 48 == u64::from(cpu);
+        }
     }
 
     /// Parts that belonged to no record.
@@ -70,8 +87,9 @@ impl Assembler {
                 .position(|partial| partial.event.id >> 48 == id >> 48);
             let cut_off = same_cpu.map(|at| without_end(self.partial.swap_remove(at).event));
             self.partial.push(Partial {
-                event: begin(&header),
+                event: begin(&header, self.boot_ahead_ns),
                 bytes: 0,
+                has_gap: false,
                 looks: 0,
             });
             return Ok(cut_off);
@@ -85,14 +103,14 @@ impl Assembler {
             return Ok(None);
         };
         if let Part::End(end) = part {
-            return Ok(Some(finish(self.partial.swap_remove(at).event, &end)));
+            return Ok(Some(finish(self.partial.swap_remove(at), &end)));
         }
         let taken: u64 = self.partial.iter().map(|partial| partial.bytes).sum();
         let partial = &mut self.partial[at];
         let event = &mut partial.event;
         // Half of it for what else there is: mappings may have long names.
         let room = match part {
-            Part::Mappings(_) => self.max_bytes / 2,
+            Part::Mappings(_) | Part::Ranges(_) => self.max_bytes / 2,
             _ => self.max_bytes,
         };
         if taken + memory_bytes(&part) > room {
@@ -113,6 +131,7 @@ impl Assembler {
                 event.mappings.extend(mappings);
             }
             Part::Stack { address, bytes } => add_stack(event, address, bytes),
+            Part::Ranges(ranges) => event.mappings.extend(ranges.iter().map(unnamed)),
         }
         Ok(None)
     }
@@ -150,6 +169,7 @@ fn memory_bytes(part: &Part<'_>) -> u64 {
             .iter()
             .map(|record| size_of::<Mapping>() + record.path.len() + record.lower.len())
             .sum(),
+        Part::Ranges(ranges) => ranges.len() * size_of::<Mapping>(),
     };
     bytes as u64
 }
@@ -157,13 +177,18 @@ fn memory_bytes(part: &Part<'_>) -> u64 {
 /// What a report lacks without this part.
 fn detail(part: &Part<'_>) -> &'static str {
     match part {
-        Part::Mappings(_) => "mappings",
+        Part::Mappings(_) | Part::Ranges(_) => "mappings",
         Part::Stack { .. } => "stack",
         Part::Text { .. } | Part::Header(_) | Part::End(_) => "context",
     }
 }
 
-fn begin(raw: &RawHeader) -> Event {
+fn begin(raw: &RawHeader, boot_ahead_ns: u64) -> Event {
+    let ahead_ns = if raw.flags & abi::header_flags::MONOTONIC != 0 {
+        boot_ahead_ns
+    } else {
+        0
+    };
     let arch = if raw.flags & abi::header_flags::AARCH64 != 0 {
         Arch::Aarch64
     } else {
@@ -173,12 +198,13 @@ fn begin(raw: &RawHeader) -> Event {
     let code_bytes = (raw.code_bytes as usize).min(raw.code_at.len());
     Event {
         id: raw.part.id,
-        boot_ns: raw.boot_ns,
+        boot_ns: raw.boot_ns.wrapping_add(ahead_ns),
         tai_ns: (raw.tai_ns != 0).then_some(raw.tai_ns),
         start_ns: raw.start_ns,
         signal: raw.signal,
         code: raw.code,
         siginfo: raw.siginfo,
+        knows_sender: raw.flags & abi::header_flags::NO_SENDER == 0,
         disposition: match raw.handler {
             0 => Disposition::Fatal,
             1 => Disposition::Ignored,
@@ -189,7 +215,7 @@ fn begin(raw: &RawHeader) -> Event {
             error_code: raw.error_code,
             number: raw.trap,
         },
-        first_fault: first_fault(raw),
+        first_fault: first_fault(raw, ahead_ns),
         host_pid: raw.host_pid,
         host_tid: raw.host_tid,
         pid: known(raw.pid),
@@ -225,11 +251,24 @@ fn begin(raw: &RawHeader) -> Event {
         mappings: Vec::new(),
         windows: Vec::new(),
         capture_ns: 0,
-        lost: Vec::new(),
+        lost: lost_sender(raw),
     }
 }
 
-fn first_fault(raw: &RawHeader) -> Option<EarlierFault> {
+/// What the header itself says that it lacks.
+fn lost_sender(raw: &RawHeader) -> Vec<Lost> {
+    let is_sent = raw.code <= 0;
+    let is_lost = is_sent && raw.flags & abi::header_flags::NO_SENDER != 0;
+    is_lost
+        .then_some(Lost {
+            detail: "sender",
+            reason: "not told by this kernel's tracepoint",
+        })
+        .into_iter()
+        .collect()
+}
+
+fn first_fault(raw: &RawHeader, ahead_ns: u64) -> Option<EarlierFault> {
     let first = raw.first;
     (raw.flags & abi::header_flags::FIRST_FAULT != 0).then_some(EarlierFault {
         signal: first.signal,
@@ -241,7 +280,7 @@ fn first_fault(raw: &RawHeader) -> Option<EarlierFault> {
             error_code: first.error_code,
             number: first.trap,
         },
-        boot_ns: first.boot_ns,
+        boot_ns: first.boot_ns.wrapping_add(ahead_ns),
     })
 }
 
@@ -327,6 +366,16 @@ fn mapping(record: &MappingRecord<'_>, page_bytes: u64) -> Mapping {
     }
 }
 
+/// A mapping of which no more is known than where it is.
+fn unnamed(range: &RawRange) -> Mapping {
+    Mapping {
+        start: ProcessAddress(range.start),
+        end: ProcessAddress(range.end),
+        flags: VmFlags(range.vm_flags),
+        file: None,
+    }
+}
+
 /// Joins a piece to the one before it, where the two adjoin.
 fn add_stack(event: &mut Event, address: u64, bytes: &[u8]) {
     if let Some(last) = event.windows.last_mut() {
@@ -341,7 +390,10 @@ fn add_stack(event: &mut Event, address: u64, bytes: &[u8]) {
     });
 }
 
-fn finish(mut event: Event, end: &RawEnd) -> Event {
+fn finish(partial: Partial, end: &RawEnd) -> Event {
+    let Partial {
+        mut event, has_gap, ..
+    } = partial;
     event.capture_ns = end.duration_ns;
     // A call into nowhere has no code to lose.
     let lost = if at_code(&event) {
@@ -353,6 +405,13 @@ fn finish(mut event: Event, end: &RawEnd) -> Event {
         if lost & bit != 0 {
             event.lost.push(Lost { detail, reason });
         }
+    }
+    // Which part it was only newer kernels tell the program.
+    if has_gap && end.lost & abi::LOST_FOR_ROOM == 0 {
+        event.lost.push(Lost {
+            detail: "parts",
+            reason: "no room in the ring",
+        });
     }
     in_order(event)
 }
@@ -378,7 +437,10 @@ fn without_end(mut event: Event) -> Event {
 
 /// Sorts what a cut walk gathered out of order.
 fn in_order(mut event: Event) -> Event {
-    event.mappings.sort_by_key(|mapping| mapping.start);
+    // What came with its file goes before the same without.
+    event
+        .mappings
+        .sort_by_key(|mapping| (mapping.start, mapping.file.is_none()));
     event.mappings.dedup_by_key(|mapping| mapping.start);
     event.windows.sort_by_key(|window| window.address);
     event.lost.sort_unstable();

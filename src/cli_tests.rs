@@ -86,6 +86,7 @@ fn every_option_in_its_long_form() {
         "--fold=30",
         "--fold-handled=10",
         "--max-per-minute=6",
+        "--force-rung=old",
     ]);
     let expected = Config {
         duration: Some(Duration::from_secs(3600)),
@@ -114,6 +115,7 @@ fn every_option_in_its_long_form() {
         fold: Some(Duration::from_secs(30)),
         fold_handled: Some(Duration::from_secs(10)),
         max_per_minute: Some(6),
+        force_rung: Some(Rung::Old),
     };
     assert_eq!(config, expected);
 }

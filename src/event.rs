@@ -174,6 +174,8 @@ pub struct Event {
     pub code: i32,
     /// The siginfo's first word: an address, or pid and uid of the sender.
     pub siginfo: u64,
+    /// Whether the siginfo of a sent signal could be had.
+    pub knows_sender: bool,
     pub disposition: Disposition,
     pub trap: Trap,
     pub first_fault: Option<EarlierFault>,

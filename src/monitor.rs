@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::analyze::Analyzer;
 use crate::assemble::Assembler;
-use crate::capture::Capture;
+use crate::capture::{Capture, Next};
 use crate::cli::{Config, Format};
 use crate::error::{Context, Error, Kind, Result};
 use crate::event::Event;
@@ -20,7 +20,7 @@ use crate::output::{self, sink::Sink};
 use crate::stats::{KernelCounters, Sizes, Statistics, UserCounters};
 use crate::sys::events::{ClockSet, Poller, Request, Signals, Timer};
 use crate::sys::mmap::page_bytes;
-use crate::sys::time::utc_offset_s;
+use crate::sys::time::{boot_ahead_ns, utc_offset_s};
 
 /// How long a record may wait for its end before the ring is looked at again,
 /// and after how many such looks it is reported without.
@@ -89,7 +89,9 @@ impl<'a> Monitor<'a> {
         let look_again = Timer::new()?;
         let close_files = Timer::new()?;
         let clock_set = ClockSet::new().ok();
-        poller.watch(capture.ring_fd()?, token::RING)?;
+        for fd in capture.fds() {
+            poller.watch(fd, token::RING)?;
+        }
         poller.watch(signals.fd(), token::SIGNALS)?;
         poller.watch(duration.fd(), token::DURATION)?;
         poller.watch(statistics.fd(), token::STATISTICS)?;
@@ -118,7 +120,7 @@ impl<'a> Monitor<'a> {
         ]);
         let free = config
             .memory_limit_bytes
-            .saturating_sub(u64::from(config.ring_bytes))
+            .saturating_sub(capture.ring_bytes())
             .saturating_sub(BASE_BYTES);
         let queue_max_bytes = (free / 3).min(QUEUE_MAX_BYTES);
         sink.limit_queue(usize::try_from(free / 6).unwrap_or(usize::MAX));
@@ -175,6 +177,8 @@ impl<'a> Monitor<'a> {
             token::DURATION => self.stopping = true,
             token::STATISTICS => {
                 self.statistics.acknowledge();
+                // What is still in a ring is not known to the books, nor that it is lost.
+                self.empty_ring()?;
                 self.print_statistics();
             }
             token::LOOK_AGAIN => {
@@ -216,21 +220,34 @@ impl<'a> Monitor<'a> {
         Ok(())
     }
 
-    /// Moves what is in the ring into the queue, as far as there is room.
+    /// Moves what is in the rings into the queue, as far as there is room, in the
+    /// order of time.
     fn empty_ring(&mut self) -> Result<()> {
-        while self.queue_bytes < self.queue_max_bytes {
+        let mut events: Vec<Event> = Vec::new();
+        let mut room = self.queue_max_bytes.saturating_sub(self.queue_bytes);
+        self.assembler.set_boot_ahead_ns(boot_ahead_ns());
+        while room > 0 {
             let mut whole = None;
             let assembler = &mut self.assembler;
             // A part that makes no sense is counted by the assembler.
-            if !self
+            match self
                 .capture
                 .next_part(|part| whole = assembler.feed(part).ok().flatten())
             {
-                break;
+                Next::Part => {}
+                Next::Lost { cpu } => self.assembler.parts_lost(cpu),
+                Next::Nothing => break,
             }
             if let Some(event) = whole {
-                self.enqueue(event);
+                room = room.saturating_sub(event.memory_bytes());
+                // Nearly in order already: only rings of several CPUs mix.
+                let earlier = |known: &Event| known.boot_ns <= event.boot_ns;
+                let place = events.iter().rposition(earlier).map_or(0, |last| last + 1);
+                events.insert(place, event);
             }
+        }
+        for event in events {
+            self.enqueue(event);
         }
         if self.assembler.is_waiting() && !self.looking_again {
             self.look_again.once(LOOK_AGAIN)?;
@@ -337,13 +354,13 @@ impl<'a> Monitor<'a> {
             },
             sizes: Sizes {
                 symbol_cache_entries: analyzer.symbol_entries,
-                memory_bytes: u64::from(self.config.ring_bytes)
+                memory_bytes: self.capture.ring_bytes()
                     + BASE_BYTES
                     + self.queue_bytes
                     + self.sink.queued_bytes() as u64
                     + analyzer.bytes,
                 memory_limit_bytes: self.config.memory_limit_bytes,
-                ring_bytes: u64::from(self.config.ring_bytes),
+                ring_bytes: self.capture.ring_bytes(),
             },
         }
     }

@@ -39,11 +39,14 @@ const GRAPH: &[(&str, &[&str])] = &[
     // The way into the kernel, and out of it again.
     ("loader", &["bytes", "error", "sys"]),
     ("ringbuf", &["error", "sys"]),
+    ("perfring", &["error", "sys"]),
     ("stats", &[]),
     ("cli", &["error"]),
     (
         "capture",
-        &["abi", "cli", "error", "loader", "ringbuf", "stats", "sys"],
+        &[
+            "abi", "cli", "error", "loader", "perfring", "ringbuf", "stats", "sys",
+        ],
     ),
     ("messages", &["sys"]),
     // An event becomes a report, a report becomes lines.
@@ -113,9 +116,11 @@ const PURE: &[&str] = &[
     "loader/maps.rs",
     "loader/object.rs",
     "loader/object/",
+    "loader/packed.rs",
     "loader/relo.rs",
     "loader/relo/",
     "loader/target.rs",
+    "loader/unroll.rs",
     "output/codes.rs",
     "output/escape.rs",
     "output/json.rs",

@@ -41,6 +41,9 @@ const BTF_GET_FD_BY_ID: libc::c_long = 19;
 const MAP_FREEZE: libc::c_long = 22;
 const BTF_GET_NEXT_ID: libc::c_long = 23;
 
+/// `BPF_PROG_TYPE_TRACEPOINT`
+pub const PROG_TYPE_TRACEPOINT: u32 = 5;
+
 /// How often a program load is tried while the kernel answers `EAGAIN`: it does
 /// when a signal is pending in the midst of verification.
 const LOAD_ATTEMPTS: u32 = 5;

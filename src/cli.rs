@@ -119,7 +119,6 @@ pub struct Config {
     pub stack_snapshot_bytes: u32,
     /// `--debug-dir DIR`, each of them: where separate debug files are looked for.
     pub debug_dirs: Vec<PathBuf>,
-<<<<<<< HEAD
     /// `--signals LIST`: bit N stands for signal N.
     pub signals: u64,
     /// `--memory`
@@ -134,10 +133,8 @@ pub struct Config {
     pub fold_handled: Option<Duration>,
     /// `--max-per-minute N`: reports of one executable.
     pub max_per_minute: Option<u32>,
-=======
     /// `--force-rung NAME`: not what this kernel can do best, but this.
     pub force_rung: Option<Rung>,
->>>>>>> wt-old
 }
 
 impl Default for Config {
@@ -163,7 +160,6 @@ impl Default for Config {
             btf: None,
             stack_snapshot_bytes: 32 << 10,
             debug_dirs: vec![PathBuf::from(DEBUG_DIR)],
-<<<<<<< HEAD
             signals: 1 << SIGSEGV,
             memory: false,
             maps: false,
@@ -171,9 +167,7 @@ impl Default for Config {
             fold: None,
             fold_handled: Some(Duration::from_secs(60)),
             max_per_minute: None,
-=======
             force_rung: None,
->>>>>>> wt-old
         }
     }
 }
@@ -266,7 +260,6 @@ where
                 let size_kb = number(&mut parser, "--stack-snapshot", "a size in KB", 4..=512)?;
                 config.stack_snapshot_bytes = (size_kb as u32) << 10;
             }
-<<<<<<< HEAD
             Arg::Long("signals") => {
                 config.signals = signals(&value(&mut parser, "--signals", SIGNALS)?)?;
             }
@@ -281,10 +274,9 @@ where
                 let what = "a number of reports";
                 let reports = number(&mut parser, "--max-per-minute", what, 1..=1_000_000)?;
                 config.max_per_minute = Some(reports as u32);
-=======
+            }
             Arg::Long("force-rung") => {
                 config.force_rung = rung(&value(&mut parser, "--force-rung", RUNG)?)?;
->>>>>>> wt-old
             }
             Arg::Value(word) => {
                 return Err(usage(format!(
@@ -316,11 +308,8 @@ const NAME: &str = "1 to 64 bytes of a process name";
 const FILE: &str = "the path of a file";
 const DIRECTORY: &str = "the path of a directory";
 const FORMAT: &str = "text or json";
-<<<<<<< HEAD
 const SIGNALS: &str = "names such as SEGV,BUS,ABRT, or all";
-=======
 const RUNG: &str = "auto, ring, old or tracepoint";
->>>>>>> wt-old
 const RING: &str = "a size in KB, a power of two from 64 to 1048576";
 
 fn usage(message: String) -> Error {
@@ -415,7 +404,6 @@ fn format(given: &OsStr) -> Result<Format> {
     }
 }
 
-<<<<<<< HEAD
 /// A set of crash signals, with or without `SIG` before each, in any case.
 fn signals(given: &OsStr) -> Result<u64> {
     let refused = || wrong("--signals", given, SIGNALS);
@@ -442,7 +430,8 @@ fn window(parser: &mut lexopt::Parser, option: &str) -> Result<Option<Duration>>
     let what = "a number of seconds";
     let seconds = number(parser, option, what, 0..=86_400)?;
     Ok((seconds > 0).then(|| Duration::from_secs(seconds)))
-=======
+}
+
 fn rung(given: &OsStr) -> Result<Option<Rung>> {
     match given.as_bytes() {
         b"auto" => Ok(None),
@@ -451,7 +440,6 @@ fn rung(given: &OsStr) -> Result<Option<Rung>> {
         b"tracepoint" => Ok(Some(Rung::Tracepoint)),
         _ => Err(wrong("--force-rung", given, RUNG)),
     }
->>>>>>> wt-old
 }
 
 /// A power of two from 64 KB, the largest page that a kernel is built with, up

@@ -38,6 +38,7 @@ const MAX_RULES: usize = 4096;
 pub struct Analyzer {
     stack_trace: bool,
     registers: bool,
+    no_memory: bool,
     max_stack_depth: usize,
     clock: Clock,
     deaths: RecentDeaths,
@@ -78,6 +79,7 @@ impl Analyzer {
         Analyzer {
             stack_trace: config.stack_trace,
             registers: config.registers,
+            no_memory: config.no_memory,
             max_stack_depth: config.max_stack_depth,
             clock: Clock::new(),
             deaths: RecentDeaths::default(),
@@ -150,6 +152,13 @@ impl Analyzer {
                 });
             }
         }
+        if self.no_memory {
+            lost.retain(|lost| lost.detail != "cmdline");
+            lost.push(Lost {
+                detail: "cmdline",
+                reason: "left out, as --no-memory says",
+            });
+        }
         lost.sort_unstable();
         lost.dedup();
         let pid = event.pid.unwrap_or(event.host_pid);
@@ -179,9 +188,10 @@ impl Analyzer {
             ppid: event.ppid,
             uid: event.uid,
             exe: exe(event),
-            cmdline: event.cmdline.clone(),
+            cmdline: event.cmdline.clone().filter(|_| !self.no_memory),
             ns_pid: (event.ns_pid != pid).then_some(event.ns_pid),
             cgroup: event.cgroup.clone(),
+            repeats: None,
             lost,
         }
     }

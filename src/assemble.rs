@@ -131,6 +131,10 @@ impl Assembler {
                 event.mappings.extend(mappings);
             }
             Part::Stack { address, bytes } => add_stack(event, address, bytes),
+            Part::Memory { address, bytes } => event.memory.push(MemoryWindow {
+                address: ProcessAddress(address),
+                bytes: bytes.to_vec(),
+            }),
             Part::Ranges(ranges) => event.mappings.extend(ranges.iter().map(unnamed)),
         }
         Ok(None)
@@ -164,7 +168,9 @@ impl Assembler {
 fn memory_bytes(part: &Part<'_>) -> u64 {
     let bytes = match part {
         Part::Header(_) | Part::End(_) => 0,
-        Part::Text { bytes, .. } | Part::Stack { bytes, .. } => bytes.len(),
+        Part::Text { bytes, .. } | Part::Stack { bytes, .. } | Part::Memory { bytes, .. } => {
+            bytes.len()
+        }
         Part::Mappings(records) => records
             .iter()
             .map(|record| size_of::<Mapping>() + record.path.len() + record.lower.len())
@@ -179,6 +185,7 @@ fn detail(part: &Part<'_>) -> &'static str {
     match part {
         Part::Mappings(_) | Part::Ranges(_) => "mappings",
         Part::Stack { .. } => "stack",
+        Part::Memory { .. } => "memory",
         Part::Text { .. } | Part::Header(_) | Part::End(_) => "context",
     }
 }
@@ -204,6 +211,8 @@ fn begin(raw: &RawHeader, boot_ahead_ns: u64) -> Event {
         signal: raw.signal,
         code: raw.code,
         siginfo: raw.siginfo,
+        siginfo_more: raw.siginfo_more,
+        repeats: raw.repeats,
         knows_sender: raw.flags & abi::header_flags::NO_SENDER == 0,
         disposition: match raw.handler {
             0 => Disposition::Fatal,
@@ -250,6 +259,7 @@ fn begin(raw: &RawHeader, boot_ahead_ns: u64) -> Event {
         map_count: raw.map_count,
         mappings: Vec::new(),
         windows: Vec::new(),
+        memory: Vec::new(),
         capture_ns: 0,
         lost: lost_sender(raw),
     }
@@ -443,9 +453,30 @@ fn in_order(mut event: Event) -> Event {
         .sort_by_key(|mapping| (mapping.start, mapping.file.is_none()));
     event.mappings.dedup_by_key(|mapping| mapping.start);
     event.windows.sort_by_key(|window| window.address);
+    event.memory = joined(std::mem::take(&mut event.memory));
     event.lost.sort_unstable();
     event.lost.dedup();
     event
+}
+
+/// Windows in the order of their addresses; those that overlap or adjoin as one.
+fn joined(mut windows: Vec<MemoryWindow>) -> Vec<MemoryWindow> {
+    windows.sort_by_key(|window| window.address);
+    let mut out: Vec<MemoryWindow> = Vec::new();
+    for window in windows {
+        let known = out.last_mut().and_then(|last| {
+            let known = window.address.offset_from(last.address)? as usize;
+            (known <= last.bytes.len()).then_some((last, known))
+        });
+        match known {
+            Some((last, known)) => {
+                let new = window.bytes.get(last.bytes.len() - known..);
+                last.bytes.extend_from_slice(new.unwrap_or_default());
+            }
+            None => out.push(window),
+        }
+    }
+    out
 }
 
 #[cfg(test)]
@@ -559,5 +590,22 @@ mod tests {
     fn arguments_become_one_line() {
         assert_eq!(arguments(b"a\0b c\0\0d\0\0"), b"a b c  d");
         assert_eq!(arguments(b"\0\0"), b"");
+    }
+
+    #[test]
+    fn windows_around_registers_are_joined_where_they_overlap() {
+        let window = |address, bytes: &[u8]| MemoryWindow {
+            address: ProcessAddress(address),
+            bytes: bytes.to_vec(),
+        };
+        let windows = vec![
+            window(0x40, b"four"),
+            window(0x10, b"0123"),
+            window(0x12, b"23456"),
+            window(0x13, b"3"),
+            window(0x17, b"789"),
+        ];
+        let expected = vec![window(0x10, b"0123456789"), window(0x40, b"four")];
+        assert_eq!(joined(windows), expected);
     }
 }

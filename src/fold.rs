@@ -47,12 +47,18 @@ impl<T> Folder<T> {
         }
     }
 
-    /// What is to be printed now that `item` has come: it, or nothing, or what was
-    /// held back of windows that had to end for it. `now` never goes back.
-    pub fn admit(&mut self, key: u64, item: Counted<T>, now: Duration) -> Vec<Counted<T>> {
-        let mut out = self.ended(now);
+    /// Gives `item` back if it may pass. What was held back in windows that are over,
+    /// or had to end for this one, goes to `ended`. `now` never goes back.
+    pub fn admit(
+        &mut self,
+        key: u64,
+        item: Counted<T>,
+        now: Duration,
+        ended: &mut Vec<Counted<T>>,
+    ) -> Option<Counted<T>> {
+        ended.extend(self.ended(now));
         if !self.windows.contains_key(&key) && self.windows.len() >= MAX_KEYS {
-            out.extend(self.end_first());
+            ended.extend(self.end_first());
         }
         let window = self.windows.entry(key).or_insert_with(|| Window {
             ends: now.saturating_add(self.window),
@@ -61,15 +67,14 @@ impl<T> Folder<T> {
         });
         if window.passed < self.allowed {
             window.passed += 1;
-            out.push(item);
-            return out;
+            return Some(item);
         }
         let before = window.held.take().map_or(0, |held| held.count);
         window.held = Some(Counted {
             count: item.count.saturating_add(before),
             item: item.item,
         });
-        out
+        None
     }
 
     /// What was held back in windows that are over, oldest first.
@@ -107,6 +112,18 @@ impl<T> Folder<T> {
 mod tests {
     use super::*;
 
+    fn admit<T>(
+        folder: &mut Folder<T>,
+        key: u64,
+        item: Counted<T>,
+        now: Duration,
+    ) -> Vec<Counted<T>> {
+        let mut out = Vec::new();
+        let passed = folder.admit(key, item, now, &mut out);
+        out.extend(passed);
+        out
+    }
+
     const fn at(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
     }
@@ -118,23 +135,31 @@ mod tests {
     #[test]
     fn the_first_passes_and_the_rest_is_counted_when_the_window_ends() {
         let mut folder = Folder::new(at(10), 1);
-        assert_eq!(folder.admit(7, one(1), at(0)), [one(1)]);
+        assert_eq!(admit(&mut folder, 7, one(1), at(0)), [one(1)]);
         assert_eq!(folder.next_end(), None, "nothing is held back");
-        assert_eq!(folder.admit(7, one(2), at(1)), []);
-        assert_eq!(folder.admit(7, one(3), at(9)), []);
-        assert_eq!(folder.admit(8, one(4), at(9)), [one(4)], "another key");
+        assert_eq!(admit(&mut folder, 7, one(2), at(1)), []);
+        assert_eq!(admit(&mut folder, 7, one(3), at(9)), []);
+        assert_eq!(
+            admit(&mut folder, 8, one(4), at(9)),
+            [one(4)],
+            "another key"
+        );
         assert_eq!(folder.next_end(), Some(at(10)));
         assert_eq!(folder.ended(at(9)), []);
         assert_eq!(folder.ended(at(10)), [Counted { item: 3, count: 2 }]);
-        assert_eq!(folder.admit(7, one(5), at(10)), [one(5)], "a new window");
+        assert_eq!(
+            admit(&mut folder, 7, one(5), at(10)),
+            [one(5)],
+            "a new window"
+        );
     }
 
     #[test]
     fn a_late_item_brings_out_what_its_window_held_back() {
         let mut folder = Folder::new(at(10), 1);
-        folder.admit(7, one(1), at(0));
-        folder.admit(7, one(2), at(5));
-        assert_eq!(folder.admit(7, one(3), at(11)), [one(2), one(3)]);
+        admit(&mut folder, 7, one(1), at(0));
+        admit(&mut folder, 7, one(2), at(5));
+        assert_eq!(admit(&mut folder, 7, one(3), at(11)), [one(2), one(3)]);
         assert_eq!(folder.finish(), []);
     }
 
@@ -142,10 +167,10 @@ mod tests {
     fn as_many_pass_as_are_allowed_and_counts_add_up() {
         let mut folder = Folder::new(at(60), 2);
         let many = Counted { item: 3, count: 5 };
-        assert_eq!(folder.admit(1, one(1), at(0)), [one(1)]);
-        assert_eq!(folder.admit(1, one(2), at(0)), [one(2)]);
-        assert_eq!(folder.admit(1, many, at(1)), []);
-        assert_eq!(folder.admit(1, one(4), at(2)), []);
+        assert_eq!(admit(&mut folder, 1, one(1), at(0)), [one(1)]);
+        assert_eq!(admit(&mut folder, 1, one(2), at(0)), [one(2)]);
+        assert_eq!(admit(&mut folder, 1, many, at(1)), []);
+        assert_eq!(admit(&mut folder, 1, one(4), at(2)), []);
         assert_eq!(folder.finish(), [Counted { item: 4, count: 6 }]);
     }
 
@@ -156,7 +181,7 @@ mod tests {
         let keys = 3 * MAX_KEYS as u64;
         for key in 0..keys {
             for _ in 0..2 {
-                let out = folder.admit(key, one(0), Duration::from_millis(key));
+                let out = admit(&mut folder, key, one(0), Duration::from_millis(key));
                 printed += out.iter().map(|counted| counted.count).sum::<u64>();
             }
             assert!(folder.windows.len() <= MAX_KEYS);

@@ -101,6 +101,7 @@ pub mod monitor;
 pub mod output;
 pub mod perfring;
 pub mod registers;
+pub mod repeats;
 pub mod report;
 pub mod ringbuf;
 pub mod space;

@@ -5,6 +5,8 @@
 //! arguments, symbols) is kept as raw bytes here and escaped by the writers in
 //! [`crate::output`]. What is unknown is `None`, never zero.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use crate::address::{FileAddress, ProcessAddress};
 use crate::event::{Disposition, Lost};
 use crate::registers::Registers;
@@ -141,6 +143,33 @@ pub struct Report {
     /// As the process sees itself, where that differs from `pid`.
     pub ns_pid: Option<u32>,
     pub cgroup: Option<Vec<u8>>,
+    /// How many equal ones this one stands for beside itself; `None` where none
+    /// would have been folded.
+    pub repeats: Option<u64>,
     /// What this report lacks, with the reason.
     pub lost: Vec<Lost>,
+}
+
+impl Report {
+    /// Equal for reports that are told once.
+    #[must_use]
+    pub fn fold_key(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.program_key().hash(&mut hasher);
+        (self.signal, self.code).hash(&mut hasher);
+        self.instruction.module.hash(&mut hasher);
+        match (self.instruction.module_offset, self.instruction_pointer) {
+            (Some(offset), _) => offset.hash(&mut hasher),
+            (None, pc) => pc.hash(&mut hasher),
+        }
+        hasher.finish()
+    }
+
+    /// Equal for reports of one executable.
+    #[must_use]
+    pub fn program_key(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.exe.as_ref().unwrap_or(&self.comm).hash(&mut hasher);
+        hasher.finish()
+    }
 }

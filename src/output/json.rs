@@ -76,6 +76,9 @@ fn our_fields(out: &mut Writer, report: &Report, options: &Options) {
         .optional_string(report.cmdline.as_deref());
     out.key("ns_pid").optional_number(report.ns_pid);
     out.key("cgroup").optional_string(report.cgroup.as_deref());
+    if let Some(repeats) = report.repeats {
+        out.key("repeats").number(repeats);
+    }
     lost(out, report);
 }
 

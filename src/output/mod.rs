@@ -30,6 +30,13 @@ pub fn text(report: &Report, options: &Options) -> Vec<u8> {
     text::report(report, options).into_bytes()
 }
 
+/// The line that stands for reports that were held back, of which this is the
+/// last, and an empty one.
+#[must_use]
+pub fn repeats(report: &Report, options: &Options) -> Vec<u8> {
+    text::repeats(report, options).into_bytes()
+}
+
 /// The report as one line of JSON, pure ASCII.
 #[must_use]
 pub fn json(report: &Report, options: &Options) -> Vec<u8> {

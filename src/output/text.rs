@@ -36,6 +36,20 @@ pub(super) fn report(report: &Report, options: &Options) -> String {
     out
 }
 
+/// How many there were, in place of the report itself.
+pub(super) fn repeats(report: &Report, options: &Options) -> String {
+    let mut out = String::new();
+    header(&mut out, report, options);
+    let count = report.repeats.unwrap_or(0).saturating_add(1);
+    line(
+        &mut out,
+        "Repeats",
+        format!("{count} more like an earlier one, this the last"),
+    );
+    out.push('\n');
+    out
+}
+
 fn header(out: &mut String, report: &Report, options: &Options) {
     let local_ms = i128::from(report.time.unix_ms) + i128::from(options.utc_offset_s) * 1000;
     let what = match report.signal {
@@ -145,6 +159,9 @@ fn our_lines(out: &mut String, report: &Report) {
     }
     if report.same_death {
         line(out, "Same Death", "as an earlier report of this process");
+    }
+    if let Some(repeats @ 1..) = report.repeats {
+        line(out, "Repeats", format!("{repeats} more like it before"));
     }
     if report.thread != report.comm {
         line(out, "Thread", escaped(&report.thread));

@@ -452,18 +452,22 @@ fn in_order(mut event: Event) -> Event {
         .mappings
         .sort_by_key(|mapping| (mapping.start, mapping.file.is_none()));
     event.mappings.dedup_by_key(|mapping| mapping.start);
-    event.windows.sort_by_key(|window| window.address);
+    event.windows = in_order_of_address(std::mem::take(&mut event.windows));
     event.memory = joined(std::mem::take(&mut event.memory));
     event.lost.sort_unstable();
     event.lost.dedup();
     event
 }
 
-/// Windows in the order of their addresses; those that overlap or adjoin as one.
-fn joined(mut windows: Vec<MemoryWindow>) -> Vec<MemoryWindow> {
+fn in_order_of_address(mut windows: Vec<MemoryWindow>) -> Vec<MemoryWindow> {
     windows.sort_by_key(|window| window.address);
+    windows
+}
+
+/// Windows in the order of their addresses; those that overlap or adjoin as one.
+fn joined(windows: Vec<MemoryWindow>) -> Vec<MemoryWindow> {
     let mut out: Vec<MemoryWindow> = Vec::new();
-    for window in windows {
+    for window in in_order_of_address(windows) {
         let known = out.last_mut().and_then(|last| {
             let known = window.address.offset_from(last.address)? as usize;
             (known <= last.bytes.len()).then_some((last, known))

@@ -6,10 +6,9 @@
 //! disappears. `--fold` lets one report of each signature through, and
 //! `--max-per-minute` a number of each executable.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
-/// Keys remembered at a time; past that the window that ends first ends early.
+/// Keys remembered at a time; past that the oldest window ends early.
 const MAX_KEYS: usize = 256;
 
 /// An item on its way out, and how many it stands for, itself included.
@@ -22,6 +21,7 @@ pub struct Counted<T> {
 /// What is remembered of a key in its window.
 #[derive(Debug)]
 struct Window<T> {
+    key: u64,
     ends: Duration,
     passed: u64,
     /// The last that was held back, with all before it.
@@ -33,7 +33,8 @@ struct Window<T> {
 pub struct Folder<T> {
     window: Duration,
     allowed: u64,
-    windows: HashMap<u64, Window<T>>,
+    /// In the order in which they end, which is that in which they began.
+    windows: Vec<Window<T>>,
 }
 
 impl<T> Folder<T> {
@@ -43,7 +44,7 @@ impl<T> Folder<T> {
         Folder {
             window,
             allowed,
-            windows: HashMap::new(),
+            windows: Vec::new(),
         }
     }
 
@@ -56,15 +57,19 @@ impl<T> Folder<T> {
         now: Duration,
         ended: &mut Vec<Counted<T>>,
     ) -> Option<Counted<T>> {
-        ended.extend(self.ended(now));
-        if !self.windows.contains_key(&key) && self.windows.len() >= MAX_KEYS {
-            ended.extend(self.end_first());
-        }
-        let window = self.windows.entry(key).or_insert_with(|| Window {
-            ends: now.saturating_add(self.window),
-            passed: 0,
-            held: None,
-        });
+        self.end(now, ended);
+        let Some(window) = self.windows.iter_mut().find(|window| window.key == key) else {
+            if self.windows.len() >= MAX_KEYS {
+                ended.extend(self.windows.remove(0).held);
+            }
+            self.windows.push(Window {
+                key,
+                ends: now.saturating_add(self.window),
+                passed: 1,
+                held: None,
+            });
+            return Some(item);
+        };
         if window.passed < self.allowed {
             window.passed += 1;
             return Some(item);
@@ -77,34 +82,18 @@ impl<T> Folder<T> {
         None
     }
 
-    /// What was held back in windows that are over, oldest first.
-    pub fn ended(&mut self, now: Duration) -> Vec<Counted<T>> {
-        self.take(|window| window.ends <= now)
-    }
-
-    /// What is still held back, at the end of everything.
-    pub fn finish(&mut self) -> Vec<Counted<T>> {
-        self.take(|_| true)
+    /// What was held back in windows that are over, oldest first, goes to `ended`.
+    pub fn end(&mut self, now: Duration, ended: &mut Vec<Counted<T>>) {
+        while self.windows.first().is_some_and(|first| first.ends <= now) {
+            ended.extend(self.windows.remove(0).held);
+        }
     }
 
     /// When something that is held back is due.
     #[must_use]
     pub fn next_end(&self) -> Option<Duration> {
-        let held = self.windows.values().filter(|window| window.held.is_some());
-        held.map(|window| window.ends).min()
-    }
-
-    fn take(&mut self, over: impl Fn(&Window<T>) -> bool) -> Vec<Counted<T>> {
-        let ended = self.windows.extract_if(|_, window| over(window));
-        let mut ended: Vec<Window<T>> = ended.map(|(_, window)| window).collect();
-        ended.sort_by_key(|window| window.ends);
-        ended.into_iter().filter_map(|window| window.held).collect()
-    }
-
-    fn end_first(&mut self) -> Option<Counted<T>> {
-        let ends = self.windows.iter().map(|(&key, window)| (window.ends, key));
-        let (_, key) = ends.min()?;
-        self.windows.remove(&key)?.held
+        let held = self.windows.iter().find(|window| window.held.is_some());
+        held.map(|window| window.ends)
     }
 }
 
@@ -121,6 +110,12 @@ mod tests {
         let mut out = Vec::new();
         let passed = folder.admit(key, item, now, &mut out);
         out.extend(passed);
+        out
+    }
+
+    fn ended<T>(folder: &mut Folder<T>, now: Duration) -> Vec<Counted<T>> {
+        let mut out = Vec::new();
+        folder.end(now, &mut out);
         out
     }
 
@@ -145,8 +140,8 @@ mod tests {
             "another key"
         );
         assert_eq!(folder.next_end(), Some(at(10)));
-        assert_eq!(folder.ended(at(9)), []);
-        assert_eq!(folder.ended(at(10)), [Counted { item: 3, count: 2 }]);
+        assert_eq!(ended(&mut folder, at(9)), []);
+        assert_eq!(ended(&mut folder, at(10)), [Counted { item: 3, count: 2 }]);
         assert_eq!(
             admit(&mut folder, 7, one(5), at(10)),
             [one(5)],
@@ -160,7 +155,7 @@ mod tests {
         admit(&mut folder, 7, one(1), at(0));
         admit(&mut folder, 7, one(2), at(5));
         assert_eq!(admit(&mut folder, 7, one(3), at(11)), [one(2), one(3)]);
-        assert_eq!(folder.finish(), []);
+        assert_eq!(ended(&mut folder, Duration::MAX), []);
     }
 
     #[test]
@@ -171,7 +166,10 @@ mod tests {
         assert_eq!(admit(&mut folder, 1, one(2), at(0)), [one(2)]);
         assert_eq!(admit(&mut folder, 1, many, at(1)), []);
         assert_eq!(admit(&mut folder, 1, one(4), at(2)), []);
-        assert_eq!(folder.finish(), [Counted { item: 4, count: 6 }]);
+        assert_eq!(
+            ended(&mut folder, Duration::MAX),
+            [Counted { item: 4, count: 6 }]
+        );
     }
 
     #[test]
@@ -186,8 +184,7 @@ mod tests {
             }
             assert!(folder.windows.len() <= MAX_KEYS);
         }
-        printed += folder
-            .finish()
+        printed += ended(&mut folder, Duration::MAX)
             .iter()
             .map(|counted| counted.count)
             .sum::<u64>();

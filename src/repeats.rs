@@ -6,7 +6,6 @@
 //! takes them, and here where several processes or places give equal reports.
 //! Nothing is folded in silence: see [`Folder`].
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::capture::Folded;
@@ -34,6 +33,7 @@ pub type TakeFolded<'a> = &'a mut dyn FnMut(&FaultSite) -> Option<Folded>;
 /// A site whose faults the capture program counts.
 #[derive(Debug)]
 struct Site {
+    site: FaultSite,
     /// Of the window.
     ends: Duration,
     /// The last that it sent.
@@ -47,22 +47,24 @@ pub struct Repeats {
     handled: Option<Folder<Box<Report>>>,
     per_minute: Option<Folder<Box<Report>>>,
     handled_window: Option<Duration>,
-    sites: HashMap<FaultSite, Site>,
+    /// In the order in which their windows end.
+    sites: Vec<Site>,
     held: u64,
 }
 
 impl Repeats {
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        let folder = |window| Folder::new(window, 1);
+        let folder = |window: Option<Duration>, allowed| {
+            window.map(|window| Folder::new(window, u64::from(allowed)))
+        };
+        let per_minute = config.max_per_minute;
         Repeats {
-            crashes: config.fold.map(folder),
-            handled: config.fold_handled.map(folder),
-            per_minute: config
-                .max_per_minute
-                .map(|allowed| Folder::new(MINUTE, u64::from(allowed))),
+            crashes: folder(config.fold, 1),
+            handled: folder(config.fold_handled, 1),
+            per_minute: folder(per_minute.map(|_| MINUTE), per_minute.unwrap_or(1)),
             handled_window: config.fold_handled,
-            sites: HashMap::new(),
+            sites: Vec::new(),
             held: 0,
         }
     }
@@ -83,67 +85,51 @@ impl Repeats {
         now: Duration,
         take: TakeFolded<'_>,
     ) -> Vec<Told> {
-        let report = Box::new(report);
         let mut out = Vec::new();
-        let is_handled = report.disposition == Disposition::Handled;
-        if let (true, Some(window), Some(site)) = (is_handled, self.handled_window, site) {
-            if self.sites.len() >= MAX_SITES && !self.sites.contains_key(&site) {
-                let first = self.sites.iter().min_by_key(|(_, site)| site.ends);
-                if let Some(first) = first.map(|(site, _)| *site) {
-                    self.end_site(&first, now, take, &mut out);
-                }
-            }
-            let site_of = Site {
-                ends: now.saturating_add(window),
-                report: report.clone(),
-            };
-            self.sites.insert(site, site_of);
-        }
-        let counted = Counted {
-            item: report,
-            count: repeats.saturating_add(1),
-        };
+        let item = Box::new(report);
+        let is_handled = item.disposition == Disposition::Handled;
         if self.folder(is_handled).is_none() && self.per_minute.is_none() {
             // Nothing is folded: there is no number to tell.
-            let report = counted.item;
-            let is_held = false;
-            return vec![Told { report, is_held }];
+            return vec![Told {
+                report: item,
+                is_held: false,
+            }];
         }
-        self.pass(counted, false, now, &mut out);
+        if let (true, Some(window), Some(site)) = (is_handled, self.handled_window, site) {
+            self.sites.retain(|known| known.site != site);
+            if self.sites.len() >= MAX_SITES {
+                self.end_first_site(now, take, &mut out);
+            }
+            self.sites.push(Site {
+                site,
+                ends: now.saturating_add(window),
+                report: item.clone(),
+            });
+        }
+        let count = repeats.saturating_add(1);
+        self.pass(Counted { item, count }, false, now, &mut out);
         out
     }
 
-    /// What is to be printed because time has passed.
+    /// What is to be printed because the time is `now`; of the end of everything,
+    /// all that is left.
     pub fn due(&mut self, now: Duration, take: TakeFolded<'_>) -> Vec<Told> {
         let mut out = Vec::new();
-        let over = self.sites.iter().filter(|(_, site)| site.ends <= now);
-        let over: Vec<FaultSite> = over.map(|(site, _)| *site).collect();
-        for site in over {
-            self.end_site(&site, now, take, &mut out);
+        while self.sites.first().is_some_and(|site| site.ends <= now) {
+            self.end_first_site(now, take, &mut out);
         }
-        for is_handled in [false, true] {
-            let ended = self.folder(is_handled).map(|folder| folder.ended(now));
-            for counted in ended.unwrap_or_default() {
-                self.limit(counted, true, now, &mut out);
-            }
+        let mut ended = Vec::new();
+        for folder in [&mut self.crashes, &mut self.handled].into_iter().flatten() {
+            folder.end(now, &mut ended);
         }
+        for counted in ended {
+            self.limit(counted, true, now, &mut out);
+        }
+        let mut ended = Vec::new();
         if let Some(folder) = &mut self.per_minute {
-            out.extend(folder.ended(now).into_iter().map(|it| told(it, true)));
+            folder.end(now, &mut ended);
         }
-        out
-    }
-
-    /// What is still to be told at the end of everything.
-    pub fn finish(&mut self, now: Duration, take: TakeFolded<'_>) -> Vec<Told> {
-        let mut out = Vec::new();
-        let sites: Vec<FaultSite> = self.sites.keys().copied().collect();
-        for site in sites {
-            self.end_site(&site, now, take, &mut out);
-        }
-        for folder in [&mut self.crashes, &mut self.handled, &mut self.per_minute] {
-            let rest = folder.as_mut().map(Folder::finish).unwrap_or_default();
-            out.extend(rest.into_iter().map(|counted| told(counted, true)));
-        }
+        out.extend(ended.into_iter().map(|counted| told(counted, true)));
         out
     }
 
@@ -152,9 +138,8 @@ impl Repeats {
     pub fn next_due(&self) -> Option<Duration> {
         let folders = [&self.crashes, &self.handled, &self.per_minute];
         let folders = folders.into_iter().flatten().filter_map(Folder::next_end);
-        folders
-            .chain(self.sites.values().map(|site| site.ends))
-            .min()
+        let site = self.sites.first().map(|site| site.ends);
+        folders.chain(site).min()
     }
 
     fn folder(&mut self, is_handled: bool) -> Option<&mut Folder<Box<Report>>> {
@@ -166,17 +151,11 @@ impl Repeats {
     }
 
     /// Forgets a site; what was counted there is told by its last report.
-    fn end_site(
-        &mut self,
-        site: &FaultSite,
-        now: Duration,
-        take: TakeFolded<'_>,
-        out: &mut Vec<Told>,
-    ) {
-        let Some(Site { mut report, .. }) = self.sites.remove(site) else {
-            return;
-        };
-        let Some(folded) = take(site) else {
+    fn end_first_site(&mut self, now: Duration, take: TakeFolded<'_>, out: &mut Vec<Told>) {
+        let Site {
+            site, mut report, ..
+        } = self.sites.remove(0);
+        let Some(folded) = take(&site) else {
             return;
         };
         let last_ms = folded.last_boot_ns / 1_000_000;
@@ -190,6 +169,7 @@ impl Repeats {
         self.pass(counted, true, now, out);
     }
 
+    /// By the window of its signature.
     fn pass(
         &mut self,
         counted: Counted<Box<Report>>,
@@ -213,6 +193,7 @@ impl Repeats {
         }
     }
 
+    /// By the number of its executable's.
     fn limit(
         &mut self,
         counted: Counted<Box<Report>>,
@@ -224,9 +205,8 @@ impl Repeats {
             out.push(told(counted, is_held));
             return;
         };
-        let key = counted.item.program_key();
         let mut ended = Vec::new();
-        let passed = folder.admit(key, counted, now, &mut ended);
+        let passed = folder.admit(counted.item.program_key(), counted, now, &mut ended);
         self.held += u64::from(passed.is_none());
         out.extend(ended.into_iter().map(|counted| told(counted, true)));
         out.extend(passed.map(|counted| told(counted, is_held)));

@@ -6,7 +6,6 @@
 //! compares [`layout`] with the type information in the compiled object.
 
 use crate::bytes::{Cursor, ShortRead};
-use crate::event::FaultSite;
 
 /// A fixed-size value that can be read from the ring.
 trait Field: Sized {
@@ -470,15 +469,17 @@ pub fn decode_counters(bytes: &[u8]) -> Result<RawCounters, ShortRead> {
     RawCounters::read(&mut Cursor::new(bytes))
 }
 
-/// The key under which the capture program counts faults of one site.
-#[must_use]
-pub fn fold_key(site: &FaultSite) -> [u8; RawFoldKey::SIZE] {
-    let mut key = [0; RawFoldKey::SIZE];
-    key[..8].copy_from_slice(&site.pc.0.to_ne_bytes());
-    key[8..12].copy_from_slice(&site.host_pid.to_ne_bytes());
-    key[12..14].copy_from_slice(&site.signal.to_ne_bytes());
-    key[14..].copy_from_slice(&site.code.to_ne_bytes());
-    key
+impl RawFoldKey {
+    /// As the map has it.
+    #[must_use]
+    pub fn bytes(&self) -> [u8; RawFoldKey::SIZE] {
+        let mut key = [0; RawFoldKey::SIZE];
+        key[..8].copy_from_slice(&self.pc.to_ne_bytes());
+        key[8..12].copy_from_slice(&self.pid.to_ne_bytes());
+        key[12..14].copy_from_slice(&self.signal.to_ne_bytes());
+        key[14..].copy_from_slice(&self.code.to_ne_bytes());
+        key
+    }
 }
 
 /// Reads what the capture program keeps of one site.

@@ -7,7 +7,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use crate::abi::{self, RawCounters, RawFold};
+use crate::abi::{self, RawCounters, RawFold, RawFoldKey};
 use crate::cli::{Config, Rung};
 use crate::error::{Context, Result};
 use crate::event::FaultSite;
@@ -198,8 +198,14 @@ fn missed(loaded: &Loaded, program: &str) -> u64 {
 
 /// Takes what a program has counted at a site out of its map.
 fn take_folded(folds: Option<BorrowedFd<'_>>, site: &FaultSite) -> Option<Folded> {
+    let key = RawFoldKey {
+        pc: site.pc.0,
+        pid: site.host_pid,
+        signal: site.signal,
+        code: site.code,
+    };
     let mut bytes = [0; size_of::<RawFold>()];
-    let is_there = bpf::map_take_elem(folds?, &abi::fold_key(site), &mut bytes);
+    let is_there = bpf::map_take_elem(folds?, &key.bytes(), &mut bytes);
     let fold = is_there
         .is_ok_and(|is_there| is_there)
         .then(|| abi::decode_fold(&bytes).ok())??;

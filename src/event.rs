@@ -46,7 +46,7 @@ impl VmFlags {
 }
 
 /// What tells a file from one that has taken its name since.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct FileIdentity {
     pub inode: u64,
     /// Major << 20 | minor. Only a hint: overlayfs and btrfs report another to `stat`.

@@ -98,6 +98,7 @@ pub mod loader;
 pub mod messages;
 pub mod modules;
 pub mod monitor;
+pub mod nearby;
 pub mod output;
 pub mod perfring;
 pub mod registers;

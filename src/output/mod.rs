@@ -8,6 +8,7 @@
 pub mod codes;
 pub mod escape;
 mod json;
+mod nearby;
 pub mod sink;
 mod text;
 

@@ -13,7 +13,7 @@ use crate::registers::{Arch, Registers};
 use crate::report::{FirstFault, Location, Report, Sender, StackFrame, StackTrace};
 use crate::unwind::{Stop, Trust};
 
-use super::{codes, escape, hex, symbol, Options};
+use super::{codes, escape, hex, nearby, symbol, Options};
 
 /// What is shown of a command line: some, such as Java's, fill screens.
 const COMMAND_SHOWN_CHARS: usize = 240;
@@ -31,6 +31,14 @@ pub(super) fn report(report: &Report, options: &Options) -> String {
     if options.stack_trace {
         out.push('\n');
         stack_trace(&mut out, report.stack.as_ref());
+    }
+    if let Some(maps) = &report.maps {
+        out.push('\n');
+        nearby::maps(&mut out, maps);
+    }
+    if let Some(memory) = &report.memory {
+        out.push('\n');
+        nearby::memory(&mut out, memory, report.registers.as_ref());
     }
     out.push('\n');
     out

@@ -42,9 +42,11 @@ struct old_config {
 	__u32 aarch64;
 	__u32 own_pid;		/* of the tool, as its own namespace numbers it */
 	__u32 own_pid_ns;	/* inode of that namespace */
+	__u32 own_mnt_ns;	/* likewise, of the mount namespace */
 	__u32 only_pid;		/* -p */
 	__u32 fatal_only;
 	__u32 all_mappings;	/* -r: also those that are not executable */
+	__u32 pad;
 };
 
 struct old_walk {
@@ -91,13 +93,15 @@ struct glance {
 
 struct old_names {
 	__u64 entry;		/* the current one's index */
+	__u64 path;		/* where one stands that is to be read next, or 0 */
+	__u64 lower;		/* and one to be read after it */
 	__u64 dentry;		/* of the path that is being read, 0 for none */
 	__u64 mount;
 	__u64 record_at;	/* where in out its mapping stands */
 	__u64 path_at;		/* and its path */
 	__u64 components;
 	__u32 flags;		/* enum path_flags */
-	__u32 pad;
+	__u32 layer;		/* up to the root of the file system, past all mounts */
 };
 
 struct scratch {

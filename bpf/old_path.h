@@ -59,7 +59,7 @@ static __always_inline int path_step(struct scratch *s)
 	struct dentry *dentry = (void *)s->names.dentry, *parent;
 	struct mount *mount = (void *)s->names.mount;
 
-	if (bpf_core_field_exists(mount->mnt_parent) &&
+	if (bpf_core_field_exists(mount->mnt_parent) && !s->names.layer &&
 	    dentry == BPF_CORE_READ(mount, mnt.mnt_root)) {
 		struct mount *above = BPF_CORE_READ(mount, mnt_parent);
 
@@ -109,6 +109,7 @@ static __always_inline void text_send(void *ctx, struct scratch *s, __u32 kind)
 
 	text->kind = kind;
 	text->flags = s->names.flags;
+	s->names.dentry = 0; /* or the first mapping would go on with it */
 	send_out(ctx, s, PART_TEXT, LOST_RING_TEXT);
 }
 

@@ -163,8 +163,18 @@ impl OldCapture {
         super::kernel_counters(&raw, super::missed(&self.loaded, self.first))
     }
 
+    /// A program's name, with how many instructions that meant for the verifier.
+    fn verified(&self, program: &str) -> String {
+        let info = self.loaded.program_info(program);
+        format!("{program} ({})", info.map_or(0, |info| info.verified_insns))
+    }
+
     pub fn describe(&self) -> Vec<String> {
-        let programs: Vec<_> = self.loaded.programs().collect();
+        let programs: Vec<_> = self
+            .loaded
+            .programs()
+            .map(|name| self.verified(name))
+            .collect();
         let ring_bytes = self.rings.first().map_or(0, |ring| ring.ring.bytes());
         vec![
             format!("Kernel types: {}", self.types),
@@ -290,9 +300,11 @@ fn settings(config: &Config, ring_bytes: u64) -> Vec<u8> {
         u32::from(cfg!(target_arch = "aarch64")),
         process::pid(),
         process::pid_namespace(),
+        process::mount_namespace().unwrap_or(0),
         config.pid.unwrap_or(0),
         u32::from(config.fatal_only),
         u32::from(super::all_mappings(config)),
+        0,
     ] {
         bytes.extend_from_slice(&number.to_ne_bytes());
     }

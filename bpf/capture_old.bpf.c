@@ -29,7 +29,7 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 #define REGS_ARM64_SP 31
 #define REGS_ARM64_PC 32
 #define SIGINFO_CODE 8		/* bytes into siginfo_t, which user space sees too */
-#define SIGINFO_ADDRESS 16
+#define SIGINFO_WORDS 16
 #define PF_TRAP 14
 
 /*
@@ -178,6 +178,21 @@ static __always_inline void recall_fault(struct event_header *h, struct task_str
 	bpf_map_delete_elem(&segfault_first, &tid);
 }
 
+/* Handled faults are no crashes: see fold.h. */
+static __always_inline int is_counted_only(struct old_config *c, struct glance *g, const void *regs)
+{
+	struct fold_key key = {
+		.pc = read_word(regs + (c->aarch64 ? REGS_ARM64_PC : REGS_X86_PC) * 8),
+		.pid = bpf_get_current_pid_tgid() >> 32,
+		.signal = g->signal,
+		.code = g->code,
+	};
+
+	if (!c->fold_ns || g->handler <= SIG_IGN)
+		return 0;
+	return is_folded(&key, bpf_ktime_get_ns(), c->fold_ns, &g->repeats);
+}
+
 static __always_inline __u64 cgroup_number(struct task_struct *task)
 {
 	__u64 id = 0;
@@ -260,8 +275,11 @@ static __always_inline void fill_header(struct scratch *s, struct old_config *c,
 	h->boot_ns = bpf_ktime_get_ns();
 	h->start_ns = thread_start(leader);
 	h->siginfo = g->siginfo;
+	h->siginfo_more[0] = g->siginfo_more[0];
+	h->siginfo_more[1] = g->siginfo_more[1];
 	h->handler = g->handler;
 	h->handler_flags = g->handler_flags;
+	h->repeats = g->repeats;
 	h->signal = g->signal;
 	h->code = g->code;
 	h->pid = pid;
@@ -300,6 +318,11 @@ int segfault_begin(void *ctx)
 		s->busy = 0;
 		return 0;
 	}
+	if (is_counted_only(c, &s->glance, regs)) {
+		count(b, folded);
+		s->busy = 0;
+		return 0;
+	}
 	count(b, captured);
 	clear(&s->calls, offsetof(struct scratch, walk.vma) - offsetof(struct scratch, calls));
 	s->began_ns = bpf_ktime_get_ns();
@@ -334,6 +357,7 @@ static __always_inline struct scratch *claimed(__u64 signal)
 	s->busy = 1;
 	s->glance.signal = signal;
 	s->glance.flags = 0;
+	s->glance.repeats = 0;
 	return s;
 }
 
@@ -366,7 +390,9 @@ int segfault_first_raw(struct delivery *ctx)
 	if (!s)
 		return 0;
 	s->glance.code = read_word(info + SIGINFO_CODE);
-	s->glance.siginfo = read_word(info + SIGINFO_ADDRESS);
+	s->glance.siginfo = read_word(info + SIGINFO_WORDS);
+	s->glance.siginfo_more[0] = read_word(info + SIGINFO_WORDS + 8);
+	s->glance.siginfo_more[1] = read_word(info + SIGINFO_WORDS + 16);
 	s->glance.handler = read_word(action);
 	s->glance.handler_flags = read_word(action + 8);
 	return begin(ctx, s);
@@ -402,6 +428,8 @@ int segfault_event(struct delivery_record *ctx)
 		address = 0;
 	s->glance.code = code;
 	s->glance.siginfo = address;
+	s->glance.siginfo_more[0] = 0;
+	s->glance.siginfo_more[1] = 0;
 	s->glance.handler = ctx->handler;
 	s->glance.handler_flags = ctx->handler_flags;
 	s->glance.flags = HEADER_NO_SENDER;
@@ -466,4 +494,13 @@ int segfault_names(void *ctx)
 	struct old_config *c = config();
 
 	return s && c ? send_names(ctx, s, c) : 0;
+}
+
+SEC("raw_tp/signal_deliver")
+int segfault_memory(void *ctx)
+{
+	struct scratch *s = scratch();
+	struct old_config *c = config();
+
+	return s && c ? send_memory(ctx, s, c) : 0;
 }

@@ -18,7 +18,7 @@ struct kernel_siginfo {
 	int si_code;
 	union {
 		struct {
-			void *_addr;
+			void *_addr; /* in 64-bit kernels the first word of all kinds */
 		} _sigfault;
 	} _sifields;
 };

@@ -18,6 +18,7 @@
 #define bpf_probe_read_kernel_str bpf_probe_read_str
 
 #include "common.h"
+#include "fold.h"
 
 /* As above, with an address that is the kernel's and nowhere mapped: at zero this
  * helper might find something. */
@@ -38,6 +39,7 @@ struct old_config {
 	__u64 thread_size;	/* of a kernel stack */
 	__u64 regs_from_top;	/* where its type does not say how large pt_regs is */
 	__u64 stack_bytes;	/* budget of the main window */
+	__u64 fold_ns;		/* --fold-handled: the window, 0 for none */
 	__u32 aarch64;
 	__u32 own_pid;		/* of the tool, as its own namespace numbers it */
 	__u32 own_pid_ns;	/* inode of that namespace */
@@ -82,8 +84,10 @@ struct glance {
 	__s32 signal;
 	__s32 code;
 	__u64 siginfo;
+	__u64 siginfo_more[2];
 	__u64 handler;
 	__u64 handler_flags;
+	__u64 repeats;
 	__u32 flags;		/* enum header_flags */
 	__u32 pad;
 };
@@ -114,6 +118,7 @@ struct scratch {
 	__u64 stack_gap;	/* where the window ends, */
 	__u64 stack_resume;	/* where the one next to main begins, */
 	__u64 stack_stop;	/* and where that ends */
+	__u64 memory_at;	/* next register that --memory looks at */
 	struct event_header header;
 	struct event_end end;
 	struct old_names names;
@@ -160,7 +165,7 @@ struct {
 } segfault_first SEC(".maps");
 
 /* Filled by the tool: which walk belongs to the kernel is known then. */
-enum step { STEP_BEGIN, STEP_CONTEXT, STEP_WALK, STEP_STACK, STEP_NAMES, STEPS };
+enum step { STEP_BEGIN, STEP_CONTEXT, STEP_WALK, STEP_STACK, STEP_NAMES, STEP_MEMORY, STEPS };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);

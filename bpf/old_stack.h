@@ -91,6 +91,49 @@ static __always_inline int send_stack(void *ctx, struct scratch *s, struct old_c
 more:
 	go_on(ctx, s, STEP_STACK);
 ended:
+	go_on(ctx, s, STEP_MEMORY); /* there only with --memory */
+	go_on(ctx, s, STEP_NAMES);
+	return finish(ctx, s, c);
+}
+
+/* What stands around one register's value, as bpf/memory.h has it. */
+static __always_inline void memory_step(void *ctx, struct scratch *s, __u64 address)
+{
+	struct event_stack *piece = (struct event_stack *)s->out;
+	__u64 start, end, bytes;
+
+	if (!memory_around(&s->header, address, 0, &start, &end))
+		return;
+	bytes = end - start;
+	if (bpf_probe_read_user(s->out + sizeof(*piece), bounded(bytes, MEMORY_BYTES), (void *)start)) {
+		if (!memory_around(&s->header, address, 1, &start, &end))
+			return;
+		bytes = end - start;
+		if (bpf_probe_read_user(s->out + sizeof(*piece), bounded(bytes, MEMORY_BYTES),
+					(void *)start))
+			return;
+	}
+	piece->part.kind = PART_MEMORY;
+	piece->part.id = s->header.part.id;
+	piece->part.size = sizeof(*piece) + bytes;
+	piece->address = start;
+	send(ctx, s, s->out, bounded(sizeof(*piece) + bytes, 256), LOST_RING_MEMORY);
+}
+
+static __always_inline int send_memory(void *ctx, struct scratch *s, struct old_config *c)
+{
+	for (;;) {
+		__u64 at = s->memory_at;
+
+		if (at >= EVENT_REGS)
+			goto ended;
+		s->memory_at = at + 1;
+		memory_step(ctx, s, s->header.regs[at]);
+		end_round(0, more);
+	}
+more:
+	go_on(ctx, s, STEP_MEMORY);
+ended:
 	go_on(ctx, s, STEP_NAMES);
 	return finish(ctx, s, c);
 }

@@ -8,6 +8,7 @@
 #define SEGFAULT_SCRATCH_H
 
 #include "common.h"
+#include "fold.h"
 
 /* The state of a walk over the mappings; survives from step to step. */
 struct mapping_walk {
@@ -107,6 +108,8 @@ const volatile __u32 name_bytes = 0;	/* -n: its length, 0 for any */
 const volatile __u64 name_masks[256] = {};	/* bit i: byte i of the name is this */
 const volatile __u32 stack_bytes = 0;	/* budget of the main window */
 const volatile __u32 all_mappings = 0;	/* -r: also those that are not executable */
+const volatile __u32 wants_memory = 0;	/* --memory */
+const volatile __u64 fold_ns = 0;	/* --fold-handled: the window, 0 for none */
 const volatile __u32 max_mappings = 2048;
 const volatile __u64 ring_bytes = 256 * 1024;
 const volatile __u64 ring_reserve = 16 * 1024;	/* kept for headers and ends */

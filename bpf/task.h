@@ -11,6 +11,7 @@
 #define X86_REGS_BYTES 168	/* all of pt_regs: what follows is not the task's */
 #define ARM64_REGS_BYTES 272	/* user_pt_regs, where pt_regs begins */
 #define CODE_BEFORE 16		/* bytes of code ahead of the pc */
+#define MEMORY_BYTES 128	/* around each register, with --memory */
 
 #define SIG_IGN 1	/* a handler above this is a function */
 #define SI_KERNEL 0x80	/* as a code: the kernel's, and without an address */
@@ -74,6 +75,9 @@ static __always_inline void fill_code(struct event_header *h, __u64 pc)
 {
 	__u64 bytes = PAGE_BYTES - (pc & (PAGE_BYTES - 1));
 
+	/* What reads all memory must not read the kernel's. */
+	if ((__s64)pc < 0)
+		return;
 	h->code_address = pc - CODE_BEFORE;
 	if (!bpf_probe_read_user(h->code_at, EVENT_CODE, (void *)h->code_address)) {
 		h->code_bytes = EVENT_CODE;
@@ -88,6 +92,35 @@ static __always_inline void fill_code(struct event_header *h, __u64 pc)
 	bytes = (bytes & (EVENT_CODE - 1)) + 1;
 	if (!bpf_probe_read_user(h->code_at, bytes, (void *)pc))
 		h->code_bytes = bytes;
+}
+
+/*
+ * The bytes around an address that may be shown: without arguments and
+ * environment, and in its own page if the next ones are not there. Zero if none.
+ */
+static __always_inline int memory_around(struct event_header *h, __u64 address, int in_page,
+					 __u64 *start, __u64 *end)
+{
+	__u64 page = address & ~(PAGE_BYTES - 1ull);
+
+	if (address < PAGE_BYTES || (__s64)address < 0 || !h->env_end)
+		return 0;
+	*start = (address & ~15ull) - MEMORY_BYTES / 2;
+	*end = *start + MEMORY_BYTES;
+	if (in_page && *start < page)
+		*start = page;
+	if (in_page && *end > page + PAGE_BYTES)
+		*end = page + PAGE_BYTES;
+	if (address >= h->env_end) {
+		if (*start < h->env_end)
+			*start = h->env_end;
+	} else if (address < h->arg_start) {
+		if (*end > h->arg_start)
+			*end = h->arg_start;
+	} else {
+		return 0;
+	}
+	return *end > *start;
 }
 
 static __always_inline void fill_memory_layout(struct event_header *h, struct mm_struct *mm)

@@ -131,7 +131,14 @@ impl Assembler {
                 event.mappings.extend(mappings);
             }
             Part::Stack { address, bytes } => add_stack(event, address, bytes),
-            Part::Ranges(ranges) => event.mappings.extend(ranges.iter().map(unnamed)),
+            Part::Memory { address, bytes } => event.memory.push(MemoryWindow {
+                address: ProcessAddress(address),
+                bytes: bytes.to_vec(),
+            }),
+            Part::Ranges(ranges) => {
+                let mappings = ranges.iter().map(|range| unnamed(range, self.page_bytes));
+                event.mappings.extend(mappings);
+            }
         }
         Ok(None)
     }
@@ -164,7 +171,9 @@ impl Assembler {
 fn memory_bytes(part: &Part<'_>) -> u64 {
     let bytes = match part {
         Part::Header(_) | Part::End(_) => 0,
-        Part::Text { bytes, .. } | Part::Stack { bytes, .. } => bytes.len(),
+        Part::Text { bytes, .. } | Part::Stack { bytes, .. } | Part::Memory { bytes, .. } => {
+            bytes.len()
+        }
         Part::Mappings(records) => records
             .iter()
             .map(|record| size_of::<Mapping>() + record.path.len() + record.lower.len())
@@ -179,6 +188,7 @@ fn detail(part: &Part<'_>) -> &'static str {
     match part {
         Part::Mappings(_) | Part::Ranges(_) => "mappings",
         Part::Stack { .. } => "stack",
+        Part::Memory { .. } => "memory",
         Part::Text { .. } | Part::Header(_) | Part::End(_) => "context",
     }
 }
@@ -204,6 +214,8 @@ fn begin(raw: &RawHeader, boot_ahead_ns: u64) -> Event {
         signal: raw.signal,
         code: raw.code,
         siginfo: raw.siginfo,
+        siginfo_more: raw.siginfo_more,
+        repeats: raw.repeats,
         knows_sender: raw.flags & abi::header_flags::NO_SENDER == 0,
         disposition: match raw.handler {
             0 => Disposition::Fatal,
@@ -250,6 +262,7 @@ fn begin(raw: &RawHeader, boot_ahead_ns: u64) -> Event {
         map_count: raw.map_count,
         mappings: Vec::new(),
         windows: Vec::new(),
+        memory: Vec::new(),
         capture_ns: 0,
         lost: lost_sender(raw),
     }
@@ -366,13 +379,22 @@ fn mapping(record: &MappingRecord<'_>, page_bytes: u64) -> Mapping {
     }
 }
 
-/// A mapping of which no more is known than where it is.
-fn unnamed(range: &RawRange) -> Mapping {
+/// A mapping of which no more is known than where it is, and whether a file is there.
+fn unnamed(range: &RawRange, page_bytes: u64) -> Mapping {
+    let file = (range.file != 0).then(|| MappedFile {
+        identity: FileIdentity::default(),
+        offset: FileOffset(range.page_offset.wrapping_mul(page_bytes)),
+        path: Vec::new(),
+        lower_path: None,
+        deleted: false,
+        detached: false,
+        truncated: false,
+    });
     Mapping {
         start: ProcessAddress(range.start),
         end: ProcessAddress(range.end),
         flags: VmFlags(range.vm_flags),
-        file: None,
+        file,
     }
 }
 
@@ -437,127 +459,46 @@ fn without_end(mut event: Event) -> Event {
 
 /// Sorts what a cut walk gathered out of order.
 fn in_order(mut event: Event) -> Event {
-    // What came with its file goes before the same without.
-    event
-        .mappings
-        .sort_by_key(|mapping| (mapping.start, mapping.file.is_none()));
+    // What came with its file's name goes before the same without.
+    event.mappings.sort_by_key(|mapping| {
+        let named = mapping
+            .file
+            .as_ref()
+            .is_some_and(|file| !file.path.is_empty());
+        (mapping.start, !named)
+    });
     event.mappings.dedup_by_key(|mapping| mapping.start);
-    event.windows.sort_by_key(|window| window.address);
+    event.windows = in_order_of_address(std::mem::take(&mut event.windows));
+    event.memory = joined(std::mem::take(&mut event.memory));
     event.lost.sort_unstable();
     event.lost.dedup();
     event
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HEADER_BYTES: u32 = (abi::HEADER_IN_RING - 8) as u32;
-    const END_BYTES: u32 = (abi::END_IN_RING - 8) as u32;
-
-    fn part(kind: u32, id: u64, size: u32, body: &[u8]) -> Vec<u8> {
-        let mut bytes = kind.to_le_bytes().to_vec();
-        bytes.extend_from_slice(&size.to_le_bytes());
-        bytes.extend_from_slice(&id.to_le_bytes());
-        bytes.extend_from_slice(body);
-        bytes.resize(size as usize, 0);
-        bytes
-    }
-
-    fn stack(id: u64, address: u64, bytes: &[u8]) -> Vec<u8> {
-        let mut body = address.to_le_bytes().to_vec();
-        body.extend_from_slice(bytes);
-        part(4, id, 16 + body.len() as u32, &body)
-    }
-
-    #[test]
-    fn records_of_two_cpus_are_told_apart() {
-        let mut assembler = Assembler::new(4096, 1 << 20);
-        let (one, two) = (1 << 48 | 7, 2 << 48 | 7);
-        for bytes in [
-            part(1, one, HEADER_BYTES, &[]),
-            part(1, two, HEADER_BYTES, &[]),
-            stack(two, 0x2000, b"two"),
-            stack(one, 0x1000, b"on"),
-            stack(one, 0x1002, b"e"),
-        ] {
-            assert_eq!(assembler.feed(&bytes), Ok(None));
-        }
-        let event = assembler
-            .feed(&part(5, one, END_BYTES, &[]))
-            .unwrap()
-            .unwrap();
-        assert_eq!(event.windows.len(), 1);
-        assert_eq!(event.windows[0].bytes, b"one");
-        assert!(event.lost.is_empty());
-        assert!(assembler.is_waiting());
-    }
-
-    #[test]
-    fn a_record_without_end_comes_when_its_cpu_begins_another() {
-        let mut assembler = Assembler::new(4096, 1 << 20);
-        assert_eq!(assembler.feed(&part(1, 1, HEADER_BYTES, &[])), Ok(None));
-        let cut_off = assembler
-            .feed(&part(1, 2, HEADER_BYTES, &[]))
-            .unwrap()
-            .unwrap();
-        assert_eq!(cut_off.id, 1);
-        assert_eq!(cut_off.lost[0].detail, "end");
-        assert_eq!(assembler.give_up().count(), 1);
-        assert_eq!(
-            assembler.feed(&part(5, 2, END_BYTES, &[])),
-            Ok(None),
-            "came too late"
-        );
-        assert_eq!(assembler.strays(), 1);
-    }
-
-    #[test]
-    fn what_finds_no_room_is_left_out_and_named() {
-        let mut assembler = Assembler::new(4096, 10);
-        for bytes in [
-            part(1, 1, HEADER_BYTES, &[]),
-            stack(1, 0x1000, b"12345678"),
-            stack(1, 0x1008, b"9ab"),
-            part(1, 1 << 48 | 1, HEADER_BYTES, &[]),
-            stack(1 << 48 | 1, 0x1000, b"123"),
-        ] {
-            assert_eq!(assembler.feed(&bytes), Ok(None));
-        }
-        let mut end = |id| {
-            assembler
-                .feed(&part(5, id, END_BYTES, &[]))
-                .unwrap()
-                .unwrap()
-        };
-        let (first, second) = (end(1), end(1 << 48 | 1));
-        assert_eq!(first.windows[0].bytes, b"12345678");
-        assert!(second.windows.is_empty());
-        assert_eq!(
-            (first.lost[0].detail, second.lost[0].detail),
-            ("stack", "stack")
-        );
-        let mut feed = |bytes: Vec<u8>| assembler.feed(&bytes);
-        assert_eq!(feed(part(1, 2, HEADER_BYTES, &[])), Ok(None));
-        assert_eq!(feed(stack(2, 0x1000, b"1234567890")), Ok(None));
-        let third = feed(part(5, 2, END_BYTES, &[])).unwrap().unwrap();
-        assert!(third.lost.is_empty(), "those before it have left");
-    }
-
-    #[test]
-    fn paths_are_turned_round() {
-        assert_eq!(path(b"ls\0bin\0usr\0", 0), b"/usr/bin/ls");
-        assert_eq!(
-            path(b"ls\0bin\0", abi::path_flags::TRUNCATED),
-            b".../bin/ls"
-        );
-        assert_eq!(path(b"", 0), b"/");
-        assert_eq!(path(b"memfd:x\0", 0), b"/memfd:x");
-    }
-
-    #[test]
-    fn arguments_become_one_line() {
-        assert_eq!(arguments(b"a\0b c\0\0d\0\0"), b"a b c  d");
-        assert_eq!(arguments(b"\0\0"), b"");
-    }
+fn in_order_of_address(mut windows: Vec<MemoryWindow>) -> Vec<MemoryWindow> {
+    windows.sort_by_key(|window| window.address);
+    windows
 }
+
+/// Windows in the order of their addresses; those that overlap or adjoin as one.
+fn joined(windows: Vec<MemoryWindow>) -> Vec<MemoryWindow> {
+    let mut out: Vec<MemoryWindow> = Vec::new();
+    for window in in_order_of_address(windows) {
+        let known = out.last_mut().and_then(|last| {
+            let known = window.address.offset_from(last.address)? as usize;
+            (known <= last.bytes.len()).then_some((last, known))
+        });
+        match known {
+            Some((last, known)) => {
+                let new = window.bytes.get(last.bytes.len() - known..);
+                last.bytes.extend_from_slice(new.unwrap_or_default());
+            }
+            None => out.push(window),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+#[path = "assemble_tests.rs"]
+mod tests;

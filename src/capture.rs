@@ -7,9 +7,10 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use crate::abi::RawCounters;
+use crate::abi::{self, RawCounters, RawFold, RawFoldKey};
 use crate::cli::{Config, Rung};
 use crate::error::{Context, Result};
+use crate::event::FaultSite;
 use crate::loader::packed;
 use crate::loader::probe::Features;
 use crate::loader::{Loaded, Object};
@@ -36,6 +37,17 @@ enum Way {
     Ring(Box<ring::RingCapture>),
     Old(Box<old::OldCapture>),
 }
+
+/// Handled faults of one site that were only counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Folded {
+    pub count: u64,
+    /// `CLOCK_BOOTTIME` of the last.
+    pub last_boot_ns: u64,
+}
+
+/// The map in which the programs count them.
+const FOLDS_MAP: &str = "segfault_folds";
 
 /// What a look into the rings gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +117,15 @@ impl Capture {
         }
     }
 
+    /// Faults of a site that were counted and are in no record; it is then as if
+    /// there had been none.
+    pub fn take_folded(&mut self, site: &FaultSite) -> Option<Folded> {
+        match &self.way {
+            Way::Ring(ring) => ring.take_folded(site),
+            Way::Old(old) => old.take_folded(site),
+        }
+    }
+
     /// What the rings hold.
     #[must_use]
     pub fn ring_bytes(&self) -> u64 {
@@ -153,6 +174,11 @@ fn thread_bytes() -> u64 {
     THREAD_BYTES.max(page_bytes() as u64)
 }
 
+/// Whether mappings that hold no code are wanted too: for `-r` and `--maps`.
+fn all_mappings(config: &Config) -> bool {
+    config.registers || config.maps
+}
+
 /// The budget of the main stack window.
 fn stack_bytes(config: &Config) -> u32 {
     if config.stack_trace {
@@ -170,10 +196,38 @@ fn missed(loaded: &Loaded, program: &str) -> u64 {
         .map_or(0, |info| info.recursion_misses)
 }
 
+/// Takes what a program has counted at a site out of its map.
+fn take_folded(folds: Option<BorrowedFd<'_>>, site: &FaultSite) -> Option<Folded> {
+    let key = RawFoldKey {
+        pc: site.pc.0,
+        pid: site.host_pid,
+        signal: site.signal,
+        code: site.code,
+    };
+    let mut bytes = [0; size_of::<RawFold>()];
+    let is_there = bpf::map_take_elem(folds?, &key.bytes(), &mut bytes);
+    let fold = is_there
+        .is_ok_and(|is_there| is_there)
+        .then(|| abi::decode_fold(&bytes).ok())??;
+    let count = fold.count.saturating_sub(fold.told);
+    (count > 0).then_some(Folded {
+        count,
+        last_boot_ns: fold.last_ns,
+    })
+}
+
+/// How long the programs only count handled faults of one site; 0 for never.
+fn fold_ns(config: &Config) -> u64 {
+    config
+        .fold_handled
+        .map_or(0, |window| window.as_nanos() as u64)
+}
+
 fn kernel_counters(raw: &RawCounters, missed: u64) -> KernelCounters {
     KernelCounters {
         detected: raw.detected + missed,
         filtered: raw.filtered,
+        folded: raw.folded,
         captured: raw.captured,
         submitted: raw.submitted,
         dropped: raw.dropped + missed,

@@ -38,6 +38,19 @@ const DEBUG_DIR: &str = "/usr/lib/debug";
 /// Longer durations (136 years) are cut to this, so that sums of times cannot overflow.
 const DURATION_MAX_S: u64 = u32::MAX as u64;
 
+const SIGSEGV: u32 = 11;
+/// The signals that tell of a crash, by what `--signals` calls them; their
+/// numbers are those of x86 and arm64 (include/uapi/asm-generic/signal.h).
+const CRASH_SIGNALS: [(&str, u32); 7] = [
+    ("SEGV", SIGSEGV),
+    ("BUS", 7),
+    ("ILL", 4),
+    ("FPE", 8),
+    ("ABRT", 6),
+    ("TRAP", 5),
+    ("SYS", 31),
+];
+
 /// How reports are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Format {
@@ -106,6 +119,20 @@ pub struct Config {
     pub stack_snapshot_bytes: u32,
     /// `--debug-dir DIR`, each of them: where separate debug files are looked for.
     pub debug_dirs: Vec<PathBuf>,
+    /// `--signals LIST`: bit N stands for signal N.
+    pub signals: u64,
+    /// `--memory`
+    pub memory: bool,
+    /// `--maps`
+    pub maps: bool,
+    /// `--no-memory`: no content of the crashed process's memory leaves the tool.
+    pub no_memory: bool,
+    /// `--fold SECONDS`: `None` reports every crash.
+    pub fold: Option<Duration>,
+    /// `--fold-handled SECONDS`: `None` reports every fault that a handler takes.
+    pub fold_handled: Option<Duration>,
+    /// `--max-per-minute N`: reports of one executable.
+    pub max_per_minute: Option<u32>,
     /// `--force-rung NAME`: not what this kernel can do best, but this.
     pub force_rung: Option<Rung>,
 }
@@ -133,6 +160,13 @@ impl Default for Config {
             btf: None,
             stack_snapshot_bytes: 32 << 10,
             debug_dirs: vec![PathBuf::from(DEBUG_DIR)],
+            signals: 1 << SIGSEGV,
+            memory: false,
+            maps: false,
+            no_memory: false,
+            fold: None,
+            fold_handled: Some(Duration::from_secs(60)),
+            max_per_minute: None,
             force_rung: None,
         }
     }
@@ -226,6 +260,21 @@ where
                 let size_kb = number(&mut parser, "--stack-snapshot", "a size in KB", 4..=512)?;
                 config.stack_snapshot_bytes = (size_kb as u32) << 10;
             }
+            Arg::Long("signals") => {
+                config.signals = signals(&value(&mut parser, "--signals", SIGNALS)?)?;
+            }
+            Arg::Long("memory") => config.memory = true,
+            Arg::Long("maps") => config.maps = true,
+            Arg::Long("no-memory") => config.no_memory = true,
+            Arg::Long("fold") => config.fold = window(&mut parser, "--fold")?,
+            Arg::Long("fold-handled") => {
+                config.fold_handled = window(&mut parser, "--fold-handled")?;
+            }
+            Arg::Long("max-per-minute") => {
+                let what = "a number of reports";
+                let reports = number(&mut parser, "--max-per-minute", what, 1..=1_000_000)?;
+                config.max_per_minute = Some(reports as u32);
+            }
             Arg::Long("force-rung") => {
                 config.force_rung = rung(&value(&mut parser, "--force-rung", RUNG)?)?;
             }
@@ -247,6 +296,9 @@ where
         config.debug_dirs = debug_dirs;
     }
     check_memory(&config)?;
+    if config.memory && config.no_memory {
+        return Err(usage("--memory and --no-memory exclude each other".into()));
+    }
     Ok(Command::Run(config))
 }
 
@@ -256,6 +308,7 @@ const NAME: &str = "1 to 64 bytes of a process name";
 const FILE: &str = "the path of a file";
 const DIRECTORY: &str = "the path of a directory";
 const FORMAT: &str = "text or json";
+const SIGNALS: &str = "names such as SEGV,BUS,ABRT, or all";
 const RUNG: &str = "auto, ring, old or tracepoint";
 const RING: &str = "a size in KB, a power of two from 64 to 1048576";
 
@@ -349,6 +402,34 @@ fn format(given: &OsStr) -> Result<Format> {
         b"json" => Ok(Format::Json),
         _ => Err(wrong("--format", given, FORMAT)),
     }
+}
+
+/// A set of crash signals, with or without `SIG` before each, in any case.
+fn signals(given: &OsStr) -> Result<u64> {
+    let refused = || wrong("--signals", given, SIGNALS);
+    let mut set = 0;
+    for word in given.to_str().ok_or_else(refused)?.split(',') {
+        let upper = word.to_ascii_uppercase();
+        let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+        let mut known = false;
+        for (signal, number) in CRASH_SIGNALS {
+            if name == signal || name == "ALL" {
+                set |= 1 << number;
+                known = true;
+            }
+        }
+        if !known {
+            return Err(refused());
+        }
+    }
+    Ok(set)
+}
+
+/// A window of whole seconds; 0 is none.
+fn window(parser: &mut lexopt::Parser, option: &str) -> Result<Option<Duration>> {
+    let what = "a number of seconds";
+    let seconds = number(parser, option, what, 0..=86_400)?;
+    Ok((seconds > 0).then(|| Duration::from_secs(seconds)))
 }
 
 fn rung(given: &OsStr) -> Result<Option<Rung>> {

@@ -17,6 +17,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::event::Event;
 use crate::messages::say;
 use crate::output::{self, sink::Sink};
+use crate::repeats::{Repeats, Told};
 use crate::stats::{KernelCounters, Sizes, Statistics, UserCounters};
 use crate::sys::events::{ClockSet, Poller, Request, Signals, Timer};
 use crate::sys::mmap::page_bytes;
@@ -45,6 +46,7 @@ mod token {
     pub const CLOCK: u64 = 5;
     pub const READER_GONE: u64 = 6;
     pub const CLOSE_FILES: u64 = 7;
+    pub const REPEATS: u64 = 8;
 }
 
 /// A running capture, and what becomes of its records.
@@ -62,6 +64,8 @@ pub struct Monitor<'a> {
     looking_again: bool,
     close_files: Timer,
     closing_files: bool,
+    repeats: Repeats,
+    repeats_due: Timer,
     clock_set: Option<ClockSet>,
     assembler: Assembler,
     /// Whole, and not yet reported.
@@ -88,6 +92,7 @@ impl<'a> Monitor<'a> {
         let statistics = Timer::new()?;
         let look_again = Timer::new()?;
         let close_files = Timer::new()?;
+        let repeats_due = Timer::new()?;
         let clock_set = ClockSet::new().ok();
         for fd in capture.fds() {
             poller.watch(fd, token::RING)?;
@@ -97,6 +102,7 @@ impl<'a> Monitor<'a> {
         poller.watch(statistics.fd(), token::STATISTICS)?;
         poller.watch(look_again.fd(), token::LOOK_AGAIN)?;
         poller.watch(close_files.fd(), token::CLOSE_FILES)?;
+        poller.watch(repeats_due.fd(), token::REPEATS)?;
         if let Some(clock_set) = &clock_set {
             poller.watch(clock_set.fd(), token::CLOCK)?;
         }
@@ -142,6 +148,8 @@ impl<'a> Monitor<'a> {
             looking_again: false,
             close_files,
             closing_files: false,
+            repeats: Repeats::new(config),
+            repeats_due,
             clock_set,
             assembler: Assembler::new(page_bytes() as u64, queue_max_bytes),
             queue: VecDeque::new(),
@@ -198,6 +206,13 @@ impl<'a> Monitor<'a> {
                 if let Some(next) = next {
                     self.close_files.once(next)?;
                 }
+            }
+            token::REPEATS => {
+                self.repeats_due.acknowledge();
+                let now = self.started.elapsed();
+                let capture = &mut self.capture;
+                let told = self.repeats.due(now, &mut |site| capture.take_folded(site));
+                self.print(told)?;
             }
             token::CLOCK => {
                 self.analyzer.clock_was_set();
@@ -277,19 +292,35 @@ impl<'a> Monitor<'a> {
 
     fn report(&mut self, event: &Event) -> Result<()> {
         let report = self.analyzer.report(event);
-        let text = match self.config.format {
-            Format::Json => output::json(&report, &self.options),
-            Format::Text => {
-                self.options.utc_offset_s = utc_offset_s((report.time.unix_ms / 1000) as i64);
-                output::text(&report, &self.options)
-            }
-        };
         self.counters.processed += 1;
         if !self.closing_files {
             self.close_files.once(CLOSE_FILES_AFTER)?;
             self.closing_files = true;
         }
-        self.sink.write(&text)?;
+        let now = self.started.elapsed();
+        let capture = &mut self.capture;
+        let take = &mut |site: &_| capture.take_folded(site);
+        let told = self
+            .repeats
+            .admit(report, event.site(), event.repeats, now, take);
+        self.print(told)
+    }
+
+    /// Writes reports, and sees to it that those held back are not forgotten.
+    fn print(&mut self, told: Vec<Told>) -> Result<()> {
+        for Told { report, is_held } in told {
+            self.options.utc_offset_s = utc_offset_s((report.time.unix_ms / 1000) as i64);
+            let text = match self.config.format {
+                Format::Json => output::json(&report, &self.options),
+                Format::Text if is_held => output::repeats(&report, &self.options),
+                Format::Text => output::text(&report, &self.options),
+            };
+            self.sink.write(&text)?;
+        }
+        if let Some(due) = self.repeats.next_due() {
+            let wait = due.saturating_sub(self.started.elapsed());
+            self.repeats_due.once(wait.max(Duration::from_nanos(1)))?;
+        }
         Ok(())
     }
 
@@ -328,6 +359,11 @@ impl<'a> Monitor<'a> {
     pub fn finish(&mut self) -> Result<()> {
         self.sink.end(PATIENCE);
         self.drain(Self::report)?;
+        let capture = &mut self.capture;
+        let told = self
+            .repeats
+            .due(Duration::MAX, &mut |site| capture.take_folded(site));
+        self.print(told)?;
         match self.sink.finish()? {
             0 => Ok(()),
             _ => Err(Error::failed("not every report could be written")),
@@ -346,6 +382,7 @@ impl<'a> Monitor<'a> {
             runtime: self.started.elapsed(),
             kernel,
             user: UserCounters {
+                reports_held: self.repeats.held(),
                 reports_not_written: self.counters.reports_not_written
                     + self.sink.reports_not_written(),
                 output_errors: self.sink.errors(),

@@ -134,7 +134,7 @@ fn declare_struct(found: &mut Declarations, name: &str, body: &str) {
             .expect("type and name");
         let (size, alignment) = match kind.trim() {
             "char" | "__u8" => (1, 1),
-            "__u16" => (2, 2),
+            "__u16" | "__s16" => (2, 2),
             "__u32" | "__s32" => (4, 4),
             "__u64" | "__s64" => (8, 8),
             other => {
@@ -143,7 +143,11 @@ fn declare_struct(found: &mut Declarations, name: &str, body: &str) {
             }
         };
         let (field, count) = match declared.split_once('[') {
-            Some((field, count)) => (field, found.constants[count.trim_end_matches(']')]),
+            Some((field, count)) => {
+                let count = count.trim_end_matches(']');
+                let number = count.parse().ok();
+                (field, number.unwrap_or_else(|| found.constants[count]))
+            }
             None => (declared, 1),
         };
         // The header promises it; a compiler would pad in silence.
@@ -285,6 +289,7 @@ fn parts_are_decoded_by_the_headers_numbers() {
             "PART_MAPPINGS" => matches!(decoded, Ok(Part::Mappings(_)) | Err(BadPart::Short(_))),
             "PART_RANGES" => matches!(decoded, Ok(Part::Ranges(_)) | Err(BadPart::Short(_))),
             "PART_STACK" => matches!(decoded, Ok(Part::Stack { .. })),
+            "PART_MEMORY" => matches!(decoded, Ok(Part::Memory { .. })),
             "PART_END" => matches!(decoded, Ok(Part::End(_))),
             _ => panic!("src/abi.rs does not know {name}"),
         };
@@ -361,6 +366,7 @@ fn losses_are_those_of_the_header() {
         ("LOST_EXE", "exe"),
         ("LOST_CODE", "code"),
         ("LOST_NAMES", "mappings"),
+        ("LOST_RING_MEMORY", "memory"),
     ];
     let values = enumeration("lost_bits");
     assert_eq!(

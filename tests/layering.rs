@@ -31,6 +31,7 @@ const GRAPH: &[(&str, &[&str])] = &[
     // What the user is told, as plain data; Trust and Stop are the unwinder's.
     ("report", &["address", "event", "registers", "unwind"]),
     ("fault", &["address", "event", "registers", "report"]),
+    ("nearby", &["address", "event", "fault", "report"]),
     ("clock", &["event", "report", "sys"]),
     // Files: what their bytes are called, and which of them a process had mapped.
     ("symbols", &["address", "bytes", "sys", "unwind"]),
@@ -45,9 +46,11 @@ const GRAPH: &[(&str, &[&str])] = &[
     (
         "capture",
         &[
-            "abi", "cli", "error", "loader", "perfring", "ringbuf", "stats", "sys",
+            "abi", "cli", "error", "event", "loader", "perfring", "ringbuf", "stats", "sys",
         ],
     ),
+    ("fold", &[]),
+    ("repeats", &["capture", "cli", "event", "fold", "report"]),
     ("messages", &["sys"]),
     // An event becomes a report, a report becomes lines.
     (
@@ -60,6 +63,7 @@ const GRAPH: &[(&str, &[&str])] = &[
             "event",
             "fault",
             "modules",
+            "nearby",
             "registers",
             "report",
             "space",
@@ -85,7 +89,7 @@ const GRAPH: &[(&str, &[&str])] = &[
         "monitor",
         &[
             "analyze", "assemble", "capture", "cli", "error", "event", "messages", "output",
-            "stats", "sys",
+            "repeats", "stats", "sys",
         ],
     ),
     (

@@ -7,14 +7,15 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use crate::abi::{self, RawCounters};
-use crate::capture::Next;
+use crate::capture::{Folded, Next, FOLDS_MAP};
 use crate::cli::Config;
 use crate::error::{Context, Error, Kind, Result};
+use crate::event::FaultSite;
 use crate::loader::{self, attach, object::Object};
 use crate::perfring::{MappedPerfRing, PerfRecord, PerfRing};
 use crate::stats::KernelCounters;
 use crate::sys::mmap::page_bytes;
-use crate::sys::{bpf, perf, process};
+use crate::sys::{bpf, perf, process, time};
 
 /// `bpf/capture_old.bpf.c`, compiled and packed.
 pub(super) const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/capture_old.bpf.o"));
@@ -28,6 +29,8 @@ const LIST: &str = "segfault_list";
 const TREE: &str = "segfault_tree";
 const STACK: &str = "segfault_stack";
 const NAMES: &str = "segfault_names";
+/// Only with `--memory`.
+const MEMORY: &str = "segfault_memory";
 const STEPS_MAP: &str = "segfault_steps";
 const EVENTS_MAP: &str = "segfault_events";
 const CONFIG_MAP: &str = "segfault_config";
@@ -67,8 +70,9 @@ impl OldCapture {
     pub fn start(config: &Config, is_raw: bool) -> Result<OldCapture> {
         let object = super::object(OBJECT)?;
         let types = loader::kernel_types(config.btf.as_deref())?;
-        let (loaded, walk) = load(&object, &types, config.verbose, is_raw)?;
-        for (step, program) in (0..).zip([BEGIN, CONTEXT, walk, STACK, NAMES]) {
+        let (loaded, walk) = load(&object, &types, config, is_raw)?;
+        let steps = [BEGIN, CONTEXT, walk, STACK, NAMES, MEMORY];
+        for (step, program) in (0..).zip(wanted(&steps, config)) {
             loaded.set_tail_call(STEPS_MAP, step, program)?;
         }
         let rings = rings(map(&loaded, EVENTS_MAP)?, u64::from(config.ring_bytes))?;
@@ -130,6 +134,13 @@ impl OldCapture {
         next
     }
 
+    pub fn take_folded(&self, site: &FaultSite) -> Option<Folded> {
+        let mut folded = super::take_folded(self.loaded.map(FOLDS_MAP), site)?;
+        // The programs know CLOCK_MONOTONIC alone.
+        folded.last_boot_ns += time::boot_ahead_ns();
+        Some(folded)
+    }
+
     pub fn bytes(&self) -> u64 {
         self.rings.iter().map(|ring| ring.ring.bytes()).sum()
     }
@@ -187,11 +198,16 @@ fn map<'a>(loaded: &'a loader::Loaded, name: &str) -> Result<BorrowedFd<'a>> {
         .ok_or_else(|| Error::failed(format!("the capture program has no {name}")))
 }
 
+/// Without the last program, which is for `--memory`, where that is not wanted.
+fn wanted<'a, 'b>(programs: &'b [&'a str], config: &Config) -> &'b [&'a str] {
+    &programs[..programs.len() - usize::from(!config.memory)]
+}
+
 /// Loads the chain with the walk that this kernel's mappings ask for.
 fn load(
     object: &Object,
     types: &dyn loader::TypeSource,
-    verbose: bool,
+    config: &Config,
     is_raw: bool,
 ) -> Result<(loader::Loaded, &'static str)> {
     let with = |walk| {
@@ -200,10 +216,10 @@ fn load(
             // Programs that call each other as tails are of one type.
             false => (FIRST, Some(bpf::PROG_TYPE_TRACEPOINT)),
         };
-        let programs = [first, BEGIN, CONTEXT, walk, STACK, NAMES];
+        let programs = [first, BEGIN, CONTEXT, walk, STACK, NAMES, MEMORY];
         let settings = loader::Settings {
-            verbose,
-            programs: &programs,
+            verbose: config.verbose,
+            programs: wanted(&programs, config),
             program_type,
             ..loader::Settings::default()
         };
@@ -268,7 +284,6 @@ fn map_ring(event: &OwnedFd, bytes: u64) -> Result<PerfRing<MappedPerfRing>> {
 
 /// `struct old_config` of bpf/old.h.
 fn settings(config: &Config, ring_bytes: u64) -> Vec<u8> {
-    const SIGSEGV: u64 = 11;
     let name = config.name.as_deref().unwrap_or_default();
     let name_last = match name.len() {
         0 => 0,
@@ -277,10 +292,15 @@ fn settings(config: &Config, ring_bytes: u64) -> Vec<u8> {
     // A record has to fit into an empty ring.
     let stack_bytes = u64::from(super::stack_bytes(config)).min(ring_bytes / 2);
     let mut bytes = Vec::new();
-    bytes.extend_from_slice(&(1u64 << SIGSEGV).to_ne_bytes());
+    bytes.extend_from_slice(&config.signals.to_ne_bytes());
     bytes.extend_from_slice(&name_last.to_ne_bytes());
     bytes.extend_from_slice(&super::name_masks(name));
-    for number in [super::thread_bytes(), 0, stack_bytes] {
+    for number in [
+        super::thread_bytes(),
+        0,
+        stack_bytes,
+        super::fold_ns(config),
+    ] {
         bytes.extend_from_slice(&number.to_ne_bytes());
     }
     for number in [
@@ -290,7 +310,7 @@ fn settings(config: &Config, ring_bytes: u64) -> Vec<u8> {
         process::mount_namespace().unwrap_or(0),
         config.pid.unwrap_or(0),
         u32::from(config.fatal_only),
-        u32::from(config.registers),
+        u32::from(super::all_mappings(config)),
         0,
     ] {
         bytes.extend_from_slice(&number.to_ne_bytes());

@@ -6,8 +6,10 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use crate::abi::{self, RawCounters};
+use crate::capture::{Folded, FOLDS_MAP};
 use crate::cli::Config;
 use crate::error::{Context, Error, Result};
+use crate::event::FaultSite;
 use crate::loader::{self, attach};
 use crate::ringbuf::{MappedRing, Ring};
 use crate::stats::KernelCounters;
@@ -76,6 +78,10 @@ impl RingCapture {
         self.ring.next(take)
     }
 
+    pub fn take_folded(&self, site: &FaultSite) -> Option<Folded> {
+        super::take_folded(self.loaded.map(FOLDS_MAP), site)
+    }
+
     pub fn bytes(&self) -> u64 {
         self.ring.bytes()
     }
@@ -131,7 +137,10 @@ impl Constants {
             ("name_bytes", u32s(name.len() as u32)),
             ("name_masks", super::name_masks(name)),
             ("stack_bytes", u32s(stack_bytes)),
-            ("all_mappings", u32s(u32::from(config.registers))),
+            ("all_mappings", u32s(u32::from(super::all_mappings(config)))),
+            ("watched_signals", u64s(config.signals)),
+            ("wants_memory", u32s(u32::from(config.memory))),
+            ("fold_ns", u64s(super::fold_ns(config))),
             ("ring_bytes", u64s(u64::from(config.ring_bytes))),
             (
                 "ring_reserve",

@@ -175,7 +175,7 @@ impl Default for Config {
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    Run(Config),
+    Run(Box<Config>),
     Help,
     Version,
 }
@@ -299,7 +299,7 @@ where
     if config.memory && config.no_memory {
         return Err(usage("--memory and --no-memory exclude each other".into()));
     }
-    Ok(Command::Run(config))
+    Ok(Command::Run(Box::new(config)))
 }
 
 // What each kind of value should be, in the words of a message.

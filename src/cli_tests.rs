@@ -2,7 +2,7 @@ use super::*;
 
 fn run(args: &[&str]) -> Config {
     match parse(args.iter().copied()).expect("these arguments are right") {
-        Command::Run(config) => config,
+        Command::Run(config) => *config,
         other => panic!("{args:?} gave {other:?}"),
     }
 }

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use crate::abi::{self, RawCounters, RawFold, RawFoldKey};
 use crate::cli::{Config, Rung};
 use crate::error::{Context, Result};
-use crate::event::FaultSite;
+use crate::event::{FaultSite, Lost};
 use crate::loader::packed;
 use crate::loader::probe::Features;
 use crate::loader::{Loaded, Object};
@@ -135,7 +135,16 @@ impl Capture {
         }
     }
 
-    /// What was attached, for `-v`.
+    /// What reports will lack for want of a better kernel.
+    #[must_use]
+    pub fn lacks(&self) -> Vec<Lost> {
+        match &self.way {
+            Way::Ring(_) => Vec::new(),
+            Way::Old(old) => old.lacks(),
+        }
+    }
+
+    /// What was attached, for `-v`: labels and values.
     #[must_use]
     pub fn describe(&self) -> Vec<String> {
         let mut lines = vec![self.choice.clone()];

@@ -157,6 +157,7 @@ fn help_and_version() {
         "--fold SECONDS",
         "--fold-handled SECONDS",
         "--max-per-minute",
+        "--check",
     ] {
         assert!(HELP.contains(option), "{option} is not explained");
     }

@@ -84,6 +84,10 @@ const GRAPH: &[(&str, &[&str])] = &[
             "unwind",
         ],
     ),
+    (
+        "check",
+        &["capture", "cli", "error", "event", "loader", "sys"],
+    ),
     // The wiring.
     (
         "monitor",
@@ -95,7 +99,7 @@ const GRAPH: &[(&str, &[&str])] = &[
     (
         "app",
         &[
-            "capture", "cli", "error", "messages", "monitor", "output", "sys",
+            "capture", "check", "cli", "error", "messages", "monitor", "output", "sys",
         ],
     ),
 ];

@@ -163,6 +163,9 @@ impl<'a> Monitor<'a> {
 
     /// Reports crashes until something ends it.
     pub fn watch(&mut self) -> Result<()> {
+        // What came before the rings were watched wakes nobody: perf events tell it
+        // once, and adding them to a poller has asked already (perf_poll()).
+        self.empty_ring()?;
         while !self.stopping {
             for token in self.poller.wait(self.queue.is_empty())? {
                 self.woken_by(token)?;

@@ -36,6 +36,10 @@ const EVENTS_MAP: &str = "segfault_events";
 const CONFIG_MAP: &str = "segfault_config";
 const BOOKS_MAP: &str = "segfault_books";
 
+/// Debian's and Android's kernels have a level that lets no other user's event through.
+const PARANOID_HINT: &str =
+    "sysctl kernel.perf_event_paranoid is above 2, which takes CAP_SYS_ADMIN";
+
 /// A ring that a record without a stack fits into.
 const LEAST_RING_BYTES: u64 = 32 << 10;
 
@@ -263,6 +267,9 @@ fn rings(events: BorrowedFd<'_>, wanted_bytes: u64) -> Result<Vec<CpuRing>> {
                 ) =>
             {
                 continue
+            }
+            Err(error) if error.errno() == Some(bpf::EACCES) => {
+                return Err(error.context("the ring of a CPU").with_hint(PARANOID_HINT));
             }
             Err(error) => return Err(error.context(format!("the ring of CPU {cpu}"))),
         };

@@ -121,9 +121,12 @@ fn a_second_crash_in_a_known_program_reads_nothing() {
     let mut places = crate::symbols::places::Places::new(1000, budget);
     let mut counts = Vec::new();
     let mut answers = Vec::new();
+    // In a release profile it is stripped.
+    let mut named = false;
     for _ in 0..2 {
         let module = modules.open(&mapping, gone()).unwrap().module;
         let elf = module.elf();
+        named = elf.has_symtab();
         let code = elf.loads().iter().find(|load| load.executable).unwrap();
         let address = |step: u64| FileAddress(code.address.0 + code.file_size / 9 * step);
         let addresses: Vec<FileAddress> = (1..9).map(address).collect();
@@ -155,7 +158,7 @@ fn a_second_crash_in_a_known_program_reads_nothing() {
     assert_eq!(counts[0], counts[1], "opened, blocks, scans, names, lines");
     assert!(counts[0][..4].iter().all(|&count| count > 0), "{counts:?}");
     assert_eq!(answers[0], answers[1]);
-    assert!(answers[0].0.iter().any(Option::is_some));
+    assert_eq!(answers[0].0.iter().any(Option::is_some), named);
 }
 
 #[test]

@@ -39,6 +39,8 @@ pub struct Analyzer {
     stack_trace: bool,
     registers: bool,
     max_stack_depth: usize,
+    /// Of a stack's first window.
+    window_bytes: u32,
     clock: Clock,
     deaths: RecentDeaths,
     budget: Rc<MemoryBudget>,
@@ -79,6 +81,7 @@ impl Analyzer {
             stack_trace: config.stack_trace,
             registers: config.registers,
             max_stack_depth: config.max_stack_depth,
+            window_bytes: config.stack_snapshot_bytes,
             clock: Clock::new(),
             deaths: RecentDeaths::default(),
             modules: Modules::new(limits, budget.clone()),
@@ -204,13 +207,13 @@ impl Analyzer {
                 stop: Stop::Depth,
             };
         }
-        let space = Captured::new(event, &mut self.modules);
+        let space = Captured::new(event, &mut self.modules, self.window_bytes);
         unwind::walk(&registers, &space, self.max_stack_depth, &mut self.caches)
     }
 
     /// Names what each frame's address lies in, by one pass over each file's symbols.
     fn locate(&mut self, event: &Event, walk: &Walk, lost: &mut Vec<Lost>) -> Vec<Located> {
-        let space = Captured::new(event, &mut self.modules);
+        let space = Captured::new(event, &mut self.modules, self.window_bytes);
         let mut located = vec![Located::default(); walk.frames.len()];
         let mut compiled = Vec::new();
         let mut by_module: BTreeMap<ProcessAddress, (Opened, Vec<usize>)> = BTreeMap::new();

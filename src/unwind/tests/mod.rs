@@ -105,6 +105,8 @@ struct Crash {
     memory: BTreeMap<u64, u64>,
     module: Module,
     stack_start: Option<u64>,
+    /// Where a page ends that was never written to.
+    unused_to: Option<u64>,
 }
 
 impl Crash {
@@ -126,6 +128,7 @@ impl Crash {
                 reads: std::cell::Cell::new(0),
             },
             stack_start: None,
+            unused_to: None,
         }
     }
 
@@ -199,6 +202,7 @@ struct Space {
     memory: BTreeMap<u64, u64>,
     module: Rc<Module>,
     stack_start: Option<u64>,
+    unused_to: Option<u64>,
 }
 
 impl Space {
@@ -207,6 +211,7 @@ impl Space {
             memory: crash.memory.clone(),
             module: Rc::new(crash.module.clone()),
             stack_start: crash.stack_start,
+            unused_to: crash.unused_to,
         }
     }
 }
@@ -225,6 +230,11 @@ impl AddressSpace for Space {
             *byte = word.to_le_bytes()[(place & 7) as usize];
         }
         Some(())
+    }
+
+    fn above_unused(&self, address: ProcessAddress) -> Option<ProcessAddress> {
+        let above = self.unused_to.filter(|above| address.0 < *above);
+        above.map(ProcessAddress)
     }
 
     fn read_code(&self, address: ProcessAddress, buf: &mut [u8]) -> usize {

@@ -72,6 +72,26 @@ fn words_far_up_the_stack_need_evidence() {
     assert_eq!(stop, Stop::NoCaller(ProcessAddress(at(0x1104))));
 }
 
+/// ```text
+/// 1100: sub $4096, %rsp; ...        its local was never written to
+/// 1500: call 1100
+/// ```
+#[test]
+fn a_scan_goes_on_above_pages_that_were_never_used() {
+    let mut crash = crash(at(0x1107));
+    crash.code(0x1100, &[0x48, 0x81, 0xec, 0, 0x10, 0, 0]);
+    crash.code(0x1500, &[0xe8, 0xfb, 0xfb, 0xff, 0xff]);
+    crash.module.functions = vec![(0x1100, 0x20)];
+    // Not as deep as its code says, so that the scan has to find it.
+    let slot = STACK + 0x1040;
+    crash.stack(slot, &[at(0x1505), 0, 0]);
+    assert_eq!(crash.frames().0.len(), 1, "the window ended there");
+    crash.unused_to = Some(STACK + 0x1000);
+    crash.stack(STACK + 0x1000, &[0; 8]);
+    let (frames, _) = crash.frames();
+    assert_eq!(frames[1..], [(0x1505, Trust::ScanDirect)]);
+}
+
 /// musl's `__clone`: call *%r9; mov %eax, %edi; xor %eax, %eax; mov $60, %al; syscall
 #[test]
 fn code_that_ends_the_thread_is_outermost() {

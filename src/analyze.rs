@@ -22,7 +22,7 @@ use crate::symbols::budget::MemoryBudget;
 use crate::symbols::demangle::demangle;
 use crate::symbols::elf::DebugDirs;
 #[cfg(feature = "lines")]
-use crate::symbols::lines::Call;
+use crate::symbols::lines::{Call, Refused};
 #[cfg(feature = "lines")]
 use crate::symbols::places::Places;
 #[cfg(feature = "lines")]
@@ -216,7 +216,7 @@ impl Analyzer {
         let space = Captured::new(event, &mut self.modules, self.window_bytes);
         let mut located = vec![Located::default(); walk.frames.len()];
         let mut compiled = Vec::new();
-        let mut by_module: BTreeMap<ProcessAddress, (Opened, Vec<usize>)> = BTreeMap::new();
+        let mut by_module: BTreeMap<ProcessAddress, InModule> = BTreeMap::new();
         for (index, frame) in walk.frames.iter().enumerate() {
             let address = frame.code.lookup();
             let Some(mapping) = space.mapping(address) else {
@@ -233,13 +233,17 @@ impl Analyzer {
             let placed = opened.placed();
             location.module_offset = Some(placed.file_address(frame.code.address()));
             location.build_id = opened.module.build_id().map(<[u8]>::to_vec);
-            by_module
-                .entry(mapping.start)
-                .or_insert_with(|| (opened, Vec::new()))
-                .1
-                .push(index);
+            let in_module = by_module.entry(mapping.start).or_insert_with(|| InModule {
+                opened,
+                mapping,
+                indexes: Vec::new(),
+            });
+            in_module.indexes.push(index);
         }
-        for (opened, indexes) in by_module.values() {
+        for in_module in by_module.values() {
+            let InModule {
+                opened, indexes, ..
+            } = in_module;
             let placed = opened.placed();
             let address = |&index: &usize| placed.file_address(walk.frames[index].code.lookup());
             let addresses: Vec<FileAddress> = indexes.iter().map(address).collect();
@@ -267,9 +271,7 @@ impl Analyzer {
                             located[index].add_calls(&calls, at);
                         }
                     }
-                    // Where it crashed they would have told something; the libraries
-                    // below are those of nearly every crash.
-                    Err(refused) if indexes.contains(&0) => lost.push(Lost {
+                    Err(refused) if is_told(event, in_module, refused) => lost.push(Lost {
                         detail: "lines",
                         reason: refused.as_str(),
                     }),
@@ -317,6 +319,14 @@ impl Analyzer {
     }
 }
 
+/// The frames, by their numbers, in one file.
+struct InModule<'a> {
+    opened: Opened,
+    #[cfg_attr(not(feature = "lines"), expect(dead_code, reason = "told of lines"))]
+    mapping: &'a Mapping,
+    indexes: Vec<usize>,
+}
+
 /// Where a frame is, and the calls inlined there, innermost first.
 #[derive(Clone, Debug, Default)]
 struct Located {
@@ -360,6 +370,20 @@ fn stack_frames(frame: &Frame, located: Located) -> impl Iterator<Item = StackFr
             inlined,
             location,
         })
+}
+
+/// Whether lines that could not be had are worth a word. Where it crashed they
+/// would have told something. Debug files of libraries are compressed on whole
+/// distributions, and only those of the program itself are the user's own.
+#[cfg(feature = "lines")]
+fn is_told(event: &Event, module: &InModule<'_>, refused: Refused) -> bool {
+    match refused {
+        Refused::TimedOut => module.indexes.contains(&0),
+        Refused::Compressed => {
+            let path = module.mapping.file.as_ref().map(|file| &file.path);
+            path.is_some() && path == event.exe.as_ref()
+        }
+    }
 }
 
 /// Whether a frame may have been passed over, because its mapping was not captured.

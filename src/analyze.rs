@@ -228,6 +228,12 @@ impl Analyzer {
                 if is_compiled(mapping) && !space.is_vdso(mapping) {
                     compiled.push(index);
                 }
+                let address = frame.code.address();
+                let linked = is_where_linked(event, mapping);
+                location.module_offset = linked.then_some(FileAddress(address.0));
+                if !linked {
+                    location.file_offset = mapping.file_offset(address);
+                }
                 continue;
             };
             let placed = opened.placed();
@@ -420,6 +426,20 @@ fn first_fault(first: &EarlierFault, arch: Arch, now_boot_ns: u64) -> FirstFault
 /// file, or of one without a name, such as a memfd.
 fn is_compiled(mapping: &Mapping) -> bool {
     mapping.flags.executable() && mapping.file.as_ref().is_none_or(|file| file.detached)
+}
+
+/// Whether a program without its file is known to lie where its linker put it: one
+/// that may lie anywhere is never put so low, nor is its heap. load_elf_binary() in
+/// fs/binfmt_elf.c, ELF_ET_DYN_BASE of both architectures.
+fn is_where_linked(event: &Event, mapping: &Mapping) -> bool {
+    const LOW: u64 = 1 << 32;
+    // At most 1 GB behind the program.
+    const LOW_HEAP: u64 = 2 * LOW;
+    let wide = event.registers.is_some_and(|regs| !regs.is_32_bit());
+    let file = mapping.file.as_ref();
+    let is_program = file.is_some_and(|file| Some(&file.path) == event.exe.as_ref());
+    let low = mapping.end.0 <= LOW && (1..LOW_HEAP).contains(&event.start_brk.0);
+    wide && is_program && low
 }
 
 /// The path of the file mapped there, or what stands for one without a file.

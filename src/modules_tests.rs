@@ -83,6 +83,7 @@ fn gone() -> ProcessHint {
         mnt_ns: own_mount_namespace().unwrap(),
         ns_pid: u32::MAX,
         uid: 0,
+        parent: None,
     }
 }
 
@@ -412,6 +413,16 @@ fn a_living_process_gives_even_a_deleted_file() {
         // map_files wants CAP_CHECKPOINT_RESTORE.
         Err(_) => assert_ne!(std::fs::metadata("/proc/self").unwrap().uid(), 0),
     }
+    // Another process of that program, gone, whose parent lives.
+    let child = |parent| ProcessHint { parent, ..gone() };
+    modules.clear();
+    mapping.start.0 += 0x1000_0000;
+    mapping.end.0 += 0x1000_0000;
+    let opened = modules.open(&mapping, child(Some(sleeper.0.id()))).unwrap();
+    assert_eq!(opened.module.path(), None);
+    modules.clear();
+    let refused = modules.open(&mapping, child(Some(std::process::id())));
+    assert_eq!(reason(refused), "file deleted before the crash");
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! arguments, symbols) is kept as raw bytes here and escaped by the writers in
 //! [`crate::output`]. What is unknown is `None`, never zero.
 
-use crate::address::{FileAddress, ProcessAddress};
+use crate::address::{FileAddress, FileOffset, ProcessAddress};
 use crate::event::{Disposition, Lost};
 use crate::registers::Registers;
 use crate::unwind::{Stop, Trust};
@@ -74,6 +74,8 @@ pub struct Location {
     pub module: Option<Vec<u8>>,
     /// The address as the file's linker numbered it: what `addr2line -e` takes.
     pub module_offset: Option<FileAddress>,
+    /// Where the file has it, if the file itself could not be had.
+    pub file_offset: Option<FileOffset>,
     pub build_id: Option<Vec<u8>>,
     pub file: Option<Vec<u8>>,
     pub line: Option<u32>,

@@ -218,7 +218,7 @@ impl<A: Architecture> Walker<'_, A> {
 
     /// How many steps by call-frame information or code lead from a caller to further
     /// calls; [`MAX_STEPS`] when they end the stack, or get to code without any.
-    fn steps(&mut self, caller: &Caller) -> usize {
+    pub(super) fn steps(&mut self, caller: &Caller) -> usize {
         let mut cursor = self.called_from(*caller);
         for steps in 0..MAX_STEPS {
             let Some(left) = self.trial_steps.checked_sub(1) else {

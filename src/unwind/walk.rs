@@ -8,6 +8,7 @@
 //! crash's own frame?          a leaf's caller: [sp] or the link register
 //! frame pointer?              its record, if the return address follows a call
 //! function's start known?     as deep as its code has moved the stack pointer
+//! code's file not to be had?  the frame pointer's record, in a chain of such
 //! else                        scan
 //! ```
 //!
@@ -334,6 +335,14 @@ impl<'a, A: Architecture> Walker<'a, A> {
         if self.is_thread_end(at) {
             return Err(Stop::Outermost);
         }
+        if self.space.lacks_file(at.code.lookup()) {
+            let found = self.by_records_alone(at);
+            // Where one is missing, what a search finds is left over more often than
+            // not. The crash's own function may have been called by readable code.
+            if found.is_some() || !at.interrupted {
+                return found.ok_or(Stop::NoCaller(at.code.address()));
+            }
+        }
         // Below the word that the frame pointer's own return address is in.
         let end = chained.and_then(|(_, chained)| chained.floor.checked_sub(A::WORD));
         let found = self
@@ -450,6 +459,42 @@ impl<'a, A: Architecture> Walker<'a, A> {
         let caller = A::frame_pointer(self.space, &at.state, at.floor)?;
         let good = advances(at, &caller) && self.is_return(&caller);
         good.then(|| (Trust::FramePointer, self.called_from(caller)))
+    }
+
+    /// The caller by a frame pointer's record where the code cannot be read, because
+    /// its file could not be had. Two things speak for such a record: nothing below it
+    /// can be the return address of a frame that has none, and it is one of a chain
+    /// of records that leads to code that can be read, and on from there.
+    fn by_records_alone(&mut self, at: &Cursor) -> Option<(Trust, Cursor)> {
+        // A link register would be one more place for a return address.
+        if A::ARCH == Arch::Aarch64 {
+            return None;
+        }
+        let caller = A::frame_pointer(self.space, &at.state, at.floor)?;
+        let record = caller.floor.0.checked_sub(2 * A::WORD)?;
+        let mut slot = at.floor;
+        while slot.0 < record {
+            self.trial_steps = self.trial_steps.checked_sub(1)?;
+            let value = word::<A>(self.space, slot).ok()?;
+            if self.space.is_executable(A::code_pointer(self.space, value)) {
+                return None;
+            }
+            slot = offset(slot, A::WORD);
+        }
+        let mut above = caller;
+        while !self.is_return(&above) {
+            self.trial_steps = self.trial_steps.checked_sub(1)?;
+            if !self.space.lacks_file(above.pc) {
+                return None;
+            }
+            let next = A::frame_pointer(self.space, &above.state, above.floor)?;
+            if next.floor <= above.floor {
+                return None;
+            }
+            above = next;
+        }
+        let known = self.steps(&above) > 0;
+        known.then(|| (Trust::FramePointer, self.called_from(caller)))
     }
 
     /// Whether the call before a return address is one of the function that a

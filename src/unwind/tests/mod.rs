@@ -46,6 +46,8 @@ struct Module {
     address_bytes: u8,
     /// One page of code that is in no file.
     anonymous: Option<u64>,
+    /// One page of a file that could not be had.
+    gone: Option<u64>,
     reads: std::cell::Cell<usize>,
 }
 
@@ -125,6 +127,7 @@ impl Crash {
                 entry: None,
                 address_bytes: arch.word_bytes() as u8,
                 anonymous: None,
+                gone: None,
                 reads: std::cell::Cell::new(0),
             },
             stack_start: None,
@@ -243,11 +246,14 @@ impl AddressSpace for Space {
     }
 
     fn is_executable(&self, address: ProcessAddress) -> bool {
-        self.is_file(address)
-            || self
-                .module
-                .anonymous
-                .is_some_and(|start| (start..start + 0x1000).contains(&address.0))
+        let pages = [self.module.anonymous, self.module.gone];
+        let mut pages = pages.into_iter().flatten();
+        self.is_file(address) || pages.any(|start| (start..start + 0x1000).contains(&address.0))
+    }
+
+    fn lacks_file(&self, address: ProcessAddress) -> bool {
+        let gone = self.module.gone;
+        gone.is_some_and(|start| (start..start + 0x1000).contains(&address.0))
     }
 
     fn module(&self, address: ProcessAddress) -> Option<Placed> {

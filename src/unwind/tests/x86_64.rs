@@ -92,6 +92,41 @@ fn a_scan_goes_on_above_pages_that_were_never_used() {
     assert_eq!(frames[1..], [(0x1505, Trust::ScanDirect)]);
 }
 
+/// ```text
+/// 1200: sub $8, %rsp; ...; call *%rax      calls what is in a file that is gone
+/// ```
+#[test]
+fn records_alone_are_believed_where_nothing_speaks_against_them() {
+    let gone = BIAS + 0x10_0000;
+    let mut crash = crash(gone + 0x10);
+    crash.module.gone = Some(gone);
+    crash.code(0x1200, &[0x48, 0x83, 0xec, 8]);
+    crash.module.functions = vec![(0x1200, 0x100)];
+    crash.call_through(0x1220);
+    crash.call_through(0x1330);
+    crash.words[RBP] = STACK + 0x10;
+    crash.stack(STACK, &[1, 2, STACK + 0x40, gone + 0x50, 3, 4, 5, 6]);
+    crash.stack(STACK + 0x40, &[1, at(0x1220), 7, at(0x1330), 0, 0]);
+    let (frames, _) = crash.frames();
+    let expected = [
+        (gone + 0x10 - BIAS, Trust::Context),
+        (gone + 0x50 - BIAS, Trust::FramePointer),
+        (0x1220, Trust::FramePointer),
+    ];
+    assert_eq!(frames[..3], expected);
+
+    // The return address of a function that has no record.
+    let mut skipped = crash.clone();
+    skipped.stack(STACK + 8, &[gone + 0x70]);
+    let (frames, stop) = skipped.frames();
+    assert_eq!(frames.len(), 1);
+    assert_eq!(stop, Stop::NoCaller(ProcessAddress(gone + 0x10)));
+
+    // A chain that leads nowhere.
+    crash.stack(STACK + 0x48, &[0x1220]);
+    assert_eq!(crash.frames().0.len(), 1);
+}
+
 /// musl's `__clone`: call *%r9; mov %eax, %edi; xor %eax, %eax; mov $60, %al; syscall
 #[test]
 fn code_that_ends_the_thread_is_outermost() {

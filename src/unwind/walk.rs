@@ -174,6 +174,21 @@ impl<'a, A: Architecture> Walker<'a, A> {
         site.restorer || (site.before == Before::Unreadable && A::is_marked(self.space, state))
     }
 
+    /// Whether a word that is known to be a return address may be one though no call
+    /// before it can be seen: its code cannot be read, or it was put there by hand to
+    /// run a function from its beginning, as `makecontext` does.
+    fn is_unproven_return(&mut self, caller: &Caller) -> bool {
+        self.space.is_executable(caller.pc)
+            && (self.site(caller.pc).before == Before::Unreadable || self.begins(caller.pc))
+    }
+
+    /// Whether code with call-frame information begins at an address.
+    fn begins(&mut self, pc: ProcessAddress) -> bool {
+        let module = self.space.module(pc);
+        let rule = module.and_then(|module| self.rule(&module, pc));
+        rule.is_some_and(|rule| rule.first)
+    }
+
     pub(super) fn is_restorer(&mut self, caller: &Caller) -> bool {
         let site = self.site(caller.pc);
         self.restores(site, &caller.state)
@@ -229,11 +244,7 @@ impl<'a, A: Architecture> Walker<'a, A> {
         let CodeAddress::Exact(pc) = at.code else {
             return false;
         };
-        let module = self.space.module(pc);
-        !at.interrupted
-            && module
-                .and_then(|module| self.rule(&module, pc))
-                .is_some_and(|rule| rule.first)
+        !at.interrupted && self.begins(pc)
     }
 
     fn accept_cfi(&mut self, at: &Cursor, caller: Caller) -> Result<(Trust, Cursor), Stop> {
@@ -373,7 +384,8 @@ impl<'a, A: Architecture> Walker<'a, A> {
         let led = direct || self.lead(at, caller.pc) > Lead::Unlikely;
         // A function that aligns the stack copies its return address.
         let copied = !direct && caller.pc == at.code.address();
-        if copied || !led || !self.is_return(&caller) || !advances(at, &caller) {
+        let returns = self.is_return(&caller) || self.is_unproven_return(&caller);
+        if copied || !led || !returns || !advances(at, &caller) {
             return None;
         }
         for (number, below) in (0..).zip(depth.saved) {

@@ -93,6 +93,28 @@ fn a_scan_goes_on_above_pages_that_were_never_used() {
 }
 
 /// ```text
+/// 1100: sub $8, %rsp; ...      called by code that was compiled at run time
+/// ```
+#[test]
+fn a_return_address_in_unreadable_code_is_taken_where_the_code_says_it_lies() {
+    let compiled = BIAS + 0x10_0000;
+    let mut crash = crash(at(0x1106));
+    crash.code(0x1100, &[0x48, 0x83, 0xec, 8]);
+    crash.module.anonymous = Some(compiled);
+    crash.stack(STACK, &[0, compiled + 0x20, 0]);
+    assert_eq!(
+        crash.frames().0.len(),
+        1,
+        "the function's start is not known"
+    );
+    crash.module.functions = vec![(0x1100, 0x20)];
+    let (frames, _) = crash.frames();
+    assert_eq!(frames[1..], [(compiled + 0x20 - BIAS, Trust::Scan)]);
+    crash.stack(STACK, &[0, STACK]);
+    assert_eq!(crash.frames().0.len(), 1, "no code");
+}
+
+/// ```text
 /// 1200: sub $8, %rsp; ...; call *%rax      calls what is in a file that is gone
 /// ```
 #[test]

@@ -256,6 +256,11 @@ impl<A: Architecture> Walker<'_, A> {
 
     /// Whether the call before a return address can have led to the frame's function.
     pub(super) fn lead(&mut self, at: &Cursor, returns: ProcessAddress) -> Lead {
+        let pc = at.code.lookup();
+        // What a lost return address led to was called by anything.
+        if !self.space.is_executable(pc) {
+            return Lead::Possible;
+        }
         let before = self.site(returns).before;
         let Some(target) = before.target(returns) else {
             return if before == Before::Slot {
@@ -269,10 +274,6 @@ impl<A: Architecture> Walker<'_, A> {
         let code = &code[..len];
         if A::is_jump(code) {
             return Lead::Outward;
-        }
-        let pc = at.code.lookup();
-        if !self.space.is_executable(pc) {
-            return Lead::Possible;
         }
         let distance = |to: ProcessAddress| to.0.wrapping_sub(target.0) as i64;
         if let Some(start) = self.function_start(pc) {

@@ -356,11 +356,38 @@ impl<'a, A: Architecture> Walker<'a, A> {
         }
         // Below the word that the frame pointer's own return address is in.
         let end = chained.and_then(|(_, chained)| chained.floor.checked_sub(A::WORD));
-        let found = self
-            .scan_below(at, at.floor, end, Trust::ScanCfi)
-            .or(chained)
-            .or_else(|| self.scan(at, at.floor, Trust::Scan));
+        if let Some(found) = self.scan_below(at, at.floor, end, Trust::ScanCfi) {
+            return Ok(found);
+        }
+        if let Some(chained) = chained {
+            // Frames may lie in what was not captured before the record.
+            return match self.not_captured(at.floor, chained.1.floor) {
+                Some(address) => Err(Stop::StackNotCaptured(address)),
+                None => Ok(chained),
+            };
+        }
+        let found = self.scan(at, at.floor, Trust::Scan);
         found.ok_or(Stop::NoCaller(at.code.address()))
+    }
+
+    /// An address in a piece of the stack that is not there but may have been used.
+    fn not_captured(&self, from: ProcessAddress, to: ProcessAddress) -> Option<ProcessAddress> {
+        const STEP: u64 = 4096;
+        let is_there = |address: u64| word::<A>(self.space, ProcessAddress(address)).is_ok();
+        let mut at = from.0;
+        while at < to.0 {
+            // Windows are cut anywhere, pages are there or not.
+            let end = (at | (STEP - 1)).min(to.0 - 1) + 1;
+            if is_there(at) && is_there(end.saturating_sub(A::WORD)) {
+                at = end;
+                continue;
+            }
+            match self.space.above_unused(ProcessAddress(at)) {
+                Some(above) if above.0 > at => at = above.0,
+                _ => return Some(ProcessAddress(at)),
+            }
+        }
+        None
     }
 
     /// The caller whose return address lies where the function's own code says.

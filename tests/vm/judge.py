@@ -218,7 +218,12 @@ def statistics(guest):
             continue
         seen += 1
         books = scenario.statistics()
-        parts = ("Segfaults filtered out", "Events submitted to userspace", "Events dropped")
+        parts = (
+            "Segfaults filtered out",
+            "Events submitted to userspace",
+            "Events dropped",
+            "Handled faults counted",
+        )
         total = books.get("Total segfaults detected")
         expect(f"{scenario.name}: the sum of the parts", sum(books[part] for part in parts), total)
         expect(f"{scenario.name}: processed", books["Events processed"], len(scenario.reports()))

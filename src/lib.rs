@@ -90,6 +90,7 @@ pub mod capture;
 pub mod cli;
 pub mod clock;
 pub mod deaths;
+pub mod decode;
 pub mod error;
 pub mod event;
 pub mod fault;

@@ -15,6 +15,8 @@ const PC: Reg = Reg(32);
 /// As a number of a register: sp where an address is made of it, zero elsewhere.
 const SP: u32 = 31;
 const LINK: Reg = Reg(30);
+/// Pairs of registers begin with an even one.
+const EVEN: u32 = 1 << 16 | 1;
 
 /// Bits `from` to `from + count - 1`.
 pub(super) fn bits(word: u32, from: u32, count: u32) -> u32 {
@@ -153,10 +155,11 @@ fn system(word: u32) -> Decoded {
         }),
         0 => plain(Class::Other),
         // dc, ic
-        1 if op1 == 3 && n == 7 && m > 3 => {
-            let touch = match m {
-                4 => Touch::Write,
-                5 | 10..=14 => Touch::Read,
+        1 if op1 == 3 && n == 7 => {
+            // zva, gva, gzva; ic ivau; to a point of coherency and the like
+            let touch = match (m, op2) {
+                (4, 1 | 3 | 4) => Touch::Write,
+                (5 | 11, 1) | (10 | 12..=14, 1 | 3 | 5) => Touch::Read,
                 _ => return plain(Class::Other),
             };
             // How many bytes a register tells that is not the user's.
@@ -216,18 +219,19 @@ fn exclusive(word: u32) -> Option<Operand> {
     let size = bits(word, 30, 2);
     let load = bits(word, 22, 1) == 1;
     let no_second = bits(word, 10, 5) == 31;
+    let even = word & EVEN == 0;
     Some(match (bits(word, 23, 1), bits(word, 21, 1)) {
         (0, 0) => Operand {
             partial: !load,
             ..atomic(word, read_if(load), 1 << size)
         },
-        (0, _) if size >= 2 => Operand {
+        (0, 1) if size >= 2 => Operand {
             partial: !load,
             ..atomic(word, read_if(load), 2 << size)
         },
-        (0, _) if no_second => atomic(word, Touch::ReadWrite, 8 << size),
-        (_, 0) => atomic(word, read_if(load), 1 << size),
-        _ if no_second => atomic(word, Touch::ReadWrite, 1 << size),
+        (0, 1) if no_second && even => atomic(word, Touch::ReadWrite, 8 << size),
+        (1, 0) => atomic(word, read_if(load), 1 << size),
+        (1, 1) if no_second => atomic(word, Touch::ReadWrite, 1 << size),
         _ => return None,
     })
 }
@@ -241,6 +245,11 @@ fn structures(word: u32) -> Option<Operand> {
         0b0111 => 1,
         _ => return None,
     };
+    // Elements of 8 bytes are alone in a short register, and not selected.
+    let one = bits(word, 13, 1) == 1;
+    if bits(word, 10, 2) == 3 && bits(word, 30, 1) == 0 && !one {
+        return None;
+    }
     let indexed = bits(word, 23, 1) == 1;
     if word >> 31 != 0 || bits(word, 21, 1) != 0 || !indexed && bits(word, 16, 5) != 0 {
         return None;
@@ -374,7 +383,9 @@ fn single(word: u32, vector: bool) -> Option<Operand> {
             _ => return None,
         };
         let shift = if bits(word, 12, 1) == 1 { log } else { 0 };
-        operand.index = (bits(word, 16, 5) != SP).then_some(Index {
+        // rprfm, where it is no index: of a range of addresses.
+        let range = hint && bits(word, 3, 2) == 3;
+        operand.index = (bits(word, 16, 5) != SP && !range).then_some(Index {
             register: reg(word, 16),
             extend,
             shift: shift as u8,
@@ -456,9 +467,20 @@ fn ordered_or_tagged(word: u32, vector: bool) -> Option<Decoded> {
                 ..atomic(word, read_if(load), width)
             }
         }
+        // gcsstr, gcssttr
+        (0, 3) if word & 0xffff_ec00 == 0xd91f_0c00 => atomic(word, Touch::Write, 8),
         (1, _) if size == 3 && !vector => tag(word, opc, mode, &mut class)?,
-        (1, 0 | 3) if size < 2 && !vector => atomic(word, Touch::ReadWrite, 16),
-        (1, 2) if size < 2 && !vector => atomic(word, Touch::ReadWrite, 8),
+        // ldclrp, ldsetp, swpp; rcw and rcws
+        (1, 0) if !vector => match (size, bits(word, 12, 4)) {
+            (0, 1 | 3 | 8) | (0 | 1, 9..=11) => atomic(word, Touch::ReadWrite, 16),
+            _ => return None,
+        },
+        (1, 2) if size < 2 && !vector && bits(word, 12, 4) == 0 => {
+            atomic(word, Touch::ReadWrite, 8)
+        }
+        (1, 3) if size < 2 && !vector && bits(word, 12, 4) == 0 && word & EVEN == 0 => {
+            atomic(word, Touch::ReadWrite, 16)
+        }
         _ => return None,
     };
     Some(Decoded {

@@ -51,6 +51,7 @@ pub(super) fn vectors(word: u32) -> Option<Operand> {
         // Contiguous loads.
         0b101_0010 => match form {
             // ld1rq, ld1ro: 16 or 32 bytes for every vector.
+            1 if bits(word, 20, 1) == 1 => with_vectors(word, Touch::Read),
             0 | 1 => {
                 let bytes = 16 << bits(word, 21, 1);
                 let mut operand = with_index(word, Touch::Read, size);
@@ -104,5 +105,6 @@ pub(super) fn tiles(word: u32) -> Option<Operand> {
         0 => Touch::Read,
         _ => Touch::Write,
     };
-    matches!(word >> 25, 0b111_0000 | 0b101_0000).then(|| opaque(word, touch))
+    let several = word >> 25 == 0b101_0000 && bits(word, 23, 1) == 0;
+    (several || word >> 25 == 0b111_0000).then(|| opaque(word, touch))
 }

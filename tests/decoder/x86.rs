@@ -7,37 +7,7 @@ use segfault_analyzer::registers::Arch;
 
 use super::intel::{self, Text, Written};
 use super::listing::{Line, Machine, Tool};
-use super::tally::Tally;
-
-/// What comes of one line.
-pub enum Outcome {
-    /// It is no instruction to compare.
-    Nothing,
-    /// Operands compared.
-    Same(u64),
-    /// We do not know it.
-    Refused(String),
-    /// In what it differs, and the mnemonic.
-    Differs(u64, String),
-}
-
-pub fn compare(tool: Tool, machine: Machine, line: &Line, tally: &mut Tally) {
-    let example = || format!("{:02x?} {}", line.bytes, line.text);
-    let operands = match outcome(tool, machine, line) {
-        Outcome::Nothing => return,
-        Outcome::Same(operands) => operands,
-        Outcome::Refused(mnemonic) => {
-            tally.refuse(&mnemonic, example);
-            0
-        }
-        Outcome::Differs(operands, key) => {
-            tally.mismatch(&key, example);
-            operands
-        }
-    };
-    tally.instructions += 1;
-    tally.operands += operands;
-}
+use super::outcome::Outcome;
 
 pub fn outcome(tool: Tool, machine: Machine, line: &Line) -> Outcome {
     let long = machine == Machine::X86_64;

@@ -91,6 +91,7 @@ pub mod check;
 pub mod cli;
 pub mod clock;
 pub mod deaths;
+pub mod decode;
 pub mod error;
 pub mod event;
 pub mod fault;

@@ -72,6 +72,27 @@ impl Arch {
             Arch::Arm => &ARM_LAYOUT,
         }
     }
+
+    /// The word of a register by its DWARF number, if a record holds it.
+    fn dwarf_word(self, number: u16) -> Option<usize> {
+        let number = usize::from(number);
+        match self {
+            Arch::X86_64 => X86_64_DWARF.get(number).copied(),
+            Arch::I386 => I386_DWARF.get(number).copied(),
+            Arch::Aarch64 if number <= 32 => Some(number),
+            Arch::Arm if number < 15 => Some(number),
+            Arch::Arm if number == 15 => Some(32),
+            Arch::Aarch64 | Arch::Arm => None,
+        }
+    }
+
+    /// The lower-case name of a register by its DWARF number.
+    #[must_use]
+    pub fn dwarf_name(self, number: u16) -> Option<&'static str> {
+        let word = self.dwarf_word(number)?;
+        let named = self.layout().iter().find(|(_, index)| *index == word)?;
+        Some(named.0)
+    }
 }
 
 const X86_64_LAYOUT: [(&str, usize); 18] = [
@@ -220,16 +241,7 @@ impl Registers {
     /// arm, 8 on i386.
     #[must_use]
     pub fn dwarf(&self, number: u16) -> Option<u64> {
-        let number = usize::from(number);
-        let index = match self.arch {
-            Arch::X86_64 => *X86_64_DWARF.get(number)?,
-            Arch::I386 => *I386_DWARF.get(number)?,
-            Arch::Aarch64 if number <= 32 => number,
-            Arch::Arm if number < 15 => number,
-            Arch::Arm if number == 15 => 32,
-            Arch::Aarch64 | Arch::Arm => return None,
-        };
-        Some(self.word(index))
+        self.arch.dwarf_word(number).map(|index| self.word(index))
     }
 
     /// Every register by its lower-case name, pc and sp first.

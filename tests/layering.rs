@@ -22,6 +22,8 @@ const GRAPH: &[(&str, &[&str])] = &[
     ("abi", &["bytes"]),
     ("registers", &["address"]),
     ("event", &["address", "registers"]),
+    // What an instruction does, by its bytes.
+    ("decode", &["address", "registers"]),
     (
         "assemble",
         &["abi", "address", "bytes", "event", "registers"],
@@ -113,6 +115,7 @@ const PURE: &[&str] = &[
     "bytes.rs",
     "cli.rs",
     "deaths.rs",
+    "decode/",
     "event.rs",
     "fault.rs",
     "loader/btf.rs",

@@ -1,15 +1,20 @@
 //! How far x86-64 code has moved the stack pointer, read from the code itself.
 //!
-//! For functions without call-frame information whose start is known. The code
-//! is read in a straight line from the function's start to the pc: pushes, pops
+//! For functions without call-frame information. Where a function's start is
+//! known its code is read in a straight line from there to the pc: pushes, pops
 //! and constants added to the stack pointer count, other instructions are
 //! stepped over by their length. Behind a `ret` or `jmp` the depth of the
 //! function's body counts again. Where the stack pointer comes from elsewhere
-//! (`alloca`, alignment, `leave`) the depth is unknown until then. An opcode
-//! that is not known here ends the reading without a result.
+//! (`alloca`, alignment, `leave`) the depth is unknown until then.
+//!
+//! Where it is not known the code is read from the pc on, up to the `ret`, along
+//! its jumps: what is given back on the way was taken before. An opcode that is
+//! not known here ends either reading without a result.
 //!
 //! Lengths: Intel SDM volume 2, chapter 2 and the opcode maps of appendix A.
 
+/// Instructions up to a `ret`.
+const MAX_AHEAD: usize = 256;
 /// The number of rsp in an instruction.
 const RSP: u8 = 4;
 
@@ -31,8 +36,12 @@ enum Effect {
     Take(i64),
     /// The stack pointer is set to what is not known here.
     Set,
+    Pop(u8),
     /// Nothing behind it follows from what is before it.
     Leaves,
+    Return,
+    /// So many bytes from the next instruction on.
+    Jump(i64),
 }
 
 /// What the code from a function's start up to the pc has pushed.
@@ -54,13 +63,45 @@ pub(super) fn of(code: &[u8]) -> Option<Depth> {
             Effect::Take(bytes) => {
                 depth = depth.and_then(|depth| depth.checked_add_signed(bytes));
             }
+            Effect::Pop(_) => depth = depth.and_then(|depth| depth.checked_sub(8)),
             Effect::Set => depth = None,
-            Effect::Leaves => depth = Some(body),
+            Effect::Leaves | Effect::Return | Effect::Jump(_) => depth = Some(body),
         }
         body = body.max(depth.unwrap_or(0));
     }
     let bytes = depth.filter(|_| at == code.len())?;
     Some(Depth { bytes, saved })
+}
+
+/// What the code from the pc on gives back until it returns.
+pub(super) fn ahead(code: &[u8]) -> Option<Depth> {
+    let mut popped = [None; 16];
+    let (mut at, mut up) = (0_usize, 0_i64);
+    for _ in 0..MAX_AHEAD {
+        let (len, effect) = instruction(code.get(at..)?)?;
+        at += len;
+        match effect {
+            Effect::None => {}
+            Effect::Push(_) => up -= 8,
+            Effect::Pop(register) => {
+                if let Some(number) = dwarf(register) {
+                    popped[number] = Some(up);
+                }
+                up += 8;
+            }
+            Effect::Take(bytes) => up = up.checked_sub(bytes)?,
+            Effect::Set | Effect::Leaves => return None,
+            // Forward only: so it ends.
+            Effect::Jump(distance) => at = at.checked_add(usize::try_from(distance).ok()?)?,
+            Effect::Return => {
+                let bytes = u64::try_from(up).ok()?;
+                let below = |slot: i64| u64::try_from(up - slot).ok();
+                let saved = popped.map(|slot| slot.and_then(below));
+                return Some(Depth { bytes, saved });
+            }
+        }
+    }
+    None
 }
 
 /// The registers that functions keep; all but rbp have one number in both.
@@ -109,7 +150,7 @@ fn instruction(code: &[u8]) -> Option<(usize, Effect)> {
         0x62 | 0xc4 | 0xc5 => vector(opcode, rest, at),
         0x50..=0x57 => plain(0, Effect::Push(Some(opcode & 7 | (rex & 1) << 3))),
         0x58..=0x5f if opcode & 7 | (rex & 1) << 3 == RSP => plain(0, Effect::Set),
-        0x58..=0x5f => plain(0, Effect::Take(-8)),
+        0x58..=0x5f => plain(0, Effect::Pop(opcode & 7 | (rex & 1) << 3)),
         0x68 => plain(4, Effect::Push(None)),
         0x6a => plain(1, Effect::Push(None)),
         0x00..=0x3f => match opcode & 7 {
@@ -156,9 +197,11 @@ fn instruction(code: &[u8]) -> Option<(usize, Effect)> {
         0xa9 => plain(word, Effect::None),
         0xb8..=0xbf => plain(if rex & 8 != 0 { 8 } else { word }, Effect::None),
         0xe8 => plain(4, Effect::None),
-        0xe9 => plain(4, Effect::Leaves),
-        0xeb => plain(1, Effect::Leaves),
-        0xc3 | 0xf4 => plain(0, Effect::Leaves),
+        0xe9 => plain(4, Effect::Jump(signed(rest.get(..4)?))),
+        0xeb => plain(1, Effect::Jump(signed(rest.get(..1)?))),
+        0xc2 => plain(2, Effect::Return),
+        0xc3 => plain(0, Effect::Return),
+        0xf4 => plain(0, Effect::Leaves),
         0xc9 => plain(0, Effect::Set),
         0xf6 | 0xf7 => {
             let operands = operands(rest, rex)?;
@@ -318,6 +361,36 @@ mod tests {
         ];
         assert_eq!(bytes(&code), Some(24));
         assert_eq!(bytes(&code[..10]), Some(0));
+    }
+
+    #[test]
+    fn what_is_given_back_was_taken() {
+        let code = [
+            0x89, 0xc2, // mov %eax, %edx
+            0x74, 1,    // je
+            0xcc, // int3
+            0xeb, 2, // jmp over what follows
+            0x0f, 0x0b, // ud2
+            0x48, 0x81, 0xc4, 0x08, 0x01, 0, 0,    // add $264, %rsp
+            0x5b, // pop %rbx
+            0x41, 0x5c, // pop %r12
+            0xc3, // ret
+            0x06,
+        ];
+        let depth = ahead(&code).expect("up to the return");
+        assert_eq!(depth.bytes, 264 + 8 + 8);
+        assert_eq!((depth.saved[12], depth.saved[3]), (Some(8), Some(16)));
+        for (code, why) in [
+            (&[0x50, 0xc3][..], "more is taken than given back"),
+            (&[0xc9, 0xc3], "leave"),
+            (&[0xeb, 0xfe], "a loop"),
+            (&[0xeb, 1, 0xc3], "beyond what can be read"),
+            (&[0x0f, 0x0b, 0xc3], "ud2"),
+            (&[0x90; 300], "no return"),
+        ] {
+            assert_eq!(ahead(code), None, "{why}");
+        }
+        assert_eq!(ahead(&[0xc2, 8, 0]), Some(Depth::default()));
     }
 
     #[test]

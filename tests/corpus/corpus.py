@@ -36,6 +36,7 @@ NAME = "corpus_case"
 DEPTH = 64
 
 C_FLAGS = ["-w", "-fno-optimize-sibling-calls", "-I", str(ROOT / "tests/unwind")]
+CXX_FLAGS = {"cc": ["-std=c++20"]}
 NO_TABLES = ["-fno-asynchronous-unwind-tables", "-fno-unwind-tables"]
 
 
@@ -191,7 +192,7 @@ def compile_program(source, build, directory):
     if not (stamp.exists() and stamp.stat().st_mtime > newest):
         objects = [directory / "part.o"]
         if build.language in ("c", "cc", "i386"):
-            run([build.compiler, *C_FLAGS, *build.flags, "-c", source, "-o", objects[0]])
+            run([build.compiler, *C_FLAGS, *CXX_FLAGS.get(build.language, []), *build.flags, "-c", source, "-o", objects[0]])
             run([build.compiler, *build.flags, *build.link, objects[0], "-o", twin, "-lpthread"]
                 [:-1 if build.language == "i386" else None])
         elif build.language == "rs":

@@ -8,7 +8,7 @@ use super::depth::Depth;
 use super::scan::Lead;
 use super::stack::{offset, word};
 use super::walk::{advances, Walker};
-use super::{Stop, Trust};
+use super::{CodeAddress, Stop, Trust};
 use crate::address::ProcessAddress;
 use crate::registers::Arch;
 
@@ -46,6 +46,10 @@ impl<A: Architecture> Walker<'_, A> {
         if self.is_outermost(at) {
             return Err(Stop::Outermost);
         }
+        // Nothing called it: it was put there to be returned to.
+        if matches!(at.code, CodeAddress::Exact(_)) && !at.interrupted {
+            return Err(Stop::NoCaller(at.code.address()));
+        }
         let chained = self.by_frame_pointer(at);
         let own = chained.is_some_and(|(_, chained)| {
             self.is_direct(at, chained.code.address()) || self.sets_frame_pointer(at)
@@ -58,15 +62,15 @@ impl<A: Architecture> Walker<'_, A> {
                 return Ok(leaf);
             }
         }
+        if self.is_thread_end(at) {
+            return Err(Stop::Outermost);
+        }
         if let Some(read) = self.by_code(at) {
             let agrees = |(_, chained): &(Trust, Cursor)| {
                 chained.code == read.1.code && chained.floor == read.1.floor
             };
             // The record tells the caller's frame pointer, too.
             return Ok(chained.filter(agrees).unwrap_or(read));
-        }
-        if self.is_thread_end(at) {
-            return Err(Stop::Outermost);
         }
         if self.space.lacks_file(at.code.lookup()) {
             let found = self.by_records_alone(at);
@@ -126,13 +130,10 @@ impl<A: Architecture> Walker<'_, A> {
     /// The caller whose return address lies where the function's own code says: what
     /// it has run, where its start is known, else what it is to run yet.
     pub(super) fn by_code(&mut self, at: &Cursor) -> Option<(Trust, Cursor)> {
-        if let Some(depth) = self.depth(at) {
-            return self.at_depth(at, &depth, true);
-        }
         // A function's end is not seen: what follows a call that does not return
         // may be another's.
-        let depth = self.depth_ahead(at)?;
-        self.at_depth(at, &depth, false)
+        let depth = self.depth(at).or_else(|| self.depth_ahead(at))?;
+        self.at_depth(at, &depth)
     }
 
     /// How deep the function's code up to here has moved the stack pointer.
@@ -154,14 +155,18 @@ impl<A: Architecture> Walker<'_, A> {
         self.aligned(at, A::depth_ahead(code.get(..len)?)?)
     }
 
-    /// A call is made with the stack aligned: otherwise something was missed.
+    /// A call is made with the stack aligned: otherwise something was missed. Old
+    /// programs of 32 bits align it to words.
     fn aligned(&self, at: &Cursor, depth: Depth) -> Option<Depth> {
-        (at.interrupted || depth.bytes % 16 == A::WORD).then_some(depth)
+        let alignment = if A::ARCH == Arch::I386 { A::WORD } else { 16 };
+        let whole = depth.bytes.wrapping_add(A::WORD) % alignment == 0;
+        (at.interrupted || whole).then_some(depth)
     }
 
-    /// The caller whose return address lies that deep. `certain`: it must be one,
-    /// even where no call can be seen before it.
-    fn at_depth(&mut self, at: &Cursor, depth: &Depth, certain: bool) -> Option<(Trust, Cursor)> {
+    /// The caller whose return address lies that deep: where that is sure, even one
+    /// that no call can be seen before. Its code may not be at hand, or somebody put
+    /// it there, as `makecontext` does.
+    fn at_depth(&mut self, at: &Cursor, depth: &Depth) -> Option<(Trust, Cursor)> {
         let slot = offset(at.floor, depth.bytes);
         let value = word::<A>(self.space, slot).ok()?;
         let mut caller = A::returned_through(self.space, &at.state, slot, value);
@@ -169,7 +174,8 @@ impl<A: Architecture> Walker<'_, A> {
         let led = direct || self.lead(at, caller.pc) > Lead::Unlikely;
         // A function that aligns the stack copies its return address.
         let copied = !direct && caller.pc == at.code.address();
-        let returns = self.is_return(&caller) || certain && self.is_unproven_return(&caller);
+        let sure = depth.sure && self.space.is_executable(caller.pc);
+        let returns = sure || self.is_return(&caller);
         if copied || !led || !returns || !advances(at, &caller) {
             return None;
         }

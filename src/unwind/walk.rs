@@ -166,14 +166,6 @@ impl<'a, A: Architecture> Walker<'a, A> {
         site.restorer || (!site.before.is_call() && A::is_marked(self.space, state))
     }
 
-    /// Whether a word that is known to be a return address may be one though no call
-    /// before it can be seen: its code cannot be read, or it was put there by hand to
-    /// run a function from its beginning, as `makecontext` does.
-    pub(super) fn is_unproven_return(&mut self, caller: &Caller) -> bool {
-        self.space.is_executable(caller.pc)
-            && (self.site(caller.pc).before == Before::Unreadable || self.begins(caller.pc))
-    }
-
     /// Whether code with call-frame information begins at an address.
     fn begins(&mut self, pc: ProcessAddress) -> bool {
         let module = self.space.module(pc);

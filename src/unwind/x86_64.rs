@@ -7,7 +7,7 @@
 use std::ops::RangeInclusive;
 
 use super::architecture::{Architecture, Before, Caller, Site, State};
-use super::depth::{self, Depth};
+use super::depth::{self, Depth, Mode};
 use super::stack::{offset, word};
 use super::AddressSpace;
 use crate::address::ProcessAddress;
@@ -152,11 +152,11 @@ impl Architecture for X86_64 {
     }
 
     fn depth(code: &[u8]) -> Option<Depth> {
-        depth::of(code)
+        depth::of(Mode::Bits64, code)
     }
 
     fn depth_ahead(code: &[u8]) -> Option<Depth> {
-        depth::ahead(code)
+        depth::ahead(Mode::Bits64, code)
     }
 
     /// `jmp rel32`, plain or conditional, wherever its bytes stand.

@@ -174,7 +174,8 @@ class Bpftrace:
 
 def comparable(case):
     """Crashes that end with a core of the same moment."""
-    return case.program.build.language != "go" and "<gone>" not in case.chain \
+    build = case.program.build
+    return build.compared and build.language != "go" and "<gone>" not in case.chain \
         and (case.program.source.name, case.scenario) != ("memory.rs", "overflow")
 
 

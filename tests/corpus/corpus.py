@@ -43,7 +43,9 @@ NO_TABLES = ["-fno-asynchronous-unwind-tables", "-fno-unwind-tables"]
 class Build:
     """One way to build the programs of a language."""
 
-    def __init__(self, name, language, compiler, flags, strip=False, libc="glibc", link=()):
+    def __init__(self, name, language, compiler, flags, strip=False, libc="glibc", link=(), compared=True):
+        # Whether others are asked for its chains, too, which takes longer.
+        self.compared = compared
         self.name, self.language, self.compiler = name, language, compiler
         self.flags, self.strip, self.libc, self.link = flags, strip, libc, list(link)
 
@@ -67,6 +69,15 @@ def builds():
         Build("musl", "c", "musl-gcc", ["-O2"], libc="musl"),
         Build("musl_static", "c", "musl-gcc", ["-O2"], libc="musl", link=["-static"]),
         Build("musl_strip", "c", "musl-gcc", ["-O2"], strip=True, libc="musl", link=["-static"]),
+        Build("static_pie", "c", cc, ["-O2", "-fPIE"], link=["-static-pie"], compared=False),
+        Build("static_none", "c", cc, ["-O2", *NO_TABLES], link=["-static"], compared=False),
+        Build("O0_none", "c", cc, ["-O0", *NO_TABLES], compared=False),
+        Build("fp_none", "c", cc, ["-O2", "-fno-omit-frame-pointer", *NO_TABLES], compared=False),
+        Build("musl_none", "c", "musl-gcc", ["-O2", *NO_TABLES], libc="musl", compared=False),
+        Build("exec_stack", "c", cc, ["-O2"], link=["-Wl,-z,execstack"], compared=False),
+        Build("retpoline", "c", cc, ["-O2", "-mindirect-branch=thunk", "-mfunction-return=thunk",
+                                     "-fcf-protection=none"], compared=False),
+        Build("no_header", "c", cc, ["-O2"], link=["-static", "-Wl,--no-eh-frame-hdr"], compared=False),
         Build("O0", "cc", cxx, ["-O0"]),
         Build("O2", "cc", cxx, ["-O2"]),
         Build("O3", "cc", cxx, ["-O3"]),

@@ -19,6 +19,7 @@
 mod aarch64;
 mod architecture;
 mod arm;
+mod bare;
 #[cfg_attr(
     not(feature = "dwarf"),
     expect(dead_code, reason = "most of it is about call-frame information")

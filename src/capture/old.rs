@@ -14,7 +14,6 @@ use crate::event::{FaultSite, Lost};
 use crate::loader::{self, attach, object::Object};
 use crate::perfring::{MappedPerfRing, PerfRecord, PerfRing};
 use crate::stats::KernelCounters;
-use crate::sys::mmap::page_bytes;
 use crate::sys::{bpf, perf, process, time};
 
 /// `bpf/capture_old.bpf.c`, compiled and packed.
@@ -249,8 +248,7 @@ fn rings(events: BorrowedFd<'_>, wanted_bytes: u64) -> Result<Vec<CpuRing>> {
     let slots = bpf::map_info(events)?.max_entries;
     let online = process::cpus() as u64;
     let share = (wanted_bytes / online).max(LEAST_RING_BYTES);
-    // A power of two, rounded down.
-    let bytes = (1u64 << share.ilog2()).max(page_bytes() as u64);
+    let bytes = super::whole_ring(share);
     let mut rings = Vec::new();
     for cpu in 0..slots {
         let event = match perf::bpf_output(cpu) {
@@ -266,7 +264,8 @@ fn rings(events: BorrowedFd<'_>, wanted_bytes: u64) -> Result<Vec<CpuRing>> {
             }
             Err(error) => return Err(error.context(format!("the ring of CPU {cpu}"))),
         };
-        let ring = map_ring(&event, bytes).context(|| format!("map the ring of CPU {cpu}"))?;
+        let ring =
+            super::map_ring(&event, bytes).context(|| format!("map the ring of CPU {cpu}"))?;
         let descriptor = event.as_raw_fd().to_ne_bytes();
         bpf::map_update_elem(events, &cpu.to_ne_bytes(), &descriptor, 0)
             .context(|| format!("the ring of CPU {cpu}"))?;
@@ -277,17 +276,6 @@ fn rings(events: BorrowedFd<'_>, wanted_bytes: u64) -> Result<Vec<CpuRing>> {
         return Err(Error::failed("no CPU has a ring for perf events"));
     }
     Ok(rings)
-}
-
-/// Maps a ring; what locked memory is allowed may have to be raised first.
-fn map_ring(event: &OwnedFd, bytes: u64) -> Result<PerfRing<MappedPerfRing>> {
-    match PerfRing::map(event.as_fd(), bytes) {
-        Err(error) if error.errno() == Some(bpf::EPERM) => {
-            bpf::raise_memlock_limit()?;
-            PerfRing::map(event.as_fd(), bytes)
-        }
-        other => other,
-    }
 }
 
 /// `struct old_config` of bpf/old.h.

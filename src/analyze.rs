@@ -183,8 +183,9 @@ impl Analyzer {
             thread: event.thread.clone(),
             signal: event.signal,
             code: event.code,
-            fault_address: fault::address(event.code, event.siginfo),
-            access: fault::access(arch, event.code, event.siginfo, &event.trap),
+            fault_address: fault::address_of(event),
+            access: fault::access(arch, event.code, event.siginfo, &event.trap)
+                .filter(|_| event.knows_fault),
             disposition: event.disposition,
             first_fault: event
                 .first_fault
@@ -436,9 +437,10 @@ fn first_fault(first: &EarlierFault, arch: Arch, now_boot_ns: u64) -> FirstFault
     FirstFault {
         signal: first.signal,
         code: first.code,
-        address: fault::address(first.code, first.siginfo),
+        address: fault::address(first.code, first.siginfo).filter(|_| first.knows_fault),
         pc: first.pc,
-        access: fault::access(arch, first.code, first.siginfo, &first.trap),
+        access: fault::access(arch, first.code, first.siginfo, &first.trap)
+            .filter(|_| first.knows_fault),
         age_ms: now_boot_ns.saturating_sub(first.boot_ns) / 1_000_000,
     }
 }

@@ -78,6 +78,9 @@ fn run(config: &Config) -> Result<()> {
             page.lines().iter().for_each(|line| say(line));
         }
     }
+    if let Some(warning) = capture.warning() {
+        say(&format!("Warning: {warning}"));
+    }
     give_up_privileges(config);
     say(&monitoring(config));
     let mut monitor = Monitor::new(config, capture, sink, signals, started)?;

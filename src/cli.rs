@@ -68,6 +68,8 @@ pub enum Rung {
     Old,
     /// The same, at the tracepoint that perf events know: from 4.15 on.
     Tracepoint,
+    /// Perf events alone, without BPF.
+    Perf,
 }
 
 impl Rung {
@@ -78,6 +80,7 @@ impl Rung {
             Rung::Ring => "ring",
             Rung::Old => "old",
             Rung::Tracepoint => "tracepoint",
+            Rung::Perf => "perf",
         }
     }
 }
@@ -318,7 +321,7 @@ const FILE: &str = "the path of a file";
 const DIRECTORY: &str = "the path of a directory";
 const FORMAT: &str = "text or json";
 const SIGNALS: &str = "names such as SEGV,BUS,ABRT, or all";
-const RUNG: &str = "auto, ring, old or tracepoint";
+const RUNG: &str = "auto, ring, old, tracepoint or perf";
 const RING: &str = "a size in KB, a power of two from 64 to 1048576";
 
 fn usage(message: String) -> Error {
@@ -447,6 +450,7 @@ fn rung(given: &OsStr) -> Result<Option<Rung>> {
         b"ring" => Ok(Some(Rung::Ring)),
         b"old" => Ok(Some(Rung::Old)),
         b"tracepoint" => Ok(Some(Rung::Tracepoint)),
+        b"perf" => Ok(Some(Rung::Perf)),
         _ => Err(wrong("--force-rung", given, RUNG)),
     }
 }

@@ -54,6 +54,18 @@ pub struct FileIdentity {
     pub size: u64,
     pub mtime_s: i64,
     pub mtime_ns: u32,
+    /// Where size and time were not captured: the wall-clock time at which the file
+    /// was mapped. It is the same file if it has not changed since.
+    pub mapped_unix_ns: Option<i64>,
+}
+
+impl FileIdentity {
+    /// The same for every process that has mapped the file.
+    #[must_use]
+    pub fn whenever(mut self) -> Self {
+        self.mapped_unix_ns = None;
+        self
+    }
 }
 
 /// The file behind a mapping.
@@ -135,6 +147,8 @@ pub struct EarlierFault {
     pub siginfo: u64,
     pub pc: ProcessAddress,
     pub trap: Trap,
+    /// Whether siginfo and trap could be had.
+    pub knows_fault: bool,
     /// `CLOCK_BOOTTIME` of that delivery.
     pub boot_ns: u64,
 }
@@ -197,6 +211,8 @@ pub struct Event {
     pub repeats: u64,
     /// Whether the siginfo of a sent signal could be had.
     pub knows_sender: bool,
+    /// Whether that of a fault could, and its trap.
+    pub knows_fault: bool,
     pub disposition: Disposition,
     pub trap: Trap,
     pub first_fault: Option<EarlierFault>,
@@ -211,7 +227,7 @@ pub struct Event {
     /// As the process sees itself.
     pub ns_pid: u32,
     pub ns_tid: u32,
-    pub uid: u32,
+    pub uid: Option<u32>,
     pub pid_ns: u32,
     pub mnt_ns: u32,
     pub cgroup_id: u64,

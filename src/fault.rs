@@ -45,6 +45,12 @@ pub fn address(code: i32, siginfo: u64) -> Option<ProcessAddress> {
     has_address(code).then_some(ProcessAddress(siginfo))
 }
 
+/// The same of a whole event, if it could be had.
+#[must_use]
+pub fn address_of(event: &Event) -> Option<ProcessAddress> {
+    address(event.code, event.siginfo).filter(|_| event.knows_fault)
+}
+
 /// How memory was touched; `None` where no page fault led to this signal, or
 /// where the last one was at another address.
 #[must_use]

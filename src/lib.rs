@@ -103,6 +103,7 @@ pub mod monitor;
 pub mod nearby;
 pub mod output;
 pub mod perfring;
+pub mod procfs;
 pub mod registers;
 pub mod repeats;
 pub mod report;

@@ -79,7 +79,7 @@ pub struct ProcessHint {
     pub mnt_ns: u32,
     /// As the process sees itself.
     pub ns_pid: u32,
-    pub uid: u32,
+    pub uid: Option<u32>,
     /// Its parent, as our own pid namespace sees it.
     pub parent: Option<u32>,
 }
@@ -266,11 +266,12 @@ impl Modules {
         let file = mapping.file.as_ref().ok_or(Missing {
             reason: "no file is mapped there",
         })?;
-        let key = self.hasher.hash_one((file.identity, &file.path));
+        let key = self.hasher.hash_one((file.identity.whenever(), &file.path));
         if let Some(module) = self.kept(key, file) {
             return Ok(module);
         }
-        let missing_key = self.hasher.hash_one((key, process.mnt_ns));
+        let when = file.identity.mapped_unix_ns;
+        let missing_key = self.hasher.hash_one((key, when, process.mnt_ns));
         if let Some((since, missing)) = self.missing.get(&missing_key) {
             if since.elapsed() < MISSING_LIFETIME {
                 return Err(*missing);
@@ -294,8 +295,12 @@ impl Modules {
 
     fn kept(&mut self, key: u64, file: &MappedFile) -> Option<Rc<Module>> {
         let kept = self.kept.get_mut(&key)?;
-        let same = kept.identity == file.identity && kept.path == file.path;
+        let same = kept.identity == file.identity.whenever() && kept.path == file.path;
+        let when = file.identity.mapped_unix_ns;
         if same && kept.module.is_current() {
+            if when.is_some_and(|when| when < kept.module.changed_unix_ns()) {
+                return None;
+            }
             kept.used = Instant::now();
             self.stats.hits += 1;
             return Some(kept.module.clone());
@@ -318,7 +323,7 @@ impl Modules {
         self.budget.take(bytes);
         let kept = Kept {
             module,
-            identity: file.identity,
+            identity: file.identity.whenever(),
             path: file.path.clone(),
             used: Instant::now(),
             bytes,

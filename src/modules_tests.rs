@@ -59,6 +59,7 @@ fn mapping_of(path: &Path) -> Mapping {
                 size: meta.size(),
                 mtime_s: meta.mtime(),
                 mtime_ns: meta.mtime_nsec() as u32,
+                mapped_unix_ns: None,
             },
             offset: FileOffset(0),
             path: path.as_os_str().as_bytes().to_vec(),
@@ -82,7 +83,7 @@ fn gone() -> ProcessHint {
         start_ns: 1,
         mnt_ns: own_mount_namespace().unwrap(),
         ns_pid: u32::MAX,
-        uid: 0,
+        uid: Some(0),
         parent: None,
     }
 }

@@ -14,7 +14,7 @@ const NEIGHBOURS: usize = 1;
 pub fn mappings(event: &Event, name: impl Fn(&Mapping) -> Vec<u8>) -> Vec<NearbyMapping> {
     let mut wanted = Vec::new();
     let registers = event.registers;
-    if let Some(address) = fault::address(event.code, event.siginfo) {
+    if let Some(address) = fault::address_of(event) {
         wanted.push((Near::Fault, address));
     }
     if let Some(registers) = registers {

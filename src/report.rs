@@ -173,7 +173,7 @@ pub struct Report {
     /// With `-t`.
     pub stack: Option<StackTrace>,
     pub ppid: Option<u32>,
-    pub uid: u32,
+    pub uid: Option<u32>,
     pub exe: Option<Vec<u8>>,
     pub cmdline: Option<Vec<u8>>,
     /// As the process sees itself, where that differs from `pid`.

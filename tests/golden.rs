@@ -82,7 +82,7 @@ fn bare(comm: &[u8], pid: u32) -> Report {
         registers: None,
         stack: None,
         ppid: None,
-        uid: 0,
+        uid: Some(0),
         exe: None,
         cmdline: None,
         ns_pid: None,
@@ -177,7 +177,7 @@ fn hostile() -> Report {
     report.host_pid = Some(123_456);
     report.ns_pid = Some(7);
     report.ppid = Some(1);
-    report.uid = 1000;
+    report.uid = Some(1000);
     report.signal = SIGBUS;
     report.code = TKILL;
     report.fault_address = None;

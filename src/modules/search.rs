@@ -146,6 +146,9 @@ impl Verdict {
 
     fn missing(self, file: &MappedFile) -> Missing {
         let reason = match self {
+            Verdict::Changed if file.identity.mapped_unix_ns.is_some() => {
+                "file changed since it was mapped"
+            }
             Verdict::Changed => "file changed since the crash",
             _ if file.detached => "file has no name and its process is gone",
             Verdict::Replaced if file.deleted => "file replaced before the crash",
@@ -163,6 +166,9 @@ impl Verdict {
 
 /// The device is no part of it: overlayfs and btrfs tell `stat` another.
 fn matches(identity: &FileIdentity, status: &Status) -> bool {
+    if let Some(mapped_unix_ns) = identity.mapped_unix_ns {
+        return identity.inode == status.inode && status.changed_unix_ns <= mapped_unix_ns;
+    }
     identity.inode == status.inode
         && identity.size == status.size
         && identity.mtime_s == status.mtime_s

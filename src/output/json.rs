@@ -70,7 +70,7 @@ fn our_fields(out: &mut Writer, report: &Report, options: &Options) {
     sender(out.key("sender"), report.sender.as_ref());
     out.key("uptime_ms").number(report.time.uptime_ms);
     out.key("ppid").optional_number(report.ppid);
-    out.key("uid").number(report.uid);
+    out.key("uid").optional_number(report.uid);
     out.key("exe").optional_string(report.exe.as_deref());
     out.key("cmdline")
         .optional_string(report.cmdline.as_deref());

@@ -67,6 +67,8 @@ pub struct PerfCapture {
     waiting: usize,
     /// Up to where everything that happened was read.
     horizon_ns: u64,
+    /// How far `CLOCK_BOOTTIME` is ahead of the clock of records.
+    ahead_ns: u64,
     /// Rings were not read to their ends.
     is_behind: bool,
     /// Changes were lost that a look at /proc could make good, and when that was.
@@ -162,6 +164,7 @@ impl PerfCapture {
             pending: VecDeque::new(),
             waiting: 0,
             horizon_ns: 0,
+            ahead_ns: 0,
             is_behind: false,
             wants_look: false,
             looked_ns: 0,
@@ -215,8 +218,11 @@ impl PerfCapture {
 
     /// One round through all rings.
     fn read_rings(&mut self) {
-        let ahead_ns = time::boot_ahead_ns();
-        let mut horizon_ns = time::boottime_ns().unsigned_abs();
+        // It grows in suspension alone, and where we were interrupted as we asked it
+        // looks too small.
+        self.ahead_ns = self.ahead_ns.max(time::boot_ahead_ns());
+        let ahead_ns = self.ahead_ns;
+        let mut horizon_ns = time::monotonic_ns().saturating_add(ahead_ns);
         let mut read = Vec::new();
         self.is_behind = false;
         let mut bytes = 0;
@@ -285,7 +291,10 @@ impl PerfCapture {
     }
 
     fn apply(&mut self, time_ns: u64, change: Change) {
-        self.wants_look |= change == Change::Lost;
+        if let Change::Lost(count) = change {
+            self.counters.parts_lost += count;
+            self.wants_look = true;
+        }
         // What the clock said then: it may have been set since boot, but hardly since.
         let unix_ns = time::realtime_ns() - time::boottime_ns();
         let unix_ns = unix_ns.saturating_add_unsigned(time_ns);

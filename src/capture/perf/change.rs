@@ -5,7 +5,7 @@
 //! include/uapi/linux/perf_event.h. What makes no sense is no change.
 
 use crate::bytes::{until_nul, Cursor, ShortRead};
-use crate::perfring::{Header, LOST};
+use crate::perfring::{lost, Header, LOST};
 
 /// `PERF_RECORD_COMM` and so on.
 const COMM: u32 = 3;
@@ -71,8 +71,8 @@ pub enum Change {
         pid: u32,
         mnt_ns: u32,
     },
-    /// Changes found no room in the ring.
-    Lost,
+    /// So many changes found no room in the ring.
+    Lost(u64),
 }
 
 /// The change that a record tells, and its time by `CLOCK_MONOTONIC`.
@@ -123,7 +123,7 @@ fn read(header: Header, body: &[u8]) -> Result<Option<Change>, ShortRead> {
             let mnt_ns = u32::try_from(cursor.u64()?).unwrap_or(0);
             Change::Moved { pid, mnt_ns }
         }
-        LOST => Change::Lost,
+        LOST => Change::Lost(lost(body).unwrap_or(0)),
         _ => return Ok(None),
     };
     Ok(Some(change))

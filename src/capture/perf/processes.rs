@@ -209,7 +209,7 @@ impl Processes {
     /// Takes in a change. Its time is also told by the wall clock, for files.
     pub fn apply(&mut self, time_ns: u64, unix_ns: i64, change: Change) {
         match change {
-            Change::Lost => self.gap_ns = self.gap_ns.max(time_ns),
+            Change::Lost(_) => self.gap_ns = self.gap_ns.max(time_ns),
             Change::Forked {
                 pid,
                 tid,

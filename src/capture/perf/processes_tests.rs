@@ -205,7 +205,7 @@ fn what_was_lost_is_missed_until_it_was_looked_at_again() {
         forked(7, 1),
         named(7, 7, "prog", true),
         mapped(7, 0x1000, 0x2000, EXE),
-        Change::Lost,
+        Change::Lost(1),
         forked(8, 7),
         mapped(9, 0x1000, 0x2000, EXE),
     ]);

@@ -4,31 +4,32 @@
 //! nothing here fails. What was learnt of files and functions is kept for the
 //! next crash, inside the memory that the user allows.
 
-use std::collections::BTreeMap;
+mod locate;
+mod why;
+
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::address::{FileAddress, ProcessAddress};
+use crate::address::ProcessAddress;
 use crate::cli::Config;
 use crate::clock::Clock;
 use crate::deaths::RecentDeaths;
-use crate::event::{Disposition, EarlierFault, Event, Lost, Mapping};
+use crate::event::{Disposition, EarlierFault, Event, Lost};
 use crate::fault;
-use crate::modules::{Limits, Missing, Modules, Opened};
+use crate::modules::{Limits, Modules};
 use crate::registers::Arch;
-use crate::report::{FirstFault, Location, Report, StackFrame, StackTrace, Symbol};
+use crate::report::{FirstFault, Report, StackFrame, StackTrace};
+use crate::signature;
 use crate::space::Captured;
 use crate::symbols::budget::MemoryBudget;
-use crate::symbols::demangle::demangle;
 use crate::symbols::elf::DebugDirs;
 #[cfg(feature = "lines")]
-use crate::symbols::lines::Call;
-#[cfg(feature = "lines")]
 use crate::symbols::places::Places;
-#[cfg(feature = "lines")]
-use crate::symbols::resolver::Names;
 use crate::symbols::resolver::Resolver;
 use crate::unwind::{self, Caches, CodeAddress, Frame, Stop, Trust, Walk};
+
+use locate::Located;
+use why::Why;
 
 /// Rules of call-frame information kept; each takes some hundred bytes.
 const MAX_RULES: usize = 4096;
@@ -120,8 +121,19 @@ impl Analyzer {
             .registers
             .map_or(Arch::NATIVE, |registers| registers.arch());
         let mut lost = event.lost.clone();
-        let walk = self.walk(event);
-        let located = self.locate(event, &walk, &mut lost);
+        let mut walk = self.walk(event);
+        let codes: Vec<CodeAddress> = walk.frames.iter().map(|frame| frame.code).collect();
+        let located = self.locate(event, &codes, self.stack_trace, &mut lost);
+        let Why {
+            verdict,
+            signature,
+            register_notes,
+            instruction_code,
+        } = self.why(event, &walk, &located);
+        if walk.frames.len() > self.max_stack_depth {
+            walk.frames.truncate(self.max_stack_depth);
+            walk.stop = Stop::Depth;
+        }
         let instruction = located
             .first()
             .map(|located| located.location.clone())
@@ -163,7 +175,8 @@ impl Analyzer {
             signal: event.signal,
             code: event.code,
             fault_address: fault::address(event.code, event.siginfo),
-            access: fault::access(arch, event.code, event.siginfo, &event.trap),
+            access: fault::access(arch, event.code, event.siginfo, &event.trap)
+                .or(verdict.access.filter(|_| event.code == fault::code::SI_KERNEL)),
             disposition: event.disposition,
             first_fault: event
                 .first_fault
@@ -182,6 +195,12 @@ impl Analyzer {
             cmdline: event.cmdline.clone(),
             ns_pid: (event.ns_pid != pid).then_some(event.ns_pid),
             cgroup: event.cgroup.clone(),
+            cause: verdict.cause,
+            cause_text: verdict.text,
+            signature: signature.map(|both| both.signature),
+            group: signature.map(|both| both.group),
+            register_notes,
+            instruction_code,
             lost,
         }
     }
@@ -192,6 +211,7 @@ impl Analyzer {
             return Walk {
                 frames: Vec::new(),
                 stop: Stop::NoCaller(ProcessAddress(0)),
+                interrupted: None,
             };
         };
         if !self.stack_trace {
@@ -202,147 +222,13 @@ impl Analyzer {
             return Walk {
                 frames: vec![frame],
                 stop: Stop::Depth,
+                interrupted: None,
             };
         }
         let space = Captured::new(event, &mut self.modules);
-        unwind::walk(&registers, &space, self.max_stack_depth, &mut self.caches)
-    }
-
-    /// Names what each frame's address lies in, by one pass over each file's symbols.
-    fn locate(&mut self, event: &Event, walk: &Walk, lost: &mut Vec<Lost>) -> Vec<Located> {
-        let space = Captured::new(event, &mut self.modules);
-        let mut located = vec![Located::default(); walk.frames.len()];
-        let mut compiled = Vec::new();
-        let mut by_module: BTreeMap<ProcessAddress, (Opened, Vec<usize>)> = BTreeMap::new();
-        for (index, frame) in walk.frames.iter().enumerate() {
-            let address = frame.code.lookup();
-            let Some(mapping) = space.mapping(address) else {
-                continue;
-            };
-            let location = &mut located[index].location;
-            location.module = Some(module_name(event, &space, mapping));
-            let Some(opened) = space.opened(address) else {
-                if is_compiled(mapping) && !space.is_vdso(mapping) {
-                    compiled.push(index);
-                }
-                continue;
-            };
-            let placed = opened.placed();
-            location.module_offset = Some(placed.file_address(frame.code.address()));
-            location.build_id = opened.module.build_id().map(<[u8]>::to_vec);
-            by_module
-                .entry(mapping.start)
-                .or_insert_with(|| (opened, Vec::new()))
-                .1
-                .push(index);
-        }
-        for (opened, indexes) in by_module.values() {
-            let placed = opened.placed();
-            let address = |&index: &usize| placed.file_address(walk.frames[index].code.lookup());
-            let addresses: Vec<FileAddress> = indexes.iter().map(address).collect();
-            let symbols = self.resolver.resolve(opened.module.as_ref(), &addresses);
-            for (&index, symbol) in indexes.iter().zip(symbols) {
-                let at = placed.file_address(walk.frames[index].code.address());
-                located[index].location.symbol = symbol.and_then(|symbol| {
-                    Some(Symbol {
-                        name: symbol.name.to_vec(),
-                        offset: at.offset_from(symbol.start)?,
-                    })
-                });
-            }
-            #[cfg(feature = "lines")]
-            if self.stack_trace {
-                let calls = self
-                    .places
-                    .resolve(opened.module.id(), &addresses, |missing| {
-                        opened.module.calls(missing)
-                    });
-                match calls {
-                    Ok(calls) => {
-                        for (&index, calls) in indexes.iter().zip(calls) {
-                            let at = placed.file_address(walk.frames[index].code.address());
-                            located[index].add_calls(&calls, at);
-                        }
-                    }
-                    // Where it crashed they would have told something; the libraries
-                    // below are those of nearly every crash.
-                    Err(refused) if indexes.contains(&0) => lost.push(Lost {
-                        detail: "lines",
-                        reason: refused.as_str(),
-                    }),
-                    Err(_) => {}
-                }
-            }
-        }
-        let mut missing = space.missing();
-        missing.extend(self.name_compiled(event, walk, &compiled, &mut located));
-        lost.extend(missing.iter().map(|missing| Lost {
-            detail: "symbols",
-            reason: missing.reason,
-        }));
-        located
-    }
-
-    /// Names the frames, by their numbers, whose code is in no file.
-    fn name_compiled(
-        &mut self,
-        event: &Event,
-        walk: &Walk,
-        compiled: &[usize],
-        located: &mut [Located],
-    ) -> Option<Missing> {
-        if compiled.is_empty() {
-            return None;
-        }
-        let lookup = |&index: &usize| walk.frames[index].code.lookup();
-        let addresses: Vec<ProcessAddress> = compiled.iter().map(lookup).collect();
-        match self.modules.compiled(event.into(), &addresses) {
-            Ok(functions) => {
-                for (&index, function) in compiled.iter().zip(functions) {
-                    let at = walk.frames[index].code.address();
-                    located[index].location.symbol = function.and_then(|function| {
-                        Some(Symbol {
-                            name: demangle(&function.name).into_owned(),
-                            offset: at.offset_from(function.start)?,
-                        })
-                    });
-                }
-                None
-            }
-            Err(missing) => Some(missing),
-        }
-    }
-}
-
-/// Where a frame is, and the calls inlined there, innermost first.
-#[derive(Clone, Debug, Default)]
-struct Located {
-    inlined: Vec<Location>,
-    location: Location,
-}
-
-impl Located {
-    #[cfg(feature = "lines")]
-    fn add_calls(&mut self, calls: &[Call], at: FileAddress) {
-        for call in calls {
-            if !call.inlined {
-                self.location.file.clone_from(&call.file);
-                self.location.line = call.line;
-                continue;
-            }
-            let symbol = call.name.as_deref().and_then(|name| {
-                Some(Symbol {
-                    name: demangle(name).into_owned(),
-                    offset: at.offset_from(call.start)?,
-                })
-            });
-            self.inlined.push(Location {
-                symbol,
-                file: call.file.clone(),
-                line: call.line,
-                ..self.location.clone()
-            });
-        }
+        // Signatures and causes are the same whatever depth is shown.
+        let depth = self.max_stack_depth.max(signature::FRAMES_WALKED);
+        unwind::walk(&registers, &space, depth, &mut self.caches)
     }
 }
 
@@ -386,25 +272,5 @@ fn first_fault(first: &EarlierFault, arch: Arch, now_boot_ns: u64) -> FirstFault
         pc: first.pc,
         access: fault::access(arch, first.code, first.siginfo, &first.trap),
         age_ms: now_boot_ns.saturating_sub(first.boot_ns) / 1_000_000,
-    }
-}
-
-/// Whether code there can have been made while the program ran: in memory of no
-/// file, or of one without a name, such as a memfd.
-fn is_compiled(mapping: &Mapping) -> bool {
-    mapping.flags.executable() && mapping.file.as_ref().is_none_or(|file| file.detached)
-}
-
-/// The path of the file mapped there, or what stands for one without a file.
-fn module_name(event: &Event, space: &Captured<'_>, mapping: &Mapping) -> Vec<u8> {
-    match &mapping.file {
-        Some(file) if file.path.is_empty() => b"[unnamed file]".to_vec(),
-        // As /proc/PID/maps has it.
-        Some(file) if file.deleted && !file.detached => [&file.path[..], b" (deleted)"].concat(),
-        Some(file) => file.path.clone(),
-        None if space.is_vdso(mapping) => b"[vdso]".to_vec(),
-        None if mapping.contains(event.start_stack) => b"[stack]".to_vec(),
-        None if mapping.start < event.brk && event.start_brk < mapping.end => b"[heap]".to_vec(),
-        None => b"[anon]".to_vec(),
     }
 }

@@ -12,7 +12,7 @@ use segfault_analyzer::event::{Disposition, Lost};
 use segfault_analyzer::output::{self, Options};
 use segfault_analyzer::registers::{Arch, Registers, WORDS};
 use segfault_analyzer::report::{
-    Access, FirstFault, Location, Report, Sender, StackFrame, StackTrace, Symbol, Timestamp,
+    Access, Cause, Code, FirstFault, Location, Report, Sender, StackFrame, StackTrace, Symbol, Timestamp,
 };
 use segfault_analyzer::stats::{KernelCounters, Sizes, Statistics, UserCounters};
 use segfault_analyzer::unwind::{Stop, Trust};
@@ -86,6 +86,12 @@ fn bare(comm: &[u8], pid: u32) -> Report {
         cmdline: None,
         ns_pid: None,
         cgroup: None,
+        cause: Cause::Unknown,
+        cause_text: b"nothing is known".to_vec(),
+        signature: None,
+        group: None,
+        register_notes: Vec::new(),
+        instruction_code: None,
         lost: Vec::new(),
     }
 }

@@ -1,0 +1,96 @@
+//! What each register points at.
+//!
+//! A register's value alone tells little; a person wants to know that it is the
+//! middle of a function, eight bytes into the heap, a text, or nothing at all.
+//! What it points at is read from what was captured of the process alone.
+
+use super::words::Words;
+use crate::address::ProcessAddress;
+use crate::event::Event;
+use crate::registers::Registers;
+use crate::report::Location;
+
+/// Numbers up to here are no addresses.
+const SMALL: u64 = 0x1_0000;
+/// A text has at least so many characters, and no more of them are shown.
+const TEXT_MIN: usize = 4;
+const TEXT_SHOWN: usize = 40;
+
+/// A note for each register about which there is something to say, by its name.
+/// `places` has what lies at each register's value, where that is code.
+#[must_use]
+pub fn notes(
+    event: &Event,
+    registers: &Registers,
+    places: &[Location],
+) -> Vec<(&'static str, Vec<u8>)> {
+    let bits = 8 * registers.arch().word_bytes() as u32;
+    registers
+        .named()
+        .zip(places)
+        .filter(|((name, _), _)| !matches!(*name, "rflags" | "eflags" | "pstate" | "cpsr"))
+        .filter_map(|((name, value), place)| {
+            let mut words = Words::default();
+            note(&mut words, event, value, bits, place);
+            (!words.0.is_empty()).then_some((name, words.0))
+        })
+        .collect()
+}
+
+fn note(words: &mut Words, event: &Event, value: u64, bits: u32, place: &Location) {
+    let negative = (value | u64::MAX << (bits - 1) << 1).wrapping_neg();
+    match value {
+        0 => {
+            words.text("null");
+            return;
+        }
+        1..SMALL => {
+            words.text("small integer ").number(value);
+            return;
+        }
+        _ if negative < SMALL => {
+            words.text("small integer -").number(negative);
+            return;
+        }
+        _ => {}
+    }
+    let Some(mapping) = event.mapping(ProcessAddress(value)) else {
+        words.resemblance(value);
+        return;
+    };
+    if place.symbol.is_some() {
+        words.symbol(place);
+        return;
+    }
+    words.mapping(event, mapping);
+    let into = value - mapping.start.0;
+    match &mapping.file {
+        Some(file) => words.text(" at file offset ").hex(file.offset.0.wrapping_add(into)),
+        None => words.text("+").hex(into),
+    };
+    if !mapping.flags.executable() {
+        quote(words, event, value);
+    }
+}
+
+/// The captured text that begins at an address, if it reads as one: printable, and
+/// ended by a zero byte or too long to show.
+fn quote(words: &mut Words, event: &Event, address: u64) {
+    let byte_at = |index: usize| {
+        let address = ProcessAddress(address).checked_add(index as u64)?;
+        event.memory(address, 1).map(|bytes| bytes[0])
+    };
+    let mut text = Vec::new();
+    loop {
+        match byte_at(text.len()) {
+            Some(0) if text.len() >= TEXT_MIN => break,
+            Some(byte @ b' '..=b'~') if text.len() < TEXT_SHOWN => text.push(byte),
+            Some(b' '..=b'~') => {
+                text.extend_from_slice(b"...");
+                break;
+            }
+            _ => return,
+        }
+    }
+    words.text(" \"").bytes(&text).text("\"");
+}

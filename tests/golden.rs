@@ -12,7 +12,7 @@ use segfault_analyzer::event::{Disposition, Lost};
 use segfault_analyzer::output::{self, Options};
 use segfault_analyzer::registers::{Arch, Registers, WORDS};
 use segfault_analyzer::report::{
-    Access, Cause, Code, FirstFault, Location, Report, Sender, StackFrame, StackTrace, Symbol, Timestamp,
+    Access, Cause, FirstFault, Location, Report, Sender, StackFrame, StackTrace, Symbol, Timestamp,
 };
 use segfault_analyzer::stats::{KernelCounters, Sizes, Statistics, UserCounters};
 use segfault_analyzer::unwind::{Stop, Trust};

@@ -207,7 +207,8 @@ pub(super) fn sent(scene: &Scene<'_>) -> Verdict {
             words.text("the kernel, or by a process that the receiver's pid namespace lacks");
         }
     }
-    if let (Some(_), Some(uid)) = (sender.pid, sender.uid) {
+    let other = sender.pid.is_some_and(|pid| pid != scene.event.ns_pid);
+    if let (true, Some(uid)) = (other, sender.uid) {
         words.text(" of user ").number(uid.into());
     }
     words.text(match fault.code {

@@ -253,7 +253,7 @@ fn division(scene: &Scene<'_>) -> Verdict {
         }
         Some(divisor) => {
             words.text("the quotient of a division by ").hex(divisor).text(&divided.place);
-            words.text(" is too large");
+            words.text(", is too large");
             Verdict::new(Cause::DivisionOverflow, words)
         }
         None if divided.fits => {

@@ -20,6 +20,9 @@
 
 mod aarch64;
 mod x86;
+mod x86_implied;
+mod x86_rules;
+mod x86_table;
 
 use crate::address::ProcessAddress;
 use crate::registers::{Arch, Registers};

@@ -1,7 +1,516 @@
-//! x86 instructions.
+//! One x86 instruction: prefixes, opcode, ModRM and SIB, and from the rules of
+//! [`x86_rules`](super::x86_rules) what they make of an operand.
+//!
+//! ```text
+//! [prefixes] [REX]  [0F [38|3A]] opcode [ModRM [SIB] [displacement]] [immediate]
+//! [prefixes] C5|C4 VEX           opcode  ModRM …
+//! [prefixes] 62 EVEX             opcode  ModRM …         displacement8 counts by N
+//! ```
+//!
+//! What comes behind the displacement is measured and hardly ever read, so that
+//! an instruction whose end was not captured is still known. REX2 and the other
+//! extensions of APX, XOP and operand forms that no processor takes give `None`.
+//! Where vendors differ it is as Intel has it: a near branch in 64-bit code has
+//! 64 bits whatever 66 says.
 
-use super::Decoded;
+use super::x86_rules::{self as rules, find, Imm, Rule, Width};
+use super::{Decoded, Extend, Index, Operand, Reg, Segment, Target, Touch, MAX_LENGTH};
 
-pub(super) fn decode(_long: bool, _code: &[u8]) -> Option<Decoded> {
-    None
+// Registers as instructions number them.
+pub(super) const AX: u8 = 0;
+pub(super) const BX: u8 = 3;
+pub(super) const SP: u8 = 4;
+pub(super) const BP: u8 = 5;
+pub(super) const SI: u8 = 6;
+pub(super) const DI: u8 = 7;
+
+/// All that comes before the opcode, and what it settles.
+pub(super) struct Head {
+    pub(super) long: bool,
+    /// 66 was there.
+    small: bool,
+    /// 67 was there.
+    other_address: bool,
+    pub(super) segment: Option<Segment>,
+    /// F3 or F2 was there.
+    pub(super) repeat: bool,
+    /// As VEX has it: none, 66, F3, F2.
+    pub(super) prefix: u8,
+    /// Of REX, or what VEX and EVEX have in its place.
+    wide: bool,
+    /// What is added to ModRM.reg, SIB.index, and SIB.base or ModRM.rm: 8 or 0.
+    pub(super) reg_high: u8,
+    index_high: u8,
+    pub(super) base_high: u8,
+    encoding: u16,
+    map: u8,
+    /// Bytes of a vector.
+    vector: u16,
+    broadcast: bool,
+    masked: bool,
+    pub(super) opcode: u8,
+}
+
+struct Code<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl Code<'_> {
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        let byte = self.peek()?;
+        self.at += 1;
+        Some(byte)
+    }
+
+    /// Little-endian, with its sign.
+    fn signed(&mut self, bytes: usize) -> Option<i64> {
+        let field = self.bytes.get(self.at..self.at + bytes)?;
+        self.at += bytes;
+        let negative = field.last().is_some_and(|last| *last >= 0x80);
+        Some(
+            field
+                .iter()
+                .rev()
+                .fold(-i64::from(negative), |value, byte| {
+                    value << 8 | i64::from(*byte)
+                }),
+        )
+    }
+}
+
+/// The instruction at the start of these bytes, in 64-bit or in 32-bit code.
+pub(super) fn decode(long: bool, bytes: &[u8]) -> Option<Decoded> {
+    let bytes = &bytes[..bytes.len().min(MAX_LENGTH)];
+    let mut code = Code { bytes, at: 0 };
+    let head = head(long, &mut code)?;
+    let looked_up = match (head.map, head.opcode) {
+        // 00 to 37 repeat the same six forms.
+        (0, opcode) if opcode < 0x38 && opcode & 7 < 6 => opcode & 7,
+        (_, opcode) => opcode,
+    };
+    // What follows may be another instruction's; then the rule takes any.
+    let next = code.peek();
+    let reg = next.unwrap_or(0) >> 3 & 7;
+    let rule = find(head.map, looked_up, head.when(next.unwrap_or(0)), reg)?;
+    let mut decoded = Decoded {
+        length: 0,
+        class: rule.class,
+        target: None,
+        operands: [None, None],
+    };
+    let mut register = None;
+    if rule.how & rules::BARE == 0 {
+        let modrm = code.byte()?;
+        // Moves of control registers have no other form.
+        if modrm >= 0xc0 || head.map == 1 && matches!(head.opcode, 0x20..=0x23) {
+            register = Some(modrm);
+        } else {
+            decoded.operands[0] = Some(head.memory(modrm, rule, &mut code)?);
+        }
+    }
+    let behind = code.at;
+    // All of the third map have one.
+    let imm = if head.map == 3 { Imm::Byte } else { rule.imm };
+    let immediate = head.immediate(imm);
+    if behind + immediate > MAX_LENGTH {
+        return None;
+    }
+    decoded.length = (behind + immediate) as u8;
+    let value = code.signed(immediate);
+    match rule.imm {
+        Imm::Rel8 | Imm::Rel => {
+            let distance = |value| Target::Near(i64::from(decoded.length) + value);
+            decoded.target = value.map(distance);
+        }
+        Imm::Moffs => {
+            let mut operand = head.operand(rule);
+            operand.displacement = value? & (u64::MAX >> (64 - 8 * immediate)) as i64;
+            decoded.operands[0] = Some(operand);
+        }
+        _ => {}
+    }
+    if let Some(operand) = &mut decoded.operands[0] {
+        if operand.base == Some(head.pc()) {
+            operand.displacement += i64::from(decoded.length);
+        }
+    }
+    match head.map {
+        0 => head.implied(reg, register, value, &mut decoded)?,
+        1 => head.implied_0f(reg, register, &mut decoded),
+        // movdir64b and its like: to where a register points.
+        2 if rule.width == Width::B64 && head.opcode == 0xf8 => {
+            let mut operand = head.at(reg + head.reg_high, Touch::Write, Some(64));
+            operand.segment = None;
+            operand.alignment = 64;
+            decoded.operands[1] = Some(operand);
+        }
+        _ => {}
+    }
+    Some(decoded)
+}
+
+/// Reads up to the opcode. `None` where the bytes end, and for prefixes that
+/// cannot be together.
+fn head(long: bool, code: &mut Code<'_>) -> Option<Head> {
+    let mut head = Head {
+        long,
+        small: false,
+        other_address: false,
+        segment: None,
+        repeat: false,
+        prefix: 0,
+        wide: false,
+        reg_high: 0,
+        index_high: 0,
+        base_high: 0,
+        encoding: rules::L,
+        map: 0,
+        vector: 16,
+        broadcast: false,
+        masked: false,
+        opcode: 0,
+    };
+    let mut rex = 0;
+    let mut locked = false;
+    loop {
+        let byte = code.byte()?;
+        if long && byte >> 4 == 4 {
+            rex = byte;
+            continue;
+        }
+        match byte {
+            // Of no effect in 64-bit code, where these begin at 0 anyway.
+            0x26 | 0x2e | 0x36 | 0x3e if long => {}
+            0x26 | 0x2e | 0x36 | 0x3e => head.segment = None,
+            0x64 => head.segment = Some(Segment::Fs),
+            0x65 => head.segment = Some(Segment::Gs),
+            0x66 => head.small = true,
+            0x67 => head.other_address = true,
+            0xf0 => locked = true,
+            0xf2 | 0xf3 => head.prefix = 0xf5 - byte,
+            _ => {
+                head.opcode = byte;
+                break;
+            }
+        }
+        // Only the last prefix can be a REX.
+        rex = 0;
+    }
+    let escape = head.opcode;
+    if matches!(escape, 0x62 | 0xc4 | 0xc5) && (long || code.peek()? >= 0xc0) {
+        if rex != 0 || head.small || head.prefix != 0 || locked {
+            return None;
+        }
+        head.vector_prefix(escape, code)?;
+        return Some(head);
+    }
+    head.repeat = head.prefix != 0;
+    if head.prefix == 0 && head.small {
+        head.prefix = 1;
+    }
+    head.wide = rex & 8 != 0;
+    head.extend(rex);
+    if escape == 0x0f {
+        head.map = 1;
+        head.opcode = code.byte()?;
+        if let 0x38 | 0x3a = head.opcode {
+            head.map = 2 + (head.opcode >> 1 & 1);
+            head.opcode = code.byte()?;
+        }
+    }
+    Some(head)
+}
+
+impl Head {
+    /// R, X and B as REX has them.
+    fn extend(&mut self, bits: u8) {
+        self.reg_high = (bits & 4) << 1;
+        self.index_high = (bits & 2) << 2;
+        self.base_high = (bits & 1) << 3;
+    }
+
+    /// What follows 62, C4 or C5, up to the opcode.
+    fn vector_prefix(&mut self, escape: u8, code: &mut Code<'_>) -> Option<()> {
+        self.encoding = rules::V;
+        let first = code.byte()?;
+        let mut second = first;
+        // Inverted, all of them.
+        let mut extensions = !first >> 5;
+        if escape == 0xc5 {
+            self.map = 1;
+            extensions &= 4;
+            second &= 0x7f;
+        } else {
+            self.map = first & 0x1f;
+            second = code.byte()?;
+        }
+        self.vector = 16 << (second >> 2 & 1);
+        if escape == 0x62 {
+            let third = code.byte()?;
+            self.encoding = rules::E;
+            self.map = first & 7;
+            // Other values are those of APX.
+            if first & 8 != 0 || second & 4 == 0 {
+                return None;
+            }
+            self.vector = 16 << (third >> 5 & 3);
+            self.broadcast = third & 0x10 != 0;
+            self.masked = third & 7 != 0;
+        } else if self.map > 3 {
+            return None;
+        }
+        if self.long {
+            self.extend(extensions);
+        }
+        self.wide = second & 0x80 != 0;
+        self.prefix = second & 3;
+        self.opcode = code.byte()?;
+        // No opcode of these maps is without them.
+        (self.map != 0).then_some(())
+    }
+
+    /// As a rule asks for it.
+    fn when(&self, modrm: u8) -> u16 {
+        let either = |is, yes, no| if is { yes } else { no };
+        rules::NP << self.prefix
+            | self.encoding
+            | either(self.wide, rules::W1, rules::W0)
+            | either(self.long, rules::LONG, rules::SHORT)
+            | either(modrm >= 0xc0, rules::REG, rules::MEM)
+    }
+
+    pub(super) fn register(&self, number: u8) -> Reg {
+        const LONG: [u8; 8] = [0, 2, 1, 3, 7, 6, 4, 5];
+        match LONG.get(usize::from(number)) {
+            Some(&dwarf) if self.long => Reg(dwarf),
+            _ => Reg(number),
+        }
+    }
+
+    fn pc(&self) -> Reg {
+        Reg(if self.long { 16 } else { 8 })
+    }
+
+    /// Bytes of an operand of general size.
+    pub(super) fn size(&self) -> u16 {
+        match self {
+            Head { wide: true, .. } => 8,
+            Head { small: true, .. } => 2,
+            _ => 4,
+        }
+    }
+
+    /// Bytes of what is pushed or popped.
+    pub(super) fn stack_size(&self) -> u16 {
+        match self.size() {
+            4 if self.long => 8,
+            size => size,
+        }
+    }
+
+    /// Bytes of a return address.
+    pub(super) fn near_size(&self) -> u16 {
+        if self.long {
+            8
+        } else {
+            self.size()
+        }
+    }
+
+    pub(super) fn address_bytes(&self) -> u8 {
+        match (self.long, self.other_address) {
+            (true, false) => 8,
+            (true, true) | (false, false) => 4,
+            (false, true) => 2,
+        }
+    }
+
+    /// Bytes of an immediate operand.
+    fn immediate(&self, imm: Imm) -> usize {
+        let size = self.size();
+        let z = size.min(4);
+        let bytes = match imm {
+            Imm::No => 0,
+            Imm::Byte | Imm::Rel8 => 1,
+            Imm::Word => 2,
+            Imm::ByteZ if self.opcode & 1 == 0 => 1,
+            Imm::Z | Imm::ByteZ => z,
+            Imm::Full => size,
+            Imm::Rel => self.near_size().min(4),
+            Imm::Far => z + 2,
+            Imm::Enter => 3,
+            Imm::Moffs => u16::from(self.address_bytes()),
+        };
+        usize::from(bytes)
+    }
+
+    /// Bytes of an element, where a vector is made of one.
+    fn element(&self, rule: &Rule) -> u16 {
+        let half = self.map > 3 || self.map == 3 && self.encoding == rules::E && self.prefix == 0;
+        match self.wide {
+            _ if half && !rule.wide => 2,
+            false => 4,
+            true => 8,
+        }
+    }
+
+    fn width(&self, rule: &Rule) -> Option<u16> {
+        let size = self.size();
+        Some(match rule.width {
+            Width::No => return None,
+            _ if self.broadcast => self.element(rule),
+            Width::B1 => 1,
+            Width::B2 => 2,
+            Width::B4 => 4,
+            Width::B8 => 8,
+            Width::B10 => 10,
+            Width::B16 => 16,
+            Width::B32 => 32,
+            Width::B48 => 48,
+            Width::B64 => 64,
+            Width::B512 => 512,
+            Width::ByteOp if self.opcode & 1 == 0 => 1,
+            Width::Op | Width::ByteOp => size,
+            Width::Stack => self.stack_size(),
+            Width::Near => self.near_size(),
+            Width::Y if self.wide && self.long => 8,
+            Width::Y => 4,
+            Width::S => self.element(rule),
+            Width::Fma if self.opcode & 0xf >= 9 && self.opcode & 1 != 0 => self.element(rule),
+            Width::Half => self.vector / 2,
+            Width::Quarter => self.vector / 4,
+            Width::Narrow => self.vector >> [1, 2, 3, 1, 2, 1, 0, 0][usize::from(self.opcode & 7)],
+            Width::HalfX if self.encoding != rules::E || !self.wide => self.vector / 2,
+            Width::Mmx | Width::Mmx16 if self.prefix == 0 => 8,
+            Width::Mmx16 => 16,
+            Width::Fp if self.prefix == 2 => self.element(rule).min(4),
+            Width::Fp if self.prefix == 3 => 8,
+            Width::Dup if self.vector == 16 => 8,
+            Width::X | Width::Fma | Width::HalfX | Width::Mmx | Width::Fp | Width::Dup => {
+                self.vector
+            }
+            Width::Mask => match (self.wide, self.prefix) {
+                (false, 0) => 2,
+                (true, 0) => 8,
+                (false, _) => 1,
+                (true, _) => 4,
+            },
+            Width::Far => size + 2,
+            Width::Table if self.long => 10,
+            Width::Table => 6,
+            Width::Bounds => 2 * size,
+            Width::Environment if self.small => 14,
+            Width::Environment => 28,
+            Width::State if self.small => 94,
+            Width::State => 108,
+        })
+    }
+
+    fn alignment(&self, rule: &Rule, width: Option<u16>) -> u16 {
+        let whole = matches!(rule.width, Width::X | Width::Mmx | Width::Mmx16 | Width::Fp);
+        match (rule.how & rules::ALIGNMENT, width) {
+            (rules::TO16, _) => 16,
+            (rules::TO64, _) => 64,
+            (rules::TIGHT, Some(width)) => width,
+            (0, Some(16)) if whole && self.encoding == rules::L => 16,
+            _ => 1,
+        }
+    }
+
+    /// The operand of a rule, all but its address.
+    fn operand(&self, rule: &Rule) -> Operand {
+        let width = self.width(rule);
+        let special = rule.how & rules::SPECIAL;
+        Operand {
+            segment: self.segment,
+            base: None,
+            index: None,
+            displacement: 0,
+            bit_offset: None,
+            address_bytes: self.address_bytes(),
+            width,
+            alignment: self.alignment(rule, width),
+            touch: match rule.how & rules::BOTH {
+                rules::READ => Touch::Read,
+                rules::WRITE => Touch::Write,
+                rules::BOTH => Touch::ReadWrite,
+                _ => Touch::Nothing,
+            },
+            partial: self.masked || special != 0,
+            opaque: special == rules::LANES,
+        }
+    }
+
+    /// The operand that ModRM names.
+    fn memory(&self, modrm: u8, rule: &Rule, code: &mut Code<'_>) -> Option<Operand> {
+        let mut operand = self.operand(rule);
+        let form = modrm >> 6;
+        let rm = modrm & 7;
+        let mut displaced = [0, 1, 4][usize::from(form)];
+        if operand.address_bytes == 2 {
+            const PAIRS: [(u8, u8); 4] = [(BX, SI), (BX, DI), (BP, SI), (BP, DI)];
+            displaced = displaced.min(2);
+            match rm {
+                0..=3 => {
+                    let (base, index) = PAIRS[usize::from(rm)];
+                    operand.base = Some(self.register(base));
+                    operand.index = self.index(index, 0);
+                }
+                6 if form == 0 => displaced = 2,
+                _ => operand.base = Some(self.register([SI, DI, BP, BX][usize::from(rm & 3)])),
+            }
+        } else {
+            let mut base = rm;
+            if rm == SP {
+                let sib = code.byte()?;
+                base = sib & 7;
+                let index = (sib >> 3 & 7) + self.index_high;
+                if !operand.opaque && index != SP {
+                    operand.index = self.index(index, sib >> 6);
+                }
+            } else if operand.opaque {
+                return None;
+            }
+            if base != BP || form != 0 {
+                operand.base = Some(self.register(base + self.base_high));
+            } else {
+                displaced = 4;
+                // Without SIB, where 32-bit code has an absolute address.
+                operand.base = (self.long && rm != SP).then_some(self.pc());
+            }
+        }
+        operand.displacement = code.signed(displaced)?;
+        if self.encoding == rules::E {
+            // What no processor takes.
+            if self.vector > 64 {
+                return None;
+            }
+            if displaced == 1 {
+                operand.displacement *= i64::from(self.unit(rule, operand.width));
+            }
+        }
+        Some(operand)
+    }
+
+    /// Bytes by which an 8-bit displacement counts in EVEX.
+    fn unit(&self, rule: &Rule, width: Option<u16>) -> u16 {
+        match rule.how & rules::SPECIAL {
+            rules::PACKED if self.opcode < 0x80 => self.element(rule) / 4,
+            rules::PACKED => self.element(rule),
+            _ => width.unwrap_or(1),
+        }
+    }
+
+    fn index(&self, number: u8, shift: u8) -> Option<Index> {
+        Some(Index {
+            register: self.register(number),
+            extend: Extend::Whole,
+            shift,
+        })
+    }
 }

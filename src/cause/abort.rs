@@ -133,17 +133,19 @@ pub(super) fn reason(functions: &[&[u8]], words: &mut Words) -> Option<Cause> {
         let Some(first) = near.iter().position(|name| is(name, way.signs)) else {
             continue;
         };
-        let rest = &functions[first + 1..];
-        let more = rest
+        // The outermost function of the library's is what was called.
+        let own = functions[first + 1..]
             .iter()
             .take_while(|name| is(name, way.signs) || is(name, way.inside))
             .count();
+        let called = functions[first + own];
+        let shown = own > 0 || is(called, way.inside);
         words.text(way.meaning);
-        if more > 0 {
-            words.text(", in ").bytes(rest[more - 1]);
+        if shown {
+            words.text(", in ").bytes(called);
         }
-        if let Some(user) = rest.get(more).filter(|name| !name.is_empty()) {
-            words.text(if more > 0 { ", called by " } else { ", in " }).bytes(user);
+        if let Some(user) = functions.get(first + own + 1).filter(|name| !name.is_empty()) {
+            words.text(if shown { ", called by " } else { ", in " }).bytes(user);
         }
         return Some(way.cause);
     }

@@ -30,7 +30,7 @@ fn reasons_to_abort() {
     );
     with(&["", "", "", "free", "drop", "main"]).is(
         Cause::Abort,
-        "probably the C library's heap check failed, called by drop",
+        "probably the C library's heap check failed, in free, called by drop",
     );
     with(&[
         "_ZN9__gnu_cxx27__verbose_terminate_handlerEv",

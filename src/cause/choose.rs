@@ -51,12 +51,13 @@ pub fn choose(event: &Event, walk: Option<&Walk>) -> Chosen {
     };
     let interrupted = walk.and_then(|walk| walk.interrupted);
     let found = walk.is_some_and(|walk| {
-        let mut callers = walk.frames.iter().skip(1);
-        callers.any(|frame| frame.code.address() == first.pc)
+        let mut frames = walk.frames.iter();
+        frames.any(|frame| frame.code.address() == first.pc)
     });
     let earlier = if own.code == code::SI_KERNEL && own.pc == first.pc {
         Earlier::NoFrame
-    } else if found {
+    } else if own.pc == first.pc || found {
+        // What a handler raises is mostly blocked until it returns: to the fault.
         Earlier::Handled
     } else if walk.is_some_and(|walk| walk.stop == Stop::Outermost)
         || event.boot_ns.saturating_sub(first.boot_ns) > RECENT_NS

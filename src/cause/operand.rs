@@ -196,6 +196,9 @@ impl Words {
                 self.text(" - ").hex(less.unsigned_abs());
             }
         }
+        if is_pointer && base.is_some_and(|base| (1..NULL_BYTES).contains(&value(base))) {
+            self.text(", probably an offset from a null pointer");
+        }
         true
     }
 

@@ -40,7 +40,7 @@ fn null_dereference() {
         .page_fault(MAPERR, 0x20, Access::Read)
         .is(
             Cause::NullDereference,
-            "read of 8 bytes at 0x20: RAX (0x20)",
+            "read of 8 bytes at 0x20: RAX (0x20), probably an offset from a null pointer",
         );
 }
 

@@ -19,4 +19,6 @@ pub mod mmap;
 pub mod output_file;
 pub mod process;
 pub mod time;
+#[cfg(panic = "abort")]
+mod unwinder;
 pub mod vdso;

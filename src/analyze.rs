@@ -175,8 +175,9 @@ impl Analyzer {
             signal: event.signal,
             code: event.code,
             fault_address: fault::address(event.code, event.siginfo),
-            access: fault::access(arch, event.code, event.siginfo, &event.trap)
-                .or(verdict.access.filter(|_| event.code == fault::code::SI_KERNEL)),
+            access: fault::access(arch, event.code, event.siginfo, &event.trap).or(verdict
+                .access
+                .filter(|_| event.code == fault::code::SI_KERNEL)),
             disposition: event.disposition,
             first_fault: event
                 .first_fault

@@ -172,11 +172,15 @@ mod tests {
         for &byte in b"foobar" {
             plain.0 = (plain.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
-        assert_eq!(plain.0, 0x8594_4171_f739_67e8, "the algorithm's own example");
+        assert_eq!(
+            plain.0, 0x8594_4171_f739_67e8,
+            "the algorithm's own example"
+        );
         let one = of(&[(Trust::Context, location("/a/b", 0x1234, "f.part.0"))]);
         let text = |text: &[u8]| {
             let mut fnv = Fnv::default();
-            text.split(|&byte| byte == b'\n').for_each(|line| fnv.line(line));
+            text.split(|&byte| byte == b'\n')
+                .for_each(|line| fnv.line(line));
             fnv.0
         };
         assert_eq!(one.signature, text(b"11\nnull_dereference\nab01+1234"));
@@ -217,7 +221,8 @@ mod tests {
             module_offset: None,
             ..location(module, 0, "")
         };
-        let places = ["[heap]", "[anon]", "[stack]"].map(|module| of(&[(Trust::Context, at(module))]));
+        let places =
+            ["[heap]", "[anon]", "[stack]"].map(|module| of(&[(Trust::Context, at(module))]));
         assert_eq!(places[0], places[1]);
         assert_eq!(places[0], places[2]);
         assert_eq!(places[0], of(&[(Trust::Context, Location::default())]));

@@ -149,7 +149,10 @@ fn code(event: &Event) -> Option<Code> {
     let captured = &event.code_bytes;
     let instruction = pc.offset_from(captured.address)?;
     let instruction = usize::try_from(instruction).ok()?;
-    let bytes = captured.bytes.get(instruction..).filter(|it| !it.is_empty())?;
+    let bytes = captured
+        .bytes
+        .get(instruction..)
+        .filter(|it| !it.is_empty())?;
     let decoded = decode(registers.arch(), bytes);
     Some(Code {
         address: captured.address,

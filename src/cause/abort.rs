@@ -58,7 +58,12 @@ const WAYS: [Way; 9] = [
         cause: Cause::Abort,
     },
     Way {
-        signs: &["__assert_fail*", "__assert_perror_fail", "__assert", "g_assertion_message*"],
+        signs: &[
+            "__assert_fail*",
+            "__assert_perror_fail",
+            "__assert",
+            "g_assertion_message*",
+        ],
         inside: &[],
         meaning: "an assertion failed",
         cause: Cause::Abort,
@@ -76,14 +81,37 @@ const WAYS: [Way; 9] = [
         cause: Cause::Abort,
     },
     Way {
-        signs: &["*__verbose_terminate_handler", "_ZSt9terminatev", "std::terminate*"],
-        inside: &["__cxa_*", "__cxxabiv1*", "_ZN10__cxxabiv1*", "_Unwind_*", "__gxx_*"],
+        signs: &[
+            "*__verbose_terminate_handler",
+            "_ZSt9terminatev",
+            "std::terminate*",
+        ],
+        inside: &[
+            "__cxa_*",
+            "__cxxabiv1*",
+            "_ZN10__cxxabiv1*",
+            "_Unwind_*",
+            "__gxx_*",
+        ],
         meaning: "C++ code called std::terminate",
         cause: Cause::Abort,
     },
     Way {
-        signs: &["*rust_panic", "*rust_begin_unwind", "*__rust_start_panic", "std::process::abort"],
-        inside: &["core::*", "std::*", "alloc::*", "<core::*", "<std::*", "<alloc::*", "*rust_*"],
+        signs: &[
+            "*rust_panic",
+            "*rust_begin_unwind",
+            "*__rust_start_panic",
+            "std::process::abort",
+        ],
+        inside: &[
+            "core::*",
+            "std::*",
+            "alloc::*",
+            "<core::*",
+            "<std::*",
+            "<alloc::*",
+            "*rust_*",
+        ],
         meaning: "Rust code panicked or aborted",
         cause: Cause::Abort,
     },
@@ -144,12 +172,19 @@ pub(super) fn reason(functions: &[&[u8]], words: &mut Words) -> Option<Cause> {
         if shown {
             words.text(", in ").bytes(called);
         }
-        if let Some(user) = functions.get(first + own + 1).filter(|name| !name.is_empty()) {
-            words.text(if shown { ", called by " } else { ", in " }).bytes(user);
+        if let Some(user) = functions
+            .get(first + own + 1)
+            .filter(|name| !name.is_empty())
+        {
+            words
+                .text(if shown { ", called by " } else { ", in " })
+                .bytes(user);
         }
         return Some(way.cause);
     }
-    let aborts = near.iter().position(|name| matches!(*name, b"abort" | b"__GI_abort"));
+    let aborts = near
+        .iter()
+        .position(|name| matches!(*name, b"abort" | b"__GI_abort"));
     let caller = functions.get(aborts? + 1).filter(|name| !name.is_empty())?;
     words.text("abort was called by ").bytes(caller);
     Some(Cause::Abort)

@@ -70,7 +70,10 @@ pub fn choose(event: &Event, walk: Option<&Walk>) -> Chosen {
     let candidates = [event.registers, interrupted];
     let registers = match earlier {
         Earlier::Recent => None,
-        _ => candidates.into_iter().flatten().find(|regs| regs.pc() == first.pc),
+        _ => candidates
+            .into_iter()
+            .flatten()
+            .find(|regs| regs.pc() == first.pc),
     };
     Chosen {
         made: contradicts(kernel_arch(event), &fault),
@@ -241,4 +244,3 @@ pub(super) fn without_trap(scene: &Scene<'_>) -> Verdict {
     };
     Verdict::new(Cause::Unknown, words)
 }
-

@@ -38,7 +38,14 @@ pub(super) fn verdict(scene: &Scene<'_>) -> Verdict {
                 " and may not be executed"
             });
             let changed = mapping.flags.executable();
-            Verdict::new(if changed { Cause::Unknown } else { Cause::ExecuteProtected }, words)
+            Verdict::new(
+                if changed {
+                    Cause::Unknown
+                } else {
+                    Cause::ExecuteProtected
+                },
+                words,
+            )
         }
         (code::SEGV_ACCERR, _) => {
             words.text(", in a mapping that may not be executed");
@@ -63,10 +70,18 @@ pub(super) fn verdict(scene: &Scene<'_>) -> Verdict {
 fn ran_on(scene: &Scene<'_>, address: u64, pc: u64) -> Verdict {
     let mut words = Words::default();
     if address.wrapping_sub(pc) >= MAX_LENGTH as u64 {
-        words.text("fetch at ").hex(address).text(", but the pc is ").hex(pc);
+        words
+            .text("fetch at ")
+            .hex(address)
+            .text(", but the pc is ")
+            .hex(pc);
         return Verdict::new(Cause::Unknown, words);
     }
-    words.text("the instruction at ").hex(pc).text(" goes on at ").hex(address);
+    words
+        .text("the instruction at ")
+        .hex(pc)
+        .text(" goes on at ")
+        .hex(address);
     if scene.fault.code == code::SEGV_ACCERR {
         words.text(", which may not be executed: the program ran past the end of its code");
         return Verdict::new(Cause::ExecuteProtected, words);

@@ -169,8 +169,7 @@ impl Scene<'_> {
     }
 
     fn register(&self, number: u16) -> Option<u64> {
-        self.registers
-            .and_then(|registers| registers.dwarf(number))
+        self.registers.and_then(|registers| registers.dwarf(number))
     }
 
     fn stack_pointer(&self) -> Option<u64> {

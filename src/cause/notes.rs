@@ -65,7 +65,9 @@ fn note(words: &mut Words, event: &Event, value: u64, bits: u32, place: &Locatio
     words.mapping(event, mapping);
     let into = value - mapping.start.0;
     match &mapping.file {
-        Some(file) => words.text(" at file offset ").hex(file.offset.0.wrapping_add(into)),
+        Some(file) => words
+            .text(" at file offset ")
+            .hex(file.offset.0.wrapping_add(into)),
         None => words.text("+").hex(into),
     };
     if !mapping.flags.executable() {

@@ -50,7 +50,11 @@ pub fn describe(event: &Event, registers: &Registers, decoded: &Decoded) -> Vec<
             Touch::ReadWrite => "read and write",
         });
         if let (Some(width), true) = (operand.width, operand.touch != Touch::Nothing) {
-            words.text(if operand.partial { " of up to " } else { " of " });
+            words.text(if operand.partial {
+                " of up to "
+            } else {
+                " of "
+            });
             words.distance(width.into());
         }
         match operand.address(registers, bases(event, arch)) {
@@ -125,13 +129,15 @@ impl Words {
         self.hex(start);
         // Across pages: the first is there, the second is not.
         if address != start && address.wrapping_sub(start) < u64::from(width) {
-            self.text(", of which ").hex(address).text(" is not accessible");
+            self.text(", of which ")
+                .hex(address)
+                .text(" is not accessible");
         }
         self
     }
 
     fn register(&mut self, arch: Arch, register: Reg) -> &mut Self {
-        self.text(&register.name(arch).unwrap_or("?").to_uppercase())
+        self.text(&register.name(arch).unwrap_or("?").to_ascii_uppercase())
     }
 
     /// Where an operand's address comes from: `null pointer in RBX + 0x18`, `RAX
@@ -184,7 +190,8 @@ impl Words {
             }
         }
         if let Some(register) = operand.bit_offset {
-            self.text(" + the bytes of bit number ").register(arch, register);
+            self.text(" + the bytes of bit number ")
+                .register(arch, register);
             self.text(" (").hex(value(register)).text(")");
         }
         match operand.displacement {
@@ -233,7 +240,10 @@ pub(super) fn protection(scene: &Scene<'_>) -> Verdict {
         (Arch::X86_64 | Arch::I386, trap::GENERAL_PROTECTION) => refused(scene),
         (Arch::X86_64 | Arch::I386, number @ (4 | 5 | 9 | 10)) => {
             let mut words = Words::default();
-            words.text("x86 trap ").number(number).text(", of which no more is known");
+            words
+                .text("x86 trap ")
+                .number(number)
+                .text(", of which no more is known");
             Verdict::new(Cause::Unknown, words)
         }
         _ => choose::without_trap(scene),

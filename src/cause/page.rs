@@ -88,7 +88,8 @@ fn null(scene: &Scene<'_>, access: Option<Access>, placed: Option<&Placed>) -> V
         }
     }
     // aarch64's musl has no instruction to crash with.
-    if address == 0 && access == Some(Access::Write) && super::trap::is_heap_check(scene.function()) {
+    if address == 0 && access == Some(Access::Write) && super::trap::is_heap_check(scene.function())
+    {
         words.text("; probably musl's heap check, which crashes on purpose");
     }
     Verdict::new(Cause::NullDereference, words)
@@ -101,7 +102,9 @@ fn unmapped(scene: &Scene<'_>, address: u64, words: &mut Words) -> Cause {
     }
     if let Ok(Some(mapping)) = mapping_at(scene.event, address) {
         // The mapping came later, or its pages are marked (MADV_GUARD_INSTALL).
-        words.text("; the address is in ").mapping(scene.event, mapping);
+        words
+            .text("; the address is in ")
+            .mapping(scene.event, mapping);
         words.text(", probably in a guard area there");
         return Cause::AccessProtected;
     }
@@ -115,12 +118,7 @@ fn unmapped(scene: &Scene<'_>, address: u64, words: &mut Words) -> Cause {
 }
 
 /// The kernel says that a mapping is there and forbids it.
-fn protected(
-    scene: &Scene<'_>,
-    address: u64,
-    access: Option<Access>,
-    words: &mut Words,
-) -> Cause {
+fn protected(scene: &Scene<'_>, address: u64, access: Option<Access>, words: &mut Words) -> Cause {
     let write = access == Some(Access::Write);
     let Some(mapping) = scene.event.mapping(ProcessAddress(address)) else {
         words.text(if write {
@@ -134,7 +132,9 @@ fn protected(
             Cause::AccessProtected
         };
     };
-    words.text("; the address is in ").mapping(scene.event, mapping);
+    words
+        .text("; the address is in ")
+        .mapping(scene.event, mapping);
     place(scene, mapping, address, words);
     let flags = mapping.flags;
     match access {
@@ -163,6 +163,8 @@ fn place(scene: &Scene<'_>, mapping: &Mapping, address: u64, words: &mut Words) 
         words.text(", at ").symbol(scene.evidence.place);
     } else if let Some(file) = &mapping.file {
         let into = address.wrapping_sub(mapping.start.0);
-        words.text(" at file offset ").hex(file.offset.0.wrapping_add(into));
+        words
+            .text(" at file offset ")
+            .hex(file.offset.0.wrapping_add(into));
     }
 }

@@ -52,18 +52,28 @@ pub(super) fn overflow(
         return below_first_stack(scene, access, address);
     };
     // What leaves a frame finds its stack wrong, not full.
-    if scene.decoded.is_some_and(|decoded| decoded.class == Class::Return) {
+    if scene
+        .decoded
+        .is_some_and(|decoded| decoded.class == Class::Return)
+    {
         return None;
     }
     let through_sp = placed.is_some_and(|placed| is_frame(scene, placed, sp, address));
-    let below = if through_sp { PUSHED_BYTES } else { BELOW_BYTES };
+    let below = if through_sp {
+        PUSHED_BYTES
+    } else {
+        BELOW_BYTES
+    };
     if address < sp.saturating_sub(below) {
         return None;
     }
     let stack = stack_of(scene, sp, address, access, through_sp)?;
     let mut words = Words::default();
     words.text(if stack.certain { "" } else { "probably " });
-    words.text("stack overflow: ").touch(access, placed, address).text(", ");
+    words
+        .text("stack overflow: ")
+        .touch(access, placed, address)
+        .text(", ");
     match (address.checked_sub(sp), sp - address.min(sp)) {
         (Some(0), _) => words.text("at"),
         (Some(above), _) => words.distance(above).text(" above"),
@@ -90,7 +100,9 @@ fn is_frame(scene: &Scene<'_>, placed: &Placed, sp: u64, address: u64) -> bool {
     let number = u16::from(base.0);
     let in_frame = number == frame_pointer
         && address >= sp
-        && scene.register(frame_pointer).is_some_and(|frame| frame > address);
+        && scene
+            .register(frame_pointer)
+            .is_some_and(|frame| frame > address);
     placed.operand.index.is_none() && (number == stack_pointer || in_frame)
 }
 
@@ -107,7 +119,11 @@ fn stack_of<'a>(
     if let Some(mapping) = of(sp) {
         let guard = untouchable(mapping);
         if !guard && address < mapping.start.0 {
-            return Some(Stack { mapping, left: false, certain: true });
+            return Some(Stack {
+                mapping,
+                left: false,
+                certain: true,
+            });
         }
         // In the guard; or in pages of the stack that are marked as one
         // (MADV_GUARD_INSTALL), which the kernel calls not mapped.
@@ -116,7 +132,11 @@ fn stack_of<'a>(
             && scene.fault.code == code::SEGV_MAPERR
             && mapping.flags.writable();
         if address < mapping.end.0 && (guard || marked) {
-            return Some(Stack { mapping, left: true, certain: guard });
+            return Some(Stack {
+                mapping,
+                left: true,
+                certain: guard,
+            });
         }
         // Past it: a frame reaches over the whole guard.
         let over = of(address).filter(|over| untouchable(over) && over.start >= mapping.end);
@@ -129,15 +149,21 @@ fn stack_of<'a>(
     if event.lacks("mappings") {
         return None;
     }
-    let above = event.mappings.partition_point(|mapping| mapping.start.0 <= sp);
+    let above = event
+        .mappings
+        .partition_point(|mapping| mapping.start.0 <= sp);
     let mapping = event.mappings.get(above)?;
     let first = mapping.contains(event.start_stack);
     let in_gap = address < mapping.start.0 || (untouchable(mapping) && address < mapping.end.0);
     // What ends a thread's stack, and is next above a frame that reaches over it.
     let guard = mapping.file.is_none() && untouchable(mapping);
-    let plausible = first
-        || guard && access == Some(Access::Write) && mapping.start.0 - sp < FRAME_BYTES;
-    (in_gap && plausible).then_some(Stack { mapping, left: true, certain: first })
+    let plausible =
+        first || guard && access == Some(Access::Write) && mapping.start.0 - sp < FRAME_BYTES;
+    (in_gap && plausible).then_some(Stack {
+        mapping,
+        left: true,
+        certain: first,
+    })
 }
 
 /// What the stack is, and where it ends.
@@ -146,12 +172,21 @@ fn end(scene: &Scene<'_>, stack: &Stack<'_>, sp: u64, words: &mut Words) {
     let size = (mapping.end.0 - mapping.start.0) >> 10;
     if !left {
         words.text("; its stack, ").mapping(scene.event, mapping);
-        words.text(", ends at ").hex(mapping.start.0).text(" and has ").number(size).text(" KB");
+        words
+            .text(", ends at ")
+            .hex(mapping.start.0)
+            .text(" and has ")
+            .number(size)
+            .text(" KB");
     } else if mapping.contains(ProcessAddress(sp)) {
-        words.text(", which has left its stack for ").mapping(scene.event, mapping);
+        words
+            .text(", which has left its stack for ")
+            .mapping(scene.event, mapping);
         words.text(", probably a guard below it");
     } else {
-        words.text(", which is ").distance(mapping.start.0.saturating_sub(sp));
+        words
+            .text(", which is ")
+            .distance(mapping.start.0.saturating_sub(sp));
         words.text(" below ").mapping(scene.event, mapping);
         if mapping.contains(scene.event.start_stack) {
             words.text(" of ").number(size).text(" KB");
@@ -179,8 +214,14 @@ fn below_first_stack(scene: &Scene<'_>, access: Option<Access>, address: u64) ->
         return None;
     }
     let mut words = Words::default();
-    words.text("probably stack overflow: ").touch(access, None, address);
-    words.text(", ").distance(below).text(" below ").mapping(scene.event, stack);
+    words
+        .text("probably stack overflow: ")
+        .touch(access, None, address);
+    words
+        .text(", ")
+        .distance(below)
+        .text(" below ")
+        .mapping(scene.event, stack);
     let size = (stack.end.0 - stack.start.0) >> 10;
     words.text(" of ").number(size).text(" KB");
     Some(Verdict::new(Cause::StackOverflow, words))

@@ -26,11 +26,20 @@ pub(super) fn bus(scene: &Scene<'_>) -> Verdict {
     match scene.fault.code {
         code::BUS_ADRALN => misaligned(scene),
         code::BUS_ADRERR => beyond_file(scene),
-        3 => Verdict::plain(Cause::Unknown, "the hardware behind the address reported an error"),
-        4 | 5 => Verdict::plain(Cause::Unknown, "the memory has a hardware error (machine check)"),
+        3 => Verdict::plain(
+            Cause::Unknown,
+            "the hardware behind the address reported an error",
+        ),
+        4 | 5 => Verdict::plain(
+            Cause::Unknown,
+            "the memory has a hardware error (machine check)",
+        ),
         // The stack segment's twin of a general-protection fault.
         code::SI_KERNEL if scene.fault.trap.number == trap::STACK_SEGMENT => refused(scene),
-        _ => Verdict::plain(Cause::Unknown, "a bus error that the kernel says no more of"),
+        _ => Verdict::plain(
+            Cause::Unknown,
+            "a bus error that the kernel says no more of",
+        ),
     }
 }
 
@@ -87,7 +96,10 @@ fn beyond_file(scene: &Scene<'_>) -> Verdict {
     words.bytes(&scene.event.mapping_name(mapping));
     match offset.checked_sub(file.identity.size) {
         Some(past) => {
-            words.text(", which has ").number(file.identity.size).text(" bytes");
+            words
+                .text(", which has ")
+                .number(file.identity.size)
+                .text(" bytes");
             words.text(": ");
             match past {
                 0 => words.text("right"),
@@ -163,12 +175,19 @@ pub(super) fn privileged(scene: &Scene<'_>, decoded: &Decoded) -> Verdict {
     let mut cause = Cause::PrivilegedInstruction;
     if function == b"__stack_chk_fail" {
         words.text("musl's stack protector found an overwritten canary");
-        if let Some(caller) = scene.evidence.functions.get(1).filter(|name| !name.is_empty()) {
+        if let Some(caller) = scene
+            .evidence
+            .functions
+            .get(1)
+            .filter(|name| !name.is_empty())
+        {
             words.text(" in ").bytes(caller);
         }
         cause = Cause::StackSmashing;
     } else if is_heap_check(function) {
-        words.text("probably musl's heap check, which crashes on purpose, in ").bytes(function);
+        words
+            .text("probably musl's heap check, which crashes on purpose, in ")
+            .bytes(function);
     } else {
         words.text("C libraries end a program with it that cannot go on");
     }
@@ -188,7 +207,9 @@ pub(super) fn undefined(scene: &Scene<'_>) -> Verdict {
             return Verdict::new(Cause::Unknown, words);
         }
         (Arch::Aarch64, CLASS_POINTER_AUTHENTICATION) => {
-            words.text("a pointer's signature was wrong (FPAC): probably an overwritten return address");
+            words.text(
+                "a pointer's signature was wrong (FPAC): probably an overwritten return address",
+            );
             return Verdict::new(Cause::Unknown, words);
         }
         (Arch::Aarch64, CLASS_SYSTEM_REGISTER) => {
@@ -235,7 +256,9 @@ pub(super) fn arithmetic(scene: &Scene<'_>) -> Verdict {
         _ => "a floating-point exception of unknown kind",
     };
     let mut words = Words::default();
-    words.text(what).text(": the program has asked for a signal then");
+    words
+        .text(what)
+        .text(": the program has asked for a signal then");
     Verdict::new(Cause::FloatingPoint, words)
 }
 
@@ -252,7 +275,10 @@ fn division(scene: &Scene<'_>) -> Verdict {
             Verdict::new(Cause::DivisionByZero, words)
         }
         Some(divisor) => {
-            words.text("the quotient of a division by ").hex(divisor).text(&divided.place);
+            words
+                .text("the quotient of a division by ")
+                .hex(divisor)
+                .text(&divided.place);
             words.text(", is too large");
             Verdict::new(Cause::DivisionOverflow, words)
         }
@@ -284,8 +310,10 @@ impl Division {
         }
         let code = scene.evidence.code;
         let is_prefix = |byte: u8| {
-            matches!(byte, 0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3)
-                || scene.arch == Arch::X86_64 && byte & 0xf0 == 0x40
+            matches!(
+                byte,
+                0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3
+            ) || scene.arch == Arch::X86_64 && byte & 0xf0 == 0x40
         };
         let opcode_at = code.iter().position(|&byte| !is_prefix(byte))?;
         let (prefixes, rest) = code.split_at(opcode_at);
@@ -309,7 +337,10 @@ impl Division {
         let divisor = if in_register {
             let high = width == 1 && rex.is_none() && number >= 4;
             let number = dwarf(scene.arch, if high { number - 4 } else { number })?;
-            place = format!(", in {}", scene.arch.dwarf_name(number)?.to_uppercase());
+            place = format!(
+                ", in {}",
+                scene.arch.dwarf_name(number)?.to_ascii_uppercase()
+            );
             let value = scene.register(number)?;
             Some((if high { value >> 8 } else { value }) & mask)
         } else {
@@ -324,7 +355,11 @@ impl Division {
         };
         let (low, high) = (scene.register(0)?, scene.register(dwarf(scene.arch, 2)?)?);
         let fits = dividend_fits(low, high, width, signed);
-        Some(Division { divisor, place, fits })
+        Some(Division {
+            divisor,
+            place,
+            fits,
+        })
     }
 }
 
@@ -359,7 +394,9 @@ pub(super) fn breakpoint(scene: &Scene<'_>) -> Verdict {
         code::SI_KERNEL if scene.fault.trap.number == trap::BREAKPOINT => BREAKPOINT,
         code::TRAP_BRKPT => BREAKPOINT,
         code::TRAP_TRACE => "a single step, and no debugger was there",
-        code::TRAP_HWBKPT => "a watchpoint or breakpoint of the processor's, and no debugger was there",
+        code::TRAP_HWBKPT => {
+            "a watchpoint or breakpoint of the processor's, and no debugger was there"
+        }
         _ => return Verdict::plain(Cause::Unknown, "a trap that the kernel says no more of"),
     };
     Verdict::plain(Cause::Breakpoint, what)
@@ -386,6 +423,10 @@ pub(super) fn system_call(scene: &Scene<'_>) -> Verdict {
     if let Some(number) = number {
         words.number(number & 0xffff_ffff).text(" ");
     }
-    words.text("(").text(scene.arch.as_str()).text(") was refused by ").text(who);
+    words
+        .text("(")
+        .text(scene.arch.as_str())
+        .text(") was refused by ")
+        .text(who);
     Verdict::new(Cause::ForbiddenSystemCall, words)
 }

@@ -12,10 +12,13 @@ use crate::report::{Access, Location};
 pub(super) struct Words(pub(super) Vec<u8>);
 
 impl Words {
+    // A sentence is a hundred calls of it: inlined they would take half of this room.
+    #[inline(never)]
     pub(super) fn text(&mut self, text: &str) -> &mut Self {
         self.bytes(text.as_bytes())
     }
 
+    #[inline(never)]
     pub(super) fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
         self.0.extend_from_slice(bytes);
         self
@@ -34,7 +37,10 @@ impl Words {
         match bytes {
             1 => self.text("1 byte"),
             0..0x10_0000 => self.number(bytes).text(" bytes"),
-            _ => self.text("more than ").number((bytes - 1) >> 20).text(" MB"),
+            _ => self
+                .text("more than ")
+                .number((bytes - 1) >> 20)
+                .text(" MB"),
         }
     }
 
@@ -176,7 +182,12 @@ const FILLS: [(u8, &str); 12] = [
 ];
 
 const WORDS: [u32; 6] = [
-    0xdead_beef, 0xbaad_f00d, 0xdead_c0de, 0xfeee_feee, 0xcafe_babe, 0xdead_dead,
+    0xdead_beef,
+    0xbaad_f00d,
+    0xdead_c0de,
+    0xfeee_feee,
+    0xcafe_babe,
+    0xdead_dead,
 ];
 
 /// The pattern that a value was filled with or lies a little beyond, and whose
@@ -200,7 +211,10 @@ fn fill(value: u64) -> Option<(u64, &'static str)> {
     let (byte, same) = if high == 0 {
         (half as u8, low == half * 0x0101_0101)
     } else {
-        (byte, value >> 16 == all >> 16 && value.wrapping_sub(all) < 0x1000)
+        (
+            byte,
+            value >> 16 == all >> 16 && value.wrapping_sub(all) < 0x1000,
+        )
     };
     let known = FILLS.iter().find(|(fill, _)| *fill == byte);
     match known {

@@ -228,7 +228,10 @@ fn registers(out: &mut String, registers: Option<&Registers>) {
         } else {
             2 + 2 * arch.word_bytes()
         };
-        out.push_str(&format!("    {}: {value:#0digits$x}", name.to_uppercase()));
+        out.push_str(&format!(
+            "    {}: {value:#0digits$x}",
+            name.to_ascii_uppercase()
+        ));
         if index % 2 == 1 {
             out.push('\n');
         }
@@ -247,7 +250,7 @@ fn register_notes(out: &mut String, report: &Report) {
     out.push_str("\n  Register Notes:\n");
     for (name, note) in &report.register_notes {
         out.push_str("    ");
-        out.push_str(&name.to_uppercase());
+        out.push_str(&name.to_ascii_uppercase());
         out.push_str(" -> ");
         escape::text(out, note);
         out.push('\n');

@@ -117,9 +117,7 @@ impl<'a, A: Architecture> Walker<'a, A> {
                 Err(stop) => break stop,
             }
         };
-        let interrupted = self
-            .saved
-            .and_then(|state| state.registers(registers));
+        let interrupted = self.saved.and_then(|state| state.registers(registers));
         Walk {
             frames,
             stop,

@@ -402,11 +402,11 @@ fn overflow_of_a_threads_stack() {
     }
     // A frame larger than the guard: mov %al, 0x2000(%rsp)
     let sp = GUARD - 0x1800;
-    let made = x86(
-        &[0x88, 0x84, 0x24, 0x00, 0x20, 0x00, 0x00],
-        &[("rsp", sp)],
-    )
-    .page_fault(ACCERR, sp + 0x2000, Access::Write);
+    let made = x86(&[0x88, 0x84, 0x24, 0x00, 0x20, 0x00, 0x00], &[("rsp", sp)]).page_fault(
+        ACCERR,
+        sp + 0x2000,
+        Access::Write,
+    );
     assert_eq!(made.verdict().cause, Cause::StackOverflow);
     // Pages marked by MADV_GUARD_INSTALL belong to a mapping like any other.
     let sp = THREAD + 0x800;

@@ -10,7 +10,7 @@ mod signals;
 use super::*;
 use crate::address::FileOffset;
 use crate::event::{
-    Disposition, EarlierFault, FileIdentity, Mapping, MappedFile, MemoryWindow, VmFlags,
+    Disposition, EarlierFault, FileIdentity, MappedFile, Mapping, MemoryWindow, VmFlags,
 };
 use crate::fault::trap;
 use crate::registers::WORDS;

@@ -12,11 +12,25 @@ fn aborted(functions: &[&'static str]) -> Made {
 fn reasons_to_abort() {
     let libc = ["__pthread_kill_implementation", "raise", "abort"];
     let with = |more: &[&'static str]| aborted(&[&libc, more].concat());
-    with(&["__libc_message", "__fortify_fail", "__stack_chk_fail", "copy", "main"]).is(
+    with(&[
+        "__libc_message",
+        "__fortify_fail",
+        "__stack_chk_fail",
+        "copy",
+        "main",
+    ])
+    .is(
         Cause::StackSmashing,
         "the stack protector found an overwritten canary, in copy",
     );
-    with(&["__libc_message", "__fortify_fail", "__chk_fail", "__strcpy_chk", "copy"]).is(
+    with(&[
+        "__libc_message",
+        "__fortify_fail",
+        "__chk_fail",
+        "__strcpy_chk",
+        "copy",
+    ])
+    .is(
         Cause::Abort,
         "_FORTIFY_SOURCE found a buffer overflow, in __strcpy_chk, called by copy",
     );
@@ -24,7 +38,15 @@ fn reasons_to_abort() {
         Cause::Abort,
         "an assertion failed, in __assert_fail, called by check",
     );
-    with(&["__libc_message", "malloc_printerr", "_int_free", "free", "drop", "main"]).is(
+    with(&[
+        "__libc_message",
+        "malloc_printerr",
+        "_int_free",
+        "free",
+        "drop",
+        "main",
+    ])
+    .is(
         Cause::Abort,
         "the C library's heap check failed, in free, called by drop",
     );
@@ -67,7 +89,13 @@ fn reasons_to_abort() {
         "Rust code panicked or aborted, in core::panicking::panic_bounds_check, \
          called by app::parse",
     );
-    aborted(&["runtime.raise.abi0", "runtime.dieFromSignal", "runtime.crash", "main.main"]).is(
+    aborted(&[
+        "runtime.raise.abi0",
+        "runtime.dieFromSignal",
+        "runtime.crash",
+        "main.main",
+    ])
+    .is(
         Cause::Abort,
         "Go's runtime ended the program, in runtime.crash, called by main.main",
     );

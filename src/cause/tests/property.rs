@@ -71,7 +71,9 @@ fn random(chance: &mut Chance) -> Made {
         set(registers, pc, PC);
     }
     event.signal = chance.one_of(&[4, 5, 6, 7, 8, 11, 11, 11, 31, 34]);
-    event.code = chance.one_of(&[-60, -6, -2, -1, 0, 1, 1, 2, 2, 3, 4, 5, 8, 9, 10, 0x80, 0x80]);
+    event.code = chance.one_of(&[
+        -60, -6, -2, -1, 0, 1, 1, 2, 2, 3, 4, 5, 8, 9, 10, 0x80, 0x80,
+    ]);
     event.siginfo = chance.value();
     event.trap = Trap {
         address: if chance.next() % 4 == 0 {
@@ -79,7 +81,17 @@ fn random(chance: &mut Chance) -> Made {
         } else {
             event.siginfo
         },
-        error_code: chance.one_of(&[0, 4, 6, 7, 0x14, 0x15, 0x9200_0045, 0x8200_0005, 0x9200_0021]),
+        error_code: chance.one_of(&[
+            0,
+            4,
+            6,
+            7,
+            0x14,
+            0x15,
+            0x9200_0045,
+            0x8200_0005,
+            0x9200_0021,
+        ]),
         number: chance.one_of(&[0, 3, 6, 12, 13, 13, 14, 14, 14, 21, 1 << 40]),
     };
     for byte in &mut event.code_bytes.bytes {

@@ -204,10 +204,7 @@ fn bus_errors() {
 #[test]
 fn missing_alignment() {
     // ldaxr w0, [x1]
-    let mut made = Made::new(Arch::Aarch64).at(
-        &0x885f_fc20_u32.to_le_bytes(),
-        &[("x1", HEAP + 2)],
-    );
+    let mut made = Made::new(Arch::Aarch64).at(&0x885f_fc20_u32.to_le_bytes(), &[("x1", HEAP + 2)]);
     made.event.signal = signal::SIGBUS;
     made.event.code = code::BUS_ADRALN;
     made.event.siginfo = HEAP + 2;

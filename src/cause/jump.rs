@@ -3,6 +3,7 @@
 use super::page::NULL_BYTES;
 use super::words::{mapping_at, Words};
 use super::{Scene, Verdict};
+use crate::address::ProcessAddress;
 use crate::decode::MAX_LENGTH;
 use crate::fault::code;
 use crate::report::Cause;
@@ -14,7 +15,14 @@ pub(super) fn verdict(scene: &Scene<'_>) -> Verdict {
     if address != pc {
         return ran_on(scene, address, pc);
     }
-    words.text("jump to ").hex(pc);
+    // Whoever runs past the end of the code has not jumped there.
+    let before = ProcessAddress(pc.wrapping_sub(1));
+    let ran_on = scene
+        .event
+        .mapping(before)
+        .is_some_and(|mapping| mapping.flags.executable());
+    words.text(if ran_on { "the program reached " } else { "jump to " });
+    words.hex(pc);
     if pc < NULL_BYTES {
         words.text(match pc {
             0 => ": a null function pointer was called",

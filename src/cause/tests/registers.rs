@@ -33,7 +33,7 @@ fn every_kind_of_value() {
         note(&mut event, RODATA + 16, None),
         "/bin/prog (r--) at file offset 0x1010"
     );
-    assert_eq!(note(&mut event, HEAP + 16, None), "[heap] (rw-)+0x10");
+    assert_eq!(note(&mut event, HEAP + 16, None), "[heap]+0x10 (rw-)");
     assert_eq!(
         note(&mut event, 0x4141_4141_4141_4141, None),
         "looks like the text \"AAAAAAAA\""
@@ -52,20 +52,20 @@ fn text_where_it_was_captured() {
     });
     assert_eq!(
         note(&mut event, STACK + 0x100, None),
-        "[stack] (rw-)+0x100 \"hello\""
+        "[stack]+0x100 (rw-) \"hello\""
     );
     assert_eq!(
         note(&mut event, STACK + 0x107, None),
-        "[stack] (rw-)+0x107",
+        "[stack]+0x107 (rw-)",
         "too short"
     );
     assert_eq!(
         note(&mut event, STACK + 0x10b, None),
-        format!("[stack] (rw-)+0x10b \"{}...\"", "x".repeat(40))
+        format!("[stack]+0x10b (rw-) \"{}...\"", "x".repeat(40))
     );
     assert_eq!(
         note(&mut event, STACK + 0x140, None),
-        "[stack] (rw-)+0x140",
+        "[stack]+0x140 (rw-)",
         "its end was not captured"
     );
 }

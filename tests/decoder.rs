@@ -3,22 +3,34 @@
 //!
 //! `make check-decoder` runs these; they take minutes.
 
+#[path = "decoder/arm64.rs"]
+mod arm64;
+#[path = "decoder/forms.rs"]
+mod forms;
 #[path = "decoder/intel.rs"]
 mod intel;
 #[path = "decoder/listing.rs"]
 mod listing;
+#[path = "decoder/outcome.rs"]
+mod outcome;
 #[path = "decoder/tally.rs"]
 mod tally;
+#[path = "decoder/words.rs"]
+mod words;
 #[path = "decoder/x86.rs"]
 mod x86;
 
 use std::fs;
 use std::path::Path;
 
-use listing::{Machine, Tool};
+use segfault_analyzer::decode::decode;
+use segfault_analyzer::registers::Arch;
+
+use listing::{Line, Machine, Tool};
+use outcome::Outcome;
 use tally::Tally;
 
-const LIBRARIES: &str = "/usr/lib/x86_64-linux-gnu/";
+const TOOLS: [Tool; 2] = [Tool::Gnu, Tool::Llvm];
 
 /// What every distribution has, compilers' vector code of several generations,
 /// and hand-written assembly. Those that are not there are left out, but the
@@ -35,25 +47,157 @@ const X86_64_FILES: [&str; 9] = [
     "libLLVM.so.19.1",
 ];
 
-#[test]
-#[ignore = "minutes: make check-decoder"]
-fn libraries_of_x86_64() {
+const AARCH64_FILES: [&str; 5] = [
+    "libc.so.6",
+    "libm.so.6",
+    "libstdc++.so.6",
+    "libasan.so.8",
+    "libtsan.so.2",
+];
+
+fn outcome(tool: Tool, machine: Machine, line: &Line) -> Outcome {
+    match machine {
+        Machine::Aarch64 => arm64::outcome(line),
+        _ => x86::outcome(tool, machine, line),
+    }
+}
+
+fn known(machine: Machine, code: &[u8]) -> bool {
+    let arch = match machine {
+        Machine::X86_64 => Arch::X86_64,
+        Machine::I386 => Arch::I386,
+        Machine::Aarch64 => Arch::Aarch64,
+    };
+    if std::env::var_os("ONLY").is_some()
+        && decode(arch, code).is_some_and(|d| d.memory().next().is_some())
+    {
+        println!("only we {code:02x?}");
+    }
+    decode(arch, code).is_some_and(|decoded| decoded.memory().next().is_some())
+}
+
+/// Each tool must agree on each instruction.
+fn libraries(machine: Machine, directory: &str, files: &[&str]) {
     let mut sum = Tally::default();
-    for name in X86_64_FILES {
-        let library = Path::new(LIBRARIES).join(name);
-        if !library.exists() && name != X86_64_FILES[0] {
+    for name in files {
+        let library = Path::new(directory).join(name);
+        if !library.exists() && name != &files[0] {
             continue;
         }
-        let object = listing::text_of(Machine::X86_64, &library);
-        for tool in [Tool::Gnu, Tool::Llvm] {
+        let object = listing::text_of(machine, &library);
+        for tool in TOOLS {
             let mut tally = Tally::default();
-            tool.disassemble(Machine::X86_64, &object, |line| {
-                x86::compare(tool, Machine::X86_64, line, &mut tally);
+            tool.disassemble(machine, &object, |line| {
+                tally.count(outcome(tool, machine, line), || {
+                    format!("{:02x?} {}", line.bytes, line.text)
+                });
             });
             tally.print(&format!("{name}, {tool:?}"));
             sum.add(tally);
         }
         fs::remove_file(object).expect("our own file");
     }
-    sum.settle("x86_64");
+    sum.settle(&format!("{machine:?}"));
+}
+
+/// Here the tools' own mistakes show. Ours is one where nobody agrees with us.
+fn forms(machine: Machine, code: &[u8], slot: usize) {
+    let name = format!("forms of {machine:?}");
+    let object = listing::object_of(machine, &name, code);
+    let mut lines: Vec<[Option<(usize, String)>; 2]> = Vec::new();
+    lines.resize_with(code.len() / slot, Default::default);
+    for (number, tool) in TOOLS.into_iter().enumerate() {
+        tool.disassemble(machine, &object, |line| {
+            let address = line.address as usize;
+            if address % slot == 0 {
+                lines[address / slot][number] = Some((line.bytes.len(), line.text.to_owned()));
+            }
+        });
+    }
+    fs::remove_file(object).expect("our own file");
+    let mut tally = Tally::default();
+    let mut disputed = Tally::default();
+    let mut only_ours = 0;
+    for (number, tools) in lines.iter().enumerate() {
+        let address = number * slot;
+        let mut outcomes = Vec::new();
+        for (line, tool) in tools.iter().zip(TOOLS) {
+            let Some((length, text)) = line else {
+                continue;
+            };
+            let line = Line {
+                address: address as u64,
+                bytes: &code[address..address + length],
+                text,
+            };
+            match outcome(tool, machine, &line) {
+                Outcome::Nothing => {}
+                outcome => outcomes.push((outcome, format!("{tool:?} {:02x?} {text}", line.bytes))),
+            }
+        }
+        let agree = |(outcome, _): &(Outcome, String)| matches!(outcome, Outcome::Same(_));
+        match outcomes.iter().position(agree) {
+            Some(at) => {
+                let (outcome, example) = outcomes.swap_remove(at);
+                tally.count(outcome, || example);
+                outcomes.retain(|other| !agree(other));
+            }
+            // Only one of them knows it.
+            None if outcomes.len() == 1 && matches!(outcomes[0].0, Outcome::Refused(_)) => {}
+            None if outcomes.is_empty() => {
+                let code = &code[address..(address + 15).min(code.len())];
+                only_ours += u64::from(known(machine, code));
+            }
+            None => {
+                if let Some((outcome, example)) = outcomes.pop() {
+                    tally.count(outcome, || example);
+                }
+                outcomes.clear();
+            }
+        }
+        for (outcome, example) in outcomes {
+            disputed.count(outcome, || example);
+        }
+    }
+    println!("{name}: {only_ours} operands of what no tool knows");
+    let title = format!("{name}, where a tool differs from us and from the other");
+    if std::env::var_os("DISPUTED").is_some() {
+        disputed.settle(&title);
+    }
+    disputed.print(&title);
+    tally.settle(&name);
+}
+
+#[test]
+#[ignore = "minutes: make check-decoder"]
+fn libraries_of_x86_64() {
+    libraries(Machine::X86_64, "/usr/lib/x86_64-linux-gnu", &X86_64_FILES);
+}
+
+#[test]
+#[ignore = "minutes: make check-decoder"]
+fn libraries_of_aarch64() {
+    libraries(
+        Machine::Aarch64,
+        "/usr/aarch64-linux-gnu/lib",
+        &AARCH64_FILES,
+    );
+}
+
+#[test]
+#[ignore = "minutes: make check-decoder"]
+fn forms_of_x86_64() {
+    forms(Machine::X86_64, &forms::of(Machine::X86_64), forms::SLOT);
+}
+
+#[test]
+#[ignore = "minutes: make check-decoder"]
+fn forms_of_i386() {
+    forms(Machine::I386, &forms::of(Machine::I386), forms::SLOT);
+}
+
+#[test]
+#[ignore = "minutes: make check-decoder"]
+fn forms_of_aarch64() {
+    forms(Machine::Aarch64, &words::all(), 4);
 }

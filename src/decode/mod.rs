@@ -19,6 +19,7 @@
 //! against disassemblers, on whole libraries and on every form of every opcode.
 
 mod aarch64;
+mod aarch64_sve;
 mod x86;
 mod x86_implied;
 mod x86_rules;

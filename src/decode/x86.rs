@@ -3,15 +3,15 @@
 //!
 //! ```text
 //! [prefixes] [REX]  [0F [38|3A]] opcode [ModRM [SIB] [displacement]] [immediate]
-//! [prefixes] C5|C4 VEX           opcode  ModRM …
+//! [prefixes] C5|C4 VEX, 8F XOP   opcode  ModRM …
 //! [prefixes] 62 EVEX             opcode  ModRM …         displacement8 counts by N
 //! ```
 //!
 //! What comes behind the displacement is measured and hardly ever read, so that
 //! an instruction whose end was not captured is still known. REX2 and the other
-//! extensions of APX, XOP and operand forms that no processor takes give `None`.
-//! Where vendors differ it is as Intel has it: a near branch in 64-bit code has
-//! 64 bits whatever 66 says.
+//! extensions of APX and operand forms that no processor takes give `None`.
+//! Where vendors differ it is as Intel has it: near calls and jumps of 64-bit code
+//! have 64 bits whatever 66 says, far ones a 64-bit offset with REX.W.
 
 use super::x86_rules::{self as rules, find, Imm, Rule, Width};
 use super::{Decoded, Extend, Index, Operand, Reg, Segment, Target, Touch, MAX_LENGTH};
@@ -114,8 +114,11 @@ pub(super) fn decode(long: bool, bytes: &[u8]) -> Option<Decoded> {
         }
     }
     let behind = code.at;
-    // All of the third map have one.
-    let imm = if head.map == 3 { Imm::Byte } else { rule.imm };
+    let imm = match head.map {
+        3 | 8 => Imm::Byte,
+        10 => Imm::Z,
+        _ => rule.imm,
+    };
     let immediate = head.immediate(imm);
     if behind + immediate > MAX_LENGTH {
         return None;
@@ -202,7 +205,13 @@ fn head(long: bool, code: &mut Code<'_>) -> Option<Head> {
         rex = 0;
     }
     let escape = head.opcode;
-    if matches!(escape, 0x62 | 0xc4 | 0xc5) && (long || code.peek()? >= 0xc0) {
+    let vector = match escape {
+        0x62 | 0xc4 | 0xc5 => long || code.peek()? >= 0xc0,
+        // pop, if its map is less than 8.
+        0x8f => code.peek()? & 0x1f >= 8,
+        _ => false,
+    };
+    if vector {
         if rex != 0 || head.small || head.prefix != 0 || locked {
             return None;
         }
@@ -234,7 +243,7 @@ impl Head {
         self.base_high = (bits & 1) << 3;
     }
 
-    /// What follows 62, C4 or C5, up to the opcode.
+    /// What follows 62, C4, C5 or 8F, up to the opcode.
     fn vector_prefix(&mut self, escape: u8, code: &mut Code<'_>) -> Option<()> {
         self.encoding = rules::V;
         let first = code.byte()?;
@@ -261,7 +270,7 @@ impl Head {
             self.vector = 16 << (third >> 5 & 3);
             self.broadcast = third & 0x10 != 0;
             self.masked = third & 7 != 0;
-        } else if self.map > 3 {
+        } else if !(if escape == 0x8f { 8..=10 } else { 1..=3 }).contains(&self.map) {
             return None;
         }
         if self.long {
@@ -351,7 +360,11 @@ impl Head {
 
     /// Bytes of an element, where a vector is made of one.
     fn element(&self, rule: &Rule) -> u16 {
-        let half = self.map > 3 || self.map == 3 && self.encoding == rules::E && self.prefix == 0;
+        let half = match self.map {
+            // There it has no prefix, or F3.
+            3 => self.encoding == rules::E && self.prefix & 1 == 0,
+            map => matches!(map, 5 | 6),
+        };
         match self.wide {
             _ if half && !rule.wide => 2,
             false => 4,

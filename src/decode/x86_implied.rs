@@ -105,7 +105,7 @@ impl Head {
             0xac | 0xad => *first = source,
             0xae | 0xaf => *first = self.string(DI, Touch::Read),
             0xc2 | 0xc3 => {
-                *first = self.pop(near);
+                *first = self.pop(stack);
                 decoded.target = Some(Target::Loaded);
             }
             0xc8 => *first = self.push(stack),

@@ -186,6 +186,9 @@ pub(super) fn find(map: u8, opcode: u8, when: u16, reg: u8) -> Option<&'static R
         3 => x86_table::MAP_3A,
         5 => x86_table::MAP_5,
         6 => x86_table::MAP_6,
+        8 => x86_table::XOP_8,
+        9 => x86_table::XOP_9,
+        10 => x86_table::XOP_10,
         _ => return None,
     };
     let of_vectors = when & VE != 0 && when & NP != 0;

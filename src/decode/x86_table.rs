@@ -231,7 +231,7 @@ pub(super) static MAP_0F: &[Rule] = &[
     bare(NP | LV, 0x77, 0x77),
     r(NP | L, 0x78, 0x78, Stack, WRITE).class(Privileged),
     r(NP | L, 0x79, 0x79, Stack, READ).class(Privileged),
-    r(P66 | L | REG, 0x78, 0x78, No, NONE).regs(0x01).imm(Imm::Word),
+    r(P66 | L | REG, 0x78, 0x78, No, NONE).imm(Imm::Word),
     r(PF2 | L | REG, 0x78, 0x78, No, NONE).imm(Imm::Word),
     r(P66 | PF2 | L | REG, 0x79, 0x79, No, NONE),
     r(NP | E, 0x78, 0x79, X, READ),
@@ -284,7 +284,7 @@ pub(super) static MAP_0F: &[Rule] = &[
     r(L, 0xb6, 0xb6, B1, READ),
     r(L, 0xb7, 0xb7, B2, READ),
     r(PF3 | L, 0xb8, 0xb8, Op, READ),
-    r(L, 0xb9, 0xb9, Op, READ).class(Undefined),
+    r(L, 0xb9, 0xb9, No, NONE).class(Undefined),
     r(L, 0xba, 0xba, Op, READ).regs(0x10).imm(Imm::Byte),
     r(L, 0xba, 0xba, Op, BOTH).regs(0xe0).imm(Imm::Byte),
     r(L, 0xbb, 0xbb, Op, BOTH),
@@ -331,7 +331,7 @@ pub(super) static MAP_0F: &[Rule] = &[
     r(NP | L | REG, 0xf7, 0xf7, B8, WRITE | PART),
     r(P66 | LV | REG, 0xf7, 0xf7, B16, WRITE | PART),
     r(NP66 | LVE, 0xf8, 0xfe, Mmx, READ),
-    r(L, 0xff, 0xff, Op, READ).class(Undefined),
+    r(L, 0xff, 0xff, No, NONE).class(Undefined),
 ];
 
 /// Behind 0F 38, or map 2.
@@ -441,7 +441,7 @@ pub(super) static MAP_38: &[Rule] = &[
     r(PF3 | L | MEM, 0xde, 0xdf, B64, READ),
     r(PF3 | L | REG, 0xdc, 0xdc, No, NONE).class(Privileged),
     r(PF3 | L | REG, 0xfa, 0xfb, No, NONE),
-    r(P66 | V | MEM, 0xe0, 0xef, S, BOTH),
+    r(P66 | V | MEM, 0xe0, 0xef, Y, BOTH),
     r(NP66 | L | MEM, 0xf0, 0xf0, Op, READ),
     r(NP66 | L | MEM, 0xf1, 0xf1, Op, WRITE),
     r(PF2 | L, 0xf0, 0xf1, ByteOp, READ),
@@ -584,4 +584,45 @@ pub(super) static MAP_6: &[Rule] = &[
     r(P66, 0xb6, 0xbf, Fma, READ),
     r(PF3 | PF2, 0xd6, 0xd6, X, READ).wide(),
     r(PF3 | PF2, 0xd7, 0xd7, B4, READ),
+];
+
+/// Map 8 of XOP, AMD's until Zen: all with a byte behind them.
+#[rustfmt::skip]
+pub(super) static XOP_8: &[Rule] = &[
+    r(0, 0x85, 0x87, X, READ),
+    r(0, 0x8e, 0x8f, X, READ),
+    r(0, 0x95, 0x97, X, READ),
+    r(0, 0x9e, 0x9f, X, READ),
+    r(0, 0xa2, 0xa3, X, READ),
+    r(0, 0xa6, 0xa6, X, READ),
+    r(0, 0xb6, 0xb6, X, READ),
+    r(0, 0xc0, 0xc3, X, READ),
+    r(0, 0xcc, 0xcf, X, READ),
+    r(0, 0xec, 0xef, X, READ),
+];
+
+/// Map 9 of XOP, with TBM.
+#[rustfmt::skip]
+pub(super) static XOP_9: &[Rule] = &[
+    r(0, 0x01, 0x01, Y, READ).regs(0xfe),
+    r(0, 0x02, 0x02, Y, READ).regs(0x42),
+    r(REG, 0x12, 0x12, No, NONE).regs(0x03),
+    r(0, 0x80, 0x81, X, READ),
+    r(0, 0x82, 0x82, B4, READ),
+    r(0, 0x83, 0x83, B8, READ),
+    r(0, 0x90, 0x9b, X, READ),
+    r(0, 0xc1, 0xc3, X, READ),
+    r(0, 0xc6, 0xc7, X, READ),
+    r(0, 0xcb, 0xcb, X, READ),
+    r(0, 0xd1, 0xd3, X, READ),
+    r(0, 0xd6, 0xd7, X, READ),
+    r(0, 0xdb, 0xdb, X, READ),
+    r(0, 0xe1, 0xe3, X, READ),
+];
+
+/// Map 10 of XOP: all with four bytes behind them.
+#[rustfmt::skip]
+pub(super) static XOP_10: &[Rule] = &[
+    r(0, 0x10, 0x10, Y, READ),
+    r(0, 0x12, 0x12, B4, READ).regs(0x03),
 ];

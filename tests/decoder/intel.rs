@@ -34,7 +34,12 @@ pub struct Text<'a> {
 /// `None` for what is no instruction.
 pub fn read(text: &str, long: bool) -> Option<Text<'_>> {
     let code = text.split(['#', '<']).next()?.trim();
-    if text.starts_with(['.', '<']) || code.contains("(bad)") || code.is_empty() {
+    if text.starts_with(['.', '<'])
+        || code.contains("(bad)")
+        || code.contains("{bad}")
+        || code.contains('?')
+        || code.is_empty()
+    {
         return None;
     }
     let mut read = Text::default();
@@ -140,7 +145,7 @@ fn memory(operand: &str, long: bool) -> Option<Written> {
     }
     let inside = match rest.strip_prefix('[') {
         Some(inside) => inside.split(']').next()?,
-        None if named => rest,
+        None if named => rest.split('{').next()?,
         None => return None,
     };
     // Turned into terms with a sign each.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::outcome::Outcome;
+
 #[derive(Default)]
 pub struct Tally {
     pub instructions: u64,
@@ -13,20 +15,25 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// `key` says of what kind it is: a few examples of each are shown.
-    pub fn mismatch(&mut self, key: &str, example: impl FnOnce() -> String) {
-        self.mismatches += 1;
-        self.examples
-            .entry(key.to_owned())
-            .or_insert_with(|| (0, example()))
-            .0 += 1;
-    }
-
-    pub fn refuse(&mut self, mnemonic: &str, example: impl FnOnce() -> String) {
-        self.refused
-            .entry(mnemonic.to_owned())
-            .or_insert_with(|| (0, example()))
-            .0 += 1;
+    /// An instruction and what came of it; of each kind of trouble one example
+    /// is kept.
+    pub fn count(&mut self, outcome: Outcome, example: impl FnOnce() -> String) {
+        let (kinds, key) = match outcome {
+            Outcome::Nothing => return,
+            Outcome::Same(operands) => {
+                self.instructions += 1;
+                self.operands += operands;
+                return;
+            }
+            Outcome::Refused(key) => (&mut self.refused, key),
+            Outcome::Differs(operands, key) => {
+                self.operands += operands;
+                self.mismatches += 1;
+                (&mut self.examples, key)
+            }
+        };
+        self.instructions += 1;
+        kinds.entry(key).or_insert_with(|| (0, example())).0 += 1;
     }
 
     pub fn add(&mut self, other: Tally) {

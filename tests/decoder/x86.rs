@@ -1,34 +1,85 @@
 //! An x86 instruction as we decode it against its text.
 
-use segfault_analyzer::decode::{decode, Class, Decoded, Extend, Operand, Reg, Target, Touch};
+use segfault_analyzer::decode::{
+    decode, Class, Decoded, Extend, Index, Operand, Reg, Target, Touch,
+};
 use segfault_analyzer::registers::Arch;
 
 use super::intel::{self, Text, Written};
 use super::listing::{Line, Machine, Tool};
-use super::tally::Tally;
+use super::outcome::Outcome;
 
-pub fn compare(tool: Tool, machine: Machine, line: &Line, tally: &mut Tally) {
+pub fn outcome(tool: Tool, machine: Machine, line: &Line) -> Outcome {
     let long = machine == Machine::X86_64;
     let arch = if long { Arch::X86_64 } else { Arch::I386 };
-    let Some(text) = intel::read(line.text, long) else {
-        return;
+    let (Some(bytes), Some(text)) = (comparable(line.bytes, long), intel::read(line.text, long))
+    else {
+        return Outcome::Nothing;
     };
-    let example = || format!("{:02x?} {}", line.bytes, line.text);
-    tally.instructions += 1;
-    let Some(decoded) = decode(arch, line.bytes) else {
-        tally.refuse(text.mnemonic, example);
-        return;
+    let Some(decoded) = decode(arch, bytes) else {
+        return Outcome::Refused(text.mnemonic.to_owned());
     };
-    let differs = if usize::from(decoded.length) != line.bytes.len() {
-        Some("length".to_owned())
+    let operands = text.memory.len() as u64;
+    let differs = if usize::from(decoded.length) != bytes.len() {
+        Some(format!("length {}", decoded.length))
     } else {
         difference(tool, long, line.address, &text, &decoded)
     };
-    tally.operands += text.memory.len() as u64;
-    if let Some(key) = differs {
-        let key = format!("{key}, {}", text.mnemonic);
-        tally.mismatch(&key, || format!("{} is {decoded:x?}", example()));
+    match differs {
+        None => Outcome::Same(operands),
+        Some(key) => Outcome::Differs(operands, format!("{key}, {}", text.mnemonic)),
     }
+}
+
+/// What tools take as one instruction and no processor does so is left out, and
+/// what those of different vendors take differently.
+fn comparable(bytes: &[u8], long: bool) -> Option<&[u8]> {
+    // GNU makes one of fwait and what follows.
+    let is_prefix = |byte: u8| {
+        matches!(
+            byte,
+            0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3
+        )
+    };
+    let legacy = bytes.iter().take_while(|byte| is_prefix(**byte)).count();
+    let (prefixes, rest) = bytes.split_at(legacy);
+    if rest.first() == Some(&0x9b) && rest.len() > 1 {
+        return None;
+    }
+    let rex = rest.first().copied().filter(|byte| long && byte >> 4 == 4);
+    let rest = &rest[usize::from(rex.is_some())..];
+    let opcode = *rest.first()?;
+    let vector = matches!(opcode, 0x62 | 0xc4 | 0xc5) && (long || rest.get(1)? >= &0xc0);
+    let second = rest.get(1).copied().unwrap_or(0);
+    let reg = rest.get(2).map_or(0, |modrm| modrm >> 3 & 7);
+    let chosen = [0x66, 0xf2, 0xf3]
+        .iter()
+        .any(|prefix| prefixes.contains(prefix));
+    let differs = match opcode {
+        // No processor takes those before VEX, nor a move to cs. The other
+        // extensions of APX: REX2, and two bits of EVEX.
+        _ if vector && (rex.is_some() || chosen || prefixes.contains(&0xf0)) => true,
+        0x8e => second >> 3 & 7 == 1,
+        // GNU computes these with all bits.
+        0x0f if matches!(second, 0x1a | 0x1b) => prefixes.contains(&0x67),
+        0xd5 if long => true,
+        0x62 if vector => second & 8 != 0 || rest.get(2)? & 4 == 0,
+        // A prefix that the manual forbids there, to the end that it is none.
+        0x0f if second == 0xae => chosen && reg < 6,
+        0x0f if second == 0xc7 => chosen && [3, 4, 5, 7].contains(&reg),
+        0x0f if second == 0xd7 => prefixes.contains(&0xf3) || prefixes.contains(&0xf2),
+        // A near branch of 16 bits: AMD has it in 64-bit code.
+        0xe8 | 0xe9 => prefixes.contains(&0x66),
+        0x0f if second & 0xf0 == 0x80 => prefixes.contains(&0x66),
+        // The same, and a far one of 64 bits, which is Intel's.
+        0xff => match second >> 3 & 7 {
+            2 | 4 => long && prefixes.contains(&0x66),
+            3 | 5 => rex.is_some_and(|rex| rex & 8 != 0),
+            _ => false,
+        },
+        _ => false,
+    };
+    (!differs).then_some(bytes)
 }
 
 fn difference(
@@ -104,6 +155,11 @@ fn same_address(
         displacement -= i64::from(operand.width.unwrap_or(0));
     }
     let mut index = operand.index;
+    let mut named = written.index;
+    // Its index is the distance of one row to the next.
+    if text.mnemonic.starts_with("tile") {
+        named = None;
+    }
     if text.mnemonic.starts_with("xlat") {
         index = index.filter(|index| index.extend != Extend::Byte);
     }
@@ -117,7 +173,7 @@ fn same_address(
             .address_bytes
             .is_none_or(|bytes| bytes == operand.address_bytes)
         && written.vector_index <= operand.opaque
-        && one(written.base, written.index)
+        && one(written.base, named)
             == one(
                 operand.base,
                 index.map(|index| (index.register, index.shift)),
@@ -127,8 +183,14 @@ fn same_address(
 }
 
 /// Where a tool writes another width, or one where there is none to write.
-fn width_excused(_tool: Tool, _text: &Text, operand: &Operand) -> bool {
+fn width_excused(tool: Tool, text: &Text, operand: &Operand) -> bool {
+    let line = ["clflush", "clwb"];
     operand.touch == Touch::Nothing
+        || starts_with_any(text.mnemonic, &line) && operand.width.is_none()
+        // GNU reads 32 bits whatever 66 says.
+        || text.mnemonic == "movsxd" && tool == Tool::Gnu
+        // LLVM means all lanes.
+        || operand.opaque && tool == Tool::Llvm
 }
 
 fn starts_with_any(text: &str, starts: &[&str]) -> bool {
@@ -220,6 +282,10 @@ fn touch(text: &Text, position: usize) -> Option<Touch> {
         "lmsw",
         "lgdt",
         "lidt",
+        "lgdtd",
+        "lidtd",
+        "lgdtw",
+        "lidtw",
         "vmptrld",
         "vmclear",
         "vmxon",
@@ -305,10 +371,15 @@ fn alignment(text: &Text, operand: &Operand) -> u16 {
     if starts_with_any(name, &tight) {
         return width;
     }
-    let vector = text
-        .operands
-        .iter()
-        .any(|operand| operand.starts_with("xmm"));
+    // Of MMX, and so without a vector register.
+    if ["cvtpd2pi", "cvttpd2pi"].contains(&name) && width == 16 {
+        return 16;
+    }
+    let vector = !name.starts_with("inv")
+        && text
+            .operands
+            .iter()
+            .any(|operand| operand.starts_with("xmm"));
     let loose = ["movup", "movdqu", "lddqu", "pcmpistr", "pcmpestr"];
     if width == 16 && vector && !name.starts_with('v') && !starts_with_any(name, &loose) {
         return 16;
@@ -351,10 +422,44 @@ fn implied(text: &Text, long: bool, found: &[Operand]) -> Vec<Operand> {
             ..at(stack_pointer(long), displacement, touch, 1)
         }]
     };
-    if starts_with_any(name, &["push", "call", "enter"]) {
+    if starts_with_any(name, &["push", "call", "lcall", "enter"]) {
         return stack(-i64::from(width), Touch::Write);
     }
-    if name == "leave" {
+    if name == "xlatb" {
+        return vec![Operand {
+            index: Some(Index {
+                register: Reg(0),
+                extend: Extend::Byte,
+                shift: 0,
+            }),
+            ..at(Reg(3), 0, Touch::Read, 1)
+        }];
+    }
+    if name.starts_with("maskmov") || name.starts_with("vmaskmovdqu") {
+        return vec![at(Reg(if long { 5 } else { 7 }), 0, Touch::Write, 1)];
+    }
+    let register = text
+        .operands
+        .first()
+        .and_then(|name| intel::register(name, long));
+    if let (Some((register, _)), "movdir64b" | "enqcmd" | "enqcmds") = (register, name) {
+        return vec![Operand {
+            segment: None,
+            ..at(register, 0, Touch::Write, 64)
+        }];
+    }
+    if let (Some((register, _)), "umonitor") = (register, name) {
+        return vec![at(register, 0, Touch::Read, 1)];
+    }
+    if let "monitorx" | "clzero" = name {
+        let touch = if name == "clzero" {
+            Touch::Write
+        } else {
+            Touch::Read
+        };
+        return vec![at(Reg(0), 0, touch, 1)];
+    }
+    if name.starts_with("leave") {
         let mut operands = stack(0, Touch::Read);
         operands[0].base = Some(Reg(if long { 6 } else { 5 }));
         return operands;
@@ -461,11 +566,16 @@ fn class(text: &Text) -> Class {
         "div" | "idiv" | "aam" => Class::Division,
         "int3" | "int1" => Class::Breakpoint,
         _ if starts_with_any(name, &["call", "lcall"]) => Class::Call,
-        _ if name.starts_with('j') || starts_with_any(name, &["loop", "xbegin"]) => Class::Jump,
+        _ if starts_with_any(name, &["j", "ljmp"])
+            || starts_with_any(name, &["loop", "xbegin"]) =>
+        {
+            Class::Jump
+        }
         _ if starts_with_any(name, &["ret", "iret", "lret"]) => Class::Return,
         _ if name.starts_with("ud") => Class::Undefined,
         "syscall" | "sysenter" => Class::SystemCall,
         "int" if text.operands == ["0x80"] => Class::SystemCall,
+        "int" if text.operands == ["0x3"] => Class::Breakpoint,
         "int" if text.operands == ["0x4"] => Class::Other,
         _ if starts_with_any(name, &["xsaves", "xrstors"]) => Class::Privileged,
         "mov" | "movabs" if control(text) => Class::Privileged,
@@ -498,8 +608,16 @@ fn target(text: &Text, long: bool, address: u64) -> Option<Target> {
     if let Some((register, _)) = intel::register(operand, long) {
         return Some(Target::Register(register));
     }
+    // A far one names its segment, and is not told.
+    if operand.contains(':') {
+        return None;
+    }
     let digits = operand.strip_prefix("0x").unwrap_or(operand);
     let to =
         u64::from_str_radix(digits, 16).unwrap_or_else(|_| panic!("target of {name} {operand}"));
-    Some(Target::Near(to.wrapping_sub(address) as i64))
+    let distance = to.wrapping_sub(address) as i64;
+    Some(Target::Near(match long {
+        true => distance,
+        false => i64::from(distance as i32),
+    }))
 }

@@ -55,21 +55,24 @@ fn note(words: &mut Words, event: &Event, value: u64, bits: u32, place: &Locatio
         _ => {}
     }
     let Some(mapping) = event.mapping(ProcessAddress(value)) else {
-        words.resemblance(value);
+        words.resemblance("", value);
         return;
     };
     if place.symbol.is_some() {
         words.symbol(place);
         return;
     }
-    words.mapping(event, mapping);
     let into = value - mapping.start.0;
     match &mapping.file {
-        Some(file) => words
-            .text(" at file offset ")
-            .hex(file.offset.0.wrapping_add(into)),
-        None => words.text("+").hex(into),
-    };
+        Some(file) => {
+            words.mapping(event, mapping).text(" at file offset ");
+            words.hex(file.offset.0.wrapping_add(into));
+        }
+        None => {
+            words.bytes(&event.mapping_name(mapping)).text("+").hex(into);
+            words.text(" (").permissions(mapping.flags).text(")");
+        }
+    }
     if !mapping.flags.executable() {
         quote(words, event, value);
     }

@@ -218,19 +218,19 @@ impl Words {
                 self.text(": ").bytes(&sum.0);
             }
             for register in [operand.base, operand.index.map(|index| index.register)] {
-                let value = register.and_then(|register| registers.dwarf(register.0.into()));
-                let mut like = Words::default();
-                if let (Some(register), true) = (register, like.resemblance(value.unwrap_or(0))) {
-                    self.text("; ").register(scene.arch, register);
-                    self.text(" ").bytes(&like.0);
+                let (name, value) = register.map_or(("", 0), |register| {
+                    let value = registers.dwarf(register.0.into());
+                    (register.name(scene.arch).unwrap_or(""), value.unwrap_or(0))
+                });
+                let before = self.0.len();
+                if self.resemblance(" ", value) {
+                    let name = format!("; {}", name.to_ascii_uppercase());
+                    self.0.splice(before..before, name.into_bytes());
                     return;
                 }
             }
         }
-        let mut like = Words::default();
-        if like.resemblance(address) {
-            self.text("; the address ").bytes(&like.0);
-        }
+        self.resemblance("; the address ", address);
     }
 }
 
@@ -336,10 +336,7 @@ fn wild(target: Option<u64>, from: &str) -> Verdict {
         None => words.text("jump to"),
     };
     words.text(" no canonical address").text(from);
-    let mut like = Words::default();
-    if target.is_some_and(|target| like.resemblance(target)) {
-        words.text("; it ").bytes(&like.0);
-    }
+    words.resemblance("; it ", target.unwrap_or(0));
     let mut verdict = Verdict::new(Cause::WildJump, words);
     verdict.access = Some(Access::Execute);
     verdict

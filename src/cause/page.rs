@@ -108,10 +108,7 @@ fn unmapped(scene: &Scene<'_>, address: u64, words: &mut Words) -> Cause {
         words.text(", probably in a guard area there");
         return Cause::AccessProtected;
     }
-    let mut beside = Words::default();
-    if beside.beside(scene.event, address) {
-        words.text("; ").bytes(&beside.0);
-    } else {
+    if !words.beside(scene.event, address) {
         words.text("; the kernel found nothing mapped there");
     }
     Cause::Unmapped

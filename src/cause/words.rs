@@ -74,9 +74,9 @@ impl Words {
         self
     }
 
-    /// Where an unmapped address lies beside what is mapped: `0x7f00 is 16 bytes
+    /// Where an unmapped address lies beside what is mapped: `; 0x7f00 is 16 bytes
     /// past the end of [heap] (rw-)`. False, and nothing said, where the
-    /// neighbours are not known.
+    /// neighbours are not known, or far.
     pub(super) fn beside(&mut self, event: &Event, address: u64) -> bool {
         if !knows_neighbours(event, address) {
             return false;
@@ -101,7 +101,7 @@ impl Words {
         if distance >= FAR {
             return false;
         }
-        self.hex(address).text(" is ");
+        self.text("; ").hex(address).text(" is ");
         if distance == 0 {
             self.text("the first byte");
         } else {
@@ -111,19 +111,19 @@ impl Words {
         true
     }
 
-    /// What a value looks like that is no address of anything; false if like nothing.
-    pub(super) fn resemblance(&mut self, value: u64) -> bool {
-        if let Some(text) = readable(value) {
-            self.text("looks like the text \"").bytes(&text).text("\"");
+    /// What a value looks like that is no address of anything, after some words:
+    /// `looks like the text "AAAA"`. False, and nothing said, if like nothing.
+    pub(super) fn resemblance(&mut self, before: &str, value: u64) -> bool {
+        if let Some((text, len)) = readable(value) {
+            self.text(before).text("looks like the text \"");
+            self.bytes(&text[..len]).text("\"");
             return true;
         }
         let Some((pattern, maker)) = fill(value) else {
             return false;
         };
-        self.text("looks like the fill pattern ").hex(pattern);
-        if !maker.is_empty() {
-            self.text(" of ").text(maker);
-        }
+        self.text(before).text("looks like the fill pattern ");
+        self.hex(pattern).text(maker);
         true
     }
 }
@@ -153,32 +153,31 @@ pub(super) fn mapping_at(event: &Event, address: u64) -> Result<Option<&Mapping>
     }
 }
 
-/// The bytes of a value, lowest first, if they are printable text of four or
-/// more, with nothing behind them but zeros.
-fn readable(value: u64) -> Option<Vec<u8>> {
+/// The bytes of a value, lowest first, and how many of them are its text: four or
+/// more printable ones, with nothing behind them but zeros.
+fn readable(value: u64) -> Option<([u8; 8], usize)> {
     let bytes = value.to_le_bytes();
     let len = 8 - value.leading_zeros() as usize / 8;
-    let text = &bytes[..len];
-    let printable = text.iter().all(|byte| (b' '..=b'~').contains(byte));
+    let printable = bytes[..len].iter().all(|byte| (b' '..=b'~').contains(byte));
     // 0x55... and 0x56... are where Linux puts programs.
-    let code = len == 6 && matches!(text[5], b'U' | b'V');
-    (len >= 4 && printable && !code).then(|| text.to_vec())
+    let code = len == 6 && matches!(bytes[5], b'U' | b'V');
+    (len >= 4 && printable && !code).then_some((bytes, len))
 }
 
 /// Bytes that allocators, compilers and kernels put where nothing should be read.
 const FILLS: [(u8, &str); 12] = [
-    (0x5a, "freed memory (jemalloc)"),
-    (0xa5, "fresh memory (jemalloc, FreeBSD)"),
-    (0xaa, "uninitialized variables (clang)"),
-    (0xab, "guards behind allocations"),
-    (0xbe, "fresh memory (AddressSanitizer)"),
-    (0xcc, "uninitialized stack"),
-    (0xcd, "uninitialized heap"),
-    (0xdb, "fresh memory (OpenBSD)"),
-    (0xdd, "freed heap"),
-    (0xdf, "freed memory (OpenBSD)"),
-    (0xfd, "guards beside allocations"),
-    (0xfe, "uninitialized variables (gcc)"),
+    (0x5a, " of freed memory (jemalloc)"),
+    (0xa5, " of fresh memory (jemalloc)"),
+    (0xaa, " of uninitialized variables (clang)"),
+    (0xab, " of guards behind allocations"),
+    (0xbe, " of fresh memory (AddressSanitizer)"),
+    (0xcc, " of uninitialized stack"),
+    (0xcd, " of uninitialized heap"),
+    (0xdb, " of fresh memory (OpenBSD)"),
+    (0xdd, " of freed heap"),
+    (0xdf, " of freed memory (OpenBSD)"),
+    (0xfd, " of guards beside allocations"),
+    (0xfe, " of uninitialized variables (gcc)"),
 ];
 
 const WORDS: [u32; 6] = [

@@ -235,13 +235,13 @@ fn jumps() {
     for arch in [Arch::X86_64, Arch::Aarch64] {
         jump(arch, 0).page_fault(MAPERR, 0, Access::Execute).is(
             Cause::NullCall,
-            "jump to 0x0: a null function pointer was called",
+            "jump to 0x0: probably through a null function pointer",
         );
         jump(arch, 0x30)
             .page_fault(MAPERR, 0x30, Access::Execute)
             .is(
                 Cause::NullCall,
-                "jump to 0x30: probably a function pointer that was taken from a null pointer",
+                "jump to 0x30: probably through a function pointer of a null object",
             );
         jump(arch, HEAP + 8)
             .page_fault(ACCERR, HEAP + 8, Access::Execute)
@@ -253,8 +253,8 @@ fn jumps() {
             .page_fault(MAPERR, 0x4242_4242, Access::Execute)
             .is(
                 Cause::WildJump,
-                "jump to 0x42424242; it looks like the text \"BBBB\", \
-                 where the kernel found nothing mapped",
+                "jump to 0x42424242, where the kernel found nothing mapped; \
+                 it looks like the text \"BBBB\"",
             );
     }
 }

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::address::ProcessAddress;
+use crate::cause;
 use crate::cli::Config;
 use crate::clock::Clock;
 use crate::deaths::RecentDeaths;
@@ -29,7 +30,7 @@ use crate::symbols::resolver::Resolver;
 use crate::unwind::{self, Caches, CodeAddress, Frame, Stop, Trust, Walk};
 
 use locate::Located;
-use why::Why;
+use why::interesting;
 
 /// Rules of call-frame information kept; each takes some hundred bytes.
 const MAX_RULES: usize = 4096;
@@ -122,14 +123,15 @@ impl Analyzer {
             .map_or(Arch::NATIVE, |registers| registers.arch());
         let mut lost = event.lost.clone();
         let mut walk = self.walk(event);
-        let codes: Vec<CodeAddress> = walk.frames.iter().map(|frame| frame.code).collect();
-        let located = self.locate(event, &codes, self.stack_trace, &mut lost);
-        let Why {
-            verdict,
-            signature,
-            register_notes,
-            instruction_code,
-        } = self.why(event, &walk, &located);
+        let chosen = cause::choose(event, self.stack_trace.then_some(&walk));
+        let shown = event.registers.filter(|_| self.registers);
+        let frames = walk.frames.len();
+        let codes = interesting(&walk, &chosen, shown.as_ref());
+        let mut located = self.locate(event, &codes, frames, &mut lost);
+        let places = located.split_off(frames);
+        let verdict = self.verdict(event, &chosen, &located, &places);
+        let signature = (self.stack_trace && event.registers.is_some())
+            .then(|| why::signature(event, &chosen, &verdict, &walk, &located));
         if walk.frames.len() > self.max_stack_depth {
             walk.frames.truncate(self.max_stack_depth);
             walk.stop = Stop::Depth;
@@ -188,7 +190,9 @@ impl Analyzer {
             sender: fault::sender(event.code, event.siginfo),
             instruction_pointer: event.registers.map(|registers| registers.pc()),
             instruction,
-            registers: event.registers.filter(|_| self.registers),
+            register_notes: why::notes(event, shown.as_ref(), &places),
+            instruction_code: shown.and_then(|registers| why::code(event, &registers)),
+            registers: shown,
             stack,
             ppid: event.ppid,
             uid: event.uid,
@@ -200,8 +204,6 @@ impl Analyzer {
             cause_text: verdict.text,
             signature: signature.map(|both| both.signature),
             group: signature.map(|both| both.group),
-            register_notes,
-            instruction_code,
             lost,
         }
     }

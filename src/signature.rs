@@ -55,7 +55,7 @@ impl Signature {
             .iter()
             .filter(|place| place.fault || place.trust >= Trust::Cfi);
         for place in counted.take(FRAMES_COUNTED) {
-            signature.line(&in_build(place.location));
+            in_build(&mut signature, place.location);
             group.line(in_any_build(place.location));
         }
         Signature {
@@ -65,23 +65,23 @@ impl Signature {
     }
 }
 
-fn in_build(location: &Location) -> Vec<u8> {
+fn in_build(signature: &mut Fnv, location: &Location) {
     let module = file_name(location);
-    if module == b"[vdso]" {
-        return module.to_vec();
+    let offset = location.module_offset.filter(|_| module != b"[vdso]");
+    match &location.build_id {
+        Some(id) if offset.is_some() => {
+            for byte in id {
+                signature.digits(u64::from(*byte), 2);
+            }
+        }
+        _ => signature.write(module),
     }
-    let Some(offset) = location.module_offset else {
-        return module.to_vec();
-    };
-    let mut line = match &location.build_id {
-        Some(id) => id
-            .iter()
-            .flat_map(|byte| format!("{byte:02x}").into_bytes())
-            .collect(),
-        None => module.to_vec(),
-    };
-    line.extend_from_slice(format!("+{offset:x}").as_bytes());
-    line
+    if let Some(offset) = offset {
+        signature.write(b"+");
+        let needed = (64 - offset.0.leading_zeros()).div_ceil(4);
+        signature.digits(offset.0, needed.max(1));
+    }
+    signature.write(b"\n");
 }
 
 /// A function's name without what the compiler adds to a part or a copy of it.
@@ -124,9 +124,22 @@ impl Default for Fnv {
 }
 
 impl Fnv {
-    fn line(&mut self, bytes: &[u8]) {
-        for &byte in bytes.iter().chain(b"\n") {
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
             self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    fn line(&mut self, bytes: &[u8]) {
+        self.write(bytes);
+        self.write(b"\n");
+    }
+
+    /// The lowest digits of a number, hexadecimal.
+    fn digits(&mut self, value: u64, count: u32) {
+        for place in (0..count).rev() {
+            let digit = value >> (4 * place) & 15;
+            self.write(&[b"0123456789abcdef"[digit as usize]]);
         }
     }
 }

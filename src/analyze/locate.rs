@@ -19,17 +19,16 @@ use crate::symbols::resolver::Names;
 use crate::unwind::CodeAddress;
 
 impl Analyzer {
-    /// What each address lies in; with the lines and inlined calls there, if wanted.
+    /// What each address lies in. The first of them are the stack's `frames`, with
+    /// lines and inlined calls; what others are called matters only in code.
     pub(super) fn locate(
         &mut self,
         event: &Event,
         codes: &[CodeAddress],
-        with_lines: bool,
+        frames: usize,
         lost: &mut Vec<Lost>,
     ) -> Vec<Located> {
         let space = Captured::new(event, &mut self.modules);
-        #[cfg(not(feature = "lines"))]
-        let _ = with_lines;
         let mut located = vec![Located::default(); codes.len()];
         let mut compiled = Vec::new();
         let mut by_module: BTreeMap<ProcessAddress, (Opened, Vec<usize>)> = BTreeMap::new();
@@ -38,6 +37,9 @@ impl Analyzer {
             let Some(mapping) = space.mapping(address) else {
                 continue;
             };
+            if index >= frames && !mapping.flags.executable() {
+                continue;
+            }
             let location = &mut located[index].location;
             location.module = Some(event.mapping_name(mapping));
             let Some(opened) = space.opened(address) else {
@@ -70,10 +72,12 @@ impl Analyzer {
                 });
             }
             #[cfg(feature = "lines")]
-            if with_lines {
+            if self.stack_trace && indexes[0] < frames {
+                let count = indexes.partition_point(|&index| index < frames);
+                let (indexes, addresses) = (&indexes[..count], &addresses[..count]);
                 let calls = self
                     .places
-                    .resolve(opened.module.id(), &addresses, |missing| {
+                    .resolve(opened.module.id(), addresses, |missing| {
                         opened.module.calls(missing)
                     });
                 match calls {

@@ -7,115 +7,78 @@ use crate::address::ProcessAddress;
 use crate::cause::{self, Chosen, Evidence, Verdict};
 use crate::decode::{decode, MAX_LENGTH};
 use crate::event::Event;
+use crate::registers::Registers;
 use crate::report::{Code, Location};
 use crate::signature::{Place, Signature};
 use crate::space::Captured;
 use crate::unwind::{AddressSpace, CodeAddress, Walk};
 
-/// What is said about one crash beyond what was captured of it.
-#[derive(Debug)]
-pub(super) struct Why {
-    pub(super) verdict: Verdict,
-    /// With `-t`.
-    pub(super) signature: Option<Signature>,
-    /// With `-r`.
-    pub(super) register_notes: Vec<(&'static str, Vec<u8>)>,
-    /// With `-r`.
-    pub(super) instruction_code: Option<Code>,
+/// The addresses that are to be named: those of the walk's frames, then the
+/// fault's, then those that registers hold.
+pub(super) fn interesting(
+    walk: &Walk,
+    chosen: &Chosen,
+    registers: Option<&Registers>,
+) -> Vec<CodeAddress> {
+    let mut codes: Vec<CodeAddress> = walk.frames.iter().map(|frame| frame.code).collect();
+    codes.push(CodeAddress::Exact(ProcessAddress(chosen.fault.siginfo)));
+    if let Some(registers) = registers {
+        for (_, value) in registers.named() {
+            codes.push(CodeAddress::Exact(ProcessAddress(value)));
+        }
+    }
+    codes
 }
 
 impl Analyzer {
-    /// `located` belongs to the walk's frames.
-    pub(super) fn why(&mut self, event: &Event, walk: &Walk, located: &[Located]) -> Why {
-        let chosen = cause::choose(event, self.stack_trace.then_some(walk));
-        let registers = event.registers.filter(|_| self.registers);
-        let fault = ProcessAddress(chosen.fault.siginfo);
-        let values = registers.iter().flat_map(|registers| registers.named());
-        let addresses: Vec<ProcessAddress> = [fault]
-            .into_iter()
-            .chain(values.map(|(_, value)| ProcessAddress(value)))
-            .collect();
-        let places = self.places_of(event, &addresses);
-        let verdict = self.verdict(event, chosen, located, &places[0]);
-        let signature = (self.stack_trace && event.registers.is_some())
-            .then(|| signature(event, &chosen, &verdict, walk, located));
-        Why {
-            signature,
-            register_notes: registers.map_or_else(Vec::new, |registers| {
-                cause::notes(event, &registers, &places[1..])
-            }),
-            instruction_code: registers.and_then(|_| code(event)),
-            verdict,
-        }
-    }
-
-    /// The names of those addresses that lie in code, in step with them.
-    fn places_of(&mut self, event: &Event, addresses: &[ProcessAddress]) -> Vec<Location> {
-        let in_code = |address: &ProcessAddress| {
-            event
-                .mapping(*address)
-                .is_some_and(|mapping| mapping.flags.executable())
-        };
-        let indexes: Vec<usize> = (0..addresses.len())
-            .filter(|&index| in_code(&addresses[index]))
-            .collect();
-        let mut places = vec![Location::default(); addresses.len()];
-        if indexes.is_empty() {
-            return places;
-        }
-        let codes: Vec<CodeAddress> = indexes
-            .iter()
-            .map(|&index| CodeAddress::Exact(addresses[index]))
-            .collect();
-        let located = self.locate(event, &codes, false, &mut Vec::new());
-        for (index, located) in indexes.into_iter().zip(located) {
-            places[index] = located.location;
-        }
-        places
-    }
-
-    fn verdict(
+    /// `located` belongs to the walk's frames, `places` to what is interesting beside.
+    pub(super) fn verdict(
         &mut self,
         event: &Event,
-        chosen: Chosen,
+        chosen: &Chosen,
         located: &[Located],
-        place: &Location,
+        places: &[Located],
     ) -> Verdict {
         let mut bytes = [0; MAX_LENGTH];
-        let code = code_at(event, chosen.fault.pc);
-        let code = if code.is_empty() && chosen.earlier.is_some() {
+        let mut code = code_at(event, chosen.fault.pc);
+        if code.is_empty() && chosen.earlier.is_some() {
             let space = Captured::new(event, &mut self.modules);
             let len = space.read_code(chosen.fault.pc, &mut bytes);
-            &bytes[..len.min(bytes.len())]
-        } else {
-            code
-        };
-        let functions: Vec<&[u8]> = located
-            .iter()
-            .flat_map(|located| located.inlined.iter().chain([&located.location]))
-            .map(|location| location.symbol.as_ref().map_or(&b""[..], |it| &it.name))
-            .collect();
+            code = &bytes[..len.min(bytes.len())];
+        }
+        let mut functions = Vec::new();
+        for located in located {
+            for location in &located.inlined {
+                functions.push(name(location));
+            }
+            functions.push(name(&located.location));
+        }
         cause::judge(&Evidence {
             event,
             chosen,
             code,
             functions: &functions,
-            place,
+            place: &places[0].location,
         })
+    }
+}
+
+fn name(location: &Location) -> &[u8] {
+    match &location.symbol {
+        Some(symbol) => &symbol.name,
+        None => b"",
     }
 }
 
 /// What was captured of the code from an address on.
 fn code_at(event: &Event, pc: ProcessAddress) -> &[u8] {
     let captured = &event.code_bytes;
-    let into = pc.offset_from(captured.address).map(usize::try_from);
-    match into {
-        Some(Ok(into)) => captured.bytes.get(into..).unwrap_or_default(),
-        _ => &[],
-    }
+    let into = pc.offset_from(captured.address).unwrap_or(u64::MAX);
+    let into = usize::try_from(into).unwrap_or(usize::MAX);
+    captured.bytes.get(into..).unwrap_or_default()
 }
 
-fn signature(
+pub(super) fn signature(
     event: &Event,
     chosen: &Chosen,
     verdict: &Verdict,
@@ -123,41 +86,50 @@ fn signature(
     located: &[Located],
 ) -> Signature {
     let nowhere = Location::default();
-    let places: Vec<Place<'_>> = walk
-        .frames
-        .iter()
-        .zip(located)
-        .map(|(frame, located)| {
-            let address = frame.code.address();
-            let code = event
-                .mapping(frame.code.lookup())
-                .is_some_and(|mapping| mapping.flags.executable());
-            Place {
-                trust: frame.trust,
-                fault: chosen.earlier.is_some() && address == chosen.fault.pc,
-                // A wild pc is another one in each run.
-                location: if code { &located.location } else { &nowhere },
-            }
-        })
-        .collect();
+    let mut places = Vec::new();
+    for (frame, located) in walk.frames.iter().zip(located) {
+        let mapping = event.mapping(frame.code.lookup());
+        let code = mapping.is_some_and(|mapping| mapping.flags.executable());
+        places.push(Place {
+            trust: frame.trust,
+            fault: chosen.earlier.is_some() && frame.code.address() == chosen.fault.pc,
+            // A wild pc is another one in each run.
+            location: if code { &located.location } else { &nowhere },
+        });
+    }
     Signature::of(chosen.fault.signal, verdict.nameless, &places)
 }
 
-fn code(event: &Event) -> Option<Code> {
-    let registers = event.registers?;
-    let pc = registers.pc();
+/// What the registers point at; `places` has the fault's address before theirs.
+pub(super) fn notes(
+    event: &Event,
+    registers: Option<&Registers>,
+    places: &[Located],
+) -> Vec<(&'static str, Vec<u8>)> {
+    let mut notes = Vec::new();
+    let named = registers.iter().flat_map(|registers| registers.named());
+    let bits = registers.map_or(0, |registers| 8 * registers.arch().word_bytes() as u32);
+    for ((name, value), place) in named.zip(&places[1..]) {
+        let note = cause::note(event, value, bits, &place.location);
+        let status = matches!(name, "rflags" | "eflags" | "pstate" | "cpsr");
+        if !status && !note.is_empty() {
+            notes.push((name, note));
+        }
+    }
+    notes
+}
+
+pub(super) fn code(event: &Event, registers: &Registers) -> Option<Code> {
     let captured = &event.code_bytes;
-    let instruction = pc.offset_from(captured.address)?;
-    let instruction = usize::try_from(instruction).ok()?;
-    let bytes = captured
-        .bytes
-        .get(instruction..)
-        .filter(|it| !it.is_empty())?;
+    let bytes = code_at(event, registers.pc());
+    if bytes.is_empty() {
+        return None;
+    }
     let decoded = decode(registers.arch(), bytes);
     Some(Code {
         address: captured.address,
         bytes: captured.bytes.clone(),
-        instruction,
-        operands: decoded.map(|decoded| cause::describe(event, &registers, &decoded)),
+        instruction: captured.bytes.len() - bytes.len(),
+        operands: decoded.map(|decoded| cause::describe(event, registers, &decoded)),
     })
 }

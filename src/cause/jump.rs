@@ -18,10 +18,12 @@ pub(super) fn verdict(scene: &Scene<'_>) -> Verdict {
     let event = scene.event;
     // Whoever runs past the end of the code has not jumped there.
     let before = event.mapping(ProcessAddress(pc.wrapping_sub(1)));
-    words.text(match before.is_some_and(|mapping| mapping.flags.executable()) {
-        true => "the program reached ",
-        false => "jump to ",
-    });
+    words.text(
+        match before.is_some_and(|mapping| mapping.flags.executable()) {
+            true => "the program reached ",
+            false => "jump to ",
+        },
+    );
     words.hex(pc);
     let cause = match (scene.fault.code, mapping_at(event, pc)) {
         _ if pc < NULL_BYTES => {
@@ -67,10 +69,18 @@ pub(super) fn verdict(scene: &Scene<'_>) -> Verdict {
 fn ran_on(scene: &Scene<'_>, address: u64, pc: u64) -> Verdict {
     let mut words = Words::default();
     if address.wrapping_sub(pc) >= MAX_LENGTH as u64 {
-        words.text("fetch at ").hex(address).text(", but the pc is ").hex(pc);
+        words
+            .text("fetch at ")
+            .hex(address)
+            .text(", but the pc is ")
+            .hex(pc);
         return Verdict::new(Cause::Unknown, words);
     }
-    words.text("the instruction at ").hex(pc).text(" goes on at ").hex(address);
+    words
+        .text("the instruction at ")
+        .hex(pc)
+        .text(" goes on at ")
+        .hex(address);
     let cause = if scene.fault.code == code::SEGV_ACCERR {
         words.text(", which may not be executed");
         Cause::ExecuteProtected

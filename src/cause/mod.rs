@@ -41,7 +41,7 @@ use crate::registers::{Arch, Registers};
 use crate::report::{Access, Cause, Location};
 
 pub use choose::choose;
-pub use notes::notes;
+pub use notes::note;
 pub use operand::describe;
 
 use words::Words;
@@ -84,7 +84,7 @@ pub struct Chosen {
 #[derive(Clone, Copy, Debug)]
 pub struct Evidence<'a> {
     pub event: &'a Event,
-    pub chosen: Chosen,
+    pub chosen: &'a Chosen,
     /// Bytes from the fault's pc on.
     pub code: &'a [u8],
     /// Names of the functions on the stack, innermost first; empty where one has none.
@@ -127,7 +127,7 @@ struct Scene<'a> {
     event: &'a Event,
     fault: Fault,
     arch: Arch,
-    registers: Option<Registers>,
+    registers: Option<&'a Registers>,
     decoded: Option<Decoded>,
 }
 
@@ -185,7 +185,7 @@ impl Scene<'_> {
 /// Why it crashed.
 #[must_use]
 pub fn judge(evidence: &Evidence<'_>) -> Verdict {
-    let chosen = &evidence.chosen;
+    let chosen = evidence.chosen;
     let arch = evidence
         .event
         .registers
@@ -195,7 +195,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Verdict {
         event: evidence.event,
         fault: chosen.fault,
         arch,
-        registers: chosen.registers,
+        registers: chosen.registers.as_ref(),
         decoded: decode(arch, evidence.code),
     };
     let mut verdict = of_fault(&scene, chosen.made);

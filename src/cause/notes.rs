@@ -7,7 +7,6 @@
 use super::words::Words;
 use crate::address::ProcessAddress;
 use crate::event::Event;
-use crate::registers::Registers;
 use crate::report::Location;
 
 /// Numbers up to here are no addresses.
@@ -16,28 +15,16 @@ const SMALL: u64 = 0x1_0000;
 const TEXT_MIN: usize = 4;
 const TEXT_SHOWN: usize = 40;
 
-/// A note for each register about which there is something to say, by its name.
-/// `places` has what lies at each register's value, where that is code.
+/// What there is to say about a register's value of so many bits; nothing, perhaps.
+/// `place` is what lies there, where that is code.
 #[must_use]
-pub fn notes(
-    event: &Event,
-    registers: &Registers,
-    places: &[Location],
-) -> Vec<(&'static str, Vec<u8>)> {
-    let bits = 8 * registers.arch().word_bytes() as u32;
-    registers
-        .named()
-        .zip(places)
-        .filter(|((name, _), _)| !matches!(*name, "rflags" | "eflags" | "pstate" | "cpsr"))
-        .filter_map(|((name, value), place)| {
-            let mut words = Words::default();
-            note(&mut words, event, value, bits, place);
-            (!words.0.is_empty()).then_some((name, words.0))
-        })
-        .collect()
+pub fn note(event: &Event, value: u64, bits: u32, place: &Location) -> Vec<u8> {
+    let mut words = Words::default();
+    write(&mut words, event, value, bits, place);
+    words.0
 }
 
-fn note(words: &mut Words, event: &Event, value: u64, bits: u32, place: &Location) {
+fn write(words: &mut Words, event: &Event, value: u64, bits: u32, place: &Location) {
     let negative = (value | u64::MAX << (bits - 1) << 1).wrapping_neg();
     match value {
         0 => {
@@ -69,7 +56,10 @@ fn note(words: &mut Words, event: &Event, value: u64, bits: u32, place: &Locatio
             words.hex(file.offset.0.wrapping_add(into));
         }
         None => {
-            words.bytes(&event.mapping_name(mapping)).text("+").hex(into);
+            words
+                .bytes(&event.mapping_name(mapping))
+                .text("+")
+                .hex(into);
             words.text(" (").permissions(mapping.flags).text(")");
         }
     }

@@ -83,7 +83,7 @@ impl Scene<'_> {
         let operands = self.decoded.iter().flat_map(Decoded::memory);
         operands.filter_map(|operand| {
             touched(operand.touch)?;
-            let registers = self.registers.as_ref()?;
+            let registers = self.registers?;
             let address = operand.address(registers, bases(self.event, self.arch))?;
             Some(Placed {
                 operand: *operand,
@@ -211,7 +211,7 @@ impl Words {
 
     /// The registers behind an address, and what they look like; after a colon.
     pub(super) fn origin(&mut self, scene: &Scene<'_>, placed: Option<&Placed>, address: u64) {
-        if let (Some(placed), Some(registers)) = (placed, &scene.registers) {
+        if let (Some(placed), Some(registers)) = (placed, scene.registers) {
             let operand = &placed.operand;
             let mut sum = Words::default();
             if sum.sum(scene.event, registers, operand) {

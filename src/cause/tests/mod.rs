@@ -219,7 +219,7 @@ impl Made {
         let functions: Vec<&[u8]> = self.functions.iter().map(|name| name.as_bytes()).collect();
         judge(&Evidence {
             event: &self.event,
-            chosen,
+            chosen: &chosen,
             code: captured.bytes.get(into..).unwrap_or_default(),
             functions: &functions,
             place: &self.place,

@@ -147,8 +147,9 @@ fn no_event_makes_it_panic_or_lie_about_mappings() {
         let text = String::from_utf8_lossy(&verdict.text);
         assert!(!wrong, "{:?}: {text}: {:?}", verdict.cause, made.event);
         if let Some(registers) = made.event.registers {
-            let places = vec![Location::default(); 40];
-            let _ = notes(&made.event, &registers, &places);
+            for (_, value) in registers.named() {
+                let _ = note(&made.event, value, 64, &made.place);
+            }
             if let Some(decoded) = decode(registers.arch(), &made.event.code_bytes.bytes) {
                 let _ = describe(&made.event, &registers, &decoded);
             }

@@ -3,23 +3,17 @@
 use super::*;
 use crate::report::Symbol;
 
-fn note(event: &mut Event, value: u64, place: Option<&str>) -> String {
-    let mut registers = event.registers.expect("set by quiet");
-    set(&mut registers, "rax", value);
-    event.registers = Some(registers);
-    let mut places = vec![Location::default(); registers.named().count()];
-    if let Some(name) = place {
-        places[2].symbol = Some(Symbol {
+fn note(event: &mut Event, value: u64, name: Option<&str>) -> String {
+    let place = Location {
+        symbol: name.map(|name| Symbol {
             name: name.as_bytes().to_vec(),
             offset: 0x12,
-        });
-        places[2].module = Some(b"/bin/prog".to_vec());
-    }
-    let notes = notes(event, &registers, &places);
-    let rax = notes.iter().find(|(name, _)| *name == "rax");
-    rax.map_or(String::new(), |(_, note)| {
-        String::from_utf8_lossy(note).into_owned()
-    })
+        }),
+        module: Some(b"/bin/prog".to_vec()),
+        ..Location::default()
+    };
+    let note = super::super::note(event, value, 64, &place);
+    String::from_utf8_lossy(&note).into_owned()
 }
 
 #[test]
@@ -39,6 +33,8 @@ fn every_kind_of_value() {
         "looks like the text \"AAAAAAAA\""
     );
     assert_eq!(note(&mut event, 0x1234_5678_9abc, None), "");
+    let of_32_bits = super::super::note(&event, 0xffff_fffe, 32, &Location::default());
+    assert_eq!(of_32_bits, b"small integer -2");
 }
 
 #[test]

@@ -8,6 +8,7 @@
 
 use super::choose;
 use super::page::NULL_BYTES;
+use super::trap::little_endian;
 use super::words::Words;
 use super::{Scene, Verdict};
 use crate::address::ProcessAddress;
@@ -137,7 +138,7 @@ impl Words {
     }
 
     fn register(&mut self, arch: Arch, register: Reg) -> &mut Self {
-        self.text(&register.name(arch).unwrap_or("?").to_ascii_uppercase())
+        self.named(register.name(arch))
     }
 
     /// Where an operand's address comes from: `null pointer in RBX + 0x18`, `RAX
@@ -217,17 +218,15 @@ impl Words {
             if sum.sum(scene.event, registers, operand) {
                 self.text(": ").bytes(&sum.0);
             }
-            for register in [operand.base, operand.index.map(|index| index.register)] {
-                let (name, value) = register.map_or(("", 0), |register| {
-                    let value = registers.dwarf(register.0.into());
-                    (register.name(scene.arch).unwrap_or(""), value.unwrap_or(0))
-                });
+            let index = operand.index.map(|index| index.register);
+            for register in [operand.base, index].into_iter().flatten() {
+                let value = registers.dwarf(register.0.into()).unwrap_or(0);
                 let before = self.0.len();
+                self.text("; ").register(scene.arch, register);
                 if self.resemblance(" ", value) {
-                    let name = format!("; {}", name.to_ascii_uppercase());
-                    self.0.splice(before..before, name.into_bytes());
                     return;
                 }
+                self.0.truncate(before);
             }
         }
         self.resemblance("; the address ", address);
@@ -255,7 +254,7 @@ pub(super) fn refused(scene: &Scene<'_>) -> Verdict {
     let pc = scene.fault.pc.0;
     if scene.non_canonical(pc) {
         // AMD's processors are there already, Intel's still at the jump.
-        return wild(Some(pc), "");
+        return wild(Some(pc), "", None);
     }
     let Some(decoded) = scene.decoded else {
         return Verdict::plain(
@@ -273,9 +272,7 @@ pub(super) fn refused(scene: &Scene<'_>) -> Verdict {
         (Class::Call | Class::Jump, Some(Target::Register(register))) => {
             let value = scene.register(register.0.into());
             if let Some(target) = value.filter(|&target| scene.non_canonical(target)) {
-                let mut from = Words(b", from ".to_vec());
-                from.register(scene.arch, register);
-                return wild(Some(target), &String::from_utf8_lossy(&from.0));
+                return wild(Some(target), ", from ", register.name(scene.arch));
             }
         }
         // The operand itself was good: what it holds was not.
@@ -284,14 +281,14 @@ pub(super) fn refused(scene: &Scene<'_>) -> Verdict {
         {
             let loaded = scene.placed().next().and_then(|placed| {
                 let bytes = scene.event.memory(ProcessAddress(placed.address), 8)?;
-                Some(u64::from_le_bytes(bytes.try_into().ok()?))
+                Some(little_endian(bytes))
             });
             let loaded = loaded.filter(|&target| scene.non_canonical(target));
             let from = match decoded.class {
                 Class::Return => ", from the stack: a return address was overwritten",
                 _ => ", loaded from memory",
             };
-            return wild(loaded, from);
+            return wild(loaded, from, None);
         }
         _ => {}
     }
@@ -329,13 +326,16 @@ fn bad_operand(scene: &Scene<'_>) -> Option<Verdict> {
 }
 
 /// A jump to what is no address.
-fn wild(target: Option<u64>, from: &str) -> Verdict {
+fn wild(target: Option<u64>, from: &str, register: Option<&str>) -> Verdict {
     let mut words = Words::default();
     match target {
         Some(target) => words.text("jump to ").hex(target).text(", which is"),
         None => words.text("jump to"),
     };
     words.text(" no canonical address").text(from);
+    if register.is_some() {
+        words.named(register);
+    }
     words.resemblance("; it ", target.unwrap_or(0));
     let mut verdict = Verdict::new(Cause::WildJump, words);
     verdict.access = Some(Access::Execute);

@@ -2,6 +2,7 @@
 //! errors, division, undefined and privileged instructions, breakpoints,
 //! forbidden system calls.
 
+use super::abort::is_one_of;
 use super::operand::refused;
 use super::words::Words;
 use super::{Scene, Verdict};
@@ -65,17 +66,9 @@ fn misaligned(scene: &Scene<'_>) -> Verdict {
                 placed.address % width != 0
             });
             let address = unaligned.map_or(scene.address(), |placed| placed.address);
-            let named = unaligned.is_some() || address != 0;
-            let access = scene.access();
-            if named {
-                words.touch(access, unaligned.as_ref(), address);
-            } else {
-                words.text("access");
-            }
+            words.touch(scene.access(), unaligned.as_ref(), address);
             words.text(" without the alignment that it needs");
-            if named {
-                words.origin(scene, unaligned.as_ref(), address);
-            }
+            words.origin(scene, unaligned.as_ref(), address);
         }
     }
     Verdict::new(Cause::Misaligned, words)
@@ -131,26 +124,10 @@ fn bytes(scene: &Scene<'_>, words: &mut Words) {
 /// Functions in which musl looks after its heap, and crashes where that is broken
 /// (src/malloc/mallocng, src/malloc/oldmalloc).
 pub(super) fn is_heap_check(function: &[u8]) -> bool {
-    const FUNCTIONS: [&[u8]; 17] = [
-        b"get_meta",
-        b"free",
-        b"__libc_free",
-        b"realloc",
-        b"__libc_realloc",
-        b"nontrivial_free",
-        b"free_group",
-        b"enframe",
-        b"alloc_slot",
-        b"alloc_group",
-        b"get_nominal_size",
-        b"malloc_usable_size",
-        b"__malloc_allzerop",
-        b"unbin",
-        b"__bin_chunk",
-        b"unmap_chunk",
-        b"a_crash",
-    ];
-    FUNCTIONS.contains(&function)
+    const FUNCTIONS: &str = "get_meta free __libc_free realloc __libc_realloc nontrivial_free \
+        free_group enframe alloc_slot alloc_group get_nominal_size malloc_usable_size \
+        __malloc_allzerop unbin __bin_chunk unmap_chunk a_crash";
+    is_one_of(function, FUNCTIONS)
 }
 
 fn not_for_users(scene: &Scene<'_>) -> Verdict {
@@ -265,39 +242,36 @@ pub(super) fn arithmetic(scene: &Scene<'_>) -> Verdict {
 /// One trap of x86 stands for both: the divisor is zero, or the quotient too large.
 fn division(scene: &Scene<'_>) -> Verdict {
     let mut words = Words::default();
-    let Some(divided) = Division::of(scene) else {
-        words.text("division by zero, or with a quotient that is too large: the instruction was not captured");
-        return Verdict::new(Cause::Unknown, words);
-    };
-    match divided.divisor {
-        Some(0) => {
-            words.text("division by zero").text(&divided.place);
-            Verdict::new(Cause::DivisionByZero, words)
+    let divided = Division::of(scene);
+    let divisor = divided.as_ref().and_then(|divided| divided.divisor);
+    let cause = match (divisor, divided) {
+        (Some(0), Some(divided)) => {
+            words.text("division by zero");
+            divided.place(scene, &mut words);
+            Cause::DivisionByZero
         }
-        Some(divisor) => {
-            words
-                .text("the quotient of a division by ")
-                .hex(divisor)
-                .text(&divided.place);
-            words.text(", is too large");
-            Verdict::new(Cause::DivisionOverflow, words)
+        (Some(divisor), Some(divided)) => {
+            words.text("the quotient is too large of a division by ").hex(divisor);
+            divided.place(scene, &mut words);
+            Cause::DivisionOverflow
         }
-        None if divided.fits => {
+        (None, Some(Division { fits: true, .. })) => {
             words.text("division by zero: by any other number the quotient would fit");
-            Verdict::new(Cause::DivisionByZero, words)
+            Cause::DivisionByZero
         }
-        None => {
-            words.text("division by zero, or with a quotient that is too large: the divisor was not captured");
-            Verdict::new(Cause::Unknown, words)
+        _ => {
+            words.text("division by zero, or with too large a quotient: the divisor is not known");
+            Cause::Unknown
         }
-    }
+    };
+    Verdict::new(cause, words)
 }
 
 /// An x86 division, taken apart.
 struct Division {
     divisor: Option<u64>,
-    /// `, in RCX`
-    place: String,
+    /// That the divisor is in, by its DWARF number; else it is in memory.
+    register: Option<u16>,
     /// No divisor but zero can be the reason.
     fits: bool,
 }
@@ -309,19 +283,14 @@ impl Division {
             return None;
         }
         let code = scene.evidence.code;
+        let is_rex = |byte: u8| scene.arch == Arch::X86_64 && byte & 0xf0 == 0x40;
         let is_prefix = |byte: u8| {
-            matches!(
-                byte,
-                0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3
-            ) || scene.arch == Arch::X86_64 && byte & 0xf0 == 0x40
+            is_rex(byte) || matches!(byte, 0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3)
         };
         let opcode_at = code.iter().position(|&byte| !is_prefix(byte))?;
         let (prefixes, rest) = code.split_at(opcode_at);
         let (&opcode, &modrm) = (rest.first()?, rest.get(1)?);
-        let rex = prefixes
-            .last()
-            .filter(|&&byte| scene.arch == Arch::X86_64 && byte & 0xf0 == 0x40)
-            .copied();
+        let rex = prefixes.last().copied().filter(|&byte| is_rex(byte));
         let width: u32 = match opcode {
             0xf6 => 1,
             0xf7 if rex.is_some_and(|rex| rex & 8 != 0) => 8,
@@ -329,38 +298,40 @@ impl Division {
             0xf7 => 4,
             _ => return None,
         };
-        let signed = modrm & 0o70 == 0o70;
         let mask = u64::MAX >> (64 - 8 * width);
-        let number = u16::from(modrm & 7 | rex.map_or(0, |rex| (rex & 1) << 3));
-        let in_register = modrm >= 0o300;
-        let mut place = String::new();
-        let divisor = if in_register {
+        let (mut divisor, mut register) = (None, None);
+        if modrm >= 0o300 {
+            let number = u16::from(modrm & 7 | rex.map_or(0, |rex| (rex & 1) << 3));
             let high = width == 1 && rex.is_none() && number >= 4;
-            let number = dwarf(scene.arch, if high { number - 4 } else { number })?;
-            place = format!(
-                ", in {}",
-                scene.arch.dwarf_name(number)?.to_ascii_uppercase()
-            );
-            let value = scene.register(number)?;
-            Some((if high { value >> 8 } else { value }) & mask)
-        } else {
-            scene.placed().next().and_then(|placed| {
-                let address = ProcessAddress(placed.address);
-                let bytes = scene.event.memory(address, width as usize)?;
-                place = ", in memory".to_owned();
-                let mut value = [0; 8];
-                value[..bytes.len()].copy_from_slice(bytes);
-                Some(u64::from_le_bytes(value))
-            })
-        };
-        let (low, high) = (scene.register(0)?, scene.register(dwarf(scene.arch, 2)?)?);
-        let fits = dividend_fits(low, high, width, signed);
+            register = Some(dwarf(scene.arch, if high { number - 4 } else { number }));
+            let value = scene.register(register?)?;
+            divisor = Some((if high { value >> 8 } else { value }) & mask);
+        } else if let Some(placed) = scene.placed().next() {
+            let address = ProcessAddress(placed.address);
+            let bytes = scene.event.memory(address, width as usize);
+            divisor = bytes.map(little_endian);
+        }
+        let (low, high) = (scene.register(0)?, scene.register(dwarf(scene.arch, 2))?);
+        let signed = modrm & 0o70 == 0o70;
         Some(Division {
             divisor,
-            place,
-            fits,
+            register,
+            fits: dividend_fits(low, high, width, signed),
         })
     }
+
+    fn place(&self, scene: &Scene<'_>, words: &mut Words) {
+        match self.register {
+            Some(register) => words.text(", in ").named(scene.arch.dwarf_name(register)),
+            None => words.text(", in memory"),
+        };
+    }
+}
+
+/// Up to eight bytes as a number.
+pub(super) fn little_endian(bytes: &[u8]) -> u64 {
+    let bytes = bytes.iter().rev().take(8);
+    bytes.fold(0, |value, &byte| value << 8 | u64::from(byte))
 }
 
 /// Whether a dividend is no wider than the quotient may be, so that only a
@@ -379,12 +350,12 @@ fn dividend_fits(low: u64, high: u64, width: u32, signed: bool) -> bool {
 }
 
 /// An x86 register as an instruction numbers it, by its DWARF number.
-fn dwarf(arch: Arch, number: u16) -> Option<u16> {
+fn dwarf(arch: Arch, number: u16) -> u16 {
     // rax rcx rdx rbx rsp rbp rsi rdi: psABI, figure 3.36
     const X86_64: [u16; 8] = [0, 2, 1, 3, 7, 6, 4, 5];
     match arch {
-        Arch::I386 => Some(number),
-        _ => X86_64.get(usize::from(number)).copied().or(Some(number)),
+        Arch::I386 => number,
+        _ => *X86_64.get(usize::from(number)).unwrap_or(&number),
     }
 }
 

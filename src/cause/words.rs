@@ -32,6 +32,11 @@ impl Words {
         self.text(&value.to_string())
     }
 
+    /// A register, as in a report's text.
+    pub(super) fn named(&mut self, register: Option<&str>) -> &mut Self {
+        self.text(&register.unwrap_or("?").to_ascii_uppercase())
+    }
+
     /// `1 byte`, `12 bytes`, `more than 3 MB`.
     pub(super) fn distance(&mut self, bytes: u64) -> &mut Self {
         match bytes {

@@ -248,7 +248,7 @@ fn divisions() {
     )
     .is(
         Cause::DivisionOverflow,
-        "the quotient of a division by 0xffffffff, in RCX, is too large",
+        "the quotient is too large of a division by 0xffffffff, in RCX",
     );
     // div %ah
     trap(&[0xf6, 0xf4], &[("rax", 0x0012)]).is(Cause::DivisionByZero, "division by zero, in RAX");

@@ -54,13 +54,6 @@ static __always_inline void look(struct glance *g, struct delivery *d, struct ta
 }
 
 #define SIG_IGN 1	/* a handler above this is a function */
-#define SI_KERNEL 0x80	/* as a code: the kernel's, and without an address */
-
-static __always_inline int has_address(__s32 code)
-{
-	return code > 0 && code != SI_KERNEL;
-}
-
 static __always_inline __u64 thread_start(struct task_struct *task)
 {
 	struct task_struct___before_5_5 *older = (void *)task;

@@ -17,6 +17,13 @@
 #define PAGE_BYTES 4096		/* pieces of stack; a divisor of every page size */
 #define NODE_WORDS 32		/* a maple node is 256 bytes */
 
+#define SI_KERNEL 0x80	/* as a code: the kernel's, and without an address */
+
+static __always_inline int has_address(__s32 code)
+{
+	return code > 0 && code != SI_KERNEL;
+}
+
 /* The state of a walk over the mappings; survives from step to step. */
 struct mapping_walk {
 	__u64 mm;
@@ -33,7 +40,7 @@ struct mapping_walk {
 	__u64 below_fault_start;
 	__u64 fault;
 	__u64 sp;
-	__u64 stack_start;	/* first mapping that ends above sp */
+	__u64 stack_start;	/* first accessible mapping that ends above sp */
 	__u64 stack_end;
 	__u64 interrupted_sp;	/* where a handler on another stack came from, or 0 */
 	__u64 interrupted_start;	/* first mapping that ends above that */

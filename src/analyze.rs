@@ -176,10 +176,8 @@ impl Analyzer {
             thread: event.thread.clone(),
             signal: event.signal,
             code: event.code,
-            fault_address: fault::address(event.code, event.siginfo),
-            access: fault::access(arch, event.code, event.siginfo, &event.trap).or(verdict
-                .access
-                .filter(|_| event.code == fault::code::SI_KERNEL)),
+            fault_address: fault::address(event.code, event.siginfo).or(verdict.address),
+            access: fault::access(arch, event.code, event.siginfo, &event.trap).or(verdict.access),
             disposition: event.disposition,
             first_fault: event
                 .first_fault

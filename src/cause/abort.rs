@@ -59,7 +59,7 @@ const WAYS: [Way; 9] = [
         meaning: "C++ code called std::terminate",
     },
     Way {
-        signs: "*rust_panic *rust_begin_unwind *__rust_start_panic std::process::abort",
+        signs: "*rust_panic *rust_begin_unwind *__rust_start_panic *process::abort",
         inside: "core::* std::* alloc::* <core::* <std::* <alloc::* *rust_*",
         meaning: "Rust code panicked or aborted",
     },
@@ -119,7 +119,9 @@ fn reason(functions: &[&[u8]], words: &mut Words) -> Option<Cause> {
         }
         let user = functions.get(last + 1).copied().unwrap_or_default();
         if !user.is_empty() {
-            words.text(if shown { ", called by " } else { ", in " }).bytes(user);
+            words
+                .text(if shown { ", called by " } else { ", in " })
+                .bytes(user);
         }
         return Some(match index {
             0 => Cause::StackSmashing,

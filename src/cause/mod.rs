@@ -99,7 +99,8 @@ pub struct Verdict {
     pub cause: Cause,
     /// Raw bytes: names of files and functions are in it.
     pub text: Vec<u8>,
-    /// How memory was touched, where the signal itself does not say it.
+    /// The address that was touched and how, where the signal itself does not say.
+    pub address: Option<ProcessAddress>,
     pub access: Option<Access>,
     /// What the cause would be if no function had a name: the same on hosts with
     /// and without symbols.
@@ -111,6 +112,7 @@ impl Verdict {
         Verdict {
             cause,
             text: words.0,
+            address: None,
             access: None,
             nameless: cause,
         }
@@ -199,20 +201,15 @@ pub fn judge(evidence: &Evidence<'_>) -> Verdict {
         decoded: decode(arch, evidence.code),
     };
     let mut verdict = of_fault(&scene, chosen.made);
-    let mut after = Words::default();
-    match chosen.earlier {
-        None => {}
-        Some(Earlier::NoFrame) => {
-            after.text("; there was no way to run the signal's handler");
-        }
-        Some(Earlier::Handled) => {
-            after.text("; the program's handler got this fault first");
-        }
-        Some(Earlier::Recent) => {
-            after.text("; probably: a handler got this fault shortly before the signal");
-        }
+    if let Some(earlier) = chosen.earlier {
+        // That is said of the earlier fault.
+        (verdict.address, verdict.access) = (None, None);
+        verdict.text.extend_from_slice(match earlier {
+            Earlier::NoFrame => b"; there was no way to run the signal's handler",
+            Earlier::Handled => b"; the program's handler got this fault first",
+            Earlier::Recent => b"; probably: a handler got this fault shortly before the signal",
+        });
     }
-    verdict.text.append(&mut after.0);
     verdict
 }
 

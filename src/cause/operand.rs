@@ -320,6 +320,7 @@ fn bad_operand(scene: &Scene<'_>) -> Option<Verdict> {
         words.origin(scene, Some(&placed), address);
         let mut verdict = Verdict::new(cause, words);
         verdict.access = access;
+        verdict.address = Some(ProcessAddress(address));
         return Some(verdict);
     }
     None
@@ -339,5 +340,6 @@ fn wild(target: Option<u64>, from: &str, register: Option<&str>) -> Verdict {
     words.resemblance("; it ", target.unwrap_or(0));
     let mut verdict = Verdict::new(Cause::WildJump, words);
     verdict.access = Some(Access::Execute);
+    verdict.address = target.map(ProcessAddress);
     verdict
 }

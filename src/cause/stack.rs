@@ -169,29 +169,30 @@ fn stack_of<'a>(
 /// What the stack is, and where it ends.
 fn end(scene: &Scene<'_>, stack: &Stack<'_>, sp: u64, words: &mut Words) {
     let Stack { mapping, left, .. } = *stack;
-    let size = (mapping.end.0 - mapping.start.0) >> 10;
-    if !left {
-        words.text("; its stack, ").mapping(scene.event, mapping);
-        words
-            .text(", ends at ")
-            .hex(mapping.start.0)
-            .text(" and has ")
-            .number(size)
-            .text(" KB");
-    } else if mapping.contains(ProcessAddress(sp)) {
-        words
-            .text(", which has left its stack for ")
-            .mapping(scene.event, mapping);
-        words.text(", probably a guard below it");
-    } else {
+    let mut own = (!left).then_some(mapping);
+    if left && mapping.contains(ProcessAddress(sp)) {
+        words.text(", which is in ").mapping(scene.event, mapping);
+        words.text(", probably the guard of its stack");
+        let above = scene.event.mapping(mapping.end);
+        own = above.filter(|above| above.flags.writable());
+    } else if left {
         words
             .text(", which is ")
             .distance(mapping.start.0.saturating_sub(sp));
         words.text(" below ").mapping(scene.event, mapping);
         if mapping.contains(scene.event.start_stack) {
-            words.text(" of ").number(size).text(" KB");
+            words.text(" of ").number(kilobytes(mapping)).text(" KB");
         }
     }
+    if let Some(own) = own {
+        words.text("; its stack, ").mapping(scene.event, own);
+        words.text(", ends at ").hex(own.start.0);
+        words.text(" and has ").number(kilobytes(own)).text(" KB");
+    }
+}
+
+fn kilobytes(mapping: &Mapping) -> u64 {
+    (mapping.end.0 - mapping.start.0) >> 10
 }
 
 /// The innermost calls, where they are all of one function.
@@ -222,7 +223,6 @@ fn below_first_stack(scene: &Scene<'_>, access: Option<Access>, address: u64) ->
         .distance(below)
         .text(" below ")
         .mapping(scene.event, stack);
-    let size = (stack.end.0 - stack.start.0) >> 10;
-    words.text(" of ").number(size).text(" KB");
+    words.text(" of ").number(kilobytes(stack)).text(" KB");
     Some(Verdict::new(Cause::StackOverflow, words))
 }

@@ -251,7 +251,9 @@ fn division(scene: &Scene<'_>) -> Verdict {
             Cause::DivisionByZero
         }
         (Some(divisor), Some(divided)) => {
-            words.text("the quotient is too large of a division by ").hex(divisor);
+            words
+                .text("the quotient is too large of a division by ")
+                .hex(divisor);
             divided.place(scene, &mut words);
             Cause::DivisionOverflow
         }
@@ -285,7 +287,11 @@ impl Division {
         let code = scene.evidence.code;
         let is_rex = |byte: u8| scene.arch == Arch::X86_64 && byte & 0xf0 == 0x40;
         let is_prefix = |byte: u8| {
-            is_rex(byte) || matches!(byte, 0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3)
+            is_rex(byte)
+                || matches!(
+                    byte,
+                    0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3
+                )
         };
         let opcode_at = code.iter().position(|&byte| !is_prefix(byte))?;
         let (prefixes, rest) = code.split_at(opcode_at);

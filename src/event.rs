@@ -277,6 +277,62 @@ impl Event {
         })
     }
 
+    /// The captured mapping that holds an address.
+    #[must_use]
+    pub fn mapping(&self, address: ProcessAddress) -> Option<&Mapping> {
+        self.mapping_index(address)
+            .map(|index| &self.mappings[index])
+    }
+
+    /// Its place among the captured mappings.
+    #[must_use]
+    pub fn mapping_index(&self, address: ProcessAddress) -> Option<usize> {
+        let after = self
+            .mappings
+            .partition_point(|mapping| mapping.start <= address);
+        let index = after.checked_sub(1)?;
+        self.mappings[index].contains(address).then_some(index)
+    }
+
+    /// Whether the mapping is the kernel's own code in this process.
+    #[must_use]
+    pub fn is_vdso(&self, mapping: &Mapping) -> bool {
+        mapping.file.is_none() && self.vdso.0 != 0 && mapping.contains(self.vdso)
+    }
+
+    /// The path of the file mapped there, or what stands for one without a file.
+    #[must_use]
+    pub fn mapping_name(&self, mapping: &Mapping) -> Vec<u8> {
+        match &mapping.file {
+            Some(file) if file.path.is_empty() => b"[unnamed file]".to_vec(),
+            // As /proc/PID/maps has it.
+            Some(file) if file.deleted && !file.detached => {
+                [&file.path[..], b" (deleted)"].concat()
+            }
+            Some(file) => file.path.clone(),
+            None if self.is_vdso(mapping) => b"[vdso]".to_vec(),
+            None if mapping.contains(self.start_stack) => b"[stack]".to_vec(),
+            None if mapping.start < self.brk && self.start_brk < mapping.end => b"[heap]".to_vec(),
+            None => b"[anon]".to_vec(),
+        }
+    }
+
+    /// The `len` bytes that the process had at `address`, if they were captured.
+    #[must_use]
+    pub fn memory(&self, address: ProcessAddress, len: usize) -> Option<&[u8]> {
+        let windows = self.windows.iter().chain(&self.memory);
+        let mut windows = windows.chain([&self.code_bytes]);
+        windows.find_map(|window| window.get(address, len))
+    }
+
+    /// Whether some of this detail was lost, or may have been.
+    #[must_use]
+    pub fn lacks(&self, detail: &str) -> bool {
+        self.lost
+            .iter()
+            .any(|lost| lost.detail == detail || lost.detail == "end")
+    }
+
     /// What it takes of our memory, about.
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {

@@ -259,6 +259,24 @@ impl Registers {
         self.is_known(index).then(|| self.word(index))
     }
 
+    /// The system call that an x86 thread is in; `None` for one that a trap stopped,
+    /// whose orig_ax is -1, and on other architectures.
+    #[must_use]
+    pub fn system_call(&self) -> Option<u64> {
+        const ORIG_AX: usize = 15;
+        let number = self.words[ORIG_AX];
+        let x86 = matches!(self.arch, Arch::X86_64 | Arch::I386);
+        (x86 && number as i64 >= 0).then_some(number)
+    }
+
+    /// The same with another value of a register, by its DWARF number, as far as
+    /// it is one that a record holds.
+    pub fn set_dwarf(&mut self, number: u16, value: u64) {
+        if let Some(word) = self.arch.dwarf_word(number) {
+            self.words[word] = value;
+        }
+    }
+
     /// Every known register by its lower-case name, pc and sp first.
     pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         self.arch

@@ -23,9 +23,6 @@ mod x86;
 use std::fs;
 use std::path::Path;
 
-use segfault_analyzer::decode::decode;
-use segfault_analyzer::registers::Arch;
-
 use listing::{Line, Machine, Tool};
 use outcome::Outcome;
 use tally::Tally;
@@ -60,20 +57,6 @@ fn outcome(tool: Tool, machine: Machine, line: &Line) -> Outcome {
         Machine::Aarch64 => arm64::outcome(line),
         _ => x86::outcome(tool, machine, line),
     }
-}
-
-fn known(machine: Machine, code: &[u8]) -> bool {
-    let arch = match machine {
-        Machine::X86_64 => Arch::X86_64,
-        Machine::I386 => Arch::I386,
-        Machine::Aarch64 => Arch::Aarch64,
-    };
-    if std::env::var_os("ONLY").is_some()
-        && decode(arch, code).is_some_and(|d| d.memory().next().is_some())
-    {
-        println!("only we {code:02x?}");
-    }
-    decode(arch, code).is_some_and(|decoded| decoded.memory().next().is_some())
 }
 
 /// Each tool must agree on each instruction.
@@ -117,7 +100,6 @@ fn forms(machine: Machine, code: &[u8], slot: usize) {
     fs::remove_file(object).expect("our own file");
     let mut tally = Tally::default();
     let mut disputed = Tally::default();
-    let mut only_ours = 0;
     for (number, tools) in lines.iter().enumerate() {
         let address = number * slot;
         let mut outcomes = Vec::new();
@@ -144,10 +126,6 @@ fn forms(machine: Machine, code: &[u8], slot: usize) {
             }
             // Only one of them knows it.
             None if outcomes.len() == 1 && matches!(outcomes[0].0, Outcome::Refused(_)) => {}
-            None if outcomes.is_empty() => {
-                let code = &code[address..(address + 15).min(code.len())];
-                only_ours += u64::from(known(machine, code));
-            }
             None => {
                 if let Some((outcome, example)) = outcomes.pop() {
                     tally.count(outcome, || example);
@@ -159,7 +137,6 @@ fn forms(machine: Machine, code: &[u8], slot: usize) {
             disputed.count(outcome, || example);
         }
     }
-    println!("{name}: {only_ours} operands of what no tool knows");
     let title = format!("{name}, where a tool differs from us and from the other");
     if std::env::var_os("DISPUTED").is_some() {
         disputed.settle(&title);

@@ -13,7 +13,7 @@
 //! Where vendors differ it is as Intel has it: near calls and jumps of 64-bit code
 //! have 64 bits whatever 66 says, far ones a 64-bit offset with REX.W.
 
-use super::x86_rules::{self as rules, find, Imm, Rule, Width};
+use super::x86_rules::{self as rules, find, Rule, Width};
 use super::{Decoded, Extend, Index, Operand, Reg, Segment, Target, Touch, MAX_LENGTH};
 
 // Registers as instructions number them.
@@ -43,7 +43,7 @@ pub(super) struct Head {
     index_high: u8,
     pub(super) base_high: u8,
     encoding: u16,
-    map: u8,
+    pub(super) map: u8,
     /// Bytes of a vector.
     vector: u16,
     broadcast: bool,
@@ -94,66 +94,47 @@ pub(super) fn decode(long: bool, bytes: &[u8]) -> Option<Decoded> {
         (_, opcode) => opcode,
     };
     // What follows may be another instruction's; then the rule takes any.
-    let next = code.peek();
-    let reg = next.unwrap_or(0) >> 3 & 7;
-    let rule = find(head.map, looked_up, head.when(next.unwrap_or(0)), reg)?;
+    let next = code.peek().unwrap_or(0);
+    let rule = find(head.map, looked_up, head.when(next), next >> 3 & 7)?;
     let mut decoded = Decoded {
         length: 0,
-        class: rule.class,
+        class: rule.class(),
         target: None,
         operands: [None, None],
     };
-    let mut register = None;
-    if rule.how & rules::BARE == 0 {
-        let modrm = code.byte()?;
+    let mut modrm = 0;
+    if !rule.is_bare() {
+        modrm = code.byte()?;
         // Moves of control registers have no other form.
-        if modrm >= 0xc0 || head.map == 1 && matches!(head.opcode, 0x20..=0x23) {
-            register = Some(modrm);
-        } else {
-            decoded.operands[0] = Some(head.memory(modrm, rule, &mut code)?);
-        }
-    }
-    let behind = code.at;
-    let imm = match head.map {
-        3 | 8 => Imm::Byte,
-        10 => Imm::Z,
-        _ => rule.imm,
-    };
-    let immediate = head.immediate(imm);
-    if behind + immediate > MAX_LENGTH {
-        return None;
-    }
-    decoded.length = (behind + immediate) as u8;
-    let value = code.signed(immediate);
-    match rule.imm {
-        Imm::Rel8 | Imm::Rel => {
-            let distance = |value| Target::Near(i64::from(decoded.length) + value);
-            decoded.target = value.map(distance);
-        }
-        Imm::Moffs => {
+        if modrm < 0xc0 && !(head.map == 1 && matches!(head.opcode, 0x20..=0x23)) {
             let mut operand = head.operand(rule);
-            operand.displacement = value? & (u64::MAX >> (64 - 8 * immediate)) as i64;
+            head.memory(modrm, rule, &mut code, &mut operand)?;
             decoded.operands[0] = Some(operand);
         }
-        _ => {}
+    }
+    let immediate = head.immediate(rule);
+    let length = code.at + immediate;
+    if length > MAX_LENGTH {
+        return None;
+    }
+    decoded.length = length as u8;
+    let value = code.signed(immediate);
+    if rule.how & rules::IMMEDIATE >= rules::REL8 {
+        decoded.target = value.map(|value| Target::Near(length as i64 + value));
+    }
+    if rule.is_bare() {
+        head.implied(rule, value, &mut decoded)?;
+        return Some(decoded);
     }
     if let Some(operand) = &mut decoded.operands[0] {
+        // Relative to the next instruction, or as a pop leaves the stack pointer.
         if operand.base == Some(head.pc()) {
-            operand.displacement += i64::from(decoded.length);
+            operand.displacement += length as i64;
+        } else if head.map == 0 && head.opcode == 0x8f && operand.base == Some(head.register(SP)) {
+            operand.displacement += i64::from(head.stack_size());
         }
     }
-    match head.map {
-        0 => head.implied(reg, register, value, &mut decoded)?,
-        1 => head.implied_0f(reg, register, &mut decoded),
-        // movdir64b and its like: to where a register points.
-        2 if rule.width == Width::B64 && head.opcode == 0xf8 => {
-            let mut operand = head.at(reg + head.reg_high, Touch::Write, Some(64));
-            operand.segment = None;
-            operand.alignment = 64;
-            decoded.operands[1] = Some(operand);
-        }
-        _ => {}
-    }
+    head.implied_beside(modrm, &mut decoded);
     Some(decoded)
 }
 
@@ -294,8 +275,7 @@ impl Head {
     }
 
     pub(super) fn register(&self, number: u8) -> Reg {
-        const LONG: [u8; 8] = [0, 2, 1, 3, 7, 6, 4, 5];
-        match LONG.get(usize::from(number)) {
+        match [0, 2, 1, 3, 7, 6, 4, 5].get(usize::from(number)) {
             Some(&dwarf) if self.long => Reg(dwarf),
             _ => Reg(number),
         }
@@ -340,20 +320,22 @@ impl Head {
     }
 
     /// Bytes of an immediate operand.
-    fn immediate(&self, imm: Imm) -> usize {
+    fn immediate(&self, rule: &Rule) -> usize {
         let size = self.size();
         let z = size.min(4);
-        let bytes = match imm {
-            Imm::No => 0,
-            Imm::Byte | Imm::Rel8 => 1,
-            Imm::Word => 2,
-            Imm::ByteZ if self.opcode & 1 == 0 => 1,
-            Imm::Z | Imm::ByteZ => z,
-            Imm::Full => size,
-            Imm::Rel => self.near_size().min(4),
-            Imm::Far => z + 2,
-            Imm::Enter => 3,
-            Imm::Moffs => u16::from(self.address_bytes()),
+        let bytes = match rule.how & rules::IMMEDIATE {
+            _ if matches!(self.map, 3 | 8) => 1,
+            _ if self.map == 10 => 4,
+            rules::IB | rules::REL8 => 1,
+            rules::IBZ if self.opcode & 1 == 0 => 1,
+            rules::IW => 2,
+            rules::IZ | rules::IBZ => z,
+            rules::IV => size,
+            rules::REL => self.near_size().min(4),
+            rules::FAR => z + 2,
+            rules::ENTER => 3,
+            rules::MOFFS => u16::from(self.address_bytes()),
+            _ => 0,
         };
         usize::from(bytes)
     }
@@ -366,61 +348,53 @@ impl Head {
             map => matches!(map, 5 | 6),
         };
         match self.wide {
-            _ if half && !rule.wide => 2,
+            _ if half && rule.how & rules::WIDE == 0 => 2,
             false => 4,
             true => 8,
         }
     }
 
     fn width(&self, rule: &Rule) -> Option<u16> {
+        /// Of the kinds that come first.
+        const FIXED: [u16; 10] = [1, 2, 4, 8, 10, 16, 32, 48, 64, 512];
         let size = self.size();
+        let vector = self.vector;
+        let element = self.element(rule);
+        let prefix = self.prefix;
+        let small = self.small;
+        let odd = self.opcode & 1 != 0;
+        if let (Some(bytes), false) = (FIXED.get(rule.width as usize), self.broadcast) {
+            return Some(*bytes);
+        }
         Some(match rule.width {
             Width::No => return None,
-            _ if self.broadcast => self.element(rule),
-            Width::B1 => 1,
-            Width::B2 => 2,
-            Width::B4 => 4,
-            Width::B8 => 8,
-            Width::B10 => 10,
-            Width::B16 => 16,
-            Width::B32 => 32,
-            Width::B48 => 48,
-            Width::B64 => 64,
-            Width::B512 => 512,
-            Width::ByteOp if self.opcode & 1 == 0 => 1,
-            Width::Op | Width::ByteOp => size,
+            _ if self.broadcast => element,
+            Width::ByteOp | Width::Fixed if !odd => 1,
+            Width::Op | Width::ByteOp | Width::Fixed => size,
             Width::Stack => self.stack_size(),
             Width::Near => self.near_size(),
             Width::Y if self.wide && self.long => 8,
             Width::Y => 4,
-            Width::S => self.element(rule),
-            Width::Fma if self.opcode & 0xf >= 9 && self.opcode & 1 != 0 => self.element(rule),
-            Width::Half => self.vector / 2,
-            Width::Quarter => self.vector / 4,
-            Width::Narrow => self.vector >> [1, 2, 3, 1, 2, 1, 0, 0][usize::from(self.opcode & 7)],
-            Width::HalfX if self.encoding != rules::E || !self.wide => self.vector / 2,
-            Width::Mmx | Width::Mmx16 if self.prefix == 0 => 8,
+            Width::S => element,
+            Width::OddS if odd => element,
+            Width::Half => vector / 2,
+            Width::Quarter => vector / 4,
+            // A nibble for each opcode, from the last to the first.
+            Width::Narrow => vector >> (0x12_1321 >> (4 * (self.opcode & 7)) & 0xf),
+            Width::HalfX if self.encoding != rules::E || !self.wide => vector / 2,
+            Width::Mmx | Width::Mmx16 if prefix == 0 => 8,
             Width::Mmx16 => 16,
-            Width::Fp if self.prefix == 2 => self.element(rule).min(4),
-            Width::Fp if self.prefix == 3 => 8,
-            Width::Dup if self.vector == 16 => 8,
-            Width::X | Width::Fma | Width::HalfX | Width::Mmx | Width::Fp | Width::Dup => {
-                self.vector
-            }
-            Width::Mask => match (self.wide, self.prefix) {
-                (false, 0) => 2,
-                (true, 0) => 8,
-                (false, _) => 1,
-                (true, _) => 4,
-            },
+            Width::Fp if prefix == 2 => element.min(4),
+            Width::Fp if prefix == 3 => 8,
+            Width::Dup if vector == 16 => 8,
+            Width::Mask => [2, 8, 1, 4][usize::from(prefix << 1 & 2 | u8::from(self.wide))],
             Width::Far => size + 2,
             Width::Table if self.long => 10,
             Width::Table => 6,
             Width::Bounds => 2 * size,
-            Width::Environment if self.small => 14,
-            Width::Environment => 28,
-            Width::State if self.small => 94,
-            Width::State => 108,
+            Width::Environment => 28 >> u8::from(small),
+            Width::State => 108 - 14 * u16::from(small),
+            _ => vector,
         })
     }
 
@@ -429,7 +403,8 @@ impl Head {
         match (rule.how & rules::ALIGNMENT, width) {
             (rules::TO16, _) => 16,
             (rules::TO64, _) => 64,
-            (rules::TIGHT, Some(width)) => width,
+            // MMX has none.
+            (rules::TIGHT, Some(width)) if width != 8 || self.encoding != rules::L => width,
             (0, Some(16)) if whole && self.encoding == rules::L => 16,
             _ => 1,
         }
@@ -460,8 +435,14 @@ impl Head {
     }
 
     /// The operand that ModRM names.
-    fn memory(&self, modrm: u8, rule: &Rule, code: &mut Code<'_>) -> Option<Operand> {
-        let mut operand = self.operand(rule);
+    #[inline(never)]
+    fn memory(
+        &self,
+        modrm: u8,
+        rule: &Rule,
+        code: &mut Code<'_>,
+        operand: &mut Operand,
+    ) -> Option<()> {
         let form = modrm >> 6;
         let rm = modrm & 7;
         let mut displaced = [0, 1, 4][usize::from(form)];
@@ -507,7 +488,7 @@ impl Head {
                 operand.displacement *= i64::from(self.unit(rule, operand.width));
             }
         }
-        Some(operand)
+        Some(())
     }
 
     /// Bytes by which an 8-bit displacement counts in EVEX.

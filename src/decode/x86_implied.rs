@@ -1,20 +1,37 @@
-//! What an x86 instruction does to memory without naming it: the stack, strings,
+//! What an x86 instruction does to memory without naming it: the stack, strings;
 //! and where calls and jumps go.
 
 use super::x86::{Head, AX, BP, BX, DI, SI, SP};
-use super::{Class, Decoded, Extend, Index, Operand, Segment, Target, Touch};
+use super::x86_rules::{self as rules, Rule, Width};
+use super::{Class, Decoded, Extend, Index, Operand, Target, Touch};
+
+/// Memory that a register points to: its number, what is done, bytes or 0.
+type Implied = (u8, Touch, u16);
+
+/// With the number of a register: that it is the stack's, as which only two serve.
+const STACK: u8 = 0x80;
+const TOP: u8 = STACK | SP;
+const FRAME: u8 = STACK | BP;
 
 impl Head {
-    /// Memory that a register points to.
-    pub(super) fn at(&self, number: u8, touch: Touch, width: Option<u16>) -> Operand {
+    /// What is written to the stack goes below its top. All but the stack may be
+    /// in a segment of choice.
+    #[inline(never)]
+    fn at(&self, (number, touch, width): Implied) -> Operand {
+        let stack = number & STACK != 0;
+        let push = stack && touch == Touch::Write;
         Operand {
-            segment: None,
-            base: Some(self.register(number)),
+            segment: self.segment.filter(|_| !stack),
+            base: Some(self.register(number & !STACK)),
             index: None,
-            displacement: 0,
+            displacement: if push { -i64::from(width) } else { 0 },
             bit_offset: None,
-            address_bytes: self.address_bytes(),
-            width,
+            address_bytes: match (stack, self.long) {
+                (false, _) => self.address_bytes(),
+                (true, true) => 8,
+                (true, false) => 4,
+            },
+            width: (width != 0).then_some(width),
             alignment: 1,
             touch,
             partial: false,
@@ -22,198 +39,150 @@ impl Head {
         }
     }
 
-    fn stack(&self, touch: Touch, displacement: i64, width: u16) -> Operand {
-        Operand {
-            displacement,
-            address_bytes: if self.long { 8 } else { 4 },
-            ..self.at(SP, touch, Some(width))
-        }
-    }
-
-    fn push(&self, width: u16) -> Option<Operand> {
-        Some(self.stack(Touch::Write, -i64::from(width), width))
-    }
-
-    fn pop(&self, width: u16) -> Option<Operand> {
-        Some(self.stack(Touch::Read, 0, width))
-    }
-
-    /// Of a string instruction, whose opcode is odd for all but bytes. Only the
-    /// source is in a segment of choice.
-    fn string(&self, number: u8, touch: Touch) -> Option<Operand> {
-        let width = match self.opcode & 1 {
-            0 => 1,
-            // Ports have no more than 4 bytes.
-            _ if self.opcode < 0x70 => self.size().min(4),
-            _ => self.size(),
-        };
-        let source: Option<Segment> = self.segment.filter(|_| number == SI);
-        Some(Operand {
-            segment: source,
-            partial: self.repeat,
-            ..self.at(number, touch, Some(width))
-        })
-    }
-
-    /// Of opcodes without escape. `register` is ModRM where that names no memory,
-    /// `immediate` what stands at the end. `None` where it is needed and missing.
+    /// Of opcodes without ModRM. `immediate` is what stands at the end; `None`
+    /// where it is needed and missing.
     pub(super) fn implied(
         &self,
-        reg: u8,
-        register: Option<u8>,
+        rule: &Rule,
         immediate: Option<i64>,
         decoded: &mut Decoded,
     ) -> Option<()> {
         let size = self.size();
         let stack = self.stack_size();
-        let near = self.near_size();
-        let source = self.string(SI, Touch::Read);
-        let target = match register {
-            Some(modrm) => Target::Register(self.register((modrm & 7) + self.base_high)),
-            None => Target::Loaded,
+        let touch = match rule.how & rules::BOTH {
+            rules::WRITE => Touch::Write,
+            _ => Touch::Read,
         };
-        let [first, second] = &mut decoded.operands;
-        match self.opcode {
-            // push es, cs, ss, ds; pop
-            0x06 | 0x0e | 0x16 | 0x1e | 0x50..=0x57 | 0x68 | 0x6a | 0x9c => {
-                *first = self.push(stack);
-            }
-            0x07 | 0x17 | 0x1f | 0x58..=0x5f | 0x9d => *first = self.pop(stack),
-            0x60 => *first = self.push(8 * size),
-            0x61 => *first = self.pop(8 * size),
-            0x6c | 0x6d => *first = self.string(DI, Touch::Write),
-            0x6e | 0x6f => *first = source,
-            0x8f => {
-                // The address is that after the pop.
-                if let Some(operand) = first {
-                    if operand.base == Some(self.register(SP)) {
-                        operand.displacement += i64::from(stack);
-                    }
-                }
-                *second = self.pop(stack);
-            }
-            0x9a => *first = self.push(2 * size),
-            0xa4 | 0xa5 => {
-                *first = source;
-                *second = self.string(DI, Touch::Write);
-            }
-            0xa6 | 0xa7 => {
-                *first = source;
-                *second = self.string(DI, Touch::Read);
-            }
-            0xaa | 0xab => *first = self.string(DI, Touch::Write),
-            0xac | 0xad => *first = source,
-            0xae | 0xaf => *first = self.string(DI, Touch::Read),
-            0xc2 | 0xc3 => {
-                *first = self.pop(stack);
-                decoded.target = Some(Target::Loaded);
-            }
-            0xc8 => *first = self.push(stack),
-            0xc9 => {
-                *first = Some(Operand {
-                    base: Some(self.register(BP)),
-                    ..self.stack(Touch::Read, 0, stack)
-                });
-            }
-            0xca | 0xcb => {
-                *first = self.pop(2 * size);
-                decoded.target = Some(Target::Loaded);
-            }
-            // 3, 4 and 0x80 have gates that user code may use.
-            0xcd => match immediate? as u8 {
-                3 => decoded.class = Class::Breakpoint,
-                4 => decoded.class = Class::Other,
-                0x80 => decoded.class = Class::SystemCall,
-                _ => {}
-            },
+        // Ports have no more than 4 bytes.
+        let string = match self.opcode {
+            even if even & 1 == 0 => 1,
+            0x6d | 0x6f => size.min(4),
+            _ => size,
+        };
+        let mut operand = self.at(match rule.width {
+            Width::Push => (TOP, Touch::Write, stack),
+            Width::PushNear => (TOP, Touch::Write, self.near_size()),
+            Width::PushFar => (TOP, Touch::Write, 2 * size),
+            Width::PushAll => (TOP, Touch::Write, 8 * size),
+            Width::Pop => (TOP, Touch::Read, stack),
+            Width::PopFar => (TOP, Touch::Read, 2 * size),
+            Width::PopAll => (TOP, Touch::Read, 8 * size),
             // 32-bit code stays on its stack.
-            0xcf => {
-                *first = self.pop(if self.long { 5 } else { 3 } * size);
-                decoded.target = Some(Target::Loaded);
+            Width::PopFrame => (TOP, Touch::Read, if self.long { 5 } else { 3 } * size),
+            Width::Leave => (FRAME, Touch::Read, stack),
+            Width::From | Width::FromTo => (SI, Touch::Read, string),
+            Width::To => (DI, touch, string),
+            Width::Table256 => (BX, Touch::Read, 1),
+            Width::Fixed => (AX, touch, string),
+            _ => {
+                if self.map == 0 && self.opcode == 0xcd {
+                    decoded.class = match immediate? as u8 {
+                        // These have gates that user code may use.
+                        3 => Class::Breakpoint,
+                        4 => Class::Other,
+                        0x80 => Class::SystemCall,
+                        _ => Class::Privileged,
+                    };
+                }
+                return Some(());
             }
-            0xd7 => {
-                *first = Some(Operand {
-                    segment: self.segment,
-                    index: Some(Index {
-                        register: self.register(AX),
-                        extend: Extend::Byte,
-                        shift: 0,
-                    }),
-                    ..self.at(BX, Touch::Read, Some(1))
+        });
+        match rule.width {
+            Width::Fixed => {
+                operand.base = None;
+                operand.displacement = immediate?;
+            }
+            Width::Table256 => {
+                operand.index = Some(Index {
+                    register: self.register(AX),
+                    extend: Extend::Byte,
+                    shift: 0,
                 });
             }
-            0xe8 => *first = self.push(near),
-            0xff => match reg {
-                2 => {
-                    decoded.target = Some(target);
-                    *if first.is_some() { second } else { first } = self.push(near);
+            Width::From | Width::To | Width::FromTo => {
+                operand.partial = self.repeat;
+                if rule.width == Width::FromTo {
+                    let mut second = self.at((DI, touch, string));
+                    second.segment = None;
+                    second.partial = self.repeat;
+                    decoded.operands[1] = Some(second);
+                } else if rule.width == Width::To {
+                    operand.segment = None;
                 }
-                3 => {
-                    decoded.target = Some(target);
-                    *second = self.push(2 * size);
-                }
-                4 | 5 => decoded.target = Some(target),
-                6 => *if first.is_some() { second } else { first } = self.push(stack),
-                _ => {}
-            },
+            }
             _ => {}
         }
+        if decoded.class == Class::Return {
+            decoded.target = Some(Target::Loaded);
+        }
+        decoded.operands[0] = Some(operand);
         Some(())
     }
 
-    /// Of opcodes behind 0F alone.
-    pub(super) fn implied_0f(&self, reg: u8, register: Option<u8>, decoded: &mut Decoded) {
-        let first = &mut decoded.operands[0];
-        match (self.opcode, register) {
-            (0x01, Some(modrm)) => {
-                // vmcall and more of virtual machines, monitor, clac, encls,
-                // xsetbv, SVM, lmsw, swapgs, rdtscp, invlpgb and on.
-                let privileged = matches!(
-                    modrm,
-                    0xc0..=0xc6 | 0xc8..=0xcb | 0xcf | 0xd1 | 0xd8 | 0xda..=0xdf
-                        | 0xf0..=0xf9 | 0xfe | 0xff
-                );
-                // setssbsy
+    /// Of opcodes with ModRM, once their length is known.
+    pub(super) fn implied_beside(&self, modrm: u8, decoded: &mut Decoded) {
+        let reg = modrm >> 3 & 7;
+        let rm = (modrm & 7) + self.base_high;
+        let stack = self.stack_size();
+        let [first, second] = &mut decoded.operands;
+        let mut alignment = 1;
+        let implied = match (self.map, self.opcode, &mut *first) {
+            (0, 0x8f, _) => (TOP, Touch::Read, stack),
+            (0, 0xff, named) => {
+                if (2..6).contains(&reg) {
+                    decoded.target = Some(match named {
+                        Some(_) => Target::Loaded,
+                        None => Target::Register(self.register(rm)),
+                    });
+                }
+                let width = match reg {
+                    2 => self.near_size(),
+                    3 => 2 * self.size(),
+                    6 => stack,
+                    _ => return,
+                };
+                (TOP, Touch::Write, width)
+            }
+            (1, 0x01, None) => {
+                // A bit for each ModRM from c0 on: vmcall and more of virtual
+                // machines, monitor, clac, encls, xsetbv, SVM, lmsw, swapgs,
+                // rdtscp, invlpgb and more; setssbsy has a prefix.
+                const PRIVILEGED: u64 = 0xc3ff_0000_fd02_8f7f;
+                let privileged = PRIVILEGED >> (modrm & 0x3f) & 1 != 0;
                 if privileged || modrm == 0xe8 && self.prefix == 2 {
                     decoded.class = Class::Privileged;
                 }
-                // monitorx, clzero: the line of the cache that it lies in.
-                if let 0xfa | 0xfc = modrm {
-                    let touch = if modrm == 0xfa {
-                        Touch::Read
-                    } else {
-                        Touch::Write
-                    };
-                    *first = Some(Operand {
-                        segment: self.segment,
-                        ..self.at(AX, touch, None)
-                    });
+                // monitorx, clzero: of the line of the cache that it lies in.
+                match modrm {
+                    0xfa => (AX, Touch::Read, 0),
+                    0xfc => (AX, Touch::Write, 0),
+                    _ => return,
                 }
             }
-            (0xa0 | 0xa8, _) => *first = self.push(self.stack_size()),
-            (0xa1 | 0xa9, _) => *first = self.pop(self.stack_size()),
-            (0xa3 | 0xab | 0xb3 | 0xbb, None) => {
-                if let Some(operand) = first {
-                    operand.bit_offset = Some(self.register(reg + self.reg_high));
-                }
+            // bt and its like, by a register
+            (1, 0xa3 | 0xab | 0xb3 | 0xbb, Some(operand)) => {
+                operand.bit_offset = Some(self.register(reg + self.reg_high));
+                return;
             }
             // umonitor
-            (0xae, Some(modrm)) if reg == 6 && self.prefix == 2 => {
-                *first = Some(Operand {
-                    segment: self.segment,
-                    ..self.at((modrm & 7) + self.base_high, Touch::Read, None)
-                });
-            }
+            (1, 0xae, None) if reg == 6 && self.prefix == 2 => (rm, Touch::Read, 0),
             // maskmovq, maskmovdqu
-            (0xf7, Some(_)) => {
-                let width = if self.prefix == 0 { 8 } else { 16 };
-                *first = Some(Operand {
-                    segment: self.segment,
-                    partial: true,
-                    ..self.at(DI, Touch::Write, Some(width))
-                });
+            (1, 0xf7, None) => (DI, Touch::Write, if self.prefix == 0 { 8 } else { 16 }),
+            // movdir64b and its like: to where a register points.
+            (2, 0xf8, Some(_)) => {
+                alignment = 64;
+                (reg + self.reg_high, Touch::Write, 64)
             }
-            _ => {}
+            _ => return,
+        };
+        let mut implied = self.at(implied);
+        implied.alignment = alignment;
+        if first.is_some() {
+            implied.segment = None;
+            *second = Some(implied);
+        } else {
+            implied.partial = self.opcode == 0xf7;
+            *first = Some(implied);
         }
     }
 }

@@ -10,7 +10,7 @@ use std::fmt::Display;
 
 use crate::event::Disposition;
 use crate::registers::{Arch, Registers};
-use crate::report::{FirstFault, Location, Report, Sender, StackFrame, StackTrace};
+use crate::report::{Code, FirstFault, Location, Report, Sender, StackFrame, StackTrace};
 use crate::unwind::{Stop, Trust};
 
 use super::{codes, escape, hex, nearby, symbol, Options};
@@ -23,10 +23,11 @@ pub(super) fn report(report: &Report, options: &Options) -> String {
     let mut out = String::new();
     header(&mut out, report, options);
     manual_lines(&mut out, report, options);
-    our_lines(&mut out, report);
+    our_lines(&mut out, report, options);
     if options.registers {
         out.push('\n');
         registers(&mut out, report.registers.as_ref());
+        register_notes(&mut out, report);
     }
     if options.stack_trace {
         out.push('\n');
@@ -154,10 +155,12 @@ fn place(location: &Location, with_path: bool) -> Option<Vec<u8>> {
     Some(module)
 }
 
-fn our_lines(out: &mut String, report: &Report) {
+fn our_lines(out: &mut String, report: &Report, options: &Options) {
     if let Some(access) = report.access {
         line(out, "Access", access.as_str());
     }
+    let cause = escaped(&report.cause_text);
+    line(out, "Cause", format!("{cause} ({})", report.cause.as_str()));
     if report.disposition != Disposition::Fatal {
         line(out, "Disposition", report.disposition.as_str());
     }
@@ -177,6 +180,12 @@ fn our_lines(out: &mut String, report: &Report) {
         line(out, "Thread", escaped(&report.thread));
     }
     program(out, report);
+    if let (true, Some(signature)) = (options.stack_trace, report.signature) {
+        line(out, "Signature", format!("{signature:016x}"));
+    }
+    if let (true, Some(code)) = (options.registers, &report.instruction_code) {
+        instruction_code(out, code);
+    }
     for lost in &report.lost {
         line(out, "Lost", format!("{} ({})", lost.detail, lost.reason));
     }
@@ -246,13 +255,47 @@ fn registers(out: &mut String, registers: Option<&Registers>) {
         } else {
             2 + 2 * arch.word_bytes()
         };
-        out.push_str(&format!("    {}: {value:#0digits$x}", name.to_uppercase()));
+        out.push_str(&format!(
+            "    {}: {value:#0digits$x}",
+            name.to_ascii_uppercase()
+        ));
         if index % 2 == 1 {
             out.push('\n');
         }
     }
     if !out.ends_with('\n') {
         out.push('\n');
+    }
+}
+
+/// What the registers point at, in a block of its own: those who read the registers
+/// by line know two of them on each.
+fn register_notes(out: &mut String, report: &Report) {
+    if report.register_notes.is_empty() {
+        return;
+    }
+    out.push_str("\n  Register Notes:\n");
+    for (name, note) in &report.register_notes {
+        out.push_str("    ");
+        out.push_str(&name.to_ascii_uppercase());
+        out.push_str(" -> ");
+        escape::text(out, note);
+        out.push('\n');
+    }
+}
+
+/// As the kernel writes it, the instruction's first byte in brackets.
+fn instruction_code(out: &mut String, code: &Code) {
+    let mut text = format!("{:#x}:", code.address);
+    for (index, byte) in code.bytes.iter().enumerate() {
+        text.push_str(&match index == code.instruction {
+            true => format!(" <{byte:02x}>"),
+            false => format!(" {byte:02x}"),
+        });
+    }
+    line(out, "Code", text);
+    if let Some(operands) = code.operands.as_deref().filter(|it| !it.is_empty()) {
+        line(out, "Operands", escaped(operands));
     }
 }
 

@@ -55,6 +55,15 @@ impl State {
         }
     }
 
+    /// As registers of the same task; `None` unless all of them are known.
+    pub(super) fn registers(&self, of: &Registers) -> Option<Registers> {
+        let mut registers = *of;
+        for number in (0..COLUMNS).filter(|&number| of.dwarf(number).is_some()) {
+            registers.set_dwarf(number, self.get(number)?);
+        }
+        Some(registers)
+    }
+
     /// Keeps only the registers whose bit is set.
     pub(super) fn keep(&mut self, mask: u64) {
         self.known &= mask;

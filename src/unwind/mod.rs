@@ -50,6 +50,7 @@ mod x86_64;
 use std::rc::Rc;
 
 use crate::address::{FileAddress, ProcessAddress};
+use crate::registers::Registers;
 
 pub use cache::Caches;
 pub use walk::walk;
@@ -153,6 +154,9 @@ pub enum Stop {
 pub struct Walk {
     pub frames: Vec<Frame>,
     pub stop: Stop,
+    /// Those with which the innermost handler of a signal interrupted its thread,
+    /// if the kernel's copy of them was found.
+    pub interrupted: Option<Registers>,
 }
 
 /// Sections that hold call-frame information.

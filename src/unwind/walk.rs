@@ -58,6 +58,7 @@ pub fn walk(
         _ => Walk {
             frames: Vec::new(),
             stop: Stop::NoCaller(registers.pc()),
+            interrupted: None,
         },
     }
 }
@@ -67,6 +68,8 @@ pub(super) struct Walker<'a, A> {
     pub(super) space: &'a dyn AddressSpace,
     caches: &'a mut Caches,
     signals: usize,
+    /// What the kernel saved for the innermost handler to return to.
+    saved: Option<State>,
     /// Steps of trials that are left, so that no stack can keep a walk busy.
     pub(super) trial_steps: usize,
     architecture: PhantomData<A>,
@@ -79,6 +82,7 @@ impl<'a, A: Architecture> Walker<'a, A> {
             space,
             caches,
             signals: 0,
+            saved: None,
             trial_steps: MAX_TRIAL_STEPS,
             architecture: PhantomData,
         }
@@ -106,7 +110,12 @@ impl<'a, A: Architecture> Walker<'a, A> {
                 Err(stop) => break stop,
             }
         };
-        Walk { frames, stop }
+        let interrupted = self.saved.and_then(|state| state.registers(registers));
+        Walk {
+            frames,
+            stop,
+            interrupted,
+        }
     }
 
     /// The caller of a frame, or why there is none.
@@ -193,7 +202,10 @@ impl<'a, A: Architecture> Walker<'a, A> {
             return Err(Stop::NoCaller(at.code.address()));
         }
         match A::interrupted(self.space, &at.state) {
-            Ok(caller) => Ok((Trust::Signal, interrupted_at(caller))),
+            Ok(caller) => {
+                self.saved.get_or_insert(caller.state);
+                Ok((Trust::Signal, interrupted_at(caller)))
+            }
             Err(address) => Err(Stop::StackNotCaptured(address)),
         }
     }

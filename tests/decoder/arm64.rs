@@ -288,7 +288,7 @@ fn width(text: &Text) -> Option<u16> {
     if name == "stg" || name == "stzg" || name == "stgp" {
         return Some(16);
     }
-    if starts_with_any(name, &["gcsst", "ld64b", "st64b"]) {
+    if starts_with_any(name, &["ld64b", "st64b"]) {
         return Some(64);
     }
     if starts_with_any(name, &["ldraa", "ldrab"]) {

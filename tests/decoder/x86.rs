@@ -508,6 +508,8 @@ fn class(text: &Text) -> Class {
         "lidt",
         "lgdtd",
         "lidtd",
+        "lgdtw",
+        "lidtw",
         "lldt",
         "ltr",
         "lmsw",

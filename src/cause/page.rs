@@ -1,0 +1,167 @@
+//! Faults at an address that the kernel names: what lies there, and what was tried.
+
+use super::operand::Placed;
+use super::words::{mapping_at, Words};
+use super::{jump, stack, Scene, Verdict};
+use crate::address::ProcessAddress;
+use crate::event::Mapping;
+use crate::fault::code;
+use crate::report::{Access, Cause};
+
+/// Below this nothing is ever mapped (`vm.mmap_min_addr`): what points there is
+/// a null pointer with an offset.
+pub(super) const NULL_BYTES: u64 = 0x1_0000;
+
+/// The verdict on a SIGSEGV with an address.
+pub(super) fn verdict(scene: &Scene<'_>) -> Verdict {
+    match scene.fault.code {
+        code::SEGV_MAPERR | code::SEGV_ACCERR => {}
+        code::SEGV_PKUERR => return at(scene, Cause::ProtectionKey, PROTECTION_KEY),
+        code::SEGV_MTESERR => return at(scene, Cause::MemoryTag, MEMORY_TAG),
+        code::SEGV_MTEAERR => return Verdict::plain(Cause::MemoryTag, MEMORY_TAG_LATE),
+        code::SEGV_CPERR => return Verdict::plain(Cause::ShadowStack, SHADOW_STACK),
+        _ => return Verdict::plain(Cause::Unknown, "the kernel's code for it is a rare one"),
+    }
+    let access = scene.access();
+    let pc = scene.fault.pc.0;
+    // Without an error code (or without NX) the address alone tells a fetch.
+    let fetch = access == Some(Access::Execute) || access.is_none() && scene.address() == pc;
+    if fetch {
+        return jump::verdict(scene);
+    }
+    data(scene, access)
+}
+
+const PROTECTION_KEY: &str = ", which the thread's rights for its protection key forbid";
+const MEMORY_TAG: &str = ", whose memory has another tag than the pointer: probably used after \
+                          free, or beyond its end";
+const MEMORY_TAG_LATE: &str = "an access with a pointer whose tag was not the memory's, reported \
+                               late: not necessarily of this instruction";
+const SHADOW_STACK: &str = "the shadow stack refused a return, or a jump led to no landing pad: \
+                            a return address or a function pointer was overwritten";
+
+/// `write of 4 bytes at 0x18`, and then where that comes from.
+fn at(scene: &Scene<'_>, cause: Cause, after: &str) -> Verdict {
+    let (access, address) = (scene.access(), scene.address());
+    let placed = scene.operand_at(address, access);
+    let mut words = Words::default();
+    words.touch(access, placed.as_ref(), address).text(after);
+    words.origin(scene, placed.as_ref(), address);
+    Verdict::new(cause, words)
+}
+
+fn data(scene: &Scene<'_>, access: Option<Access>) -> Verdict {
+    let address = scene.address();
+    let placed = scene.operand_at(address, access);
+    if address < NULL_BYTES {
+        return null(scene, access, placed.as_ref());
+    }
+    if let Some(verdict) = stack::overflow(scene, access, placed.as_ref()) {
+        return verdict;
+    }
+    let mut words = Words::default();
+    words.touch(access, placed.as_ref(), address);
+    let cause = if scene.non_canonical(address) {
+        words.text(", which is no canonical address");
+        words.origin(scene, placed.as_ref(), address);
+        Cause::NonCanonical
+    } else if scene.fault.code == code::SEGV_MAPERR {
+        words.origin(scene, placed.as_ref(), address);
+        unmapped(scene, address, &mut words)
+    } else {
+        words.origin(scene, placed.as_ref(), address);
+        protected(scene, address, access, &mut words)
+    };
+    Verdict::new(cause, words)
+}
+
+fn null(scene: &Scene<'_>, access: Option<Access>, placed: Option<&Placed>) -> Verdict {
+    let address = scene.address();
+    let mut words = Words::default();
+    words.touch(access, placed, address);
+    let before = words.0.len();
+    words.origin(scene, placed, address);
+    if words.0.len() == before {
+        words.text(": probably a null pointer");
+        if address > 0 {
+            words.text(" + ").hex(address);
+        }
+    }
+    // aarch64's musl has no instruction to crash with.
+    if address == 0 && access == Some(Access::Write) && super::trap::is_heap_check(scene.function())
+    {
+        words.text("; probably musl's heap check, which crashes on purpose");
+    }
+    Verdict::new(Cause::NullDereference, words)
+}
+
+fn unmapped(scene: &Scene<'_>, address: u64, words: &mut Words) -> Cause {
+    if address >> 63 != 0 {
+        words.text("; the address is in the kernel's half");
+        return Cause::Unmapped;
+    }
+    if let Ok(Some(mapping)) = mapping_at(scene.event, address) {
+        // The mapping came later, or its pages are marked (MADV_GUARD_INSTALL).
+        words
+            .text("; the address is in ")
+            .mapping(scene.event, mapping);
+        words.text(", probably in a guard area there");
+        return Cause::AccessProtected;
+    }
+    if !words.beside(scene.event, address) {
+        words.text("; the kernel found nothing mapped there");
+    }
+    Cause::Unmapped
+}
+
+/// The kernel says that a mapping is there and forbids it.
+fn protected(scene: &Scene<'_>, address: u64, access: Option<Access>, words: &mut Words) -> Cause {
+    let write = access == Some(Access::Write);
+    let Some(mapping) = scene.event.mapping(ProcessAddress(address)) else {
+        words.text(if write {
+            "; a mapping that was not captured forbids to write there"
+        } else {
+            "; a mapping that was not captured forbids it"
+        });
+        return if write {
+            Cause::WriteProtected
+        } else {
+            Cause::AccessProtected
+        };
+    };
+    words
+        .text("; the address is in ")
+        .mapping(scene.event, mapping);
+    place(scene, mapping, address, words);
+    let flags = mapping.flags;
+    match access {
+        _ if !flags.readable() && !flags.writable() && !flags.executable() => {
+            words.text(", which nobody may touch: a guard page or reserved memory");
+            Cause::AccessProtected
+        }
+        Some(Access::Write) if !flags.writable() => {
+            words.text(", which may not be written");
+            Cause::WriteProtected
+        }
+        Some(Access::Read) if !flags.readable() => {
+            words.text(", which may not be read");
+            Cause::AccessProtected
+        }
+        _ => {
+            words.text(", which allows it: perhaps another thread has changed that since");
+            Cause::Unknown
+        }
+    }
+}
+
+/// What is at the address in a file that is mapped there.
+fn place(scene: &Scene<'_>, mapping: &Mapping, address: u64, words: &mut Words) {
+    if scene.evidence.place.symbol.is_some() {
+        words.text(", at ").symbol(scene.evidence.place);
+    } else if let Some(file) = &mapping.file {
+        let into = address.wrapping_sub(mapping.start.0);
+        words
+            .text(" at file offset ")
+            .hex(file.offset.0.wrapping_add(into));
+    }
+}

@@ -41,6 +41,7 @@ impl Head {
 
     /// Of opcodes without ModRM. `immediate` is what stands at the end; `None`
     /// where it is needed and missing.
+    #[inline(never)]
     pub(super) fn implied(
         &self,
         rule: &Rule,
@@ -130,6 +131,7 @@ impl Head {
     }
 
     /// Of opcodes with ModRM, once their length is known.
+    #[inline(never)]
     pub(super) fn implied_beside(&self, modrm: u8, decoded: &mut Decoded) {
         let reg = modrm >> 3 & 7;
         let rm = (modrm & 7) + self.base_high;

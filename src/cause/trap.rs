@@ -2,7 +2,7 @@
 //! errors, division, undefined and privileged instructions, breakpoints,
 //! forbidden system calls.
 
-use super::abort::is_one_of;
+use super::abort::{is_one_of, MUSL_HEAP};
 use super::operand::refused;
 use super::words::Words;
 use super::{Scene, Verdict};
@@ -121,15 +121,6 @@ fn bytes(scene: &Scene<'_>, words: &mut Words) {
     }
 }
 
-/// Functions in which musl looks after its heap, and crashes where that is broken
-/// (src/malloc/mallocng, src/malloc/oldmalloc).
-pub(super) fn is_heap_check(function: &[u8]) -> bool {
-    const FUNCTIONS: &str = "get_meta free __libc_free realloc __libc_realloc nontrivial_free \
-        free_group enframe alloc_slot alloc_group get_nominal_size malloc_usable_size \
-        __malloc_allzerop unbin __bin_chunk unmap_chunk a_crash";
-    is_one_of(function, FUNCTIONS)
-}
-
 fn not_for_users(scene: &Scene<'_>) -> Verdict {
     let mut words = Words::default();
     words.text("the instruction");
@@ -161,10 +152,9 @@ pub(super) fn privileged(scene: &Scene<'_>, decoded: &Decoded) -> Verdict {
             words.text(" in ").bytes(caller);
         }
         cause = Cause::StackSmashing;
-    } else if is_heap_check(function) {
-        words
-            .text("probably musl's heap check, which crashes on purpose, in ")
-            .bytes(function);
+    } else if is_one_of(function, MUSL_HEAP) {
+        words.text("probably musl's heap check, which crashes on purpose, in ");
+        words.bytes(function);
     } else {
         words.text("C libraries end a program with it that cannot go on");
     }

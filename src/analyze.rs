@@ -176,7 +176,8 @@ impl Analyzer {
             thread: event.thread.clone(),
             signal: event.signal,
             code: event.code,
-            fault_address: fault::address(event.code, event.siginfo).or(verdict.address),
+            fault_address: fault::address(event.signal, event.code, event.siginfo)
+                .or(verdict.address),
             access: fault::access(arch, event.code, event.siginfo, &event.trap).or(verdict.access),
             disposition: event.disposition,
             first_fault: event
@@ -269,7 +270,7 @@ fn first_fault(first: &EarlierFault, arch: Arch, now_boot_ns: u64) -> FirstFault
     FirstFault {
         signal: first.signal,
         code: first.code,
-        address: fault::address(first.code, first.siginfo),
+        address: fault::address(first.signal, first.code, first.siginfo),
         pc: first.pc,
         access: fault::access(arch, first.code, first.siginfo, &first.trap),
         age_ms: now_boot_ns.saturating_sub(first.boot_ns) / 1_000_000,

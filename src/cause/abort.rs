@@ -66,7 +66,7 @@ const WAYS: [Way; 9] = [
     },
     Way {
         signs: "*rust_panic *rust_begin_unwind *__rust_start_panic *process::abort",
-        inside: "core::* std::* alloc::* <core::* <std::* <alloc::* *rust_*",
+        inside: "core::* std::* alloc::* <core::* <std::* <alloc::* __rustc::* *rust_",
         meaning: "Rust code panicked or aborted",
     },
     Way {
@@ -118,7 +118,7 @@ fn reason(functions: &[&[u8]], words: &mut Words) -> Option<Cause> {
         while functions.get(last + 1).is_some_and(|name| own(name)) {
             last += 1;
         }
-        let shown = last > first || is_one_of(functions[last], way.inside);
+        let shown = is_one_of(functions[last], way.inside);
         words.text(way.meaning);
         if shown {
             words.text(", in ").bytes(functions[last]);

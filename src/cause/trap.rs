@@ -3,7 +3,7 @@
 //! forbidden system calls.
 
 use super::abort::{is_one_of, MUSL_HEAP};
-use super::operand::refused;
+use super::operand::{refused, touched};
 use super::words::Words;
 use super::{Scene, Verdict};
 use crate::address::ProcessAddress;
@@ -65,10 +65,17 @@ fn misaligned(scene: &Scene<'_>) -> Verdict {
                 let width = u64::from(placed.operand.width.unwrap_or(1)).max(1);
                 placed.address % width != 0
             });
-            let address = unaligned.map_or(scene.address(), |placed| placed.address);
-            words.touch(scene.access(), unaligned.as_ref(), address);
+            let (access, address) = match &unaligned {
+                Some(placed) => (touched(placed.operand.touch), placed.address),
+                None => (scene.access(), scene.address()),
+            };
+            words.touch(access, unaligned.as_ref(), address);
             words.text(" without the alignment that it needs");
             words.origin(scene, unaligned.as_ref(), address);
+            let mut verdict = Verdict::new(Cause::Misaligned, words);
+            verdict.address = unaligned.map(|placed| ProcessAddress(placed.address));
+            verdict.access = access;
+            return verdict;
         }
     }
     Verdict::new(Cause::Misaligned, words)

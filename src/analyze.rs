@@ -294,7 +294,8 @@ fn first_fault(first: &EarlierFault, arch: Arch, now_boot_ns: u64) -> FirstFault
     FirstFault {
         signal: first.signal,
         code: first.code,
-        address: fault::address(first.code, first.siginfo).filter(|_| first.knows_fault),
+        address: fault::address(first.signal, first.code, first.siginfo)
+            .filter(|_| first.knows_fault),
         pc: first.pc,
         access: fault::access(arch, first.code, first.siginfo, &first.trap)
             .filter(|_| first.knows_fault),

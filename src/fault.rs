@@ -76,8 +76,15 @@ pub fn has_address(code: i32) -> bool {
 
 /// The address that was touched, where the signal names one.
 #[must_use]
-pub fn address(code: i32, siginfo: u64) -> Option<ProcessAddress> {
-    has_address(code).then_some(ProcessAddress(siginfo))
+pub fn address(signal: i32, code: i32, siginfo: u64) -> Option<ProcessAddress> {
+    // The kernel's null is no address here, but the lack of one.
+    let unknown = matches!(
+        (signal, code),
+        (signal::SIGBUS, code::BUS_ADRALN)
+            | (signal::SIGSEGV, code::SEGV_CPERR | code::SEGV_MTEAERR)
+    );
+    let known = has_address(code) && !(unknown && siginfo == 0);
+    known.then_some(ProcessAddress(siginfo))
 }
 
 /// The same of a whole event, if it could be had.
@@ -190,8 +197,10 @@ mod tests {
         assert_eq!(x86(MAPERR, 0x1000, 6, 13), None, "not a page fault");
         assert_eq!(x86(0, 0x1000, 6, 14), None, "sent");
         assert_eq!(x86(0x80, 0, 6, 14), None, "general protection");
-        assert_eq!(address(0x80, 0), None);
-        assert_eq!(address(-6, 0x1234), None);
+        assert_eq!(address(signal::SIGSEGV, 0x80, 0), None);
+        assert_eq!(address(signal::SIGSEGV, -6, 0x1234), None);
+        assert_eq!(address(signal::SIGSEGV, MAPERR, 0), Some(ProcessAddress(0)));
+        assert_eq!(address(signal::SIGBUS, code::BUS_ADRALN, 0), None);
     }
 
     #[test]

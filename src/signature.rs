@@ -17,6 +17,10 @@
 //! kernel. Frames count that the crash's own registers or call-frame information
 //! gave, innermost first; where a handler's frame lies between, those from the
 //! fault on. Inlined calls have no frame, and are left out.
+//!
+//! Where in a recursion a stack is full is chance: of a `stack_overflow` count the
+//! lines that more than one frame has, each once and sorted, or if there are none
+//! those of all frames but the innermost.
 
 use crate::report::{Cause, Location};
 use crate::unwind::Trust;
@@ -48,40 +52,49 @@ impl Signature {
         let mut head = Fnv::default();
         head.line(signal.to_string().as_bytes());
         head.line(cause.as_str().as_bytes());
-        let (mut signature, mut group) = (head, head);
         let walked = &places[..places.len().min(FRAMES_WALKED)];
         let first = walked.iter().position(|place| place.fault).unwrap_or(0);
-        let counted = walked[first..]
-            .iter()
-            .filter(|place| place.fault || place.trust >= Trust::Cfi);
-        for place in counted.take(FRAMES_COUNTED) {
-            in_build(&mut signature, place.location);
-            group.line(in_any_build(place.location));
+        let (mut in_builds, mut names) = (Vec::new(), Vec::new());
+        for place in &walked[first..] {
+            if place.fault || place.trust >= Trust::Cfi {
+                in_builds.push(in_build(place.location));
+                names.push(in_any_build(place.location).to_vec());
+            }
         }
+        let recursive = cause == Cause::StackOverflow;
         Signature {
-            signature: signature.0,
-            group: group.0,
+            signature: head.of(&in_builds, recursive),
+            group: head.of(&names, recursive),
         }
     }
 }
 
-fn in_build(signature: &mut Fnv, location: &Location) {
+fn in_build(location: &Location) -> Vec<u8> {
     let module = file_name(location);
     let offset = location.module_offset.filter(|_| module != b"[vdso]");
+    let mut line = Vec::new();
     match &location.build_id {
         Some(id) if offset.is_some() => {
             for byte in id {
-                signature.digits(u64::from(*byte), 2);
+                digits(&mut line, u64::from(*byte), 2);
             }
         }
-        _ => signature.write(module),
+        _ => line.extend_from_slice(module),
     }
     if let Some(offset) = offset {
-        signature.write(b"+");
+        line.push(b'+');
         let needed = (64 - offset.0.leading_zeros()).div_ceil(4);
-        signature.digits(offset.0, needed.max(1));
+        digits(&mut line, offset.0, needed.max(1));
     }
-    signature.write(b"\n");
+    line
+}
+
+/// The lowest digits of a number, hexadecimal.
+fn digits(line: &mut Vec<u8>, value: u64, count: u32) {
+    for place in (0..count).rev() {
+        let digit = value >> (4 * place) & 15;
+        line.push(b"0123456789abcdef"[digit as usize]);
+    }
 }
 
 /// A function's name without what the compiler adds to a part or a copy of it.
@@ -124,23 +137,33 @@ impl Default for Fnv {
 }
 
 impl Fnv {
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
+    fn line(&mut self, bytes: &[u8]) {
+        for &byte in bytes.iter().chain(b"\n") {
             self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
     }
 
-    fn line(&mut self, bytes: &[u8]) {
-        self.write(bytes);
-        self.write(b"\n");
-    }
-
-    /// The lowest digits of a number, hexadecimal.
-    fn digits(&mut self, value: u64, count: u32) {
-        for place in (0..count).rev() {
-            let digit = value >> (4 * place) & 15;
-            self.write(&[b"0123456789abcdef"[digit as usize]]);
+    /// The value when the lines that count are added.
+    fn of(mut self, lines: &[Vec<u8>], recursive: bool) -> u64 {
+        if !recursive {
+            lines
+                .iter()
+                .take(FRAMES_COUNTED)
+                .for_each(|line| self.line(line));
+            return self.0;
         }
+        let callers = lines.get(1..).unwrap_or_default();
+        let often = |line: &&Vec<u8>| lines.iter().filter(|other| other == line).count() > 1;
+        let any = callers.iter().any(|line| often(&line));
+        let mut sorted: Vec<&Vec<u8>> = Vec::new();
+        for line in callers.iter().filter(|line| !any || often(line)) {
+            let at = sorted.iter().position(|other| *other >= line);
+            if at.is_none_or(|at| sorted[at] != line) {
+                sorted.insert(at.unwrap_or(sorted.len()), line);
+            }
+        }
+        sorted.into_iter().for_each(|line| self.line(line));
+        self.0
     }
 }
 
@@ -179,16 +202,11 @@ mod tests {
     /// of the next. FNV-1a of the text that the module's page describes.
     #[test]
     fn the_values_are_those_of_the_description() {
-        let mut fnv = Fnv::default();
-        fnv.line(b"foobar");
+        // "foobar" is an example of the algorithm's authors: 0x85944171f73967e8;
+        // the newline makes one more step.
         let mut plain = Fnv::default();
-        for &byte in b"foobar" {
-            plain.0 = (plain.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-        assert_eq!(
-            plain.0, 0x8594_4171_f739_67e8,
-            "the algorithm's own example"
-        );
+        plain.line(b"foobar");
+        assert_eq!(plain.0, 0x3453_16a7_168b_8506);
         let one = of(&[(Trust::Context, location("/a/b", 0x1234, "f.part.0"))]);
         let text = |text: &[u8]| {
             let mut fnv = Fnv::default();
@@ -225,6 +243,38 @@ mod tests {
             .collect();
         assert_eq!(of(&frames), of(&frames[..5]));
         assert_ne!(of(&frames).signature, of(&frames[..4]).signature);
+    }
+
+    /// A full stack may be met anywhere in a recursion.
+    #[test]
+    fn one_recursion_has_one_value() {
+        let frames = |names: &str| -> Vec<Location> {
+            let number = |name| u64::from(name as u32);
+            let names = names.chars();
+            names
+                .map(|name| location("/a/b", number(name), &name.to_string()))
+                .collect()
+        };
+        let of = |names: &str| {
+            let frames = frames(names);
+            let places: Vec<Place<'_>> = frames
+                .iter()
+                .map(|location| Place {
+                    trust: Trust::Cfi,
+                    fault: false,
+                    location,
+                })
+                .collect();
+            Signature::of(11, Cause::StackOverflow, &places)
+        };
+        assert_eq!(of("xababab"), of("ybabab"));
+        assert_eq!(of("xababab"), of("pqabab"), "in a function that they call");
+        assert_ne!(of("xababab"), of("xacacac"));
+        assert_ne!(of("xababab"), of("xaaaa"));
+        assert_eq!(of("xmn"), of("ymn"), "a large frame: no recursion");
+        assert_ne!(of("xmn"), of("xon"));
+        assert_eq!(of("x"), of("y"));
+        assert_eq!(of(""), of("x"));
     }
 
     #[test]

@@ -25,6 +25,12 @@ const HEAP: &str = "_int_free* _int_malloc _int_realloc _int_memalign free cfree
     malloc __libc_malloc malloc_consolidate realloc __libc_realloc calloc __libc_calloc tcache_* \
     unlink_chunk* sysmalloc munmap_chunk";
 
+/// Functions in which musl looks after its heap, and crashes where that is broken
+/// (src/malloc/mallocng, src/malloc/oldmalloc).
+pub(super) const MUSL_HEAP: &str = "get_meta free __libc_free realloc __libc_realloc \
+    nontrivial_free free_group enframe alloc_slot alloc_group get_nominal_size \
+    malloc_usable_size __malloc_allzerop unbin __bin_chunk unmap_chunk a_crash";
+
 /// The first that has a sign on the stack counts; the very first is the one that
 /// is more than an abort.
 const WAYS: [Way; 9] = [
@@ -60,7 +66,7 @@ const WAYS: [Way; 9] = [
     },
     Way {
         signs: "*rust_panic *rust_begin_unwind *__rust_start_panic *process::abort",
-        inside: "core::* std::* alloc::* <core::* <std::* <alloc::* *rust_*",
+        inside: "core::* std::* alloc::* <core::* <std::* <alloc::* __rustc::* *rust_",
         meaning: "Rust code panicked or aborted",
     },
     Way {
@@ -112,7 +118,7 @@ fn reason(functions: &[&[u8]], words: &mut Words) -> Option<Cause> {
         while functions.get(last + 1).is_some_and(|name| own(name)) {
             last += 1;
         }
-        let shown = last > first || is_one_of(functions[last], way.inside);
+        let shown = is_one_of(functions[last], way.inside);
         words.text(way.meaning);
         if shown {
             words.text(", in ").bytes(functions[last]);
@@ -132,6 +138,18 @@ fn reason(functions: &[&[u8]], words: &mut Words) -> Option<Cause> {
     let caller = functions.get(aborts + 1).filter(|name| !name.is_empty())?;
     words.text("abort was called by ").bytes(caller);
     Some(Cause::Abort)
+}
+
+/// Says so where a fault is one of the C library's own, in looking after the heap.
+pub(super) fn in_allocator(scene: &Scene<'_>, text: &mut Vec<u8>) {
+    let function = scene.function();
+    if is_one_of(function, HEAP) || is_one_of(function, MUSL_HEAP) {
+        text.extend_from_slice(b"; in ");
+        text.extend_from_slice(function);
+        text.extend_from_slice(
+            b" of the C library: probably the heap was overwritten, or a bad pointer freed",
+        );
+    }
 }
 
 /// Whether a name is one of those that stand between spaces.

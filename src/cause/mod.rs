@@ -203,6 +203,12 @@ pub fn judge(evidence: &Evidence<'_>) -> Verdict {
         decoded: decode(arch, evidence.code),
     };
     let mut verdict = of_fault(&scene, chosen.made);
+    if matches!(
+        verdict.cause,
+        Cause::NullDereference | Cause::Unmapped | Cause::NonCanonical
+    ) {
+        abort::in_allocator(&scene, &mut verdict.text);
+    }
     if let Some(earlier) = chosen.earlier {
         // That is said of the earlier fault.
         (verdict.address, verdict.access) = (None, None);

@@ -18,7 +18,7 @@ use crate::fault::trap;
 use crate::registers::{Arch, Registers};
 use crate::report::{Access, Cause};
 
-fn touched(touch: Touch) -> Option<Access> {
+pub(super) fn touched(touch: Touch) -> Option<Access> {
     match touch {
         Touch::Nothing => None,
         Touch::Read => Some(Access::Read),

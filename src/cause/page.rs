@@ -87,11 +87,6 @@ fn null(scene: &Scene<'_>, access: Option<Access>, placed: Option<&Placed>) -> V
             words.text(" + ").hex(address);
         }
     }
-    // aarch64's musl has no instruction to crash with.
-    if address == 0 && access == Some(Access::Write) && super::trap::is_heap_check(scene.function())
-    {
-        words.text("; probably musl's heap check, which crashes on purpose");
-    }
     Verdict::new(Cause::NullDereference, words)
 }
 

@@ -2,8 +2,8 @@
 //! errors, division, undefined and privileged instructions, breakpoints,
 //! forbidden system calls.
 
-use super::abort::is_one_of;
-use super::operand::refused;
+use super::abort::{is_one_of, MUSL_HEAP};
+use super::operand::{refused, touched};
 use super::words::Words;
 use super::{Scene, Verdict};
 use crate::address::ProcessAddress;
@@ -65,10 +65,17 @@ fn misaligned(scene: &Scene<'_>) -> Verdict {
                 let width = u64::from(placed.operand.width.unwrap_or(1)).max(1);
                 placed.address % width != 0
             });
-            let address = unaligned.map_or(scene.address(), |placed| placed.address);
-            words.touch(scene.access(), unaligned.as_ref(), address);
+            let (access, address) = match &unaligned {
+                Some(placed) => (touched(placed.operand.touch), placed.address),
+                None => (scene.access(), scene.address()),
+            };
+            words.touch(access, unaligned.as_ref(), address);
             words.text(" without the alignment that it needs");
             words.origin(scene, unaligned.as_ref(), address);
+            let mut verdict = Verdict::new(Cause::Misaligned, words);
+            verdict.address = unaligned.map(|placed| ProcessAddress(placed.address));
+            verdict.access = access;
+            return verdict;
         }
     }
     Verdict::new(Cause::Misaligned, words)
@@ -121,15 +128,6 @@ fn bytes(scene: &Scene<'_>, words: &mut Words) {
     }
 }
 
-/// Functions in which musl looks after its heap, and crashes where that is broken
-/// (src/malloc/mallocng, src/malloc/oldmalloc).
-pub(super) fn is_heap_check(function: &[u8]) -> bool {
-    const FUNCTIONS: &str = "get_meta free __libc_free realloc __libc_realloc nontrivial_free \
-        free_group enframe alloc_slot alloc_group get_nominal_size malloc_usable_size \
-        __malloc_allzerop unbin __bin_chunk unmap_chunk a_crash";
-    is_one_of(function, FUNCTIONS)
-}
-
 fn not_for_users(scene: &Scene<'_>) -> Verdict {
     let mut words = Words::default();
     words.text("the instruction");
@@ -161,10 +159,9 @@ pub(super) fn privileged(scene: &Scene<'_>, decoded: &Decoded) -> Verdict {
             words.text(" in ").bytes(caller);
         }
         cause = Cause::StackSmashing;
-    } else if is_heap_check(function) {
-        words
-            .text("probably musl's heap check, which crashes on purpose, in ")
-            .bytes(function);
+    } else if is_one_of(function, MUSL_HEAP) {
+        words.text("probably musl's heap check, which crashes on purpose, in ");
+        words.bytes(function);
     } else {
         words.text("C libraries end a program with it that cannot go on");
     }

@@ -15,8 +15,8 @@
  *   poison       the same, with memory that was filled with 0xa5
  *   strcpy       copies into a string constant               SEGV_ACCERR
  *   aligned      movaps 8 bytes beside a multiple of 16 (x86_64)  SI_KERNEL
- *   jump         calls a garbage pointer                     SI_KERNEL on x86_64
- *   overwritten  returns to what a buffer's overflow left    SI_KERNEL on x86_64
+ *   jump         calls "@@@@@@@@"                            SI_KERNEL on x86_64
+ *   overwritten  returns to "DDDDDDDD", a buffer's overflow  SI_KERNEL on x86_64
  *   run          runs past the end of its code               SEGV_MAPERR
  * Chain: do_<kind> main (thread: dig dig dig). */
 #define _GNU_SOURCE
@@ -193,7 +193,7 @@ FRAME int do_aligned(void)
 	return y;
 }
 
-static int (*volatile garbage)(void) = (int (*)(void))0x4242424242424242;
+static int (*volatile garbage)(void) = (int (*)(void))0x4040404040404040;
 
 FRAME int do_jump(void)
 {
@@ -205,12 +205,18 @@ FRAME int do_jump(void)
 
 static volatile size_t too_long = 64;
 
-__attribute__((optimize("no-stack-protector"))) FRAME int do_overwritten(void)
+#if defined(__clang__)
+#define UNPROTECTED __attribute__((no_stack_protector))
+#else
+#define UNPROTECTED __attribute__((optimize("no-stack-protector")))
+#endif
+
+UNPROTECTED FRAME int do_overwritten(void)
 {
 	volatile char room[8];
 
 	for (size_t i = 0; i < too_long; i++)
-		room[i] = 'C';
+		room[i] = 'D';
 	KEEP_FRAME();
 	return room[0];
 }

@@ -13,6 +13,7 @@
 compile_error!("the live tests need Linux");
 
 mod books;
+mod causes;
 mod chains;
 mod compat;
 mod context;
@@ -35,6 +36,7 @@ mod pipes;
 mod programs;
 mod refusals;
 mod report;
+mod signatures;
 mod statistics;
 mod text;
 mod threads;
@@ -109,6 +111,8 @@ fn main() -> ExitCode {
         chains::CASES,
         compat::CASES,
         deliveries::CASES,
+        causes::CASES,
+        signatures::CASES,
         threads::CASES,
         names::CASES,
         namespaces::CASES,

@@ -458,16 +458,23 @@ fn rare_codes() {
     assert_eq!(shadow.verdict().cause, Cause::ShadowStack);
 }
 
-/// musl has no instruction to crash with on aarch64.
+/// musl has no instruction to crash with on aarch64, and writes to null.
 #[test]
-fn musls_heap_check_on_aarch64() {
+fn faults_of_the_allocator() {
     // strb wzr, [x0]
     let made = arm(&0x3900_001f_u32.to_le_bytes(), &[("x0", 0)])
         .page_fault(MAPERR, 0, Access::Write)
         .named(&["get_meta", "free", "main"]);
     made.is(
         Cause::NullDereference,
-        "write of 1 byte at 0x0: null pointer in X0; \
-         probably musl's heap check, which crashes on purpose",
+        "write of 1 byte at 0x0: null pointer in X0; in get_meta of the C library: \
+         probably the heap was overwritten, or a bad pointer freed",
     );
+    let text = 0x4141_4141_4141_4141;
+    let made = x86(LOAD_X86, &[("rax", text)])
+        .protection()
+        .named(&["unlink_chunk.constprop.0", "_int_free"]);
+    let verdict = made.verdict();
+    assert_eq!(verdict.cause, Cause::NonCanonical);
+    assert!(verdict.text.ends_with(b", or a bad pointer freed"));
 }

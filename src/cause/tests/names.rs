@@ -34,10 +34,8 @@ fn reasons_to_abort() {
         Cause::Abort,
         "_FORTIFY_SOURCE found a buffer overflow, in __strcpy_chk, called by copy",
     );
-    with(&["__assert_fail_base", "__assert_fail", "check", "main"]).is(
-        Cause::Abort,
-        "an assertion failed, in __assert_fail, called by check",
-    );
+    with(&["__assert_fail_base", "__assert_fail", "check", "main"])
+        .is(Cause::Abort, "an assertion failed, in check");
     with(&[
         "__libc_message",
         "malloc_printerr",
@@ -71,12 +69,10 @@ fn reasons_to_abort() {
         "std::terminate",
         "join",
     ])
-    .is(
-        Cause::Abort,
-        "C++ code called std::terminate, in std::terminate, called by join",
-    );
+    .is(Cause::Abort, "C++ code called std::terminate, in join");
     with(&[
         "std::sys::pal::unix::abort_internal",
+        "__rustc::__rust_abort",
         "__rust_start_panic",
         "rust_panic",
         "std::panicking::rust_panic_with_hook",

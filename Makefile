@@ -22,7 +22,7 @@ Q := @
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: all help target build aarch64 demo test test-rungs test-six test-vm corpus compare load lint doc check-fuzz figures bpf \
+.PHONY: all help target build aarch64 dist demo test test-rungs test-six test-vm corpus compare load lint doc check-fuzz figures bpf \
 	check-prebuilt check-static check-size clean
 
 all: build
@@ -46,17 +46,38 @@ help:
 	@echo 'make check-static     the binary is static (needs file, readelf)'
 	@echo 'make check-size       the binary has at most $(MAX_SIZE) bytes'
 	@echo 'make aarch64          the binary for 64-bit ARM, on any machine'
+	@echo 'make dist             the binaries for both, with checksums, in $(OUT)/dist'
 
 # The Rust target of a static binary, if it is missing.
 target:
 	$(Q)command -v $(CARGO) >/dev/null || { echo 'no cargo here: install Rust from https://rustup.rs' >&2; exit 1; }
 	$(Q)test -d "$$(rustc --print sysroot)/lib/rustlib/$(TARGET)" || rustup target add $(TARGET)
 
+# Panics name source files: below names that are the same everywhere, so that the
+# same commit gives the same bytes wherever it is built.
+CARGO_HOME_DIR := $(or $(CARGO_HOME),$(HOME)/.cargo)
+NO_PATHS        = --config 'target.$(TARGET).rustflags = [ \
+	"--remap-path-prefix=$(CARGO_HOME_DIR)=/cargo", "--remap-path-prefix=$(CURDIR)=/segfault_analyzer"]'
+
 build: target
-	$(Q)$(CARGO) build --release --locked --target $(TARGET) --bin segfault_analyzer
+	$(Q)$(CARGO) build --release --locked --target $(TARGET) $(NO_PATHS) --bin segfault_analyzer
 
 aarch64:
 	$(Q)$(MAKE) --no-print-directory build ARCH=aarch64
+
+VERSION  := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+MACHINES := x86_64 aarch64
+DIST     := $(OUT)/dist
+
+# What is handed out: a file for each architecture, and what they hash to.
+dist:
+	$(Q)rm -rf '$(DIST)' && mkdir -p '$(DIST)'
+	$(Q)set -e; for machine in $(MACHINES); do \
+		$(MAKE) --no-print-directory check-static check-size ARCH=$$machine; \
+		cp '$(OUT)'/$$machine-unknown-linux-musl/release/segfault_analyzer \
+			'$(DIST)'/segfault_analyzer-$(VERSION)-linux-$$machine; \
+	done
+	$(Q)cd '$(DIST)' && sha256sum segfault_analyzer-* >SHA256SUMS && cat SHA256SUMS
 
 demo: build
 	$(Q)CC='$(CC)' sh tests/demo/run.sh $(BINARY)
@@ -95,19 +116,18 @@ ifneq ($(KERNEL),)
 VM_MACHINES := $(ARCH)
 VM_ARGS     := --kernel '$(KERNEL)' --arch '$(ARCH)'
 else
-VM_MACHINES := x86_64 aarch64
+VM_MACHINES := $(MACHINES)
 VM_ARGS     := $(VM)
 endif
-TARGET_DIR  := $(or $(CARGO_TARGET_DIR),target)
 
 test-vm:
 	$(Q)set -e; for machine in $(VM_MACHINES); do \
 		$(MAKE) --no-print-directory build ARCH=$$machine; \
 	done
-	$(Q)CC='$(CC)' CLANG='$(CLANG)' python3 tests/vm/run.py --binaries '$(TARGET_DIR)' \
+	$(Q)CC='$(CC)' CLANG='$(CLANG)' python3 tests/vm/run.py --binaries '$(OUT)' \
 		--options='$(VM_OPTIONS)' $(VM_ARGS)
 
-CORPUS := $(if $(SUDO),sudo -E) env SEGFAULT_ANALYZER='$(abspath $(BINARY))' CORPUS_DIR='$(abspath $(TARGET_DIR))/corpus' \
+CORPUS := $(if $(SUDO),sudo -E) env SEGFAULT_ANALYZER='$(abspath $(BINARY))' CORPUS_DIR='$(abspath $(OUT))/corpus' \
 	python3 tests/corpus
 
 # Every crash program of the corpus in every build, against its known chain.

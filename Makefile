@@ -33,7 +33,7 @@ help:
 	@echo 'make test             all tests; root, or sudo, for those that load BPF'
 	@echo 'make test-rungs       the live tests, captured in each way that older kernels have'
 	@echo 'make test-six         the same without gimli (no default features)'
-	@echo 'make test-vm          boot kernels in QEMU, crash programs there (VM=NAMES; KERNEL=FILE ARCH=)'
+	@echo 'make test-vm          boot kernels in QEMU, crash programs there (VM=NAMES, KERNEL=FILE)'
 	@echo 'make corpus           crash the corpus in every build, compare chains (root)'
 	@echo 'make compare          the same beside gdb, eu-stack, perf and bpftrace (root)'
 	@echo 'make load             chains under load, in a huge library, in real programs (root)'
@@ -109,23 +109,23 @@ test-six: target
 	$(Q)SEGFAULT_ANALYZER='$(abspath $(SIX))/$(TARGET)/release/segfault_analyzer' \
 		$(TEST) --no-default-features --target-dir '$(SIX)' $(TEST_FLAGS)
 
-# VM='bookworm-amd64 trixie-arm64' boots these only, KERNEL=image another one, of
-# ARCH; VM_OPTIONS go to the tool. Needs qemu-system-x86, qemu-system-arm, python3,
-# and for the other architecture's programs what tests/vm/programs.py names.
-ifneq ($(KERNEL),)
-VM_MACHINES := $(ARCH)
-VM_ARGS     := --kernel '$(KERNEL)' --arch '$(ARCH)'
-else
-VM_MACHINES := $(MACHINES)
-VM_ARGS     := $(VM)
-endif
+# VM='bookworm-amd64 trixie-arm64' boots these only, VM=extremes what CI does,
+# KERNEL=image another one; VM_OPTIONS go to the tool. Needs qemu-system-x86,
+# qemu-system-arm, python3, and for the other architecture's programs what
+# tests/vm/programs.py names.
+RUN_VM = CC='$(CC)' CLANG='$(CLANG)' python3 tests/vm/run.py --binaries '$(OUT)' --options='$(VM_OPTIONS)' \
+	--cache '$(OUT)/vm-kernels' --work '$(OUT)/vm'
 
 test-vm:
-	$(Q)set -e; for machine in $(VM_MACHINES); do \
+ifneq ($(KERNEL),)
+	$(Q)$(MAKE) --no-print-directory build ARCH=$$(python3 tests/vm/run.py --machine-of '$(KERNEL)')
+	$(Q)$(RUN_VM) --kernel '$(KERNEL)'
+else
+	$(Q)set -e; for machine in $(MACHINES); do \
 		$(MAKE) --no-print-directory build ARCH=$$machine; \
 	done
-	$(Q)CC='$(CC)' CLANG='$(CLANG)' python3 tests/vm/run.py --binaries '$(OUT)' \
-		--options='$(VM_OPTIONS)' $(VM_ARGS)
+	$(Q)$(RUN_VM) $(VM)
+endif
 
 CORPUS := $(if $(SUDO),sudo -E) env SEGFAULT_ANALYZER='$(abspath $(BINARY))' CORPUS_DIR='$(abspath $(OUT))/corpus' \
 	python3 tests/corpus

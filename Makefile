@@ -22,7 +22,7 @@ Q := @
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: all help target build aarch64 dist demo test test-rungs test-six test-vm corpus compare load lint doc check-fuzz figures bpf \
+.PHONY: all help target build aarch64 dist check-dist demo test test-rungs test-six test-vm corpus compare load lint doc check-fuzz figures bpf \
 	check-prebuilt check-static check-size clean
 
 all: build
@@ -45,6 +45,7 @@ help:
 	@echo 'make check-prebuilt   prebuilt/ is what bpf/ gives (needs the same)'
 	@echo 'make check-static     the binary is static (needs file, readelf)'
 	@echo 'make check-size       the binary has at most $(MAX_SIZE) bytes'
+	@echo 'make check-dist       they are the same bytes when built elsewhere'
 	@echo 'make aarch64          the binary for 64-bit ARM, on any machine'
 	@echo 'make dist             the binaries for both, with checksums, in $(OUT)/dist'
 
@@ -90,6 +91,19 @@ TEST   := env $(RUNNER)='sh $(CURDIR)/tests/runner.sh' SUDO='$(SUDO)' $(CARGO) t
 
 test: build
 	$(Q)SEGFAULT_ANALYZER='$(abspath $(BINARY))' $(TEST) $(TEST_FLAGS)
+
+# No path of this machine is in them, and another directory gives the same bytes.
+ELSEWHERE := $(OUT)/elsewhere
+
+check-dist: dist
+	$(Q)! grep -alF -e '$(CURDIR)' -e '$(CARGO_HOME_DIR)' '$(DIST)'/segfault_analyzer-*
+	$(Q)rm -rf '$(ELSEWHERE)' && mkdir -p '$(ELSEWHERE)'
+	$(Q)git ls-files -z --cached | xargs -0 cp --parents -t '$(ELSEWHERE)'
+	$(Q)$(MAKE) --no-print-directory -C '$(ELSEWHERE)' build CARGO_TARGET_DIR='$(abspath $(ELSEWHERE))/target'
+	$(Q)cmp '$(ELSEWHERE)/target/$(TARGET)/release/segfault_analyzer' \
+		'$(DIST)'/segfault_analyzer-$(VERSION)-linux-$(ARCH)
+	$(Q)rm -rf '$(ELSEWHERE)'
+	@echo 'another directory gives the same bytes'
 
 # The live tests once more, captured as older kernels have to.
 test-rungs: build

@@ -90,7 +90,7 @@ pub fn address(signal: i32, code: i32, siginfo: u64) -> Option<ProcessAddress> {
 /// The same of a whole event, if it could be had.
 #[must_use]
 pub fn address_of(event: &Event) -> Option<ProcessAddress> {
-    address(event.code, event.siginfo).filter(|_| event.knows_fault)
+    address(event.signal, event.code, event.siginfo).filter(|_| event.knows_fault)
 }
 
 /// Whether the processor named this address at the thread's last fault.

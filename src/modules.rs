@@ -8,6 +8,7 @@
 //! ```text
 //! the process itself, if it lives:  /proc/PID/map_files, then /proc/PID/root
 //! the captured path here, then that of the file below an overlay
+//! what is left of the path below a root that chroot(2) has set
 //! the path in the root of another process of the same mount namespace
 //! what its parent runs and has mapped, whatever has become of the file's name
 //! ```

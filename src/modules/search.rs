@@ -16,6 +16,9 @@ use crate::event::{FileIdentity, MappedFile, Mapping};
 use crate::symbols::elf::{ElfFile, Source};
 use crate::sys::file::{Refusal, RegularFile, Status};
 
+/// Of a root that lies deeper nothing is found.
+const MAX_SHORTENED: usize = 16;
+
 impl Modules {
     pub(super) fn search(
         &mut self,
@@ -76,6 +79,18 @@ impl Modules {
                 return Some((found, status, Some(path.to_owned())));
             }
         }
+        // Under chroot(2) captured paths begin above our root.
+        if whole && (!foreign || self.own_mnt_ns.is_none()) {
+            for path in shortened(&file.path) {
+                let path = Path::new(OsStr::from_bytes(path));
+                let judged = verdict.judge(file, RegularFile::open(path), false);
+                let is_same_device =
+                    |(_, status): &(_, Status)| status.device == file.identity.device;
+                if let Some((found, status)) = judged.filter(is_same_device) {
+                    return Some((found, status, Some(path.to_owned())));
+                }
+            }
+        }
         let in_peer = (foreign && whole)
             .then(|| self.peers.find(process.mnt_ns)?.in_root(&file.path))
             .flatten();
@@ -91,6 +106,12 @@ impl Modules {
         let (found, status) = ways.into_iter().flatten().find_map(judged)?;
         Some((found, status, None))
     }
+}
+
+/// What is left of a path without its first component, its first two and so on.
+fn shortened(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let slashes = (1..path.len()).filter(|&at| path[at] == b'/');
+    slashes.take(MAX_SHORTENED).map(|at| &path[at..])
 }
 
 /// The process itself, if it still lives.
@@ -173,4 +194,21 @@ fn matches(identity: &FileIdentity, status: &Status) -> bool {
         && identity.size == status.size
         && identity.mtime_s == status.mtime_s
         && identity.mtime_ns == status.mtime_ns
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shortened;
+
+    #[test]
+    fn components_are_taken_from_the_front() {
+        let text = |path: &'static str| {
+            let shorter = shortened(path.as_bytes()).map(|rest| std::str::from_utf8(rest).unwrap());
+            shorter.collect::<Vec<_>>()
+        };
+        assert_eq!(text("/srv/root/bin/a"), ["/root/bin/a", "/bin/a", "/a"]);
+        assert_eq!(text("/a"), [""; 0]);
+        assert_eq!(text(""), [""; 0]);
+        assert_eq!(shortened(&b"/x".repeat(1000)).count(), 16);
+    }
 }

@@ -20,6 +20,7 @@ pub mod mmap;
 pub mod output_file;
 pub mod perf;
 pub mod process;
+pub mod streams;
 pub mod time;
 pub mod tracefs;
 #[cfg(all(target_env = "musl", panic = "abort"))]

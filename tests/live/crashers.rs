@@ -29,6 +29,8 @@ const DEADLY: &[(&str, &[&str], &[&str])] = &[
     ("recovered.c", PIE, &["killed"]),
     ("quick.c", PIE, &[]),
     ("quick.c", STATIC, &[]),
+    ("known.c", PIE, &[]),
+    ("known.c", STATIC, &[]),
     ("access.c", PIE, &["read"]),
     ("access.c", PIE, &["write"]),
     ("access.c", PIE, &["readonly"]),

@@ -15,7 +15,8 @@
 //!
 //! A file is taken only when inode, size and modification time are those that the
 //! crashed process had mapped: what was replaced, changed or deleted since is
-//! refused, because a wrong name is worse than none. A module once open stays so,
+//! refused, because a wrong name is worse than none. Where size and time were not
+//! captured it must not have changed since it was mapped. A module once open stays so,
 //! and good, after its file has lost its name; one that was written to is dropped.
 
 mod allowance;
@@ -42,6 +43,7 @@ use blocks::Blocks;
 pub use module::Module;
 use module::Shared;
 use process::{own_mount_namespace, Peers};
+use search::is_unchanged;
 
 /// How long a file that was not found is not looked for again.
 const MISSING_LIFETIME: Duration = Duration::from_secs(1);
@@ -299,7 +301,9 @@ impl Modules {
         let same = kept.identity == file.identity.whenever() && kept.path == file.path;
         let when = file.identity.mapped_unix_ns;
         if same && kept.module.is_current() {
-            if when.is_some_and(|when| when < kept.module.changed_unix_ns()) {
+            let changed_unix_ns = kept.module.changed_unix_ns();
+            let now_unix_ns = sys::time::realtime_ns();
+            if when.is_some_and(|when| !is_unchanged(changed_unix_ns, when, now_unix_ns)) {
                 return None;
             }
             kept.used = Instant::now();

@@ -40,15 +40,19 @@ use crate::sys::{perf, process, time, tracefs};
 use change::Change;
 use delivery::Delivery;
 use handled::Handled;
-use processes::Processes;
+use processes::{Gap, Process, Processes};
 
 const GROUP: &str = "signal";
 const TRACEPOINT: &str = "signal_deliver";
 /// A sample has less than 64 KB, of which this is left to the stack.
 const MAX_STACK_BYTES: u32 = 60 << 10;
-const LEAST_RING_BYTES: u64 = 32 << 10;
-/// Of changes: as many as a storm of new processes makes before they are read.
-const MOST_CHANGES_BYTES: u64 = 512 << 10;
+const LEAST_RING_BYTES: u64 = 16 << 10;
+/// Of changes, beyond the share of what the user allows: without them no report has
+/// any names.
+const LEAST_CHANGES_BYTES: u64 = 256 << 10;
+/// Of changes, that are to be read while nothing else is: what comes with a dozen new
+/// processes, and takes a fraction of a millisecond.
+const MOST_UNREAD_BYTES: u32 = 32 << 10;
 /// What is waiting to be told in its turn, beyond one sample.
 const MAX_PENDING_BYTES: usize = 1 << 20;
 /// Between two looks at all processes because changes were lost.
@@ -127,14 +131,14 @@ impl PerfCapture {
         let number = tracefs::event_number(GROUP, TRACEPOINT)
             .context(|| format!("perf events at {GROUP}/{TRACEPOINT}"))?;
         let online = changes_of_all_cpus()?;
-        let (samples_bytes, changes_bytes) = ring_sizes(config, online.len() as u64);
+        let ring_bytes = ring_bytes(config, online.len() as u64);
         let wanted = Wanted {
             own_pid: process::pid(),
             pid: config.pid,
             name: config.name.clone(),
             fatal_only: config.fatal_only,
             fold_ns: super::fold_ns(config),
-            stack_bytes: stack_bytes(config, samples_bytes),
+            stack_bytes: stack_bytes(config, ring_bytes),
             memory: config.memory,
         };
         let filter = filter(config.signals);
@@ -146,8 +150,8 @@ impl PerfCapture {
             perf::set_filter(deliveries.as_fd(), &filter)?;
             cpus.push(Cpu {
                 number: cpu,
-                deliveries: Source::map(deliveries, samples_bytes, cpu)?,
-                changes: Source::map(changes, changes_bytes, cpu)?,
+                deliveries: Source::map(deliveries, ring_bytes, cpu)?,
+                changes: Source::map(changes, ring_bytes.max(LEAST_CHANGES_BYTES), cpu)?,
                 samples: 0,
                 lost: 0,
             });
@@ -314,53 +318,48 @@ impl PerfCapture {
     /// What the capture program does in the kernel, elsewhere: the event, if one is
     /// to be reported.
     fn deliver(&mut self, boot_ns: u64, cpu: u32, delivery: Delivery) -> Option<Event> {
-        let counters = &mut self.counters;
-        let known = self.processes.get(delivery.pid);
-        let gap = known.map_or(Some(processes::Gap::Unseen), |known| {
-            self.processes.gap(known)
-        });
+        let pid = delivery.pid;
+        self.counters.detected += 1;
+        self.fill_gap(pid, boot_ns);
+        let known = self.processes.get(pid);
+        let gap = known.map_or(Some(Gap::Unseen), |known| self.processes.gap(known));
         let certain = told::certain_fault(&delivery, known, gap);
-        counters.detected += 1;
+        let counters = &mut self.counters;
         if certain.is_some() {
             counters.fault_info_captured += 1;
         } else {
             counters.fault_info_missed += 1;
         }
-        let disposition = told::disposition(delivery.handler);
-        let is_handled = disposition == Disposition::Handled;
+        let is_handled = told::disposition(delivery.handler) == Disposition::Handled;
         if is_handled && told::has_address(delivery.code) {
             if let Some(fault) = told::earlier_fault(&delivery, boot_ns, certain) {
                 self.handled.remember(delivery.tid, fault);
             }
         }
-        if !self.wanted.passes(&delivery, is_handled, known) {
-            counters.filtered += 1;
-            return None;
+        match self.wanted.passes(&delivery, is_handled, known) {
+            Some(true) => {}
+            Some(false) => {
+                counters.filtered += 1;
+                return None;
+            }
+            None => {
+                counters.dropped += 1;
+                return None;
+            }
         }
-        if delivery.pid == 0 {
-            // Of no process that our namespace has.
-            counters.dropped += 1;
-            return None;
-        }
-        let site = FaultSite {
-            pc: delivery
-                .registers
-                .map_or_else(Default::default, |registers| registers.pc()),
-            host_pid: delivery.pid,
-            signal: delivery.signal as i16,
-            code: delivery.code as i16,
-        };
         let window_ns = if is_handled { self.wanted.fold_ns } else { 0 };
+        let site = site(&delivery);
         let Some(repeats) = self.handled.fold(site, boot_ns, window_ns) else {
             counters.folded += 1;
             return None;
         };
+        let wants_stack = self.wanted.stack_bytes > 0;
         counters.captured += 1;
         counters.submitted += 1;
         counters.register_failures += u64::from(delivery.registers.is_none());
-        let wants_stack = self.wanted.stack_bytes > 0;
         counters.stack_failures += u64::from(wants_stack && delivery.stack.is_empty());
-        let image_ns = known.map_or(0, |known| known.image_ns);
+        let (image_ns, started_ns) =
+            known.map_or((0, 0), |known| (known.image_ns, known.started_ns));
         let first_fault = match is_handled {
             true => None,
             false => self.handled.recall(delivery.tid, image_ns),
@@ -373,11 +372,24 @@ impl PerfCapture {
             parent: known.and_then(|known| self.processes.parent(known)),
             gap,
             first_fault,
+            look: living::look_at(pid, started_ns, boot_ns),
             repeats,
             wants_stack,
             wants_memory: self.wanted.memory,
         };
         Some(told::event(delivery, around))
+    }
+
+    /// Looks at a process of which not everything is known, as far as it is there.
+    fn fill_gap(&mut self, pid: u32, boot_ns: u64) {
+        let known = self.processes.get(pid);
+        if pid == 0 || known.is_some_and(|known| self.processes.gap(known).is_none()) {
+            return;
+        }
+        let found = living::read_one(pid, &mut self.processes);
+        if let Some(found) = found.filter(|found| found.started_ns <= boot_ns) {
+            self.processes.found_ending(pid, found);
+        }
     }
 
     pub fn take_folded(&mut self, site: &FaultSite) -> Option<Folded> {
@@ -447,7 +459,8 @@ impl PerfCapture {
     }
 
     pub fn lacks(&self) -> Vec<Lost> {
-        told::NEVER_TOLD.to_vec()
+        let lost = |&(detail, reason): &(&'static str, &'static str)| Lost { detail, reason };
+        told::RARELY_TOLD.iter().map(lost).collect()
     }
 }
 
@@ -459,30 +472,43 @@ impl Source {
 }
 
 impl Wanted {
-    /// `-p`, `-n`, `--fatal-only`, and never ourselves.
+    /// `-p`, `-n`, `--fatal-only`, and never ourselves; `None` where that cannot be
+    /// told, or where no namespace of ours has the process.
     fn passes(
         &self,
         delivery: &Delivery,
         is_handled: bool,
-        known: Option<&processes::Process>,
-    ) -> bool {
+        known: Option<&Process>,
+    ) -> Option<bool> {
         let pid = delivery.pid;
         if pid == self.own_pid || self.pid.is_some_and(|wanted| wanted != pid) {
-            return false;
+            return Some(false);
         }
         if self.fatal_only && is_handled {
-            return false;
+            return Some(false);
+        }
+        if pid == 0 {
+            return None;
         }
         let Some(wanted) = &self.name else {
-            return true;
+            return Some(true);
         };
-        let Some(known) = known else {
-            return false;
-        };
+        let known = known.filter(|known| known.name[0] != 0)?;
         let exe = known.exe.as_ref().map_or(&[][..], |exe| &exe.path);
         let base = exe.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
         let holds = |text: &[u8]| crate::bytes::find(text, wanted).is_some();
-        holds(&known.name) || holds(&known.thread_name(delivery.tid)) || holds(base)
+        Some(holds(&known.name) || holds(&known.thread_name(delivery.tid)) || holds(base))
+    }
+}
+
+/// Where it happened; without registers the process alone tells.
+fn site(delivery: &Delivery) -> FaultSite {
+    let pc = delivery.registers.map(|registers| registers.pc());
+    FaultSite {
+        pc: pc.unwrap_or_default(),
+        host_pid: delivery.pid,
+        signal: delivery.signal as i16,
+        code: delivery.code as i16,
     }
 }
 
@@ -490,7 +516,7 @@ impl Wanted {
 fn changes_of_all_cpus() -> Result<Vec<(u32, OwnedFd)>> {
     let mut online = Vec::new();
     for cpu in 0.. {
-        match perf::process_changes(cpu) {
+        match perf::process_changes(cpu, MOST_UNREAD_BYTES) {
             Ok(changes) => online.push((cpu, changes)),
             // Not now.
             Err(error) if error.errno() == Some(perf::ENODEV) => {}
@@ -519,12 +545,10 @@ fn filter(signals: u64) -> CString {
     CString::new(text).unwrap_or_default()
 }
 
-/// Bytes of each CPU's ring of deliveries and of that of changes, powers of two.
-fn ring_sizes(config: &Config, cpus: u64) -> (u64, u64) {
-    let share = u64::from(config.ring_bytes) / cpus.max(1);
-    let rounded = |bytes: u64| super::whole_ring(bytes.max(LEAST_RING_BYTES));
-    let changes = rounded((share / 2).min(MOST_CHANGES_BYTES));
-    (rounded(share.saturating_sub(changes)), changes)
+/// Bytes of each CPU's ring of deliveries: half of its share.
+fn ring_bytes(config: &Config, cpus: u64) -> u64 {
+    let share = u64::from(config.ring_bytes) / cpus.max(1) / 2;
+    super::whole_ring(share.max(LEAST_RING_BYTES))
 }
 
 /// Of each stack: a sample has to fit into its ring, twice.
@@ -560,10 +584,10 @@ mod tests {
                 stack_snapshot_bytes: stack_kb << 10,
                 ..Config::default()
             };
-            let (deliveries, changes) = ring_sizes(&config, cpus);
-            assert!(deliveries.is_power_of_two() && changes.is_power_of_two());
-            let stack = u64::from(stack_bytes(&config, deliveries));
-            assert!(stack > 4096 && 2 * (stack + 1024) <= deliveries);
+            let ring = ring_bytes(&config, cpus);
+            assert!(ring.is_power_of_two());
+            let stack = u64::from(stack_bytes(&config, ring));
+            assert!(stack > 4096 && 2 * (stack + 1024) <= ring);
             assert!(stack < 1 << 16 && stack % 8 == 0);
         }
     }

@@ -35,6 +35,7 @@ const DISABLED: u64 = 1;
 const MMAP: u64 = 1 << 8;
 const COMM: u64 = 1 << 9;
 const TASK: u64 = 1 << 13;
+const WATERMARK: u64 = 1 << 14;
 const SAMPLE_ID_ALL: u64 = 1 << 18;
 const MMAP2: u64 = 1 << 23;
 const COMM_EXEC: u64 = 1 << 24;
@@ -58,6 +59,7 @@ struct Attribute {
     sample_type: u64,
     read_format: u64,
     flags: u64,
+    /// Or bytes, with `WATERMARK`.
     wakeup_events: u32,
     bp_type: u32,
     config1: u64,
@@ -154,9 +156,9 @@ pub fn deliveries(number: u64, cpu: u32, registers: u64, stack_bytes: u32) -> Re
 
 /// What processes on one CPU do that changes what is known of them: fork, exec,
 /// exit, names, executable mappings, namespaces. Each record ends with its time, by
-/// `CLOCK_MONOTONIC`. The descriptor becomes readable when its ring is half full.
-/// Off until it is enabled.
-pub fn process_changes(cpu: u32) -> Result<OwnedFd> {
+/// `CLOCK_MONOTONIC`. The descriptor becomes readable when its ring holds
+/// `wakeup_bytes`. Off until it is enabled.
+pub fn process_changes(cpu: u32, wakeup_bytes: u32) -> Result<OwnedFd> {
     open(
         Attribute {
             kind: TYPE_SOFTWARE,
@@ -168,9 +170,11 @@ pub fn process_changes(cpu: u32) -> Result<OwnedFd> {
                 | COMM
                 | COMM_EXEC
                 | TASK
+                | WATERMARK
                 | NAMESPACES
                 | SAMPLE_ID_ALL
                 | USE_CLOCKID,
+            wakeup_events: wakeup_bytes,
             clock: libc::CLOCK_MONOTONIC,
             ..Attribute::default()
         },

@@ -1,8 +1,9 @@
 //! Processes that run already, as /proc shows them.
 //!
 //! What is read of one is as of the moment before it was read, so that a change
-//! which came meanwhile is taken in later, once more. Whatever cannot be read is not
-//! known. proc(5).
+//! which came meanwhile is taken in later, once more. And one that has just died
+//! tells something until its parent has taken notice: see [`Look`]. Whatever cannot
+//! be read is not known. proc(5).
 
 use std::fs::File;
 use std::io::Read;
@@ -11,7 +12,9 @@ use std::rc::Rc;
 
 use super::change::{name, Name, NewMapping};
 use super::processes::{KnownFile, KnownMapping, Process, Processes};
+use crate::bytes::find;
 use crate::procfs;
+use crate::sys::file::Directory;
 use crate::sys::time;
 
 /// `/proc/PID/stat` counts in units of 1/100 second on x86 and arm64.
@@ -24,7 +27,57 @@ const STARTED: usize = 22;
 const MAX_MAPS: u64 = 8 << 20;
 const MAX_STAT: u64 = 4096;
 const MAX_CMDLINE: u64 = 4096;
+const MAX_LOOK: usize = 4096;
 const EXEC: u64 = 4;
+
+/// What perf events do not tell of a process that may be gone any moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Look {
+    pub parent: u32,
+    pub uid: u32,
+    /// As the process sees itself.
+    pub own_pid: u32,
+    pub cgroup: Option<Vec<u8>>,
+}
+
+/// A last look at the process with this pid, if it is the one that started then
+/// (0: any time before `now_ns`).
+pub fn look_at(pid: u32, started_ns: u64, now_ns: u64) -> Option<Look> {
+    // From here on it is this process or none.
+    let process = Directory::open(format!("/proc/{pid}").as_ref()).ok()?;
+    let stat = process.read_small("stat", MAX_LOOK)?;
+    let told_ns = procfs::stat_field(&stat, STARTED)?.checked_mul(NS_PER_TICK)?;
+    // The fork is told a moment after the start.
+    let is_same = match started_ns {
+        0 => told_ns <= now_ns,
+        _ => told_ns.abs_diff(started_ns) < 2 * NS_PER_TICK,
+    };
+    let status = is_same.then(|| process.read_small("status", MAX_LOOK))??;
+    let cgroup = process.read_small("cgroup", MAX_LOOK);
+    Some(Look {
+        parent: procfs::stat_field(&stat, PARENT)?.try_into().ok()?,
+        uid: *numbers(&status, b"\nUid:\t").first()?,
+        own_pid: *numbers(&status, b"\nNSpid:\t").last()?,
+        cgroup: cgroup.and_then(|lines| unified(&lines)),
+    })
+}
+
+/// The numbers that follow a word of `/proc/PID/status`.
+fn numbers(status: &[u8], word: &[u8]) -> Vec<u32> {
+    let rest = find(status, word).map_or(&[][..], |at| &status[at + word.len()..]);
+    let line = rest.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    let numbers = line.split(|&byte| byte == b'\t');
+    numbers
+        .filter_map(|number| std::str::from_utf8(number).ok()?.parse().ok())
+        .collect()
+}
+
+/// The path in the hierarchy of version 2: `0::/path`.
+fn unified(lines: &[u8]) -> Option<Vec<u8>> {
+    let mut lines = lines.split(|&byte| byte == b'\n');
+    let path = lines.find_map(|line| line.strip_prefix(b"0::"))?;
+    Some(path.to_vec())
+}
 
 /// Reads all of them; how many there are.
 pub fn read_all(processes: &mut Processes) -> usize {
@@ -42,7 +95,8 @@ pub fn read_all(processes: &mut Processes) -> usize {
     count
 }
 
-fn read_one(pid: u32, processes: &mut Processes) -> Option<Process> {
+/// Reads one.
+pub fn read_one(pid: u32, processes: &mut Processes) -> Option<Process> {
     let seen_ns = time::boottime_ns().unsigned_abs();
     let unix_ns = time::realtime_ns();
     let of = |what: &str| format!("/proc/{pid}/{what}");
@@ -52,9 +106,10 @@ fn read_one(pid: u32, processes: &mut Processes) -> Option<Process> {
         parent: procfs::stat_field(&stat, PARENT)?.try_into().ok()?,
         started_ns: procfs::stat_field(&stat, STARTED)?.checked_mul(NS_PER_TICK)?,
         seen_ns,
-        // A list that could not be read, or not to its end, lacks some.
-        whole_from_ns: match &maps {
-            Some(maps) if (maps.len() as u64) < MAX_MAPS => seen_ns,
+        // A list that could not be read, or not to its end, lacks some; and one that
+        // is ending has none any more.
+        whole_from_ns: match maps.as_ref().map_or(0, Vec::len) as u64 {
+            1..MAX_MAPS => seen_ns,
             _ => 0,
         },
         name: stat_name(&stat)?,
@@ -211,6 +266,31 @@ mod tests {
         let line = process.cmdline.as_ref().unwrap();
         let first = std::env::args().next().unwrap();
         assert!(line.starts_with(first.as_bytes()));
+    }
+
+    #[test]
+    fn a_last_look_is_at_the_process_that_started_then() {
+        let pid = std::process::id();
+        let now = time::boottime_ns().unsigned_abs();
+        let look = look_at(pid, 0, now).unwrap();
+        assert_eq!(look.parent, std::os::unix::process::parent_id());
+        assert_eq!(look.uid, crate::sys::process::user());
+        let mut processes = Processes::new(1 << 20);
+        let started = read_one(pid, &mut processes).unwrap().started_ns;
+        assert!(look_at(pid, started + NS_PER_TICK, now).is_some());
+        assert!(look_at(pid, started + 2 * NS_PER_TICK, now).is_none());
+        assert!(look_at(pid, 0, started - 1).is_none());
+    }
+
+    #[test]
+    fn words_of_status_have_numbers() {
+        let status = b"Name:\tx\nUid:\t1000\t0\t0\t0\nNSpid:\t77\t5\n";
+        assert_eq!(numbers(status, b"\nUid:\t"), [1000, 0, 0, 0]);
+        assert_eq!(numbers(status, b"\nNSpid:\t"), [77, 5]);
+        assert!(numbers(status, b"\nGid:\t").is_empty());
+        let cgroup = b"5:cpu:/a\n0::/user.slice/x\n";
+        assert_eq!(unified(cgroup).as_deref(), Some(&b"/user.slice/x"[..]));
+        assert_eq!(unified(b"5:cpu:/a\n"), None);
     }
 
     #[test]

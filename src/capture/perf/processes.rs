@@ -206,6 +206,23 @@ impl Processes {
         self.insert(pid, process);
     }
 
+    /// Takes in what /proc shows of a process that is ending: without its memory there
+    /// are no mappings any more, but the rest is true.
+    pub fn found_ending(&mut self, pid: u32, process: Process) {
+        if process.whole_from_ns != 0 || self.get(pid).is_none() {
+            self.found(pid, process);
+            return;
+        }
+        if let Ok(place) = self.place(pid) {
+            let known = &mut self.known[place].1;
+            known.parent = process.parent;
+            known.name = process.name;
+            if known.started_ns == 0 {
+                known.started_ns = process.started_ns;
+            }
+        }
+    }
+
     /// Takes in a change. Its time is also told by the wall clock, for files.
     pub fn apply(&mut self, time_ns: u64, unix_ns: i64, change: Change) {
         match change {

@@ -6,6 +6,7 @@
 //! is in no mapping with code.
 
 use super::delivery::Delivery;
+use super::living::Look;
 use super::processes::{Gap, KnownMapping, Process};
 use super::stack;
 use crate::address::{FileOffset, ProcessAddress};
@@ -17,6 +18,7 @@ use crate::event::{
 use crate::registers::{Arch, Registers};
 
 const UNTOLD: &str = "perf events do not tell it";
+const GONE: &str = "perf events do not tell it, and the process was gone";
 /// `SEGV_MAPERR` of `SIGSEGV`
 const SIGSEGV: i32 = 11;
 const MAPERR: i32 = 1;
@@ -30,26 +32,22 @@ const ARM64_FETCH: u64 = 0x8200_0004;
 const VSYSCALL_PAGE: u64 = 0xffff_ffff_ff60_0000;
 const PAGE: u64 = 4096;
 
-/// What perf events never tell, whatever is asked for.
-pub const NEVER_TOLD: [Lost; 7] = [
-    untold("access"),
-    untold("cgroup"),
-    untold("fault_address"),
-    untold("ns_pid"),
-    untold("sender"),
-    untold("uid"),
-    Lost {
-        detail: "mappings",
-        reason: "perf events tell only those with code",
-    },
+/// What reports lack always, or as a rule.
+pub const RARELY_TOLD: [(&str, &str); 9] = [
+    ("access", UNTOLD),
+    (
+        "fault_address",
+        "perf events tell that of a jump into nowhere alone",
+    ),
+    ("sender", UNTOLD),
+    ("mappings", ONLY_CODE),
+    ("memory", UNTOLD),
+    ("cgroup", GONE),
+    ("ns_pid", GONE),
+    ("uid", GONE),
+    ("cmdline", "only of what ran before, or with -t"),
 ];
-
-const fn untold(detail: &'static str) -> Lost {
-    Lost {
-        detail,
-        reason: UNTOLD,
-    }
-}
+const ONLY_CODE: &str = "perf events tell only those with code";
 
 /// What the event is made with besides.
 #[derive(Debug)]
@@ -61,8 +59,11 @@ pub struct Circumstances<'a> {
     pub process: Option<&'a Process>,
     /// Its parent, where that is certain.
     pub parent: Option<u32>,
+    /// What may be missing among its mappings.
     pub gap: Option<Gap>,
     pub first_fault: Option<EarlierFault>,
+    /// What the process itself still told.
+    pub look: Option<Look>,
     /// Counted at this place since the last that was told.
     pub repeats: u64,
     pub wants_stack: bool,
@@ -157,6 +158,7 @@ pub fn event(delivery: Delivery, around: Circumstances<'_>) -> Event {
         sp.wrapping_add(beginning.at as u64)
     });
     let on_stack = beginning.and_then(|beginning| beginning.cmdline);
+    let look = around.look.as_ref();
     let exe = process.exe.as_deref().filter(|exe| !exe.path.is_empty());
     let mut event = Event {
         id: around.id,
@@ -178,10 +180,10 @@ pub fn event(delivery: Delivery, around: Circumstances<'_>) -> Event {
         host_tid: delivery.tid,
         pid: Some(delivery.pid),
         tid: Some(delivery.tid),
-        ppid: around.parent,
-        ns_pid: delivery.pid,
+        ppid: look.map_or(around.parent, |look| Some(look.parent)),
+        ns_pid: look.map_or(delivery.pid, |look| look.own_pid),
         ns_tid: delivery.tid,
-        uid: None,
+        uid: look.map(|look| look.uid),
         pid_ns: 0,
         mnt_ns: process.mnt_ns,
         cgroup_id: 0,
@@ -190,7 +192,7 @@ pub fn event(delivery: Delivery, around: Circumstances<'_>) -> Event {
         exe: exe.map(|exe| exe.path.clone()),
         exe_deleted: exe.is_some_and(|exe| exe.deleted),
         cmdline: on_stack.or_else(|| process.cmdline.as_ref().map(|cmdline| cmdline.to_vec())),
-        cgroup: None,
+        cgroup: look.and_then(|look| look.cgroup.clone()),
         registers: delivery.registers,
         fs_base: 0,
         gs_base: 0,
@@ -222,14 +224,21 @@ pub fn event(delivery: Delivery, around: Circumstances<'_>) -> Event {
 }
 
 fn name_what_is_lost(event: &mut Event, around: &Circumstances<'_>) {
-    let is_fault = has_address(event.code) && !event.knows_fault;
-    let lacks = |lost: &&Lost| match lost.detail {
-        "fault_address" | "access" => is_fault,
-        "sender" => event.code <= 0,
-        _ => true,
-    };
-    let mut lost: Vec<Lost> = NEVER_TOLD.iter().filter(lacks).copied().collect();
+    let mut lost = Vec::new();
     let mut lose = |detail, reason| lost.push(Lost { detail, reason });
+    lose("mappings", ONLY_CODE);
+    if has_address(event.code) && !event.knows_fault {
+        lose("fault_address", UNTOLD);
+        lose("access", UNTOLD);
+    }
+    if event.code <= 0 {
+        lose("sender", UNTOLD);
+    }
+    if around.look.is_none() {
+        lose("uid", GONE);
+        lose("ns_pid", GONE);
+        lose("cgroup", GONE);
+    }
     if let Some(gap) = around.gap {
         lose("mappings", gap_reason(gap));
     }

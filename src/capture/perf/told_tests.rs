@@ -50,18 +50,22 @@ fn process(start: u64) -> Process {
 }
 
 fn told(delivery: Delivery, process: Option<&Process>, gap: Option<Gap>) -> Event {
-    let around = Circumstances {
+    event(delivery, around(process, gap))
+}
+
+fn around(process: Option<&Process>, gap: Option<Gap>) -> Circumstances<'_> {
+    Circumstances {
         id: 1,
         boot_ns: 5,
         process,
         parent: Some(1),
         gap,
         first_fault: None,
+        look: None,
         repeats: 0,
         wants_stack: false,
         wants_memory: false,
-    };
-    event(delivery, around)
+    }
 }
 
 fn details(event: &Event) -> Vec<&'static str> {
@@ -76,12 +80,12 @@ fn what_is_not_told_is_named_and_has_no_value() {
     assert_eq!(
         details(&event),
         [
-            "access",
-            "cgroup",
+            "mappings",
             "fault_address",
-            "ns_pid",
+            "access",
             "uid",
-            "mappings"
+            "ns_pid",
+            "cgroup"
         ]
     );
     assert_eq!(event.comm, b"x");
@@ -93,8 +97,29 @@ fn what_is_not_told_is_named_and_has_no_value() {
     let sent = told(delivery(0), Some(&process), None);
     assert_eq!(
         details(&sent),
-        ["cgroup", "ns_pid", "sender", "uid", "mappings"]
+        ["mappings", "sender", "uid", "ns_pid", "cgroup"]
     );
+}
+
+#[test]
+fn a_process_that_is_not_gone_yet_tells_more() {
+    let process = process(0x1000);
+    let around = Circumstances {
+        look: Some(Look {
+            parent: 3,
+            uid: 1000,
+            own_pid: 2,
+            cgroup: Some(b"/x".to_vec()),
+        }),
+        ..around(Some(&process), None)
+    };
+    let event = event(delivery(MAPERR), around);
+    assert_eq!(
+        (event.ppid, event.uid, event.ns_pid),
+        (Some(3), Some(1000), 2)
+    );
+    assert_eq!(event.cgroup.as_deref(), Some(&b"/x"[..]));
+    assert_eq!(details(&event), ["mappings", "fault_address", "access"]);
 }
 
 #[test]

@@ -121,7 +121,7 @@ check-fuzz:
 # Paths must not get into the object, or it would differ from place to place; and
 # at a place that is none clang finds no source lines to put into it, which are
 # a quarter of its size.
-BPF_FLAGS := -O2 -g -target bpf -mcpu=v3 -Wall -Wextra -Wno-unused-parameter \
+BPF_FLAGS = -O2 -g -target bpf -mcpu=$(BPF_CPU) -Wall -Wextra -Wno-unused-parameter \
 	-fdebug-prefix-map=$(CURDIR)=/segfault_analyzer -ffile-prefix-map=$(CURDIR)=/segfault_analyzer \
 	-I/usr/include/$(shell uname -m)-linux-gnu
 
@@ -139,14 +139,22 @@ define compile_bpf
 	$(Q)rm -f '$(2).ext'
 endef
 
-bpf: prebuilt/capture.bpf.o
+PREBUILT ?= prebuilt
+OBJECTS  := $(patsubst bpf/%.c,%.o,$(wildcard bpf/*.bpf.c))
 
-prebuilt/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h) bpf/slim.py
+bpf: $(OBJECTS:%=$(PREBUILT)/%)
+
+BPF_CPU := v3
+# For 4.15: no instruction that came later.
+$(PREBUILT)/peek.bpf.o: BPF_CPU := v1
+
+$(PREBUILT)/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h) bpf/slim.py
 	$(call compile_bpf,$<,$@)
 
 check-prebuilt:
-	$(call compile_bpf,bpf/capture.bpf.c,$(OUT)/prebuilt/capture.bpf.o)
-	$(Q)cmp '$(OUT)/prebuilt/capture.bpf.o' prebuilt/capture.bpf.o
+	$(Q)rm -rf '$(OUT)/prebuilt'
+	$(Q)$(MAKE) --no-print-directory bpf PREBUILT='$(OUT)/prebuilt'
+	$(Q)diff -r '$(OUT)/prebuilt' prebuilt
 	@echo 'prebuilt/ is what bpf/ gives'
 
 # No interpreter and no shared library: nothing of the host is needed.

@@ -1,29 +1,32 @@
-//! Embeds the capture program: `prebuilt/capture.bpf.o`, compiled from `bpf/` by
-//! `make bpf` and committed, so that building the tool needs no clang. And leaves
-//! unwind tables out of the static binary.
+//! Embeds the BPF programs: `prebuilt/*.bpf.o`, compiled from `bpf/` by `make bpf`
+//! and committed, so that building the tool needs no clang. And leaves unwind
+//! tables out of the static binary.
 
 use std::path::Path;
 use std::{env, fs};
 
-const OBJECT: &str = "prebuilt/capture.bpf.o";
+const OBJECTS: [&str; 2] = ["capture.bpf.o", "peek.bpf.o"];
 const EM_BPF: u16 = 247;
 
 fn main() {
-    println!("cargo:rerun-if-changed={OBJECT}");
     println!("cargo:rerun-if-changed=build.rs");
-    let object = fs::read(OBJECT).unwrap_or_else(|error| {
-        panic!("{OBJECT}: {error} (it is committed; `make bpf` rebuilds it)")
-    });
-    let machine = object
-        .get(18..20)
-        .map(|bytes| u16::from_le_bytes([bytes[0], bytes[1]]));
-    assert!(
-        object.starts_with(b"\x7fELF") && machine == Some(EM_BPF),
-        "{OBJECT} is not an ELF object for BPF"
-    );
     let out = env::var_os("OUT_DIR").expect("cargo sets OUT_DIR");
     let out = Path::new(&out);
-    fs::write(out.join("capture.bpf.o"), object).expect("write to OUT_DIR");
+    for name in OBJECTS {
+        let path = format!("prebuilt/{name}");
+        println!("cargo:rerun-if-changed={path}");
+        let object = fs::read(&path).unwrap_or_else(|error| {
+            panic!("{path}: {error} (it is committed; `make bpf` rebuilds it)")
+        });
+        let machine = object
+            .get(18..20)
+            .map(|bytes| u16::from_le_bytes([bytes[0], bytes[1]]));
+        assert!(
+            object.starts_with(b"\x7fELF") && machine == Some(EM_BPF),
+            "{path} is not an ELF object for BPF"
+        );
+        fs::write(out.join(name), object).expect("write to OUT_DIR");
+    }
     leave_out_unwind_tables(out);
 }
 

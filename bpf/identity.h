@@ -116,7 +116,9 @@ static __always_inline void fill_identity(struct event_header *h, struct task_st
 	h->ns_tid = pid_at(tid, level, &h->pid_ns);
 	h->uid = bpf_get_current_uid_gid();
 	h->mnt_ns = BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum);
-	h->cgroup_id = bpf_get_current_cgroup_id();
+	/* Without CONFIG_CGROUPS there is no such helper either. */
+	if (bpf_core_field_exists(task->cgroups))
+		h->cgroup_id = bpf_get_current_cgroup_id();
 	bpf_probe_read_kernel_str(h->comm, EVENT_NAME, leader->comm);
 	bpf_get_current_comm(h->thread, EVENT_NAME);
 }

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use crate::abi::{self, RawCounters};
 use crate::cli::Config;
 use crate::error::{Context, Error, Result};
-use crate::loader::{self, attach, object::Object};
+use crate::loader::{self, attach, object::Object, KernelTypes};
 use crate::ringbuf::{MappedRing, Ring};
 use crate::stats::KernelCounters;
 use crate::sys::mmap::{page_bytes, SharedMemory};
@@ -39,15 +39,19 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// Loads and attaches; from then on every wanted crash is in the ring.
-    pub fn start(config: &Config) -> Result<Capture> {
+    /// Loads and attaches; from then on every wanted crash is in the ring. How large kernel
+    /// stacks are may be known better than by the page size.
+    pub fn start(
+        config: &Config,
+        types: &KernelTypes,
+        thread_size: Option<u64>,
+    ) -> Result<Capture> {
         let object = Object::parse(OBJECT).context(|| "the embedded capture program")?;
-        let types = loader::kernel_types(config.btf.as_deref())?;
-        let settings = Constants::of(config);
+        let settings = Constants::of(config, thread_size);
         let rodata = settings.list();
         let loaded = loader::load(
             &object,
-            &types,
+            types,
             &loader::Settings {
                 rodata: &rodata,
                 max_entries: &[(RING_MAP, config.ring_bytes)],
@@ -144,7 +148,7 @@ struct Constants {
 }
 
 impl Constants {
-    fn of(config: &Config) -> Self {
+    fn of(config: &Config, thread_size: Option<u64>) -> Self {
         let u32s = |value: u32| value.to_ne_bytes().to_vec();
         let u64s = |value: u64| value.to_ne_bytes().to_vec();
         let name = config.name.as_deref().unwrap_or_default();
@@ -168,7 +172,10 @@ impl Constants {
                 "ring_reserve",
                 u64s(ring_reserve(config.ring_bytes, process::cpus())),
             ),
-            ("thread_size", u64s(THREAD_BYTES.max(page_bytes() as u64))),
+            (
+                "thread_size",
+                u64s(thread_size.unwrap_or(THREAD_BYTES.max(page_bytes() as u64))),
+            ),
         ];
         Constants { values }
     }

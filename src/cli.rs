@@ -79,6 +79,8 @@ pub struct Config {
     pub ring_bytes: u32,
     /// `--btf FILE`: type information of the running kernel.
     pub btf: Option<PathBuf>,
+    /// `--measure-types`, for tests: as if the kernel had no type information.
+    pub measure_types: bool,
     /// `--stack-snapshot KB`: bytes; the main stack window's budget with `-t`.
     pub stack_snapshot_bytes: u32,
     /// `--debug-dir DIR`, each of them: where separate debug files are looked for.
@@ -106,6 +108,7 @@ impl Default for Config {
             fatal_only: false,
             ring_bytes: RING_BYTES,
             btf: None,
+            measure_types: false,
             stack_snapshot_bytes: 32 << 10,
             debug_dirs: vec![PathBuf::from(DEBUG_DIR)],
         }
@@ -192,6 +195,7 @@ where
                 let given = value(&mut parser, "--btf", FILE)?;
                 config.btf = Some(path("--btf", given, FILE)?);
             }
+            Arg::Long("measure-types") => config.measure_types = true,
             Arg::Long("debug-dir") => {
                 let given = value(&mut parser, "--debug-dir", DIRECTORY)?;
                 debug_dirs.push(path("--debug-dir", given, DIRECTORY)?);

@@ -77,6 +77,7 @@ fn every_option_in_its_long_form() {
         "--ring-buffer=1024",
         "--btf=/boot/vmlinux",
         "--stack-snapshot=64",
+        "--measure-types",
         "--debug-dir=/srv/debug",
         "--debug-dir",
         "more",
@@ -99,6 +100,7 @@ fn every_option_in_its_long_form() {
         fatal_only: true,
         ring_bytes: 1 << 20,
         btf: Some("/boot/vmlinux".into()),
+        measure_types: true,
         stack_snapshot_bytes: 64 << 10,
         debug_dirs: vec!["/srv/debug".into(), "more".into()],
     };

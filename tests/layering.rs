@@ -38,6 +38,8 @@ const GRAPH: &[(&str, &[&str])] = &[
     ("space", &["address", "event", "modules", "sys", "unwind"]),
     // The way into the kernel, and out of it again.
     ("loader", &["bytes", "error", "sys"]),
+    // What a kernel without type information does not tell.
+    ("measure", &["bytes", "error", "loader", "sys"]),
     ("ringbuf", &["error", "sys"]),
     ("stats", &[]),
     ("cli", &["error"]),
@@ -46,6 +48,12 @@ const GRAPH: &[(&str, &[&str])] = &[
         &["abi", "cli", "error", "loader", "ringbuf", "stats", "sys"],
     ),
     ("messages", &["sys"]),
+    (
+        "trial",
+        &[
+            "address", "assemble", "capture", "cli", "error", "event", "loader", "measure", "sys",
+        ],
+    ),
     // An event becomes a report, a report becomes lines.
     (
         "analyze",
@@ -88,7 +96,7 @@ const GRAPH: &[(&str, &[&str])] = &[
     (
         "app",
         &[
-            "capture", "cli", "error", "messages", "monitor", "output", "sys",
+            "capture", "cli", "error", "messages", "monitor", "output", "sys", "trial",
         ],
     ),
 ];
@@ -116,6 +124,11 @@ const PURE: &[&str] = &[
     "loader/relo.rs",
     "loader/relo/",
     "loader/target.rs",
+    "measure/facts.rs",
+    "measure/layout.rs",
+    "measure/pieces.rs",
+    "measure/search.rs",
+    "measure/search/",
     "output/codes.rs",
     "output/escape.rs",
     "output/json.rs",

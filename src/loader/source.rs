@@ -2,7 +2,8 @@
 //!
 //! In this order: a file that the user names, `/sys/kernel/btf/vmlinux`, the
 //! kernel itself by `BPF_BTF_GET_FD_BY_ID` (for hosts without /sys), and kernel
-//! images with BTF in the places that libbpf searches. A file is raw BTF or an
+//! images with BTF in the places that libbpf searches. Where none of these has
+//! any, `measure/` makes some of what it measures. A file is raw BTF or an
 //! ELF file with a `.BTF` section, and is read through a descriptor, in pieces.
 //! What comes by descriptor from the kernel comes whole: that is the one case in
 //! which it is held in memory, until the programs are loaded.
@@ -34,6 +35,7 @@ pub struct KernelTypes {
 enum Origin {
     File(PathBuf),
     Kernel { id: u32 },
+    Made(String),
 }
 
 #[derive(Debug)]
@@ -47,6 +49,18 @@ impl fmt::Display for KernelTypes {
         match &self.origin {
             Origin::File(path) => write!(f, "{}", path.display()),
             Origin::Kernel { id } => write!(f, "the kernel, as BTF object {id}"),
+            Origin::Made(how) => f.write_str(how),
+        }
+    }
+}
+
+impl KernelTypes {
+    /// Types that somebody made, and how.
+    #[must_use]
+    pub fn made(bytes: Vec<u8>, how: String) -> Self {
+        KernelTypes {
+            origin: Origin::Made(how),
+            bytes: Bytes::Held(bytes),
         }
     }
 }

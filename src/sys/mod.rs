@@ -17,6 +17,7 @@ pub mod events;
 pub mod file;
 pub mod mmap;
 pub mod output_file;
+pub mod own_fault;
 pub mod process;
 pub mod time;
 pub mod vdso;

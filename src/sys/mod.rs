@@ -20,4 +20,6 @@ pub mod output_file;
 pub mod own_fault;
 pub mod process;
 pub mod time;
+#[cfg(all(target_env = "musl", panic = "abort"))]
+mod unwinder;
 pub mod vdso;

@@ -39,15 +39,10 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// Loads and attaches; from then on every wanted crash is in the ring. How large kernel
-    /// stacks are may be known better than by the page size.
-    pub fn start(
-        config: &Config,
-        types: &KernelTypes,
-        thread_size: Option<u64>,
-    ) -> Result<Capture> {
+    /// Loads and attaches; from then on every wanted crash is in the ring.
+    pub fn start(config: &Config, types: &KernelTypes) -> Result<Capture> {
         let object = Object::parse(OBJECT).context(|| "the embedded capture program")?;
-        let settings = Constants::of(config, thread_size);
+        let settings = Constants::of(config, types.thread_bytes());
         let rodata = settings.list();
         let loaded = loader::load(
             &object,
@@ -148,7 +143,7 @@ struct Constants {
 }
 
 impl Constants {
-    fn of(config: &Config, thread_size: Option<u64>) -> Self {
+    fn of(config: &Config, thread_bytes: Option<u64>) -> Self {
         let u32s = |value: u32| value.to_ne_bytes().to_vec();
         let u64s = |value: u64| value.to_ne_bytes().to_vec();
         let name = config.name.as_deref().unwrap_or_default();
@@ -174,7 +169,7 @@ impl Constants {
             ),
             (
                 "thread_size",
-                u64s(thread_size.unwrap_or(THREAD_BYTES.max(page_bytes() as u64))),
+                u64s(thread_bytes.unwrap_or(THREAD_BYTES.max(page_bytes() as u64))),
             ),
         ];
         Constants { values }

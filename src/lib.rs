@@ -99,6 +99,7 @@ pub mod messages;
 pub mod modules;
 pub mod monitor;
 pub mod output;
+pub mod procfs;
 pub mod registers;
 pub mod report;
 pub mod ringbuf;

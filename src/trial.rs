@@ -8,46 +8,65 @@
 
 use std::path::Path;
 
-use crate::address::ProcessAddress;
 use crate::assemble::Assembler;
 use crate::capture::Capture;
 use crate::cli::Config;
-use crate::error::{Context, Error, Result};
-use crate::event::Event;
-use crate::loader::KernelTypes;
-use crate::measure::children::{self, Seen};
-use crate::measure::{self, Layout, Measured};
+use crate::error::{Context, Error, Kind, Result};
+use crate::event::{Disposition, Event};
+use crate::loader::{self, KernelTypes};
+use crate::measure::children;
+use crate::measure::facts::{Fact, Known, Seen};
+use crate::measure::{self, Layout};
 use crate::sys::mmap::page_bytes;
 
-/// The child's number; those before it were measured.
-const CHILD: u32 = measure::facts::CHILDREN;
+/// The child's number; those before it were measured. It faults in a thread.
+const CHILD: u32 = measure::facts::CHILDREN + 1;
 const RING_BYTES: u32 = 256 << 10;
+const SIGSEGV: i32 = 11;
+const SEGV_MAPERR: i32 = 1;
+const NS_PER_TICK: u64 = 10_000_000;
 
 /// Loads and attaches what the user asked for.
 pub fn start(config: &Config) -> Result<Capture> {
-    let (types, measured) = measure::kernel_types(config.btf.as_deref(), config.measure_types)?;
-    let Some(mut measured) = measured else {
-        return Capture::start(config, &types, None);
-    };
+    if config.measure_types {
+        return start_measured(config);
+    }
+    match loader::kernel_types(config.btf.as_deref()) {
+        Ok(types) => Capture::start(config, &types),
+        Err(missing) if config.btf.is_none() && missing.kind() == Kind::Unsupported => {
+            start_measured(config).map_err(|error| {
+                let hint = missing.hint().unwrap_or_default().to_owned();
+                error.context(missing.to_string()).with_hint(hint)
+            })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn start_measured(config: &Config) -> Result<Capture> {
     let program = Path::new(measure::OURSELVES);
-    let found = measured.to_string();
-    try_out(program, &types, &mut measured).context(|| format!("kernel types {found}"))?;
-    let types = KernelTypes::made(measured.layout.to_btf(), measured.to_string());
-    Capture::start(config, &types, measured.layout.thread_size)
+    let mut layout = measure::measure(program)?;
+    try_out(program, &mut layout).context(|| "try out what was measured")?;
+    Capture::start(config, &types(&layout))
+}
+
+/// What was measured, for the loader.
+fn types(layout: &Layout) -> KernelTypes {
+    KernelTypes::measured(layout.to_btf(), layout.thread_bytes, layout.lost.clone())
 }
 
 /// Compares one record with the truth, and takes back what is wrong.
-pub fn try_out(program: &Path, types: &KernelTypes, measured: &mut Measured) -> Result<()> {
+pub fn try_out(program: &Path, layout: &mut Layout) -> Result<()> {
     let magic = children::magic();
-    let mut child = children::start(program, CHILD, &magic)?;
+    let name = Known(CHILD).name(&magic);
     let config = Config {
-        name: Some(child.name().to_owned().into_bytes()),
+        name: Some(name[..name.len() - 1].to_vec()),
         registers: true,
         ring_bytes: RING_BYTES,
         ..Config::default()
     };
-    let mut capture = Capture::start(&config, types, measured.layout.thread_size)?;
-    child.go()?;
+    let mut capture = Capture::start(&config, &types(layout))?;
+    let child = children::start(program, CHILD, &magic)?;
     capture.stop();
     let mut assembler = Assembler::new(page_bytes() as u64, RING_BYTES.into());
     let mut event = None;
@@ -57,99 +76,127 @@ pub fn try_out(program: &Path, types: &KernelTypes, measured: &mut Measured) -> 
         }
     }) {}
     let event = event.ok_or_else(|| Error::unsupported("a child's fault was not captured"))?;
-    judge(&event, &child.seen()?, &mut measured.layout)
-}
-
-/// What each field of the record must be.
-fn judge(event: &Event, seen: &Seen, layout: &mut Layout) -> Result<()> {
-    let registers = event.registers.as_ref();
-    let essential = [
-        ("signal", event.signal == 11 && event.code == 1),
-        ("fault address", event.siginfo == seen.known.fault_address()),
-        (
-            "trap",
-            event.trap.address == seen.known.fault_address() && event.trap.error_code != 0,
-        ),
-        (
-            "registers",
-            registers.is_some_and(|found| found.sp() == ProcessAddress(seen.told.sp)),
-        ),
-    ];
-    for (what, holds) in essential {
-        if !holds {
-            return Err(Error::unsupported(format!("{what} is wrong")));
-        }
+    let seen = child.seen()?;
+    if let Some(wrong) = wrong_essential(&event, &seen) {
+        return Err(Error::unsupported(wrong));
     }
-    let is_name = event.comm == seen.name && event.thread == seen.name;
-    check(layout, is_name, "name", &[("task_struct", "comm")]);
-    let is_parent = event.ppid.is_none_or(|ppid| ppid == seen.parent);
-    check(
-        layout,
-        is_parent,
-        "parent",
-        &[("task_struct", "real_parent")],
-    );
-    let is_pid = event.pid == Some(seen.pid) && u64::from(event.ns_tid) == seen.told.tid;
-    check(
-        layout,
-        is_pid,
-        "pids of namespaces",
-        &[("task_struct", "thread_pid")],
-    );
-    let is_start = event.start_ns / 10_000_000 == seen.start_ticks;
-    let fields = [("task_struct", "start_boottime")];
-    check(layout, is_start, "start time", &fields);
-    let is_break = event.brk.0 == seen.told.brk;
-    check(layout, is_break, "break", &[("mm_struct", "brk")]);
-    let namespace = seen.mount_namespace;
-    let is_namespace = namespace.is_none_or(|inode| event.mnt_ns == inode);
-    let fields = [("task_struct", "nsproxy")];
-    check(layout, is_namespace, "mount namespace", &fields);
-    let is_bases = event.registers.is_none() || event.fs_base == seen.told.fs_base;
-    let fields = [("thread_struct", "fsbase"), ("thread_struct", "gsbase")];
-    check(layout, is_bases, "segment bases", &fields);
-    let is_exe = event.exe.as_deref() == Some(&seen.executable);
-    check(layout, is_exe, "executable", &[("mm_struct", "exe_file")]);
-    let fields = [("mm_struct", "mmap"), ("mm_struct", "mm_mt")];
-    check(layout, has_mappings(event, seen), "mappings", &fields);
-    let fields = [("vm_area_struct", "vm_file")];
-    check(layout, has_files(event, seen), "files", &fields);
+    take_back(&event, &seen, layout);
     Ok(())
 }
 
+/// What has to be right and is not.
+fn wrong_essential(event: &Event, seen: &Seen) -> Option<&'static str> {
+    let address = seen.facts.get(Fact::FaultAddress);
+    let sp = event.registers.map(|registers| registers.sp().0);
+    let checks = [
+        ("the signal is wrong", event.signal == SIGSEGV),
+        ("the signal's code is wrong", event.code == SEGV_MAPERR),
+        ("the fault's address is wrong", event.siginfo == address),
+        ("the trap's address is wrong", event.trap.address == address),
+        ("the error code is wrong", event.trap.error_code != 0),
+        (
+            "the handler is wrong",
+            event.disposition == Disposition::Handled,
+        ),
+        (
+            "the registers are wrong",
+            sp == Some(seen.facts.get(Fact::Sp)),
+        ),
+    ];
+    let wrong = checks.iter().find(|(_, holds)| !holds);
+    wrong.map(|(what, _)| *what)
+}
+
 /// Takes fields back if what came of them is wrong; what is lost already may be.
-fn check(layout: &mut Layout, holds: bool, name: &'static str, fields: &[(&str, &str)]) {
-    if holds || layout.lost.contains(&name) {
-        return;
+fn take_back(event: &Event, seen: &Seen, layout: &mut Layout) {
+    let fact = |fact| seen.facts.get(fact);
+    let name = &seen.name[..seen.name.len() - 1];
+    let tid = u64::from(event.ns_tid);
+    let namespace = fact(Fact::MountNamespace);
+    let checks = [
+        (
+            "comm",
+            event.comm == name && event.thread == name,
+            "task_struct",
+            "comm",
+        ),
+        (
+            "ppid",
+            event.ppid.is_none_or(|ppid| ppid == std::process::id()),
+            "task_struct",
+            "real_parent",
+        ),
+        (
+            "ns_pid",
+            event.pid == Some(seen.pid) && tid == fact(Fact::Tid),
+            "task_struct",
+            "thread_pid",
+        ),
+        (
+            "start time",
+            event.start_ns / NS_PER_TICK == fact(Fact::LeaderTicks),
+            "task_struct",
+            "start_boottime",
+        ),
+        (
+            "memory layout",
+            event.brk.0 == fact(Fact::Brk),
+            "mm_struct",
+            "brk",
+        ),
+        (
+            "mount namespace",
+            namespace == 0 || u64::from(event.mnt_ns) == namespace,
+            "task_struct",
+            "nsproxy",
+        ),
+        (
+            "segment bases",
+            event.fs_base == fact(Fact::FsBase),
+            "thread_struct",
+            "fsbase",
+        ),
+        (
+            "exe",
+            event.exe.as_deref() == Some(&seen.executable),
+            "mm_struct",
+            "exe_file",
+        ),
+        ("mappings", has_mappings(event, seen), "mm_struct", "mmap"),
+        ("mappings", has_mappings(event, seen), "mm_struct", "mm_mt"),
+        ("files", has_files(event, seen), "vm_area_struct", "vm_file"),
+    ];
+    let lost = layout.lost.clone();
+    for (detail, holds, of, field) in checks {
+        if !holds && !lost.contains(&detail) {
+            layout.forget(of, field);
+            layout.lose(detail);
+        }
     }
-    for (of, field) in fields {
-        layout.forget(of, field);
-    }
-    layout.lose(name);
 }
 
 fn has_mappings(event: &Event, seen: &Seen) -> bool {
-    event.mappings.len() == seen.lines.len()
-        && event.mappings.iter().zip(&seen.lines).all(|(found, line)| {
-            found.start.0 == line.start
-                && found.end.0 == line.end
-                && found.flags.0 & 7 == line.flags
-        })
+    let mut same = event.mappings.len() == seen.lines.len();
+    for (found, line) in event.mappings.iter().zip(&seen.lines) {
+        same &= found.start.0 == line.start && found.end.0 == line.end;
+        same &= (found.flags.0 ^ line.flags) & 7 == 0;
+    }
+    same
 }
 
 fn has_files(event: &Event, seen: &Seen) -> bool {
-    event.mappings.iter().zip(&seen.lines).all(|(found, line)| {
+    let mut same = true;
+    for (found, line) in event.mappings.iter().zip(&seen.lines) {
         let Some(file) = &found.file else {
-            return line.inode == 0;
+            same &= line.inode == 0;
+            continue;
         };
-        let (path, is_deleted) = match line.path.strip_suffix(b" (deleted)") {
-            Some(path) => (path, true),
-            None => (line.path.as_slice(), false),
-        };
-        file.path == path
-            && file.deleted == is_deleted
-            && file.offset.0 == line.file_offset
-            && file.identity.inode == line.inode
-            && file.identity.device == line.device
-    })
+        let path = line.path.strip_suffix(b" (deleted)");
+        same &= file.deleted == path.is_some();
+        same &= file.path == path.unwrap_or(&line.path);
+        same &= file.offset.0 == line.file_offset;
+        same &= file.identity.inode == line.inode;
+        same &= file.identity.device == line.device;
+    }
+    same
 }

@@ -5,16 +5,15 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use segfault_analyzer::error::{Kind, Result};
 use segfault_analyzer::loader::btf::{Btf, Types};
-use segfault_analyzer::loader::KernelTypes;
-use segfault_analyzer::measure::layout::Field;
+use segfault_analyzer::measure::layout::{Field, Layout};
 use segfault_analyzer::measure::peek::Peek;
-use segfault_analyzer::measure::pieces::{Memory, PIECE};
+use segfault_analyzer::measure::pieces::{Memory, Piece};
 use segfault_analyzer::measure::search::search;
-use segfault_analyzer::measure::{measure, subjects, Measured};
+use segfault_analyzer::measure::{measure, subjects};
 use segfault_analyzer::trial;
 
 const KERNEL_TYPES: &str = "/sys/kernel/btf/vmlinux";
@@ -28,7 +27,7 @@ fn alone() -> MutexGuard<'static, ()> {
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_segfault_analyzer");
 
-fn measured() -> Option<Measured> {
+fn measured() -> Option<Layout> {
     permitted(measure(Path::new(PROGRAM)))
 }
 
@@ -80,21 +79,16 @@ fn path(btf: &Btf, path: &[&str]) -> Option<u32> {
     Some(at)
 }
 
-/// What the kernel's own types say of a field that was measured.
+/// What the kernel's own types say of a field that was measured; the names of some are ours.
 fn expected(btf: &Btf, field: &Field) -> Option<u32> {
     match (field.of, field.name) {
         // Counted from the task.
         ("thread_struct", name) => path(btf, &["task_struct", "thread", name]),
-        ("task_struct", "thread") => Some(0),
-        ("mm_context_t", "vdso") => Some(0),
         ("mm_struct", "context") => path(btf, &["mm_struct", "context", "vdso"]),
         ("mm_struct", "mm_mt") => path(btf, &["mm_struct", "mm_mt", "ma_root"]),
-        ("maple_tree", _) => Some(0),
         ("pid_namespace" | "mnt_namespace", "ns") => path(btf, &[field.of, "ns", "inum"]),
-        ("ns_common", _) => Some(0),
         ("dentry", "d_name") => path(btf, &["dentry", "d_name", "name"]),
-        ("qstr", _) => Some(0),
-        ("sifields", "_sigfault") | ("sigfault", "_addr") => Some(0),
+        ("file", "dentry") => path(btf, &["file", "f_path", "dentry"]),
         ("inode", "i_mtime_sec") => path(btf, &["inode", "i_mtime_sec"])
             .or_else(|| path(btf, &["inode", "__i_mtime"]))
             .or_else(|| path(btf, &["inode", "i_mtime"])),
@@ -113,9 +107,11 @@ fn every_place_is_the_kernels_own() {
         return;
     };
     let btf = Btf::parse(&bytes).expect("BTF");
-    let Some(measured) = measured() else { return };
+    let began = Instant::now();
+    let Some(layout) = measured() else { return };
+    let took = began.elapsed();
     let mut wrong = Vec::new();
-    for field in &measured.layout.fields {
+    for field in &layout.fields {
         let expected = expected(&btf, field);
         let mark = if expected == Some(field.at) {
             ""
@@ -130,11 +126,10 @@ fn every_place_is_the_kernels_own() {
             wrong.push((field.of, field.name));
         }
     }
-    println!("lost: {:?}", measured.layout.lost);
-    println!("{} requests, {:?}", measured.requests, measured.took);
+    println!("lost: {:?}, {took:?}", layout.lost);
     println!(
         "registers {} from top, stack {:?}",
-        measured.layout.regs_from_top, measured.layout.thread_size
+        layout.regs_from_top, layout.thread_bytes
     );
     assert!(wrong.is_empty(), "{wrong:?}");
     // What no kernel of these tests hides.
@@ -144,24 +139,18 @@ fn every_place_is_the_kernels_own() {
         ("task_struct", "mm"),
         ("vm_area_struct", "vm_file"),
     ] {
-        assert!(measured.layout.place(of, name).is_some(), "{of}.{name}");
+        assert!(layout.place(of, name).is_some(), "{of}.{name}");
     }
-    assert!(
-        measured.took < Duration::from_secs(2),
-        "{:?}",
-        measured.took
-    );
+    assert!(took < Duration::from_secs(2), "{took:?}");
 }
 
 #[test]
 fn one_more_child_agrees() {
-    let Some(mut measured) = measured() else {
-        return;
-    };
-    let lost = measured.layout.lost.clone();
-    let types = KernelTypes::made(measured.layout.to_btf(), "measured".to_owned());
-    match trial::try_out(Path::new(PROGRAM), &types, &mut measured) {
-        Ok(()) => assert_eq!(measured.layout.lost, lost),
+    let _alone = alone();
+    let Some(mut layout) = measured() else { return };
+    let lost = layout.lost.clone();
+    match trial::try_out(Path::new(PROGRAM), &mut layout) {
+        Ok(()) => assert_eq!(layout.lost, lost),
         // The program with a ring needs callbacks.
         Err(error) => assert_eq!(error.kind(), Kind::Unsupported, "{error}"),
     }
@@ -170,14 +159,14 @@ fn one_more_child_agrees() {
 /// Keeps what was read, and answers from that, or worse.
 struct Recording<'a> {
     peek: Option<&'a mut Peek>,
-    pieces: HashMap<u64, Option<[u8; PIECE]>>,
+    pieces: HashMap<u64, Piece>,
     damage: u64,
     damaged: u32,
 }
 
 impl Recording<'_> {
-    fn answer(&mut self, address: u64) -> Option<[u8; PIECE]> {
-        let mut piece = self.pieces.get(&address).copied().flatten()?;
+    fn answer(&mut self, address: u64) -> Piece {
+        let mut piece = self.pieces.get(&address)?.clone()?;
         let chance = (address ^ self.damage << 8).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         if self.damage != 0 && chance.is_multiple_of(16) {
             self.damaged += 1;
@@ -193,7 +182,7 @@ impl Recording<'_> {
 }
 
 impl Memory for Recording<'_> {
-    fn read(&mut self, addresses: &[u64]) -> Vec<Option<[u8; PIECE]>> {
+    fn read(&mut self, addresses: &[u64]) -> Vec<Piece> {
         if let Some(peek) = &mut self.peek {
             let read = peek.read(addresses);
             self.pieces.extend(addresses.iter().copied().zip(read));

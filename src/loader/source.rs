@@ -34,8 +34,13 @@ pub struct KernelTypes {
 #[derive(Debug)]
 enum Origin {
     File(PathBuf),
-    Kernel { id: u32 },
-    Made(String),
+    Kernel {
+        id: u32,
+    },
+    Measured {
+        thread_bytes: Option<u64>,
+        lost: Vec<&'static str>,
+    },
 }
 
 #[derive(Debug)]
@@ -49,18 +54,48 @@ impl fmt::Display for KernelTypes {
         match &self.origin {
             Origin::File(path) => write!(f, "{}", path.display()),
             Origin::Kernel { id } => write!(f, "the kernel, as BTF object {id}"),
-            Origin::Made(how) => f.write_str(how),
+            Origin::Measured { lost, .. } => {
+                f.write_str("measured at start")?;
+                for (index, detail) in lost.iter().enumerate() {
+                    f.write_str(if index == 0 { "; not found: " } else { ", " })?;
+                    f.write_str(detail)?;
+                }
+                Ok(())
+            }
         }
     }
 }
 
 impl KernelTypes {
-    /// Types that somebody made, and how.
+    /// Types made of what was measured: how large kernel stacks are, if that is known, and
+    /// which details of a report were not found.
     #[must_use]
-    pub fn made(bytes: Vec<u8>, how: String) -> Self {
+    pub fn measured(
+        bytes: Vec<u8>,
+        thread_bytes: Option<u64>,
+        lost: Vec<&'static str>,
+    ) -> KernelTypes {
         KernelTypes {
-            origin: Origin::Made(how),
+            origin: Origin::Measured { thread_bytes, lost },
             bytes: Bytes::Held(bytes),
+        }
+    }
+
+    /// The size of kernel stacks, if it was measured.
+    #[must_use]
+    pub fn thread_bytes(&self) -> Option<u64> {
+        match &self.origin {
+            Origin::Measured { thread_bytes, .. } => *thread_bytes,
+            _ => None,
+        }
+    }
+
+    /// Details of reports for which these types do not suffice.
+    #[must_use]
+    pub fn lost(&self) -> &[&'static str] {
+        match &self.origin {
+            Origin::Measured { lost, .. } => lost,
+            _ => &[],
         }
     }
 }

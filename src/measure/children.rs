@@ -2,254 +2,308 @@
 //!
 //! A child is this very program, executed anew so that its addresses are its own,
 //! under a name that tells it what it is. It makes itself the files and values of
-//! [`Known`], says what chance decided, waits for a word on standard input, and
-//! faults. Its handler says so and waits: no core, no line in the kernel's log.
-//! It ends when its parent does.
+//! [`Known`], says what chance decided, and faults. Its handler says so and waits:
+//! no core, no line in the kernel's log. It ends when its parent does.
 
-use std::ffi::{CString, OsString};
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io::{Read, Write};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::ffi::{CStr, CString, OsString};
+use std::io::Read;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use crate::error::{Context, Error, Result};
-use crate::measure::facts::{self, Child, Known, Told, COVERED, FILES, GONE, OUTER, TOLD_BYTES};
+use crate::measure::facts::{Child, Fact, Facts, Known, Name, Seen};
+use crate::measure::facts::{FILES, GONE, OUTER, TOLD_BYTES};
 use crate::measure::peek::Peek;
+use crate::procfs;
 use crate::sys::mmap::page_bytes;
 use crate::sys::own_fault::{self, Registers, Spawned};
+use crate::sys::{process, time};
 
 /// The name under which a child is executed.
-const MARK: &str = "segfault_analyzer: measuring";
+const MARK: &CStr = c"segfault_analyzer: measuring";
+/// Where a child mounts a file system of its own.
+const COVERED: &CStr = c"/proc";
 /// The next child's stack pointer is so much further up.
 const STACK_STEP: u64 = 128;
 const STACK_BYTES: usize = 64 << 10;
+/// Ancestors of the tool that are looked at.
+const MOST_ANCESTORS: usize = 8;
 
-pub use crate::measure::facts::Seen;
+/// Fields of `/proc/PID/stat`: proc(5).
+const STAT: [(usize, Fact); 11] = [
+    (22, Fact::StartTicks),
+    (26, Fact::StartCode),
+    (27, Fact::EndCode),
+    (28, Fact::StartStack),
+    (45, Fact::StartData),
+    (46, Fact::EndData),
+    (47, Fact::StartBrk),
+    (48, Fact::ArgStart),
+    (49, Fact::ArgEnd),
+    (50, Fact::EnvStart),
+    (51, Fact::EnvEnd),
+];
 
 /// What the names of children begin with, eight bytes that nobody else's have.
 #[must_use]
-pub fn magic() -> String {
-    format!("{:08x}", RandomState::new().build_hasher().finish() as u32)
+pub fn magic() -> [u8; 8] {
+    let now = time::boottime_ns().cast_unsigned();
+    let chance = now.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut magic = [0; 8];
+    for (at, byte) in magic.iter_mut().enumerate() {
+        *byte = b'a' + (chance >> (24 + at * 4) & 15) as u8;
+    }
+    magic
+}
+
+/// A name up to its NUL, which every name has.
+fn text(name: &Name) -> &CStr {
+    CStr::from_bytes_until_nul(name).unwrap_or_default()
 }
 
 /// A child that runs; it ends with this.
 #[derive(Debug)]
 pub struct Running {
     process: Spawned,
-    known: Known,
-    name: String,
-    told: Told,
+    name: Name,
+    facts: Facts,
 }
 
-/// Starts a child and waits until it is ready.
-pub fn start(program: &Path, number: u32, magic: &str) -> Result<Running> {
-    let terminated =
-        |text: Vec<u8>| CString::new(text).map_err(|_| Error::failed("an argument with a NUL"));
-    let path = terminated(program.as_os_str().as_bytes().to_vec())?;
-    let mark = terminated(MARK.into())?;
-    let argument = terminated(number.to_string().into())?;
-    let magic_argument = terminated(magic.into())?;
-    let mut process = own_fault::spawn(&path, &[&mark, &argument, &magic_argument])
-        .context(|| format!("execute {}", program.display()))?;
-    let known = Known(number);
-    let mut told = [0; TOLD_BYTES];
-    process
-        .stdout
-        .read_exact(&mut told)
-        .context(|| "a child that measures")?;
+/// Starts a child; returns when it has faulted and handled that.
+pub fn start(program: &Path, number: u32, magic: &[u8; 8]) -> Result<Running> {
+    let name = Known(number).name(magic);
+    let path = CString::new(program.as_os_str().as_bytes())
+        .map_err(|_| Error::failed("a program's path with a NUL"))?;
+    let mut process = own_fault::spawn(&path, MARK, text(&name))?;
+    let mut told = [0; TOLD_BYTES + 1];
+    let answer = process.output.read_exact(&mut told);
+    answer.context(|| "a child that faults on purpose")?;
+    let mut facts = Facts::default();
+    if let Some(told) = told.first_chunk() {
+        facts.hear(told);
+    }
     Ok(Running {
         process,
-        known,
-        name: known.name(magic),
-        told: Told::from_bytes(&told),
+        name,
+        facts,
     })
 }
 
 impl Running {
-    /// Lets it fault, and gathers what is to be known of it.
-    pub fn fault(&mut self, peek: &mut Peek) -> Result<Child> {
-        let before = peek.fault()?.count;
-        self.go()?;
+    /// The name of the thread that faults, and nobody else's.
+    #[must_use]
+    pub fn name(&self) -> &[u8] {
+        text(&self.name).to_bytes()
+    }
+
+    /// What the probe and /proc say of it.
+    pub fn child(&self, peek: &mut Peek) -> Result<Child> {
+        let mut seen = self.seen()?;
         let fault = peek.fault()?;
-        if fault.count != before + 1 {
-            return Err(Error::failed("a child's fault was not seen"));
-        }
+        let process = fault.ids >> 32;
+        seen.facts.set(Fact::Task, fault.task);
+        seen.facts.set(Fact::Ids, fault.ids);
+        seen.facts.set(Fact::LeaderIds, process << 32 | process);
+        seen.facts.set(Fact::StackTop, fault.stack_top);
         Ok(Child {
-            host_ids: fault.ids,
             task: fault.task,
-            frame: fault.frame,
             top: fault.top,
-            seen: self.seen()?,
+            seen,
         })
     }
 
     /// What /proc says of it now.
     pub fn seen(&self) -> Result<Seen> {
         let pid = self.process.pid();
+        let place = |name: &str| format!("/proc/{pid}/{name}");
         let read = |name: &str| {
-            let path = format!("/proc/{pid}/{name}");
+            let path = place(name);
             std::fs::read(&path).context(|| path)
         };
-        let stat = read(&format!("task/{}/stat", self.told.tid))?;
-        let inode = std::fs::metadata(format!("/proc/{pid}/ns/mnt"));
-        let inode = inode.ok().and_then(|found| u32::try_from(found.ino()).ok());
-        let executable = std::fs::read_link(format!("/proc/{pid}/exe"));
+        let known = Known::of_name(&self.name).unwrap_or(Known(0));
+        let mut facts = self.facts.clone();
+        let stat = read(&format!("task/{}/stat", facts.get(Fact::Tid)))?;
+        for (number, fact) in STAT {
+            facts.set(fact, procfs::stat_field(&stat, number).unwrap_or(0));
+        }
+        let leader_ticks = procfs::stat_field(&read("stat")?, 22).unwrap_or(0);
+        facts.set(Fact::LeaderTicks, leader_ticks);
+        let lines = procfs::parse_maps(&read("maps")?);
+        facts.set_name(Fact::Name, &self.name);
+        facts.set(Fact::FaultAddress, known.fault_address());
+        facts.set(Fact::MapCount, lines.len() as u64);
+        if facts.get(Fact::HasFiles) != 0 {
+            let inode = process::namespace(&place("ns/mnt")).unwrap_or(0);
+            facts.set(Fact::MountNamespace, inode.into());
+        }
+        if let (Some(first), Some(last)) = (lines.first(), lines.last()) {
+            facts.set(Fact::FirstStart, first.start);
+            facts.set(Fact::FirstEnd, first.end);
+            facts.set(Fact::LastEnd, last.end);
+        }
+        if let Some(vdso) = lines.iter().find(|line| line.path == b"[vdso]") {
+            facts.set(Fact::Vdso, vdso.start);
+        }
+        let executable = std::fs::read_link(place("exe")).unwrap_or_default();
+        let executable = executable.into_os_string().into_vec();
+        let (name, mask) = executable_name(&executable);
+        facts.set_name(Fact::Executable, &name);
+        facts.set_name(Fact::ExecutableMask, &mask);
         Ok(Seen {
-            known: self.known,
-            name: self.name.clone().into_bytes(),
-            told: self.told,
+            known,
+            name: self.name,
             pid,
-            parent: std::process::id(),
-            lines: facts::parse_maps(&read("maps")?),
-            layout: facts::memory_layout(&stat).unwrap_or_default(),
-            start_ticks: facts::stat_field(&stat, 22).unwrap_or(0),
-            mount_namespace: inode.filter(|_| self.told.has_files != 0),
-            executable: executable
-                .map(|path| path.into_os_string().into_encoded_bytes())
-                .unwrap_or_default(),
+            facts,
+            lines,
+            executable,
         })
     }
+}
 
-    /// The name of the thread that faults.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
+/// The first bytes of the base name as a dentry has it, and which of them count.
+fn executable_name(path: &[u8]) -> (Name, Name) {
+    let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
+    let slash = path.iter().rposition(|byte| *byte == b'/');
+    let base = &path[slash.map_or(0, |at| at + 1)..];
+    let (mut name, mut mask) = (Name::default(), Name::default());
+    for (at, byte) in name.iter_mut().enumerate() {
+        *byte = base.get(at).copied().unwrap_or(0);
+        mask[at] = if at <= base.len() { 0xff } else { 0 };
     }
-
-    /// Lets it fault; returns when its handler has run.
-    pub fn go(&mut self) -> Result<()> {
-        let process = &mut self.process;
-        let answer = process.stdin.write_all(b"g");
-        answer
-            .and_then(|()| process.stdout.read_exact(&mut [0]))
-            .context(|| "a child that measures")
-    }
+    (name, mask)
 }
 
 /// Start times, in ticks, of our parent, of that one's, and so on, as far as we see them.
 #[must_use]
 pub fn ancestors() -> Vec<u64> {
-    const MOST: usize = 8;
     let mut found = Vec::new();
     let mut pid = u64::from(std::os::unix::process::parent_id());
-    while pid != 0 && found.len() < MOST {
-        let Ok(stat) = std::fs::read(format!("/proc/{pid}/stat")) else {
-            break;
-        };
-        let fields = (facts::stat_field(&stat, 22), facts::stat_field(&stat, 4));
-        let (Some(ticks), Some(parent)) = fields else {
+    while pid != 0 && found.len() < MOST_ANCESTORS {
+        let stat = std::fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let Some(ticks) = procfs::stat_field(&stat, 22) else {
             break;
         };
         found.push(ticks);
-        pid = parent;
+        pid = procfs::stat_field(&stat, 4).unwrap_or(0);
     }
     found
-}
-
-/// The base name of a program as its dentry has it.
-#[must_use]
-pub fn base_name(program: &Path) -> Vec<u8> {
-    let path = std::fs::read_link(program).unwrap_or_else(|_| program.to_owned());
-    let name = path.file_name().unwrap_or_default().as_bytes().to_vec();
-    let ending = b" (deleted)";
-    match name.strip_suffix(ending) {
-        Some(name) => name.to_vec(),
-        None => name,
-    }
 }
 
 /// Runs as a child if that is what the arguments, with the program's name, say; does not
 /// return then, unless something is in its way.
 pub fn run_as_child(mut args: impl Iterator<Item = OsString>) -> Option<u8> {
-    if args.next()? != MARK {
+    if args.next()?.as_bytes() != MARK.to_bytes() {
         return None;
     }
-    let number = args.next()?.to_str()?.parse().ok()?;
-    let magic = args.next()?.to_str()?.to_owned();
-    let _ = live(Known(number), &magic);
+    let mut name = Name::default();
+    for (at, byte) in name.iter_mut().zip(args.next()?.as_bytes()) {
+        *at = *byte;
+    }
+    let _ = live(name);
     Some(1)
 }
 
-fn live(known: Known, magic: &str) -> Result<()> {
-    own_fault::die_with_parent()?;
-    let has_files = make_files(known).is_ok();
-    if known.0.is_multiple_of(2) {
-        return fault(known, magic, has_files);
+fn live(name: Name) -> Option<()> {
+    own_fault::die_with_parent();
+    // A thread inherits its name.
+    own_fault::set_thread_name(&name);
+    let known = Known::of_name(&name)?;
+    let has_files = make_files(known).is_some();
+    let plan = u64::from(known.0) << 1 | u64::from(has_files);
+    if known.0 % 2 == 1 {
+        let stack = own_fault::map_memory(STACK_BYTES)?;
+        own_fault::go_on_in_thread(stack + STACK_BYTES as u64, fault, plan);
+        return None;
     }
-    let magic = magic.to_owned();
-    own_fault::in_thread(move || {
-        let _ = fault(known, &magic, has_files);
-    })
+    fault(plan)
 }
 
-fn fault(known: Known, magic: &str, has_files: bool) -> Result<()> {
-    let name = CString::new(known.name(magic)).map_err(|_| Error::failed("a name with a NUL"))?;
-    own_fault::set_name(&name)?;
-    let alternate = own_fault::map_for_good(STACK_BYTES)?;
-    own_fault::handle_faults(alternate, STACK_BYTES as u64)?;
-    let stack = own_fault::map_for_good(STACK_BYTES)?;
-    let (fs_base, has_gs_base) = own_fault::segment_bases(known.gs_base());
-    let registers = Registers {
+extern "C" fn fault(plan: u64) -> ! {
+    let _ = prepare_and_fault(Known((plan >> 1) as u32), plan & 1);
+    own_fault::end()
+}
+
+fn prepare_and_fault(known: Known, has_files: u64) -> Option<()> {
+    let alternate = own_fault::map_memory(STACK_BYTES)?;
+    own_fault::handle_faults(alternate, STACK_BYTES)?;
+    let stack = own_fault::map_memory(STACK_BYTES)?;
+    let (fs_base, gs_base) = own_fault::segment_bases(known.gs_base());
+    let sp = stack + STACK_BYTES as u64 / 2 + u64::from(known.0 + 1) * STACK_STEP;
+    let mut facts = Facts::default();
+    for (fact, value) in [
+        (Fact::Tid, own_fault::tid()),
+        (Fact::Sp, sp),
+        (Fact::FsBase, fs_base),
+        (Fact::GsBase, gs_base),
+        (Fact::Brk, own_fault::heap_end()),
+        (Fact::AlternateStart, alternate),
+        (Fact::AlternateBytes, STACK_BYTES as u64),
+        (Fact::HasFiles, has_files),
+    ] {
+        facts.set(fact, value);
+    }
+    own_fault::say(&facts.told())?;
+    own_fault::fault(&Registers {
         fault_address: known.fault_address(),
-        sp: stack + STACK_BYTES as u64 / 2 + u64::from(known.0 + 1) * STACK_STEP,
+        sp,
         values: known.registers(),
-    };
-    let told = Told {
-        tid: own_fault::tid(),
-        sp: registers.sp,
-        fs_base,
-        has_gs_base: has_gs_base.into(),
-        brk: own_fault::heap_end(),
-        alternate_start: alternate,
-        alternate_bytes: STACK_BYTES as u64,
-        has_files: has_files.into(),
-    };
-    let mut stdout = std::io::stdout().lock();
-    stdout.write_all(&told.to_bytes())?;
-    stdout.flush()?;
-    std::io::stdin().lock().read_exact(&mut [0])?;
-    own_fault::fault(&registers)
+    })
 }
 
 /// Two file systems, one within the other, and files in both; all of it is seen by this
 /// process alone and goes with it.
-fn make_files(known: Known) -> Result<()> {
-    let page = page_bytes() as u64;
+fn make_files(known: Known) -> Option<()> {
     own_fault::own_mounts()?;
-    own_fault::mount_memory(COVERED)?;
-    let inner = format!("{COVERED}/{}", known.mount_name());
-    let directory = format!("{inner}/{}", known.directory_name());
-    DirBuilder::new().create(&inner)?;
-    own_fault::mount_memory(&inner)?;
-    DirBuilder::new().create(&directory)?;
-    // So that the children's files have other numbers.
-    for place in 0..3 + 20 * known.0 {
-        File::create(format!("{inner}/{place}"))?;
-        if place % 2 == 0 {
-            File::create(format!("{COVERED}/{place}"))?;
-        }
-    }
+    own_fault::enter_mounted(COVERED)?;
+    make_file(known, OUTER)?;
+    own_fault::make_directory(text(&known.mount_name()))?;
+    own_fault::enter_mounted(text(&known.mount_name()))?;
+    own_fault::make_directory(text(&known.directory_name()))?;
+    own_fault::enter(text(&known.directory_name()))?;
     for number in 0..FILES {
-        let wanted = known.file(number);
-        let within = if number == OUTER { COVERED } else { &directory };
-        let path = format!("{within}/{}", wanted.name());
-        let mut options = OpenOptions::new();
-        let file = options
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(&path)?;
-        file.set_len(wanted.size_bytes(page))?;
-        let (seconds, nanoseconds) = wanted.mtime();
-        own_fault::set_mtime(&file, seconds, nanoseconds)?;
-        let offset = wanted.page_offset() * page;
-        let bytes = page_bytes() * (1 + number as usize);
-        own_fault::map_file_for_good(&file, offset, bytes, number % 2 == 0)?;
-        if number == GONE {
-            std::fs::remove_file(&path)?;
+        if number != OUTER {
+            make_file(known, number)?;
         }
     }
-    Ok(())
+    Some(())
+}
+
+fn make_file(known: Known, number: u32) -> Option<()> {
+    let wanted = known.file(number);
+    let page = page_bytes() as u64;
+    let (seconds, nanoseconds) = wanted.mtime();
+    // So that the files of the children have other inode numbers.
+    for _ in 0..3 + 20 * known.0 {
+        own_fault::make_file(c"other", 0, seconds, nanoseconds)?;
+        own_fault::remove(c"other")?;
+    }
+    let whole = wanted.whole_name();
+    let path = CStr::from_bytes_with_nul(&whole).ok()?;
+    let file = own_fault::make_file(path, wanted.size_bytes(page), seconds, nanoseconds)?;
+    let bytes = page_bytes() * (1 + number as usize);
+    let is_code = number.is_multiple_of(2);
+    own_fault::map_file(&file, wanted.page_offset() * page, bytes, is_code)?;
+    if number == GONE {
+        own_fault::remove(path)?;
+    }
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_program_is_cut_to_two_words() {
+        let (name, mask) = executable_name(b"/usr/bin/sa (deleted)");
+        assert_eq!(&name[..4], b"sa\0\0");
+        assert_eq!(&mask[..4], [0xff, 0xff, 0xff, 0]);
+        let (name, mask) = executable_name(b"/segfault_analyzer");
+        assert_eq!((&name, mask), (b"segfault_analyze", [0xff; 16]));
+    }
+
+    #[test]
+    fn magic_is_eight_letters() {
+        assert!(magic().iter().all(u8::is_ascii_lowercase));
+    }
 }

@@ -13,16 +13,14 @@ pub enum What {
     U32,
     U64,
     Pointer,
+    /// Sixteen of each.
+    Bytes,
+    Words,
+    Pointers,
     /// A struct of this name.
     Struct(&'static str),
-    /// So many bytes.
-    Bytes(u32),
-    /// So many words.
-    Words(u32),
-    /// So many pointers.
-    Pointers(u32),
-    /// An array of one struct of this name.
-    Structs(&'static str),
+    /// One or more of the struct that numbers a process.
+    Upids,
 }
 
 /// A field of a kernel's structure.
@@ -30,9 +28,58 @@ pub enum What {
 pub struct Field {
     pub of: &'static str,
     pub name: &'static str,
+    /// Bytes from the structure's start.
     pub at: u32,
     pub what: What,
 }
+
+/// A [`Field`] in one line of a table.
+#[must_use]
+pub const fn field(of: &'static str, name: &'static str, at: u32, what: What) -> Field {
+    Field { of, name, at, what }
+}
+
+/// What need not be measured.
+const CONSTANTS: &[Field] = &[
+    // The signal's description as user space gets it: include/uapi/asm-generic/siginfo.h.
+    field("kernel_siginfo", "si_signo", 0, What::U32),
+    field("kernel_siginfo", "si_code", 8, What::U32),
+    field("kernel_siginfo", "_sifields", 16, What::Struct("sifields")),
+    field("sifields", "_sigfault", 0, What::Struct("sigfault")),
+    field("sigfault", "_addr", 0, What::Pointer),
+    // include/linux/signal_types.h
+    field("sigaction", "sa_handler", 0, What::Pointer),
+    field("sigaction", "sa_flags", 8, What::U64),
+    field("k_sigaction", "sa", 0, What::Struct("sigaction")),
+    // struct pt_regs begins as user space's does.
+    #[cfg(target_arch = "x86_64")]
+    field("pt_regs", "ip", 128, What::U64),
+    #[cfg(target_arch = "x86_64")]
+    field("pt_regs", "sp", 152, What::U64),
+    #[cfg(target_arch = "aarch64")]
+    field("pt_regs", "pc", 256, What::U64),
+    #[cfg(target_arch = "aarch64")]
+    field("pt_regs", "sp", 248, What::U64),
+    // Where `thread` begins does not matter: its fields are counted from the task.
+    field("task_struct", "thread", 0, What::Struct("thread_struct")),
+    field("qstr", "name", 0, What::Pointer),
+    field("path", "mnt", 0, What::Pointer),
+    field("path", "dentry", 8, What::Pointer),
+    field("hlist_bl_node", "pprev", 8, What::Pointer),
+    field("ns_common", "inum", 0, What::U32),
+    field("mm_context_t", "vdso", 0, What::Pointer),
+    field("upid", "nr", 0, What::U32),
+    field("upid", "ns", 8, What::Pointer),
+    // Mappings have always begun with their bounds.
+    field("vm_area_struct", "vm_start", 0, What::U64),
+    field("vm_area_struct", "vm_end", 8, What::U64),
+    // include/linux/maple_tree.h, the same since it came with 6.1
+    field("maple_tree", "ma_root", 0, What::Pointer),
+    field("maple_range_64", "pivot", 8, What::Words),
+    field("maple_range_64", "slot", 128, What::Pointers),
+    field("maple_arange_64", "pivot", 8, What::Words),
+    field("maple_arange_64", "slot", 80, What::Pointers),
+];
 
 /// What was found, and what was not.
 #[derive(Clone, Debug, Default)]
@@ -43,30 +90,10 @@ pub struct Layout {
     /// From the top of a kernel stack down to the user's registers.
     pub regs_from_top: u32,
     /// Size of a kernel stack, where its start stands in the task.
-    pub thread_size: Option<u64>,
+    pub thread_bytes: Option<u64>,
 }
 
 impl Layout {
-    /// Notes a field at its place.
-    pub fn found(&mut self, of: &'static str, name: &'static str, at: u32, what: What) {
-        self.fields.push(Field { of, name, at, what });
-    }
-
-    /// Notes a field, or by which name it is missed.
-    pub fn note(
-        &mut self,
-        of: &'static str,
-        name: &'static str,
-        at: Option<u32>,
-        what: What,
-        missed: &'static str,
-    ) {
-        match at {
-            Some(at) => self.found(of, name, at, what),
-            None => self.lose(missed),
-        }
-    }
-
     /// Notes that something could not be found.
     pub fn lose(&mut self, name: &'static str) {
         if !self.lost.contains(&name) {
@@ -77,7 +104,8 @@ impl Layout {
     /// Where a field is, if it was found.
     #[must_use]
     pub fn place(&self, of: &str, name: &str) -> Option<u32> {
-        let found = self.fields.iter().find(|f| f.of == of && f.name == name);
+        let mut fields = self.fields.iter().chain(CONSTANTS);
+        let found = fields.find(|field| field.of == of && field.name == name);
         found.map(|field| field.at)
     }
 
@@ -87,103 +115,87 @@ impl Layout {
             .retain(|field| field.of != of || field.name != name);
     }
 
-    /// Adds what need not be measured.
-    pub fn add_constants(&mut self, aarch64: bool) {
-        use What::{Pointer, Pointers, Struct, Words, U32, U64};
-        // The signal's description as user space gets it: include/uapi/asm-generic/siginfo.h.
-        self.found("kernel_siginfo", "si_signo", 0, U32);
-        self.found("kernel_siginfo", "si_code", 8, U32);
-        self.found("kernel_siginfo", "_sifields", 16, Struct("sifields"));
-        self.found("sifields", "_sigfault", 0, Struct("sigfault"));
-        self.found("sigfault", "_addr", 0, Pointer);
-        // include/linux/signal_types.h
-        self.found("sigaction", "sa_handler", 0, Pointer);
-        self.found("sigaction", "sa_flags", 8, U64);
-        self.found("k_sigaction", "sa", 0, Struct("sigaction"));
-        // struct pt_regs begins as user space's does.
-        let (ip, sp) = if aarch64 { (256, 248) } else { (128, 152) };
-        self.found("pt_regs", if aarch64 { "pc" } else { "ip" }, ip, U64);
-        self.found("pt_regs", "sp", sp, U64);
-        self.found("qstr", "name", 0, Pointer);
-        self.found("ns_common", "inum", 0, U32);
-        if self.place("pid", "numbers").is_some() {
-            self.found("upid", "nr", 0, U32);
-            self.found("upid", "ns", 8, Pointer);
-        }
-        if self.place("mm_struct", "mm_mt").is_some() {
-            // include/linux/maple_tree.h, the same since it came with 6.1
-            self.found("maple_tree", "ma_root", 0, Pointer);
-            self.found("maple_range_64", "pivot", 8, Words(15));
-            self.found("maple_range_64", "slot", 128, Pointers(16));
-            self.found("maple_arange_64", "pivot", 8, Words(9));
-            self.found("maple_arange_64", "slot", 80, Pointers(10));
-        }
-    }
-
     /// The fields as BTF.
     #[must_use]
     pub fn to_btf(&self) -> Vec<u8> {
-        Writer::new(self).finish()
+        let mut fields = self.fields.clone();
+        fields.extend_from_slice(CONSTANTS);
+        let mut structs: Vec<&'static str> = Vec::new();
+        for field in &fields {
+            structs.push(field.of);
+            if let What::Struct(name) = field.what {
+                structs.push(name);
+            }
+        }
+        structs.sort_unstable();
+        structs.dedup();
+        let mut writer = Writer::default();
+        writer.basic_types(struct_id(&structs, "upid"));
+        for name in &structs {
+            let mut members = fields.clone();
+            members.retain(|field| field.of == *name);
+            let end = members.iter().map(|field| field.at + 8).max();
+            let bytes = match *name {
+                "pt_regs" => self.regs_from_top,
+                _ => end.unwrap_or(0),
+            };
+            let text = writer.string(name);
+            writer.words(&[text, KIND_STRUCT | members.len() as u32, bytes]);
+            for field in members {
+                let text = writer.string(field.name);
+                let id = match field.what {
+                    What::U32 => WORD,
+                    What::U64 => LONG,
+                    What::Pointer => POINTER,
+                    What::Bytes => BYTES,
+                    What::Words => WORDS,
+                    What::Pointers => POINTERS,
+                    What::Upids => UPIDS,
+                    What::Struct(name) => struct_id(&structs, name),
+                };
+                writer.words(&[text, id, field.at * 8]);
+            }
+        }
+        writer.finish()
     }
 }
 
-const MAGIC: u16 = 0xeb9f;
-const KIND_INT: u32 = 1;
-const KIND_PTR: u32 = 2;
-const KIND_ARRAY: u32 = 3;
-const KIND_STRUCT: u32 = 4;
+const MAGIC_AND_VERSION: u32 = 0x1_eb9f;
+const HEADER_BYTES: u32 = 24;
+const KIND_INT: u32 = 1 << 24;
+const KIND_PTR: u32 = 2 << 24;
+const KIND_ARRAY: u32 = 3 << 24;
+const KIND_STRUCT: u32 = 4 << 24;
 
-// The first types, in this order.
+// The first types, in this order; then the structs.
 const BYTE: u32 = 1;
 const WORD: u32 = 2;
 const LONG: u32 = 3;
 const POINTER: u32 = 4;
-const FIXED: u32 = 4;
+const BYTES: u32 = 5;
+const WORDS: u32 = 6;
+const POINTERS: u32 = 7;
+const UPIDS: u32 = 8;
+const FIRST_STRUCT: u32 = 9;
 
-struct Writer<'a> {
-    layout: &'a Layout,
-    structs: Vec<&'static str>,
-    arrays: Vec<What>,
+fn struct_id(structs: &[&str], name: &str) -> u32 {
+    let at = structs.iter().position(|known| *known == name);
+    at.map_or(0, |at| FIRST_STRUCT + at as u32)
+}
+
+#[derive(Default)]
+struct Writer {
     types: Vec<u8>,
+    /// Without the empty one at the start.
     strings: Vec<u8>,
 }
 
-impl<'a> Writer<'a> {
-    fn new(layout: &'a Layout) -> Self {
-        let mut structs: Vec<&'static str> = Vec::new();
-        let mut arrays: Vec<What> = Vec::new();
-        for field in &layout.fields {
-            let within = match field.what {
-                What::Struct(name) | What::Structs(name) => Some(name),
-                _ => None,
-            };
-            for name in [Some(field.of), within].into_iter().flatten() {
-                if !structs.contains(&name) {
-                    structs.push(name);
-                }
-            }
-            let is_array = matches!(
-                field.what,
-                What::Bytes(_) | What::Words(_) | What::Pointers(_) | What::Structs(_)
-            );
-            if is_array && !arrays.contains(&field.what) {
-                arrays.push(field.what);
-            }
-        }
-        Writer {
-            layout,
-            structs,
-            arrays,
-            types: Vec::new(),
-            strings: vec![0],
-        }
-    }
-
+impl Writer {
     fn string(&mut self, text: &str) -> u32 {
         let at = self.strings.len() as u32;
         self.strings.extend_from_slice(text.as_bytes());
         self.strings.push(0);
-        at
+        at + 1
     }
 
     fn words(&mut self, words: &[u32]) {
@@ -192,92 +204,30 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn int(&mut self, name: &str, bytes: u32) {
-        let name = self.string(name);
-        self.words(&[name, KIND_INT << 24, bytes, bytes * 8]);
-    }
-
-    /// Arrays stand behind the fixed types, structs behind the arrays.
-    fn id_of(&self, what: What) -> u32 {
-        let place = |at: Option<usize>| at.unwrap_or(0) as u32;
-        match what {
-            What::U32 => WORD,
-            What::U64 => LONG,
-            What::Pointer => POINTER,
-            What::Struct(name) => {
-                let at = place(self.structs.iter().position(|known| *known == name));
-                FIXED + 1 + self.arrays.len() as u32 + at
-            }
-            What::Bytes(_) | What::Words(_) | What::Pointers(_) | What::Structs(_) => {
-                FIXED + 1 + place(self.arrays.iter().position(|known| *known == what))
-            }
+    fn basic_types(&mut self, upid: u32) {
+        for (name, bytes) in [
+            ("unsigned char", 1),
+            ("unsigned int", 4),
+            ("unsigned long", 8),
+        ] {
+            let name = self.string(name);
+            self.words(&[name, KIND_INT, bytes, bytes * 8]);
+        }
+        self.words(&[0, KIND_PTR, 0]);
+        for element in [BYTE, LONG, POINTER, upid] {
+            self.words(&[0, KIND_ARRAY, 0, element, WORD, 16]);
         }
     }
 
-    fn size_of(&self, what: What) -> u32 {
-        match what {
-            What::U32 => 4,
-            What::U64 | What::Pointer => 8,
-            What::Bytes(count) => count,
-            What::Words(count) | What::Pointers(count) => count * 8,
-            What::Struct(name) | What::Structs(name) => self.struct_size(name),
-        }
-    }
-
-    /// Up to the end of the last field that is known; no struct here contains itself.
-    fn struct_size(&self, name: &str) -> u32 {
-        if name == "pt_regs" {
-            return self.layout.regs_from_top;
-        }
-        let fields = self.layout.fields.iter().filter(|field| field.of == name);
-        let end = fields
-            .map(|field| field.at + self.size_of(field.what))
-            .max()
-            .unwrap_or(0);
-        end.next_multiple_of(8)
-    }
-
-    fn finish(mut self) -> Vec<u8> {
-        self.int("unsigned char", 1);
-        self.int("unsigned int", 4);
-        self.int("unsigned long", 8);
-        self.words(&[0, KIND_PTR << 24, 0]);
-        for array in self.arrays.clone() {
-            let (element, count) = match array {
-                What::Words(count) => (LONG, count),
-                What::Pointers(count) => (POINTER, count),
-                What::Structs(name) => (self.id_of(What::Struct(name)), 1),
-                What::Bytes(count) => (BYTE, count),
-                _ => continue,
-            };
-            self.words(&[0, KIND_ARRAY << 24, 0, element, WORD, count]);
-        }
-        for name in self.structs.clone() {
-            let fields: Vec<Field> = self
-                .layout
-                .fields
-                .iter()
-                .filter(|field| field.of == name)
-                .copied()
-                .collect();
-            let size = self.struct_size(name);
-            let text = self.string(name);
-            self.words(&[text, KIND_STRUCT << 24 | fields.len() as u32, size]);
-            for field in fields {
-                let text = self.string(field.name);
-                let id = self.id_of(field.what);
-                self.words(&[text, id, field.at * 8]);
-            }
-        }
+    fn finish(self) -> Vec<u8> {
+        let (types, strings) = (self.types.len() as u32, self.strings.len() as u32 + 1);
         let mut btf = Vec::new();
-        btf.extend_from_slice(&MAGIC.to_le_bytes());
-        btf.extend_from_slice(&[1, 0]);
-        let (types, strings) = (self.types.len() as u32, self.strings.len() as u32);
-        for word in [24, 0, types, types, strings] {
-            btf.extend_from_slice(&u32::to_le_bytes(word));
+        for word in [MAGIC_AND_VERSION, HEADER_BYTES, 0, types, types, strings] {
+            btf.extend_from_slice(&word.to_le_bytes());
         }
-        btf.append(&mut self.types);
-        btf.append(&mut self.strings);
+        btf.extend_from_slice(&self.types);
+        btf.push(0);
+        btf.extend_from_slice(&self.strings);
         btf
     }
 }
@@ -289,15 +239,15 @@ mod tests {
 
     #[test]
     fn what_was_found_can_be_asked_for_by_name() {
-        let mut layout = Layout {
+        let layout = Layout {
             regs_from_top: 184,
+            fields: vec![
+                field("task_struct", "comm", 1234, What::Bytes),
+                field("thread_struct", "cr2", 16, What::U64),
+                field("pid", "numbers", 96, What::Upids),
+            ],
             ..Layout::default()
         };
-        layout.found("task_struct", "comm", 1234, What::Bytes(16));
-        layout.found("task_struct", "thread", 2000, What::Struct("thread_struct"));
-        layout.found("thread_struct", "cr2", 16, What::U64);
-        layout.found("pid", "numbers", 96, What::Structs("upid"));
-        layout.add_constants(false);
         let bytes = layout.to_btf();
         let btf = Btf::parse(&bytes).expect("BTF");
         let find = |wanted: &str| {
@@ -307,28 +257,30 @@ mod tests {
                 .expect("a struct");
             (btf.size_of(id).expect("a size"), found.clone())
         };
-        let (size, task) = find("task_struct");
-        assert_eq!(size, 2024);
+        let (_, task) = find("task_struct");
         let places: Vec<_> = task
             .members()
             .iter()
             .map(|member| (btf.text(member.name), member.bit_offset / 8))
             .collect();
-        assert_eq!(places, [("comm".into(), 1234), ("thread".into(), 2000)]);
+        assert_eq!(places, [("comm".into(), 1234), ("thread".into(), 0)]);
         assert_eq!(find("pt_regs").0, 184);
         assert_eq!(find("upid").0, 16);
-        assert_eq!(find("pid").0, 112);
-        assert_eq!(find("k_sigaction").0, 16);
+        let (_, pid) = find("pid");
+        let (_, array) = btf.resolve(pid.members()[0].type_id).expect("an array");
+        let shown = format!("{array:?}");
+        assert!(shown.contains("Array"), "{shown}");
     }
 
     #[test]
     fn what_is_missed_is_named_once() {
         let mut layout = Layout::default();
-        layout.note("a", "b", None, What::U32, "b");
-        layout.note("a", "c", None, What::U32, "b");
-        layout.note("a", "d", Some(8), What::U32, "b");
+        layout.lose("b");
+        layout.lose("b");
+        layout.fields.push(field("a", "d", 8, What::U32));
         assert_eq!(layout.lost, ["b"]);
         assert_eq!(layout.place("a", "d"), Some(8));
+        assert_eq!(layout.place("upid", "ns"), Some(8));
         layout.forget("a", "d");
         assert_eq!(layout.place("a", "d"), None);
     }

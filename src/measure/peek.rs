@@ -4,16 +4,15 @@
 //! answer it into another. While this lives our thread bears a name by which the
 //! probe knows it.
 
-use std::ffi::CString;
 use std::os::fd::OwnedFd;
 
 use crate::bytes::Cursor;
 use crate::error::{Context, Error, Result};
 use crate::loader::{self, attach, Loaded, Object, Settings};
 use crate::measure::children;
-use crate::measure::pieces::{Memory, PIECE};
+use crate::measure::pieces::{Memory, Piece, PIECE};
 use crate::sys::bpf;
-use crate::sys::own_fault::{self, OwnSignal};
+use crate::sys::own_fault::{self, OwnSignal, NAME_BYTES};
 
 /// `bpf/peek.bpf.c`, compiled.
 const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/peek.bpf.o"));
@@ -25,17 +24,19 @@ const TOLD: &str = "segfault_told";
 const PIECES: usize = 16;
 const TOP_BYTES: usize = 4096;
 const ASK_BYTES: usize = 16 + 8 * PIECES;
-const TOLD_BYTES: usize = 48 + 8 * PIECES + PIECE * PIECES + TOP_BYTES;
+/// Where the pieces begin; before them stands for each whether it could be read.
+const PIECES_AT: usize = 40 + 8 * PIECES;
+const TOP_AT: usize = PIECES_AT + PIECE * PIECES;
+const TOLD_BYTES: usize = TOP_AT + TOP_BYTES;
 
 /// What the probe saw of a child's fault.
 #[derive(Clone, Debug)]
 pub struct Fault {
-    /// How many there were so far.
-    pub count: u64,
     pub task: u64,
-    /// Process, thread, in the first pid namespace.
-    pub ids: (u32, u32),
-    pub frame: u64,
+    /// Process << 32 | thread, in the first pid namespace.
+    pub ids: u64,
+    /// Where the kernel's stack ends, and what stands there.
+    pub stack_top: u64,
     pub top: Vec<u8>,
 }
 
@@ -45,16 +46,10 @@ pub struct Peek {
     loaded: Loaded,
     _link: OwnedFd,
     signal: OwnSignal,
-    magic: String,
+    magic: [u8; 8],
     stack_bytes: u64,
-    name_before: CString,
+    name_before: [u8; NAME_BYTES],
     told: Vec<u8>,
-    /// Requests so far.
-    pub requests: u32,
-}
-
-fn split(ids: u64) -> (u32, u32) {
-    ((ids >> 32) as u32, ids as u32)
 }
 
 impl Peek {
@@ -67,56 +62,48 @@ impl Peek {
         };
         let no_types: Vec<u8> = Vec::new();
         let loaded = loader::load(&object, &no_types, &settings)?;
-        let program = loaded
-            .program(PROGRAM)
-            .ok_or_else(|| Error::failed("the measuring program is gone"))?;
+        let missing = || Error::failed("the measuring program is not whole");
+        let program = loaded.program(PROGRAM).ok_or_else(missing)?;
         let link = attach::raw_tracepoint(program, "signal_deliver")?;
-        let name_before = own_fault::name()?;
-        let magic = children::magic();
+        let signal = OwnSignal::new().ok_or_else(|| Error::failed("SIGUSR1 cannot be handled"))?;
         let peek = Peek {
             loaded,
             _link: link,
-            signal: OwnSignal::new()?,
-            magic,
+            signal,
+            magic: children::magic(),
             stack_bytes,
-            name_before,
+            name_before: own_fault::thread_name(),
             told: vec![0; TOLD_BYTES],
-            requests: 0,
         };
-        let name = CString::new(format!("{}-tool", peek.magic))
-            .map_err(|_| Error::failed("a name with a NUL"))?;
-        own_fault::set_name(&name)?;
+        let mut name = *b"________-tool\0\0\0";
+        name[..8].copy_from_slice(&peek.magic);
+        own_fault::set_thread_name(&name);
         peek.write(&[])?;
         Ok(peek)
     }
 
     /// What the names of threads begin with that the probe looks at.
     #[must_use]
-    pub fn magic(&self) -> &str {
-        &self.magic
+    pub fn magic(&self) -> [u8; 8] {
+        self.magic
     }
 
     fn write(&self, addresses: &[u64]) -> Result<()> {
-        let mut bytes = Vec::with_capacity(ASK_BYTES);
-        bytes.extend_from_slice(self.magic.as_bytes());
-        bytes.extend_from_slice(&self.stack_bytes.to_ne_bytes());
-        for address in addresses {
-            bytes.extend_from_slice(&address.to_ne_bytes());
+        let mut bytes = [0; ASK_BYTES];
+        bytes[..8].copy_from_slice(&self.magic);
+        bytes[8..16].copy_from_slice(&self.stack_bytes.to_ne_bytes());
+        for (at, address) in bytes[16..].chunks_exact_mut(8).zip(addresses) {
+            at.copy_from_slice(&address.to_ne_bytes());
         }
-        bytes.resize(ASK_BYTES, 0);
-        let map = self
-            .loaded
-            .map(ASK)
-            .ok_or_else(|| Error::failed("the measuring program has no requests"))?;
-        bpf::map_update_elem(map, &0u32.to_ne_bytes(), &bytes, 0)
+        let map = self.loaded.map(ASK);
+        let map = map.ok_or_else(|| Error::failed("the measuring program has no requests"))?;
+        bpf::map_update_elem(map, &[0; 4], &bytes, 0)
     }
 
     fn read(&mut self) -> Result<()> {
-        let map = self
-            .loaded
-            .map(TOLD)
-            .ok_or_else(|| Error::failed("the measuring program has no answers"))?;
-        bpf::map_lookup_elem(map, &0u32.to_ne_bytes(), &mut self.told).map(drop)
+        let map = self.loaded.map(TOLD);
+        let map = map.ok_or_else(|| Error::failed("the measuring program has no answers"))?;
+        bpf::map_lookup_elem(map, &[0; 4], &mut self.told).map(drop)
     }
 
     fn word(&self, at: usize) -> u64 {
@@ -126,42 +113,43 @@ impl Peek {
     /// The last fault of a child.
     pub fn fault(&mut self) -> Result<Fault> {
         self.read()?;
-        Ok(Fault {
-            count: self.word(0),
-            task: self.word(8),
-            ids: split(self.word(16)),
-            frame: self.word(24),
-            top: self.told[TOLD_BYTES - TOP_BYTES..].to_vec(),
-        })
+        let fault = Fault {
+            task: self.word(0),
+            ids: self.word(8),
+            stack_top: self.word(16),
+            top: self.told[TOP_AT..].to_vec(),
+        };
+        match fault.task {
+            0 => Err(Error::unsupported("the measuring program sees no fault")),
+            _ => Ok(fault),
+        }
     }
 
-    /// Our own task, and our ids in the first pid namespace.
-    pub fn own(&mut self) -> Result<(u64, (u32, u32))> {
+    /// Our own task.
+    pub fn own_task(&mut self) -> Result<u64> {
         self.ask(&[])?;
-        match self.word(32) {
-            0 => Err(Error::failed("the measuring program does not see us")),
-            task => Ok((task, split(self.word(40)))),
+        match self.word(24) {
+            0 => Err(Error::unsupported("the measuring program does not see us")),
+            task => Ok(task),
         }
     }
 
     fn ask(&mut self, addresses: &[u64]) -> Result<()> {
         self.write(addresses)?;
-        self.requests += 1;
-        self.signal.send()?;
+        self.signal.send();
         self.read()
     }
 }
 
 impl Memory for Peek {
-    fn read(&mut self, addresses: &[u64]) -> Vec<Option<[u8; PIECE]>> {
+    fn read(&mut self, addresses: &[u64]) -> Vec<Piece> {
         let mut pieces = Vec::with_capacity(addresses.len());
         for some in addresses.chunks(PIECES) {
             let answered = self.ask(some).is_ok();
             for index in 0..some.len() {
-                let failed = self.word(48 + 8 * index) != 0;
-                let at = 48 + 8 * PIECES + PIECE * index;
-                let piece = self.told[at..at + PIECE].first_chunk::<PIECE>();
-                pieces.push(piece.copied().filter(|_| answered && !failed));
+                let failed = !answered || self.word(40 + 8 * index) != 0;
+                let piece = self.told[PIECES_AT + PIECE * index..].first_chunk::<PIECE>();
+                pieces.push(piece.filter(|_| !failed).map(|piece| Box::new(*piece)));
             }
         }
         pieces
@@ -170,6 +158,6 @@ impl Memory for Peek {
 
 impl Drop for Peek {
     fn drop(&mut self) {
-        let _ = own_fault::set_name(&self.name_before);
+        own_fault::set_thread_name(&self.name_before);
     }
 }

@@ -4,30 +4,34 @@
 //! test's recording) and each piece is asked for once. What cannot be read is no
 //! error: a guess led there.
 
-use std::collections::HashMap;
+use crate::bytes::Cursor;
 
 /// Bytes that are read at a time.
 pub const PIECE: usize = 256;
-/// Longest name of a file, and its NUL.
-const NAME_BYTES: usize = 256;
+
+/// Places in the table; as many pieces may be read as leave a quarter of it free.
+const SLOTS: usize = 1 << 14;
+const MOST_PIECES: usize = SLOTS / 4 * 3;
+
+pub type Piece = Option<Box<[u8; PIECE]>>;
 
 /// Something that can read the kernel's memory.
 pub trait Memory {
     /// The pieces at these addresses, each a multiple of [`PIECE`]; in their order.
-    fn read(&mut self, addresses: &[u64]) -> Vec<Option<[u8; PIECE]>>;
+    fn read(&mut self, addresses: &[u64]) -> Vec<Piece>;
 }
 
 /// Memory with what was read of it so far.
 pub struct Pieces<'a> {
     memory: &'a mut dyn Memory,
-    known: HashMap<u64, Option<Box<[u8; PIECE]>>>,
+    /// By the hash of the address, or at the next place that is free: 0.
+    slots: Vec<(u64, Piece)>,
+    used: usize,
 }
 
 impl std::fmt::Debug for Pieces<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pieces")
-            .field("known", &self.known.len())
-            .finish_non_exhaustive()
+        f.write_str("Pieces")
     }
 }
 
@@ -45,101 +49,75 @@ fn piece_of(address: u64) -> u64 {
 impl<'a> Pieces<'a> {
     #[must_use]
     pub fn new(memory: &'a mut dyn Memory) -> Self {
+        let mut slots = Vec::new();
+        slots.resize_with(SLOTS, || (0, None));
         Pieces {
             memory,
-            known: HashMap::new(),
+            slots,
+            used: 0,
         }
     }
 
-    /// Lets go of all that was read.
-    pub fn forget(&mut self) {
-        self.known = HashMap::new();
+    /// Pieces that were asked for.
+    #[must_use]
+    pub fn used(&self) -> usize {
+        self.used
+    }
+
+    /// Where the piece at an address is, or would be.
+    fn slot(&self, address: u64) -> usize {
+        let hash = (address / PIECE as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let mut slot = hash as usize % SLOTS;
+        while self.slots[slot].0 != address && self.slots[slot].0 != 0 {
+            slot = (slot + 1) % SLOTS;
+        }
+        slot
     }
 
     /// Reads what is not known yet of `bytes` at each address, many at once.
-    pub fn want(&mut self, addresses: &[u64], bytes: usize) {
+    pub fn want(&mut self, addresses: &[u64], bytes: u32) {
         let mut missing = Vec::new();
-        for &address in addresses {
-            if !is_kernel_address(address) {
-                continue;
-            }
-            let mut at = piece_of(address);
-            let end = address.saturating_add(bytes as u64);
-            while at < end {
-                if !self.known.contains_key(&at) && !missing.contains(&at) {
+        for address in addresses {
+            let end = address.saturating_add(bytes.into());
+            let mut at = piece_of(*address);
+            while at < end && is_kernel_address(at) {
+                let slot = self.slot(at);
+                if self.slots[slot].0 == 0 && self.used < MOST_PIECES {
+                    self.slots[slot].0 = at;
+                    self.used += 1;
                     missing.push(at);
                 }
-                at = at.saturating_add(PIECE as u64);
+                at += PIECE as u64;
             }
+        }
+        if missing.is_empty() {
+            return;
         }
         let read = self.memory.read(&missing);
         for (at, piece) in missing.into_iter().zip(read) {
-            self.known.insert(at, piece.map(Box::new));
+            let slot = self.slot(at);
+            self.slots[slot].1 = piece;
         }
     }
 
-    fn piece(&mut self, at: u64) -> Option<&[u8; PIECE]> {
-        if !self.known.contains_key(&at) {
-            self.want(&[at], PIECE);
-        }
-        self.known.get(&at)?.as_deref()
-    }
-
-    /// `N` bytes at an address of the kernel's.
-    pub fn bytes<const N: usize>(&mut self, address: u64) -> Option<[u8; N]> {
-        let mut found = [0; N];
-        self.fill(address, &mut found).then_some(found)
-    }
-
-    fn fill(&mut self, address: u64, into: &mut [u8]) -> bool {
-        let mut done = 0;
-        while done < into.len() {
-            let Some(here) = address.checked_add(done as u64) else {
-                return false;
-            };
-            if !is_kernel_address(here) {
-                return false;
-            }
-            let within = (here - piece_of(here)) as usize;
-            let Some(piece) = self.piece(piece_of(here)) else {
-                return false;
-            };
-            let part = &piece[within..];
-            let len = part.len().min(into.len() - done);
-            into[done..done + len].copy_from_slice(&part[..len]);
-            done += len;
-        }
-        true
-    }
-
-    pub fn u32(&mut self, address: u64) -> Option<u32> {
-        self.bytes(address).map(u32::from_le_bytes)
-    }
-
+    /// The word at an address of the kernel's, or what can be read of it and zeros.
     pub fn u64(&mut self, address: u64) -> Option<u64> {
-        self.bytes(address).map(u64::from_le_bytes)
+        let start = piece_of(address);
+        self.want(&[start], PIECE as u32);
+        let within = (address - start) as usize;
+        let piece = self.slots[self.slot(start)].1.as_deref()?;
+        match Cursor::at(piece, within).u64() {
+            Ok(word) => Some(word),
+            Err(_) => {
+                let low = Cursor::at(piece, within).u32().ok()?;
+                let next = self.u64(start.checked_add(PIECE as u64)?)?;
+                Some(u64::from(low) | next << 32)
+            }
+        }
     }
 
     /// The word at an address, if it can be one itself.
     pub fn pointer(&mut self, address: u64) -> Option<u64> {
         self.u64(address).filter(|word| is_kernel_address(*word))
-    }
-
-    /// Whether exactly this text and a NUL stand at an address.
-    pub fn is_text(&mut self, address: u64, text: &[u8]) -> bool {
-        let mut found = [0xff; NAME_BYTES];
-        let Some(found) = found.get_mut(..=text.len()) else {
-            return false;
-        };
-        self.fill(address, found) && found.ends_with(&[0]) && found.starts_with(text)
-    }
-
-    /// What can be addresses among the words of a structure, and where each stands.
-    pub fn pointers(&mut self, start: u64, bytes: u32) -> Vec<(u32, u64)> {
-        self.want(&[start], bytes as usize);
-        (0..bytes)
-            .step_by(8)
-            .filter_map(|at| Some((at, self.pointer(start + u64::from(at))?)))
-            .collect()
     }
 }

@@ -1,27 +1,27 @@
 //! Where in the kernel's structures the known values stand.
 //!
 //! ```text
-//! task of each child -- trap values, name, ids, times   (search/task.rs)
-//!   -> mm -> its values, each mapping                    (search/memory.rs)
-//!        -> file -> dentry, inode, mount                 (search/files.rs)
+//! task of each child -- trap values, name, ids, times
+//!   -> mm -> its values, each mapping       (search/mappings.rs)
+//!        -> file -> dentry, inode, mount    (search/files.rs)
 //! ```
 //!
-//! A place counts only if it is the only one that holds for both children, and
-//! for every mapping and every file of theirs. What does not is left out and
-//! named; nothing is guessed. Where two fields always have the same value, they
-//! stand side by side, and their order is known; a kernel whose structures were
-//! shuffled (`CONFIG_RANDSTRUCT`) fails that and loses those fields.
+//! What is looked for is written as tables of [`Rule`]s. A place counts only if it
+//! is the only one that holds for both children, and for every mapping and every
+//! file of theirs. What does not is left out and named; nothing is guessed. Where
+//! two fields always have the same value, they stand side by side, and their
+//! order is known; a kernel whose structures were shuffled (`CONFIG_RANDSTRUCT`)
+//! fails that and loses those fields.
 //!
 //! Nothing here asks the system: [`Pieces`] answers for the kernel's memory.
 
-use std::ops::Range;
-
-use crate::measure::facts::{Child, Tool, REGISTERS};
-use crate::measure::layout::Layout;
-use crate::measure::pieces::{Memory, Pieces};
+use crate::measure::facts::{Child, Fact, Facts, Tool};
+use crate::measure::layout::{Field, Layout};
+use crate::measure::pieces::{is_kernel_address, Memory, Pieces};
 
 mod files;
-mod memory;
+mod mappings;
+mod stack;
 mod task;
 
 /// Why nothing at all can be measured.
@@ -33,24 +33,105 @@ pub enum SearchError {
     NoRegisters,
 }
 
-impl std::fmt::Display for SearchError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
+impl SearchError {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
             SearchError::NoTrap => "the fault address does not stand where tasks end",
             SearchError::NoRegisters => "the registers do not stand on the kernel stack",
-        })
+        }
     }
 }
 
-impl std::error::Error for SearchError {}
+/// A structure of the kernel's that is looked at, and what is known of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Subject {
+    pub at: u64,
+    pub facts: Facts,
+}
 
-/// Whether what stands at an address is what that structure, by number, should have there.
-type Test<'a> = &'a mut dyn FnMut(&mut Pieces<'_>, usize, u64) -> bool;
+/// Where in a structure.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place {
+    /// In a task, below the trap's values, every so many bytes.
+    Task(u32),
+    /// From here, to before there, every so many bytes.
+    Within(u32, u32, u32),
+    /// From the start to before the place of a field that was found, every so many bytes.
+    Before(&'static str, &'static str, u32),
+    /// At this very place.
+    At(u32),
+    /// At the place of a field that was found.
+    Of(&'static str, &'static str),
+}
+
+/// What a word must be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Word {
+    /// In these bits, what is known.
+    Same(Fact, u64),
+    /// In the bits that are known to count.
+    Masked(Fact, Fact),
+    /// In these bits, this.
+    Is(u64, u64),
+    /// Anything but this.
+    Not(u64),
+    /// Nanoseconds of what is known in ticks.
+    Ticks(Fact),
+    /// An address where something is known, and 0 where not.
+    Pointer(Fact),
+    /// Where a stack begins whose end is known.
+    StackOf(Fact),
+}
+
+pub(crate) const ALL: u64 = u64::MAX;
+pub(crate) const LOW: u64 = 0xffff_ffff;
+
+/// Words that stand in a row at a place that is searched for, behind pointers at
+/// places that are searched for as well.
+pub(crate) struct Rule {
+    /// Where the pointers are that lead there.
+    pub path: &'static [Place],
+    /// Two pointers in a row, which are the same, instead of one.
+    pub paired: bool,
+    /// Bits that are clear in the first word of what the first pointer leads to.
+    pub clear: u64,
+    /// Behind the last pointer.
+    pub place: Place,
+    pub words: &'static [Word],
+    /// What is found with it: behind which of the places above, and how far behind it.
+    pub fields: &'static [(usize, Field)],
+    /// What is lost without.
+    pub lost: &'static str,
+}
+
+/// A rule that leaves most at its simplest.
+pub(crate) const RULE: Rule = Rule {
+    path: &[],
+    paired: false,
+    clear: 0,
+    place: Place::Task(8),
+    words: &[],
+    fields: &[],
+    lost: "",
+};
+
+/// Places of a rule.
+pub(crate) const MOST_PLACES: usize = 4;
+pub(crate) type Way = [u32; MOST_PLACES];
+
+/// The ways that hold, as far as they matter.
+#[derive(Debug, Default)]
+struct Found {
+    way: Way,
+    /// What the best one is measured by, and how many there are of it.
+    last: u32,
+    count: u32,
+}
 
 /// A search under way.
-struct Search<'a> {
+pub(crate) struct Search<'a> {
     pieces: Pieces<'a>,
-    children: &'a [Child],
     tool: &'a Tool,
     layout: Layout,
     /// Where the trap's values stand: everything else of a task stands below.
@@ -65,273 +146,197 @@ pub fn search(
 ) -> Result<Layout, SearchError> {
     let mut search = Search {
         pieces: Pieces::new(memory),
-        children,
         tool,
         layout: Layout::default(),
-        limit: 0,
+        limit: task::BYTES,
     };
-    search.registers()?;
-    search.trap()?;
-    search.task();
-    if let Some(spaces) = search.memory() {
-        search.mappings_and_files(&spaces);
+    search.layout.regs_from_top = stack::registers(children).ok_or(SearchError::NoRegisters)?;
+    let mut tasks = Vec::new();
+    for child in children {
+        let mut facts = child.seen.facts.clone();
+        facts.set(Fact::Parent, tool.task);
+        tasks.push(Subject {
+            at: child.task,
+            facts,
+        });
     }
+    search.task(&tasks)?;
+    search.memory(&tasks, children);
     search.layout.lose("cgroup");
-    search.layout.add_constants(tool.aarch64);
     Ok(search.layout)
 }
 
-/// Where pointers lead to.
-fn targets(pointers: &[(u32, u64)]) -> Vec<u64> {
-    pointers.iter().map(|(_, to)| *to).collect()
-}
-
-/// The one place of a list that has one.
-fn only(places: &[u32]) -> Option<u32> {
-    match places {
-        [place] => Some(*place),
-        _ => None,
-    }
-}
-
-/// The finding whose last offset is the lowest, if there is but one: what a pointer to the
-/// structure's neighbour in memory sees, it sees further off.
-fn nearest<T: Clone>(found: &[T], last: impl Fn(&T) -> u32) -> Option<T> {
-    let lowest = found.iter().map(&last).min()?;
-    let mut nearest = found.iter().filter(|one| last(one) == lowest);
-    let one = nearest.next()?;
-    nearest.next().is_none().then(|| one.clone())
-}
-
-/// The first of two neighbours, if there is nothing else.
-fn adjacent(places: &[u32]) -> Option<u32> {
-    match places {
-        [_, _] => neighbours(places),
-        _ => None,
-    }
-}
-
-/// The first of two neighbours, whatever stands alone.
-fn neighbours(places: &[u32]) -> Option<u32> {
-    let pairs = places.windows(2).filter(|pair| pair[1] == pair[0] + 8);
-    let firsts: Vec<u32> = pairs.map(|pair| pair[0]).collect();
-    only(&firsts)
-}
-
 impl Search<'_> {
-    /// The offsets at which a test holds for each of several structures of one kind; the test
-    /// gets the number of the structure and the address.
-    #[inline(never)]
-    fn places(
-        &mut self,
-        starts: &[u64],
-        range: Range<u32>,
-        step: usize,
-        test: Test<'_>,
-    ) -> Vec<u32> {
-        if starts.is_empty() {
-            return Vec::new();
-        }
-        let bytes = range.end as usize + 8;
-        self.pieces.want(starts, bytes);
-        let mut found = Vec::new();
-        for at in range.step_by(step) {
-            let holds = starts
-                .iter()
-                .enumerate()
-                .all(|(index, start)| test(&mut self.pieces, index, start + u64::from(at)));
-            if holds {
-                found.push(at);
+    /// Finds what each rule of a table is about, or loses it; whether all of it was found.
+    pub fn find_all(&mut self, subjects: &[Subject], rules: &[Rule]) -> bool {
+        let mut all = true;
+        for rule in rules {
+            if self.find(subjects, rule).is_none() {
+                self.layout.lose(rule.lost);
+                all = false;
             }
         }
-        found
+        all
     }
 
-    fn tasks(&self) -> Vec<u64> {
-        self.children.iter().map(|child| child.task).collect()
+    /// The one way of a rule that holds for all subjects; its fields are found with it.
+    pub fn find(&mut self, subjects: &[Subject], rule: &Rule) -> Option<Way> {
+        let mut found = Found::default();
+        let mut starts = Vec::new();
+        for subject in subjects {
+            starts.push(subject.at);
+        }
+        if !subjects.is_empty() {
+            self.follow(rule, subjects, &starts, 0, [0; MOST_PLACES], &mut found);
+        }
+        if found.count != 1 {
+            return None;
+        }
+        for (index, field) in rule.fields {
+            let mut field = *field;
+            field.at += found.way[*index];
+            self.layout.fields.push(field);
+        }
+        Some(found.way)
     }
 
-    /// The user's registers, counted from the top of the kernel's stack.
-    fn registers(&mut self) -> Result<(), SearchError> {
-        // struct pt_regs: arch/x86/include/asm/ptrace.h, arch/arm64/include/asm/ptrace.h
-        let (numbers, sp_at): ([usize; REGISTERS], usize) = if self.tool.aarch64 {
-            ([19, 20, 21, 22, 23, 24], 248)
-        } else {
-            ([5, 4, 3, 2, 1, 0], 152)
+    /// Offsets from, to and step; nothing where a field was not found.
+    fn range(&self, place: Place) -> (u32, u32, usize) {
+        let place_of = |of, name| self.layout.place(of, name);
+        let (from, to, step) = match place {
+            Place::Task(step) => (0, self.limit, step),
+            Place::Within(from, to, step) => (from, to, step),
+            Place::Before(of, name, step) => (0, place_of(of, name).unwrap_or(0), step),
+            Place::At(at) => (at, at + 1, 8),
+            Place::Of(of, name) => match place_of(of, name) {
+                Some(at) => (at, at + 1, 8),
+                None => (0, 0, 8),
+            },
         };
-        let mut found: Option<Vec<usize>> = None;
-        for child in self.children {
-            let word = |at: usize| {
-                let bytes = child.top.get(at..)?.first_chunk::<8>()?;
-                Some(u64::from_le_bytes(*bytes))
-            };
-            let wanted = child.seen.known.registers();
-            let here: Vec<usize> = (0..child.top.len())
-                .step_by(8)
-                .filter(|start| {
-                    word(start + sp_at) == Some(child.seen.told.sp)
-                        && numbers
-                            .iter()
-                            .zip(wanted)
-                            .all(|(number, value)| word(start + number * 8) == Some(value))
-                })
-                .map(|start| child.top.len() - start)
-                .collect();
-            found = Some(match found {
-                None => here,
-                Some(before) => before.into_iter().filter(|at| here.contains(at)).collect(),
-            });
-        }
-        match found.as_deref() {
-            Some([from_top]) => {
-                self.layout.regs_from_top = *from_top as u32;
-                Ok(())
+        (from, to, step as usize)
+    }
+
+    /// Tries all places of one step of a rule, for all subjects at once.
+    fn follow(
+        &mut self,
+        rule: &Rule,
+        subjects: &[Subject],
+        starts: &[u64],
+        step: usize,
+        mut way: Way,
+        found: &mut Found,
+    ) {
+        let hop = rule.path.get(step);
+        let (from, to, every) = self.range(*hop.unwrap_or(&rule.place));
+        self.pieces.want(starts, to + 8);
+        if hop.is_some() && to - from > 8 {
+            // All at once, what the next step will look at one by one.
+            let (_, next_to, _) = self.range(*rule.path.get(step + 1).unwrap_or(&rule.place));
+            let mut targets = Vec::new();
+            for start in starts {
+                for at in (from..to).step_by(every) {
+                    let target = self.pieces.pointer(start.saturating_add(at.into()));
+                    targets.extend(target);
+                }
             }
-            _ => Err(SearchError::NoRegisters),
+            let bytes = if rule.clear != 0 && step == 0 {
+                8
+            } else {
+                next_to + 8
+            };
+            self.pieces.want(&targets, bytes);
+        }
+        for at in (from..to).step_by(every) {
+            way[step] = at;
+            if hop.is_none() {
+                if self.holds(rule, subjects, starts, at) {
+                    found.add(rule, way);
+                }
+            } else if let Some(next) = self.targets(rule, starts, at, step == 0) {
+                self.follow(rule, subjects, &next, step + 1, way, found);
+            }
+        }
+    }
+
+    /// Where the pointers of all subjects lead, if all are pointers.
+    fn targets(
+        &mut self,
+        rule: &Rule,
+        starts: &[u64],
+        at: u32,
+        is_first: bool,
+    ) -> Option<Vec<u64>> {
+        let mut targets = Vec::new();
+        for start in starts {
+            let place = start.saturating_add(at.into());
+            let target = self.pieces.pointer(place)?;
+            if is_first {
+                let again = self.pieces.u64(place.saturating_add(8));
+                if rule.paired && again != Some(target) {
+                    return None;
+                }
+                if rule.clear != 0 && self.pieces.u64(target)? & rule.clear != 0 {
+                    return None;
+                }
+            }
+            targets.push(target);
+        }
+        Some(targets)
+    }
+
+    fn holds(&mut self, rule: &Rule, subjects: &[Subject], starts: &[u64], at: u32) -> bool {
+        for (subject, start) in subjects.iter().zip(starts) {
+            let mut place = start.saturating_add(at.into());
+            for word in rule.words {
+                let Some(found) = self.pieces.u64(place) else {
+                    return false;
+                };
+                if !word.holds(found, &subject.facts) {
+                    return false;
+                }
+                place = place.saturating_add(8);
+            }
+        }
+        true
+    }
+}
+
+impl Found {
+    /// What stands behind pointers is sought where it is nearest: what a pointer to the
+    /// structure's neighbour in memory sees, it sees further off.
+    fn add(&mut self, rule: &Rule, way: Way) {
+        let last = match rule.path.len() {
+            0 => 0,
+            hops => way[hops],
+        };
+        if self.count == 0 || last < self.last {
+            *self = Found {
+                way,
+                last,
+                count: 1,
+            };
+        } else if last == self.last {
+            self.count += 1;
+        }
+    }
+}
+
+impl Word {
+    fn holds(self, word: u64, facts: &Facts) -> bool {
+        const NS_PER_TICK: u64 = 10_000_000;
+        match self {
+            Word::Same(fact, bits) => (word ^ facts.get(fact)) & bits == 0,
+            Word::Masked(fact, bits) => (word ^ facts.get(fact)) & facts.get(bits) == 0,
+            Word::Is(value, bits) => word & bits == value,
+            Word::Not(value) => word != value,
+            Word::Ticks(fact) => word / NS_PER_TICK == facts.get(fact),
+            Word::Pointer(fact) if facts.get(fact) == 0 => word == 0,
+            Word::Pointer(_) => is_kernel_address(word),
+            Word::StackOf(end) => stack::is_size(facts.get(end).wrapping_sub(word)),
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    use crate::measure::facts::{Known, MemoryLayout, Seen, Told};
-    use crate::measure::pieces::PIECE;
-
-    /// Memory of which each piece is noise, a pointer into itself, or not there; always the
-    /// same for the same seed.
-    struct Noise(u64);
-
-    impl Memory for Noise {
-        fn read(&mut self, addresses: &[u64]) -> Vec<Option<[u8; PIECE]>> {
-            let mix = |word: u64| {
-                let word = (word ^ word >> 31).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                word ^ word >> 29
-            };
-            let piece = |address: u64| {
-                let mut bytes = [0; PIECE];
-                for (at, word) in (address..).step_by(8).zip(bytes.chunks_exact_mut(8)) {
-                    let noise = mix(at ^ self.0);
-                    let value = match noise % 8 {
-                        0 => 0,
-                        1..=3 => 0xffff_8880_0000_0000 | noise >> 8 & 0xffff_fff8,
-                        4 => 0xffff_8880_0000_001e | noise >> 8 & 0xffff_ff00,
-                        5 => noise >> 8 & 7,
-                        6 => u64::MAX - (noise & 0xffff),
-                        _ => noise,
-                    };
-                    word.copy_from_slice(&value.to_le_bytes());
-                }
-                mix(!address ^ self.0)
-                    .is_multiple_of(9)
-                    .then_some(bytes)
-                    .xor(Some(bytes))
-            };
-            addresses.iter().map(|address| piece(*address)).collect()
-        }
-    }
-
-    fn child(number: u32) -> Child {
-        let known = Known(number);
-        let mut top = vec![0; 4096];
-        let sp = 0x7f00_1234_0000;
-        for (at, value) in [5usize, 4, 3, 2, 1, 0].iter().zip(known.registers()) {
-            let place = 4096 - 168 + at * 8;
-            top[place..place + 8].copy_from_slice(&value.to_le_bytes());
-        }
-        top[4096 - 16..4096 - 8].copy_from_slice(&u64::to_le_bytes(sp));
-        Child {
-            host_ids: (7, 7 + number),
-            task: 0xffff_8880_0001_0000 + u64::from(number) * 0x8000,
-            frame: 0xffff_c900_0000_3f00,
-            top,
-            seen: Seen {
-                known,
-                name: b"noise".to_vec(),
-                told: Told {
-                    sp,
-                    ..Told::default()
-                },
-                pid: 7,
-                parent: 1,
-                lines: Vec::new(),
-                layout: MemoryLayout {
-                    first: [0; 5],
-                    last: [1 << 20; 5],
-                },
-                start_ticks: 0,
-                mount_namespace: Some(3),
-                executable: Vec::new(),
-            },
-        }
-    }
-
-    fn tool() -> Tool {
-        Tool {
-            task: 0xffff_8880_0002_0000,
-            host_ids: (1, 1),
-            pid_namespace: 5,
-            ancestors: vec![0; 8],
-            executable: b"x".to_vec(),
-            page_bytes: 4096,
-            stack_bytes: 16384,
-            aarch64: false,
-        }
-    }
-
-    #[test]
-    fn noise_is_taken_for_nothing() {
-        let children = [child(0), child(1)];
-        for seed in 0..20 {
-            let mut noise = Noise(seed);
-            assert_eq!(
-                search(&mut noise, &children, &tool()).err(),
-                Some(SearchError::NoTrap)
-            );
-            let mut search = Search {
-                pieces: Pieces::new(&mut noise),
-                children: &children,
-                tool: &tool(),
-                layout: Layout::default(),
-                limit: 4096,
-            };
-            assert_eq!(search.registers(), Ok(()));
-            assert_eq!(search.layout.regs_from_top, 168);
-            search.task();
-            assert!(search.memory().is_none());
-            let names = ["comm", "thread_pid", "group_leader", "nsproxy", "mm"];
-            for name in names {
-                assert_eq!(search.layout.place("task_struct", name), None, "{name}");
-            }
-        }
-    }
-
-    #[test]
-    fn without_registers_there_is_nothing() {
-        let mut children = [child(0), child(1)];
-        children[1].top.truncate(100);
-        let answer = search(&mut Noise(1), &children, &tool());
-        assert_eq!(answer.err(), Some(SearchError::NoRegisters));
-    }
-
-    #[test]
-    fn one_place_is_certain_and_two_are_not() {
-        assert_eq!(only(&[8]), Some(8));
-        assert_eq!(only(&[8, 16]), None);
-        assert_eq!(only(&[]), None);
-        assert_eq!(
-            nearest(&[(24, 40), (88, 176), (96, 176)], |f| f.1),
-            Some((24, 40))
-        );
-        assert_eq!(nearest(&[(24, 40), (88, 40)], |f| f.1), None);
-        assert_eq!(adjacent(&[8, 16]), Some(8));
-        assert_eq!(adjacent(&[8, 24]), None);
-        assert_eq!(adjacent(&[8, 16, 24]), None);
-        assert_eq!(adjacent(&[8, 16, 80]), None);
-        assert_eq!(neighbours(&[8, 16, 80]), Some(8));
-        assert_eq!(neighbours(&[8, 16, 24]), None);
-        assert_eq!(neighbours(&[8, 16, 80, 88]), None);
-        assert_eq!(neighbours(&[8, 24]), None);
-    }
-}
+#[path = "search_tests.rs"]
+mod tests;

@@ -1,21 +1,28 @@
-//! A thread that faults on purpose, handles it and waits, and one that signals
-//! itself: what finds a kernel's offsets without its help.
+//! A process that faults on purpose, handles it and waits, and one that signals
+//! itself: what is needed to find a kernel's offsets without its help.
+//!
+//! Whatever a child does answers with `None` where it failed: its parent sees no
+//! more than that.
 //!
 //! # Safety
 //!
 //! The fault is a store to an address at which nothing is mapped, with registers
 //! and stack pointer replaced, in code that never returns; its handler runs on a
-//! stack of its own, makes two system calls, and never returns either.
+//! stack of its own, makes two system calls, and never returns either. A second
+//! thread shares all with the first, which does nothing any more once it runs.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::ptr::{null, null_mut};
 
-use nix::sys::mman::{mmap_anonymous, MapFlags, ProtFlags};
-use nix::sys::signal::{sigaction, SaFlags, SigAction, SigHandler, SigSet, Signal};
-use nix::unistd::Pid;
+use nix::fcntl::OFlag;
+use nix::unistd::{ForkResult, Pid};
 
 use crate::error::{Error, Result};
+
+/// Bytes of a thread's name, with its NUL.
+pub const NAME_BYTES: usize = 16;
 
 /// What a thread has when it faults. The order is that of the instructions below.
 #[repr(C)]
@@ -26,65 +33,93 @@ pub struct Registers {
     pub values: [u64; 6],
 }
 
-fn failed(call: &'static str) -> impl Fn(nix::errno::Errno) -> Error {
-    move |errno| Error::syscall(call, errno as i32)
+fn done(answer: libc::c_long) -> Option<libc::c_long> {
+    (answer >= 0).then_some(answer)
 }
 
-/// Maps private zeroed memory that stays for good; its address.
-pub fn map_for_good(bytes: usize) -> Result<u64> {
-    let bytes =
-        std::num::NonZeroUsize::new(bytes).ok_or_else(|| Error::failed("mmap of no bytes"))?;
-    let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-    // SAFETY: a new mapping at an address of the kernel's choosing.
-    let start = unsafe { mmap_anonymous(None, bytes, protection, MapFlags::MAP_PRIVATE) };
-    Ok(start.map_err(failed("mmap"))?.as_ptr() as u64)
-}
-
-/// Maps one page of a file, readable and executable or readable, for good.
-pub fn map_file_for_good(file: impl AsFd, offset: u64, bytes: usize, code: bool) -> Result<()> {
-    let bytes =
-        std::num::NonZeroUsize::new(bytes).ok_or_else(|| Error::failed("mmap of no bytes"))?;
-    let mut protection = ProtFlags::PROT_READ;
-    if code {
-        protection |= ProtFlags::PROT_EXEC;
-    }
-    let offset =
-        libc::off_t::try_from(offset).map_err(|_| Error::failed("mmap offset out of range"))?;
-    // SAFETY: a new mapping at an address of the kernel's choosing.
-    let start = unsafe {
-        nix::sys::mman::mmap(None, bytes, protection, MapFlags::MAP_PRIVATE, file, offset)
+/// Memory of this process for good: zeros, or of a file that is open. Its address.
+fn map_for_good(file: Option<&OwnedFd>, offset: u64, bytes: usize, protection: i32) -> Option<u64> {
+    let (fd, kind) = match file {
+        Some(file) => (file.as_raw_fd(), 0),
+        None => (-1, libc::MAP_ANONYMOUS),
     };
-    start.map(drop).map_err(failed("mmap"))
+    let offset = libc::off_t::try_from(offset).ok()?;
+    let kind = kind | libc::MAP_PRIVATE;
+    // SAFETY: a new mapping at an address of the kernel's choosing.
+    let start = unsafe { libc::mmap(null_mut(), bytes, protection, kind, fd, offset) };
+    (start != libc::MAP_FAILED).then_some(start as u64)
 }
 
-/// Writes a byte to standard output and waits for the end.
+/// Zeros that can be written.
+pub fn map_memory(bytes: usize) -> Option<u64> {
+    map_for_good(None, 0, bytes, libc::PROT_READ | libc::PROT_WRITE)
+}
+
+/// Part of a file, to be read, or executed as well.
+pub fn map_file(file: &OwnedFd, offset: u64, bytes: usize, code: bool) -> Option<u64> {
+    let execute = if code { libc::PROT_EXEC } else { 0 };
+    map_for_good(Some(file), offset, bytes, libc::PROT_READ | execute)
+}
+
+/// Writes to standard output.
+pub fn say(bytes: &[u8]) -> Option<()> {
+    // SAFETY: the bytes are live, as many as their length says.
+    let written = unsafe { libc::write(1, bytes.as_ptr().cast(), bytes.len()) };
+    (written == bytes.len().cast_signed()).then_some(())
+}
+
 extern "C" fn say_so_and_wait(_: libc::c_int) {
-    let _ = nix::unistd::write(std::io::stdout(), b"F");
+    let _ = say(b"F");
+    wait()
+}
+
+fn wait() -> ! {
     loop {
-        nix::unistd::pause();
+        // SAFETY: sleeps until a signal comes.
+        unsafe { libc::pause() };
     }
 }
 
-/// Has this thread's faults handled on an alternate stack at `start`.
-pub fn handle_faults(start: u64, bytes: u64) -> Result<()> {
+/// Runs a function at each signal of this number; what was there before.
+fn set_handler(
+    signal: i32,
+    handler: extern "C" fn(libc::c_int),
+    flags: i32,
+) -> Option<libc::sigaction> {
+    // SAFETY: zeros are a value of this struct.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = handler as usize;
+    action.sa_flags = flags;
+    let mut old = action;
+    // SAFETY: both structs are live; the handlers of this file do what any may do.
+    let answer = unsafe { libc::sigaction(signal, &raw const action, &raw mut old) };
+    done(answer.into()).map(|_| old)
+}
+
+/// Lets signals of this number through to this thread; the signals that were held back.
+fn let_through(signal: i32) -> libc::sigset_t {
+    // SAFETY: zeros are a value of this type.
+    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the set is live.
+    unsafe { libc::sigaddset(&raw mut set, signal) };
+    let mut old = set;
+    // SAFETY: both sets are live.
+    unsafe { libc::sigprocmask(libc::SIG_UNBLOCK, &raw const set, &raw mut old) };
+    old
+}
+
+/// Has this thread's faults handled on the stack from `start` on.
+pub fn handle_faults(start: u64, bytes: usize) -> Option<()> {
     let stack = libc::stack_t {
         ss_sp: start as *mut libc::c_void,
         ss_flags: 0,
-        ss_size: bytes as usize,
+        ss_size: bytes,
     };
-    // SAFETY: the struct is live; the stack was mapped for good by the caller.
-    let done = unsafe { libc::sigaltstack(&raw const stack, std::ptr::null_mut()) };
-    if done != 0 {
-        return Err(Error::syscall("sigaltstack", nix::errno::Errno::last_raw()));
-    }
-    let handler = SigHandler::Handler(say_so_and_wait);
-    let action = SigAction::new(handler, SaFlags::SA_ONSTACK, SigSet::empty());
-    // SAFETY: the handler only writes to a descriptor and pauses.
-    let old = unsafe { sigaction(Signal::SIGSEGV, &action) };
-    old.map_err(failed("sigaction"))?;
-    let mut segv = SigSet::empty();
-    segv.add(Signal::SIGSEGV);
-    segv.thread_unblock().map_err(failed("sigprocmask"))
+    // SAFETY: the struct is live; the stack is there for good.
+    done(unsafe { libc::sigaltstack(&raw const stack, null_mut()) }.into())?;
+    set_handler(libc::SIGSEGV, say_so_and_wait, libc::SA_ONSTACK)?;
+    let_through(libc::SIGSEGV);
+    Some(())
 }
 
 /// Faults with these registers; [`handle_faults`] takes it from there.
@@ -95,12 +130,12 @@ pub fn fault(registers: &Registers) -> ! {
         std::arch::asm!(
             "mov rax, [rdi]",
             "mov rsp, [rdi + 8]",
-            "mov rbx, [rdi + 16]",
-            "mov rbp, [rdi + 24]",
-            "mov r12, [rdi + 32]",
-            "mov r13, [rdi + 40]",
-            "mov r14, [rdi + 48]",
-            "mov r15, [rdi + 56]",
+            "mov r15, [rdi + 16]",
+            "mov r14, [rdi + 24]",
+            "mov r13, [rdi + 32]",
+            "mov r12, [rdi + 40]",
+            "mov rbp, [rdi + 48]",
+            "mov rbx, [rdi + 56]",
             "mov qword ptr [rax], 1",
             "ud2",
             in("rdi") std::ptr::from_ref(registers),
@@ -125,9 +160,67 @@ pub fn fault(registers: &Registers) -> ! {
     }
 }
 
-/// This thread's segment bases, the second one set; zero where there are none.
+/// Lets a second thread go on with `work`, on the stack that ends at `stack_end`, and waits;
+/// returns only where there can be none.
+pub fn go_on_in_thread(stack_end: u64, work: extern "C" fn(u64) -> !, argument: u64) {
+    let flags = libc::CLONE_VM
+        | libc::CLONE_FS
+        | libc::CLONE_FILES
+        | libc::CLONE_SIGHAND
+        | libc::CLONE_THREAD
+        | libc::CLONE_SYSVSEM;
+    let answer: i64;
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: in the new thread nothing runs but `work`, on its own stack; it never returns.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "mov rdi, r12",
+            "call r13",
+            "ud2",
+            "2:",
+            inlateout("rax") libc::SYS_clone => answer,
+            in("rdi") i64::from(flags),
+            in("rsi") stack_end,
+            in("rdx") 0,
+            in("r10") 0,
+            in("r8") 0,
+            in("r12") argument,
+            in("r13") work as usize,
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: in the new thread nothing runs but `work`, on its own stack; it never returns.
+    unsafe {
+        std::arch::asm!(
+            "svc #0",
+            "cbnz x0, 2f",
+            "mov x0, x20",
+            "blr x21",
+            "brk #1",
+            "2:",
+            in("x8") libc::SYS_clone,
+            inlateout("x0") i64::from(flags) => answer,
+            in("x1") stack_end,
+            in("x2") 0,
+            in("x3") 0,
+            in("x4") 0,
+            in("x20") argument,
+            in("x21") work as usize,
+        );
+    }
+    if answer > 0 {
+        wait();
+    }
+}
+
+/// This thread's segment bases, after the second was set; zero where there are none.
 #[must_use]
-pub fn segment_bases(gs_base: u64) -> (u64, bool) {
+pub fn segment_bases(gs_base: u64) -> (u64, u64) {
     #[cfg(target_arch = "x86_64")]
     {
         const ARCH_SET_GS: libc::c_long = 0x1001;
@@ -137,13 +230,19 @@ pub fn segment_bases(gs_base: u64) -> (u64, bool) {
         unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_GET_FS, &raw mut fs_base) };
         // SAFETY: nothing in this program uses gs.
         let set = unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_SET_GS, gs_base) };
-        (fs_base, set == 0)
+        (fs_base, done(set).map_or(0, |_| gs_base))
     }
     #[cfg(not(target_arch = "x86_64"))]
     {
         let _ = gs_base;
-        (0, false)
+        (0, 0)
     }
+}
+
+/// Ends this process, its other thread as well.
+pub fn end() -> ! {
+    // SAFETY: nothing of the process is used after this.
+    unsafe { libc::_exit(1) }
 }
 
 /// Where the heap ends.
@@ -154,97 +253,125 @@ pub fn heap_end() -> u64 {
     end.cast_unsigned()
 }
 
+/// This thread's number. The library remembers only that of the first thread.
+#[must_use]
+pub fn tid() -> u64 {
+    // SAFETY: takes nothing and cannot fail.
+    let tid = unsafe { libc::syscall(libc::SYS_gettid) };
+    tid.cast_unsigned()
+}
+
 /// A mount namespace of our own, from which nothing spreads.
-pub fn own_mounts() -> Result<()> {
+pub fn own_mounts() -> Option<()> {
     // SAFETY: changes which mounts this process sees and nothing of its memory.
-    let done = unsafe { libc::unshare(libc::CLONE_NEWNS) };
-    if done != 0 {
-        return Err(Error::syscall("unshare", nix::errno::Errno::last_raw()));
-    }
-    let flags = nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_PRIVATE;
-    nix::mount::mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).map_err(failed("mount"))
+    done(unsafe { libc::unshare(libc::CLONE_NEWNS) }.into())?;
+    let flags = libc::MS_REC | libc::MS_PRIVATE;
+    // SAFETY: the path ends with NUL; this kind of call reads no other argument.
+    done(unsafe { libc::mount(null(), c"/".as_ptr(), null(), flags, null()) }.into())?;
+    Some(())
 }
 
-/// A file system in memory, here in our namespace alone.
-pub fn mount_memory(path: &str) -> Result<()> {
-    let flags = nix::mount::MsFlags::empty();
-    nix::mount::mount(
-        Some("segfault"),
-        path,
-        Some("tmpfs"),
-        flags,
-        Some("size=1m,mode=700"),
-    )
-    .map_err(failed("mount"))
+/// Enters a directory, on which a file system in memory is mounted first.
+pub fn enter_mounted(path: &CStr) -> Option<()> {
+    let (kind, options) = (c"tmpfs", c"size=1m,mode=700");
+    // SAFETY: all strings end with NUL.
+    let answer = unsafe {
+        libc::mount(
+            kind.as_ptr(),
+            path.as_ptr(),
+            kind.as_ptr(),
+            0,
+            options.as_ptr().cast(),
+        )
+    };
+    done(answer.into())?;
+    enter(path)
 }
 
-/// Sets when a file was last written.
-pub fn set_mtime(file: impl AsFd, seconds: i64, nanoseconds: u32) -> Result<()> {
-    let time = nix::sys::time::TimeSpec::new(seconds, i64::from(nanoseconds));
-    nix::sys::stat::futimens(file, &time, &time).map_err(failed("futimens"))
+/// Makes this the current directory.
+pub fn enter(path: &CStr) -> Option<()> {
+    // SAFETY: the path ends with NUL.
+    done(unsafe { libc::chdir(path.as_ptr()) }.into()).map(|_| ())
+}
+
+pub fn make_directory(path: &CStr) -> Option<()> {
+    // SAFETY: the path ends with NUL.
+    done(unsafe { libc::mkdir(path.as_ptr(), 0o700) }.into()).map(|_| ())
+}
+
+pub fn remove(path: &CStr) -> Option<()> {
+    // SAFETY: the path ends with NUL.
+    done(unsafe { libc::unlink(path.as_ptr()) }.into()).map(|_| ())
+}
+
+/// A new file of so many bytes that was last written at that time.
+pub fn make_file(path: &CStr, bytes: u64, seconds: u32, nanoseconds: u32) -> Option<OwnedFd> {
+    let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL | libc::O_CLOEXEC;
+    // SAFETY: the path ends with NUL.
+    let fd = unsafe { libc::open(path.as_ptr(), flags, 0o600) };
+    done(fd.into())?;
+    // SAFETY: just opened, and nobody else's.
+    let file = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: takes numbers by value.
+    done(unsafe { libc::ftruncate(fd, bytes.cast_signed()) }.into())?;
+    let time = [i64::from(seconds), i64::from(nanoseconds)];
+    let times = [time, time];
+    let no_path: *const libc::c_char = null();
+    // SAFETY: without a path it is the descriptor's file; two times of two words are live.
+    done(unsafe { libc::syscall(libc::SYS_utimensat, fd, no_path, times.as_ptr(), 0) })?;
+    Some(file)
 }
 
 /// The name of this thread.
-pub fn name() -> Result<CString> {
-    nix::sys::prctl::get_name().map_err(failed("prctl"))
+#[must_use]
+pub fn thread_name() -> [u8; NAME_BYTES] {
+    let mut name = [0; NAME_BYTES];
+    // SAFETY: the kernel writes that many bytes at most.
+    unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
+    name
 }
 
 /// Names this thread.
-pub fn set_name(name: &CStr) -> Result<()> {
-    nix::sys::prctl::set_name(name).map_err(failed("prctl"))
+pub fn set_thread_name(name: &[u8; NAME_BYTES]) {
+    // SAFETY: the kernel reads no more bytes than that.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
 }
 
-/// A program that was executed with pipes for its standard input and output; it ends with this.
+/// Ends this process when its parent ends.
+pub fn die_with_parent() {
+    // SAFETY: takes numbers by value.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+}
+
+/// A program that was executed; it ends with this.
 #[derive(Debug)]
 pub struct Spawned {
     pid: Pid,
-    pub stdin: File,
-    pub stdout: File,
+    /// What it writes to its standard output.
+    pub output: File,
 }
 
-/// Executes a program, with no environment; the first argument is its name.
-pub fn spawn(program: &CStr, args: &[&CStr]) -> Result<Spawned> {
-    let pipe = || nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(failed("pipe2"));
-    let (stdin, our_stdin) = pipe()?;
-    let (our_stdout, stdout) = pipe()?;
-    let mut pid = 0;
-    let mut argv: Vec<*mut libc::c_char> = args.iter().map(|arg| arg.as_ptr().cast_mut()).collect();
-    argv.push(std::ptr::null_mut());
-    let environment = [std::ptr::null_mut()];
-    let mut actions = std::mem::MaybeUninit::<libc::posix_spawn_file_actions_t>::uninit();
-    // SAFETY: initializes what is behind the pointer, and allocates nothing.
-    unsafe { libc::posix_spawn_file_actions_init(actions.as_mut_ptr()) };
-    let mut failure = 0;
-    for (fd, number) in [(&stdin, 0), (&stdout, 1)] {
-        let fd = fd.as_raw_fd();
-        // SAFETY: the list was initialized above; the descriptors live until the call below is done.
-        let errno =
-            unsafe { libc::posix_spawn_file_actions_adddup2(actions.as_mut_ptr(), fd, number) };
-        failure = failure.max(errno);
-    }
-    if failure == 0 {
-        // SAFETY: the strings end with NUL and the lists with null; all live for this call.
-        failure = unsafe {
-            libc::posix_spawn(
-                &raw mut pid,
-                program.as_ptr(),
-                actions.as_ptr(),
-                std::ptr::null(),
-                argv.as_ptr(),
-                environment.as_ptr(),
-            )
-        };
-    }
-    // SAFETY: initialized above and not used after this.
-    unsafe { libc::posix_spawn_file_actions_destroy(actions.as_mut_ptr()) };
-    if failure != 0 {
-        return Err(Error::syscall("posix_spawn", failure));
-    }
-    Ok(Spawned {
-        pid: Pid::from_raw(pid),
-        stdin: our_stdin.into(),
-        stdout: our_stdout.into(),
-    })
+/// Executes a program under a name, with one argument and no environment.
+pub fn spawn(program: &CStr, name: &CStr, argument: &CStr) -> Result<Spawned> {
+    let failed = |call| move |errno| Error::syscall(call, errno as i32);
+    let (output, written) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(failed("pipe2"))?;
+    let arguments = [name.as_ptr(), argument.as_ptr(), null()];
+    let environment = [null()];
+    // SAFETY: the child makes three system calls and no others.
+    let forked = unsafe { nix::unistd::fork() };
+    let pid = match forked.map_err(failed("fork"))? {
+        ForkResult::Parent { child } => child,
+        ForkResult::Child => {
+            // SAFETY: takes descriptors by value.
+            unsafe { libc::dup2(written.as_raw_fd(), 1) };
+            // SAFETY: the strings end with NUL and the lists with null.
+            unsafe { libc::execve(program.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+            // SAFETY: ends the child alone.
+            unsafe { libc::_exit(127) }
+        }
+    };
+    let output = output.into();
+    Ok(Spawned { pid, output })
 }
 
 impl Spawned {
@@ -257,82 +384,45 @@ impl Spawned {
 
 impl Drop for Spawned {
     fn drop(&mut self) {
-        let _ = nix::sys::signal::kill(self.pid, Signal::SIGKILL);
+        let _ = nix::sys::signal::kill(self.pid, nix::sys::signal::SIGKILL);
         let _ = nix::sys::wait::waitpid(self.pid, None);
     }
 }
 
-type Work = Box<dyn FnOnce()>;
-
-extern "C" fn run(work: *mut libc::c_void) -> *mut libc::c_void {
-    // SAFETY: `in_thread` made this of a box, which it has let go of.
-    let work = unsafe { Box::from_raw(work.cast::<Work>()) };
-    work();
-    std::ptr::null_mut()
-}
-
-/// Runs `work` in a thread of its own until it ends.
-pub fn in_thread(work: impl FnOnce() + Send + 'static) -> Result<()> {
-    let work: Work = Box::new(work);
-    let work = Box::into_raw(Box::new(work));
-    let mut thread = std::mem::MaybeUninit::<libc::pthread_t>::uninit();
-    let attributes = std::ptr::null();
-    // SAFETY: `run` takes the box over; what it captured may go to another thread.
-    let errno = unsafe { libc::pthread_create(thread.as_mut_ptr(), attributes, run, work.cast()) };
-    if errno != 0 {
-        return Err(Error::syscall("pthread_create", errno));
-    }
-    // SAFETY: without an error the thread was written.
-    let thread = unsafe { thread.assume_init() };
-    // SAFETY: it was not joined yet.
-    unsafe { libc::pthread_join(thread, std::ptr::null_mut()) };
-    Ok(())
-}
-
-/// Ends this process when its parent ends.
-pub fn die_with_parent() -> Result<()> {
-    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed("prctl"))
-}
-
-/// This thread's number.
-#[must_use]
-pub fn tid() -> u64 {
-    nix::unistd::gettid().as_raw().unsigned_abs().into()
-}
-
-/// For as long as this lives SIGUSR1 is delivered to a handler that does nothing.
-#[derive(Debug)]
+/// For as long as this lives SIGUSR1 is delivered, to a handler that does nothing.
 pub struct OwnSignal {
-    action: SigAction,
-    mask: SigSet,
+    action: libc::sigaction,
+    mask: libc::sigset_t,
+}
+
+impl std::fmt::Debug for OwnSignal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OwnSignal")
+    }
 }
 
 extern "C" fn nothing(_: libc::c_int) {}
 
 impl OwnSignal {
-    pub fn new() -> Result<Self> {
-        let mut usr1 = SigSet::empty();
-        usr1.add(Signal::SIGUSR1);
-        let mask = SigSet::thread_get_mask().map_err(failed("sigprocmask"))?;
-        let handler = SigHandler::Handler(nothing);
-        let action = SigAction::new(handler, SaFlags::SA_RESTART, SigSet::empty());
-        // SAFETY: the handler does nothing.
-        let old = unsafe { sigaction(Signal::SIGUSR1, &action) };
-        let action = old.map_err(failed("sigaction"))?;
-        usr1.thread_unblock().map_err(failed("sigprocmask"))?;
-        Ok(OwnSignal { action, mask })
+    #[must_use]
+    pub fn new() -> Option<Self> {
+        let action = set_handler(libc::SIGUSR1, nothing, libc::SA_RESTART)?;
+        let mask = let_through(libc::SIGUSR1);
+        Some(OwnSignal { action, mask })
     }
 
     /// Sends it to this very thread; on return it was delivered.
-    pub fn send(&self) -> Result<()> {
-        nix::sys::signal::raise(Signal::SIGUSR1).map_err(failed("raise"))
+    pub fn send(&self) {
+        // SAFETY: takes a number by value.
+        unsafe { libc::raise(libc::SIGUSR1) };
     }
 }
 
 impl Drop for OwnSignal {
     fn drop(&mut self) {
-        let _ = self.mask.thread_set_mask();
-        // SAFETY: this is what was there before.
-        let _ = unsafe { sigaction(Signal::SIGUSR1, &self.action) };
+        // SAFETY: what was there before.
+        unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const self.mask, null_mut()) };
+        // SAFETY: as above.
+        unsafe { libc::sigaction(libc::SIGUSR1, &raw const self.action, null_mut()) };
     }
 }

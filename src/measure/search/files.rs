@@ -1,350 +1,309 @@
 //! From a mapping to the file, its name, its directory, its mount, its numbers.
 
-use super::memory::{Mapped, Space};
-use super::{nearest, only, targets, Search};
-use crate::measure::facts::{Child, KnownFile, Line, COVERED_NAME, FILES, GONE, OUTER};
-use crate::measure::layout::What;
-use crate::measure::pieces::Pieces;
+use super::mappings::{Mapped, MM_BYTES};
+use super::{Place, Rule, Search, Subject, Word, ALL, LOW, RULE};
+use crate::bytes;
+use crate::measure::facts::{Fact, FILES, GONE, OUTER};
+use crate::measure::layout::{field, What};
 
-const FILE_BYTES: u32 = 256;
-const DENTRY_BYTES: u32 = 256;
-const INODE_BYTES: u32 = 640;
-const SUPER_BLOCK_BYTES: u32 = 128;
-const MM_BYTES: u32 = 2048;
-/// Around a vfsmount lies the mount that it is part of.
-const MOUNT_BYTES: u32 = 64;
+/// `struct mount` begins so far before the `vfsmount` within it, behind its links in a hash
+/// table, its parent and its place there (fs/mount.h, since 3.3).
+const MOUNT_BEFORE: u64 = 32;
 
-/// A mapped file of a child.
-#[derive(Clone, Copy)]
-struct Sample<'a> {
-    child: &'a Child,
-    known: KnownFile,
-    line: &'a Line,
-    vma: u64,
-}
+/// Which fields of a mapping, of a file, of a dentry lead to its name.
+const NAME: Rule = Rule {
+    path: &[
+        Place::Of("vm_area_struct", "vm_file"),
+        Place::Within(0, 256, 8),
+        Place::Within(0, 256, 8),
+    ],
+    place: Place::At(0),
+    words: &[
+        Word::Same(Fact::FileName, ALL),
+        Word::Same(Fact::FileNameEnd, ALL),
+    ],
+    fields: &[
+        (1, field("file", "dentry", 0, What::Pointer)),
+        (2, field("dentry", "d_name", 0, What::Struct("qstr"))),
+    ],
+    ..RULE
+};
 
-/// Reads the pointers along a path of offsets.
-fn chase(pieces: &mut Pieces<'_>, start: u64, offsets: &[u32]) -> Option<u64> {
-    let mut at = start;
-    for offset in offsets {
-        at = pieces.pointer(at.checked_add(u64::from(*offset))?)?;
-    }
-    Some(at)
-}
+/// mm -> the file that was executed
+const EXECUTABLE: Rule = Rule {
+    path: &[
+        Place::Within(0, MM_BYTES, 8),
+        Place::Of("file", "dentry"),
+        Place::Of("dentry", "d_name"),
+    ],
+    place: Place::At(0),
+    words: &[
+        Word::Masked(Fact::Executable, Fact::ExecutableMask),
+        Word::Masked(Fact::ExecutableEnd, Fact::ExecutableMaskEnd),
+    ],
+    fields: &[(0, field("mm_struct", "exe_file", 0, What::Pointer))],
+    ..RULE
+};
 
-fn is_named(pieces: &mut Pieces<'_>, dentry: u64, name_at: u32, name: &[u8]) -> bool {
-    chase(pieces, dentry, &[name_at]).is_some_and(|text| pieces.is_text(text, name))
-}
+/// dentry -> inode -> its number
+const INODE: Rule = Rule {
+    path: &[Place::Within(0, 256, 8)],
+    place: Place::Within(0, 640, 8),
+    words: &[Word::Same(Fact::Inode, ALL)],
+    fields: &[
+        (0, field("dentry", "d_inode", 0, What::Pointer)),
+        (1, field("inode", "i_ino", 0, What::U64)),
+    ],
+    ..RULE
+};
 
-/// The files that the children were told to map, if all of them are.
-fn samples<'a>(children: &'a [Child], mapped: &[Mapped]) -> Option<Vec<Sample<'a>>> {
-    let mut found = Vec::new();
-    for one in mapped {
-        let child = children.get(one.child)?;
-        let line = child.seen.lines.get(one.line)?;
-        for number in 0..FILES {
-            let known = child.seen.known.file(number);
-            let mut ending = format!("/{}", known.name());
-            if number == GONE {
-                ending.push_str(" (deleted)");
-            }
-            if line.path.ends_with(ending.as_bytes()) {
-                let vma = one.vma;
-                found.push(Sample {
-                    child,
-                    known,
-                    line,
-                    vma,
-                });
-            }
-        }
-    }
-    (found.len() == children.len() * FILES as usize).then_some(found)
-}
+/// What tells a file from one that takes its name: numbers, size and time.
+const OF_INODE: &[Rule] = &[
+    Rule {
+        place: Place::Within(0, 640, 8),
+        words: &[Word::Same(Fact::Size, ALL)],
+        fields: &[(0, field("inode", "i_size", 0, What::U64))],
+        lost: IDENTITY,
+        ..RULE
+    },
+    Rule {
+        place: Place::Within(0, 640, 8),
+        words: &[Word::Same(Fact::Seconds, ALL)],
+        fields: &[(0, field("inode", "i_mtime_sec", 0, What::U64))],
+        lost: IDENTITY,
+        ..RULE
+    },
+    Rule {
+        place: Place::Within(0, 640, 4),
+        words: &[Word::Same(Fact::Nanoseconds, LOW)],
+        fields: &[(0, field("inode", "i_mtime_nsec", 0, What::U32))],
+        lost: IDENTITY,
+        ..RULE
+    },
+    Rule {
+        path: &[Place::Within(0, 640, 8)],
+        place: Place::Within(0, 128, 4),
+        words: &[Word::Same(Fact::Device, LOW)],
+        fields: &[
+            (0, field("inode", "i_sb", 0, What::Pointer)),
+            (1, field("super_block", "s_dev", 0, What::U32)),
+        ],
+        lost: IDENTITY,
+        ..RULE
+    },
+];
+
+const INODE_OF_FILE: Rule = Rule {
+    place: Place::Within(0, 256, 8),
+    words: &[Word::Same(Fact::InodeAddress, ALL)],
+    fields: &[(0, field("file", "f_inode", 0, What::Pointer))],
+    ..RULE
+};
+
+const IDENTITY: &str = "identities of files";
+
+/// dentry -> that of the directory
+const PARENT: Rule = Rule {
+    path: &[Place::Within(0, 256, 8), Place::Of("dentry", "d_name")],
+    place: Place::At(0),
+    words: &[
+        Word::Same(Fact::Directory, ALL),
+        Word::Same(Fact::DirectoryEnd, ALL),
+    ],
+    fields: &[(0, field("dentry", "d_parent", 0, What::Pointer))],
+    ..RULE
+};
+
+/// The root has this name.
+const ROOT: &[Word] = &[Word::Is(b'/' as u64, 0xffff)];
+
+/// Below the root there is none but the root.
+const PARENTS_OF_OUTER: Rule = Rule {
+    path: &[
+        Place::Of("dentry", "d_parent"),
+        Place::Of("dentry", "d_parent"),
+        Place::Of("dentry", "d_name"),
+    ],
+    place: Place::At(0),
+    words: ROOT,
+    ..RULE
+};
+
+/// file -> vfsmount -> its root
+const MOUNT_ROOT: Rule = Rule {
+    path: &[
+        Place::Of("file", "f_path"),
+        Place::At(0),
+        Place::Of("dentry", "d_name"),
+    ],
+    place: Place::At(0),
+    words: ROOT,
+    fields: &[
+        (1, field("vfsmount", "mnt_root", 0, What::Pointer)),
+        (
+            1,
+            field(
+                "mount",
+                "mnt",
+                MOUNT_BEFORE as u32,
+                What::Struct("vfsmount"),
+            ),
+        ),
+    ],
+    ..RULE
+};
+
+/// mount -> the directory on which it is
+const MOUNT_POINT: Rule = Rule {
+    path: &[Place::At(24), Place::Of("dentry", "d_name")],
+    place: Place::At(0),
+    words: &[
+        Word::Same(Fact::Mount, ALL),
+        Word::Same(Fact::MountEnd, ALL),
+    ],
+    fields: &[(0, field("mount", "mnt_mountpoint", 0, What::Pointer))],
+    ..RULE
+};
+
+/// mount -> that on which it is
+const MOUNT_PARENT: Rule = Rule {
+    place: Place::At(16),
+    words: &[Word::Same(Fact::ParentMount, ALL)],
+    fields: &[(0, field("mount", "mnt_parent", 0, What::Pointer))],
+    ..RULE
+};
+
+/// The link back in the hash table, which only an unlinked dentry lacks.
+const HASHED: Word = Word::Pointer(Fact::Linked);
 
 impl Search<'_> {
-    /// `candidates` are the fields of a mapping that are set just where a file is mapped.
-    pub(super) fn files(&mut self, spaces: &[Space], mapped: &[Mapped], candidates: &[u32]) {
-        let children = self.children;
-        let samples = samples(children, mapped);
-        let found = samples
-            .as_deref()
-            .map(|samples| self.names(samples, candidates));
-        let found = found.and_then(|found| nearest(&found, |(_, _, name_at)| *name_at));
-        let (Some(samples), Some((file_at, dentry_at, name_at))) = (samples, found) else {
-            self.layout.lose("files");
-            self.layout.lose("executable");
-            return;
-        };
-        let mut of_files = Vec::new();
-        let mut of_dentries = Vec::new();
-        for sample in &samples {
-            of_files.push(chase(&mut self.pieces, sample.vma, &[file_at]).unwrap_or(0));
-            let dentry = chase(&mut self.pieces, sample.vma, &[file_at, dentry_at]);
-            of_dentries.push(dentry.unwrap_or(0));
-        }
-        let layout = &mut self.layout;
-        layout.found("vm_area_struct", "vm_file", file_at, What::Pointer);
-        layout.found("dentry", "d_name", name_at, What::Struct("qstr"));
-        self.executable(spaces, dentry_at, name_at);
-        self.identity(&samples, &of_files, &of_dentries);
-        let is_whole = self.directories(&samples, &of_dentries, name_at)
-            && self.mounts(&samples, &of_files, dentry_at, name_at);
-        if !is_whole {
-            self.layout.forget("vm_area_struct", "vm_file");
-            self.layout.forget("mm_struct", "exe_file");
-            self.layout.lose("files");
-            self.layout.lose("executable");
-        }
+    pub(super) fn lose_files(&mut self) {
+        self.layout.forget("vm_area_struct", "vm_file");
+        self.layout.forget("mm_struct", "exe_file");
+        self.layout.lose("files");
+        self.layout.lose("exe");
     }
 
-    /// Which field of a mapping, of a file, of a dentry lead to the names of all the files.
-    fn names(&mut self, samples: &[Sample<'_>], candidates: &[u32]) -> Vec<(u32, u32, u32)> {
-        let Some(first) = samples.first() else {
-            return Vec::new();
-        };
-        let pieces = &mut self.pieces;
-        let mut found = Vec::new();
-        for file_at in candidates {
-            let Some(file) = chase(pieces, first.vma, &[*file_at]) else {
-                continue;
-            };
-            let dentries = pieces.pointers(file, FILE_BYTES);
-            pieces.want(&targets(&dentries), DENTRY_BYTES as usize);
-            for (dentry_at, dentry) in dentries {
-                let texts = pieces.pointers(dentry, DENTRY_BYTES);
-                pieces.want(&targets(&texts), 16);
-                for (name_at, text) in texts {
-                    if pieces.is_text(text, first.known.name().as_bytes()) {
-                        found.push((*file_at, dentry_at, name_at));
-                    }
+    /// The way from the mappings of the files that the children have made to their names.
+    pub(super) fn files(&mut self, spaces: &[Subject], mapped: &[Mapped<'_>]) -> Option<()> {
+        let (mut vmas, outer) = samples(mapped, self.tool.page_bytes);
+        let inner = vmas.len();
+        if inner != spaces.len() * (FILES as usize - 1) || outer.len() != spaces.len() {
+            return None;
+        }
+        vmas.extend(outer);
+        let [_, dentry, ..] = self.find(&vmas, &NAME)?;
+        let path = field(
+            "file",
+            "f_path",
+            dentry.checked_sub(8)?,
+            What::Struct("path"),
+        );
+        self.layout.fields.push(path);
+        let files = self.behind(&vmas, "vm_area_struct", "vm_file")?;
+        let dentries = self.behind(&files, "file", "dentry")?;
+        if self.identity(&files, &dentries).is_none() {
+            self.layout.lose(IDENTITY);
+        }
+        let [parent, ..] = self.find(&dentries[..inner], &PARENT)?;
+        self.find(&dentries[inner..], &PARENTS_OF_OUTER)?;
+        self.hash(&dentries, parent);
+        self.find(&files, &MOUNT_ROOT)?;
+        let mut mounts = self.behind(&files, "file", "f_path")?;
+        for mount in &mut mounts {
+            mount.at = mount.at.checked_sub(MOUNT_BEFORE)?;
+        }
+        let (below, above) = mounts.split_at_mut(inner);
+        for mount in below.iter_mut() {
+            for other in above.iter() {
+                if other.facts.get(Fact::Mm) == mount.facts.get(Fact::Mm) {
+                    mount.facts.set(Fact::ParentMount, other.at);
                 }
             }
         }
-        found.retain(|(file_at, dentry_at, name_at)| {
-            samples.iter().all(|sample| {
-                let dentry = chase(pieces, sample.vma, &[*file_at, *dentry_at]);
-                let name = sample.known.name();
-                dentry.is_some_and(|d| is_named(pieces, d, *name_at, name.as_bytes()))
-            })
-        });
-        found
-    }
-
-    /// mm -> the file that was executed.
-    fn executable(&mut self, spaces: &[Space], dentry_at: u32, name_at: u32) {
-        let starts: Vec<u64> = spaces.iter().map(|space| space.mm).collect();
-        let name = self.tool.executable.clone();
-        let found = self.places(&starts, 0..MM_BYTES, 8, &mut |pieces, _, at| {
-            let dentry = chase(pieces, at, &[0, dentry_at]);
-            dentry.is_some_and(|dentry| is_named(pieces, dentry, name_at, &name))
-        });
-        let what = What::Pointer;
-        self.layout
-            .note("mm_struct", "exe_file", only(&found), what, "executable");
-    }
-
-    /// What tells a file from one that takes its name: numbers, size and time.
-    fn identity(&mut self, samples: &[Sample<'_>], of_files: &[u64], of_dentries: &[u64]) {
-        const MISSED: &str = "identities of files";
-        let Some(first) = of_dentries.first() else {
-            return self.layout.lose(MISSED);
-        };
-        // dentry -> inode -> its number
-        let inodes = self.pieces.pointers(*first, DENTRY_BYTES);
-        self.pieces.want(&targets(&inodes), INODE_BYTES as usize);
-        let mut found = Vec::new();
-        for (inode_at, _) in inodes {
-            let starts: Option<Vec<u64>> = of_dentries
-                .iter()
-                .map(|dentry| chase(&mut self.pieces, *dentry, &[inode_at]))
-                .collect();
-            let Some(starts) = starts else { continue };
-            let numbers = self.places(&starts, 0..INODE_BYTES, 8, &mut |pieces, index, at| {
-                pieces.u64(at) == Some(samples[index].line.inode)
-            });
-            found.extend(numbers.into_iter().map(|number| (number, starts.clone())));
+        self.find(below, &MOUNT_POINT)?;
+        self.find(below, &MOUNT_PARENT)?;
+        if self.find(spaces, &EXECUTABLE).is_none() {
+            self.layout.lose("exe");
         }
-        let Some((number_at, inodes)) = nearest(&found, |(number_at, _)| *number_at) else {
-            return self.layout.lose(MISSED);
-        };
-        let inode_of_file = self.places(of_files, 0..FILE_BYTES, 8, &mut |pieces, index, at| {
-            pieces.u64(at) == Some(inodes[index])
-        });
-        let page = self.tool.page_bytes;
-        let size = self.places(&inodes, 0..INODE_BYTES, 8, &mut |pieces, index, at| {
-            pieces.u64(at) == Some(samples[index].known.size_bytes(page))
-        });
-        let seconds = self.places(&inodes, 0..INODE_BYTES, 8, &mut |pieces, index, at| {
-            pieces.u64(at) == Some(samples[index].known.mtime().0.cast_unsigned())
-        });
-        let nanoseconds = self.places(&inodes, 0..INODE_BYTES, 4, &mut |pieces, index, at| {
-            pieces.u32(at) == Some(samples[index].known.mtime().1)
-        });
-        let device = self.device(samples, &inodes);
-        let places = [
-            ("file", "f_inode", only(&inode_of_file), What::Pointer),
-            ("inode", "i_ino", Some(number_at), What::U64),
-            ("inode", "i_size", only(&size), What::U64),
-            ("inode", "i_mtime_sec", only(&seconds), What::U64),
-            ("inode", "i_mtime_nsec", only(&nanoseconds), What::U32),
-            ("inode", "i_sb", device.map(|(at, _)| at), What::Pointer),
-            ("super_block", "s_dev", device.map(|(_, at)| at), What::U32),
-        ];
-        for (of, name, at, what) in places {
-            self.layout.note(of, name, at, what, MISSED);
-        }
+        Some(())
     }
 
-    /// inode -> super_block -> its device
-    fn device(&mut self, samples: &[Sample<'_>], inodes: &[u64]) -> Option<(u32, u32)> {
-        let blocks = self.pieces.pointers(*inodes.first()?, INODE_BYTES);
-        let mut found = Vec::new();
-        for (block_at, _) in blocks {
-            let starts: Option<Vec<u64>> = inodes
-                .iter()
-                .map(|inode| chase(&mut self.pieces, *inode, &[block_at]))
-                .collect();
-            let Some(starts) = starts else { continue };
-            let devices = self.places(
-                &starts,
-                0..SUPER_BLOCK_BYTES,
-                4,
-                &mut |pieces, index, at| pieces.u32(at) == Some(samples[index].line.device),
+    /// What the subjects' fields point to.
+    fn behind(&mut self, subjects: &[Subject], of: &str, name: &str) -> Option<Vec<Subject>> {
+        let place = self.layout.place(of, name)?;
+        let mut behind = subjects.to_vec();
+        for subject in &mut behind {
+            subject.at = self.pieces.pointer(subject.at + u64::from(place))?;
+        }
+        Some(behind)
+    }
+
+    fn identity(&mut self, files: &[Subject], dentries: &[Subject]) -> Option<()> {
+        self.find(dentries, &INODE)?;
+        let inodes = self.behind(dentries, "dentry", "d_inode")?;
+        self.find_all(&inodes, OF_INODE);
+        let mut files = files.to_vec();
+        for (file, inode) in files.iter_mut().zip(&inodes) {
+            file.facts.set(Fact::InodeAddress, inode.at);
+        }
+        self.find(&files, &INODE_OF_FILE).map(drop)
+    }
+
+    /// A dentry's links in the hash table stand before its parent, as they always did; the
+    /// link back is what an unlinked one lacks.
+    fn hash(&mut self, dentries: &[Subject], parent: u32) {
+        let mut holds = parent >= 16;
+        for dentry in dentries {
+            let word = self
+                .pieces
+                .u64((dentry.at + u64::from(parent)).wrapping_sub(8));
+            holds &= word.is_some_and(|word| HASHED.holds(word, &dentry.facts));
+        }
+        if holds {
+            let hash = field(
+                "dentry",
+                "d_hash",
+                parent - 16,
+                What::Struct("hlist_bl_node"),
             );
-            found.extend(devices.into_iter().map(|device| (block_at, device)));
+            self.layout.fields.push(hash);
+        } else {
+            self.layout.lose("whether files were deleted");
         }
-        nearest(&found, |(_, device)| *device)
     }
+}
 
-    /// dentry -> that of the directory, up to the root, which is its own; and what only an
-    /// unlinked one lacks.
-    fn directories(&mut self, samples: &[Sample<'_>], dentries: &[u64], name_at: u32) -> bool {
-        let parent = self.places(dentries, 0..DENTRY_BYTES, 8, &mut |pieces, index, at| {
-            let sample = &samples[index];
-            let within = (at - dentries[index]) as u32;
-            let Some(mut parent) = pieces.pointer(at) else {
-                return false;
-            };
-            if sample.known.number != OUTER {
-                let name = sample.child.seen.known.directory_name();
-                if !is_named(pieces, parent, name_at, name.as_bytes()) {
-                    return false;
-                }
-                parent = chase(pieces, parent, &[within]).unwrap_or(0);
+/// Mappings of the files that the children have made: those on the inner file system, and
+/// those on the outer one.
+fn samples(mapped: &[Mapped<'_>], page: u64) -> (Vec<Subject>, Vec<Subject>) {
+    let (mut inner, mut outer) = (Vec::new(), Vec::new());
+    for one in mapped {
+        for number in 0..FILES {
+            let known = one.known.file(number);
+            let name = known.name();
+            if bytes::find(&one.line.path, &name[..name.len() - 1]).is_none() {
+                continue;
             }
-            is_named(pieces, parent, name_at, b"/")
-                && chase(pieces, parent, &[within]) == Some(parent)
-        });
-        let Some(parent) = only(&parent) else {
-            return false;
-        };
-        let hashed = self.places(dentries, 0..DENTRY_BYTES, 8, &mut |pieces, index, at| {
-            if samples[index].known.number == GONE {
-                pieces.u64(at) == Some(0)
+            let (seconds, nanoseconds) = known.mtime();
+            let mut facts = one.space.facts.clone();
+            facts.set_name(Fact::FileName, &name);
+            facts.set_name(Fact::Directory, &one.known.directory_name());
+            facts.set_name(Fact::Mount, &one.known.mount_name());
+            facts.set(Fact::Inode, one.line.inode);
+            facts.set(Fact::Device, one.line.device.into());
+            facts.set(Fact::Size, known.size_bytes(page));
+            facts.set(Fact::Seconds, seconds.into());
+            facts.set(Fact::Nanoseconds, nanoseconds.into());
+            facts.set(Fact::Linked, u64::from(number != GONE));
+            let at = one.vma;
+            let samples = if number == OUTER {
+                &mut outer
             } else {
-                pieces.pointer(at).is_some()
-            }
-        });
-        let layout = &mut self.layout;
-        layout.found("dentry", "d_parent", parent, What::Pointer);
-        // The link back in the hash table: the word before the parent, as it always was.
-        match parent.checked_sub(8).filter(|at| hashed.contains(at)) {
-            Some(at) if at >= 8 => {
-                layout.found("dentry", "d_hash", at - 8, What::Struct("hlist_bl_node"));
-                layout.found("hlist_bl_node", "pprev", 8, What::Pointer);
-            }
-            _ => layout.lose("whether files were deleted"),
-        }
-        true
-    }
-
-    /// file -> vfsmount, within a mount that has a place on another.
-    fn mounts(
-        &mut self,
-        samples: &[Sample<'_>],
-        files: &[u64],
-        dentry_at: u32,
-        name_at: u32,
-    ) -> bool {
-        let Some(path_at) = dentry_at.checked_sub(8) else {
-            return false;
-        };
-        let Some(parent_at) = self.layout.place("dentry", "d_parent") else {
-            return false;
-        };
-        let of = |pieces: &mut Pieces<'_>, file: u64| chase(pieces, file, &[path_at]);
-        let mut lower = Vec::new();
-        for file in files {
-            // So far below the vfsmount, to search on both sides of it.
-            let mount = of(&mut self.pieces, *file).unwrap_or(0);
-            lower.push(mount.saturating_sub(u64::from(MOUNT_BYTES)));
-        }
-        let point = self.places(&lower, 0..2 * MOUNT_BYTES, 8, &mut |pieces, index, at| {
-            let Some(dentry) = pieces.pointer(at) else {
-                return false;
+                &mut inner
             };
-            if samples[index].known.number == OUTER {
-                // On the root of the one that it covers, or on a plain directory.
-                return is_named(pieces, dentry, name_at, b"/")
-                    || is_named(pieces, dentry, name_at, COVERED_NAME);
-            }
-            let name = samples[index].child.seen.known.mount_name();
-            is_named(pieces, dentry, name_at, name.as_bytes())
-        });
-        let root = self.places(&lower, 0..2 * MOUNT_BYTES, 8, &mut |pieces, _, at| {
-            let Some(dentry) = pieces.pointer(at) else {
-                return false;
-            };
-            is_named(pieces, dentry, name_at, b"/")
-                && chase(pieces, dentry, &[parent_at]) == Some(dentry)
-        });
-        // The inner mount's parent is the outer mount, a few words before its vfsmount.
-        let inner: Vec<usize> = (0..samples.len())
-            .filter(|index| samples[*index].known.number == 0)
-            .collect();
-        let mut parents = Vec::new();
-        for at in (0..2 * MOUNT_BYTES).step_by(8) {
-            let mut starts = inner.iter().map(|index| {
-                let child = samples[*index].child.seen.known.0;
-                let outer = samples
-                    .iter()
-                    .position(|s| s.known.number == OUTER && s.child.seen.known.0 == child)?;
-                let parent = self.pieces.pointer(lower[*index] + u64::from(at))?;
-                let before = lower[outer] + u64::from(MOUNT_BYTES);
-                u32::try_from(before.checked_sub(parent)?).ok()
-            });
-            let first = starts.next().flatten();
-            if let Some(before) = first.filter(|before| *before <= MOUNT_BYTES) {
-                if starts.all(|other| other == Some(before)) {
-                    parents.push((at, before));
-                }
-            }
+            samples.push(Subject { at, facts });
         }
-        let (Some(point), Some(root)) = (only(&point), only(&root)) else {
-            return false;
-        };
-        // It stands before the mount point; a chain of the hash table may lead there too.
-        parents.retain(|(at, _)| at + 8 == point);
-        let [(parent, before)] = parents.as_slice() else {
-            return false;
-        };
-        // From the start of the mount.
-        let place = |at: u32| (at + before).checked_sub(MOUNT_BYTES);
-        let (Some(point), Some(parent)) = (place(point), place(*parent)) else {
-            return false;
-        };
-        let Some(root) = root.checked_sub(MOUNT_BYTES) else {
-            return false;
-        };
-        let layout = &mut self.layout;
-        layout.found("mount", "mnt_parent", parent, What::Pointer);
-        layout.found("mount", "mnt_mountpoint", point, What::Pointer);
-        layout.found("mount", "mnt", *before, What::Struct("vfsmount"));
-        layout.found("vfsmount", "mnt_root", root, What::Pointer);
-        layout.found("file", "f_path", path_at, What::Struct("path"));
-        layout.found("path", "mnt", 0, What::Pointer);
-        layout.found("path", "dentry", 8, What::Pointer);
-        true
     }
+    (inner, outer)
 }

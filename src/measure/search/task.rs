@@ -1,311 +1,258 @@
 //! What stands in task_struct itself, and in what it points to at one remove.
 
-use super::{adjacent, nearest, neighbours, only, targets, Search, SearchError};
-use crate::measure::layout::What;
-use crate::measure::pieces::is_kernel_address;
+use super::{Place, Rule, Search, SearchError, Subject, Word, ALL, LOW, RULE};
+use crate::measure::facts::{Fact, Facts};
+use crate::measure::layout::{field, What};
 
 /// No task is larger.
-const TASK_BYTES: u32 = 24 << 10;
-/// `X86_TRAP_PF`; the error code of a user's write to what is not there.
-const PAGE_FAULT: u64 = 14;
-const USER_WRITE: u64 = 6;
-/// arm64: exception class of a data abort from user space, and the bit of a write.
-const DATA_ABORT: u64 = 0x24;
-const WRITE_NOT_READ: u64 = 1 << 6;
-const NS_PER_TICK: u64 = 10_000_000;
+pub(super) const BYTES: u32 = 24 << 10;
 /// How much older a process must be, so that none of its other times is near.
 const OLDER_TICKS: u64 = 6;
-const MAX_LEVEL: u32 = 32;
-const MAX_REFERENCES: u32 = 1 << 16;
+/// The first word of what counts its users and knows its level: more than 65,535 users, a
+/// level beyond 31.
+const MANY_USERS: u64 = 0xffff_0000;
+const DEEP: u64 = 0xffff_ffe0 << 32;
+
+/// The processor's account of the fault: `thread`, which ends a task.
+#[cfg(target_arch = "x86_64")]
+const TRAP: Rule = Rule {
+    // `X86_TRAP_PF`; the error code of a user's write to what is not there.
+    words: &[
+        Word::Same(Fact::FaultAddress, ALL),
+        Word::Is(14, ALL),
+        Word::Is(6, ALL),
+    ],
+    fields: &[
+        (0, field("thread_struct", "cr2", 0, What::U64)),
+        (0, field("thread_struct", "trap_nr", 8, What::U64)),
+        (0, field("thread_struct", "error_code", 16, What::U64)),
+    ],
+    ..RULE
+};
+#[cfg(target_arch = "aarch64")]
+const TRAP: Rule = Rule {
+    // The syndrome of a data abort from user space, a write, for want of a translation.
+    words: &[
+        Word::Same(Fact::FaultAddress, ALL),
+        Word::Is(0x9200_0044, 0xfe00_007c),
+    ],
+    fields: &[
+        (0, field("thread_struct", "fault_address", 0, What::U64)),
+        (0, field("thread_struct", "fault_code", 8, What::U64)),
+    ],
+    ..RULE
+};
+
+const TASK: &[Rule] = &[
+    Rule {
+        words: &[Word::Same(Fact::Name, ALL), Word::Same(Fact::NameEnd, ALL)],
+        fields: &[(0, field("task_struct", "comm", 0, What::Bytes))],
+        lost: "comm",
+        ..RULE
+    },
+    // real_parent and parent; the scheduler keeps elsewhere whom a task woke last.
+    Rule {
+        words: &[Word::Same(Fact::Parent, ALL), Word::Same(Fact::Parent, ALL)],
+        fields: &[(0, field("task_struct", "real_parent", 0, What::Pointer))],
+        lost: "ppid",
+        ..RULE
+    },
+    // pid, then tgid
+    Rule {
+        place: Place::Task(4),
+        words: &[Word::Same(Fact::Ids, ALL)],
+        fields: &[(0, field("task_struct", "pid", 0, What::U32))],
+        lost: "group leader",
+        ..RULE
+    },
+    Rule {
+        path: &[Place::Task(8)],
+        place: Place::Of("task_struct", "pid"),
+        words: &[Word::Same(Fact::LeaderIds, ALL)],
+        fields: &[(0, field("task_struct", "group_leader", 0, What::Pointer))],
+        lost: "group leader",
+        ..RULE
+    },
+    Rule {
+        words: &[Word::StackOf(Fact::StackTop)],
+        fields: &[(0, field("task_struct", "stack", 0, What::Pointer))],
+        lost: "kernel stack",
+        ..RULE
+    },
+    Rule {
+        words: &[
+            Word::Same(Fact::AlternateStart, ALL),
+            Word::Same(Fact::AlternateBytes, ALL),
+        ],
+        fields: &[
+            (0, field("task_struct", "sas_ss_sp", 0, What::U64)),
+            (0, field("task_struct", "sas_ss_size", 8, What::U64)),
+        ],
+        lost: "signal stack",
+        ..RULE
+    },
+    // task -> nsproxy -> mnt_namespace -> inode
+    Rule {
+        path: &[Place::Task(8), Place::Within(8, 64, 8)],
+        clear: MANY_USERS,
+        place: Place::Within(0, 256, 4),
+        words: &[Word::Same(Fact::MountNamespace, LOW)],
+        fields: &[
+            (0, field("task_struct", "nsproxy", 0, What::Pointer)),
+            (1, field("nsproxy", "mnt_ns", 0, What::Pointer)),
+            (
+                2,
+                field("mnt_namespace", "ns", 0, What::Struct("ns_common")),
+            ),
+        ],
+        lost: "mount namespace",
+        ..RULE
+    },
+    // task -> pid, at whose end stands a number for each level
+    Rule {
+        path: &[Place::Task(8)],
+        clear: MANY_USERS | DEEP,
+        place: Place::Within(8, 256, 8),
+        words: &[Word::Same(Fact::Ids, LOW)],
+        fields: &[
+            (0, field("task_struct", "thread_pid", 0, What::Pointer)),
+            (1, field("pid", "numbers", 0, What::Upids)),
+        ],
+        lost: "ns_pid",
+        ..RULE
+    },
+];
+
+#[cfg(target_arch = "x86_64")]
+const SEGMENTS: &[Rule] = &[
+    Rule {
+        words: &[Word::Same(Fact::FsBase, ALL)],
+        fields: &[(0, field("thread_struct", "fsbase", 0, What::U64))],
+        lost: "segment bases",
+        ..RULE
+    },
+    Rule {
+        words: &[Word::Same(Fact::GsBase, ALL)],
+        fields: &[(0, field("thread_struct", "gsbase", 0, What::U64))],
+        lost: "segment bases",
+        ..RULE
+    },
+];
+#[cfg(target_arch = "aarch64")]
+const SEGMENTS: &[Rule] = &[];
+
+/// By the monotonic clock, then by that of the boot; one alone if the host has slept.
+const START_TIMES: Rule = Rule {
+    words: &[Word::Ticks(Fact::StartTicks), Word::Ticks(Fact::StartTicks)],
+    fields: &[(0, field("task_struct", "start_boottime", 8, What::U64))],
+    ..RULE
+};
+const START_TIME: Rule = Rule {
+    words: &[Word::Ticks(Fact::StartTicks)],
+    fields: &[(0, field("task_struct", "start_boottime", 0, What::U64))],
+    ..RULE
+};
 
 impl Search<'_> {
-    /// The processor's account of the fault: `thread`, which ends a task.
-    pub(super) fn trap(&mut self) -> Result<(), SearchError> {
-        let children = self.children;
-        let aarch64 = self.tool.aarch64;
-        let found = self.places(&self.tasks(), 0..TASK_BYTES, 8, &mut |pieces, index, at| {
-            if pieces.u64(at) != Some(children[index].seen.known.fault_address()) {
-                return false;
-            }
-            let next = pieces.u64(at + 8);
-            if aarch64 {
-                next.is_some_and(|esr| esr >> 26 == DATA_ABORT && esr & WRITE_NOT_READ != 0)
-            } else {
-                next == Some(PAGE_FAULT) && pieces.u64(at + 16) == Some(USER_WRITE)
-            }
-        });
-        let at = only(&found).ok_or(SearchError::NoTrap)?;
-        self.limit = at;
-        let layout = &mut self.layout;
-        // Where thread begins does not matter: its fields are counted from the task.
-        layout.found("task_struct", "thread", 0, What::Struct("thread_struct"));
-        if aarch64 {
-            layout.found("thread_struct", "fault_address", at, What::U64);
-            layout.found("thread_struct", "fault_code", at + 8, What::U64);
-        } else {
-            layout.found("thread_struct", "cr2", at, What::U64);
-            layout.found("thread_struct", "trap_nr", at + 8, What::U64);
-            layout.found("thread_struct", "error_code", at + 16, What::U64);
+    pub(super) fn task(&mut self, tasks: &[Subject]) -> Result<(), SearchError> {
+        let trap = self.find(tasks, &TRAP).ok_or(SearchError::NoTrap)?;
+        self.limit = trap[0];
+        self.find_all(tasks, TASK);
+        self.find_all(tasks, SEGMENTS);
+        self.stack_size(tasks);
+        self.start_time(tasks);
+        if self.level_and_namespace(tasks).is_none() {
+            self.layout.forget("task_struct", "thread_pid");
+            self.layout.forget("pid", "numbers");
+            self.layout.lose("ns_pid");
         }
         Ok(())
     }
 
-    pub(super) fn task(&mut self) {
-        self.names_and_ids();
-        self.stack();
-        self.segment_bases();
-        self.start_time();
-        self.pid_structure();
-        self.mount_namespace();
+    /// The field that `at` is of, in the structure at an address.
+    fn word_of(&mut self, at: u64, of: &str, name: &str) -> Option<u64> {
+        let place = self.layout.place(of, name)?;
+        self.pieces.u64(at.checked_add(place.into())?)
     }
 
-    fn in_tasks(&mut self, test: impl Fn(usize, u64) -> bool) -> Vec<u32> {
-        let (tasks, limit) = (self.tasks(), self.limit);
-        self.places(&tasks, 0..limit, 8, &mut |pieces, index, at| {
-            pieces.u64(at).is_some_and(|word| test(index, word))
-        })
-    }
-
-    fn names_and_ids(&mut self) {
-        let children = self.children;
-        let (tasks, limit) = (self.tasks(), self.limit);
-        let comm = self.places(&tasks, 0..limit, 8, &mut |pieces, index, at| {
-            pieces.is_text(at, &children[index].seen.name)
-        });
-        let (comm, what) = (only(&comm), What::Bytes(16));
-        self.layout.note("task_struct", "comm", comm, what, "name");
-
-        let own = self.tool.task;
-        let parents = self.in_tasks(|_, word| word == own);
-        // real_parent and parent; the scheduler keeps whom a task woke last elsewhere.
-        let (parent, what) = (neighbours(&parents), What::Pointer);
-        self.layout
-            .note("task_struct", "real_parent", parent, what, "parent");
-
-        let ids = self.places(&tasks, 0..limit, 4, &mut |pieces, index, at| {
-            let (process, thread) = children[index].host_ids;
-            pieces.u32(at) == Some(thread) && pieces.u32(at + 4) == Some(process)
-        });
-        let Some(ids) = only(&ids) else {
-            self.layout.lose("group leader");
-            return;
-        };
-        let leader = self.places(&tasks, 0..limit, 8, &mut |pieces, index, at| {
-            let (process, thread) = children[index].host_ids;
-            let Some(leader) = pieces.pointer(at) else {
-                return false;
-            };
-            if process == thread {
-                return leader == children[index].task;
+    /// The size with which a stack that begins where the task says ends where the registers are.
+    fn stack_size(&mut self, tasks: &[Subject]) {
+        let mut sizes = Vec::new();
+        for task in tasks {
+            let start = self.word_of(task.at, "task_struct", "stack").unwrap_or(0);
+            sizes.push(task.facts.get(Fact::StackTop).wrapping_sub(start));
+        }
+        sizes.dedup();
+        match sizes.as_slice() {
+            [size] if super::stack::is_size(*size) => self.layout.thread_bytes = Some(*size),
+            _ => {
+                self.layout.forget("task_struct", "stack");
+                self.layout.lose("kernel stack");
             }
-            let at = leader.saturating_add(u64::from(ids));
-            pieces.u32(at) == Some(process) && pieces.u32(at.saturating_add(4)) == Some(process)
-        });
-        let what = What::Pointer;
-        self.layout.note(
-            "task_struct",
-            "group_leader",
-            only(&leader),
-            what,
-            "group leader",
-        );
-    }
-
-    /// Where the stack begins, the size with which its top is where the registers were found,
-    /// and the stack for signals.
-    fn stack(&mut self) {
-        let children = self.children;
-        let assumed = self.tool.stack_bytes;
-        let mut places = Vec::new();
-        for size in [8u64 << 10, 16 << 10, 32 << 10, 64 << 10, 128 << 10] {
-            let found = self.in_tasks(|index, word| {
-                let top = (children[index].frame & !(assumed - 1)).wrapping_add(assumed);
-                word == top.wrapping_sub(size)
-            });
-            places.extend(found.into_iter().map(|at| (at, size)));
         }
-        match places.as_slice() {
-            [(at, size)] => {
-                self.layout.thread_size = Some(*size);
-                self.layout
-                    .found("task_struct", "stack", *at, What::Pointer);
-            }
-            _ => self.layout.lose("kernel stack"),
-        }
-        let (tasks, limit) = (self.tasks(), self.limit);
-        let alternate = self.places(&tasks, 0..limit, 8, &mut |pieces, index, at| {
-            let told = children[index].seen.told;
-            pieces.u64(at) == Some(told.alternate_start)
-                && pieces.u64(at + 8) == Some(told.alternate_bytes)
-        });
-        match only(&alternate) {
-            Some(at) => {
-                self.layout.found("task_struct", "sas_ss_sp", at, What::U64);
-                self.layout
-                    .found("task_struct", "sas_ss_size", at + 8, What::U64);
-            }
-            None => self.layout.lose("signal stack"),
-        }
-    }
-
-    fn segment_bases(&mut self) {
-        if self.tool.aarch64 {
-            return;
-        }
-        let children = self.children;
-        let fs = self.in_tasks(|index, word| word == children[index].seen.told.fs_base);
-        let what = What::U64;
-        self.layout
-            .note("thread_struct", "fsbase", only(&fs), what, "segment bases");
-        let has = children
-            .iter()
-            .all(|child| child.seen.told.has_gs_base != 0 && child.seen.told.fs_base != 0);
-        let gs = self.in_tasks(|index, word| has && word == children[index].seen.known.gs_base());
-        self.layout
-            .note("thread_struct", "gsbase", only(&gs), what, "segment bases");
     }
 
     /// When the process began. A young task has many times in the same hundredth of a second,
     /// so an older one has to agree: an ancestor of the tool's.
-    fn start_time(&mut self) {
-        let mut tasks = self.tasks();
-        let mut ticks: Vec<u64> = self.children.iter().map(|c| c.seen.start_ticks).collect();
-        let youngest = ticks.iter().copied().min().unwrap_or(0);
+    fn start_time(&mut self, tasks: &[Subject]) {
+        let mut subjects = tasks.to_vec();
+        let mut youngest = u64::MAX;
+        for task in tasks {
+            youngest = youngest.min(task.facts.get(Fact::StartTicks));
+        }
         let mut is_certain = false;
-        let parent = self.layout.place("task_struct", "real_parent");
-        let leader = self.layout.place("task_struct", "group_leader");
-        if let Some((parent, leader)) = parent.zip(leader) {
-            let mut task = self.tool.task;
-            for ancestor in &self.tool.ancestors {
-                // A parent is a thread, and not always the first one of its process.
-                let thread = self.pieces.pointer(task + u64::from(parent));
-                let first =
-                    thread.and_then(|thread| self.pieces.pointer(thread + u64::from(leader)));
-                let Some(next) = first else { break };
-                task = next;
-                tasks.push(task);
-                ticks.push(*ancestor);
-                is_certain |= ancestor + OLDER_TICKS <= youngest;
-            }
+        let mut at = self.tool.task;
+        for ticks in &self.tool.ancestors {
+            // A parent is a thread, and not always the first one of its process.
+            let thread = self.word_of(at, "task_struct", "real_parent");
+            let first = thread.and_then(|at| self.word_of(at, "task_struct", "group_leader"));
+            let Some(first) = first else { break };
+            at = first;
+            let mut facts = Facts::default();
+            facts.set(Fact::StartTicks, *ticks);
+            subjects.push(Subject { at, facts });
+            is_certain |= ticks + OLDER_TICKS <= youngest;
         }
-        let limit = self.limit;
-        let found = self.places(&tasks, 0..limit, 8, &mut |pieces, index, at| {
-            pieces.u64(at).map(|ns| ns / NS_PER_TICK) == Some(ticks[index])
-        });
-        // By the monotonic clock, then by that of the boot; one alone if the host has slept.
-        let at = adjacent(&found).map(|at| at + 8).or(only(&found));
-        let at = at.filter(|_| is_certain);
-        let what = What::U64;
-        self.layout
-            .note("task_struct", "start_boottime", at, what, "start time");
+        let found = is_certain
+            && (self.find(&subjects, &START_TIMES).is_some()
+                || self.find(&subjects, &START_TIME).is_some());
+        if !found {
+            self.layout.lose("start time");
+        }
     }
 
-    /// struct pid: how many times it is referred to, its level, and at the end a number for
-    /// each level.
-    fn pid_structure(&mut self) {
-        let limit = self.limit;
-        let mut common: Option<Vec<(u32, u32, u64)>> = None;
-        for child in self.children {
-            let pointers = self.pieces.pointers(child.task, limit);
-            self.pieces.want(&targets(&pointers), 8);
-            let mut here = Vec::new();
-            for (at, to) in pointers {
-                let Some(references) = self.pieces.u32(to) else {
-                    continue;
-                };
-                let Some(level) = self.pieces.u32(to.saturating_add(4)) else {
-                    continue;
-                };
-                if references == 0 || references > MAX_REFERENCES || level > MAX_LEVEL {
-                    continue;
-                }
-                for numbers in (8..256).step_by(8) {
-                    let first = to.saturating_add(u64::from(numbers));
-                    let own = first.saturating_add(u64::from(level) * 16);
-                    let holds = self.pieces.u32(first) == Some(child.host_ids.1)
-                        && self.pieces.u32(own).map(u64::from) == Some(child.seen.told.tid);
-                    let namespace = self.pieces.pointer(own.saturating_add(8));
-                    if let (true, Some(namespace)) = (holds, namespace) {
-                        here.push((at, numbers, namespace));
-                    }
-                }
+    /// The level of a pid in its namespaces; its number there, which the child knows; and that
+    /// namespace, which is ours, with its inode.
+    fn level_and_namespace(&mut self, tasks: &[Subject]) -> Option<()> {
+        const LEVEL_AT: u32 = 4;
+        const UPID_BYTES: u64 = 16;
+        let numbers = self.layout.place("pid", "numbers")?;
+        let mut namespaces = Vec::new();
+        for task in tasks {
+            let pid = self.word_of(task.at, "task_struct", "thread_pid")?;
+            let level = self.pieces.u64(pid)? >> 32;
+            let upid = pid.checked_add(u64::from(numbers) + level * UPID_BYTES)?;
+            if self.pieces.u64(upid)? & LOW != task.facts.get(Fact::Tid) {
+                return None;
             }
-            common = Some(match common {
-                None => here,
-                Some(before) => before
-                    .into_iter()
-                    .filter(|(at, numbers, _)| here.iter().any(|(a, n, _)| a == at && n == numbers))
-                    .collect(),
-            });
+            let at = self.pieces.pointer(upid.checked_add(8)?)?;
+            let mut facts = Facts::default();
+            facts.set(Fact::Inode, self.tool.pid_namespace.into());
+            namespaces.push(Subject { at, facts });
         }
-        let found = common.and_then(|found| nearest(&found, |(_, numbers, _)| *numbers));
-        let Some((at, numbers, namespace)) = found else {
-            self.layout.lose("pids of namespaces");
-            return;
-        };
-        let own = self.tool.pid_namespace;
-        let inode = self.places(&[namespace], 0..1024, 4, &mut |pieces, _, at| {
-            pieces.u32(at) == Some(own)
-        });
-        let Some(inode) = only(&inode) else {
-            self.layout.lose("pids of namespaces");
-            return;
-        };
-        let layout = &mut self.layout;
-        layout.found("task_struct", "thread_pid", at, What::Pointer);
-        layout.found("pid", "level", 4, What::U32);
-        layout.found("pid", "numbers", numbers, What::Structs("upid"));
-        layout.found("pid_namespace", "ns", inode, What::Struct("ns_common"));
-    }
-
-    /// task -> nsproxy -> mnt_namespace -> inode
-    fn mount_namespace(&mut self) {
-        let limit = self.limit;
-        let mut common: Option<Vec<(u32, u32, u32)>> = None;
-        for child in self.children {
-            let Some(wanted) = child.seen.mount_namespace else {
-                break;
-            };
-            let pointers = self.pieces.pointers(child.task, limit);
-            self.pieces.want(&targets(&pointers), 64);
-            let mut chains = Vec::new();
-            for (at, proxy) in pointers {
-                // As many references as it has threads, then pointers, some of them null.
-                let references = self.pieces.u64(proxy).unwrap_or(0) as u32;
-                if references == 0 || references > MAX_REFERENCES {
-                    continue;
-                }
-                for within in (8..64).step_by(8) {
-                    match self.pieces.u64(proxy.saturating_add(within)) {
-                        Some(to) if is_kernel_address(to) => chains.push((at, within as u32, to)),
-                        Some(0) => {}
-                        _ => break,
-                    }
-                }
-            }
-            let ends: Vec<u64> = chains.iter().map(|(_, _, to)| *to).collect();
-            self.pieces.want(&ends, 256);
-            let mut here = Vec::new();
-            for (at, within, to) in chains {
-                for inode in (0..256u32).step_by(4) {
-                    if self.pieces.u32(to.saturating_add(u64::from(inode))) == Some(wanted) {
-                        here.push((at, within, inode));
-                    }
-                }
-            }
-            common = Some(match common {
-                None => here,
-                Some(before) => before.into_iter().filter(|c| here.contains(c)).collect(),
-            });
-        }
-        let found = common.and_then(|found| nearest(&found, |(_, _, inode)| *inode));
-        let Some((proxy, within, inode)) = found else {
-            self.layout.lose("mount namespace");
-            return;
-        };
-        let layout = &mut self.layout;
-        layout.found("task_struct", "nsproxy", proxy, What::Pointer);
-        layout.found("nsproxy", "mnt_ns", within, What::Pointer);
-        layout.found("mnt_namespace", "ns", inode, What::Struct("ns_common"));
+        self.find(&namespaces, &PID_NAMESPACE)?;
+        let level = field("pid", "level", LEVEL_AT, What::U32);
+        self.layout.fields.push(level);
+        Some(())
     }
 }
+
+const PID_NAMESPACE: Rule = Rule {
+    place: Place::Within(0, 1024, 4),
+    words: &[Word::Same(Fact::Inode, LOW)],
+    fields: &[(
+        0,
+        field("pid_namespace", "ns", 0, What::Struct("ns_common")),
+    )],
+    ..RULE
+};

@@ -9,8 +9,8 @@
 use std::path::Path;
 
 use crate::assemble::Assembler;
-use crate::capture::Capture;
-use crate::cli::Config;
+use crate::capture::{Capture, Next};
+use crate::cli::{Config, Rung};
 use crate::error::{Context, Error, Kind, Result};
 use crate::event::{Disposition, Event};
 use crate::loader::{self, KernelTypes};
@@ -18,6 +18,7 @@ use crate::measure::children;
 use crate::measure::facts::{Fact, Known, Seen};
 use crate::measure::{self, Layout};
 use crate::sys::mmap::page_bytes;
+use crate::sys::time::boot_ahead_ns;
 
 /// The child's number; those before it were measured. It faults in a thread.
 const CHILD: u32 = measure::facts::CHILDREN + 1;
@@ -46,7 +47,7 @@ pub fn start(config: &Config) -> Result<Capture> {
 fn start_measured(config: &Config) -> Result<Capture> {
     let program = Path::new(measure::OURSELVES);
     let mut layout = measure::measure(program)?;
-    try_out(program, &mut layout).context(|| "try out what was measured")?;
+    try_out(program, &mut layout, config.force_rung).context(|| "try out what was measured")?;
     Capture::start(config, &types(&layout))
 }
 
@@ -56,13 +57,14 @@ fn types(layout: &Layout) -> KernelTypes {
 }
 
 /// Compares one record with the truth, and takes back what is wrong.
-pub fn try_out(program: &Path, layout: &mut Layout) -> Result<()> {
+pub fn try_out(program: &Path, layout: &mut Layout, force_rung: Option<Rung>) -> Result<()> {
     let magic = children::magic();
     let name = Known(CHILD).name(&magic);
     let config = Config {
         name: Some(name[..name.len() - 1].to_vec()),
         registers: true,
         ring_bytes: RING_BYTES,
+        force_rung,
         ..Config::default()
     };
     let mut capture = Capture::start(&config, &types(layout))?;
@@ -70,11 +72,12 @@ pub fn try_out(program: &Path, layout: &mut Layout) -> Result<()> {
     capture.stop();
     let mut assembler = Assembler::new(page_bytes() as u64, RING_BYTES.into());
     let mut event = None;
-    while capture.next_part(|bytes| {
-        if let Ok(Some(whole)) = assembler.feed(bytes) {
-            event = Some(whole);
+    assembler.set_boot_ahead_ns(boot_ahead_ns());
+    while event.is_none() {
+        if capture.next_part(|part| event = assembler.feed(part).ok().flatten()) == Next::Nothing {
+            break;
         }
-    }) {}
+    }
     let event = event.ok_or_else(|| Error::unsupported("a child's fault was not captured"))?;
     let seen = child.seen()?;
     if let Some(wrong) = wrong_essential(&event, &seen) {

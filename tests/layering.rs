@@ -31,6 +31,7 @@ const GRAPH: &[(&str, &[&str])] = &[
     // What the user is told, as plain data; Trust and Stop are the unwinder's.
     ("report", &["address", "event", "registers", "unwind"]),
     ("fault", &["address", "event", "registers", "report"]),
+    ("nearby", &["address", "event", "fault", "report"]),
     ("clock", &["event", "report", "sys"]),
     // Files: what their bytes are called, and which of them a process had mapped.
     ("symbols", &["address", "bytes", "sys", "unwind"]),
@@ -41,12 +42,17 @@ const GRAPH: &[(&str, &[&str])] = &[
     // What a kernel without type information does not tell.
     ("measure", &["bytes", "error", "loader", "sys"]),
     ("ringbuf", &["error", "sys"]),
+    ("perfring", &["error", "sys"]),
     ("stats", &[]),
     ("cli", &["error"]),
     (
         "capture",
-        &["abi", "cli", "error", "loader", "ringbuf", "stats", "sys"],
+        &[
+            "abi", "cli", "error", "event", "loader", "perfring", "ringbuf", "stats", "sys",
+        ],
     ),
+    ("fold", &[]),
+    ("repeats", &["capture", "cli", "event", "fold", "report"]),
     ("messages", &["sys"]),
     (
         "trial",
@@ -65,6 +71,7 @@ const GRAPH: &[(&str, &[&str])] = &[
             "event",
             "fault",
             "modules",
+            "nearby",
             "registers",
             "report",
             "space",
@@ -90,7 +97,7 @@ const GRAPH: &[(&str, &[&str])] = &[
         "monitor",
         &[
             "analyze", "assemble", "capture", "cli", "error", "event", "messages", "output",
-            "stats", "sys",
+            "repeats", "stats", "sys",
         ],
     ),
     (
@@ -121,9 +128,11 @@ const PURE: &[&str] = &[
     "loader/maps.rs",
     "loader/object.rs",
     "loader/object/",
+    "loader/packed.rs",
     "loader/relo.rs",
     "loader/relo/",
     "loader/target.rs",
+    "loader/unroll.rs",
     "measure/facts.rs",
     "measure/layout.rs",
     "measure/pieces.rs",

@@ -8,15 +8,17 @@ use std::os::fd::OwnedFd;
 
 use crate::bytes::Cursor;
 use crate::error::{Context, Error, Result};
-use crate::loader::{self, attach, Loaded, Object, Settings};
+use crate::loader::probe::Features;
+use crate::loader::{self, attach, packed, Loaded, Object, Settings};
 use crate::measure::children;
 use crate::measure::pieces::{Memory, Piece, PIECE};
 use crate::sys::bpf;
 use crate::sys::own_fault::{self, OwnSignal, NAME_BYTES};
 
-/// `bpf/peek.bpf.c`, compiled.
+/// `bpf/peek.bpf.c`, compiled and packed.
 const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/peek.bpf.o"));
 const PROGRAM: &str = "segfault_peek";
+const TRACEPOINT: &str = "signal_deliver";
 const ASK: &str = "segfault_ask";
 const TOLD: &str = "segfault_told";
 
@@ -55,16 +57,22 @@ pub struct Peek {
 impl Peek {
     /// Loads and attaches the probe; `stack_bytes` is what a kernel stack is taken for.
     pub fn start(stack_bytes: u64) -> Result<Self> {
-        let object = Object::parse(OBJECT).context(|| "the embedded measuring program")?;
+        let object = packed::unpack(OBJECT).unwrap_or_default();
+        let object = Object::parse(&object).context(|| "the embedded measuring program")?;
+        let is_raw = Features::new().raw_tracepoints()?;
         let settings = Settings {
             programs: &[PROGRAM],
+            program_type: (!is_raw).then_some(bpf::PROG_TYPE_TRACEPOINT),
             ..Settings::default()
         };
         let no_types: Vec<u8> = Vec::new();
         let loaded = loader::load(&object, &no_types, &settings)?;
         let missing = || Error::failed("the measuring program is not whole");
         let program = loaded.program(PROGRAM).ok_or_else(missing)?;
-        let link = attach::raw_tracepoint(program, "signal_deliver")?;
+        let link = match is_raw {
+            true => attach::raw_tracepoint(program, TRACEPOINT)?,
+            false => attach::tracepoint(program, "signal", TRACEPOINT)?,
+        };
         let signal = OwnSignal::new().ok_or_else(|| Error::failed("SIGUSR1 cannot be handled"))?;
         let peek = Peek {
             loaded,

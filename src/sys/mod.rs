@@ -18,8 +18,10 @@ pub mod file;
 pub mod mmap;
 pub mod output_file;
 pub mod own_fault;
+pub mod perf;
 pub mod process;
 pub mod time;
+pub mod tracefs;
 #[cfg(all(target_env = "musl", panic = "abort"))]
 mod unwinder;
 pub mod vdso;

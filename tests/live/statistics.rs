@@ -113,6 +113,7 @@ impl Block {
         let total = self.count("Total segfaults detected");
         let parts = [
             "Segfaults filtered out",
+            "Handled faults counted",
             "Events submitted to userspace",
             "Events dropped",
         ];
@@ -296,9 +297,13 @@ fn stats_ring_size() {
 
 fn stats_count_handled_too() {
     let program = Program::new("handled.c");
-    let monitor = Monitor::start(["-n", &program.name, "--stats"]);
-    assert!(status_of(program.command().arg("9")).success());
-    let block = Block::last(&monitor.stop().stderr);
-    assert!(block.count("Total segfaults detected") >= 9, "{block:?}");
-    block.assert_balanced();
+    for (options, captured) in [(&[][..], 1), (&["--fold-handled", "0"], 9)] {
+        let monitor = Monitor::start([&["-n", &program.name, "--stats"], options].concat());
+        assert!(status_of(program.command().arg("9")).success());
+        let block = Block::last(&monitor.stop().stderr);
+        assert!(block.count("Total segfaults detected") >= 9, "{block:?}");
+        assert_eq!(block.count("Events captured"), captured, "{block:?}");
+        assert_eq!(block.count("Handled faults counted"), 9 - captured);
+        block.assert_balanced();
+    }
 }

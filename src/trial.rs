@@ -15,7 +15,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::event::{Disposition, Event};
 use crate::loader::{self, KernelTypes};
 use crate::measure::children;
-use crate::measure::facts::{Fact, Known, Seen};
+use crate::measure::facts::{Fact, Seen};
 use crate::measure::{self, Layout};
 use crate::sys::mmap::page_bytes;
 use crate::sys::time::boot_ahead_ns;
@@ -47,7 +47,8 @@ pub fn start(config: &Config) -> Result<Capture> {
 fn start_measured(config: &Config) -> Result<Capture> {
     let program = Path::new(measure::OURSELVES);
     let mut layout = measure::measure(program)?;
-    try_out(program, &mut layout, config.force_rung).context(|| "try out what was measured")?;
+    // Until nothing was taken back: each time there is less.
+    while try_out(program, &mut layout, config.force_rung).context(|| "try out offsets")? {}
     Capture::start(config, &types(&layout))
 }
 
@@ -56,10 +57,10 @@ fn types(layout: &Layout) -> KernelTypes {
     KernelTypes::measured(layout.to_btf(), layout.thread_bytes, layout.lost.clone())
 }
 
-/// Compares one record with the truth, and takes back what is wrong.
-pub fn try_out(program: &Path, layout: &mut Layout, force_rung: Option<Rung>) -> Result<()> {
+/// Compares one record with the truth, and takes back what is wrong; whether there was any.
+pub fn try_out(program: &Path, layout: &mut Layout, force_rung: Option<Rung>) -> Result<bool> {
     let magic = children::magic();
-    let name = Known(CHILD).name(&magic);
+    let name = measure::facts::thread_name(&magic, CHILD);
     let config = Config {
         name: Some(name[..name.len() - 1].to_vec()),
         registers: true,
@@ -83,115 +84,73 @@ pub fn try_out(program: &Path, layout: &mut Layout, force_rung: Option<Rung>) ->
     if let Some(wrong) = wrong_essential(&event, &seen) {
         return Err(Error::unsupported(wrong));
     }
-    take_back(&event, &seen, layout);
-    Ok(())
+    Ok(take_back(&event, &seen, layout))
 }
 
 /// What has to be right and is not.
 fn wrong_essential(event: &Event, seen: &Seen) -> Option<&'static str> {
-    let address = seen.facts.get(Fact::FaultAddress);
-    let sp = event.registers.map(|registers| registers.sp().0);
-    let checks = [
-        ("the signal is wrong", event.signal == SIGSEGV),
-        ("the signal's code is wrong", event.code == SEGV_MAPERR),
-        ("the fault's address is wrong", event.siginfo == address),
-        ("the trap's address is wrong", event.trap.address == address),
-        ("the error code is wrong", event.trap.error_code != 0),
-        (
-            "the handler is wrong",
-            event.disposition == Disposition::Handled,
-        ),
-        (
-            "the registers are wrong",
-            sp == Some(seen.facts.get(Fact::Sp)),
-        ),
-    ];
-    let wrong = checks.iter().find(|(_, holds)| !holds);
-    wrong.map(|(what, _)| *what)
-}
-
-/// Takes fields back if what came of them is wrong; what is lost already may be.
-fn take_back(event: &Event, seen: &Seen, layout: &mut Layout) {
     let fact = |fact| seen.facts.get(fact);
-    let name = &seen.name[..seen.name.len() - 1];
-    let tid = u64::from(event.ns_tid);
-    let namespace = fact(Fact::MountNamespace);
-    let checks = [
-        (
-            "comm",
-            event.comm == name && event.thread == name,
-            "task_struct",
-            "comm",
-        ),
-        (
-            "ppid",
-            event.ppid.is_none_or(|ppid| ppid == std::process::id()),
-            "task_struct",
-            "real_parent",
-        ),
-        (
-            "ns_pid",
-            event.pid == Some(seen.pid) && tid == fact(Fact::Tid),
-            "task_struct",
-            "thread_pid",
-        ),
-        (
-            "start time",
-            event.start_ns / NS_PER_TICK == fact(Fact::LeaderTicks),
-            "task_struct",
-            "start_boottime",
-        ),
-        (
-            "memory layout",
-            event.brk.0 == fact(Fact::Brk),
-            "mm_struct",
-            "brk",
-        ),
-        (
-            "mount namespace",
-            namespace == 0 || u64::from(event.mnt_ns) == namespace,
-            "task_struct",
-            "nsproxy",
-        ),
-        (
-            "segment bases",
-            event.fs_base == fact(Fact::FsBase),
-            "thread_struct",
-            "fsbase",
-        ),
-        (
-            "exe",
-            event.exe.as_deref() == Some(&seen.executable),
-            "mm_struct",
-            "exe_file",
-        ),
-        ("mappings", has_mappings(event, seen), "mm_struct", "mmap"),
-        ("mappings", has_mappings(event, seen), "mm_struct", "mm_mt"),
-        ("files", has_files(event, seen), "vm_area_struct", "vm_file"),
-    ];
-    let lost = layout.lost.clone();
-    for (detail, holds, of, field) in checks {
-        if !holds && !lost.contains(&detail) {
-            layout.forget(of, field);
-            layout.lose(detail);
-        }
+    let address = fact(Fact::FaultAddress);
+    let sp = event.registers.map(|registers| registers.sp().0);
+    if (event.signal, event.code) != (SIGSEGV, SEGV_MAPERR) {
+        Some("the signal is wrong")
+    } else if event.siginfo != address || event.trap.address != address {
+        Some("the fault's address is wrong")
+    } else if event.trap.error_code == 0 {
+        Some("the error code is wrong")
+    } else if event.disposition != Disposition::Handled {
+        Some("the handler is wrong")
+    } else if sp != Some(fact(Fact::Sp)) {
+        Some("the registers are wrong")
+    } else {
+        None
     }
 }
 
-fn has_mappings(event: &Event, seen: &Seen) -> bool {
+/// Takes fields back if what came of them is wrong; whether there was any. What is lost
+/// already may be.
+fn take_back(event: &Event, seen: &Seen, layout: &mut Layout) -> bool {
+    let fact = |fact| seen.facts.get(fact);
+    let name = &seen.name[..seen.name.len() - 1];
+    let is_name = event.comm == name && event.thread == name;
+    let is_parent = event.ppid.is_none_or(|ppid| ppid == std::process::id());
+    let is_tid = u64::from(event.ns_tid) == fact(Fact::Tid);
+    let is_pid = is_tid && event.pid == Some(seen.pid);
+    let is_start = event.start_ns / NS_PER_TICK == fact(Fact::LeaderTicks);
+    let is_break = event.brk.0 == fact(Fact::Brk);
+    let namespace = fact(Fact::MountNamespace);
+    let is_namespace = namespace == 0 || u64::from(event.mnt_ns) == namespace;
+    let is_executable = event.exe.as_deref() == Some(&seen.executable);
+    let are_mappings = are_mappings(event, seen);
+    let mut is_changed = false;
+    for (detail, holds, field) in [
+        ("comm", is_name, "task_struct.comm"),
+        ("ppid", is_parent, "task_struct.real_parent"),
+        ("ns_pid", is_pid, "task_struct.thread_pid"),
+        ("start_time", is_start, "task_struct.start_boottime"),
+        ("memory_layout", is_break, "task_struct.mm"),
+        ("mount_namespace", is_namespace, "task_struct.nsproxy"),
+        ("exe", is_executable, "mm_struct.exe_file"),
+        ("mappings", are_mappings, "mm_struct.mmap"),
+        ("mappings", are_mappings, "mm_struct.mm_mt"),
+    ] {
+        if !holds && layout.place(field).is_some() {
+            layout.forget(field);
+            layout.lose(detail);
+            is_changed = true;
+        }
+    }
+    is_changed
+}
+
+/// Whether the mappings are those of /proc, with their files where there is code.
+fn are_mappings(event: &Event, seen: &Seen) -> bool {
     let mut same = event.mappings.len() == seen.lines.len();
     for (found, line) in event.mappings.iter().zip(&seen.lines) {
         same &= found.start.0 == line.start && found.end.0 == line.end;
         same &= (found.flags.0 ^ line.flags) & 7 == 0;
-    }
-    same
-}
-
-fn has_files(event: &Event, seen: &Seen) -> bool {
-    let mut same = true;
-    for (found, line) in event.mappings.iter().zip(&seen.lines) {
         let Some(file) = &found.file else {
-            same &= line.inode == 0;
+            same &= line.inode == 0 || !found.flags.executable();
             continue;
         };
         let path = line.path.strip_suffix(b" (deleted)");

@@ -11,7 +11,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use crate::error::{Context, Error, Result};
-use crate::measure::facts::{Child, Fact, Facts, Known, Name, Seen};
+use crate::measure::facts::{self, Child, Fact, Facts, Known, Name, Seen};
 use crate::measure::facts::{FILES, GONE, OUTER, TOLD_BYTES};
 use crate::measure::peek::Peek;
 use crate::procfs;
@@ -71,7 +71,7 @@ pub struct Running {
 
 /// Starts a child; returns when it has faulted and handled that.
 pub fn start(program: &Path, number: u32, magic: &[u8; 8]) -> Result<Running> {
-    let name = Known(number).name(magic);
+    let name = facts::thread_name(magic, number);
     let path = CString::new(program.as_os_str().as_bytes())
         .map_err(|_| Error::failed("a program's path with a NUL"))?;
     let mut process = own_fault::spawn(&path, MARK, text(&name))?;
@@ -120,7 +120,7 @@ impl Running {
             let path = place(name);
             std::fs::read(&path).context(|| path)
         };
-        let known = Known::of_name(&self.name).unwrap_or(Known(0));
+        let known = Known::of_name(&self.name);
         let mut facts = self.facts.clone();
         let stat = read(&format!("task/{}/stat", facts.get(Fact::Tid)))?;
         for (number, fact) in STAT {
@@ -207,19 +207,19 @@ fn live(name: Name) -> Option<()> {
     own_fault::die_with_parent();
     // A thread inherits its name.
     own_fault::set_thread_name(&name);
-    let known = Known::of_name(&name)?;
-    let has_files = make_files(known).is_some();
-    let plan = u64::from(known.0) << 1 | u64::from(has_files);
-    if known.0 % 2 == 1 {
-        let stack = own_fault::map_memory(STACK_BYTES)?;
-        own_fault::go_on_in_thread(stack + STACK_BYTES as u64, fault, plan);
-        return None;
+    let known = Known::of_name(&name);
+    let has_files = u64::from(make_files(known).is_some());
+    if known.number.is_multiple_of(2) {
+        fault(has_files);
     }
-    fault(plan)
+    let stack = own_fault::map_memory(STACK_BYTES)?;
+    own_fault::go_on_in_thread(stack + STACK_BYTES as u64, fault, has_files);
+    None
 }
 
-extern "C" fn fault(plan: u64) -> ! {
-    let _ = prepare_and_fault(Known((plan >> 1) as u32), plan & 1);
+extern "C" fn fault(has_files: u64) -> ! {
+    let known = Known::of_name(&own_fault::thread_name());
+    let _ = prepare_and_fault(known, has_files);
     own_fault::end()
 }
 
@@ -228,7 +228,7 @@ fn prepare_and_fault(known: Known, has_files: u64) -> Option<()> {
     own_fault::handle_faults(alternate, STACK_BYTES)?;
     let stack = own_fault::map_memory(STACK_BYTES)?;
     let (fs_base, gs_base) = own_fault::segment_bases(known.gs_base());
-    let sp = stack + STACK_BYTES as u64 / 2 + u64::from(known.0 + 1) * STACK_STEP;
+    let sp = stack + STACK_BYTES as u64 / 2 + u64::from(known.number + 1) * STACK_STEP;
     let mut facts = Facts::default();
     for (fact, value) in [
         (Fact::Tid, own_fault::tid()),
@@ -273,7 +273,7 @@ fn make_file(known: Known, number: u32) -> Option<()> {
     let page = page_bytes() as u64;
     let (seconds, nanoseconds) = wanted.mtime();
     // So that the files of the children have other inode numbers.
-    for _ in 0..3 + 20 * known.0 {
+    for _ in 0..3 + 20 * known.number {
         own_fault::make_file(c"other", 0, seconds, nanoseconds)?;
         own_fault::remove(c"other")?;
     }
@@ -281,8 +281,7 @@ fn make_file(known: Known, number: u32) -> Option<()> {
     let path = CStr::from_bytes_with_nul(&whole).ok()?;
     let file = own_fault::make_file(path, wanted.size_bytes(page), seconds, nanoseconds)?;
     let bytes = page_bytes() * (1 + number as usize);
-    let is_code = number.is_multiple_of(2);
-    own_fault::map_file(&file, wanted.page_offset() * page, bytes, is_code)?;
+    own_fault::map_file(&file, wanted.page_offset() * page, bytes)?;
     if number == GONE {
         own_fault::remove(path)?;
     }

@@ -22,6 +22,15 @@ pub const OUTER: u32 = 3;
 /// A name, with its NUL.
 pub type Name = [u8; 16];
 
+/// The name of the thread that faults; all begin with the magic.
+#[must_use]
+pub fn thread_name(magic: &[u8; 8], number: u32) -> Name {
+    let mut name = *b"________-child0\0";
+    name[..8].copy_from_slice(magic);
+    name[14] += number as u8;
+    name
+}
+
 /// What the value of a [`Facts`] is. Names take two of them in a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fact {
@@ -151,21 +160,26 @@ fn word(bytes: &[u8]) -> u64 {
     u64::from_ne_bytes(whole)
 }
 
-/// What a child sets itself, by its number.
+/// What a child sets itself, by its number and by what its name begins with: another time
+/// it is something else, so that nothing of a child that ended passes for it.
 #[derive(Clone, Copy, Debug)]
-pub struct Known(pub u32);
+pub struct Known {
+    pub number: u32,
+    chance: u32,
+}
 
 impl Known {
     /// Where it writes: mapped nowhere, even with 39 bits of addresses.
     #[must_use]
     pub fn fault_address(self) -> u64 {
-        0x5e_adbe_ef00 + u64::from(self.0) * 0x1_0008
+        0x5e_adbe_ef00 + u64::from(self.chance) * 0x1000 + u64::from(self.number) * 0x1_0008
     }
 
     /// r15 to r12, rbp, rbx; x19 to x24: in the order in which the kernel keeps them.
     #[must_use]
     pub fn registers(self) -> [u64; REGISTERS] {
-        let mut values = [0x1212_c0de_0000_0000 + u64::from(self.0 + 1) * 77; REGISTERS];
+        let differs = u64::from(self.number + 1) * 77 + u64::from(self.chance) * 0x1_0000;
+        let mut values = [0x1212_c0de_0000_0000 + differs; REGISTERS];
         for (at, value) in values.iter_mut().enumerate() {
             *value += at as u64 * 0x0101_0000_0000_0016;
         }
@@ -174,39 +188,36 @@ impl Known {
 
     #[must_use]
     pub fn gs_base(self) -> u64 {
-        0x5e_6500_0000 + u64::from(self.0) * 0x3000
+        0x5e_6500_0000 + u64::from(self.number) * 0x3000
     }
 
-    /// The name of the thread that faults; all begin with the magic.
+    /// What a thread of this name is to have: a magic that nobody else has, and a number.
     #[must_use]
-    pub fn name(self, magic: &[u8; 8]) -> Name {
-        let mut name = *b"________-child0\0";
-        name[..8].copy_from_slice(magic);
-        name[14] += self.0 as u8;
-        name
-    }
-
-    /// The number in a name.
-    #[must_use]
-    pub fn of_name(name: &[u8]) -> Option<Known> {
-        let digit = name.get(14)?.checked_sub(b'0')?;
-        Some(Known(digit.into()))
+    pub fn of_name(name: &Name) -> Known {
+        let mut chance = 0;
+        for byte in &name[..4] {
+            chance = chance << 4 | u32::from(byte & 15);
+        }
+        Known {
+            number: u32::from(name[14] & 7),
+            chance,
+        }
     }
 
     #[must_use]
     pub fn mount_name(self) -> Name {
-        numbered(*b"mount-at00.know\0", self.0, 0)
+        numbered(*b"mount-at00.know\0", self.number, 0)
     }
 
     #[must_use]
     pub fn directory_name(self) -> Name {
-        numbered(*b"director00.know\0", self.0, 0)
+        numbered(*b"director00.know\0", self.number, 0)
     }
 
     #[must_use]
     pub fn file(self, number: u32) -> KnownFile {
         KnownFile {
-            child: self.0,
+            child: self.number,
             number,
         }
     }
@@ -314,28 +325,33 @@ mod tests {
         assert_eq!(heard.get(Fact::FaultAddress), 0);
     }
 
-    #[test]
-    fn names_have_a_number_and_two_words() {
-        let name = Known(2).name(b"01234567");
-        assert_eq!(&name, b"01234567-child2\0");
-        assert_eq!(Known::of_name(&name).map(|known| known.0), Some(2));
-        assert!(Known::of_name(b"short").is_none());
-        let mut facts = Facts::default();
-        facts.set_name(Fact::Name, &name);
-        assert_eq!(facts.get(Fact::NameEnd), u64::from_ne_bytes(*b"-child2\0"));
-        assert!(Known(1).file(LONG).whole_name().len() > 41);
-        assert_eq!(Known(1).file(GONE).whole_name(), b"file-map12.know\0");
+    fn known(number: u32) -> Known {
+        Known::of_name(&thread_name(b"abcdefgh", number))
     }
 
     #[test]
-    fn the_children_have_nothing_in_common() {
-        let (first, second) = (Known(0), Known(1));
-        assert_ne!(first.fault_address(), second.fault_address());
-        for (a, b) in first.registers().iter().zip(second.registers()) {
-            assert_ne!(*a, b);
+    fn names_have_a_number_and_two_words() {
+        let name = thread_name(b"abcdefgh", 2);
+        assert_eq!(&name, b"abcdefgh-child2\0");
+        assert_eq!(Known::of_name(&name).number, 2);
+        let mut facts = Facts::default();
+        facts.set_name(Fact::Name, &name);
+        assert_eq!(facts.get(Fact::NameEnd), u64::from_ne_bytes(*b"-child2\0"));
+        assert!(known(1).file(LONG).whole_name().len() > 41);
+        assert_eq!(known(1).file(GONE).whole_name(), b"file-map12.know\0");
+    }
+
+    #[test]
+    fn the_children_have_nothing_in_common_nor_with_earlier_ones() {
+        let earlier = Known::of_name(&thread_name(b"bbcdefgh", 0));
+        for (first, second) in [(known(0), known(1)), (known(0), earlier)] {
+            assert_ne!(first.fault_address(), second.fault_address());
+            for (a, b) in first.registers().iter().zip(second.registers()) {
+                assert_ne!(*a, b);
+            }
         }
         let files: Vec<_> = (0..CHILDREN)
-            .flat_map(|child| (0..FILES).map(move |number| Known(child).file(number)))
+            .flat_map(|child| (0..FILES).map(move |number| known(child).file(number)))
             .collect();
         for (at, file) in files.iter().enumerate() {
             for other in &files[..at] {

@@ -17,75 +17,112 @@ pub enum What {
     Bytes,
     Words,
     Pointers,
-    /// A struct of this name.
-    Struct(&'static str),
     /// One or more of the struct that numbers a process.
     Upids,
+    // A struct.
+    Sifields,
+    Sigfault,
+    Sigaction,
+    Thread,
+    NsCommon,
+    Qstr,
+    Path,
+    Vfsmount,
+    HashLinks,
+    MapleTree,
+    MmContext,
+}
+
+impl What {
+    fn struct_name(self) -> Option<&'static str> {
+        Some(match self {
+            What::Sifields => "sifields",
+            What::Sigfault => "sigfault",
+            What::Sigaction => "sigaction",
+            What::Thread => "thread_struct",
+            What::NsCommon => "ns_common",
+            What::Qstr => "qstr",
+            What::Path => "path",
+            What::Vfsmount => "vfsmount",
+            What::HashLinks => "hlist_bl_node",
+            What::MapleTree => "maple_tree",
+            What::MmContext => "mm_context_t",
+            _ => return None,
+        })
+    }
 }
 
 /// A field of a kernel's structure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field {
-    pub of: &'static str,
+    /// `task_struct.comm`
     pub name: &'static str,
+    pub what: What,
     /// Bytes from the structure's start.
     pub at: u32,
-    pub what: What,
+}
+
+impl Field {
+    /// The structure's name and its own.
+    #[must_use]
+    pub fn names(&self) -> (&'static str, &'static str) {
+        self.name.split_once('.').unwrap_or((self.name, ""))
+    }
 }
 
 /// A [`Field`] in one line of a table.
 #[must_use]
-pub const fn field(of: &'static str, name: &'static str, at: u32, what: What) -> Field {
-    Field { of, name, at, what }
+pub const fn field(name: &'static str, what: What, at: u32) -> Field {
+    Field { name, what, at }
 }
 
 /// What need not be measured.
 const CONSTANTS: &[Field] = &[
     // The signal's description as user space gets it: include/uapi/asm-generic/siginfo.h.
-    field("kernel_siginfo", "si_signo", 0, What::U32),
-    field("kernel_siginfo", "si_code", 8, What::U32),
-    field("kernel_siginfo", "_sifields", 16, What::Struct("sifields")),
-    field("sifields", "_sigfault", 0, What::Struct("sigfault")),
-    field("sigfault", "_addr", 0, What::Pointer),
+    field("kernel_siginfo.si_signo", What::U32, 0),
+    field("kernel_siginfo.si_code", What::U32, 8),
+    field("kernel_siginfo._sifields", What::Sifields, 16),
+    field("sifields._sigfault", What::Sigfault, 0),
+    field("sigfault._addr", What::Pointer, 0),
     // include/linux/signal_types.h
-    field("sigaction", "sa_handler", 0, What::Pointer),
-    field("sigaction", "sa_flags", 8, What::U64),
-    field("k_sigaction", "sa", 0, What::Struct("sigaction")),
+    field("sigaction.sa_handler", What::Pointer, 0),
+    field("sigaction.sa_flags", What::U64, 8),
+    field("k_sigaction.sa", What::Sigaction, 0),
     // struct pt_regs begins as user space's does.
     #[cfg(target_arch = "x86_64")]
-    field("pt_regs", "ip", 128, What::U64),
+    field("pt_regs.ip", What::U64, 128),
     #[cfg(target_arch = "x86_64")]
-    field("pt_regs", "sp", 152, What::U64),
+    field("pt_regs.sp", What::U64, 152),
     #[cfg(target_arch = "aarch64")]
-    field("pt_regs", "pc", 256, What::U64),
+    field("pt_regs.pc", What::U64, 256),
     #[cfg(target_arch = "aarch64")]
-    field("pt_regs", "sp", 248, What::U64),
+    field("pt_regs.sp", What::U64, 248),
     // Where `thread` begins does not matter: its fields are counted from the task.
-    field("task_struct", "thread", 0, What::Struct("thread_struct")),
-    field("qstr", "name", 0, What::Pointer),
-    field("path", "mnt", 0, What::Pointer),
-    field("path", "dentry", 8, What::Pointer),
-    field("hlist_bl_node", "pprev", 8, What::Pointer),
-    field("ns_common", "inum", 0, What::U32),
-    field("mm_context_t", "vdso", 0, What::Pointer),
-    field("upid", "nr", 0, What::U32),
-    field("upid", "ns", 8, What::Pointer),
+    field("task_struct.thread", What::Thread, 0),
+    field("qstr.name", What::Pointer, 0),
+    field("path.mnt", What::Pointer, 0),
+    field("path.dentry", What::Pointer, 8),
+    field("hlist_bl_node.pprev", What::Pointer, 8),
+    field("ns_common.inum", What::U32, 0),
+    field("mm_context_t.vdso", What::Pointer, 0),
+    field("upid.nr", What::U32, 0),
+    field("upid.ns", What::Pointer, 8),
     // Mappings have always begun with their bounds.
-    field("vm_area_struct", "vm_start", 0, What::U64),
-    field("vm_area_struct", "vm_end", 8, What::U64),
+    field("vm_area_struct.vm_start", What::U64, 0),
+    field("vm_area_struct.vm_end", What::U64, 8),
     // include/linux/maple_tree.h, the same since it came with 6.1
-    field("maple_tree", "ma_root", 0, What::Pointer),
-    field("maple_range_64", "pivot", 8, What::Words),
-    field("maple_range_64", "slot", 128, What::Pointers),
-    field("maple_arange_64", "pivot", 8, What::Words),
-    field("maple_arange_64", "slot", 80, What::Pointers),
+    field("maple_tree.ma_root", What::Pointer, 0),
+    field("maple_range_64.pivot", What::Words, 8),
+    field("maple_range_64.slot", What::Pointers, 128),
+    field("maple_arange_64.pivot", What::Words, 8),
+    field("maple_arange_64.slot", What::Pointers, 80),
 ];
 
 /// What was found, and what was not.
 #[derive(Clone, Debug, Default)]
 pub struct Layout {
     pub fields: Vec<Field>,
-    /// What could not be found with certainty, each once.
+    /// Details of reports for which nothing could be found with certainty, each once.
     pub lost: Vec<&'static str>,
     /// From the top of a kernel stack down to the user's registers.
     pub regs_from_top: u32,
@@ -94,25 +131,23 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Notes that something could not be found.
+    /// Notes that something could not be found; without a name, that no report misses it.
     pub fn lose(&mut self, name: &'static str) {
-        if !self.lost.contains(&name) {
+        if !name.is_empty() && !self.lost.contains(&name) {
             self.lost.push(name);
         }
     }
 
     /// Where a field is, if it was found.
     #[must_use]
-    pub fn place(&self, of: &str, name: &str) -> Option<u32> {
-        let mut fields = self.fields.iter().chain(CONSTANTS);
-        let found = fields.find(|field| field.of == of && field.name == name);
+    pub fn place(&self, name: &str) -> Option<u32> {
+        let found = self.fields.iter().find(|field| field.name == name);
         found.map(|field| field.at)
     }
 
     /// Takes a field back.
-    pub fn forget(&mut self, of: &str, name: &str) {
-        self.fields
-            .retain(|field| field.of != of || field.name != name);
+    pub fn forget(&mut self, name: &str) {
+        self.fields.retain(|field| field.name != name);
     }
 
     /// The fields as BTF.
@@ -122,38 +157,34 @@ impl Layout {
         fields.extend_from_slice(CONSTANTS);
         let mut structs: Vec<&'static str> = Vec::new();
         for field in &fields {
-            structs.push(field.of);
-            if let What::Struct(name) = field.what {
-                structs.push(name);
+            let (of, _) = field.names();
+            if !structs.contains(&of) {
+                structs.push(of);
             }
         }
-        structs.sort_unstable();
-        structs.dedup();
         let mut writer = Writer::default();
         writer.basic_types(struct_id(&structs, "upid"));
-        for name in &structs {
-            let mut members = fields.clone();
-            members.retain(|field| field.of == *name);
-            let end = members.iter().map(|field| field.at + 8).max();
-            let bytes = match *name {
-                "pt_regs" => self.regs_from_top,
-                _ => end.unwrap_or(0),
-            };
-            let text = writer.string(name);
-            writer.words(&[text, KIND_STRUCT | members.len() as u32, bytes]);
-            for field in members {
-                let text = writer.string(field.name);
-                let id = match field.what {
-                    What::U32 => WORD,
-                    What::U64 => LONG,
-                    What::Pointer => POINTER,
-                    What::Bytes => BYTES,
-                    What::Words => WORDS,
-                    What::Pointers => POINTERS,
-                    What::Upids => UPIDS,
-                    What::Struct(name) => struct_id(&structs, name),
-                };
-                writer.words(&[text, id, field.at * 8]);
+        for within in &structs {
+            let mut members = 0;
+            let mut bytes = 0;
+            for field in &fields {
+                if field.names().0 == *within {
+                    members += 1;
+                    bytes = bytes.max(field.at + 8);
+                }
+            }
+            if *within == "pt_regs" {
+                bytes = self.regs_from_top;
+            }
+            let text = writer.string(within);
+            writer.words(&[text, KIND_STRUCT | members, bytes]);
+            for field in &fields {
+                let (of, name) = field.names();
+                if of == *within {
+                    let text = writer.string(name);
+                    let id = type_id(&structs, field.what);
+                    writer.words(&[text, id, field.at * 8]);
+                }
             }
         }
         writer.finish()
@@ -181,6 +212,19 @@ const FIRST_STRUCT: u32 = 9;
 fn struct_id(structs: &[&str], name: &str) -> u32 {
     let at = structs.iter().position(|known| *known == name);
     at.map_or(0, |at| FIRST_STRUCT + at as u32)
+}
+
+fn type_id(structs: &[&str], what: What) -> u32 {
+    match what {
+        What::U32 => WORD,
+        What::U64 => LONG,
+        What::Pointer => POINTER,
+        What::Bytes => BYTES,
+        What::Words => WORDS,
+        What::Pointers => POINTERS,
+        What::Upids => UPIDS,
+        _ => struct_id(structs, what.struct_name().unwrap_or_default()),
+    }
 }
 
 #[derive(Default)]
@@ -242,9 +286,9 @@ mod tests {
         let layout = Layout {
             regs_from_top: 184,
             fields: vec![
-                field("task_struct", "comm", 1234, What::Bytes),
-                field("thread_struct", "cr2", 16, What::U64),
-                field("pid", "numbers", 96, What::Upids),
+                field("task_struct.comm", What::Bytes, 1234),
+                field("thread_struct.cr2", What::U64, 16),
+                field("pid.numbers", What::Upids, 96),
             ],
             ..Layout::default()
         };
@@ -277,11 +321,10 @@ mod tests {
         let mut layout = Layout::default();
         layout.lose("b");
         layout.lose("b");
-        layout.fields.push(field("a", "d", 8, What::U32));
+        layout.fields.push(field("a.d", What::U32, 8));
         assert_eq!(layout.lost, ["b"]);
-        assert_eq!(layout.place("a", "d"), Some(8));
-        assert_eq!(layout.place("upid", "ns"), Some(8));
-        layout.forget("a", "d");
-        assert_eq!(layout.place("a", "d"), None);
+        assert_eq!(layout.place("a.d"), Some(8));
+        layout.forget("a.d");
+        assert_eq!(layout.place("a.d"), None);
     }
 }

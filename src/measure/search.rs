@@ -58,11 +58,11 @@ pub(crate) enum Place {
     /// From here, to before there, every so many bytes.
     Within(u32, u32, u32),
     /// From the start to before the place of a field that was found, every so many bytes.
-    Before(&'static str, &'static str, u32),
+    Before(&'static str, u32),
     /// At this very place.
     At(u32),
     /// At the place of a field that was found.
-    Of(&'static str, &'static str),
+    Of(&'static str),
 }
 
 /// What a word must be.
@@ -99,6 +99,9 @@ pub(crate) struct Rule {
     /// Behind the last pointer.
     pub place: Place,
     pub words: &'static [Word],
+    /// What stands again so far behind the first place belongs to the structure's neighbour
+    /// in memory, which may be another child's.
+    pub apart: u32,
     /// What is found with it: behind which of the places above, and how far behind it.
     pub fields: &'static [(usize, Field)],
     /// What is lost without.
@@ -112,6 +115,7 @@ pub(crate) const RULE: Rule = Rule {
     clear: 0,
     place: Place::Task(8),
     words: &[],
+    apart: u32::MAX,
     fields: &[],
     lost: "",
 };
@@ -124,8 +128,6 @@ pub(crate) type Way = [u32; MOST_PLACES];
 #[derive(Debug, Default)]
 struct Found {
     way: Way,
-    /// What the best one is measured by, and how many there are of it.
-    last: u32,
     count: u32,
 }
 
@@ -202,13 +204,13 @@ impl Search<'_> {
 
     /// Offsets from, to and step; nothing where a field was not found.
     fn range(&self, place: Place) -> (u32, u32, usize) {
-        let place_of = |of, name| self.layout.place(of, name);
+        let place_of = |name| self.layout.place(name);
         let (from, to, step) = match place {
             Place::Task(step) => (0, self.limit, step),
             Place::Within(from, to, step) => (from, to, step),
-            Place::Before(of, name, step) => (0, place_of(of, name).unwrap_or(0), step),
+            Place::Before(name, step) => (0, place_of(name).unwrap_or(0), step),
             Place::At(at) => (at, at + 1, 8),
-            Place::Of(of, name) => match place_of(of, name) {
+            Place::Of(name) => match place_of(name) {
                 Some(at) => (at, at + 1, 8),
                 None => (0, 0, 8),
             },
@@ -302,21 +304,16 @@ impl Search<'_> {
 }
 
 impl Found {
-    /// What stands behind pointers is sought where it is nearest: what a pointer to the
-    /// structure's neighbour in memory sees, it sees further off.
+    /// What is searched for behind pointers counts where it is nearest: what a pointer to a
+    /// neighbour sees of it, it sees further off.
     fn add(&mut self, rule: &Rule, way: Way) {
-        let last = match rule.path.len() {
-            0 => 0,
-            hops => way[hops],
-        };
-        if self.count == 0 || last < self.last {
-            *self = Found {
-                way,
-                last,
-                count: 1,
-            };
-        } else if last == self.last {
-            self.count += 1;
+        let last = rule.path.len();
+        let is_nearer = last > 0 && way[last] < self.way[last];
+        if self.count == 0 || is_nearer {
+            *self = Found { way, count: 1 };
+        } else if way[last] == self.way[last] || last == 0 {
+            let is_neighbours = way[0] - self.way[0] >= rule.apart;
+            self.count += u32::from(!is_neighbours);
         }
     }
 }

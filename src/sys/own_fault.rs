@@ -55,10 +55,10 @@ pub fn map_memory(bytes: usize) -> Option<u64> {
     map_for_good(None, 0, bytes, libc::PROT_READ | libc::PROT_WRITE)
 }
 
-/// Part of a file, to be read, or executed as well.
-pub fn map_file(file: &OwnedFd, offset: u64, bytes: usize, code: bool) -> Option<u64> {
-    let execute = if code { libc::PROT_EXEC } else { 0 };
-    map_for_good(Some(file), offset, bytes, libc::PROT_READ | execute)
+/// Part of a file, as if it were code.
+pub fn map_file(file: &OwnedFd, offset: u64, bytes: usize) -> Option<u64> {
+    let protection = libc::PROT_READ | libc::PROT_EXEC;
+    map_for_good(Some(file), offset, bytes, protection)
 }
 
 /// Writes to standard output.

@@ -1,6 +1,6 @@
 //! From a mapping to the file, its name, its directory, its mount, its numbers.
 
-use super::mappings::{Mapped, MM_BYTES};
+use super::mappings::Mapped;
 use super::{Place, Rule, Search, Subject, Word, ALL, LOW, RULE};
 use crate::bytes;
 use crate::measure::facts::{Fact, FILES, GONE, OUTER};
@@ -10,10 +10,13 @@ use crate::measure::layout::{field, What};
 /// table, its parent and its place there (fs/mount.h, since 3.3).
 const MOUNT_BEFORE: u64 = 32;
 
+/// No dentry is smaller.
+const DENTRY_APART: u32 = 192;
+
 /// Which fields of a mapping, of a file, of a dentry lead to its name.
 const NAME: Rule = Rule {
     path: &[
-        Place::Of("vm_area_struct", "vm_file"),
+        Place::Of("vm_area_struct.vm_file"),
         Place::Within(0, 256, 8),
         Place::Within(0, 256, 8),
     ],
@@ -23,25 +26,9 @@ const NAME: Rule = Rule {
         Word::Same(Fact::FileNameEnd, ALL),
     ],
     fields: &[
-        (1, field("file", "dentry", 0, What::Pointer)),
-        (2, field("dentry", "d_name", 0, What::Struct("qstr"))),
+        (1, field("file.dentry", What::Pointer, 0)),
+        (2, field("dentry.d_name", What::Qstr, 0)),
     ],
-    ..RULE
-};
-
-/// mm -> the file that was executed
-const EXECUTABLE: Rule = Rule {
-    path: &[
-        Place::Within(0, MM_BYTES, 8),
-        Place::Of("file", "dentry"),
-        Place::Of("dentry", "d_name"),
-    ],
-    place: Place::At(0),
-    words: &[
-        Word::Masked(Fact::Executable, Fact::ExecutableMask),
-        Word::Masked(Fact::ExecutableEnd, Fact::ExecutableMaskEnd),
-    ],
-    fields: &[(0, field("mm_struct", "exe_file", 0, What::Pointer))],
     ..RULE
 };
 
@@ -51,8 +38,8 @@ const INODE: Rule = Rule {
     place: Place::Within(0, 640, 8),
     words: &[Word::Same(Fact::Inode, ALL)],
     fields: &[
-        (0, field("dentry", "d_inode", 0, What::Pointer)),
-        (1, field("inode", "i_ino", 0, What::U64)),
+        (0, field("dentry.d_inode", What::Pointer, 0)),
+        (1, field("inode.i_ino", What::U64, 0)),
     ],
     ..RULE
 };
@@ -62,21 +49,21 @@ const OF_INODE: &[Rule] = &[
     Rule {
         place: Place::Within(0, 640, 8),
         words: &[Word::Same(Fact::Size, ALL)],
-        fields: &[(0, field("inode", "i_size", 0, What::U64))],
+        fields: &[(0, field("inode.i_size", What::U64, 0))],
         lost: IDENTITY,
         ..RULE
     },
     Rule {
         place: Place::Within(0, 640, 8),
         words: &[Word::Same(Fact::Seconds, ALL)],
-        fields: &[(0, field("inode", "i_mtime_sec", 0, What::U64))],
+        fields: &[(0, field("inode.i_mtime_sec", What::U64, 0))],
         lost: IDENTITY,
         ..RULE
     },
     Rule {
         place: Place::Within(0, 640, 4),
         words: &[Word::Same(Fact::Nanoseconds, LOW)],
-        fields: &[(0, field("inode", "i_mtime_nsec", 0, What::U32))],
+        fields: &[(0, field("inode.i_mtime_nsec", What::U32, 0))],
         lost: IDENTITY,
         ..RULE
     },
@@ -85,8 +72,8 @@ const OF_INODE: &[Rule] = &[
         place: Place::Within(0, 128, 4),
         words: &[Word::Same(Fact::Device, LOW)],
         fields: &[
-            (0, field("inode", "i_sb", 0, What::Pointer)),
-            (1, field("super_block", "s_dev", 0, What::U32)),
+            (0, field("inode.i_sb", What::Pointer, 0)),
+            (1, field("super_block.s_dev", What::U32, 0)),
         ],
         lost: IDENTITY,
         ..RULE
@@ -96,21 +83,22 @@ const OF_INODE: &[Rule] = &[
 const INODE_OF_FILE: Rule = Rule {
     place: Place::Within(0, 256, 8),
     words: &[Word::Same(Fact::InodeAddress, ALL)],
-    fields: &[(0, field("file", "f_inode", 0, What::Pointer))],
+    fields: &[(0, field("file.f_inode", What::Pointer, 0))],
     ..RULE
 };
 
-const IDENTITY: &str = "identities of files";
+const IDENTITY: &str = "file_identity";
 
 /// dentry -> that of the directory
 const PARENT: Rule = Rule {
-    path: &[Place::Within(0, 256, 8), Place::Of("dentry", "d_name")],
+    path: &[Place::Within(0, 256, 8), Place::Of("dentry.d_name")],
     place: Place::At(0),
     words: &[
         Word::Same(Fact::Directory, ALL),
         Word::Same(Fact::DirectoryEnd, ALL),
     ],
-    fields: &[(0, field("dentry", "d_parent", 0, What::Pointer))],
+    apart: DENTRY_APART,
+    fields: &[(0, field("dentry.d_parent", What::Pointer, 0))],
     ..RULE
 };
 
@@ -120,9 +108,9 @@ const ROOT: &[Word] = &[Word::Is(b'/' as u64, 0xffff)];
 /// Below the root there is none but the root.
 const PARENTS_OF_OUTER: Rule = Rule {
     path: &[
-        Place::Of("dentry", "d_parent"),
-        Place::Of("dentry", "d_parent"),
-        Place::Of("dentry", "d_name"),
+        Place::Of("dentry.d_parent"),
+        Place::Of("dentry.d_parent"),
+        Place::Of("dentry.d_name"),
     ],
     place: Place::At(0),
     words: ROOT,
@@ -132,36 +120,28 @@ const PARENTS_OF_OUTER: Rule = Rule {
 /// file -> vfsmount -> its root
 const MOUNT_ROOT: Rule = Rule {
     path: &[
-        Place::Of("file", "f_path"),
+        Place::Of("file.f_path"),
         Place::At(0),
-        Place::Of("dentry", "d_name"),
+        Place::Of("dentry.d_name"),
     ],
     place: Place::At(0),
     words: ROOT,
     fields: &[
-        (1, field("vfsmount", "mnt_root", 0, What::Pointer)),
-        (
-            1,
-            field(
-                "mount",
-                "mnt",
-                MOUNT_BEFORE as u32,
-                What::Struct("vfsmount"),
-            ),
-        ),
+        (1, field("vfsmount.mnt_root", What::Pointer, 0)),
+        (1, field("mount.mnt", What::Vfsmount, MOUNT_BEFORE as u32)),
     ],
     ..RULE
 };
 
 /// mount -> the directory on which it is
 const MOUNT_POINT: Rule = Rule {
-    path: &[Place::At(24), Place::Of("dentry", "d_name")],
+    path: &[Place::At(24), Place::Of("dentry.d_name")],
     place: Place::At(0),
     words: &[
         Word::Same(Fact::Mount, ALL),
         Word::Same(Fact::MountEnd, ALL),
     ],
-    fields: &[(0, field("mount", "mnt_mountpoint", 0, What::Pointer))],
+    fields: &[(0, field("mount.mnt_mountpoint", What::Pointer, 0))],
     ..RULE
 };
 
@@ -169,7 +149,7 @@ const MOUNT_POINT: Rule = Rule {
 const MOUNT_PARENT: Rule = Rule {
     place: Place::At(16),
     words: &[Word::Same(Fact::ParentMount, ALL)],
-    fields: &[(0, field("mount", "mnt_parent", 0, What::Pointer))],
+    fields: &[(0, field("mount.mnt_parent", What::Pointer, 0))],
     ..RULE
 };
 
@@ -177,31 +157,19 @@ const MOUNT_PARENT: Rule = Rule {
 const HASHED: Word = Word::Pointer(Fact::Linked);
 
 impl Search<'_> {
-    pub(super) fn lose_files(&mut self) {
-        self.layout.forget("vm_area_struct", "vm_file");
-        self.layout.forget("mm_struct", "exe_file");
-        self.layout.lose("files");
-        self.layout.lose("exe");
-    }
-
     /// The way from the mappings of the files that the children have made to their names.
-    pub(super) fn files(&mut self, spaces: &[Subject], mapped: &[Mapped<'_>]) -> Option<()> {
+    pub(super) fn files(&mut self, children: usize, mapped: &[Mapped<'_>]) -> Option<()> {
         let (mut vmas, outer) = samples(mapped, self.tool.page_bytes);
         let inner = vmas.len();
-        if inner != spaces.len() * (FILES as usize - 1) || outer.len() != spaces.len() {
+        if inner != children * (FILES as usize - 1) || outer.len() != children {
             return None;
         }
         vmas.extend(outer);
         let [_, dentry, ..] = self.find(&vmas, &NAME)?;
-        let path = field(
-            "file",
-            "f_path",
-            dentry.checked_sub(8)?,
-            What::Struct("path"),
-        );
+        let path = field("file.f_path", What::Path, dentry.checked_sub(8)?);
         self.layout.fields.push(path);
-        let files = self.behind(&vmas, "vm_area_struct", "vm_file")?;
-        let dentries = self.behind(&files, "file", "dentry")?;
+        let files = self.behind(&vmas, "vm_area_struct.vm_file")?;
+        let dentries = self.behind(&files, "file.dentry")?;
         if self.identity(&files, &dentries).is_none() {
             self.layout.lose(IDENTITY);
         }
@@ -209,7 +177,7 @@ impl Search<'_> {
         self.find(&dentries[inner..], &PARENTS_OF_OUTER)?;
         self.hash(&dentries, parent);
         self.find(&files, &MOUNT_ROOT)?;
-        let mut mounts = self.behind(&files, "file", "f_path")?;
+        let mut mounts = self.behind(&files, "file.f_path")?;
         for mount in &mut mounts {
             mount.at = mount.at.checked_sub(MOUNT_BEFORE)?;
         }
@@ -222,16 +190,12 @@ impl Search<'_> {
             }
         }
         self.find(below, &MOUNT_POINT)?;
-        self.find(below, &MOUNT_PARENT)?;
-        if self.find(spaces, &EXECUTABLE).is_none() {
-            self.layout.lose("exe");
-        }
-        Some(())
+        self.find(below, &MOUNT_PARENT).map(drop)
     }
 
     /// What the subjects' fields point to.
-    fn behind(&mut self, subjects: &[Subject], of: &str, name: &str) -> Option<Vec<Subject>> {
-        let place = self.layout.place(of, name)?;
+    fn behind(&mut self, subjects: &[Subject], name: &str) -> Option<Vec<Subject>> {
+        let place = self.layout.place(name)?;
         let mut behind = subjects.to_vec();
         for subject in &mut behind {
             subject.at = self.pieces.pointer(subject.at + u64::from(place))?;
@@ -241,7 +205,7 @@ impl Search<'_> {
 
     fn identity(&mut self, files: &[Subject], dentries: &[Subject]) -> Option<()> {
         self.find(dentries, &INODE)?;
-        let inodes = self.behind(dentries, "dentry", "d_inode")?;
+        let inodes = self.behind(dentries, "dentry.d_inode")?;
         self.find_all(&inodes, OF_INODE);
         let mut files = files.to_vec();
         for (file, inode) in files.iter_mut().zip(&inodes) {
@@ -261,15 +225,10 @@ impl Search<'_> {
             holds &= word.is_some_and(|word| HASHED.holds(word, &dentry.facts));
         }
         if holds {
-            let hash = field(
-                "dentry",
-                "d_hash",
-                parent - 16,
-                What::Struct("hlist_bl_node"),
-            );
+            let hash = field("dentry.d_hash", What::HashLinks, parent - 16);
             self.layout.fields.push(hash);
         } else {
-            self.layout.lose("whether files were deleted");
+            self.layout.lose(IDENTITY);
         }
     }
 }

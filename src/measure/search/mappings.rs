@@ -7,7 +7,10 @@ use crate::measure::pieces::{is_kernel_address, Pieces};
 use crate::procfs::Line;
 
 /// No mm_struct has what is wanted further in; with its mask of CPUs it may be long.
-pub(super) const MM_BYTES: u32 = 2048;
+const MM_BYTES: u32 = 2048;
+/// No mm_struct is smaller, and no vm_area_struct.
+const MM_APART: u32 = 768;
+const VMA_APART: u32 = 144;
 /// More than the children map.
 const MOST_MAPPINGS: usize = 1000;
 const AT_SYSINFO_EHDR: u64 = 33;
@@ -35,34 +38,31 @@ const MM: Rule = Rule {
         Word::Same(Fact::EnvEnd, ALL),
     ],
     fields: &[
-        (0, field("task_struct", "mm", 0, What::Pointer)),
-        (1, field("mm_struct", "start_code", 0, What::U64)),
-        (1, field("mm_struct", "start_brk", 32, What::U64)),
-        (1, field("mm_struct", "brk", 40, What::U64)),
-        (1, field("mm_struct", "start_stack", 48, What::U64)),
-        (1, field("mm_struct", "arg_start", 56, What::U64)),
-        (1, field("mm_struct", "arg_end", 64, What::U64)),
-        (1, field("mm_struct", "env_end", 80, What::U64)),
+        (0, field("task_struct.mm", What::Pointer, 0)),
+        (1, field("mm_struct.start_code", What::U64, 0)),
+        (1, field("mm_struct.start_brk", What::U64, 32)),
+        (1, field("mm_struct.brk", What::U64, 40)),
+        (1, field("mm_struct.start_stack", What::U64, 48)),
+        (1, field("mm_struct.arg_start", What::U64, 56)),
+        (1, field("mm_struct.arg_end", What::U64, 64)),
+        (1, field("mm_struct.env_end", What::U64, 80)),
     ],
     ..RULE
 };
 
 const MM_VALUES: &[Rule] = &[
     Rule {
-        place: Place::Before("mm_struct", "start_code", 4),
+        place: Place::Before("mm_struct.start_code", 4),
         words: &[Word::Same(Fact::MapCount, LOW)],
-        fields: &[(0, field("mm_struct", "map_count", 0, What::U32))],
-        lost: "number of mappings",
+        fields: &[(0, field("mm_struct.map_count", What::U32, 0))],
         ..RULE
     },
     // It stands in the copy of the auxiliary vector too, behind its tag.
     Rule {
         place: Place::Within(0, MM_BYTES, 8),
         words: &[Word::Not(AT_SYSINFO_EHDR), Word::Same(Fact::Vdso, ALL)],
-        fields: &[(
-            0,
-            field("mm_struct", "context", 8, What::Struct("mm_context_t")),
-        )],
+        apart: MM_APART,
+        fields: &[(0, field("mm_struct.context", What::MmContext, 8))],
         lost: "vdso",
         ..RULE
     },
@@ -71,19 +71,19 @@ const MM_VALUES: &[Rule] = &[
 /// Up to 6.0: the list of mappings, and where it ends.
 const LIST: &[Rule] = &[
     Rule {
-        path: &[Place::Before("mm_struct", "start_code", 8)],
+        path: &[Place::Before("mm_struct.start_code", 8)],
         place: Place::At(0),
         words: &[
             Word::Same(Fact::FirstStart, ALL),
             Word::Same(Fact::FirstEnd, ALL),
         ],
-        fields: &[(0, field("mm_struct", "mmap", 0, What::Pointer))],
+        fields: &[(0, field("mm_struct.mmap", What::Pointer, 0))],
         ..RULE
     },
     Rule {
-        place: Place::Before("mm_struct", "start_code", 8),
+        place: Place::Before("mm_struct.start_code", 8),
         words: &[Word::Same(Fact::LastEnd, ALL)],
-        fields: &[(0, field("mm_struct", "highest_vm_end", 0, What::U64))],
+        fields: &[(0, field("mm_struct.highest_vm_end", What::U64, 0))],
         ..RULE
     },
 ];
@@ -92,14 +92,16 @@ const MAPPING: &[Rule] = &[
     Rule {
         place: Place::Within(16, 256, 8),
         words: &[Word::Same(Fact::Mm, ALL)],
-        fields: &[(0, field("vm_area_struct", "vm_mm", 0, What::Pointer))],
+        apart: VMA_APART,
+        fields: &[(0, field("vm_area_struct.vm_mm", What::Pointer, 0))],
         lost: "mappings",
         ..RULE
     },
     Rule {
         place: Place::Within(16, 256, 8),
         words: &[Word::Same(Fact::Flags, FLAGS)],
-        fields: &[(0, field("vm_area_struct", "vm_flags", 0, What::U64))],
+        apart: VMA_APART,
+        fields: &[(0, field("vm_area_struct.vm_flags", What::U64, 0))],
         lost: "mappings",
         ..RULE
     },
@@ -108,7 +110,8 @@ const MAPPING: &[Rule] = &[
 const FILE: Rule = Rule {
     place: Place::Within(16, 256, 8),
     words: &[Word::Pointer(Fact::File)],
-    fields: &[(0, field("vm_area_struct", "vm_file", 0, What::Pointer))],
+    apart: VMA_APART,
+    fields: &[(0, field("vm_area_struct.vm_file", What::Pointer, 0))],
     ..RULE
 };
 
@@ -116,7 +119,24 @@ const FILE: Rule = Rule {
 const PAGE_OFFSET: Rule = Rule {
     place: Place::Within(16, 256, 8),
     words: &[Word::Same(Fact::PageOffset, ALL)],
-    fields: &[(0, field("vm_area_struct", "vm_pgoff", 0, What::U64))],
+    fields: &[(0, field("vm_area_struct.vm_pgoff", What::U64, 0))],
+    ..RULE
+};
+
+/// mm -> the file that was executed
+const EXECUTABLE: Rule = Rule {
+    path: &[
+        Place::Within(0, MM_BYTES, 8),
+        Place::Of("file.dentry"),
+        Place::Of("dentry.d_name"),
+    ],
+    place: Place::At(0),
+    words: &[
+        Word::Masked(Fact::Executable, Fact::ExecutableMask),
+        Word::Masked(Fact::ExecutableEnd, Fact::ExecutableMaskEnd),
+    ],
+    apart: MM_APART,
+    fields: &[(0, field("mm_struct.exe_file", What::Pointer, 0))],
     ..RULE
 };
 
@@ -133,8 +153,10 @@ impl Search<'_> {
     /// task -> mm -> each mapping -> its values, and what is mapped.
     pub(super) fn memory(&mut self, tasks: &[Subject], children: &[Child]) {
         let Some([at, ..]) = self.find(tasks, &MM) else {
-            self.layout.lose("memory layout");
-            return self.lose_mappings();
+            self.layout.lose("memory_layout");
+            self.layout.lose("mappings");
+            self.layout.lose("exe");
+            return;
         };
         let mut spaces = tasks.to_vec();
         for space in &mut spaces {
@@ -143,23 +165,21 @@ impl Search<'_> {
         }
         self.find_all(&spaces, MM_VALUES);
         if self.list_or_tree(&spaces, children).is_none() {
-            self.lose_mappings();
+            self.layout.forget("mm_struct.mmap");
+            self.layout.forget("mm_struct.mm_mt");
+            self.layout.lose("mappings");
+            self.layout.lose("exe");
+        } else if self.find(&spaces, &EXECUTABLE).is_none() {
+            self.layout.lose("exe");
         }
-    }
-
-    fn lose_mappings(&mut self) {
-        self.layout.forget("mm_struct", "mmap");
-        self.layout.forget("mm_struct", "mm_mt");
-        self.layout.lose("mappings");
-        self.lose_files();
     }
 
     fn list_or_tree(&mut self, spaces: &[Subject], children: &[Child]) -> Option<()> {
         if self.find_list(spaces).is_none() {
             self.find_tree(spaces, children)?;
         }
-        let head = self.layout.place("mm_struct", "mmap");
-        let root = self.layout.place("mm_struct", "mm_mt");
+        let head = self.layout.place("mm_struct.mmap");
+        let root = self.layout.place("mm_struct.mm_mt");
         let mut mapped = Vec::new();
         for (space, child) in spaces.iter().zip(children) {
             let mut entries = Vec::new();
@@ -182,13 +202,13 @@ impl Search<'_> {
             }
         }
         if head.is_some() {
-            let next = field("vm_area_struct", "vm_next", NEXT_AT, What::Pointer);
+            let next = field("vm_area_struct.vm_next", What::Pointer, NEXT_AT);
             self.layout.fields.push(next);
         }
-        self.mapping_values(spaces, &mapped)
+        self.mapping_values(children.len(), &mapped)
     }
 
-    fn mapping_values(&mut self, spaces: &[Subject], mapped: &[Mapped<'_>]) -> Option<()> {
+    fn mapping_values(&mut self, children: usize, mapped: &[Mapped<'_>]) -> Option<()> {
         let mut all = Vec::new();
         let mut of_files = Vec::new();
         for one in mapped {
@@ -209,13 +229,10 @@ impl Search<'_> {
         if !self.find_all(&all, MAPPING) {
             return None;
         }
-        let found = self.find(&all, &FILE).is_some()
-            && self.find(&of_files, &PAGE_OFFSET).is_some()
-            && self.files(spaces, mapped).is_some();
-        if !found {
-            self.lose_files();
-        }
-        Some(())
+        // A mapping of a file whose name is not to be had would pass for one of none.
+        self.find(&all, &FILE)?;
+        self.find(&of_files, &PAGE_OFFSET)?;
+        self.files(children, mapped)
     }
 
     fn find_list(&mut self, spaces: &[Subject]) -> Option<()> {
@@ -247,7 +264,7 @@ impl Search<'_> {
 
     /// From 6.1: the one place in mm_struct from which a tree hangs that holds all mappings.
     fn find_tree(&mut self, spaces: &[Subject], children: &[Child]) -> Option<()> {
-        let run = self.layout.place("mm_struct", "start_code")?;
+        let run = self.layout.place("mm_struct.start_code")?;
         let mut found = None;
         for at in (0..run).step_by(8) {
             let mut holds = true;
@@ -261,7 +278,7 @@ impl Search<'_> {
                 return None;
             }
         }
-        let root = field("mm_struct", "mm_mt", found?, What::Struct("maple_tree"));
+        let root = field("mm_struct.mm_mt", What::MapleTree, found?);
         self.layout.fields.push(root);
         Some(())
     }

@@ -23,9 +23,9 @@ const TRAP: Rule = Rule {
         Word::Is(6, ALL),
     ],
     fields: &[
-        (0, field("thread_struct", "cr2", 0, What::U64)),
-        (0, field("thread_struct", "trap_nr", 8, What::U64)),
-        (0, field("thread_struct", "error_code", 16, What::U64)),
+        (0, field("thread_struct.cr2", What::U64, 0)),
+        (0, field("thread_struct.trap_nr", What::U64, 8)),
+        (0, field("thread_struct.error_code", What::U64, 16)),
     ],
     ..RULE
 };
@@ -37,8 +37,8 @@ const TRAP: Rule = Rule {
         Word::Is(0x9200_0044, 0xfe00_007c),
     ],
     fields: &[
-        (0, field("thread_struct", "fault_address", 0, What::U64)),
-        (0, field("thread_struct", "fault_code", 8, What::U64)),
+        (0, field("thread_struct.fault_address", What::U64, 0)),
+        (0, field("thread_struct.fault_code", What::U64, 8)),
     ],
     ..RULE
 };
@@ -46,14 +46,14 @@ const TRAP: Rule = Rule {
 const TASK: &[Rule] = &[
     Rule {
         words: &[Word::Same(Fact::Name, ALL), Word::Same(Fact::NameEnd, ALL)],
-        fields: &[(0, field("task_struct", "comm", 0, What::Bytes))],
+        fields: &[(0, field("task_struct.comm", What::Bytes, 0))],
         lost: "comm",
         ..RULE
     },
     // real_parent and parent; the scheduler keeps elsewhere whom a task woke last.
     Rule {
         words: &[Word::Same(Fact::Parent, ALL), Word::Same(Fact::Parent, ALL)],
-        fields: &[(0, field("task_struct", "real_parent", 0, What::Pointer))],
+        fields: &[(0, field("task_struct.real_parent", What::Pointer, 0))],
         lost: "ppid",
         ..RULE
     },
@@ -61,22 +61,21 @@ const TASK: &[Rule] = &[
     Rule {
         place: Place::Task(4),
         words: &[Word::Same(Fact::Ids, ALL)],
-        fields: &[(0, field("task_struct", "pid", 0, What::U32))],
-        lost: "group leader",
+        fields: &[(0, field("task_struct.pid", What::U32, 0))],
+        lost: "comm",
         ..RULE
     },
     Rule {
         path: &[Place::Task(8)],
-        place: Place::Of("task_struct", "pid"),
+        place: Place::Of("task_struct.pid"),
         words: &[Word::Same(Fact::LeaderIds, ALL)],
-        fields: &[(0, field("task_struct", "group_leader", 0, What::Pointer))],
-        lost: "group leader",
+        fields: &[(0, field("task_struct.group_leader", What::Pointer, 0))],
+        lost: "comm",
         ..RULE
     },
     Rule {
         words: &[Word::StackOf(Fact::StackTop)],
-        fields: &[(0, field("task_struct", "stack", 0, What::Pointer))],
-        lost: "kernel stack",
+        fields: &[(0, field("task_struct.stack", What::Pointer, 0))],
         ..RULE
     },
     Rule {
@@ -85,10 +84,9 @@ const TASK: &[Rule] = &[
             Word::Same(Fact::AlternateBytes, ALL),
         ],
         fields: &[
-            (0, field("task_struct", "sas_ss_sp", 0, What::U64)),
-            (0, field("task_struct", "sas_ss_size", 8, What::U64)),
+            (0, field("task_struct.sas_ss_sp", What::U64, 0)),
+            (0, field("task_struct.sas_ss_size", What::U64, 8)),
         ],
-        lost: "signal stack",
         ..RULE
     },
     // task -> nsproxy -> mnt_namespace -> inode
@@ -98,14 +96,11 @@ const TASK: &[Rule] = &[
         place: Place::Within(0, 256, 4),
         words: &[Word::Same(Fact::MountNamespace, LOW)],
         fields: &[
-            (0, field("task_struct", "nsproxy", 0, What::Pointer)),
-            (1, field("nsproxy", "mnt_ns", 0, What::Pointer)),
-            (
-                2,
-                field("mnt_namespace", "ns", 0, What::Struct("ns_common")),
-            ),
+            (0, field("task_struct.nsproxy", What::Pointer, 0)),
+            (1, field("nsproxy.mnt_ns", What::Pointer, 0)),
+            (2, field("mnt_namespace.ns", What::NsCommon, 0)),
         ],
-        lost: "mount namespace",
+        lost: "mount_namespace",
         ..RULE
     },
     // task -> pid, at whose end stands a number for each level
@@ -115,8 +110,8 @@ const TASK: &[Rule] = &[
         place: Place::Within(8, 256, 8),
         words: &[Word::Same(Fact::Ids, LOW)],
         fields: &[
-            (0, field("task_struct", "thread_pid", 0, What::Pointer)),
-            (1, field("pid", "numbers", 0, What::Upids)),
+            (0, field("task_struct.thread_pid", What::Pointer, 0)),
+            (1, field("pid.numbers", What::Upids, 0)),
         ],
         lost: "ns_pid",
         ..RULE
@@ -127,14 +122,12 @@ const TASK: &[Rule] = &[
 const SEGMENTS: &[Rule] = &[
     Rule {
         words: &[Word::Same(Fact::FsBase, ALL)],
-        fields: &[(0, field("thread_struct", "fsbase", 0, What::U64))],
-        lost: "segment bases",
+        fields: &[(0, field("thread_struct.fsbase", What::U64, 0))],
         ..RULE
     },
     Rule {
         words: &[Word::Same(Fact::GsBase, ALL)],
-        fields: &[(0, field("thread_struct", "gsbase", 0, What::U64))],
-        lost: "segment bases",
+        fields: &[(0, field("thread_struct.gsbase", What::U64, 0))],
         ..RULE
     },
 ];
@@ -144,12 +137,12 @@ const SEGMENTS: &[Rule] = &[];
 /// By the monotonic clock, then by that of the boot; one alone if the host has slept.
 const START_TIMES: Rule = Rule {
     words: &[Word::Ticks(Fact::StartTicks), Word::Ticks(Fact::StartTicks)],
-    fields: &[(0, field("task_struct", "start_boottime", 8, What::U64))],
+    fields: &[(0, field("task_struct.start_boottime", What::U64, 8))],
     ..RULE
 };
 const START_TIME: Rule = Rule {
     words: &[Word::Ticks(Fact::StartTicks)],
-    fields: &[(0, field("task_struct", "start_boottime", 0, What::U64))],
+    fields: &[(0, field("task_struct.start_boottime", What::U64, 0))],
     ..RULE
 };
 
@@ -162,16 +155,16 @@ impl Search<'_> {
         self.stack_size(tasks);
         self.start_time(tasks);
         if self.level_and_namespace(tasks).is_none() {
-            self.layout.forget("task_struct", "thread_pid");
-            self.layout.forget("pid", "numbers");
+            self.layout.forget("task_struct.thread_pid");
+            self.layout.forget("pid.numbers");
             self.layout.lose("ns_pid");
         }
         Ok(())
     }
 
     /// The field that `at` is of, in the structure at an address.
-    fn word_of(&mut self, at: u64, of: &str, name: &str) -> Option<u64> {
-        let place = self.layout.place(of, name)?;
+    fn word_of(&mut self, at: u64, name: &str) -> Option<u64> {
+        let place = self.layout.place(name)?;
         self.pieces.u64(at.checked_add(place.into())?)
     }
 
@@ -179,15 +172,14 @@ impl Search<'_> {
     fn stack_size(&mut self, tasks: &[Subject]) {
         let mut sizes = Vec::new();
         for task in tasks {
-            let start = self.word_of(task.at, "task_struct", "stack").unwrap_or(0);
+            let start = self.word_of(task.at, "task_struct.stack").unwrap_or(0);
             sizes.push(task.facts.get(Fact::StackTop).wrapping_sub(start));
         }
         sizes.dedup();
         match sizes.as_slice() {
             [size] if super::stack::is_size(*size) => self.layout.thread_bytes = Some(*size),
             _ => {
-                self.layout.forget("task_struct", "stack");
-                self.layout.lose("kernel stack");
+                self.layout.forget("task_struct.stack");
             }
         }
     }
@@ -204,8 +196,8 @@ impl Search<'_> {
         let mut at = self.tool.task;
         for ticks in &self.tool.ancestors {
             // A parent is a thread, and not always the first one of its process.
-            let thread = self.word_of(at, "task_struct", "real_parent");
-            let first = thread.and_then(|at| self.word_of(at, "task_struct", "group_leader"));
+            let thread = self.word_of(at, "task_struct.real_parent");
+            let first = thread.and_then(|at| self.word_of(at, "task_struct.group_leader"));
             let Some(first) = first else { break };
             at = first;
             let mut facts = Facts::default();
@@ -217,7 +209,7 @@ impl Search<'_> {
             && (self.find(&subjects, &START_TIMES).is_some()
                 || self.find(&subjects, &START_TIME).is_some());
         if !found {
-            self.layout.lose("start time");
+            self.layout.lose("start_time");
         }
     }
 
@@ -226,10 +218,10 @@ impl Search<'_> {
     fn level_and_namespace(&mut self, tasks: &[Subject]) -> Option<()> {
         const LEVEL_AT: u32 = 4;
         const UPID_BYTES: u64 = 16;
-        let numbers = self.layout.place("pid", "numbers")?;
+        let numbers = self.layout.place("pid.numbers")?;
         let mut namespaces = Vec::new();
         for task in tasks {
-            let pid = self.word_of(task.at, "task_struct", "thread_pid")?;
+            let pid = self.word_of(task.at, "task_struct.thread_pid")?;
             let level = self.pieces.u64(pid)? >> 32;
             let upid = pid.checked_add(u64::from(numbers) + level * UPID_BYTES)?;
             if self.pieces.u64(upid)? & LOW != task.facts.get(Fact::Tid) {
@@ -241,7 +233,7 @@ impl Search<'_> {
             namespaces.push(Subject { at, facts });
         }
         self.find(&namespaces, &PID_NAMESPACE)?;
-        let level = field("pid", "level", LEVEL_AT, What::U32);
+        let level = field("pid.level", What::U32, LEVEL_AT);
         self.layout.fields.push(level);
         Some(())
     }
@@ -250,9 +242,6 @@ impl Search<'_> {
 const PID_NAMESPACE: Rule = Rule {
     place: Place::Within(0, 1024, 4),
     words: &[Word::Same(Fact::Inode, LOW)],
-    fields: &[(
-        0,
-        field("pid_namespace", "ns", 0, What::Struct("ns_common")),
-    )],
+    fields: &[(0, field("pid_namespace.ns", What::NsCommon, 0))],
     ..RULE
 };

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use crate::abi::{self, RawCounters, RawFold, RawFoldKey};
 use crate::cli::{Config, Rung};
 use crate::error::{Context, Kind, Result};
-use crate::event::FaultSite;
+use crate::event::{FaultSite, Lost};
 use crate::loader::packed;
 use crate::loader::probe::Features;
 use crate::loader::{KernelTypes, Loaded, Object};
@@ -31,7 +31,7 @@ pub struct Capture {
     /// Which way it is and why, for `-v`.
     choice: String,
     /// Details that no record has, because the kernel's types do not suffice.
-    lost: Vec<&'static str>,
+    lost: Vec<Lost>,
 }
 
 #[derive(Debug)]
@@ -93,13 +93,13 @@ impl Capture {
         Ok(Capture {
             way,
             choice: format!("Rung: {}, {reason}", rung.name()),
-            lost: types.lost().to_vec(),
+            lost: lost(types),
         })
     }
 
     /// Details that no record has, because the kernel's types do not suffice.
     #[must_use]
-    pub fn lost(&self) -> &[&'static str] {
+    pub fn lost(&self) -> &[Lost] {
         &self.lost
     }
 
@@ -160,7 +160,18 @@ impl Capture {
         }
     }
 
-    /// What was attached, for `-v`.
+    /// What reports will lack for want of a better kernel.
+    #[must_use]
+    pub fn lacks(&self) -> Vec<Lost> {
+        let mut lacks = match &self.way {
+            Way::Ring(_) => Vec::new(),
+            Way::Old(old) => old.lacks(),
+        };
+        lacks.extend_from_slice(&self.lost);
+        lacks
+    }
+
+    /// What was attached, for `-v`: labels and values.
     #[must_use]
     pub fn describe(&self) -> Vec<String> {
         let mut lines = vec![self.choice.clone()];
@@ -170,6 +181,15 @@ impl Capture {
         });
         lines
     }
+}
+
+fn lost(types: &KernelTypes) -> Vec<Lost> {
+    let mut lost = Vec::new();
+    for detail in types.lost() {
+        let reason = "not found in this kernel, which has no type information";
+        lost.push(Lost { detail, reason });
+    }
+    lost
 }
 
 /// Which way this kernel takes, and why.

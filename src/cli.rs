@@ -178,7 +178,9 @@ impl Default for Config {
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    Run(Config),
+    Run(Box<Config>),
+    /// `--check`: say what would be done, and whether it works.
+    Check(Box<Config>),
     Help,
     Version,
 }
@@ -191,6 +193,7 @@ where
 {
     let mut parser = lexopt::Parser::from_args(args);
     let mut config = Config::default();
+    let mut is_check = false;
     let mut ring_bytes = None;
     let mut debug_dirs = Vec::new();
     while let Some(arg) = parser.next().map_err(unexpected)? {
@@ -201,6 +204,7 @@ where
             Arg::Short('t') | Arg::Long("stack-trace") => config.stack_trace = true,
             Arg::Short('a') | Arg::Long("append") => config.append = true,
             Arg::Short('v') | Arg::Long("verbose") => config.verbose = true,
+            Arg::Long("check") => is_check = true,
             Arg::Long("stats") => config.stats = true,
             Arg::Long("fatal-only") => config.fatal_only = true,
             Arg::Short('d') | Arg::Long("duration") => {
@@ -302,7 +306,12 @@ where
     if config.memory && config.no_memory {
         return Err(usage("--memory and --no-memory exclude each other".into()));
     }
-    Ok(Command::Run(config))
+    let config = Box::new(config);
+    Ok(if is_check {
+        Command::Check(config)
+    } else {
+        Command::Run(config)
+    })
 }
 
 // What each kind of value should be, in the words of a message.

@@ -2,7 +2,7 @@ use super::*;
 
 fn run(args: &[&str]) -> Config {
     match parse(args.iter().copied()).expect("these arguments are right") {
-        Command::Run(config) => config,
+        Command::Run(config) => *config,
         other => panic!("{args:?} gave {other:?}"),
     }
 }
@@ -159,6 +159,7 @@ fn help_and_version() {
         "--fold SECONDS",
         "--fold-handled SECONDS",
         "--max-per-minute",
+        "--check",
     ] {
         assert!(HELP.contains(option), "{option} is not explained");
     }

@@ -87,6 +87,7 @@ pub mod app;
 pub mod assemble;
 pub mod bytes;
 pub mod capture;
+pub mod check;
 pub mod cli;
 pub mod clock;
 pub mod deaths;

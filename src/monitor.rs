@@ -271,7 +271,8 @@ impl<'a> Monitor<'a> {
         Ok(())
     }
 
-    fn enqueue(&mut self, event: Event) {
+    fn enqueue(&mut self, mut event: Event) {
+        event.lost.extend_from_slice(self.capture.lost());
         if event.capture_ns > 0 {
             self.counters.timed += 1;
             self.counters.capture_ns += event.capture_ns;

@@ -16,6 +16,7 @@ const GRAPH: &[(&str, &[&str])] = &[
     ("bytes", &[]),
     ("error", &[]),
     ("deaths", &[]),
+    ("procfs", &[]),
     // The operating system.
     ("sys", &["bytes", "error"]),
     // What a crash is, as plain data.
@@ -40,7 +41,7 @@ const GRAPH: &[(&str, &[&str])] = &[
     // The way into the kernel, and out of it again.
     ("loader", &["bytes", "error", "sys"]),
     // What a kernel without type information does not tell.
-    ("measure", &["bytes", "error", "loader", "sys"]),
+    ("measure", &["bytes", "error", "loader", "procfs", "sys"]),
     ("ringbuf", &["error", "sys"]),
     ("perfring", &["error", "sys"]),
     ("stats", &[]),
@@ -57,7 +58,7 @@ const GRAPH: &[(&str, &[&str])] = &[
     (
         "trial",
         &[
-            "address", "assemble", "capture", "cli", "error", "event", "loader", "measure", "sys",
+            "assemble", "capture", "cli", "error", "event", "loader", "measure", "sys",
         ],
     ),
     // An event becomes a report, a report becomes lines.
@@ -92,6 +93,10 @@ const GRAPH: &[(&str, &[&str])] = &[
             "unwind",
         ],
     ),
+    (
+        "check",
+        &["capture", "cli", "error", "event", "loader", "sys"],
+    ),
     // The wiring.
     (
         "monitor",
@@ -103,7 +108,7 @@ const GRAPH: &[(&str, &[&str])] = &[
     (
         "app",
         &[
-            "capture", "cli", "error", "messages", "monitor", "output", "sys", "trial",
+            "check", "cli", "error", "messages", "monitor", "output", "sys", "trial",
         ],
     ),
 ];
@@ -142,6 +147,7 @@ const PURE: &[&str] = &[
     "output/escape.rs",
     "output/json.rs",
     "output/text.rs",
+    "procfs.rs",
     "registers.rs",
     "report.rs",
     "stats.rs",

@@ -10,7 +10,7 @@ use crate::abi::{self, RawCounters};
 use crate::capture::{Folded, Next, FOLDS_MAP};
 use crate::cli::Config;
 use crate::error::{Context, Error, Kind, Result};
-use crate::event::FaultSite;
+use crate::event::{FaultSite, Lost};
 use crate::loader::{self, attach, object::Object, KernelTypes};
 use crate::perfring::{MappedPerfRing, PerfRecord, PerfRing};
 use crate::stats::KernelCounters;
@@ -166,6 +166,21 @@ impl OldCapture {
     fn verified(&self, program: &str) -> String {
         let info = self.loaded.program_info(program);
         format!("{program} ({})", info.map_or(0, |info| info.verified_insns))
+    }
+
+    pub fn lacks(&self) -> Vec<Lost> {
+        let sender = Lost {
+            detail: "sender",
+            reason: "not told by this kernel's tracepoint (before 4.17)",
+        };
+        let stack = Lost {
+            detail: "stack",
+            reason: "of a handler on an alternate stack: what it interrupted",
+        };
+        match self.first {
+            FIRST_RAW => vec![stack],
+            _ => vec![sender, stack],
+        }
     }
 
     pub fn describe(&self) -> Vec<String> {

@@ -32,6 +32,13 @@ pub fn event_number(group: &str, name: &str) -> Result<u64> {
     }
 }
 
+/// Where it is mounted, of the places where it usually is.
+#[must_use]
+pub fn mounted_at() -> Option<&'static str> {
+    let has_events = |root: &&str| fs::metadata(format!("{root}/events")).is_ok();
+    USUAL.into_iter().find(has_events)
+}
+
 /// Asks a child that has tracefs to itself; 0 where that fails.
 fn number_from_child(place: &str) -> Result<u64> {
     let (reader, writer) =

@@ -99,8 +99,8 @@ static __always_inline void fill_registers(struct event_header *h, const void *r
 
 	if (is_x86()) {
 		failed = bpf_probe_read_kernel(h->regs, X86_REGS_BYTES, regs);
-		h->fs_base = BPF_CORE_READ(task, thread.fsbase);
-		h->gs_base = BPF_CORE_READ(task, thread.gsbase);
+		h->fs_base = read_if_there(task, thread.fsbase);
+		h->gs_base = read_if_there(task, thread.gsbase);
 	} else {
 		failed = bpf_probe_read_kernel(h->regs, ARM64_REGS_BYTES, regs);
 		h->flags |= HEADER_AARCH64;

@@ -6,7 +6,7 @@
 //! is taken out by name before the capture proper starts. What every report stands
 //! on, registers and fault, has to be right.
 
-use std::path::Path;
+use std::ffi::CStr;
 
 use crate::assemble::Assembler;
 use crate::capture::{Capture, Next};
@@ -45,7 +45,7 @@ pub fn start(config: &Config) -> Result<Capture> {
 }
 
 fn start_measured(config: &Config) -> Result<Capture> {
-    let program = Path::new(measure::OURSELVES);
+    let program = measure::OURSELVES;
     let mut layout = measure::measure(program)?;
     // Until nothing was taken back: each time there is less.
     while try_out(program, &mut layout, config.force_rung).context(|| "try out offsets")? {}
@@ -58,7 +58,7 @@ fn types(layout: &Layout) -> KernelTypes {
 }
 
 /// Compares one record with the truth, and takes back what is wrong; whether there was any.
-pub fn try_out(program: &Path, layout: &mut Layout, force_rung: Option<Rung>) -> Result<bool> {
+pub fn try_out(program: &CStr, layout: &mut Layout, force_rung: Option<Rung>) -> Result<bool> {
     let magic = children::magic();
     let name = measure::facts::thread_name(&magic, CHILD);
     let config = Config {
@@ -69,7 +69,7 @@ pub fn try_out(program: &Path, layout: &mut Layout, force_rung: Option<Rung>) ->
         ..Config::default()
     };
     let mut capture = Capture::start(&config, &types(layout))?;
-    let child = children::start(program, CHILD, &magic)?;
+    let child = children::start(program, CHILD, &magic);
     capture.stop();
     let mut assembler = Assembler::new(page_bytes() as u64, RING_BYTES.into());
     let mut event = None;
@@ -79,8 +79,10 @@ pub fn try_out(program: &Path, layout: &mut Layout, force_rung: Option<Rung>) ->
             break;
         }
     }
-    let event = event.ok_or_else(|| Error::unsupported("a child's fault was not captured"))?;
-    let seen = child.seen()?;
+    let seen = child.as_ref().and_then(children::Running::seen);
+    let (Some(event), Some(seen)) = (event, seen) else {
+        return Err(Error::unsupported("a child's fault was not captured"));
+    };
     if let Some(wrong) = wrong_essential(&event, &seen) {
         return Err(Error::unsupported(wrong));
     }
@@ -116,7 +118,7 @@ fn take_back(event: &Event, seen: &Seen, layout: &mut Layout) -> bool {
     let is_parent = event.ppid.is_none_or(|ppid| ppid == std::process::id());
     let is_tid = u64::from(event.ns_tid) == fact(Fact::Tid);
     let is_pid = is_tid && event.pid == Some(seen.pid);
-    let is_start = event.start_ns / NS_PER_TICK == fact(Fact::LeaderTicks);
+    let is_start = event.start_ns / NS_PER_TICK == fact(Fact::StartTicks);
     let is_break = event.brk.0 == fact(Fact::Brk);
     let namespace = fact(Fact::MountNamespace);
     let is_namespace = namespace == 0 || u64::from(event.mnt_ns) == namespace;

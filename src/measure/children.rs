@@ -5,19 +5,19 @@
 //! [`Known`], says what chance decided, and faults. Its handler says so and waits:
 //! no core, no line in the kernel's log. It ends when its parent does.
 
-use std::ffi::{CStr, CString, OsString};
+use std::ffi::{CStr, OsStr, OsString};
 use std::io::Read;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use crate::error::{Context, Error, Result};
 use crate::measure::facts::{self, Child, Fact, Facts, Known, Name, Seen};
 use crate::measure::facts::{FILES, GONE, OUTER, TOLD_BYTES};
 use crate::measure::peek::Peek;
 use crate::procfs;
+use crate::sys::file::Directory;
 use crate::sys::mmap::page_bytes;
 use crate::sys::own_fault::{self, Registers, Spawned};
-use crate::sys::{process, time};
+use crate::sys::time;
 
 /// The name under which a child is executed.
 const MARK: &CStr = c"segfault_analyzer: measuring";
@@ -26,6 +26,8 @@ const COVERED: &CStr = c"/proc";
 /// The next child's stack pointer is so much further up.
 const STACK_STEP: u64 = 128;
 const STACK_BYTES: usize = 64 << 10;
+/// More than a child's files in /proc have.
+const PROC_BYTES: usize = 64 << 10;
 /// Ancestors of the tool that are looked at.
 const MOST_ANCESTORS: usize = 8;
 
@@ -57,7 +59,7 @@ pub fn magic() -> [u8; 8] {
 }
 
 /// A name up to its NUL, which every name has.
-fn text(name: &Name) -> &CStr {
+fn text(name: &[u8]) -> &CStr {
     CStr::from_bytes_until_nul(name).unwrap_or_default()
 }
 
@@ -70,42 +72,37 @@ pub struct Running {
 }
 
 /// Starts a child; returns when it has faulted and handled that.
-pub fn start(program: &Path, number: u32, magic: &[u8; 8]) -> Result<Running> {
+#[must_use]
+pub fn start(program: &CStr, number: u32, magic: &[u8; 8]) -> Option<Running> {
     let name = facts::thread_name(magic, number);
-    let path = CString::new(program.as_os_str().as_bytes())
-        .map_err(|_| Error::failed("a program's path with a NUL"))?;
-    let mut process = own_fault::spawn(&path, MARK, text(&name))?;
+    let mut process = own_fault::spawn(program, MARK, text(&name))?;
     let mut told = [0; TOLD_BYTES + 1];
-    let answer = process.output.read_exact(&mut told);
-    answer.context(|| "a child that faults on purpose")?;
+    process.output.read_exact(&mut told).ok()?;
     let mut facts = Facts::default();
-    if let Some(told) = told.first_chunk() {
-        facts.hear(told);
-    }
-    Ok(Running {
+    facts.hear(told.first_chunk()?);
+    Some(Running {
         process,
         name,
         facts,
     })
 }
 
-impl Running {
-    /// The name of the thread that faults, and nobody else's.
-    #[must_use]
-    pub fn name(&self) -> &[u8] {
-        text(&self.name).to_bytes()
-    }
+/// A process in /proc.
+fn process(pid: u64) -> Option<Directory> {
+    Directory::open(Path::new(&format!("/proc/{pid}"))).ok()
+}
 
+impl Running {
     /// What the probe and /proc say of it.
-    pub fn child(&self, peek: &mut Peek) -> Result<Child> {
+    #[must_use]
+    pub fn child(&self, peek: &mut Peek) -> Option<Child> {
         let mut seen = self.seen()?;
         let fault = peek.fault()?;
-        let process = fault.ids >> 32;
-        seen.facts.set(Fact::Task, fault.task);
+        let leader = fault.ids >> 32;
         seen.facts.set(Fact::Ids, fault.ids);
-        seen.facts.set(Fact::LeaderIds, process << 32 | process);
+        seen.facts.set(Fact::LeaderIds, leader << 32 | leader);
         seen.facts.set(Fact::StackTop, fault.stack_top);
-        Ok(Child {
+        Some(Child {
             task: fault.task,
             top: fault.top,
             seen,
@@ -113,43 +110,36 @@ impl Running {
     }
 
     /// What /proc says of it now.
-    pub fn seen(&self) -> Result<Seen> {
+    #[must_use]
+    pub fn seen(&self) -> Option<Seen> {
         let pid = self.process.pid();
-        let place = |name: &str| format!("/proc/{pid}/{name}");
-        let read = |name: &str| {
-            let path = place(name);
-            std::fs::read(&path).context(|| path)
-        };
+        let process = process(pid.into())?;
         let known = Known::of_name(&self.name);
         let mut facts = self.facts.clone();
-        let stat = read(&format!("task/{}/stat", facts.get(Fact::Tid)))?;
+        let stat = process.read_small("stat", PROC_BYTES)?;
         for (number, fact) in STAT {
             facts.set(fact, procfs::stat_field(&stat, number).unwrap_or(0));
         }
-        let leader_ticks = procfs::stat_field(&read("stat")?, 22).unwrap_or(0);
-        facts.set(Fact::LeaderTicks, leader_ticks);
-        let lines = procfs::parse_maps(&read("maps")?);
+        let lines = procfs::parse_maps(&process.read_small("maps", PROC_BYTES)?);
         facts.set_name(Fact::Name, &self.name);
         facts.set(Fact::FaultAddress, known.fault_address());
-        facts.set(Fact::MapCount, lines.len() as u64);
         if facts.get(Fact::HasFiles) != 0 {
-            let inode = process::namespace(&place("ns/mnt")).unwrap_or(0);
-            facts.set(Fact::MountNamespace, inode.into());
+            let namespace = procfs::namespace(&process.read_link("ns/mnt")?)?;
+            facts.set(Fact::MountNamespace, namespace.into());
         }
-        if let (Some(first), Some(last)) = (lines.first(), lines.last()) {
-            facts.set(Fact::FirstStart, first.start);
-            facts.set(Fact::FirstEnd, first.end);
-            facts.set(Fact::LastEnd, last.end);
+        for line in &lines {
+            if line.path == b"[vdso]" {
+                facts.set(Fact::Vdso, line.start);
+            }
+            facts.set(Fact::LastEnd, line.end);
         }
-        if let Some(vdso) = lines.iter().find(|line| line.path == b"[vdso]") {
-            facts.set(Fact::Vdso, vdso.start);
-        }
-        let executable = std::fs::read_link(place("exe")).unwrap_or_default();
-        let executable = executable.into_os_string().into_vec();
+        facts.set(Fact::FirstStart, lines.first()?.start);
+        facts.set(Fact::FirstEnd, lines.first()?.end);
+        let executable = process.read_link("exe")?;
         let (name, mask) = executable_name(&executable);
-        facts.set_name(Fact::Executable, &name);
-        facts.set_name(Fact::ExecutableMask, &mask);
-        Ok(Seen {
+        facts.set(Fact::Executable, name);
+        facts.set(Fact::ExecutableMask, mask);
+        Some(Seen {
             known,
             name: self.name,
             pid,
@@ -160,17 +150,17 @@ impl Running {
     }
 }
 
-/// The first bytes of the base name as a dentry has it, and which of them count.
-fn executable_name(path: &[u8]) -> (Name, Name) {
+/// The first bytes of the base name as a dentry has it, with its NUL, and which bits count.
+fn executable_name(path: &[u8]) -> (u64, u64) {
     let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
     let slash = path.iter().rposition(|byte| *byte == b'/');
     let base = &path[slash.map_or(0, |at| at + 1)..];
-    let (mut name, mut mask) = (Name::default(), Name::default());
-    for (at, byte) in name.iter_mut().enumerate() {
-        *byte = base.get(at).copied().unwrap_or(0);
-        mask[at] = if at <= base.len() { 0xff } else { 0 };
+    let (mut name, mut mask) = ([0; 8], [0; 8]);
+    for at in 0..name.len().min(base.len() + 1) {
+        name[at] = base.get(at).copied().unwrap_or(0);
+        mask[at] = 0xff;
     }
-    (name, mask)
+    (u64::from_ne_bytes(name), u64::from_ne_bytes(mask))
 }
 
 /// Start times, in ticks, of our parent, of that one's, and so on, as far as we see them.
@@ -178,8 +168,9 @@ fn executable_name(path: &[u8]) -> (Name, Name) {
 pub fn ancestors() -> Vec<u64> {
     let mut found = Vec::new();
     let mut pid = u64::from(std::os::unix::process::parent_id());
-    while pid != 0 && found.len() < MOST_ANCESTORS {
-        let stat = std::fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+    while found.len() < MOST_ANCESTORS {
+        let stat = process(pid).and_then(|process| process.read_small("stat", PROC_BYTES));
+        let stat = stat.unwrap_or_default();
         let Some(ticks) = procfs::stat_field(&stat, 22) else {
             break;
         };
@@ -189,18 +180,19 @@ pub fn ancestors() -> Vec<u64> {
     found
 }
 
-/// Runs as a child if that is what the arguments, with the program's name, say; does not
-/// return then, unless something is in its way.
-pub fn run_as_child(mut args: impl Iterator<Item = OsString>) -> Option<u8> {
-    if args.next()?.as_bytes() != MARK.to_bytes() {
-        return None;
+/// Runs as a child if that is what the program's name says; does not return then.
+pub fn run_as_child(name: &OsStr, args: &mut dyn Iterator<Item = OsString>) {
+    if name.as_bytes() == MARK.to_bytes() {
+        let mut name = Name::default();
+        for (at, byte) in name
+            .iter_mut()
+            .zip(args.next().unwrap_or_default().as_bytes())
+        {
+            *at = *byte;
+        }
+        let _ = live(name);
+        own_fault::end()
     }
-    let mut name = Name::default();
-    for (at, byte) in name.iter_mut().zip(args.next()?.as_bytes()) {
-        *at = *byte;
-    }
-    let _ = live(name);
-    Some(1)
 }
 
 fn live(name: Name) -> Option<()> {
@@ -227,14 +219,11 @@ fn prepare_and_fault(known: Known, has_files: u64) -> Option<()> {
     let alternate = own_fault::map_memory(STACK_BYTES)?;
     own_fault::handle_faults(alternate, STACK_BYTES)?;
     let stack = own_fault::map_memory(STACK_BYTES)?;
-    let (fs_base, gs_base) = own_fault::segment_bases(known.gs_base());
     let sp = stack + STACK_BYTES as u64 / 2 + u64::from(known.number + 1) * STACK_STEP;
     let mut facts = Facts::default();
     for (fact, value) in [
         (Fact::Tid, own_fault::tid()),
         (Fact::Sp, sp),
-        (Fact::FsBase, fs_base),
-        (Fact::GsBase, gs_base),
         (Fact::Brk, own_fault::heap_end()),
         (Fact::AlternateStart, alternate),
         (Fact::AlternateBytes, STACK_BYTES as u64),
@@ -278,7 +267,7 @@ fn make_file(known: Known, number: u32) -> Option<()> {
         own_fault::remove(c"other")?;
     }
     let whole = wanted.whole_name();
-    let path = CStr::from_bytes_with_nul(&whole).ok()?;
+    let path = text(&whole);
     let file = own_fault::make_file(path, wanted.size_bytes(page), seconds, nanoseconds)?;
     let bytes = page_bytes() * (1 + number as usize);
     own_fault::map_file(&file, wanted.page_offset() * page, bytes)?;
@@ -293,12 +282,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_name_of_a_program_is_cut_to_two_words() {
+    fn the_name_of_a_program_is_cut_to_a_word() {
         let (name, mask) = executable_name(b"/usr/bin/sa (deleted)");
-        assert_eq!(&name[..4], b"sa\0\0");
-        assert_eq!(&mask[..4], [0xff, 0xff, 0xff, 0]);
+        assert_eq!(&name.to_ne_bytes(), b"sa\0\0\0\0\0\0");
+        assert_eq!(mask, 0xff_ffff);
         let (name, mask) = executable_name(b"/segfault_analyzer");
-        assert_eq!((&name, mask), (b"segfault_analyze", [0xff; 16]));
+        assert_eq!((&name.to_ne_bytes(), mask), (b"segfault", u64::MAX));
     }
 
     #[test]

@@ -37,8 +37,6 @@ pub enum Fact {
     // What a child says of itself when it is ready.
     Tid,
     Sp,
-    FsBase,
-    GsBase,
     Brk,
     AlternateStart,
     AlternateBytes,
@@ -48,17 +46,15 @@ pub enum Fact {
     FaultAddress,
     Name,
     NameEnd,
-    /// Its task, and that of its parent, which is the tool.
-    Task,
+    /// The task of its parent, which is the tool, and the inode of their pid namespace.
     Parent,
+    PidNamespace,
     /// Process << 32 | thread, in the first pid namespace; the same of its first thread.
     Ids,
     LeaderIds,
     StackTop,
     // What /proc says.
     StartTicks,
-    /// The same of its first thread.
-    LeaderTicks,
     MountNamespace,
     StartCode,
     EndCode,
@@ -70,16 +66,13 @@ pub enum Fact {
     ArgEnd,
     EnvStart,
     EnvEnd,
-    MapCount,
     Vdso,
     FirstStart,
     FirstEnd,
     LastEnd,
-    /// The first bytes of the executable's name, and which of them count.
+    /// The first bytes of the executable's name, and which bits count.
     Executable,
-    ExecutableEnd,
     ExecutableMask,
-    ExecutableMaskEnd,
     // Of one mapping.
     Mm,
     Flags,
@@ -100,7 +93,6 @@ pub enum Fact {
     Nanoseconds,
     /// 0 where it was unlinked.
     Linked,
-    InodeAddress,
     ParentMount,
 }
 
@@ -186,11 +178,6 @@ impl Known {
         values
     }
 
-    #[must_use]
-    pub fn gs_base(self) -> u64 {
-        0x5e_6500_0000 + u64::from(self.number) * 0x3000
-    }
-
     /// What a thread of this name is to have: a magic that nobody else has, and a number.
     #[must_use]
     pub fn of_name(name: &Name) -> Known {
@@ -247,14 +234,16 @@ impl KnownFile {
         name
     }
 
-    /// All of the name.
+    /// All of the name, with its NUL.
     #[must_use]
-    pub fn whole_name(self) -> Vec<u8> {
-        let mut name = self.name().to_vec();
+    pub fn whole_name(self) -> [u8; 64] {
+        let mut whole = [0; 64];
         if self.number == LONG {
-            name.extend_from_slice(b"whose_name_is_longer_than_what_a_dentry_has_room_for\0");
+            whole[..63].fill(b'_');
         }
-        name
+        let name = self.name();
+        whole[..name.len()].copy_from_slice(&name);
+        whole
     }
 
     #[must_use]
@@ -337,8 +326,9 @@ mod tests {
         let mut facts = Facts::default();
         facts.set_name(Fact::Name, &name);
         assert_eq!(facts.get(Fact::NameEnd), u64::from_ne_bytes(*b"-child2\0"));
-        assert!(known(1).file(LONG).whole_name().len() > 41);
-        assert_eq!(known(1).file(GONE).whole_name(), b"file-map12.know\0");
+        assert!(known(1).file(LONG).whole_name()[41] != 0);
+        let whole = known(1).file(GONE).whole_name();
+        assert_eq!(whole[..17], *b"file-map12.know\0\0");
     }
 
     #[test]

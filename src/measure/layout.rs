@@ -59,7 +59,7 @@ pub struct Field {
     pub name: &'static str,
     pub what: What,
     /// Bytes from the structure's start.
-    pub at: u32,
+    pub at: i32,
 }
 
 impl Field {
@@ -72,7 +72,7 @@ impl Field {
 
 /// A [`Field`] in one line of a table.
 #[must_use]
-pub const fn field(name: &'static str, what: What, at: u32) -> Field {
+pub const fn field(name: &'static str, what: What, at: i32) -> Field {
     Field { name, what, at }
 }
 
@@ -105,6 +105,7 @@ const CONSTANTS: &[Field] = &[
     field("hlist_bl_node.pprev", What::Pointer, 8),
     field("ns_common.inum", What::U32, 0),
     field("mm_context_t.vdso", What::Pointer, 0),
+    field("pid.level", What::U32, 4),
     field("upid.nr", What::U32, 0),
     field("upid.ns", What::Pointer, 8),
     // Mappings have always begun with their bounds.
@@ -140,7 +141,7 @@ impl Layout {
 
     /// Where a field is, if it was found.
     #[must_use]
-    pub fn place(&self, name: &str) -> Option<u32> {
+    pub fn place(&self, name: &str) -> Option<i32> {
         let found = self.fields.iter().find(|field| field.name == name);
         found.map(|field| field.at)
     }
@@ -166,11 +167,11 @@ impl Layout {
         writer.basic_types(struct_id(&structs, "upid"));
         for within in &structs {
             let mut members = 0;
-            let mut bytes = 0;
+            let mut bytes = 0u32;
             for field in &fields {
                 if field.names().0 == *within {
                     members += 1;
-                    bytes = bytes.max(field.at + 8);
+                    bytes = bytes.max(field.at.unsigned_abs() + 8);
                 }
             }
             if *within == "pt_regs" {
@@ -183,7 +184,7 @@ impl Layout {
                 if of == *within {
                     let text = writer.string(name);
                     let id = type_id(&structs, field.what);
-                    writer.words(&[text, id, field.at * 8]);
+                    writer.words(&[text, id, field.at.unsigned_abs() * 8]);
                 }
             }
         }

@@ -10,9 +10,9 @@
 //! What comes out goes through the same relocations as a kernel's BTF. What could
 //! not be found with certainty is not in it, by name.
 
-use std::path::Path;
+use std::ffi::CStr;
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::sys::mmap::page_bytes;
 use crate::sys::process;
 
@@ -29,7 +29,7 @@ pub use layout::Layout;
 use peek::Peek;
 
 /// This program, for children.
-pub const OURSELVES: &str = "/proc/self/exe";
+pub const OURSELVES: &CStr = c"/proc/self/exe";
 
 /// Kernel stacks have 16 KB, or a page where pages are larger.
 const STACK_BYTES: u64 = 16 << 10;
@@ -44,18 +44,19 @@ pub struct Subjects {
 }
 
 /// Lets children fault that are `program`, which runs [`children::run_as_child`] first.
-pub fn subjects(program: &Path) -> Result<Subjects> {
+pub fn subjects(program: &CStr) -> Result<Subjects> {
     let page_bytes = page_bytes() as u64;
     let mut peek = Peek::start(STACK_BYTES.max(page_bytes))?;
     let mut running = Vec::new();
     let mut children = Vec::new();
     for number in 0..facts::CHILDREN {
-        let child = children::start(program, number, &peek.magic())?;
-        children.push(child.child(&mut peek)?);
+        let child = children::start(program, number, &peek.magic());
+        let child = child.ok_or_else(|| Error::unsupported("no child can fault on purpose"))?;
+        children.extend(child.child(&mut peek));
         running.push(child);
     }
     let tool = Tool {
-        task: peek.own_task()?,
+        task: peek.own_task().unwrap_or(0),
         pid_namespace: process::pid_namespace(),
         ancestors: children::ancestors(),
         page_bytes,
@@ -69,9 +70,8 @@ pub fn subjects(program: &Path) -> Result<Subjects> {
 }
 
 /// Measures with children that are `program`.
-pub fn measure(program: &Path) -> Result<Layout> {
+pub fn measure(program: &CStr) -> Result<Layout> {
     let mut subjects = subjects(program)?;
     let found = search::search(&mut subjects.peek, &subjects.children, &subjects.tool);
-    let found = found.map_err(|error| Error::unsupported(error.as_str()));
-    found.context(|| "measure the kernel's structures")
+    found.map_err(|error| Error::unsupported(error.as_str()))
 }

@@ -67,17 +67,16 @@ impl Peek {
         };
         let no_types: Vec<u8> = Vec::new();
         let loaded = loader::load(&object, &no_types, &settings)?;
-        let missing = || Error::failed("the measuring program is not whole");
-        let program = loaded.program(PROGRAM).ok_or_else(missing)?;
+        let failed = || Error::failed("the measuring program cannot run");
+        let program = loaded.program(PROGRAM).ok_or_else(failed)?;
         let link = match is_raw {
             true => attach::raw_tracepoint(program, TRACEPOINT)?,
             false => attach::tracepoint(program, "signal", TRACEPOINT)?,
         };
-        let signal = OwnSignal::new().ok_or_else(|| Error::failed("SIGUSR1 cannot be handled"))?;
         let peek = Peek {
             loaded,
             _link: link,
-            signal,
+            signal: OwnSignal::new().ok_or_else(failed)?,
             magic: children::magic(),
             stack_bytes,
             name_before: own_fault::thread_name(),
@@ -86,7 +85,7 @@ impl Peek {
         let mut name = *b"________-tool\0\0\0";
         name[..8].copy_from_slice(&peek.magic);
         own_fault::set_thread_name(&name);
-        peek.write(&[])?;
+        peek.write(&[]).ok_or_else(failed)?;
         Ok(peek)
     }
 
@@ -96,22 +95,21 @@ impl Peek {
         self.magic
     }
 
-    fn write(&self, addresses: &[u64]) -> Result<()> {
+    fn write(&self, addresses: &[u64]) -> Option<()> {
         let mut bytes = [0; ASK_BYTES];
         bytes[..8].copy_from_slice(&self.magic);
         bytes[8..16].copy_from_slice(&self.stack_bytes.to_ne_bytes());
         for (at, address) in bytes[16..].chunks_exact_mut(8).zip(addresses) {
             at.copy_from_slice(&address.to_ne_bytes());
         }
-        let map = self.loaded.map(ASK);
-        let map = map.ok_or_else(|| Error::failed("the measuring program has no requests"))?;
-        bpf::map_update_elem(map, &[0; 4], &bytes, 0)
+        bpf::map_update_elem(self.loaded.map(ASK)?, &[0; 4], &bytes, 0).ok()
     }
 
-    fn read(&mut self) -> Result<()> {
-        let map = self.loaded.map(TOLD);
-        let map = map.ok_or_else(|| Error::failed("the measuring program has no answers"))?;
-        bpf::map_lookup_elem(map, &[0; 4], &mut self.told).map(drop)
+    fn read(&mut self) -> Option<()> {
+        let map = self.loaded.map(TOLD)?;
+        bpf::map_lookup_elem(map, &[0; 4], &mut self.told)
+            .ok()
+            .map(drop)
     }
 
     fn word(&self, at: usize) -> u64 {
@@ -119,30 +117,23 @@ impl Peek {
     }
 
     /// The last fault of a child.
-    pub fn fault(&mut self) -> Result<Fault> {
+    pub fn fault(&mut self) -> Option<Fault> {
         self.read()?;
-        let fault = Fault {
+        Some(Fault {
             task: self.word(0),
             ids: self.word(8),
             stack_top: self.word(16),
             top: self.told[TOP_AT..].to_vec(),
-        };
-        match fault.task {
-            0 => Err(Error::unsupported("the measuring program sees no fault")),
-            _ => Ok(fault),
-        }
+        })
     }
 
     /// Our own task.
-    pub fn own_task(&mut self) -> Result<u64> {
+    pub fn own_task(&mut self) -> Option<u64> {
         self.ask(&[])?;
-        match self.word(24) {
-            0 => Err(Error::unsupported("the measuring program does not see us")),
-            task => Ok(task),
-        }
+        Some(self.word(24))
     }
 
-    fn ask(&mut self, addresses: &[u64]) -> Result<()> {
+    fn ask(&mut self, addresses: &[u64]) -> Option<()> {
         self.write(addresses)?;
         self.signal.send();
         self.read()
@@ -153,7 +144,7 @@ impl Memory for Peek {
     fn read(&mut self, addresses: &[u64]) -> Vec<Piece> {
         let mut pieces = Vec::with_capacity(addresses.len());
         for some in addresses.chunks(PIECES) {
-            let answered = self.ask(some).is_ok();
+            let answered = self.ask(some).is_some();
             for index in 0..some.len() {
                 let failed = !answered || self.word(40 + 8 * index) != 0;
                 let piece = self.told[PIECES_AT + PIECE * index..].first_chunk::<PIECE>();

@@ -74,12 +74,13 @@ impl<'a> Pieces<'a> {
         slot
     }
 
-    /// Reads what is not known yet of `bytes` at each address, many at once.
-    pub fn want(&mut self, addresses: &[u64], bytes: u32) {
+    /// Reads what is not known yet, from so far behind each address to before there, many at
+    /// once.
+    pub fn want(&mut self, addresses: &[u64], from: i32, to: i32) {
         let mut missing = Vec::new();
         for address in addresses {
-            let end = address.saturating_add(bytes.into());
-            let mut at = piece_of(*address);
+            let end = address.wrapping_add_signed(to.into());
+            let mut at = piece_of(address.wrapping_add_signed(from.into()));
             while at < end && is_kernel_address(at) {
                 let slot = self.slot(at);
                 if self.slots[slot].0 == 0 && self.used < MOST_PIECES {
@@ -103,7 +104,7 @@ impl<'a> Pieces<'a> {
     /// The word at an address of the kernel's, or what can be read of it and zeros.
     pub fn u64(&mut self, address: u64) -> Option<u64> {
         let start = piece_of(address);
-        self.want(&[start], PIECE as u32);
+        self.want(&[start], 0, 1);
         let within = (address - start) as usize;
         let piece = self.slots[self.slot(start)].1.as_deref()?;
         match Cursor::at(piece, within).u64() {

@@ -50,19 +50,19 @@ pub(crate) struct Subject {
     pub facts: Facts,
 }
 
-/// Where in a structure.
+/// Where in a structure, or before it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Place {
     /// In a task, below the trap's values, every so many bytes.
-    Task(u32),
+    Task(i32),
     /// From here, to before there, every so many bytes.
-    Within(u32, u32, u32),
-    /// From the start to before the place of a field that was found, every so many bytes.
-    Before(&'static str, u32),
+    Within(i32, i32, i32),
     /// At this very place.
-    At(u32),
+    At(i32),
     /// At the place of a field that was found.
     Of(&'static str),
+    /// The word ahead of that.
+    Ahead(&'static str),
 }
 
 /// What a word must be.
@@ -92,19 +92,23 @@ pub(crate) const LOW: u64 = 0xffff_ffff;
 pub(crate) struct Rule {
     /// Where the pointers are that lead there.
     pub path: &'static [Place],
-    /// Two pointers in a row, which are the same, instead of one.
+    /// Two pointers in a row, which are the same, instead of the first.
     pub paired: bool,
     /// Bits that are clear in the first word of what the first pointer leads to.
     pub clear: u64,
     /// Behind the last pointer.
     pub place: Place,
     pub words: &'static [Word],
-    /// What stands again so far behind the first place belongs to the structure's neighbour
-    /// in memory, which may be another child's.
-    pub apart: u32,
+    /// Of several finds the one counts whose words are nearest behind the last pointer: what
+    /// a pointer to the structure's neighbour in memory sees of it, it sees further off.
+    /// Else there has to be but one.
+    pub nearest: bool,
+    /// What is found again so far behind the first searched place belongs to that
+    /// structure's neighbour, which may be another child's.
+    pub apart: i32,
     /// What is found with it: behind which of the places above, and how far behind it.
     pub fields: &'static [(usize, Field)],
-    /// What is lost without.
+    /// What reports lose without.
     pub lost: &'static str,
 }
 
@@ -115,14 +119,15 @@ pub(crate) const RULE: Rule = Rule {
     clear: 0,
     place: Place::Task(8),
     words: &[],
-    apart: u32::MAX,
+    nearest: false,
+    apart: i32::MAX,
     fields: &[],
     lost: "",
 };
 
 /// Places of a rule.
-pub(crate) const MOST_PLACES: usize = 4;
-pub(crate) type Way = [u32; MOST_PLACES];
+const MOST_PLACES: usize = 6;
+type Way = [i32; MOST_PLACES];
 
 /// The ways that hold, as far as they matter.
 #[derive(Debug, Default)]
@@ -137,7 +142,7 @@ pub(crate) struct Search<'a> {
     tool: &'a Tool,
     layout: Layout,
     /// Where the trap's values stand: everything else of a task stands below.
-    limit: u32,
+    limit: i32,
 }
 
 /// Searches all that can be found.
@@ -157,10 +162,9 @@ pub fn search(
     for child in children {
         let mut facts = child.seen.facts.clone();
         facts.set(Fact::Parent, tool.task);
-        tasks.push(Subject {
-            at: child.task,
-            facts,
-        });
+        facts.set(Fact::PidNamespace, tool.pid_namespace.into());
+        let at = child.task;
+        tasks.push(Subject { at, facts });
     }
     search.task(&tasks)?;
     search.memory(&tasks, children);
@@ -168,12 +172,16 @@ pub fn search(
     Ok(search.layout)
 }
 
+fn plus(start: u64, offset: i32) -> u64 {
+    start.wrapping_add_signed(offset.into())
+}
+
 impl Search<'_> {
     /// Finds what each rule of a table is about, or loses it; whether all of it was found.
     pub fn find_all(&mut self, subjects: &[Subject], rules: &[Rule]) -> bool {
         let mut all = true;
         for rule in rules {
-            if self.find(subjects, rule).is_none() {
+            if !self.find(subjects, rule) {
                 self.layout.lose(rule.lost);
                 all = false;
             }
@@ -181,41 +189,41 @@ impl Search<'_> {
         all
     }
 
-    /// The one way of a rule that holds for all subjects; its fields are found with it.
-    pub fn find(&mut self, subjects: &[Subject], rule: &Rule) -> Option<Way> {
+    /// Finds the one way of a rule that holds for all subjects, and its fields with it.
+    pub fn find(&mut self, subjects: &[Subject], rule: &Rule) -> bool {
         let mut found = Found::default();
         let mut starts = Vec::new();
         for subject in subjects {
             starts.push(subject.at);
         }
-        if !subjects.is_empty() {
-            self.follow(rule, subjects, &starts, 0, [0; MOST_PLACES], &mut found);
-        }
-        if found.count != 1 {
-            return None;
+        self.follow(rule, subjects, &starts, 0, Way::default(), &mut found);
+        if found.count != 1 || subjects.is_empty() {
+            return false;
         }
         for (index, field) in rule.fields {
             let mut field = *field;
             field.at += found.way[*index];
             self.layout.fields.push(field);
         }
-        Some(found.way)
+        true
+    }
+
+    /// The word in a field that was found, of the structure at an address.
+    fn word_of(&mut self, at: u64, name: &str) -> Option<u64> {
+        let place = self.layout.place(name)?;
+        self.pieces.u64(plus(at, place))
     }
 
     /// Offsets from, to and step; nothing where a field was not found.
-    fn range(&self, place: Place) -> (u32, u32, usize) {
-        let place_of = |name| self.layout.place(name);
-        let (from, to, step) = match place {
-            Place::Task(step) => (0, self.limit, step),
-            Place::Within(from, to, step) => (from, to, step),
-            Place::Before(name, step) => (0, place_of(name).unwrap_or(0), step),
-            Place::At(at) => (at, at + 1, 8),
-            Place::Of(name) => match place_of(name) {
-                Some(at) => (at, at + 1, 8),
-                None => (0, 0, 8),
-            },
+    fn range(&self, place: Place) -> (i32, i32, i32) {
+        let at = match place {
+            Place::Task(step) => return (0, self.limit, step),
+            Place::Within(from, to, step) => return (from, to, step),
+            Place::At(at) => Some(at),
+            Place::Of(name) => self.layout.place(name),
+            Place::Ahead(name) => self.layout.place(name).map(|at| at - 8),
         };
-        (from, to, step as usize)
+        at.map_or((0, 0, 1), |at| (at, at + 1, 1))
     }
 
     /// Tries all places of one step of a rule, for all subjects at once.
@@ -230,33 +238,36 @@ impl Search<'_> {
     ) {
         let hop = rule.path.get(step);
         let (from, to, every) = self.range(*hop.unwrap_or(&rule.place));
-        self.pieces.want(starts, to + 8);
-        if hop.is_some() && to - from > 8 {
+        let mut wanted = starts.to_vec();
+        self.pieces.want(&wanted, from, to + 8);
+        if hop.is_some() {
             // All at once, what the next step will look at one by one.
-            let (_, next_to, _) = self.range(*rule.path.get(step + 1).unwrap_or(&rule.place));
-            let mut targets = Vec::new();
+            let next = rule.path.get(step + 1).unwrap_or(&rule.place);
+            let (next_from, mut next_to, _) = self.range(*next);
+            if rule.clear != 0 && step == 0 {
+                next_to = next_from;
+            }
+            wanted.clear();
             for start in starts {
-                for at in (from..to).step_by(every) {
-                    let target = self.pieces.pointer(start.saturating_add(at.into()));
-                    targets.extend(target);
+                let mut at = from;
+                while at < to {
+                    wanted.extend(self.pieces.pointer(plus(*start, at)));
+                    at += every;
                 }
             }
-            let bytes = if rule.clear != 0 && step == 0 {
-                8
-            } else {
-                next_to + 8
-            };
-            self.pieces.want(&targets, bytes);
+            self.pieces.want(&wanted, next_from, next_to + 8);
         }
-        for at in (from..to).step_by(every) {
+        let mut at = from;
+        while at < to {
             way[step] = at;
             if hop.is_none() {
                 if self.holds(rule, subjects, starts, at) {
                     found.add(rule, way);
                 }
-            } else if let Some(next) = self.targets(rule, starts, at, step == 0) {
-                self.follow(rule, subjects, &next, step + 1, way, found);
+            } else if self.targets(rule, starts, at, step == 0, &mut wanted) {
+                self.follow(rule, subjects, &wanted, step + 1, way, found);
             }
+            at += every;
         }
     }
 
@@ -265,38 +276,39 @@ impl Search<'_> {
         &mut self,
         rule: &Rule,
         starts: &[u64],
-        at: u32,
+        at: i32,
         is_first: bool,
-    ) -> Option<Vec<u64>> {
-        let mut targets = Vec::new();
+        targets: &mut Vec<u64>,
+    ) -> bool {
+        targets.clear();
         for start in starts {
-            let place = start.saturating_add(at.into());
-            let target = self.pieces.pointer(place)?;
-            if is_first {
-                let again = self.pieces.u64(place.saturating_add(8));
-                if rule.paired && again != Some(target) {
-                    return None;
-                }
-                if rule.clear != 0 && self.pieces.u64(target)? & rule.clear != 0 {
-                    return None;
+            let place = plus(*start, at);
+            let Some(target) = self.pieces.pointer(place) else {
+                return false;
+            };
+            if is_first && rule.paired && self.pieces.u64(plus(place, 8)) != Some(target) {
+                return false;
+            }
+            if is_first && rule.clear != 0 {
+                let first = self.pieces.u64(target).unwrap_or(u64::MAX);
+                if first & rule.clear != 0 {
+                    return false;
                 }
             }
             targets.push(target);
         }
-        Some(targets)
+        true
     }
 
-    fn holds(&mut self, rule: &Rule, subjects: &[Subject], starts: &[u64], at: u32) -> bool {
+    fn holds(&mut self, rule: &Rule, subjects: &[Subject], starts: &[u64], at: i32) -> bool {
         for (subject, start) in subjects.iter().zip(starts) {
-            let mut place = start.saturating_add(at.into());
+            let mut place = plus(*start, at);
             for word in rule.words {
-                let Some(found) = self.pieces.u64(place) else {
-                    return false;
-                };
-                if !word.holds(found, &subject.facts) {
+                let found = self.pieces.u64(place);
+                if !found.is_some_and(|found| word.holds(found, &subject.facts)) {
                     return false;
                 }
-                place = place.saturating_add(8);
+                place = plus(place, 8);
             }
         }
         true
@@ -304,16 +316,17 @@ impl Search<'_> {
 }
 
 impl Found {
-    /// What is searched for behind pointers counts where it is nearest: what a pointer to a
-    /// neighbour sees of it, it sees further off.
+    /// Takes note of another find; places are tried in order.
     fn add(&mut self, rule: &Rule, way: Way) {
+        let is_searched = |place: &Place| matches!(place, Place::Task(_) | Place::Within(..));
         let last = rule.path.len();
-        let is_nearer = last > 0 && way[last] < self.way[last];
-        if self.count == 0 || is_nearer {
+        let first = rule.path.iter().position(is_searched).unwrap_or(last);
+        let key = if rule.nearest { last } else { first };
+        let further = way[key] - self.way[key];
+        if self.count == 0 || further < 0 {
             *self = Found { way, count: 1 };
-        } else if way[last] == self.way[last] || last == 0 {
-            let is_neighbours = way[0] - self.way[0] >= rule.apart;
-            self.count += u32::from(!is_neighbours);
+        } else if further == 0 || !rule.nearest && further < rule.apart {
+            self.count += 1;
         }
     }
 }

@@ -19,8 +19,6 @@ use std::ptr::{null, null_mut};
 use nix::fcntl::OFlag;
 use nix::unistd::{ForkResult, Pid};
 
-use crate::error::{Error, Result};
-
 /// Bytes of a thread's name, with its NUL.
 pub const NAME_BYTES: usize = 16;
 
@@ -218,27 +216,6 @@ pub fn go_on_in_thread(stack_end: u64, work: extern "C" fn(u64) -> !, argument: 
     }
 }
 
-/// This thread's segment bases, after the second was set; zero where there are none.
-#[must_use]
-pub fn segment_bases(gs_base: u64) -> (u64, u64) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        const ARCH_SET_GS: libc::c_long = 0x1001;
-        const ARCH_GET_FS: libc::c_long = 0x1003;
-        let mut fs_base = 0u64;
-        // SAFETY: the kernel writes one word to a live variable.
-        unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_GET_FS, &raw mut fs_base) };
-        // SAFETY: nothing in this program uses gs.
-        let set = unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_SET_GS, gs_base) };
-        (fs_base, done(set).map_or(0, |_| gs_base))
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        let _ = gs_base;
-        (0, 0)
-    }
-}
-
 /// Ends this process, its other thread as well.
 pub fn end() -> ! {
     // SAFETY: nothing of the process is used after this.
@@ -352,14 +329,13 @@ pub struct Spawned {
 }
 
 /// Executes a program under a name, with one argument and no environment.
-pub fn spawn(program: &CStr, name: &CStr, argument: &CStr) -> Result<Spawned> {
-    let failed = |call| move |errno| Error::syscall(call, errno as i32);
-    let (output, written) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(failed("pipe2"))?;
+#[must_use]
+pub fn spawn(program: &CStr, name: &CStr, argument: &CStr) -> Option<Spawned> {
+    let (output, written) = nix::unistd::pipe2(OFlag::O_CLOEXEC).ok()?;
     let arguments = [name.as_ptr(), argument.as_ptr(), null()];
     let environment = [null()];
     // SAFETY: the child makes three system calls and no others.
-    let forked = unsafe { nix::unistd::fork() };
-    let pid = match forked.map_err(failed("fork"))? {
+    let pid = match unsafe { nix::unistd::fork() }.ok()? {
         ForkResult::Parent { child } => child,
         ForkResult::Child => {
             // SAFETY: takes descriptors by value.
@@ -371,7 +347,7 @@ pub fn spawn(program: &CStr, name: &CStr, argument: &CStr) -> Result<Spawned> {
         }
     };
     let output = output.into();
-    Ok(Spawned { pid, output })
+    Some(Spawned { pid, output })
 }
 
 impl Spawned {

@@ -26,9 +26,7 @@ pub fn mount_namespace() -> Option<u32> {
     namespace("/proc/self/ns/mnt")
 }
 
-/// The inode that names the namespace of which this is the link in /proc.
-#[must_use]
-pub fn namespace(path: &str) -> Option<u32> {
+fn namespace(path: &str) -> Option<u32> {
     let inode = std::fs::metadata(path).ok()?.ino();
     u32::try_from(inode).ok()
 }

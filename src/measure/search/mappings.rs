@@ -1,21 +1,20 @@
 //! The memory descriptor and the list, or the tree, of what is mapped.
 
-use super::{Place, Rule, Search, Subject, Word, ALL, LOW, RULE};
-use crate::measure::facts::{Child, Fact, Known};
+use super::{plus, Place, Rule, Search, Subject, Word, ALL, RULE};
+use crate::measure::facts::{Child, Fact};
 use crate::measure::layout::{field, What};
 use crate::measure::pieces::{is_kernel_address, Pieces};
-use crate::procfs::Line;
 
 /// No mm_struct has what is wanted further in; with its mask of CPUs it may be long.
-const MM_BYTES: u32 = 2048;
+const MM_BYTES: i32 = 2048;
 /// No mm_struct is smaller, and no vm_area_struct.
-const MM_APART: u32 = 768;
-const VMA_APART: u32 = 144;
+const MM_APART: i32 = 768;
+const VMA_APART: i32 = 144;
 /// More than the children map.
 const MOST_MAPPINGS: usize = 1000;
 const AT_SYSINFO_EHDR: u64 = 33;
 /// `vm_next`, as long as there was a list (up to 6.0): behind the bounds.
-const NEXT_AT: u32 = 16;
+const NEXT_AT: i32 = 16;
 /// Read, write, execute; and where flags have no bits, but addresses do.
 const FLAGS: u64 = 0x7f00_0000_0000_0007;
 
@@ -37,9 +36,9 @@ const MM: Rule = Rule {
         Word::Same(Fact::EnvStart, ALL),
         Word::Same(Fact::EnvEnd, ALL),
     ],
+    nearest: true,
     fields: &[
         (0, field("task_struct.mm", What::Pointer, 0)),
-        (1, field("mm_struct.start_code", What::U64, 0)),
         (1, field("mm_struct.start_brk", What::U64, 32)),
         (1, field("mm_struct.brk", What::U64, 40)),
         (1, field("mm_struct.start_stack", What::U64, 48)),
@@ -50,196 +49,174 @@ const MM: Rule = Rule {
     ..RULE
 };
 
-const MM_VALUES: &[Rule] = &[
-    Rule {
-        place: Place::Before("mm_struct.start_code", 4),
-        words: &[Word::Same(Fact::MapCount, LOW)],
-        fields: &[(0, field("mm_struct.map_count", What::U32, 0))],
-        ..RULE
-    },
-    // It stands in the copy of the auxiliary vector too, behind its tag.
-    Rule {
-        place: Place::Within(0, MM_BYTES, 8),
-        words: &[Word::Not(AT_SYSINFO_EHDR), Word::Same(Fact::Vdso, ALL)],
-        apart: MM_APART,
-        fields: &[(0, field("mm_struct.context", What::MmContext, 8))],
-        lost: "vdso",
-        ..RULE
-    },
-];
+/// It stands in the copy of the auxiliary vector too, behind its tag.
+const VDSO: Rule = Rule {
+    path: &[Place::Of("task_struct.mm")],
+    place: Place::Within(0, MM_BYTES, 8),
+    words: &[Word::Not(AT_SYSINFO_EHDR), Word::Same(Fact::Vdso, ALL)],
+    apart: MM_APART,
+    fields: &[(1, field("mm_struct.context", What::MmContext, 8))],
+    lost: "vdso",
+    ..RULE
+};
 
 /// Up to 6.0: the list of mappings, and where it ends.
 const LIST: &[Rule] = &[
     Rule {
-        path: &[Place::Before("mm_struct.start_code", 8)],
+        path: &[Place::Of("task_struct.mm"), Place::Within(0, MM_BYTES, 8)],
         place: Place::At(0),
         words: &[
             Word::Same(Fact::FirstStart, ALL),
             Word::Same(Fact::FirstEnd, ALL),
         ],
-        fields: &[(0, field("mm_struct.mmap", What::Pointer, 0))],
+        fields: &[
+            (1, field("mm_struct.mmap", What::Pointer, 0)),
+            (2, field("vm_area_struct.vm_next", What::Pointer, NEXT_AT)),
+        ],
         ..RULE
     },
     Rule {
-        place: Place::Before("mm_struct.start_code", 8),
+        path: &[Place::Of("task_struct.mm")],
+        place: Place::Within(0, MM_BYTES, 8),
         words: &[Word::Same(Fact::LastEnd, ALL)],
-        fields: &[(0, field("mm_struct.highest_vm_end", What::U64, 0))],
+        apart: MM_APART,
+        fields: &[(1, field("mm_struct.highest_vm_end", What::U64, 0))],
         ..RULE
     },
 ];
 
-const MAPPING: &[Rule] = &[
+/// Of each mapping: what it belongs to, its permissions, its file.
+const OF_ALL: &[Rule] = &[
     Rule {
-        place: Place::Within(16, 256, 8),
         words: &[Word::Same(Fact::Mm, ALL)],
-        apart: VMA_APART,
         fields: &[(0, field("vm_area_struct.vm_mm", What::Pointer, 0))],
-        lost: "mappings",
-        ..RULE
+        ..OF_MAPPING
     },
     Rule {
-        place: Place::Within(16, 256, 8),
         words: &[Word::Same(Fact::Flags, FLAGS)],
-        apart: VMA_APART,
         fields: &[(0, field("vm_area_struct.vm_flags", What::U64, 0))],
-        lost: "mappings",
-        ..RULE
+        ..OF_MAPPING
+    },
+    Rule {
+        words: &[Word::Pointer(Fact::File)],
+        fields: &[(0, field("vm_area_struct.vm_file", What::Pointer, 0))],
+        ..OF_MAPPING
     },
 ];
 
-const FILE: Rule = Rule {
-    place: Place::Within(16, 256, 8),
-    words: &[Word::Pointer(Fact::File)],
-    apart: VMA_APART,
-    fields: &[(0, field("vm_area_struct.vm_file", What::Pointer, 0))],
-    ..RULE
-};
-
-/// Only of files: what it means elsewhere has changed.
-const PAGE_OFFSET: Rule = Rule {
-    place: Place::Within(16, 256, 8),
+/// Of those of files: what that means elsewhere has changed.
+const OF_FILES: &[Rule] = &[Rule {
     words: &[Word::Same(Fact::PageOffset, ALL)],
     fields: &[(0, field("vm_area_struct.vm_pgoff", What::U64, 0))],
+    ..OF_MAPPING
+}];
+
+const OF_MAPPING: Rule = Rule {
+    place: Place::Within(16, 256, 8),
+    apart: VMA_APART,
     ..RULE
 };
 
 /// mm -> the file that was executed
 const EXECUTABLE: Rule = Rule {
     path: &[
+        Place::Of("task_struct.mm"),
         Place::Within(0, MM_BYTES, 8),
         Place::Of("file.dentry"),
         Place::Of("dentry.d_name"),
     ],
     place: Place::At(0),
-    words: &[
-        Word::Masked(Fact::Executable, Fact::ExecutableMask),
-        Word::Masked(Fact::ExecutableEnd, Fact::ExecutableMaskEnd),
-    ],
+    words: &[Word::Masked(Fact::Executable, Fact::ExecutableMask)],
     apart: MM_APART,
-    fields: &[(0, field("mm_struct.exe_file", What::Pointer, 0))],
+    fields: &[(1, field("mm_struct.exe_file", What::Pointer, 0))],
+    lost: "exe",
     ..RULE
 };
 
-/// One mapping of one child.
-pub(super) struct Mapped<'a> {
-    pub vma: u64,
-    /// The child's mm_struct.
-    pub space: &'a Subject,
-    pub known: Known,
-    pub line: &'a Line,
+/// The mappings of both children, with what is known of each.
+#[derive(Default)]
+pub(super) struct Mapped {
+    pub all: Vec<Subject>,
+    pub of_files: Vec<Subject>,
+    /// Of files that the child has made: on the inner file system, on the outer one.
+    pub inner: Vec<Subject>,
+    pub outer: Vec<Subject>,
 }
 
 impl Search<'_> {
     /// task -> mm -> each mapping -> its values, and what is mapped.
     pub(super) fn memory(&mut self, tasks: &[Subject], children: &[Child]) {
-        let Some([at, ..]) = self.find(tasks, &MM) else {
+        if !self.find(tasks, &MM) {
             self.layout.lose("memory_layout");
-            self.layout.lose("mappings");
-            self.layout.lose("exe");
-            return;
-        };
-        let mut spaces = tasks.to_vec();
-        for space in &mut spaces {
-            space.at = self.pieces.u64(space.at + u64::from(at)).unwrap_or(0);
-            space.facts.set(Fact::Mm, space.at);
         }
-        self.find_all(&spaces, MM_VALUES);
-        if self.list_or_tree(&spaces, children).is_none() {
+        self.find_all(tasks, &[VDSO]);
+        let mapped = self.list_or_tree(tasks, children);
+        // A mapping of a file whose name is not to be had would pass for one of none.
+        let found = mapped.is_some_and(|mut mapped| {
+            self.find_all(&mapped.all, OF_ALL)
+                && self.find_all(&mapped.of_files, OF_FILES)
+                && self.files(&mut mapped)
+        });
+        if found {
+            self.find_all(tasks, &[EXECUTABLE]);
+        } else {
             self.layout.forget("mm_struct.mmap");
             self.layout.forget("mm_struct.mm_mt");
             self.layout.lose("mappings");
             self.layout.lose("exe");
-        } else if self.find(&spaces, &EXECUTABLE).is_none() {
-            self.layout.lose("exe");
         }
     }
 
-    fn list_or_tree(&mut self, spaces: &[Subject], children: &[Child]) -> Option<()> {
-        if self.find_list(spaces).is_none() {
-            self.find_tree(spaces, children)?;
+    fn list_or_tree(&mut self, tasks: &[Subject], children: &[Child]) -> Option<Mapped> {
+        if self.find_all(tasks, LIST) {
+            return self.mapped(tasks, children);
         }
-        let head = self.layout.place("mm_struct.mmap");
-        let root = self.layout.place("mm_struct.mm_mt");
-        let mut mapped = Vec::new();
-        for (space, child) in spaces.iter().zip(children) {
-            let mut entries = Vec::new();
-            match (head, root) {
-                (Some(head), _) => self.list(space.at + u64::from(head), &mut entries)?,
-                (_, Some(root)) => self.tree(space.at + u64::from(root), &mut entries)?,
-                _ => return None,
+        self.layout.forget("mm_struct.mmap");
+        // From 6.1: the place in mm_struct from which a tree hangs that holds all mappings.
+        for at in (0..MM_BYTES).step_by(8) {
+            let root = field("mm_struct.mm_mt", What::MapleTree, at);
+            self.layout.fields.push(root);
+            let mapped = self.mapped(tasks, children);
+            if mapped.is_some() {
+                return mapped;
             }
-            if !self.are_lines(&entries, &child.seen.lines) {
+            self.layout.fields.pop();
+        }
+        None
+    }
+
+    /// The mappings, if they are those that /proc/PID/maps has.
+    fn mapped(&mut self, tasks: &[Subject], children: &[Child]) -> Option<Mapped> {
+        let mut mapped = Mapped::default();
+        for (task, child) in tasks.iter().zip(children) {
+            let mm = self.word_of(task.at, "task_struct.mm")?;
+            let mut vmas = Vec::new();
+            match self.layout.place("mm_struct.mmap") {
+                Some(head) => self.list(plus(mm, head), &mut vmas)?,
+                None => self.tree(mm, &mut vmas)?,
+            }
+            if vmas.len() != child.seen.lines.len() {
                 return None;
             }
-            let known = child.seen.known;
-            for (vma, line) in entries.into_iter().zip(&child.seen.lines) {
-                mapped.push(Mapped {
-                    vma,
-                    space,
-                    known,
+            for (at, line) in vmas.into_iter().zip(&child.seen.lines) {
+                let bounds = (self.pieces.u64(at)?, self.pieces.u64(plus(at, 8))?);
+                if bounds != (line.start, line.end) {
+                    return None;
+                }
+                let mut facts = task.facts.clone();
+                facts.set(Fact::Mm, mm);
+                facts.set(Fact::Flags, line.flags);
+                facts.set(Fact::PageOffset, line.file_offset / self.tool.page_bytes);
+                facts.set(Fact::File, line.inode);
+                mapped.add(
+                    Subject { at, facts },
+                    child.seen.known,
                     line,
-                });
+                    self.tool.page_bytes,
+                );
             }
         }
-        if head.is_some() {
-            let next = field("vm_area_struct.vm_next", What::Pointer, NEXT_AT);
-            self.layout.fields.push(next);
-        }
-        self.mapping_values(children.len(), &mapped)
-    }
-
-    fn mapping_values(&mut self, children: usize, mapped: &[Mapped<'_>]) -> Option<()> {
-        let mut all = Vec::new();
-        let mut of_files = Vec::new();
-        for one in mapped {
-            let mut facts = one.space.facts.clone();
-            facts.set(Fact::Flags, one.line.flags);
-            facts.set(
-                Fact::PageOffset,
-                one.line.file_offset / self.tool.page_bytes,
-            );
-            facts.set(Fact::File, one.line.inode);
-            let at = one.vma;
-            let subject = Subject { at, facts };
-            if one.line.inode != 0 {
-                of_files.push(subject.clone());
-            }
-            all.push(subject);
-        }
-        if !self.find_all(&all, MAPPING) {
-            return None;
-        }
-        // A mapping of a file whose name is not to be had would pass for one of none.
-        self.find(&all, &FILE)?;
-        self.find(&of_files, &PAGE_OFFSET)?;
-        self.files(children, mapped)
-    }
-
-    fn find_list(&mut self, spaces: &[Subject]) -> Option<()> {
-        for rule in LIST {
-            self.find(spaces, rule)?;
-        }
-        Some(())
+        Some(mapped)
     }
 
     /// From the pointer to the first mapping on: include/linux/mm_types.h.
@@ -247,46 +224,15 @@ impl Search<'_> {
         let mut vma = self.pieces.u64(head)?;
         while vma != 0 && into.len() < MOST_MAPPINGS {
             into.push(vma);
-            vma = self.pieces.u64(vma.checked_add(NEXT_AT.into())?)?;
+            vma = self.pieces.u64(plus(vma, NEXT_AT))?;
         }
         Some(())
     }
 
-    /// Whether these are the mappings that /proc/PID/maps has.
-    fn are_lines(&mut self, entries: &[u64], lines: &[Line]) -> bool {
-        let mut are = entries.len() == lines.len();
-        for (vma, line) in entries.iter().zip(lines) {
-            let end = self.pieces.u64(vma.saturating_add(8));
-            are &= self.pieces.u64(*vma) == Some(line.start) && end == Some(line.end);
-        }
-        are
-    }
-
-    /// From 6.1: the one place in mm_struct from which a tree hangs that holds all mappings.
-    fn find_tree(&mut self, spaces: &[Subject], children: &[Child]) -> Option<()> {
-        let run = self.layout.place("mm_struct.start_code")?;
-        let mut found = None;
-        for at in (0..run).step_by(8) {
-            let mut holds = true;
-            for (space, child) in spaces.iter().zip(children) {
-                let mut entries = Vec::new();
-                holds = holds
-                    && self.tree(space.at + u64::from(at), &mut entries).is_some()
-                    && self.are_lines(&entries, &child.seen.lines);
-            }
-            if holds && found.replace(at).is_some() {
-                return None;
-            }
-        }
-        let root = field("mm_struct.mm_mt", What::MapleTree, found?);
-        self.layout.fields.push(root);
-        Some(())
-    }
-
-    fn tree(&mut self, root: u64, into: &mut Vec<u64>) -> Option<()> {
+    fn tree(&mut self, mm: u64, into: &mut Vec<u64>) -> Option<()> {
         // An address with this mark, which makes it no address of another structure's.
         const MARK: u64 = 2;
-        let root = self.pieces.u64(root)?;
+        let root = self.word_of(mm, "mm_struct.mm_mt")?;
         if root & 3 != MARK {
             return None;
         }

@@ -1,11 +1,11 @@
 //! What stands in task_struct itself, and in what it points to at one remove.
 
-use super::{Place, Rule, Search, SearchError, Subject, Word, ALL, LOW, RULE};
+use super::{plus, Place, Rule, Search, SearchError, Subject, Word, ALL, LOW, RULE};
 use crate::measure::facts::{Fact, Facts};
 use crate::measure::layout::{field, What};
 
 /// No task is larger.
-pub(super) const BYTES: u32 = 24 << 10;
+pub(super) const BYTES: i32 = 24 << 10;
 /// How much older a process must be, so that none of its other times is near.
 const OLDER_TICKS: u64 = 6;
 /// The first word of what counts its users and knows its level: more than 65,535 users, a
@@ -95,6 +95,7 @@ const TASK: &[Rule] = &[
         clear: MANY_USERS,
         place: Place::Within(0, 256, 4),
         words: &[Word::Same(Fact::MountNamespace, LOW)],
+        nearest: true,
         fields: &[
             (0, field("task_struct.nsproxy", What::Pointer, 0)),
             (1, field("nsproxy.mnt_ns", What::Pointer, 0)),
@@ -109,6 +110,7 @@ const TASK: &[Rule] = &[
         clear: MANY_USERS | DEEP,
         place: Place::Within(8, 256, 8),
         words: &[Word::Same(Fact::Ids, LOW)],
+        nearest: true,
         fields: &[
             (0, field("task_struct.thread_pid", What::Pointer, 0)),
             (1, field("pid.numbers", What::Upids, 0)),
@@ -117,22 +119,6 @@ const TASK: &[Rule] = &[
         ..RULE
     },
 ];
-
-#[cfg(target_arch = "x86_64")]
-const SEGMENTS: &[Rule] = &[
-    Rule {
-        words: &[Word::Same(Fact::FsBase, ALL)],
-        fields: &[(0, field("thread_struct.fsbase", What::U64, 0))],
-        ..RULE
-    },
-    Rule {
-        words: &[Word::Same(Fact::GsBase, ALL)],
-        fields: &[(0, field("thread_struct.gsbase", What::U64, 0))],
-        ..RULE
-    },
-];
-#[cfg(target_arch = "aarch64")]
-const SEGMENTS: &[Rule] = &[];
 
 /// By the monotonic clock, then by that of the boot; one alone if the host has slept.
 const START_TIMES: Rule = Rule {
@@ -146,15 +132,37 @@ const START_TIME: Rule = Rule {
     ..RULE
 };
 
+/// What stands for a process in the deepest of its namespaces, which is ours.
+const UPID: &[Rule] = &[
+    Rule {
+        place: Place::At(0),
+        words: &[Word::Same(Fact::Tid, LOW)],
+        lost: "ns_pid",
+        ..RULE
+    },
+    Rule {
+        path: &[Place::At(8)],
+        place: Place::Within(0, 1024, 4),
+        words: &[Word::Same(Fact::PidNamespace, LOW)],
+        fields: &[(1, field("pid_namespace.ns", What::NsCommon, 0))],
+        lost: "ns_pid",
+        ..RULE
+    },
+];
+const UPID_BYTES: u64 = 16;
+
 impl Search<'_> {
     pub(super) fn task(&mut self, tasks: &[Subject]) -> Result<(), SearchError> {
-        let trap = self.find(tasks, &TRAP).ok_or(SearchError::NoTrap)?;
-        self.limit = trap[0];
+        if !self.find(tasks, &TRAP) {
+            return Err(SearchError::NoTrap);
+        }
+        self.limit = self.layout.fields[0].at;
         self.find_all(tasks, TASK);
-        self.find_all(tasks, SEGMENTS);
-        self.stack_size(tasks);
-        self.start_time(tasks);
-        if self.level_and_namespace(tasks).is_none() {
+        self.layout.thread_bytes = self.stack_bytes(tasks);
+        if !self.start_time(tasks) {
+            self.layout.lose("start_time");
+        }
+        if self.upids(tasks).is_none() {
             self.layout.forget("task_struct.thread_pid");
             self.layout.forget("pid.numbers");
             self.layout.lose("ns_pid");
@@ -162,36 +170,31 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// The field that `at` is of, in the structure at an address.
-    fn word_of(&mut self, at: u64, name: &str) -> Option<u64> {
-        let place = self.layout.place(name)?;
-        self.pieces.u64(at.checked_add(place.into())?)
-    }
-
     /// The size with which a stack that begins where the task says ends where the registers are.
-    fn stack_size(&mut self, tasks: &[Subject]) {
-        let mut sizes = Vec::new();
+    fn stack_bytes(&mut self, tasks: &[Subject]) -> Option<u64> {
+        let mut bytes = None;
         for task in tasks {
-            let start = self.word_of(task.at, "task_struct.stack").unwrap_or(0);
-            sizes.push(task.facts.get(Fact::StackTop).wrapping_sub(start));
-        }
-        sizes.dedup();
-        match sizes.as_slice() {
-            [size] if super::stack::is_size(*size) => self.layout.thread_bytes = Some(*size),
-            _ => {
-                self.layout.forget("task_struct.stack");
+            let start = self.word_of(task.at, "task_struct.stack")?;
+            let here = task.facts.get(Fact::StackTop).wrapping_sub(start);
+            if *bytes.get_or_insert(here) != here {
+                return None;
             }
         }
+        bytes
     }
 
     /// When the process began. A young task has many times in the same hundredth of a second,
     /// so an older one has to agree: an ancestor of the tool's.
-    fn start_time(&mut self, tasks: &[Subject]) {
+    fn start_time(&mut self, tasks: &[Subject]) -> bool {
         let mut subjects = tasks.to_vec();
-        let mut youngest = u64::MAX;
-        for task in tasks {
-            youngest = youngest.min(task.facts.get(Fact::StartTicks));
-        }
+        // Of a process, which its first thread began.
+        subjects.retain(|task| task.facts.get(Fact::Ids) == task.facts.get(Fact::LeaderIds));
+        let Some(youngest) = subjects
+            .first()
+            .map(|task| task.facts.get(Fact::StartTicks))
+        else {
+            return false;
+        };
         let mut is_certain = false;
         let mut at = self.tool.task;
         for ticks in &self.tool.ancestors {
@@ -205,43 +208,19 @@ impl Search<'_> {
             subjects.push(Subject { at, facts });
             is_certain |= ticks + OLDER_TICKS <= youngest;
         }
-        let found = is_certain
-            && (self.find(&subjects, &START_TIMES).is_some()
-                || self.find(&subjects, &START_TIME).is_some());
-        if !found {
-            self.layout.lose("start_time");
-        }
+        is_certain && (self.find(&subjects, &START_TIMES) || self.find(&subjects, &START_TIME))
     }
 
-    /// The level of a pid in its namespaces; its number there, which the child knows; and that
-    /// namespace, which is ours, with its inode.
-    fn level_and_namespace(&mut self, tasks: &[Subject]) -> Option<()> {
-        const LEVEL_AT: u32 = 4;
-        const UPID_BYTES: u64 = 16;
+    /// A pid has a number for each level of its namespaces; the last is the one that the child
+    /// knows.
+    fn upids(&mut self, tasks: &[Subject]) -> Option<()> {
         let numbers = self.layout.place("pid.numbers")?;
-        let mut namespaces = Vec::new();
-        for task in tasks {
-            let pid = self.word_of(task.at, "task_struct.thread_pid")?;
+        let mut upids = tasks.to_vec();
+        for upid in &mut upids {
+            let pid = self.word_of(upid.at, "task_struct.thread_pid")?;
             let level = self.pieces.u64(pid)? >> 32;
-            let upid = pid.checked_add(u64::from(numbers) + level * UPID_BYTES)?;
-            if self.pieces.u64(upid)? & LOW != task.facts.get(Fact::Tid) {
-                return None;
-            }
-            let at = self.pieces.pointer(upid.checked_add(8)?)?;
-            let mut facts = Facts::default();
-            facts.set(Fact::Inode, self.tool.pid_namespace.into());
-            namespaces.push(Subject { at, facts });
+            upid.at = plus(pid.wrapping_add(level * UPID_BYTES), numbers);
         }
-        self.find(&namespaces, &PID_NAMESPACE)?;
-        let level = field("pid.level", What::U32, LEVEL_AT);
-        self.layout.fields.push(level);
-        Some(())
+        self.find_all(&upids, UPID).then_some(())
     }
 }
-
-const PID_NAMESPACE: Rule = Rule {
-    place: Place::Within(0, 1024, 4),
-    words: &[Word::Same(Fact::Inode, LOW)],
-    fields: &[(0, field("pid_namespace.ns", What::NsCommon, 0))],
-    ..RULE
-};

@@ -16,6 +16,7 @@ use crate::event::{Disposition, Event};
 use crate::loader::{self, KernelTypes};
 use crate::measure::children;
 use crate::measure::facts::{Fact, Seen};
+use crate::measure::layout::{Detail, Field};
 use crate::measure::{self, Layout};
 use crate::sys::mmap::page_bytes;
 use crate::sys::time::boot_ahead_ns;
@@ -54,7 +55,7 @@ fn start_measured(config: &Config) -> Result<Capture> {
 
 /// What was measured, for the loader.
 fn types(layout: &Layout) -> KernelTypes {
-    KernelTypes::measured(layout.to_btf(), layout.thread_bytes, layout.lost.clone())
+    KernelTypes::measured(layout.to_btf(), layout.thread_bytes, layout.lost())
 }
 
 /// Compares one record with the truth, and takes back what is wrong; whether there was any.
@@ -126,15 +127,15 @@ fn take_back(event: &Event, seen: &Seen, layout: &mut Layout) -> bool {
     let are_mappings = are_mappings(event, seen);
     let mut is_changed = false;
     for (detail, holds, field) in [
-        ("comm", is_name, "task_struct.comm"),
-        ("ppid", is_parent, "task_struct.real_parent"),
-        ("ns_pid", is_pid, "task_struct.thread_pid"),
-        ("start_time", is_start, "task_struct.start_boottime"),
-        ("memory_layout", is_break, "task_struct.mm"),
-        ("mount_namespace", is_namespace, "task_struct.nsproxy"),
-        ("exe", is_executable, "mm_struct.exe_file"),
-        ("mappings", are_mappings, "mm_struct.mmap"),
-        ("mappings", are_mappings, "mm_struct.mm_mt"),
+        (Detail::Comm, is_name, Field::Comm),
+        (Detail::Ppid, is_parent, Field::RealParent),
+        (Detail::NsPid, is_pid, Field::ThreadPid),
+        (Detail::StartTime, is_start, Field::StartBootTime),
+        (Detail::MemoryLayout, is_break, Field::Mm),
+        (Detail::MountNamespace, is_namespace, Field::NsProxy),
+        (Detail::Exe, is_executable, Field::ExeFile),
+        (Detail::Mappings, are_mappings, Field::Mmap),
+        (Detail::Mappings, are_mappings, Field::MmMt),
     ] {
         if !holds && layout.place(field).is_some() {
             layout.forget(field);

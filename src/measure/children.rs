@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::measure::facts::{self, Child, Fact, Facts, Known, Name, Seen};
-use crate::measure::facts::{FILES, GONE, OUTER, TOLD_BYTES};
+use crate::measure::facts::{GONE, OUTER, TOLD_BYTES};
 use crate::measure::peek::Peek;
 use crate::procfs;
 use crate::sys::file::Directory;
@@ -102,6 +102,9 @@ impl Running {
         seen.facts.set(Fact::Ids, fault.ids);
         seen.facts.set(Fact::LeaderIds, leader << 32 | leader);
         seen.facts.set(Fact::StackTop, fault.stack_top);
+        if fault.ids as u32 != leader as u32 {
+            seen.facts.set(Fact::StartTicks, 0);
+        }
         Some(Child {
             task: fault.task,
             top: fault.top,
@@ -239,20 +242,23 @@ fn prepare_and_fault(known: Known, has_files: u64) -> Option<()> {
     })
 }
 
-/// Two file systems, one within the other, and files in both; all of it is seen by this
-/// process alone and goes with it.
+/// Two file systems, one within the other, both in a third, and files in both; all of it is
+/// seen by this process alone and goes with it.
 fn make_files(known: Known) -> Option<()> {
     own_fault::own_mounts()?;
-    own_fault::enter_mounted(COVERED)?;
-    make_file(known, OUTER)?;
-    own_fault::make_directory(text(&known.mount_name()))?;
-    own_fault::enter_mounted(text(&known.mount_name()))?;
+    own_fault::mount_and_enter(COVERED)?;
+    for number in 0..2 {
+        let name = known.mount_name(number);
+        own_fault::make_directory(text(&name))?;
+        own_fault::mount_and_enter(text(&name))?;
+        if number == 0 {
+            make_file(known, OUTER)?;
+        }
+    }
     own_fault::make_directory(text(&known.directory_name()))?;
     own_fault::enter(text(&known.directory_name()))?;
-    for number in 0..FILES {
-        if number != OUTER {
-            make_file(known, number)?;
-        }
+    for number in 0..OUTER {
+        make_file(known, number)?;
     }
     Some(())
 }

@@ -54,6 +54,7 @@ pub enum Fact {
     LeaderIds,
     StackTop,
     // What /proc says.
+    /// Of a process: 0 for another thread than its first.
     StartTicks,
     MountNamespace,
     StartCode,
@@ -80,12 +81,19 @@ pub enum Fact {
     /// 0 where no file is mapped.
     File,
     // Of a file that the child has made.
+    Made,
+    /// On which of its file systems; 0 for the other.
+    Inner,
+    Outer,
     FileName,
     FileNameEnd,
     Directory,
     DirectoryEnd,
+    /// Where the file system is mounted, and where that one is in which that is.
     Mount,
     MountEnd,
+    OuterMount,
+    OuterMountEnd,
     Inode,
     Device,
     Size,
@@ -93,10 +101,19 @@ pub enum Fact {
     Nanoseconds,
     /// 0 where it was unlinked.
     Linked,
-    ParentMount,
+    // What is always the same.
+    /// `X86_TRAP_PF`; the error code of a user's write to what is not there.
+    PageFault,
+    UserWrite,
+    /// arm64: a data abort of user space, a write, for want of a translation.
+    DataAbort,
+    /// `AT_SYSINFO_EHDR`
+    SysinfoTag,
+    /// The name of a root.
+    Slash,
 }
 
-const FACTS: usize = Fact::ParentMount as usize + 1;
+const FACTS: usize = Fact::Slash as usize + 1;
 /// As many as a child says of itself.
 const TOLD: usize = Fact::HasFiles as usize + 1;
 pub const TOLD_BYTES: usize = TOLD * 8;
@@ -107,7 +124,17 @@ pub struct Facts([u64; FACTS]);
 
 impl Default for Facts {
     fn default() -> Self {
-        Facts([0; FACTS])
+        let mut facts = Facts([0; FACTS]);
+        for (fact, value) in [
+            (Fact::PageFault, 14),
+            (Fact::UserWrite, 6),
+            (Fact::DataAbort, 0x9200_0044),
+            (Fact::SysinfoTag, 33),
+            (Fact::Slash, u64::from(b'/')),
+        ] {
+            facts.set(fact, value);
+        }
+        facts
     }
 }
 
@@ -169,13 +196,15 @@ impl Known {
 
     /// r15 to r12, rbp, rbx; x19 to x24: in the order in which the kernel keeps them.
     #[must_use]
-    pub fn registers(self) -> [u64; REGISTERS] {
+    pub fn registers(self) -> [u8; 8 * REGISTERS] {
         let differs = u64::from(self.number + 1) * 77 + u64::from(self.chance) * 0x1_0000;
-        let mut values = [0x1212_c0de_0000_0000 + differs; REGISTERS];
-        for (at, value) in values.iter_mut().enumerate() {
-            *value += at as u64 * 0x0101_0000_0000_0016;
+        let mut value = 0x1212_c0de_0000_0000 + differs;
+        let mut bytes = [0; 8 * REGISTERS];
+        for at in bytes.chunks_exact_mut(8) {
+            at.copy_from_slice(&value.to_ne_bytes());
+            value += 0x0101_0000_0000_0016;
         }
-        values
+        bytes
     }
 
     /// What a thread of this name is to have: a magic that nobody else has, and a number.
@@ -191,9 +220,10 @@ impl Known {
         }
     }
 
+    /// The outer file system has the number 0, the inner one 1.
     #[must_use]
-    pub fn mount_name(self) -> Name {
-        numbered(*b"mount-at00.know\0", self.number, 0)
+    pub fn mount_name(self, number: u32) -> Name {
+        numbered(*b"mount-at00.know\0", self.number, number)
     }
 
     #[must_use]
@@ -336,8 +366,9 @@ mod tests {
         let earlier = Known::of_name(&thread_name(b"bbcdefgh", 0));
         for (first, second) in [(known(0), known(1)), (known(0), earlier)] {
             assert_ne!(first.fault_address(), second.fault_address());
-            for (a, b) in first.registers().iter().zip(second.registers()) {
-                assert_ne!(*a, b);
+            let (a, b) = (first.registers(), second.registers());
+            for (a, b) in a.chunks_exact(8).zip(b.chunks_exact(8)) {
+                assert_ne!(a, b);
             }
         }
         let files: Vec<_> = (0..CHILDREN)

@@ -4,7 +4,7 @@
 //! are written as BTF, so that the same relocations serve a kernel with BTF and
 //! one without. A field that was not found does not exist, and the program
 //! leaves out what depends on it. What the kernel promises to user space, or
-//! has never changed, is added unmeasured. The format is
+//! has never changed, is there unmeasured. The format is
 //! `Documentation/bpf/btf.rst`.
 
 /// What stands at a place.
@@ -13,183 +13,328 @@ pub enum What {
     U32,
     U64,
     Pointer,
-    /// Sixteen of each.
+    /// Sixteen of each, or of the struct that numbers a process.
     Bytes,
     Words,
     Pointers,
-    /// One or more of the struct that numbers a process.
     Upids,
-    // A struct.
-    Sifields,
-    Sigfault,
-    Sigaction,
-    Thread,
-    NsCommon,
-    Qstr,
-    Path,
-    Vfsmount,
-    HashLinks,
-    MapleTree,
-    MmContext,
+    /// The struct that has this field.
+    StructOf(Field),
 }
 
-impl What {
-    fn struct_name(self) -> Option<&'static str> {
-        Some(match self {
-            What::Sifields => "sifields",
-            What::Sigfault => "sigfault",
-            What::Sigaction => "sigaction",
-            What::Thread => "thread_struct",
-            What::NsCommon => "ns_common",
-            What::Qstr => "qstr",
-            What::Path => "path",
-            What::Vfsmount => "vfsmount",
-            What::HashLinks => "hlist_bl_node",
-            What::MapleTree => "maple_tree",
-            What::MmContext => "mm_context_t",
-            _ => return None,
-        })
+/// Makes the list of fields, and of their names and what stands there.
+macro_rules! fields {
+    ($($of:literal { $($field:ident $name:literal $what:expr,)+ })+) => {
+        /// A field of a kernel's structure.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Field { $($($field,)+)+ }
+
+        /// Struct, field, and what it is; in the order of [`Field`].
+        pub const FIELDS: &[(&str, &str, What)] = &[$($(($of, $name, $what),)+)+];
+    };
+}
+
+fields! {
+    "kernel_siginfo" {
+        Signo "si_signo" What::U32,
+        Code "si_code" What::U32,
+        Sifields "_sifields" What::StructOf(Field::Sigfault),
     }
-}
-
-/// A field of a kernel's structure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Field {
-    /// `task_struct.comm`
-    pub name: &'static str,
-    pub what: What,
-    /// Bytes from the structure's start.
-    pub at: i32,
-}
-
-impl Field {
-    /// The structure's name and its own.
-    #[must_use]
-    pub fn names(&self) -> (&'static str, &'static str) {
-        self.name.split_once('.').unwrap_or((self.name, ""))
+    "sifields" { Sigfault "_sigfault" What::StructOf(Field::Address), }
+    "sigfault" { Address "_addr" What::Pointer, }
+    "sigaction" {
+        Handler "sa_handler" What::Pointer,
+        HandlerFlags "sa_flags" What::U64,
     }
-}
-
-/// A [`Field`] in one line of a table.
-#[must_use]
-pub const fn field(name: &'static str, what: What, at: i32) -> Field {
-    Field { name, what, at }
+    "k_sigaction" { Action "sa" What::StructOf(Field::Handler), }
+    "pt_regs" {
+        Ip "ip" What::U64,
+        Pc "pc" What::U64,
+        Sp "sp" What::U64,
+    }
+    "task_struct" {
+        Stack "stack" What::Pointer,
+        RealParent "real_parent" What::Pointer,
+        Ids "pid" What::U32,
+        GroupLeader "group_leader" What::Pointer,
+        ThreadPid "thread_pid" What::Pointer,
+        NsProxy "nsproxy" What::Pointer,
+        Mm "mm" What::Pointer,
+        Comm "comm" What::Bytes,
+        StartBootTime "start_boottime" What::U64,
+        AlternateStart "sas_ss_sp" What::U64,
+        AlternateBytes "sas_ss_size" What::U64,
+        Thread "thread" What::StructOf(Field::Cr2),
+    }
+    "thread_struct" {
+        Cr2 "cr2" What::U64,
+        TrapNumber "trap_nr" What::U64,
+        ErrorCode "error_code" What::U64,
+        FaultAddress "fault_address" What::U64,
+        FaultCode "fault_code" What::U64,
+    }
+    "nsproxy" { MntNs "mnt_ns" What::Pointer, }
+    "mnt_namespace" { MntNsCommon "ns" What::StructOf(Field::Inum), }
+    "pid_namespace" { PidNsCommon "ns" What::StructOf(Field::Inum), }
+    "ns_common" { Inum "inum" What::U32, }
+    "pid" {
+        Level "level" What::U32,
+        Numbers "numbers" What::Upids,
+    }
+    "upid" {
+        Nr "nr" What::U32,
+        UpidNs "ns" What::Pointer,
+    }
+    "mm_struct" {
+        Mmap "mmap" What::Pointer,
+        MmMt "mm_mt" What::StructOf(Field::MaRoot),
+        HighestVmEnd "highest_vm_end" What::U64,
+        StartBrk "start_brk" What::U64,
+        Brk "brk" What::U64,
+        StartStack "start_stack" What::U64,
+        ArgStart "arg_start" What::U64,
+        ArgEnd "arg_end" What::U64,
+        EnvEnd "env_end" What::U64,
+        ExeFile "exe_file" What::Pointer,
+        Context "context" What::StructOf(Field::Vdso),
+    }
+    "mm_context_t" { Vdso "vdso" What::Pointer, }
+    "maple_tree" { MaRoot "ma_root" What::Pointer, }
+    "maple_range_64" {
+        RangePivot "pivot" What::Words,
+        RangeSlot "slot" What::Pointers,
+    }
+    "maple_arange_64" {
+        ArangePivot "pivot" What::Words,
+        ArangeSlot "slot" What::Pointers,
+    }
+    "vm_area_struct" {
+        VmStart "vm_start" What::U64,
+        VmEnd "vm_end" What::U64,
+        VmNext "vm_next" What::Pointer,
+        VmMm "vm_mm" What::Pointer,
+        VmFlags "vm_flags" What::U64,
+        VmPgoff "vm_pgoff" What::U64,
+        VmFile "vm_file" What::Pointer,
+    }
+    "file" {
+        FPath "f_path" What::StructOf(Field::PathMnt),
+        FDentry "dentry" What::Pointer,
+        FInode "f_inode" What::Pointer,
+    }
+    "path" {
+        PathMnt "mnt" What::Pointer,
+        PathDentry "dentry" What::Pointer,
+    }
+    "dentry" {
+        DHash "d_hash" What::StructOf(Field::Pprev),
+        DParent "d_parent" What::Pointer,
+        DName "d_name" What::StructOf(Field::QstrName),
+    }
+    "hlist_bl_node" { Pprev "pprev" What::Pointer, }
+    "qstr" { QstrName "name" What::Pointer, }
+    "inode" {
+        INumber "i_ino" What::U64,
+        ISb "i_sb" What::Pointer,
+        ISize "i_size" What::U64,
+        ISeconds "i_mtime_sec" What::U64,
+        INanoseconds "i_mtime_nsec" What::U32,
+    }
+    "super_block" { SDev "s_dev" What::U32, }
+    "mount" {
+        MntParent "mnt_parent" What::Pointer,
+        MntMountpoint "mnt_mountpoint" What::Pointer,
+        Mnt "mnt" What::StructOf(Field::MntRoot),
+    }
+    "vfsmount" { MntRoot "mnt_root" What::Pointer, }
 }
 
 /// What need not be measured.
-const CONSTANTS: &[Field] = &[
+const CONSTANTS: &[(Field, i16)] = &[
     // The signal's description as user space gets it: include/uapi/asm-generic/siginfo.h.
-    field("kernel_siginfo.si_signo", What::U32, 0),
-    field("kernel_siginfo.si_code", What::U32, 8),
-    field("kernel_siginfo._sifields", What::Sifields, 16),
-    field("sifields._sigfault", What::Sigfault, 0),
-    field("sigfault._addr", What::Pointer, 0),
+    (Field::Signo, 0),
+    (Field::Code, 8),
+    (Field::Sifields, 16),
+    (Field::Sigfault, 0),
+    (Field::Address, 0),
     // include/linux/signal_types.h
-    field("sigaction.sa_handler", What::Pointer, 0),
-    field("sigaction.sa_flags", What::U64, 8),
-    field("k_sigaction.sa", What::Sigaction, 0),
+    (Field::Handler, 0),
+    (Field::HandlerFlags, 8),
+    (Field::Action, 0),
     // struct pt_regs begins as user space's does.
     #[cfg(target_arch = "x86_64")]
-    field("pt_regs.ip", What::U64, 128),
+    (Field::Ip, 128),
     #[cfg(target_arch = "x86_64")]
-    field("pt_regs.sp", What::U64, 152),
+    (Field::Sp, 152),
     #[cfg(target_arch = "aarch64")]
-    field("pt_regs.pc", What::U64, 256),
+    (Field::Pc, 256),
     #[cfg(target_arch = "aarch64")]
-    field("pt_regs.sp", What::U64, 248),
+    (Field::Sp, 248),
     // Where `thread` begins does not matter: its fields are counted from the task.
-    field("task_struct.thread", What::Thread, 0),
-    field("qstr.name", What::Pointer, 0),
-    field("path.mnt", What::Pointer, 0),
-    field("path.dentry", What::Pointer, 8),
-    field("hlist_bl_node.pprev", What::Pointer, 8),
-    field("ns_common.inum", What::U32, 0),
-    field("mm_context_t.vdso", What::Pointer, 0),
-    field("pid.level", What::U32, 4),
-    field("upid.nr", What::U32, 0),
-    field("upid.ns", What::Pointer, 8),
-    // Mappings have always begun with their bounds.
-    field("vm_area_struct.vm_start", What::U64, 0),
-    field("vm_area_struct.vm_end", What::U64, 8),
+    (Field::Thread, 0),
+    (Field::Inum, 0),
+    (Field::Level, 4),
+    (Field::Nr, 0),
+    (Field::UpidNs, 8),
+    (Field::Vdso, 0),
     // include/linux/maple_tree.h, the same since it came with 6.1
-    field("maple_tree.ma_root", What::Pointer, 0),
-    field("maple_range_64.pivot", What::Words, 8),
-    field("maple_range_64.slot", What::Pointers, 128),
-    field("maple_arange_64.pivot", What::Words, 8),
-    field("maple_arange_64.slot", What::Pointers, 80),
+    (Field::MaRoot, 0),
+    (Field::RangePivot, 8),
+    (Field::RangeSlot, 128),
+    (Field::ArangePivot, 8),
+    (Field::ArangeSlot, 80),
+    // Mappings have always begun with their bounds.
+    (Field::VmStart, 0),
+    (Field::VmEnd, 8),
+    (Field::PathMnt, 0),
+    (Field::PathDentry, 8),
+    (Field::Pprev, 8),
+    (Field::QstrName, 0),
+];
+
+/// A detail of a report that has to be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    Comm,
+    Ppid,
+    NsPid,
+    StartTime,
+    MountNamespace,
+    MemoryLayout,
+    Vdso,
+    Mappings,
+    FileIdentity,
+    Exe,
+    Cgroup,
+    /// What no report misses.
+    None,
+}
+
+/// In the order of [`Detail`].
+const DETAILS: [&str; 11] = [
+    "comm",
+    "ppid",
+    "ns_pid",
+    "start_time",
+    "mount_namespace",
+    "memory_layout",
+    "vdso",
+    "mappings",
+    "file_identity",
+    "exe",
+    "cgroup",
 ];
 
 /// What was found, and what was not.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Layout {
-    pub fields: Vec<Field>,
-    /// Details of reports for which nothing could be found with certainty, each once.
-    pub lost: Vec<&'static str>,
+    /// Bytes from the structure's start, where it was found.
+    places: [Option<i32>; FIELDS.len()],
+    /// A bit for each [`Detail`] that could not be found with certainty.
+    lost: u32,
     /// From the top of a kernel stack down to the user's registers.
     pub regs_from_top: u32,
     /// Size of a kernel stack, where its start stands in the task.
     pub thread_bytes: Option<u64>,
 }
 
-impl Layout {
-    /// Notes that something could not be found; without a name, that no report misses it.
-    pub fn lose(&mut self, name: &'static str) {
-        if !name.is_empty() && !self.lost.contains(&name) {
-            self.lost.push(name);
+impl Default for Layout {
+    fn default() -> Self {
+        let mut places = [None; FIELDS.len()];
+        for (field, at) in CONSTANTS {
+            places[*field as usize] = Some(i32::from(*at));
         }
+        Layout {
+            places,
+            lost: 0,
+            regs_from_top: 0,
+            thread_bytes: None,
+        }
+    }
+}
+
+impl Layout {
+    /// Notes that something could not be found.
+    pub fn lose(&mut self, detail: Detail) {
+        self.lost |= 1 << detail as u32;
+    }
+
+    /// Details that could not be found with certainty.
+    #[must_use]
+    pub fn lost(&self) -> Vec<&'static str> {
+        let mut lost = Vec::new();
+        for (bit, name) in DETAILS.iter().enumerate() {
+            if self.lost >> bit & 1 != 0 {
+                lost.push(*name);
+            }
+        }
+        lost
+    }
+
+    /// Notes where a field is.
+    pub fn found(&mut self, field: Field, at: i32) {
+        self.places[field as usize] = Some(at);
     }
 
     /// Where a field is, if it was found.
     #[must_use]
-    pub fn place(&self, name: &str) -> Option<i32> {
-        let found = self.fields.iter().find(|field| field.name == name);
-        found.map(|field| field.at)
+    pub fn place(&self, field: Field) -> Option<i32> {
+        self.places[field as usize]
     }
 
     /// Takes a field back.
-    pub fn forget(&mut self, name: &str) {
-        self.fields.retain(|field| field.name != name);
+    pub fn forget(&mut self, field: Field) {
+        self.places[field as usize] = None;
     }
 
     /// The fields as BTF.
     #[must_use]
     pub fn to_btf(&self) -> Vec<u8> {
-        let mut fields = self.fields.clone();
-        fields.extend_from_slice(CONSTANTS);
-        let mut structs: Vec<&'static str> = Vec::new();
-        for field in &fields {
-            let (of, _) = field.names();
-            if !structs.contains(&of) {
-                structs.push(of);
+        let mut types = BASIC_TYPES.to_vec();
+        types[ELEMENT_OF_UPIDS] = struct_of(Field::Nr);
+        let mut strings = vec![0];
+        let mut start = 0;
+        let mut last = "";
+        for ((of, name, what), place) in FIELDS.iter().zip(self.places) {
+            if *of != last {
+                last = of;
+                start = types.len();
+                let bytes = match *of {
+                    "pt_regs" => self.regs_from_top,
+                    _ => 0,
+                };
+                types.extend_from_slice(&[strings.len() as u32, KIND_STRUCT, bytes]);
+                put_text(&mut strings, of);
             }
+            let Some(at) = place.and_then(|at| u32::try_from(at).ok()) else {
+                continue;
+            };
+            types[start + 1] += 1;
+            types[start + 2] = types[start + 2].max(at + 8);
+            types.extend_from_slice(&[strings.len() as u32, type_of(*what), at * 8]);
+            put_text(&mut strings, name);
         }
-        let mut writer = Writer::default();
-        writer.basic_types(struct_id(&structs, "upid"));
-        for within in &structs {
-            let mut members = 0;
-            let mut bytes = 0u32;
-            for field in &fields {
-                if field.names().0 == *within {
-                    members += 1;
-                    bytes = bytes.max(field.at.unsigned_abs() + 8);
-                }
-            }
-            if *within == "pt_regs" {
-                bytes = self.regs_from_top;
-            }
-            let text = writer.string(within);
-            writer.words(&[text, KIND_STRUCT | members, bytes]);
-            for field in &fields {
-                let (of, name) = field.names();
-                if of == *within {
-                    let text = writer.string(name);
-                    let id = type_id(&structs, field.what);
-                    writer.words(&[text, id, field.at.unsigned_abs() * 8]);
-                }
-            }
+        let bytes = types.len() as u32 * 4;
+        let header = [
+            MAGIC_AND_VERSION,
+            HEADER_BYTES,
+            0,
+            bytes,
+            bytes,
+            strings.len() as u32,
+        ];
+        let mut btf = Vec::new();
+        for word in header.iter().chain(&types) {
+            btf.extend_from_slice(&word.to_le_bytes());
         }
-        writer.finish()
+        btf.extend_from_slice(&strings);
+        btf
     }
+}
+
+fn put_text(strings: &mut Vec<u8>, text: &str) {
+    strings.extend_from_slice(text.as_bytes());
+    strings.push(0);
 }
 
 const MAGIC_AND_VERSION: u32 = 0x1_eb9f;
@@ -210,12 +355,24 @@ const POINTERS: u32 = 7;
 const UPIDS: u32 = 8;
 const FIRST_STRUCT: u32 = 9;
 
-fn struct_id(structs: &[&str], name: &str) -> u32 {
-    let at = structs.iter().position(|known| *known == name);
-    at.map_or(0, |at| FIRST_STRUCT + at as u32)
-}
+/// Without names: they are found by number.
+#[rustfmt::skip]
+const BASIC_TYPES: [u32; 39] = [
+    // int: its bytes, its bits
+    0, KIND_INT, 1, 8, //
+    0, KIND_INT, 4, 32, //
+    0, KIND_INT, 8, 64, //
+    0, KIND_PTR, 0, //
+    // array: of what, by what it is indexed, how many
+    0, KIND_ARRAY, 0, BYTE, WORD, 16, //
+    0, KIND_ARRAY, 0, LONG, WORD, 16, //
+    0, KIND_ARRAY, 0, POINTER, WORD, 16, //
+    0, KIND_ARRAY, 0, 0, WORD, 16, //
+];
+const ELEMENT_OF_UPIDS: usize = 36;
 
-fn type_id(structs: &[&str], what: What) -> u32 {
+/// The number of a type.
+fn type_of(what: What) -> u32 {
     match what {
         What::U32 => WORD,
         What::U64 => LONG,
@@ -224,57 +381,19 @@ fn type_id(structs: &[&str], what: What) -> u32 {
         What::Words => WORDS,
         What::Pointers => POINTERS,
         What::Upids => UPIDS,
-        _ => struct_id(structs, what.struct_name().unwrap_or_default()),
+        What::StructOf(field) => struct_of(field),
     }
 }
 
-#[derive(Default)]
-struct Writer {
-    types: Vec<u8>,
-    /// Without the empty one at the start.
-    strings: Vec<u8>,
-}
-
-impl Writer {
-    fn string(&mut self, text: &str) -> u32 {
-        let at = self.strings.len() as u32;
-        self.strings.extend_from_slice(text.as_bytes());
-        self.strings.push(0);
-        at + 1
+/// Structs are numbered as they begin in the table.
+fn struct_of(field: Field) -> u32 {
+    let mut id = FIRST_STRUCT - 1;
+    let mut last = "";
+    for (of, _, _) in &FIELDS[..=field as usize] {
+        id += u32::from(*of != last);
+        last = of;
     }
-
-    fn words(&mut self, words: &[u32]) {
-        for word in words {
-            self.types.extend_from_slice(&word.to_le_bytes());
-        }
-    }
-
-    fn basic_types(&mut self, upid: u32) {
-        for (name, bytes) in [
-            ("unsigned char", 1),
-            ("unsigned int", 4),
-            ("unsigned long", 8),
-        ] {
-            let name = self.string(name);
-            self.words(&[name, KIND_INT, bytes, bytes * 8]);
-        }
-        self.words(&[0, KIND_PTR, 0]);
-        for element in [BYTE, LONG, POINTER, upid] {
-            self.words(&[0, KIND_ARRAY, 0, element, WORD, 16]);
-        }
-    }
-
-    fn finish(self) -> Vec<u8> {
-        let (types, strings) = (self.types.len() as u32, self.strings.len() as u32 + 1);
-        let mut btf = Vec::new();
-        for word in [MAGIC_AND_VERSION, HEADER_BYTES, 0, types, types, strings] {
-            btf.extend_from_slice(&word.to_le_bytes());
-        }
-        btf.extend_from_slice(&self.types);
-        btf.push(0);
-        btf.extend_from_slice(&self.strings);
-        btf
-    }
+    id
 }
 
 #[cfg(test)]
@@ -284,15 +403,13 @@ mod tests {
 
     #[test]
     fn what_was_found_can_be_asked_for_by_name() {
-        let layout = Layout {
+        let mut layout = Layout {
             regs_from_top: 184,
-            fields: vec![
-                field("task_struct.comm", What::Bytes, 1234),
-                field("thread_struct.cr2", What::U64, 16),
-                field("pid.numbers", What::Upids, 96),
-            ],
             ..Layout::default()
         };
+        layout.found(Field::Comm, 1234);
+        layout.found(Field::Cr2, 16);
+        layout.found(Field::Numbers, 96);
         let bytes = layout.to_btf();
         let btf = Btf::parse(&bytes).expect("BTF");
         let find = |wanted: &str| {
@@ -302,30 +419,65 @@ mod tests {
                 .expect("a struct");
             (btf.size_of(id).expect("a size"), found.clone())
         };
-        let (_, task) = find("task_struct");
-        let places: Vec<_> = task
-            .members()
-            .iter()
-            .map(|member| (btf.text(member.name), member.bit_offset / 8))
-            .collect();
-        assert_eq!(places, [("comm".into(), 1234), ("thread".into(), 0)]);
+        let places = |of: &str| -> Vec<_> {
+            let (_, found) = find(of);
+            let members = found.members().iter();
+            members
+                .map(|member| (btf.text(member.name), member.bit_offset / 8))
+                .collect()
+        };
+        let name = |text: &str| text.into();
+        assert_eq!(
+            places("task_struct"),
+            [(name("comm"), 1234), (name("thread"), 0)]
+        );
+        assert_eq!(places("thread_struct"), [(name("cr2"), 16)]);
+        assert_eq!(places("nsproxy"), []);
         assert_eq!(find("pt_regs").0, 184);
         assert_eq!(find("upid").0, 16);
+        // pid.numbers is an array of upid
         let (_, pid) = find("pid");
-        let (_, array) = btf.resolve(pid.members()[0].type_id).expect("an array");
+        let numbers = pid
+            .members()
+            .iter()
+            .find(|member| btf.text(member.name) == "numbers");
+        let (_, array) = btf
+            .resolve(numbers.expect("numbers").type_id)
+            .expect("an array");
         let shown = format!("{array:?}");
-        assert!(shown.contains("Array"), "{shown}");
+        let upid = btf.iter().find(|(_, found)| btf.text(found.name) == "upid");
+        let element = format!("{}", upid.expect("upid").0);
+        assert!(
+            shown.contains("Array") && shown.contains(&element),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn every_struct_that_is_named_is_there() {
+        for (of, name, what) in FIELDS {
+            if let What::StructOf(field) = what {
+                let (named, _, _) = FIELDS[*field as usize];
+                assert!(named != *of, "{of}.{name}");
+            }
+        }
+        assert_eq!(struct_of(Field::Signo), FIRST_STRUCT);
+        assert_eq!(struct_of(Field::Sifields), FIRST_STRUCT);
+        assert_eq!(struct_of(Field::Sigfault), FIRST_STRUCT + 1);
     }
 
     #[test]
     fn what_is_missed_is_named_once() {
         let mut layout = Layout::default();
-        layout.lose("b");
-        layout.lose("b");
-        layout.fields.push(field("a.d", What::U32, 8));
-        assert_eq!(layout.lost, ["b"]);
-        assert_eq!(layout.place("a.d"), Some(8));
-        layout.forget("a.d");
-        assert_eq!(layout.place("a.d"), None);
+        layout.lose(Detail::Cgroup);
+        layout.lose(Detail::Cgroup);
+        layout.lose(Detail::None);
+        layout.lose(Detail::Comm);
+        assert_eq!(layout.lost(), ["comm", "cgroup"]);
+        layout.found(Field::Comm, 8);
+        assert_eq!(layout.place(Field::Comm), Some(8));
+        layout.forget(Field::Comm);
+        assert_eq!(layout.place(Field::Comm), None);
+        assert_eq!(layout.place(Field::UpidNs), Some(8));
     }
 }

@@ -16,7 +16,7 @@
 //! Nothing here asks the system: [`Pieces`] answers for the kernel's memory.
 
 use crate::measure::facts::{Child, Fact, Facts, Tool};
-use crate::measure::layout::{Field, Layout};
+use crate::measure::layout::{Detail, Field, Layout};
 use crate::measure::pieces::{is_kernel_address, Memory, Pieces};
 
 mod files;
@@ -54,28 +54,56 @@ pub(crate) struct Subject {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Place {
     /// In a task, below the trap's values, every so many bytes.
-    Task(i32),
+    Task(u8),
     /// From here, to before there, every so many bytes.
-    Within(i32, i32, i32),
+    Within(i16, i16, u8),
     /// At this very place.
-    At(i32),
-    /// At the place of a field that was found.
-    Of(&'static str),
-    /// The word ahead of that.
-    Ahead(&'static str),
+    At(i16),
+    /// At the place of a field that was found, or of the word ahead of it.
+    Of(Field),
+    Ahead(Field),
+}
+
+/// Bits of a word.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Bits {
+    All,
+    /// The lower half.
+    Low,
+    /// Two bytes.
+    Text,
+    /// Read, write and execute; and where flags have no bits, but addresses do.
+    Permissions,
+    /// arm64: the exception's class, write or read, and the fault's kind without its level.
+    Syndrome,
+    /// Of a word that counts users, and knows a level: too many, and too deep.
+    ManyUsers,
+    ManyOrDeep,
+}
+
+impl Bits {
+    fn mask(self) -> u64 {
+        match self {
+            Bits::All => u64::MAX,
+            Bits::Low => 0xffff_ffff,
+            Bits::Text => 0xffff,
+            Bits::Permissions => 0x7f00_0000_0000_0007,
+            Bits::Syndrome => 0xfe00_007c,
+            Bits::ManyUsers => 0xffff_0000,
+            Bits::ManyOrDeep => 0xffff_ffe0_ffff_0000,
+        }
+    }
 }
 
 /// What a word must be.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Word {
     /// In these bits, what is known.
-    Same(Fact, u64),
+    Same(Fact, Bits),
     /// In the bits that are known to count.
     Masked(Fact, Fact),
-    /// In these bits, this.
-    Is(u64, u64),
     /// Anything but this.
-    Not(u64),
+    Not(Fact),
     /// Nanoseconds of what is known in ticks.
     Ticks(Fact),
     /// An address where something is known, and 0 where not.
@@ -84,18 +112,22 @@ pub(crate) enum Word {
     StackOf(Fact),
 }
 
-pub(crate) const ALL: u64 = u64::MAX;
-pub(crate) const LOW: u64 = 0xffff_ffff;
+/// All of a word.
+pub(crate) const fn same(fact: Fact) -> Word {
+    Word::Same(fact, Bits::All)
+}
 
 /// Words that stand in a row at a place that is searched for, behind pointers at
 /// places that are searched for as well.
 pub(crate) struct Rule {
+    /// Of which subjects: those of which this is known.
+    pub only: Option<Fact>,
     /// Where the pointers are that lead there.
     pub path: &'static [Place],
     /// Two pointers in a row, which are the same, instead of the first.
     pub paired: bool,
-    /// Bits that are clear in the first word of what the first pointer leads to.
-    pub clear: u64,
+    /// What is clear in the first word of what the first pointer leads to.
+    pub clear: Option<Bits>,
     /// Behind the last pointer.
     pub place: Place,
     pub words: &'static [Word],
@@ -105,24 +137,25 @@ pub(crate) struct Rule {
     pub nearest: bool,
     /// What is found again so far behind the first searched place belongs to that
     /// structure's neighbour, which may be another child's.
-    pub apart: i32,
+    pub apart: i16,
     /// What is found with it: behind which of the places above, and how far behind it.
-    pub fields: &'static [(usize, Field)],
+    pub fields: &'static [(u8, Field, i16)],
     /// What reports lose without.
-    pub lost: &'static str,
+    pub lost: Detail,
 }
 
 /// A rule that leaves most at its simplest.
 pub(crate) const RULE: Rule = Rule {
+    only: None,
     path: &[],
     paired: false,
-    clear: 0,
+    clear: None,
     place: Place::Task(8),
     words: &[],
     nearest: false,
-    apart: i32::MAX,
+    apart: i16::MAX,
     fields: &[],
-    lost: "",
+    lost: Detail::None,
 };
 
 /// Places of a rule.
@@ -168,7 +201,7 @@ pub fn search(
     }
     search.task(&tasks)?;
     search.memory(&tasks, children);
-    search.layout.lose("cgroup");
+    search.layout.lose(Detail::Cgroup);
     Ok(search.layout)
 }
 
@@ -191,37 +224,40 @@ impl Search<'_> {
 
     /// Finds the one way of a rule that holds for all subjects, and its fields with it.
     pub fn find(&mut self, subjects: &[Subject], rule: &Rule) -> bool {
-        let mut found = Found::default();
+        let mut chosen = Vec::new();
         let mut starts = Vec::new();
         for subject in subjects {
-            starts.push(subject.at);
+            if rule.only.is_none_or(|fact| subject.facts.get(fact) != 0) {
+                chosen.push(subject);
+                starts.push(subject.at);
+            }
         }
-        self.follow(rule, subjects, &starts, 0, Way::default(), &mut found);
-        if found.count != 1 || subjects.is_empty() {
+        let mut found = Found::default();
+        self.follow(rule, &chosen, &starts, 0, Way::default(), &mut found);
+        if found.count != 1 || chosen.is_empty() {
             return false;
         }
-        for (index, field) in rule.fields {
-            let mut field = *field;
-            field.at += found.way[*index];
-            self.layout.fields.push(field);
+        for (step, field, behind) in rule.fields {
+            let at = found.way[usize::from(*step)] + i32::from(*behind);
+            self.layout.found(*field, at);
         }
         true
     }
 
     /// The word in a field that was found, of the structure at an address.
-    fn word_of(&mut self, at: u64, name: &str) -> Option<u64> {
-        let place = self.layout.place(name)?;
+    fn word_of(&mut self, at: u64, field: Field) -> Option<u64> {
+        let place = self.layout.place(field)?;
         self.pieces.u64(plus(at, place))
     }
 
     /// Offsets from, to and step; nothing where a field was not found.
     fn range(&self, place: Place) -> (i32, i32, i32) {
         let at = match place {
-            Place::Task(step) => return (0, self.limit, step),
-            Place::Within(from, to, step) => return (from, to, step),
-            Place::At(at) => Some(at),
-            Place::Of(name) => self.layout.place(name),
-            Place::Ahead(name) => self.layout.place(name).map(|at| at - 8),
+            Place::Task(step) => return (0, self.limit, step.into()),
+            Place::Within(from, to, step) => return (from.into(), to.into(), step.into()),
+            Place::At(at) => Some(at.into()),
+            Place::Of(field) => self.layout.place(field),
+            Place::Ahead(field) => self.layout.place(field).map(|at| at - 8),
         };
         at.map_or((0, 0, 1), |at| (at, at + 1, 1))
     }
@@ -230,7 +266,7 @@ impl Search<'_> {
     fn follow(
         &mut self,
         rule: &Rule,
-        subjects: &[Subject],
+        subjects: &[&Subject],
         starts: &[u64],
         step: usize,
         mut way: Way,
@@ -244,7 +280,7 @@ impl Search<'_> {
             // All at once, what the next step will look at one by one.
             let next = rule.path.get(step + 1).unwrap_or(&rule.place);
             let (next_from, mut next_to, _) = self.range(*next);
-            if rule.clear != 0 && step == 0 {
+            if rule.clear.is_some() && step == 0 {
                 next_to = next_from;
             }
             wanted.clear();
@@ -289,9 +325,9 @@ impl Search<'_> {
             if is_first && rule.paired && self.pieces.u64(plus(place, 8)) != Some(target) {
                 return false;
             }
-            if is_first && rule.clear != 0 {
+            if let Some(clear) = rule.clear.filter(|_| is_first) {
                 let first = self.pieces.u64(target).unwrap_or(u64::MAX);
-                if first & rule.clear != 0 {
+                if first & clear.mask() != 0 {
                     return false;
                 }
             }
@@ -300,7 +336,7 @@ impl Search<'_> {
         true
     }
 
-    fn holds(&mut self, rule: &Rule, subjects: &[Subject], starts: &[u64], at: i32) -> bool {
+    fn holds(&mut self, rule: &Rule, subjects: &[&Subject], starts: &[u64], at: i32) -> bool {
         for (subject, start) in subjects.iter().zip(starts) {
             let mut place = plus(*start, at);
             for word in rule.words {
@@ -325,7 +361,7 @@ impl Found {
         let further = way[key] - self.way[key];
         if self.count == 0 || further < 0 {
             *self = Found { way, count: 1 };
-        } else if further == 0 || !rule.nearest && further < rule.apart {
+        } else if further == 0 || !rule.nearest && further < rule.apart.into() {
             self.count += 1;
         }
     }
@@ -335,10 +371,9 @@ impl Word {
     fn holds(self, word: u64, facts: &Facts) -> bool {
         const NS_PER_TICK: u64 = 10_000_000;
         match self {
-            Word::Same(fact, bits) => (word ^ facts.get(fact)) & bits == 0,
+            Word::Same(fact, bits) => (word ^ facts.get(fact)) & bits.mask() == 0,
             Word::Masked(fact, bits) => (word ^ facts.get(fact)) & facts.get(bits) == 0,
-            Word::Is(value, bits) => word & bits == value,
-            Word::Not(value) => word != value,
+            Word::Not(fact) => word != facts.get(fact),
             Word::Ticks(fact) => word / NS_PER_TICK == facts.get(fact),
             Word::Pointer(fact) if facts.get(fact) == 0 => word == 0,
             Word::Pointer(_) => is_kernel_address(word),

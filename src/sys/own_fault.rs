@@ -28,7 +28,8 @@ pub const NAME_BYTES: usize = 16;
 pub struct Registers {
     pub fault_address: u64,
     pub sp: u64,
-    pub values: [u64; 6],
+    /// Six words.
+    pub values: [u8; 48],
 }
 
 fn done(answer: libc::c_long) -> Option<libc::c_long> {
@@ -249,7 +250,7 @@ pub fn own_mounts() -> Option<()> {
 }
 
 /// Enters a directory, on which a file system in memory is mounted first.
-pub fn enter_mounted(path: &CStr) -> Option<()> {
+pub fn mount_and_enter(path: &CStr) -> Option<()> {
     let (kind, options) = (c"tmpfs", c"size=1m,mode=700");
     // SAFETY: all strings end with NUL.
     let answer = unsafe {

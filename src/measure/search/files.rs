@@ -1,56 +1,95 @@
 //! From a mapping to the file, its name, its directory, its mount, its numbers.
 
-use super::mappings::Mapped;
-use super::{plus, Place, Rule, Search, Subject, Word, ALL, LOW, RULE};
+use super::{same, Bits, Place, Rule, Search, Subject, Word, RULE};
 use crate::bytes;
-use crate::measure::facts::{Fact, Known, FILES, GONE, OUTER};
-use crate::measure::layout::{field, What};
+use crate::measure::facts::{Fact, Facts, Known, CHILDREN, FILES, GONE, OUTER};
+use crate::measure::layout::{Detail, Field};
 use crate::procfs::Line;
 
 /// `struct mount` begins so far before the `vfsmount` within it, behind its links in a hash
 /// table, its parent and its place there (fs/mount.h, since 3.3).
-const MOUNT_BEFORE: i32 = 32;
+const MOUNT_BEFORE: i16 = 32;
+const PARENT_BEFORE: i16 = 16;
+const POINT_BEFORE: i16 = 8;
 /// No dentry and no file is smaller.
-const DENTRY_APART: i32 = 192;
-const FILE_APART: i32 = 168;
+const DENTRY_APART: i16 = 192;
+const FILE_APART: i16 = 168;
 
-const FILE: Place = Place::Of("vm_area_struct.vm_file");
-const DENTRY: Place = Place::Of("file.dentry");
-const NAME: Place = Place::Of("dentry.d_name");
-const PARENT: Place = Place::Of("dentry.d_parent");
-const MOUNT: Place = Place::Of("file.f_path");
-const INODE: Place = Place::Of("file.f_inode");
+const FILE: Place = Place::Of(Field::VmFile);
+const DENTRY: Place = Place::Of(Field::FDentry);
+const NAME: Place = Place::Of(Field::DName);
+const PARENT: Place = Place::Of(Field::DParent);
+const MOUNT: Place = Place::Of(Field::FPath);
+const INODE: Place = Place::Of(Field::FInode);
+const IN_INODE: Place = Place::Within(0, 640, 8);
 
 /// The root has this name.
-const ROOT: &[Word] = &[Word::Is(b'/' as u64, 0xffff)];
+const ROOT: &[Word] = &[Word::Same(Fact::Slash, Bits::Text)];
 
-/// Which fields of a file, of a dentry lead to its name; and to a mount, and its root.
-const OF_ALL: &[Rule] = &[
+/// The way from a mapping to the file's name, its directory's, and those above.
+const WAY: &[Rule] = &[
+    // file -> dentry -> name
     Rule {
+        only: Some(Fact::Made),
         path: &[FILE, Place::Within(0, 256, 8), Place::Within(0, 256, 8)],
-        place: Place::At(0),
-        words: &[
-            Word::Same(Fact::FileName, ALL),
-            Word::Same(Fact::FileNameEnd, ALL),
-        ],
+        words: &[same(Fact::FileName), same(Fact::FileNameEnd)],
         fields: &[
-            (1, field("file.dentry", What::Pointer, 0)),
-            (1, field("file.f_path", What::Path, -8)),
-            (2, field("dentry.d_name", What::Qstr, 0)),
+            (1, Field::FDentry, 0),
+            (1, Field::FPath, -8),
+            (2, Field::DName, 0),
         ],
-        ..RULE
+        ..OF_NAME
+    },
+    // dentry -> that of the directory; below a root there is none but the root.
+    Rule {
+        only: Some(Fact::Inner),
+        path: &[FILE, DENTRY, Place::Within(0, 256, 8), NAME],
+        words: &[same(Fact::Directory), same(Fact::DirectoryEnd)],
+        apart: DENTRY_APART,
+        fields: &[(2, Field::DParent, 0)],
+        ..OF_NAME
     },
     Rule {
-        path: &[FILE, MOUNT, Place::At(0), NAME],
-        place: Place::At(0),
+        only: Some(Fact::Outer),
+        path: &[FILE, DENTRY, PARENT, PARENT, NAME],
         words: ROOT,
-        fields: &[
-            (2, field("vfsmount.mnt_root", What::Pointer, 0)),
-            (2, field("mount.mnt", What::Vfsmount, MOUNT_BEFORE)),
+        ..OF_NAME
+    },
+    // vfsmount -> its root
+    Rule {
+        only: Some(Fact::Made),
+        path: &[FILE, MOUNT, Place::At(0), NAME],
+        words: ROOT,
+        fields: &[(2, Field::MntRoot, 0), (2, Field::Mnt, MOUNT_BEFORE)],
+        ..OF_NAME
+    },
+    // mount -> the directory on which it is; and the mount which that is in
+    Rule {
+        only: Some(Fact::Made),
+        path: &[FILE, MOUNT, Place::At(-POINT_BEFORE), NAME],
+        words: &[same(Fact::Mount), same(Fact::MountEnd)],
+        fields: &[(2, Field::MntMountpoint, MOUNT_BEFORE)],
+        ..OF_NAME
+    },
+    Rule {
+        only: Some(Fact::Inner),
+        path: &[
+            FILE,
+            MOUNT,
+            Place::At(-PARENT_BEFORE),
+            Place::At(MOUNT_BEFORE - POINT_BEFORE),
+            NAME,
         ],
-        ..RULE
+        words: &[same(Fact::OuterMount), same(Fact::OuterMountEnd)],
+        fields: &[(2, Field::MntParent, MOUNT_BEFORE)],
+        ..OF_NAME
     },
 ];
+
+const OF_NAME: Rule = Rule {
+    place: Place::At(0),
+    ..RULE
+};
 
 /// What tells a file from one that takes its name: numbers, size and time, and the links of
 /// a dentry in a hash table, which stand ahead of its parent; the link back is what one
@@ -58,160 +97,92 @@ const OF_ALL: &[Rule] = &[
 const IDENTITY: &[Rule] = &[
     Rule {
         path: &[FILE, Place::Within(0, 256, 8)],
-        place: Place::Within(0, 640, 8),
-        words: &[Word::Same(Fact::Inode, ALL)],
+        words: &[same(Fact::Inode)],
         nearest: true,
         apart: FILE_APART,
-        fields: &[
-            (1, field("file.f_inode", What::Pointer, 0)),
-            (2, field("inode.i_ino", What::U64, 0)),
-        ],
-        lost: "file_identity",
-        ..RULE
-    },
-    Rule {
-        words: &[Word::Same(Fact::Size, ALL)],
-        fields: &[(2, field("inode.i_size", What::U64, 0))],
+        fields: &[(1, Field::FInode, 0), (2, Field::INumber, 0)],
         ..OF_INODE
     },
     Rule {
-        words: &[Word::Same(Fact::Seconds, ALL)],
-        fields: &[(2, field("inode.i_mtime_sec", What::U64, 0))],
+        words: &[same(Fact::Size)],
+        fields: &[(2, Field::ISize, 0)],
+        ..OF_INODE
+    },
+    Rule {
+        words: &[same(Fact::Seconds)],
+        fields: &[(2, Field::ISeconds, 0)],
         ..OF_INODE
     },
     Rule {
         place: Place::Within(0, 640, 4),
-        words: &[Word::Same(Fact::Nanoseconds, LOW)],
-        fields: &[(2, field("inode.i_mtime_nsec", What::U32, 0))],
+        words: &[Word::Same(Fact::Nanoseconds, Bits::Low)],
+        fields: &[(2, Field::INanoseconds, 0)],
         ..OF_INODE
     },
     Rule {
-        path: &[FILE, INODE, Place::Within(0, 640, 8)],
+        path: &[FILE, INODE, IN_INODE],
         place: Place::Within(0, 128, 4),
-        words: &[Word::Same(Fact::Device, LOW)],
+        words: &[Word::Same(Fact::Device, Bits::Low)],
         nearest: true,
-        fields: &[
-            (2, field("inode.i_sb", What::Pointer, 0)),
-            (3, field("super_block.s_dev", What::U32, 0)),
-        ],
+        fields: &[(2, Field::ISb, 0), (3, Field::SDev, 0)],
         ..OF_INODE
     },
     Rule {
         path: &[FILE, DENTRY],
-        place: Place::Ahead("dentry.d_parent"),
+        place: Place::Ahead(Field::DParent),
         words: &[Word::Pointer(Fact::Linked)],
-        fields: &[(2, field("dentry.d_hash", What::HashLinks, -8))],
+        fields: &[(2, Field::DHash, -8)],
         ..OF_INODE
     },
 ];
 
 const OF_INODE: Rule = Rule {
+    only: Some(Fact::Made),
     path: &[FILE, INODE],
-    place: Place::Within(0, 640, 8),
-    lost: "file_identity",
+    place: IN_INODE,
+    lost: Detail::FileIdentity,
     ..RULE
 };
 
-/// dentry -> that of the directory; mount -> the directory on which it is, and the mount
-/// which that is in.
-const OF_INNER: &[Rule] = &[
-    Rule {
-        path: &[FILE, DENTRY, Place::Within(0, 256, 8), NAME],
-        place: Place::At(0),
-        words: &[
-            Word::Same(Fact::Directory, ALL),
-            Word::Same(Fact::DirectoryEnd, ALL),
-        ],
-        apart: DENTRY_APART,
-        fields: &[(2, field("dentry.d_parent", What::Pointer, 0))],
-        ..RULE
-    },
-    Rule {
-        path: &[FILE, MOUNT, Place::At(-8), NAME],
-        place: Place::At(0),
-        words: &[
-            Word::Same(Fact::Mount, ALL),
-            Word::Same(Fact::MountEnd, ALL),
-        ],
-        fields: &[(
-            2,
-            field("mount.mnt_mountpoint", What::Pointer, MOUNT_BEFORE),
-        )],
-        ..RULE
-    },
-    Rule {
-        path: &[FILE, MOUNT],
-        place: Place::At(-16),
-        words: &[Word::Same(Fact::ParentMount, ALL)],
-        fields: &[(2, field("mount.mnt_parent", What::Pointer, MOUNT_BEFORE))],
-        ..RULE
-    },
-];
-
-/// Below the root there is none but the root.
-const OF_OUTER: &[Rule] = &[Rule {
-    path: &[FILE, DENTRY, PARENT, PARENT, NAME],
-    place: Place::At(0),
-    words: ROOT,
-    ..RULE
-}];
-
-impl Mapped {
-    /// Notes a mapping, and what is known of its file if the child has made it.
-    pub(super) fn add(&mut self, mut mapping: Subject, known: Known, line: &Line, page: u64) {
-        for number in 0..FILES {
-            let file = known.file(number);
-            let name = file.name();
-            if bytes::find(&line.path, &name[..name.len() - 1]).is_none() {
-                continue;
-            }
-            let (seconds, nanoseconds) = file.mtime();
-            let facts = &mut mapping.facts;
-            facts.set_name(Fact::FileName, &name);
-            facts.set_name(Fact::Directory, &known.directory_name());
-            facts.set_name(Fact::Mount, &known.mount_name());
-            facts.set(Fact::Inode, line.inode);
-            facts.set(Fact::Device, line.device.into());
-            facts.set(Fact::Size, file.size_bytes(page));
-            facts.set(Fact::Seconds, seconds.into());
-            facts.set(Fact::Nanoseconds, nanoseconds.into());
-            facts.set(Fact::Linked, u64::from(number != GONE));
-            let same = if number == OUTER {
-                &mut self.outer
-            } else {
-                &mut self.inner
-            };
-            same.push(mapping.clone());
+/// What is known of a mapping's file, if the child has made it.
+pub(super) fn know(facts: &mut Facts, known: Known, line: &Line, page: u64) {
+    for number in 0..FILES {
+        let file = known.file(number);
+        let name = file.name();
+        if bytes::find(&line.path, &name[..name.len() - 1]).is_none() {
+            continue;
         }
-        if line.inode != 0 {
-            self.of_files.push(mapping.clone());
+        let is_outer = number == OUTER;
+        let (seconds, nanoseconds) = file.mtime();
+        facts.set_name(Fact::FileName, &name);
+        facts.set_name(Fact::Directory, &known.directory_name());
+        facts.set_name(Fact::Mount, &known.mount_name(u32::from(!is_outer)));
+        facts.set_name(Fact::OuterMount, &known.mount_name(0));
+        for (fact, value) in [
+            (Fact::Made, 1),
+            (Fact::Inner, u64::from(!is_outer)),
+            (Fact::Outer, u64::from(is_outer)),
+            (Fact::Inode, line.inode),
+            (Fact::Device, line.device.into()),
+            (Fact::Size, file.size_bytes(page)),
+            (Fact::Seconds, seconds.into()),
+            (Fact::Nanoseconds, nanoseconds.into()),
+            (Fact::Linked, u64::from(number != GONE)),
+        ] {
+            facts.set(fact, value);
         }
-        self.all.push(mapping);
     }
 }
 
 impl Search<'_> {
     /// The way from the mappings of the files that the children have made to their names.
-    pub(super) fn files(&mut self, mapped: &mut Mapped) -> bool {
-        let mut all = mapped.inner.clone();
-        all.extend_from_slice(&mapped.outer);
+    pub(super) fn files(&mut self, mapped: &[Subject]) -> bool {
+        let made = mapped.iter().filter(|one| one.facts.get(Fact::Made) != 0);
         // All of them, or there may be too little to tell one field from another.
-        if mapped.outer.len() * FILES as usize != all.len() || !self.find_all(&all, OF_ALL) {
-            return false;
+        let found = made.count() == (CHILDREN * FILES) as usize && self.find_all(mapped, WAY);
+        found && {
+            self.find_all(mapped, IDENTITY);
+            true
         }
-        for other in &mapped.outer {
-            let file = self.word_of(other.at, "vm_area_struct.vm_file");
-            let mount = file.and_then(|file| self.word_of(file, "file.f_path"));
-            let start = plus(mount.unwrap_or(0), -MOUNT_BEFORE);
-            for inner in &mut mapped.inner {
-                if inner.facts.get(Fact::Mm) == other.facts.get(Fact::Mm) {
-                    inner.facts.set(Fact::ParentMount, start);
-                }
-            }
-        }
-        let found =
-            self.find_all(&mapped.inner, OF_INNER) && self.find_all(&mapped.outer, OF_OUTER);
-        self.find_all(&all, IDENTITY);
-        found
     }
 }

@@ -1,115 +1,110 @@
 //! The memory descriptor and the list, or the tree, of what is mapped.
 
-use super::{plus, Place, Rule, Search, Subject, Word, ALL, RULE};
+use super::{files, plus, same, Bits, Place, Rule, Search, Subject, Word, RULE};
 use crate::measure::facts::{Child, Fact};
-use crate::measure::layout::{field, What};
+use crate::measure::layout::{Detail, Field};
 use crate::measure::pieces::{is_kernel_address, Pieces};
 
 /// No mm_struct has what is wanted further in; with its mask of CPUs it may be long.
-const MM_BYTES: i32 = 2048;
+const MM_BYTES: i16 = 2048;
 /// No mm_struct is smaller, and no vm_area_struct.
-const MM_APART: i32 = 768;
-const VMA_APART: i32 = 144;
+const MM_APART: i16 = 768;
+const VMA_APART: i16 = 144;
 /// More than the children map.
 const MOST_MAPPINGS: usize = 1000;
-const AT_SYSINFO_EHDR: u64 = 33;
 /// `vm_next`, as long as there was a list (up to 6.0): behind the bounds.
-const NEXT_AT: i32 = 16;
-/// Read, write, execute; and where flags have no bits, but addresses do.
-const FLAGS: u64 = 0x7f00_0000_0000_0007;
+const NEXT_AT: i16 = 16;
+
+const IN_MM: Place = Place::Within(0, MM_BYTES, 8);
 
 /// mm and active_mm lead to a row of values that /proc/PID/stat tells.
-const MM: Rule = Rule {
-    path: &[Place::Task(8)],
-    paired: true,
-    place: Place::Within(0, MM_BYTES, 8),
-    words: &[
-        Word::Same(Fact::StartCode, ALL),
-        Word::Same(Fact::EndCode, ALL),
-        Word::Same(Fact::StartData, ALL),
-        Word::Same(Fact::EndData, ALL),
-        Word::Same(Fact::StartBrk, ALL),
-        Word::Same(Fact::Brk, ALL),
-        Word::Same(Fact::StartStack, ALL),
-        Word::Same(Fact::ArgStart, ALL),
-        Word::Same(Fact::ArgEnd, ALL),
-        Word::Same(Fact::EnvStart, ALL),
-        Word::Same(Fact::EnvEnd, ALL),
-    ],
-    nearest: true,
-    fields: &[
-        (0, field("task_struct.mm", What::Pointer, 0)),
-        (1, field("mm_struct.start_brk", What::U64, 32)),
-        (1, field("mm_struct.brk", What::U64, 40)),
-        (1, field("mm_struct.start_stack", What::U64, 48)),
-        (1, field("mm_struct.arg_start", What::U64, 56)),
-        (1, field("mm_struct.arg_end", What::U64, 64)),
-        (1, field("mm_struct.env_end", What::U64, 80)),
-    ],
-    ..RULE
-};
-
-/// It stands in the copy of the auxiliary vector too, behind its tag.
-const VDSO: Rule = Rule {
-    path: &[Place::Of("task_struct.mm")],
-    place: Place::Within(0, MM_BYTES, 8),
-    words: &[Word::Not(AT_SYSINFO_EHDR), Word::Same(Fact::Vdso, ALL)],
-    apart: MM_APART,
-    fields: &[(1, field("mm_struct.context", What::MmContext, 8))],
-    lost: "vdso",
-    ..RULE
-};
+const MM: &[Rule] = &[
+    Rule {
+        path: &[Place::Task(8)],
+        paired: true,
+        place: IN_MM,
+        words: &[
+            same(Fact::StartCode),
+            same(Fact::EndCode),
+            same(Fact::StartData),
+            same(Fact::EndData),
+            same(Fact::StartBrk),
+            same(Fact::Brk),
+            same(Fact::StartStack),
+            same(Fact::ArgStart),
+            same(Fact::ArgEnd),
+            same(Fact::EnvStart),
+            same(Fact::EnvEnd),
+        ],
+        nearest: true,
+        fields: &[
+            (0, Field::Mm, 0),
+            (1, Field::StartBrk, 32),
+            (1, Field::Brk, 40),
+            (1, Field::StartStack, 48),
+            (1, Field::ArgStart, 56),
+            (1, Field::ArgEnd, 64),
+            (1, Field::EnvEnd, 80),
+        ],
+        lost: Detail::MemoryLayout,
+        ..RULE
+    },
+    // It stands in the copy of the auxiliary vector too, behind its tag.
+    Rule {
+        path: &[Place::Of(Field::Mm)],
+        place: IN_MM,
+        words: &[Word::Not(Fact::SysinfoTag), same(Fact::Vdso)],
+        apart: MM_APART,
+        fields: &[(1, Field::Context, 8)],
+        lost: Detail::Vdso,
+        ..RULE
+    },
+];
 
 /// Up to 6.0: the list of mappings, and where it ends.
 const LIST: &[Rule] = &[
     Rule {
-        path: &[Place::Of("task_struct.mm"), Place::Within(0, MM_BYTES, 8)],
+        path: &[Place::Of(Field::Mm), IN_MM],
         place: Place::At(0),
-        words: &[
-            Word::Same(Fact::FirstStart, ALL),
-            Word::Same(Fact::FirstEnd, ALL),
-        ],
-        fields: &[
-            (1, field("mm_struct.mmap", What::Pointer, 0)),
-            (2, field("vm_area_struct.vm_next", What::Pointer, NEXT_AT)),
-        ],
+        words: &[same(Fact::FirstStart), same(Fact::FirstEnd)],
+        fields: &[(1, Field::Mmap, 0), (2, Field::VmNext, NEXT_AT)],
         ..RULE
     },
     Rule {
-        path: &[Place::Of("task_struct.mm")],
-        place: Place::Within(0, MM_BYTES, 8),
-        words: &[Word::Same(Fact::LastEnd, ALL)],
+        path: &[Place::Of(Field::Mm)],
+        place: IN_MM,
+        words: &[same(Fact::LastEnd)],
         apart: MM_APART,
-        fields: &[(1, field("mm_struct.highest_vm_end", What::U64, 0))],
+        fields: &[(1, Field::HighestVmEnd, 0)],
         ..RULE
     },
 ];
 
 /// Of each mapping: what it belongs to, its permissions, its file.
-const OF_ALL: &[Rule] = &[
+const MAPPING: &[Rule] = &[
     Rule {
-        words: &[Word::Same(Fact::Mm, ALL)],
-        fields: &[(0, field("vm_area_struct.vm_mm", What::Pointer, 0))],
+        words: &[same(Fact::Mm)],
+        fields: &[(0, Field::VmMm, 0)],
         ..OF_MAPPING
     },
     Rule {
-        words: &[Word::Same(Fact::Flags, FLAGS)],
-        fields: &[(0, field("vm_area_struct.vm_flags", What::U64, 0))],
+        words: &[Word::Same(Fact::Flags, Bits::Permissions)],
+        fields: &[(0, Field::VmFlags, 0)],
         ..OF_MAPPING
     },
     Rule {
         words: &[Word::Pointer(Fact::File)],
-        fields: &[(0, field("vm_area_struct.vm_file", What::Pointer, 0))],
+        fields: &[(0, Field::VmFile, 0)],
+        ..OF_MAPPING
+    },
+    // What that means elsewhere has changed.
+    Rule {
+        only: Some(Fact::File),
+        words: &[same(Fact::PageOffset)],
+        fields: &[(0, Field::VmPgoff, 0)],
         ..OF_MAPPING
     },
 ];
-
-/// Of those of files: what that means elsewhere has changed.
-const OF_FILES: &[Rule] = &[Rule {
-    words: &[Word::Same(Fact::PageOffset, ALL)],
-    fields: &[(0, field("vm_area_struct.vm_pgoff", What::U64, 0))],
-    ..OF_MAPPING
-}];
 
 const OF_MAPPING: Rule = Rule {
     place: Place::Within(16, 256, 8),
@@ -118,89 +113,70 @@ const OF_MAPPING: Rule = Rule {
 };
 
 /// mm -> the file that was executed
-const EXECUTABLE: Rule = Rule {
+const EXECUTABLE: &[Rule] = &[Rule {
     path: &[
-        Place::Of("task_struct.mm"),
-        Place::Within(0, MM_BYTES, 8),
-        Place::Of("file.dentry"),
-        Place::Of("dentry.d_name"),
+        Place::Of(Field::Mm),
+        IN_MM,
+        Place::Of(Field::FDentry),
+        Place::Of(Field::DName),
     ],
     place: Place::At(0),
     words: &[Word::Masked(Fact::Executable, Fact::ExecutableMask)],
     apart: MM_APART,
-    fields: &[(1, field("mm_struct.exe_file", What::Pointer, 0))],
-    lost: "exe",
+    fields: &[(1, Field::ExeFile, 0)],
+    lost: Detail::Exe,
     ..RULE
-};
-
-/// The mappings of both children, with what is known of each.
-#[derive(Default)]
-pub(super) struct Mapped {
-    pub all: Vec<Subject>,
-    pub of_files: Vec<Subject>,
-    /// Of files that the child has made: on the inner file system, on the outer one.
-    pub inner: Vec<Subject>,
-    pub outer: Vec<Subject>,
-}
+}];
 
 impl Search<'_> {
     /// task -> mm -> each mapping -> its values, and what is mapped.
     pub(super) fn memory(&mut self, tasks: &[Subject], children: &[Child]) {
-        if !self.find(tasks, &MM) {
-            self.layout.lose("memory_layout");
-        }
-        self.find_all(tasks, &[VDSO]);
-        let mapped = self.list_or_tree(tasks, children);
+        self.find_all(tasks, MM);
+        let mapped = self.list_or_tree(tasks, children).unwrap_or_default();
         // A mapping of a file whose name is not to be had would pass for one of none.
-        let found = mapped.is_some_and(|mut mapped| {
-            self.find_all(&mapped.all, OF_ALL)
-                && self.find_all(&mapped.of_files, OF_FILES)
-                && self.files(&mut mapped)
-        });
-        if found {
-            self.find_all(tasks, &[EXECUTABLE]);
+        if self.find_all(&mapped, MAPPING) && self.files(&mapped) {
+            self.find_all(tasks, EXECUTABLE);
         } else {
-            self.layout.forget("mm_struct.mmap");
-            self.layout.forget("mm_struct.mm_mt");
-            self.layout.lose("mappings");
-            self.layout.lose("exe");
+            self.layout.forget(Field::Mmap);
+            self.layout.forget(Field::MmMt);
+            self.layout.lose(Detail::Mappings);
+            self.layout.lose(Detail::Exe);
         }
     }
 
-    fn list_or_tree(&mut self, tasks: &[Subject], children: &[Child]) -> Option<Mapped> {
+    fn list_or_tree(&mut self, tasks: &[Subject], children: &[Child]) -> Option<Vec<Subject>> {
         if self.find_all(tasks, LIST) {
             return self.mapped(tasks, children);
         }
-        self.layout.forget("mm_struct.mmap");
+        self.layout.forget(Field::Mmap);
         // From 6.1: the place in mm_struct from which a tree hangs that holds all mappings.
-        for at in (0..MM_BYTES).step_by(8) {
-            let root = field("mm_struct.mm_mt", What::MapleTree, at);
-            self.layout.fields.push(root);
+        let mut at = 0;
+        while at < MM_BYTES.into() {
+            self.layout.found(Field::MmMt, at);
             let mapped = self.mapped(tasks, children);
             if mapped.is_some() {
                 return mapped;
             }
-            self.layout.fields.pop();
+            at += 8;
         }
         None
     }
 
     /// The mappings, if they are those that /proc/PID/maps has.
-    fn mapped(&mut self, tasks: &[Subject], children: &[Child]) -> Option<Mapped> {
-        let mut mapped = Mapped::default();
+    fn mapped(&mut self, tasks: &[Subject], children: &[Child]) -> Option<Vec<Subject>> {
+        let mut mapped = Vec::new();
         for (task, child) in tasks.iter().zip(children) {
-            let mm = self.word_of(task.at, "task_struct.mm")?;
+            let mm = self.word_of(task.at, Field::Mm)?;
             let mut vmas = Vec::new();
-            match self.layout.place("mm_struct.mmap") {
-                Some(head) => self.list(plus(mm, head), &mut vmas)?,
+            match self.word_of(mm, Field::Mmap) {
+                Some(first) => self.list(first, &mut vmas)?,
                 None => self.tree(mm, &mut vmas)?,
             }
             if vmas.len() != child.seen.lines.len() {
                 return None;
             }
             for (at, line) in vmas.into_iter().zip(&child.seen.lines) {
-                let bounds = (self.pieces.u64(at)?, self.pieces.u64(plus(at, 8))?);
-                if bounds != (line.start, line.end) {
+                if self.pieces.u64(at)? != line.start || self.pieces.u64(plus(at, 8))? != line.end {
                     return None;
                 }
                 let mut facts = task.facts.clone();
@@ -208,23 +184,18 @@ impl Search<'_> {
                 facts.set(Fact::Flags, line.flags);
                 facts.set(Fact::PageOffset, line.file_offset / self.tool.page_bytes);
                 facts.set(Fact::File, line.inode);
-                mapped.add(
-                    Subject { at, facts },
-                    child.seen.known,
-                    line,
-                    self.tool.page_bytes,
-                );
+                files::know(&mut facts, child.seen.known, line, self.tool.page_bytes);
+                mapped.push(Subject { at, facts });
             }
         }
         Some(mapped)
     }
 
-    /// From the pointer to the first mapping on: include/linux/mm_types.h.
-    fn list(&mut self, head: u64, into: &mut Vec<u64>) -> Option<()> {
-        let mut vma = self.pieces.u64(head)?;
+    /// From the first mapping on: include/linux/mm_types.h.
+    fn list(&mut self, mut vma: u64, into: &mut Vec<u64>) -> Option<()> {
         while vma != 0 && into.len() < MOST_MAPPINGS {
             into.push(vma);
-            vma = self.pieces.u64(plus(vma, NEXT_AT))?;
+            vma = self.word_of(vma, Field::VmNext)?;
         }
         Some(())
     }
@@ -232,7 +203,7 @@ impl Search<'_> {
     fn tree(&mut self, mm: u64, into: &mut Vec<u64>) -> Option<()> {
         // An address with this mark, which makes it no address of another structure's.
         const MARK: u64 = 2;
-        let root = self.word_of(mm, "mm_struct.mm_mt")?;
+        let root = self.word_of(mm, Field::MmMt)?;
         if root & 3 != MARK {
             return None;
         }

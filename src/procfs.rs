@@ -22,8 +22,10 @@ pub struct Line {
 pub fn parse_maps(text: &[u8]) -> Vec<Line> {
     let mut lines = Vec::new();
     for line in text.split(|byte| *byte == b'\n') {
-        let line = parse_line(line);
-        lines.extend(line.filter(|line| line.path != b"[vsyscall]"));
+        match parse_line(line) {
+            Some(line) if line.path != b"[vsyscall]" => lines.push(line),
+            _ => {}
+        }
     }
     lines
 }

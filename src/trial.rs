@@ -36,10 +36,13 @@ pub fn start(config: &Config) -> Result<Capture> {
     match loader::kernel_types(config.btf.as_deref()) {
         Ok(types) => Capture::start(config, &types),
         Err(missing) if config.btf.is_none() && missing.kind() == Kind::Unsupported => {
-            start_measured(config).map_err(|error| {
-                let hint = missing.hint().unwrap_or_default().to_owned();
-                error.context(missing.to_string()).with_hint(hint)
-            })
+            match start_measured(config) {
+                // What helps is type information.
+                Err(error) if error.kind() == Kind::Unsupported => {
+                    Err(missing.context(error.to_string()))
+                }
+                other => other,
+            }
         }
         Err(error) => Err(error),
     }
@@ -47,7 +50,7 @@ pub fn start(config: &Config) -> Result<Capture> {
 
 fn start_measured(config: &Config) -> Result<Capture> {
     let program = measure::OURSELVES;
-    let mut layout = measure::measure(program)?;
+    let mut layout = measure::measure(program).context(|| "measure offsets")?;
     // Until nothing was taken back: each time there is less.
     while try_out(program, &mut layout, config.force_rung).context(|| "try out offsets")? {}
     Capture::start(config, &types(&layout))

@@ -79,11 +79,7 @@ impl OldCapture {
         let program = loaded
             .program(first)
             .ok_or_else(|| Error::failed("the capture program has no beginning"))?;
-        let link = if is_raw {
-            attach::raw_tracepoint(program, TRACEPOINT)?
-        } else {
-            attach::tracepoint(program, "signal", TRACEPOINT)?
-        };
+        let link = attach::signal_deliver(program, is_raw)?;
         Ok(OldCapture {
             loaded,
             link: Some(link),

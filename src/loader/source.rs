@@ -54,14 +54,7 @@ impl fmt::Display for KernelTypes {
         match &self.origin {
             Origin::File(path) => write!(f, "{}", path.display()),
             Origin::Kernel { id } => write!(f, "the kernel, as BTF object {id}"),
-            Origin::Measured { lost, .. } => {
-                f.write_str("measured at start")?;
-                for (index, detail) in lost.iter().enumerate() {
-                    f.write_str(if index == 0 { "; not found: " } else { ", " })?;
-                    f.write_str(detail)?;
-                }
-                Ok(())
-            }
+            Origin::Measured { .. } => f.write_str("none: offsets were measured at start"),
         }
     }
 }

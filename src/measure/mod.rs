@@ -40,33 +40,31 @@ pub struct Subjects {
     pub peek: Peek,
     pub children: Vec<Child>,
     pub tool: Tool,
-    _running: Vec<Running>,
+    running: Vec<Running>,
 }
 
 /// Lets children fault that are `program`, which runs [`children::run_as_child`] first.
 pub fn subjects(program: &CStr) -> Result<Subjects> {
     let page_bytes = page_bytes() as u64;
-    let mut peek = Peek::start(STACK_BYTES.max(page_bytes))?;
-    let mut running = Vec::new();
-    let mut children = Vec::new();
-    for number in 0..facts::CHILDREN {
-        let child = children::start(program, number, &peek.magic());
-        let child = child.ok_or_else(|| Error::unsupported("no child can fault on purpose"))?;
-        children.extend(child.child(&mut peek));
-        running.push(child);
-    }
-    let tool = Tool {
-        task: peek.own_task().unwrap_or(0),
-        pid_namespace: process::pid_namespace(),
-        ancestors: children::ancestors(),
-        page_bytes,
+    let mut subjects = Subjects {
+        peek: Peek::start(STACK_BYTES.max(page_bytes))?,
+        children: Vec::new(),
+        tool: Tool {
+            task: 0,
+            pid_namespace: process::pid_namespace(),
+            ancestors: children::ancestors(),
+            page_bytes,
+        },
+        running: Vec::new(),
     };
-    Ok(Subjects {
-        peek,
-        children,
-        tool,
-        _running: running,
-    })
+    for number in 0..facts::CHILDREN {
+        let child = children::start(program, number, &subjects.peek.magic());
+        let child = child.ok_or_else(|| Error::unsupported("no child can fault on purpose"))?;
+        subjects.children.extend(child.child(&mut subjects.peek));
+        subjects.running.push(child);
+    }
+    subjects.tool.task = subjects.peek.own_task().unwrap_or(0);
+    Ok(subjects)
 }
 
 /// Measures with children that are `program`.

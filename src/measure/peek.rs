@@ -18,7 +18,6 @@ use crate::sys::own_fault::{self, OwnSignal, NAME_BYTES};
 /// `bpf/peek.bpf.c`, compiled and packed.
 const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/peek.bpf.o"));
 const PROGRAM: &str = "segfault_peek";
-const TRACEPOINT: &str = "signal_deliver";
 const ASK: &str = "segfault_ask";
 const TOLD: &str = "segfault_told";
 
@@ -69,10 +68,7 @@ impl Peek {
         let loaded = loader::load(&object, &no_types, &settings)?;
         let failed = || Error::failed("the measuring program cannot run");
         let program = loaded.program(PROGRAM).ok_or_else(failed)?;
-        let link = match is_raw {
-            true => attach::raw_tracepoint(program, TRACEPOINT)?,
-            false => attach::tracepoint(program, "signal", TRACEPOINT)?,
-        };
+        let link = attach::signal_deliver(program, is_raw)?;
         let peek = Peek {
             loaded,
             _link: link,

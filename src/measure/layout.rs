@@ -29,8 +29,10 @@ macro_rules! fields {
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Field { $($($field,)+)+ }
 
-        /// Struct, field, and what it is; in the order of [`Field`].
-        pub const FIELDS: &[(&str, &str, What)] = &[$($(($of, $name, $what),)+)+];
+        /// Each line a struct and its fields, in the order of [`Field`].
+        pub const NAMES: &str = concat!($($of, $(" ", $name,)+ "\n",)+);
+
+        const WHAT: &[What] = &[$($($what,)+)+];
     };
 }
 
@@ -229,7 +231,7 @@ const DETAILS: [&str; 11] = [
 #[derive(Clone, Debug)]
 pub struct Layout {
     /// Bytes from the structure's start, where it was found.
-    places: [Option<i32>; FIELDS.len()],
+    places: [Option<i32>; WHAT.len()],
     /// A bit for each [`Detail`] that could not be found with certainty.
     lost: u32,
     /// From the top of a kernel stack down to the user's registers.
@@ -240,7 +242,7 @@ pub struct Layout {
 
 impl Default for Layout {
     fn default() -> Self {
-        let mut places = [None; FIELDS.len()];
+        let mut places = [None; WHAT.len()];
         for (field, at) in CONSTANTS {
             places[*field as usize] = Some(i32::from(*at));
         }
@@ -293,26 +295,29 @@ impl Layout {
         let mut types = BASIC_TYPES.to_vec();
         types[ELEMENT_OF_UPIDS] = struct_of(Field::Nr);
         let mut strings = vec![0];
-        let mut start = 0;
-        let mut last = "";
-        for ((of, name, what), place) in FIELDS.iter().zip(self.places) {
-            if *of != last {
-                last = of;
-                start = types.len();
-                let bytes = match *of {
-                    "pt_regs" => self.regs_from_top,
-                    _ => 0,
-                };
-                types.extend_from_slice(&[strings.len() as u32, KIND_STRUCT, bytes]);
-                put_text(&mut strings, of);
-            }
-            let Some(at) = place.and_then(|at| u32::try_from(at).ok()) else {
-                continue;
+        let mut fields = WHAT.iter().zip(self.places);
+        for line in NAMES
+            .trim_ascii_end()
+            .as_bytes()
+            .split(|byte| *byte == b'\n')
+        {
+            let mut words = line.split(|byte| *byte == b' ');
+            let name = words.next().unwrap_or(line);
+            let bytes = match name {
+                b"pt_regs" => self.regs_from_top,
+                _ => 0,
             };
-            types[start + 1] += 1;
-            types[start + 2] = types[start + 2].max(at + 8);
-            types.extend_from_slice(&[strings.len() as u32, type_of(*what), at * 8]);
-            put_text(&mut strings, name);
+            let start = types.len();
+            types.extend_from_slice(&[put_text(&mut strings, name), KIND_STRUCT, bytes]);
+            for (name, (what, place)) in words.zip(&mut fields) {
+                let Some(at) = place.and_then(|at| u32::try_from(at).ok()) else {
+                    continue;
+                };
+                types[start + 1] += 1;
+                types[start + 2] = types[start + 2].max(at + 8);
+                let name = put_text(&mut strings, name);
+                types.extend_from_slice(&[name, type_of(*what), at * 8]);
+            }
         }
         let bytes = types.len() as u32 * 4;
         let header = [
@@ -332,9 +337,12 @@ impl Layout {
     }
 }
 
-fn put_text(strings: &mut Vec<u8>, text: &str) {
-    strings.extend_from_slice(text.as_bytes());
+/// Adds a name; where it stands.
+fn put_text(strings: &mut Vec<u8>, text: &[u8]) -> u32 {
+    let at = strings.len();
+    strings.extend_from_slice(text);
     strings.push(0);
+    at as u32
 }
 
 const MAGIC_AND_VERSION: u32 = 0x1_eb9f;
@@ -385,13 +393,17 @@ fn type_of(what: What) -> u32 {
     }
 }
 
-/// Structs are numbered as they begin in the table.
+/// Structs are numbered by their lines.
 fn struct_of(field: Field) -> u32 {
-    let mut id = FIRST_STRUCT - 1;
-    let mut last = "";
-    for (of, _, _) in &FIELDS[..=field as usize] {
-        id += u32::from(*of != last);
-        last = of;
+    let mut id = FIRST_STRUCT;
+    let mut fields = 0;
+    for byte in NAMES.bytes() {
+        match byte {
+            b' ' if fields == field as u32 => break,
+            b' ' => fields += 1,
+            b'\n' => id += 1,
+            _ => {}
+        }
     }
     id
 }
@@ -454,16 +466,14 @@ mod tests {
     }
 
     #[test]
-    fn every_struct_that_is_named_is_there() {
-        for (of, name, what) in FIELDS {
-            if let What::StructOf(field) = what {
-                let (named, _, _) = FIELDS[*field as usize];
-                assert!(named != *of, "{of}.{name}");
-            }
-        }
+    fn every_field_has_a_name_and_a_struct() {
+        let names = NAMES.split_ascii_whitespace().count();
+        let structs = NAMES.lines().count();
+        assert_eq!(names - structs, WHAT.len());
         assert_eq!(struct_of(Field::Signo), FIRST_STRUCT);
         assert_eq!(struct_of(Field::Sifields), FIRST_STRUCT);
         assert_eq!(struct_of(Field::Sigfault), FIRST_STRUCT + 1);
+        assert_eq!(struct_of(Field::MntRoot), FIRST_STRUCT + structs as u32 - 1);
     }
 
     #[test]

@@ -119,7 +119,7 @@ fn take_back(event: &Event, seen: &Seen, layout: &mut Layout) -> bool {
     let fact = |fact| seen.facts.get(fact);
     let name = &seen.name[..seen.name.len() - 1];
     let is_name = event.comm == name && event.thread == name;
-    let is_parent = event.ppid.is_none_or(|ppid| ppid == std::process::id());
+    let is_parent = event.ppid == Some(std::process::id());
     let is_tid = u64::from(event.ns_tid) == fact(Fact::Tid);
     let is_pid = is_tid && event.pid == Some(seen.pid);
     let is_start = event.start_ns / NS_PER_TICK == fact(Fact::StartTicks);

@@ -82,6 +82,7 @@ fields! {
     "pid" {
         Level "level" What::U32,
         Numbers "numbers" What::Upids,
+        OwnPidNs "own_ns" What::Pointer,
     }
     "upid" {
         Nr "nr" What::U32,

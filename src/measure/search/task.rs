@@ -6,6 +6,8 @@ use crate::measure::layout::{Detail, Field};
 
 /// No task is larger.
 pub(super) const BYTES: i32 = 24 << 10;
+/// No struct pid is smaller.
+const PID_APART: i16 = 96;
 /// How much older a process must be, so that none of its other times is near.
 const OLDER_TICKS: u64 = 6;
 
@@ -95,7 +97,7 @@ const TASK: &[Rule] = &[
         lost: Detail::MountNamespace,
         ..RULE
     },
-    // task -> pid, at whose end stands a number for each level, and its namespace
+    // task -> pid, at whose end stands a number for each level, and its namespace.
     Rule {
         path: &[Place::Task(8)],
         clear: Some(Bits::ManyOrDeep),
@@ -106,11 +108,20 @@ const TASK: &[Rule] = &[
         lost: Detail::NsPid,
         ..RULE
     },
+    // The number that the child knows, in the deepest namespace, which is ours.
     Rule {
-        path: &[Place::Of(Field::ThreadPid), Place::Within(8, 512, 8)],
+        path: &[Place::Of(Field::ThreadPid)],
+        place: Place::Within(8, 512, 8),
+        words: &[Word::Same(Fact::Tid, Bits::Low)],
+        apart: PID_APART,
+        fields: &[(1, Field::OwnPidNs, 8)],
+        lost: Detail::NsPid,
+        ..RULE
+    },
+    Rule {
+        path: &[Place::Of(Field::ThreadPid), Place::Of(Field::OwnPidNs)],
         place: Place::Within(0, 1024, 4),
         words: &[Word::Same(Fact::PidNamespace, Bits::Low)],
-        nearest: true,
         fields: &[(2, Field::PidNsCommon, 0)],
         lost: Detail::NsPid,
         ..RULE

@@ -15,7 +15,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::event::{Disposition, Event};
 use crate::loader::{self, KernelTypes};
 use crate::measure::children;
-use crate::measure::facts::{Fact, Seen};
+use crate::measure::facts::{is_childs_fault, Fact, Seen};
 use crate::measure::layout::{Detail, Field};
 use crate::measure::{self, Layout};
 use crate::sys::mmap::page_bytes;
@@ -102,8 +102,8 @@ fn wrong_essential(event: &Event, seen: &Seen) -> Option<&'static str> {
         Some("the signal is wrong")
     } else if event.siginfo != address || event.trap.address != address {
         Some("the fault's address is wrong")
-    } else if event.trap.error_code == 0 {
-        Some("the error code is wrong")
+    } else if !is_childs_fault(event.trap.number, event.trap.error_code) {
+        Some("the processor's account of the fault is wrong")
     } else if event.disposition != Disposition::Handled {
         Some("the handler is wrong")
     } else if sp != Some(fact(Fact::Sp)) {

@@ -19,6 +19,23 @@ pub const LONG: u32 = 1;
 pub const GONE: u32 = 2;
 pub const OUTER: u32 = 3;
 
+/// `X86_TRAP_PF`; the error code of a user's write to what is not there.
+const PAGE_FAULT: u64 = 14;
+const USER_WRITE: u64 = 6;
+/// arm64: the syndrome of a data abort of user space, a write, for want of a translation;
+/// and its bits that tell so, all but the level.
+const DATA_ABORT: u64 = 0x9200_0044;
+pub const SYNDROME: u64 = 0xfe00_007c;
+
+/// Whether this is what the processor says of a child's fault.
+#[must_use]
+pub fn is_childs_fault(trap: u64, error_code: u64) -> bool {
+    match cfg!(target_arch = "aarch64") {
+        true => error_code & SYNDROME == DATA_ABORT,
+        false => (trap, error_code) == (PAGE_FAULT, USER_WRITE),
+    }
+}
+
 /// A name, with its NUL.
 pub type Name = [u8; 16];
 
@@ -102,10 +119,8 @@ pub enum Fact {
     /// 0 where it was unlinked.
     Linked,
     // What is always the same.
-    /// `X86_TRAP_PF`; the error code of a user's write to what is not there.
     PageFault,
     UserWrite,
-    /// arm64: a data abort of user space, a write, for want of a translation.
     DataAbort,
     /// `AT_SYSINFO_EHDR`
     SysinfoTag,
@@ -126,9 +141,9 @@ impl Default for Facts {
     fn default() -> Self {
         let mut facts = Facts([0; FACTS]);
         for (fact, value) in [
-            (Fact::PageFault, 14),
-            (Fact::UserWrite, 6),
-            (Fact::DataAbort, 0x9200_0044),
+            (Fact::PageFault, PAGE_FAULT),
+            (Fact::UserWrite, USER_WRITE),
+            (Fact::DataAbort, DATA_ABORT),
             (Fact::SysinfoTag, 33),
             (Fact::Slash, u64::from(b'/')),
         ] {

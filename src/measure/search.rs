@@ -15,7 +15,7 @@
 //!
 //! Nothing here asks the system: [`Pieces`] answers for the kernel's memory.
 
-use crate::measure::facts::{Child, Fact, Facts, Tool};
+use crate::measure::facts::{Child, Fact, Facts, Tool, SYNDROME};
 use crate::measure::layout::{Detail, Field, Layout};
 use crate::measure::pieces::{is_kernel_address, Memory, Pieces};
 
@@ -74,7 +74,7 @@ pub(crate) enum Bits {
     Text,
     /// Read, write and execute; and where flags have no bits, but addresses do.
     Permissions,
-    /// arm64: the exception's class, write or read, and the fault's kind without its level.
+    /// arm64: of the processor's account of a fault.
     Syndrome,
     /// Of a word that counts users, and knows a level: too many, and too deep.
     ManyUsers,
@@ -88,7 +88,7 @@ impl Bits {
             Bits::Low => 0xffff_ffff,
             Bits::Text => 0xffff,
             Bits::Permissions => 0x7f00_0000_0000_0007,
-            Bits::Syndrome => 0xfe00_007c,
+            Bits::Syndrome => SYNDROME,
             Bits::ManyUsers => 0xffff_0000,
             Bits::ManyOrDeep => 0xffff_ffe0_ffff_0000,
         }

@@ -22,7 +22,7 @@ Q := @
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: all help target build aarch64 demo test test-rungs test-six test-vm corpus compare lint doc check-fuzz figures bpf \
+.PHONY: all help target build aarch64 demo test test-rungs test-six test-vm corpus compare load lint doc check-fuzz figures bpf \
 	check-prebuilt check-static check-size clean
 
 all: build
@@ -36,6 +36,7 @@ help:
 	@echo 'make test-vm          boot kernels in QEMU, crash programs there (VM=NAMES; KERNEL=FILE ARCH=)'
 	@echo 'make corpus           crash the corpus in every build, compare chains (root)'
 	@echo 'make compare          the same beside gdb, eu-stack, perf and bpftrace (root)'
+	@echo 'make load             chains under load, in a huge library, in real programs (root)'
 	@echo 'make lint             formatting and clippy, with and without gimli'
 	@echo 'make doc              documentation of the code, without a warning'
 	@echo 'make check-fuzz       the fuzz targets compile (needs a C++ compiler)'
@@ -106,13 +107,20 @@ test-vm:
 	$(Q)CC='$(CC)' CLANG='$(CLANG)' python3 tests/vm/run.py --binaries '$(TARGET_DIR)' \
 		--options='$(VM_OPTIONS)' $(VM_ARGS)
 
+CORPUS := $(if $(SUDO),sudo -E) env SEGFAULT_ANALYZER='$(abspath $(BINARY))' CORPUS_DIR='$(abspath $(TARGET_DIR))/corpus' \
+	python3 tests/corpus
+
 # Every crash program of the corpus in every build, against its known chain.
 corpus: build
-	$(Q)SEGFAULT_ANALYZER='$(abspath $(BINARY))' $(if $(SUDO),sudo -E) python3 tests/corpus/check.py $(CASES)
+	$(Q)$(CORPUS)/check.py $(CASES)
 
 # The same crashes as gdb, eu-stack, perf and bpftrace see them.
 compare: build
-	$(Q)SEGFAULT_ANALYZER='$(abspath $(BINARY))' $(if $(SUDO),sudo -E) python3 tests/corpus/compare.py $(CASES)
+	$(Q)$(CORPUS)/compare.py $(CASES)
+
+# A thousand crashes a second, a library of more than 100 MB, programs of the system.
+load: build
+	$(Q)$(CORPUS)/load.py
 
 lint:
 	$(Q)$(CARGO) fmt --check

@@ -447,6 +447,7 @@ int segfault_context(void *ctx)
 	if (!s || !c)
 		return 0;
 	mm = read_if_there(task, mm);
+	s->names.is_foreign = s->header.mnt_ns && s->header.mnt_ns != c->own_mnt_ns;
 	send_cgroup(ctx, s, task);
 	if (mm) {
 		send_exe(ctx, s, mm);

@@ -23,8 +23,9 @@
 /* As above, with an address that is the kernel's and nowhere mapped: at zero this
  * helper might find something. */
 #undef clear
-#define clear(into, bytes) bpf_probe_read(into, bytes, (void *)-4096l)
+#define clear(into, bytes) bpf_probe_read(into, bytes, (void *)NOWHERE)
 
+#define NOWHERE (-4096l)	/* a kernel address that is never mapped */
 #define MAX_ENTRIES 256		/* mappings that are wanted with their names */
 #define MAX_CALLS 30		/* tail calls a record; the kernel's limit is 32, the first is not counted */
 #define WALK_CALLS 20		/* of these, until the walk has to end */
@@ -102,6 +103,7 @@ struct old_names {
 	__u64 components;
 	__u32 flags;		/* enum path_flags */
 	__u32 layer;		/* up to the root of the file system, past all mounts */
+	__u64 is_foreign;	/* the mount namespace is not the tool's */
 };
 
 struct scratch {

@@ -14,12 +14,10 @@
 #define MAX_COMPONENTS 48
 
 /* Begins the next mapping: all but its paths, which may take several rounds. */
-static __always_inline void name_begin(struct scratch *s, struct old_config *c,
-				       struct event_range *entry)
+static __always_inline void name_begin(struct scratch *s, struct event_range *entry)
 {
 	struct file *file = (void *)entry->file;
 	struct event_mapping *m;
-	int is_foreign = s->header.mnt_ns && s->header.mnt_ns != c->own_mnt_ns;
 	__u64 at = s->out_bytes;
 
 	keep(at);
@@ -45,7 +43,7 @@ static __always_inline void name_begin(struct scratch *s, struct old_config *c,
 	m->flags = MAPPING_FILE | MAPPING_PATH;
 	s->names.path = entry->file + bpf_core_field_offset(struct file, f_path);
 	/* As in bpf/mappings.h: a place in another's mounts may be none in ours. */
-	if (is_foreign)
+	if (s->names.is_foreign)
 		s->names.lower = s->names.path;
 	if (has_user_path(file))
 		if (bpf_core_field_exists(struct backing_file, user_path)) {
@@ -79,28 +77,30 @@ static __always_inline void name_end(struct scratch *s)
 	s->out_bytes = (s->out_bytes + 7) & ~7ull;
 }
 
-/* Another mapping begun, or a path gone on with; nonzero when all are done. */
-static __always_inline int name_round(void *ctx, struct scratch *s, struct old_config *c)
+enum names_result { NAMES_ON, NAMES_FULL, NAMES_END };
+
+/* Another mapping begun, or a path gone on with. */
+static __always_inline int name_round(struct scratch *s)
 {
 	__u64 at = s->names.entry;
 
 	if (!s->names.dentry && !s->names.path) {
 		if (at >= s->walk.entries)
-			return 1;
-		s->names.entry = at + 1;
+			return NAMES_END;
 		if (s->out_bytes > OUT_BYTES / 2)
-			send_out(ctx, s, PART_MAPPINGS, LOST_RING_MAPPINGS);
-		if (!s->out_bytes)
-			s->out_bytes = sizeof(struct part);
+			return NAMES_FULL;
+		s->names.entry = at + 1;
 		keep(at);
 		at &= MAX_ENTRIES - 1;
-		name_begin(s, c, &s->entries[at]);
+		name_begin(s, &s->entries[at]);
 		if (!s->names.path)
-			return 0;
+			return NAMES_ON;
 	}
 	if (!s->names.dentry) {
 		path_begin(s, (void *)s->names.path);
 		s->names.path = 0;
+		if (s->names.layer)
+			s->names.mount = NOWHERE; /* whose root nobody is */
 		if (!s->names.dentry)
 			goto ended;
 	}
@@ -112,11 +112,11 @@ static __always_inline int name_round(void *ctx, struct scratch *s, struct old_c
 round:
 	s->names.components += ROUND_STEPS;
 	if (s->names.components < MAX_COMPONENTS)
-		return 0;
+		return NAMES_ON;
 	s->names.flags |= PATH_TRUNCATED;
 ended:
 	name_end(s);
-	return 0;
+	return NAMES_ON;
 }
 
 /* No call is left: what there is of a path is all. */
@@ -146,18 +146,26 @@ static __always_inline void send_unnamed(void *ctx, struct scratch *s)
 
 static __always_inline int send_names(void *ctx, struct scratch *s, struct old_config *c)
 {
+	int result;
+
+	if (!s->out_bytes)
+		s->out_bytes = sizeof(struct part);
 	for (;;) {
-		if (name_round(ctx, s, c))
-			goto ended;
+		result = name_round(s);
+		if (result != NAMES_ON)
+			break;
 		end_round(0, more);
 	}
+	if (result == NAMES_END)
+		goto ended;
+	send_out(ctx, s, PART_MAPPINGS, LOST_RING_MAPPINGS);
 more:
 	go_on(ctx, s, STEP_NAMES);
 	name_cut(s);
 	if (s->names.entry < s->walk.entries)
 		send_unnamed(ctx, s);
 ended:
-	if (s->out_bytes)
+	if (s->out_bytes > sizeof(struct part))
 		send_out(ctx, s, PART_MAPPINGS, LOST_RING_MAPPINGS);
 	return finish(ctx, s, c);
 }

@@ -59,7 +59,7 @@ static __always_inline int path_step(struct scratch *s)
 	struct dentry *dentry = (void *)s->names.dentry, *parent;
 	struct mount *mount = (void *)s->names.mount;
 
-	if (bpf_core_field_exists(mount->mnt_parent) && !s->names.layer &&
+	if (bpf_core_field_exists(mount->mnt_parent) &&
 	    dentry == BPF_CORE_READ(mount, mnt.mnt_root)) {
 		struct mount *above = BPF_CORE_READ(mount, mnt_parent);
 

@@ -23,7 +23,7 @@ use crate::symbols::budget::MemoryBudget;
 use crate::symbols::demangle::demangle;
 use crate::symbols::elf::DebugDirs;
 #[cfg(feature = "lines")]
-use crate::symbols::lines::Call;
+use crate::symbols::lines::{Call, Refused};
 #[cfg(feature = "lines")]
 use crate::symbols::places::Places;
 #[cfg(feature = "lines")]
@@ -43,6 +43,8 @@ pub struct Analyzer {
     maps: bool,
     memory: bool,
     max_stack_depth: usize,
+    /// Of a stack's first window.
+    window_bytes: u32,
     clock: Clock,
     deaths: RecentDeaths,
     budget: Rc<MemoryBudget>,
@@ -86,6 +88,7 @@ impl Analyzer {
             maps: config.maps,
             memory: config.memory,
             max_stack_depth: config.max_stack_depth,
+            window_bytes: config.stack_snapshot_bytes,
             clock: Clock::new(),
             deaths: RecentDeaths::default(),
             modules: Modules::new(limits, budget.clone()),
@@ -167,7 +170,7 @@ impl Analyzer {
         lost.sort_unstable();
         lost.dedup();
         let maps = self.maps.then(|| {
-            let space = Captured::new(event, &mut self.modules);
+            let space = Captured::new(event, &mut self.modules, self.window_bytes);
             nearby::mappings(event, |mapping| module_name(event, &space, mapping))
         });
         let pid = event.pid.unwrap_or(event.host_pid);
@@ -225,16 +228,16 @@ impl Analyzer {
                 stop: Stop::Depth,
             };
         }
-        let space = Captured::new(event, &mut self.modules);
+        let space = Captured::new(event, &mut self.modules, self.window_bytes);
         unwind::walk(&registers, &space, self.max_stack_depth, &mut self.caches)
     }
 
     /// Names what each frame's address lies in, by one pass over each file's symbols.
     fn locate(&mut self, event: &Event, walk: &Walk, lost: &mut Vec<Lost>) -> Vec<Located> {
-        let space = Captured::new(event, &mut self.modules);
+        let space = Captured::new(event, &mut self.modules, self.window_bytes);
         let mut located = vec![Located::default(); walk.frames.len()];
         let mut compiled = Vec::new();
-        let mut by_module: BTreeMap<ProcessAddress, (Opened, Vec<usize>)> = BTreeMap::new();
+        let mut by_module: BTreeMap<ProcessAddress, InModule> = BTreeMap::new();
         for (index, frame) in walk.frames.iter().enumerate() {
             let address = frame.code.lookup();
             let Some(mapping) = space.mapping(address) else {
@@ -246,18 +249,28 @@ impl Analyzer {
                 if is_compiled(mapping) && !space.is_vdso(mapping) {
                     compiled.push(index);
                 }
+                let address = frame.code.address();
+                let linked = is_where_linked(event, mapping);
+                location.module_offset = linked.then_some(FileAddress(address.0));
+                if !linked {
+                    location.file_offset = mapping.file_offset(address);
+                }
                 continue;
             };
             let placed = opened.placed();
             location.module_offset = Some(placed.file_address(frame.code.address()));
             location.build_id = opened.module.build_id().map(<[u8]>::to_vec);
-            by_module
-                .entry(mapping.start)
-                .or_insert_with(|| (opened, Vec::new()))
-                .1
-                .push(index);
+            let in_module = by_module.entry(mapping.start).or_insert_with(|| InModule {
+                opened,
+                mapping,
+                indexes: Vec::new(),
+            });
+            in_module.indexes.push(index);
         }
-        for (opened, indexes) in by_module.values() {
+        for in_module in by_module.values() {
+            let InModule {
+                opened, indexes, ..
+            } = in_module;
             let placed = opened.placed();
             let address = |&index: &usize| placed.file_address(walk.frames[index].code.lookup());
             let addresses: Vec<FileAddress> = indexes.iter().map(address).collect();
@@ -285,9 +298,7 @@ impl Analyzer {
                             located[index].add_calls(&calls, at);
                         }
                     }
-                    // Where it crashed they would have told something; the libraries
-                    // below are those of nearly every crash.
-                    Err(refused) if indexes.contains(&0) => lost.push(Lost {
+                    Err(refused) if is_told(event, in_module, refused) => lost.push(Lost {
                         detail: "lines",
                         reason: refused.as_str(),
                     }),
@@ -335,6 +346,14 @@ impl Analyzer {
     }
 }
 
+/// The frames, by their numbers, in one file.
+struct InModule<'a> {
+    opened: Opened,
+    #[cfg_attr(not(feature = "lines"), expect(dead_code, reason = "told of lines"))]
+    mapping: &'a Mapping,
+    indexes: Vec<usize>,
+}
+
 /// Where a frame is, and the calls inlined there, innermost first.
 #[derive(Clone, Debug, Default)]
 struct Located {
@@ -380,6 +399,20 @@ fn stack_frames(frame: &Frame, located: Located) -> impl Iterator<Item = StackFr
         })
 }
 
+/// Whether lines that could not be had are worth a word. Where it crashed they
+/// would have told something. Debug files of libraries are compressed on whole
+/// distributions, and only those of the program itself are the user's own.
+#[cfg(feature = "lines")]
+fn is_told(event: &Event, module: &InModule<'_>, refused: Refused) -> bool {
+    match refused {
+        Refused::TimedOut => module.indexes.contains(&0),
+        Refused::Compressed => {
+            let path = module.mapping.file.as_ref().map(|file| &file.path);
+            path.is_some() && path == event.exe.as_ref()
+        }
+    }
+}
+
 /// Whether a frame may have been passed over, because its mapping was not captured.
 fn gaps(event: &Event, walk: &Walk) -> bool {
     let unknown = event.lost.iter().any(|lost| lost.detail == "mappings");
@@ -414,6 +447,20 @@ fn first_fault(first: &EarlierFault, arch: Arch, now_boot_ns: u64) -> FirstFault
 /// file, or of one without a name, such as a memfd.
 fn is_compiled(mapping: &Mapping) -> bool {
     mapping.flags.executable() && mapping.file.as_ref().is_none_or(|file| file.detached)
+}
+
+/// Whether a program without its file is known to lie where its linker put it: one
+/// that may lie anywhere is never put so low, nor is its heap. load_elf_binary() in
+/// fs/binfmt_elf.c, ELF_ET_DYN_BASE of both architectures.
+fn is_where_linked(event: &Event, mapping: &Mapping) -> bool {
+    const LOW: u64 = 1 << 32;
+    // At most 1 GB behind the program.
+    const LOW_HEAP: u64 = 2 * LOW;
+    let wide = event.registers.is_some_and(|regs| !regs.is_32_bit());
+    let file = mapping.file.as_ref();
+    let is_program = file.is_some_and(|file| Some(&file.path) == event.exe.as_ref());
+    let low = mapping.end.0 <= LOW && (1..LOW_HEAP).contains(&event.start_brk.0);
+    wide && is_program && low
 }
 
 /// The path of the file mapped there, or what stands for one without a file.

@@ -112,6 +112,20 @@ impl Capture {
         }
     }
 
+    /// Whether a CPU that comes up has to be told of by [`Capture::cpu_up`].
+    #[must_use]
+    pub fn has_ring_for_each_cpu(&self) -> bool {
+        matches!(self.way, Way::Old(_))
+    }
+
+    /// A CPU has come up: what to watch from now on, as of [`Capture::fds`].
+    pub fn cpu_up(&mut self, cpu: u32) -> Result<Option<BorrowedFd<'_>>> {
+        match &mut self.way {
+            Way::Ring(_) => Ok(None),
+            Way::Old(old) => old.cpu_up(cpu),
+        }
+    }
+
     /// Hands the next part of a record to `take`, if there is one. Where there are
     /// several rings, one is emptied after the other.
     pub fn next_part(&mut self, take: impl FnOnce(&[u8])) -> Next {

@@ -90,6 +90,13 @@ impl Mapping {
     pub fn contains(&self, address: ProcessAddress) -> bool {
         self.start <= address && address < self.end
     }
+
+    /// Where the file has what is mapped at an address of this mapping.
+    #[must_use]
+    pub fn file_offset(&self, address: ProcessAddress) -> Option<FileOffset> {
+        let into = address.offset_from(self.start)?;
+        self.file.as_ref()?.offset.checked_add(into)
+    }
 }
 
 /// A piece of the process's memory, copied at the crash.

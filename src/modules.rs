@@ -9,6 +9,7 @@
 //! the process itself, if it lives:  /proc/PID/map_files, then /proc/PID/root
 //! the captured path here, then that of the file below an overlay
 //! the path in the root of another process of the same mount namespace
+//! what its parent runs and has mapped, whatever has become of the file's name
 //! ```
 //!
 //! A file is taken only when inode, size and modification time are those that the
@@ -79,6 +80,8 @@ pub struct ProcessHint {
     /// As the process sees itself.
     pub ns_pid: u32,
     pub uid: u32,
+    /// Its parent, as our own pid namespace sees it.
+    pub parent: Option<u32>,
 }
 
 impl From<&Event> for ProcessHint {
@@ -90,6 +93,7 @@ impl From<&Event> for ProcessHint {
             mnt_ns: event.mnt_ns,
             ns_pid: event.ns_pid,
             uid: event.uid,
+            parent: event.ppid,
         }
     }
 }

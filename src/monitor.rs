@@ -20,6 +20,7 @@ use crate::output::{self, sink::Sink};
 use crate::repeats::{Repeats, Told};
 use crate::stats::{KernelCounters, Sizes, Statistics, UserCounters};
 use crate::sys::events::{ClockSet, Poller, Request, Signals, Timer};
+use crate::sys::hotplug::Announcements;
 use crate::sys::mmap::page_bytes;
 use crate::sys::time::{boot_ahead_ns, utc_offset_s};
 
@@ -47,6 +48,7 @@ mod token {
     pub const READER_GONE: u64 = 6;
     pub const CLOSE_FILES: u64 = 7;
     pub const REPEATS: u64 = 8;
+    pub const DEVICES: u64 = 9;
 }
 
 /// A running capture, and what becomes of its records.
@@ -66,6 +68,8 @@ pub struct Monitor<'a> {
     closing_files: bool,
     repeats: Repeats,
     repeats_due: Timer,
+    /// Of CPUs, where each has a ring.
+    announcements: Option<Announcements>,
     clock_set: Option<ClockSet>,
     assembler: Assembler,
     /// Whole, and not yet reported.
@@ -93,6 +97,12 @@ impl<'a> Monitor<'a> {
         let look_again = Timer::new()?;
         let close_files = Timer::new()?;
         let repeats_due = Timer::new()?;
+        let announcements = capture.has_ring_for_each_cpu().then(Announcements::new);
+        // Without networking in the kernel CPUs that come up later are not watched.
+        let announcements = announcements.and_then(Result::ok);
+        if let Some(announcements) = &announcements {
+            poller.watch(announcements.fd(), token::DEVICES)?;
+        }
         let clock_set = ClockSet::new().ok();
         for fd in capture.fds() {
             poller.watch(fd, token::RING)?;
@@ -150,6 +160,7 @@ impl<'a> Monitor<'a> {
             closing_files: false,
             repeats: Repeats::new(config),
             repeats_due,
+            announcements,
             clock_set,
             assembler: Assembler::new(page_bytes() as u64, queue_max_bytes),
             queue: VecDeque::new(),
@@ -163,6 +174,9 @@ impl<'a> Monitor<'a> {
 
     /// Reports crashes until something ends it.
     pub fn watch(&mut self) -> Result<()> {
+        // What came before the rings were watched wakes nobody: perf events tell it
+        // once, and adding them to a poller has asked already (perf_poll()).
+        self.empty_ring()?;
         while !self.stopping {
             for token in self.poller.wait(self.queue.is_empty())? {
                 self.woken_by(token)?;
@@ -211,6 +225,7 @@ impl<'a> Monitor<'a> {
                 let told = self.repeats.due(now, &mut |site| capture.take_folded(site));
                 self.print(told)?;
             }
+            token::DEVICES => self.watch_new_cpus()?,
             token::CLOCK => {
                 self.analyzer.clock_was_set();
                 if let Some(clock_set) = &self.clock_set {
@@ -221,6 +236,20 @@ impl<'a> Monitor<'a> {
                 return Err(Error::new(Kind::BrokenPipe, "standard output was closed"));
             }
             _ => {}
+        }
+        Ok(())
+    }
+
+    fn watch_new_cpus(&mut self) -> Result<()> {
+        let up = self.announcements.as_mut().map(Announcements::cpus_up);
+        // What the CPU's earlier ring holds, if it was here before.
+        self.empty_ring()?;
+        for cpu in up.unwrap_or_default() {
+            match self.capture.cpu_up(cpu) {
+                Ok(Some(fd)) => self.poller.watch(fd, token::RING)?,
+                Ok(None) => {}
+                Err(error) => say(&format!("Warning: CPU {cpu} is not watched: {error}")),
+            }
         }
         Ok(())
     }

@@ -100,6 +100,12 @@ impl<M: PerfMemory> PerfRing<M> {
         }
     }
 
+    /// Whether the kernel has put nothing there that was not taken.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.memory.head() == self.memory.tail()
+    }
+
     fn copy_out(&self, position: u64, into: &mut [u8]) {
         let place = (position & (self.bytes - 1)) as usize;
         let until_wrap = (self.bytes as usize - place).min(into.len());

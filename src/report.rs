@@ -76,6 +76,8 @@ pub struct Location {
     pub module: Option<Vec<u8>>,
     /// The address as the file's linker numbered it: what `addr2line -e` takes.
     pub module_offset: Option<FileAddress>,
+    /// Where the file has it, if the file itself could not be had.
+    pub file_offset: Option<FileOffset>,
     pub build_id: Option<Vec<u8>>,
     pub file: Option<Vec<u8>>,
     pub line: Option<u32>,

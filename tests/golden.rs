@@ -232,8 +232,14 @@ fn hard_stack() -> Report {
         build_id: None,
         ..named("lonely", 0, "")
     };
+    let without_file = Location {
+        module: Some(b"/srv/app (deleted)".to_vec()),
+        file_offset: Some(FileOffset(0x11a3)),
+        ..Location::default()
+    };
     let mut frames = vec![
         frame(0, Trust::Context, Location::default()),
+        frame(0x40_0234, Trust::Leaf, without_file),
         frame(0x40_1234, Trust::Leaf, stripped.clone()),
         StackFrame {
             inlined: true,

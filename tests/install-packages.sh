@@ -17,7 +17,10 @@ want "crash programs for musl"                          musl-tools
 [ "$(dpkg --print-architecture)" != amd64 ] ||
 	want "crash programs of 32 bits"                gcc-multilib
 want "look at binaries: strip, nm, objcopy, readelf"    binutils file
-want "compare backtraces"                               gdb
+want "crash programs in Go"                             golang-go
+want "compare backtraces"                               gdb elfutils linux-perf bpftrace
+# Programs of the system, and a library of more than 100 MB: clang-19 brings it.
+want "crash what others have written"                   perl-base libllvm19
 want "run the examples of the manual"                   python3 jq bash
 want "file systems and namespaces of their own"         mount util-linux
 

@@ -36,6 +36,10 @@ const EVENTS_MAP: &str = "segfault_events";
 const CONFIG_MAP: &str = "segfault_config";
 const BOOKS_MAP: &str = "segfault_books";
 
+/// Debian's and Android's kernels have a level that lets no other user's event through.
+const PARANOID_HINT: &str =
+    "sysctl kernel.perf_event_paranoid is above 2, which takes CAP_SYS_ADMIN";
+
 /// A ring that a record without a stack fits into.
 const LEAST_RING_BYTES: u64 = 32 << 10;
 
@@ -130,6 +134,22 @@ impl OldCapture {
         // The programs know CLOCK_MONOTONIC alone.
         folded.last_boot_ns += time::boot_ahead_ns();
         Some(folded)
+    }
+
+    /// Gives a CPU that has come up a ring, which is to be watched. The one that it
+    /// had before it went down has ended with that; it stays if it was not emptied.
+    pub fn cpu_up(&mut self, cpu: u32) -> Result<Option<BorrowedFd<'_>>> {
+        let bytes = self.rings.first().map_or(0, |ring| ring.ring.bytes());
+        let events = map(&self.loaded, EVENTS_MAP)?;
+        let Some(new) = ring(events, cpu, bytes).context(|| format!("the ring of CPU {cpu}"))?
+        else {
+            return Ok(None);
+        };
+        self.rings
+            .retain(|ring| ring.cpu != cpu || !ring.ring.is_empty());
+        self.rings.push(new);
+        self.current = 0;
+        Ok(self.rings.last().map(|ring| ring.event.as_fd()))
     }
 
     pub fn bytes(&self) -> u64 {
@@ -248,30 +268,31 @@ fn rings(events: BorrowedFd<'_>, wanted_bytes: u64) -> Result<Vec<CpuRing>> {
     let bytes = (1u64 << share.ilog2()).max(page_bytes() as u64);
     let mut rings = Vec::new();
     for cpu in 0..slots {
-        let event = match perf::bpf_output(cpu) {
-            Ok(event) => event,
-            // Not there, or not now.
-            Err(error)
-                if matches!(
-                    error.errno(),
-                    Some(perf::ENODEV | perf::EINVAL | perf::ENXIO)
-                ) =>
-            {
-                continue
-            }
-            Err(error) => return Err(error.context(format!("the ring of CPU {cpu}"))),
-        };
-        let ring = map_ring(&event, bytes).context(|| format!("map the ring of CPU {cpu}"))?;
-        let descriptor = event.as_raw_fd().to_ne_bytes();
-        bpf::map_update_elem(events, &cpu.to_ne_bytes(), &descriptor, 0)
-            .context(|| format!("the ring of CPU {cpu}"))?;
-        perf::enable(event.as_fd())?;
-        rings.push(CpuRing { cpu, event, ring });
+        rings.extend(ring(events, cpu, bytes).context(|| format!("the ring of CPU {cpu}"))?);
     }
     if rings.is_empty() {
         return Err(Error::failed("no CPU has a ring for perf events"));
     }
     Ok(rings)
+}
+
+/// The ring of one CPU; `None` where that is not there, or not now.
+fn ring(events: BorrowedFd<'_>, cpu: u32, bytes: u64) -> Result<Option<CpuRing>> {
+    let event = match perf::bpf_output(cpu) {
+        Ok(event) => event,
+        Err(error) => {
+            return match error.errno() {
+                Some(perf::ENODEV | perf::EINVAL | perf::ENXIO) => Ok(None),
+                Some(bpf::EACCES) => Err(error.with_hint(PARANOID_HINT)),
+                _ => Err(error),
+            };
+        }
+    };
+    let ring = map_ring(&event, bytes).context(|| "map it")?;
+    let descriptor = event.as_raw_fd().to_ne_bytes();
+    bpf::map_update_elem(events, &cpu.to_ne_bytes(), &descriptor, 0)?;
+    perf::enable(event.as_fd())?;
+    Ok(Some(CpuRing { cpu, event, ring }))
 }
 
 /// Maps a ring; what locked memory is allowed may have to be raised first.

@@ -104,6 +104,7 @@ mod tests {
             mnt_ns: 0,
             ns_pid: 7,
             uid: 1000,
+            parent: None,
         };
         let now = time::realtime_ns();
         assert!(check(&status(1000, 100, now), process).is_ok());

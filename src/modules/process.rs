@@ -38,7 +38,8 @@ impl LiveProcess {
         (procfs::stat_field(&stat, 22)? == start_ns / NS_PER_TICK).then_some(process)
     }
 
-    fn open_any(pid: u32) -> Option<Self> {
+    /// The process with that pid now, whoever it is.
+    pub(super) fn open_any(pid: u32) -> Option<Self> {
         let path = format!("/proc/{pid}");
         Directory::open(Path::new(&path)).ok().map(LiveProcess)
     }
@@ -48,6 +49,12 @@ impl LiveProcess {
     pub(super) fn mapped(&self, mapping: &Mapping) -> Option<Result<RegularFile, Refusal>> {
         let name = format!("map_files/{:x}-{:x}", mapping.start, mapping.end);
         let opened = self.0.open_regular_link(&name);
+        (!matches!(opened, Err(Refusal::NotFound))).then_some(opened)
+    }
+
+    /// The file that it runs, even one that has no name any more.
+    pub(super) fn executable(&self) -> Option<Result<RegularFile, Refusal>> {
+        let opened = self.0.open_regular_link("exe");
         (!matches!(opened, Err(Refusal::NotFound))).then_some(opened)
     }
 

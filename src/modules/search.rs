@@ -76,11 +76,19 @@ impl Modules {
                 return Some((found, status, Some(path.to_owned())));
             }
         }
-        if !foreign || !whole {
-            return None;
+        let in_peer = (foreign && whole)
+            .then(|| self.peers.find(process.mnt_ns)?.in_root(&file.path))
+            .flatten();
+        if let Some(way) = in_peer {
+            if let Some((found, status)) = verdict.judge(file, way, true) {
+                return Some((found, status, None));
+            }
         }
-        let way = self.peers.find(process.mnt_ns)?.in_root(&file.path)?;
-        let (found, status) = verdict.judge(file, way, true)?;
+        // One that forked has the same file at the same place, or runs it.
+        let parent = LiveProcess::open_any(process.parent?)?;
+        let ways = [parent.mapped(mapping), parent.executable()];
+        let judged = |way| verdict.judge(file, way, false);
+        let (found, status) = ways.into_iter().flatten().find_map(judged)?;
         Some((found, status, None))
     }
 }

@@ -119,6 +119,10 @@ fn stack_frame(out: &mut Writer, frame: &StackFrame) {
     let offset = location.module_offset.map(|offset| format!("{offset:#x}"));
     out.key("module_offset")
         .optional_string(offset.as_deref().map(str::as_bytes));
+    if let Some(offset) = location.file_offset {
+        out.key("file_offset")
+            .string(format!("{offset:#x}").as_bytes());
+    }
     let build_id = location.build_id.as_deref().map(hex);
     out.key("build_id")
         .optional_string(build_id.as_deref().map(str::as_bytes));

@@ -131,7 +131,7 @@ fn manual_lines(out: &mut String, report: &Report, options: &Options) {
 }
 
 /// The best name that a location has: `name+0xoff (/path)`, `/path+0xoff`, `[heap]`;
-/// without paths `name+0xoff`, `file+0xoff`.
+/// without paths `name+0xoff`, `file+0xoff`. `@0xoff` is an offset in the file.
 fn place(location: &Location, with_path: bool) -> Option<Vec<u8>> {
     if let Some(symbol) = symbol(location, with_path) {
         return Some(symbol);
@@ -148,6 +148,8 @@ fn place(location: &Location, with_path: bool) -> Option<Vec<u8>> {
     };
     if let Some(offset) = location.module_offset {
         module.extend_from_slice(format!("+{offset:#x}").as_bytes());
+    } else if let Some(offset) = location.file_offset {
+        module.extend_from_slice(format!("@{offset:#x}").as_bytes());
     }
     Some(module)
 }

@@ -15,6 +15,7 @@
 pub mod bpf;
 pub mod events;
 pub mod file;
+pub mod hotplug;
 pub mod mmap;
 pub mod output_file;
 pub mod own_fault;

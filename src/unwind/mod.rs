@@ -232,6 +232,12 @@ pub trait AddressSpace {
     /// when any byte of it was not captured.
     fn read_memory(&self, address: ProcessAddress, buf: &mut [u8]) -> Option<()>;
 
+    /// The first captured address above one that is not, where the pages between
+    /// were never written to: no frame is there. `None` where that is not certain.
+    fn above_unused(&self, _address: ProcessAddress) -> Option<ProcessAddress> {
+        None
+    }
+
     /// Reads code: from the bytes captured around the pc, else from the file
     /// mapped there. How many bytes there were, counted from `address`.
     fn read_code(&self, address: ProcessAddress, buf: &mut [u8]) -> usize;

@@ -8,6 +8,7 @@
 //! crash's own frame?          a leaf's caller: [sp] or the link register
 //! frame pointer?              its record, if the return address follows a call
 //! function's start known?     as deep as its code has moved the stack pointer
+//! code's file not to be had?  the frame pointer's record, in a chain of such
 //! else                        scan
 //! ```
 //!
@@ -173,6 +174,21 @@ impl<'a, A: Architecture> Walker<'a, A> {
         site.restorer || (site.before == Before::Unreadable && A::is_marked(self.space, state))
     }
 
+    /// Whether a word that is known to be a return address may be one though no call
+    /// before it can be seen: its code cannot be read, or it was put there by hand to
+    /// run a function from its beginning, as `makecontext` does.
+    fn is_unproven_return(&mut self, caller: &Caller) -> bool {
+        self.space.is_executable(caller.pc)
+            && (self.site(caller.pc).before == Before::Unreadable || self.begins(caller.pc))
+    }
+
+    /// Whether code with call-frame information begins at an address.
+    fn begins(&mut self, pc: ProcessAddress) -> bool {
+        let module = self.space.module(pc);
+        let rule = module.and_then(|module| self.rule(&module, pc));
+        rule.is_some_and(|rule| rule.first)
+    }
+
     pub(super) fn is_restorer(&mut self, caller: &Caller) -> bool {
         let site = self.site(caller.pc);
         self.restores(site, &caller.state)
@@ -228,11 +244,7 @@ impl<'a, A: Architecture> Walker<'a, A> {
         let CodeAddress::Exact(pc) = at.code else {
             return false;
         };
-        let module = self.space.module(pc);
-        !at.interrupted
-            && module
-                .and_then(|module| self.rule(&module, pc))
-                .is_some_and(|rule| rule.first)
+        !at.interrupted && self.begins(pc)
     }
 
     fn accept_cfi(&mut self, at: &Cursor, caller: Caller) -> Result<(Trust, Cursor), Stop> {
@@ -334,13 +346,48 @@ impl<'a, A: Architecture> Walker<'a, A> {
         if self.is_thread_end(at) {
             return Err(Stop::Outermost);
         }
+        if self.space.lacks_file(at.code.lookup()) {
+            let found = self.by_records_alone(at);
+            // Where one is missing, what a search finds is left over more often than
+            // not. The crash's own function may have been called by readable code.
+            if found.is_some() || !at.interrupted {
+                return found.ok_or(Stop::NoCaller(at.code.address()));
+            }
+        }
         // Below the word that the frame pointer's own return address is in.
         let end = chained.and_then(|(_, chained)| chained.floor.checked_sub(A::WORD));
-        let found = self
-            .scan_below(at, at.floor, end, Trust::ScanCfi)
-            .or(chained)
-            .or_else(|| self.scan(at, at.floor, Trust::Scan));
+        if let Some(found) = self.scan_below(at, at.floor, end, Trust::ScanCfi) {
+            return Ok(found);
+        }
+        if let Some(chained) = chained {
+            // Frames may lie in what was not captured before the record.
+            return match self.not_captured(at.floor, chained.1.floor) {
+                Some(address) => Err(Stop::StackNotCaptured(address)),
+                None => Ok(chained),
+            };
+        }
+        let found = self.scan(at, at.floor, Trust::Scan);
         found.ok_or(Stop::NoCaller(at.code.address()))
+    }
+
+    /// An address in a piece of the stack that is not there but may have been used.
+    fn not_captured(&self, from: ProcessAddress, to: ProcessAddress) -> Option<ProcessAddress> {
+        const STEP: u64 = 4096;
+        let is_there = |address: u64| word::<A>(self.space, ProcessAddress(address)).is_ok();
+        let mut at = from.0;
+        while at < to.0 {
+            // Windows are cut anywhere, pages are there or not.
+            let end = (at | (STEP - 1)).min(to.0 - 1) + 1;
+            if is_there(at) && is_there(end.saturating_sub(A::WORD)) {
+                at = end;
+                continue;
+            }
+            match self.space.above_unused(ProcessAddress(at)) {
+                Some(above) if above.0 > at => at = above.0,
+                _ => return Some(ProcessAddress(at)),
+            }
+        }
+        None
     }
 
     /// The caller whose return address lies where the function's own code says.
@@ -364,7 +411,8 @@ impl<'a, A: Architecture> Walker<'a, A> {
         let led = direct || self.lead(at, caller.pc) > Lead::Unlikely;
         // A function that aligns the stack copies its return address.
         let copied = !direct && caller.pc == at.code.address();
-        if copied || !led || !self.is_return(&caller) || !advances(at, &caller) {
+        let returns = self.is_return(&caller) || self.is_unproven_return(&caller);
+        if copied || !led || !returns || !advances(at, &caller) {
             return None;
         }
         for (number, below) in (0..).zip(depth.saved) {
@@ -450,6 +498,42 @@ impl<'a, A: Architecture> Walker<'a, A> {
         let caller = A::frame_pointer(self.space, &at.state, at.floor)?;
         let good = advances(at, &caller) && self.is_return(&caller);
         good.then(|| (Trust::FramePointer, self.called_from(caller)))
+    }
+
+    /// The caller by a frame pointer's record where the code cannot be read, because
+    /// its file could not be had. Two things speak for such a record: nothing below it
+    /// can be the return address of a frame that has none, and it is one of a chain
+    /// of records that leads to code that can be read, and on from there.
+    fn by_records_alone(&mut self, at: &Cursor) -> Option<(Trust, Cursor)> {
+        // A link register would be one more place for a return address.
+        if A::ARCH == Arch::Aarch64 {
+            return None;
+        }
+        let caller = A::frame_pointer(self.space, &at.state, at.floor)?;
+        let record = caller.floor.0.checked_sub(2 * A::WORD)?;
+        let mut slot = at.floor;
+        while slot.0 < record {
+            self.trial_steps = self.trial_steps.checked_sub(1)?;
+            let value = word::<A>(self.space, slot).ok()?;
+            if self.space.is_executable(A::code_pointer(self.space, value)) {
+                return None;
+            }
+            slot = offset(slot, A::WORD);
+        }
+        let mut above = caller;
+        while !self.is_return(&above) {
+            self.trial_steps = self.trial_steps.checked_sub(1)?;
+            if !self.space.lacks_file(above.pc) {
+                return None;
+            }
+            let next = A::frame_pointer(self.space, &above.state, above.floor)?;
+            if next.floor <= above.floor {
+                return None;
+            }
+            above = next;
+        }
+        let known = self.steps(&above) > 0;
+        known.then(|| (Trust::FramePointer, self.called_from(caller)))
     }
 
     /// Whether the call before a return address is one of the function that a

@@ -32,6 +32,7 @@ import corpus
 from corpus import DEPTH, Frame
 from monitor import Monitor, frames
 
+PEERS = ["gdb", "eu-stack", "perf", "bpftrace"]
 # Where programs lie that are not put at random places.
 PIE_BASE = 0x555555554000
 
@@ -188,7 +189,12 @@ def main():
     sys.setrecursionlimit(10000)
     directory = Path(os.environ.get("CORPUS_DIR", corpus.ROOT / "target/corpus"))
     pattern = sys.argv[1] if len(sys.argv) > 1 else ""
-    cases, _ = corpus.cases(directory, pattern)
+    cases, missing = corpus.cases(directory, pattern)
+    missing |= {peer for peer in PEERS if not shutil.which(peer)}
+    if missing:
+        print("compare: not installed:", ", ".join(sorted(missing)))
+        if os.environ.get("CI") == "true":
+            return 1
     cases = [case for case in cases if comparable(case)]
     scratch = Path(tempfile.mkdtemp(prefix="corpus-"))
     atexit.register(shutil.rmtree, scratch, True)

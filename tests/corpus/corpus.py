@@ -9,8 +9,9 @@ CALL is a function's name; `a|b` either; `*` in it stands for anything; `[a]` ma
 be missing; `a+` is one or more, `a{24}` that many. `?` is a pc that lies in no
 file, `...` any number of calls that are not the source's own, `<signal>` what a
 handler returns to, `<lost>` at most one call whose return address was
-overwritten. Behind `<gone>` the walk may end at the first call, without its name:
-the file went with the process, and nothing above could be proven. END is `<start>` (the C library's start up to the process's first
+overwritten. Behind `<gone>` calls may be without names and the walk may end early,
+and say so: the file went with the process, and what could not be proven is not
+there. END is `<start>` (the C library's start up to the process's first
 frame), `<thread>` (the same of a thread or coroutine), `<depth>` (deeper than
 was asked for) or `<end>` (nothing more).
 
@@ -271,7 +272,11 @@ def agrees(chain, frames, own, strict, ended):
     """Whether frames are those of a chain. `strict` also asks for the chain's end;
     `ended` says that the walk believes to have reached the outermost frame."""
     library = [frame.name is None or frame.name not in own for frame in frames]
+    gone = "<gone>" in chain
     seen = {}
+
+    def is_call(token, frame):
+        return named(token, frame.name) or gone and frame.name in (None, "??")
 
     def match(i, j):
         key = i, j
@@ -283,6 +288,8 @@ def agrees(chain, frames, own, strict, ended):
         if i == len(chain):
             return j == len(frames)
         token, rest = chain[i], frames[j:]
+        if gone and j and not rest and not ended:
+            return True
         if token == "<depth>":
             return not rest or not strict
         if token == "<end>":
@@ -292,8 +299,7 @@ def agrees(chain, frames, own, strict, ended):
                 return False
             return not strict or (ended and len(rest) <= 12)
         if token == "<gone>":
-            unnamed = len(rest) == 1 and rest[0].name in (None, "??") and not ended
-            return unnamed or match(i + 1, j)
+            return match(i + 1, j)
         if token == "<lost>":
             return match(i + 1, j) or bool(rest) and match(i + 1, j + 1)
         if token == "...":
@@ -312,7 +318,7 @@ def agrees(chain, frames, own, strict, ended):
                 and match(i + 1, j + count)
         if token.endswith("+"):
             return named(token[:-1], rest[0].name) and (match(i + 1, j + 1) or match(i, j + 1))
-        return named(token, rest[0].name) and match(i + 1, j + 1)
+        return is_call(token, rest[0]) and match(i + 1, j + 1)
 
     # -O0 leaves this one as a call.
     if "outer" in chain and "main" in chain:

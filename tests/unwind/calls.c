@@ -48,7 +48,7 @@ CALLED void heap_call(void)
 }
 
 // A stub as the procedure linkage table has them, with a bad slot and no CFI.
-void *bad_slot = (void *)0x10;
+__attribute__((used)) void *bad_slot = (void *)0x10;
 __asm__(".text\n"
 	".type stub, @function\n"
 	"stub: jmp *bad_slot(%rip)\n"

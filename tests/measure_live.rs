@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use segfault_analyzer::cli::Rung;
 use segfault_analyzer::error::{Kind, Result};
 use segfault_analyzer::loader::btf::{Btf, Types};
-use segfault_analyzer::measure::layout::{Field, Layout};
+use segfault_analyzer::measure::layout::{Detail, Field, Layout};
 use segfault_analyzer::measure::peek::Peek;
 use segfault_analyzer::measure::pieces::{Memory, Piece};
 use segfault_analyzer::measure::search::search;
@@ -174,6 +174,52 @@ fn one_more_child_agrees_whichever_the_rung() {
             // The program with a ring needs callbacks.
             Err(error) => assert_eq!(error.kind(), Kind::Unsupported, "{error}"),
         }
+    }
+}
+
+/// What is not found costs its detail and nothing else.
+#[test]
+fn less_is_lost_by_name_and_the_rest_is_right() {
+    let _alone = alone();
+    let program = program();
+    let Some(truth) = measured(&program) else {
+        return;
+    };
+    for (fields, lost) in [
+        (&[Field::Comm][..], Detail::Comm),
+        (&[Field::GroupLeader], Detail::Comm),
+        (&[Field::RealParent], Detail::Ppid),
+        (&[Field::ThreadPid, Field::Numbers], Detail::NsPid),
+        (&[Field::StartBootTime], Detail::StartTime),
+        (&[Field::NsProxy, Field::MntNs], Detail::MountNamespace),
+        (&[Field::ExeFile], Detail::Exe),
+        (&[Field::Context], Detail::Vdso),
+        (&[Field::Stack], Detail::None),
+        (
+            &[Field::AlternateStart, Field::AlternateBytes],
+            Detail::None,
+        ),
+        (
+            &[Field::FInode, Field::INumber, Field::ISb],
+            Detail::FileIdentity,
+        ),
+        (&[Field::DHash], Detail::FileIdentity),
+        (&[Field::MmMt, Field::Mmap], Detail::Mappings),
+        (&[Field::Mm, Field::MmMt, Field::Mmap], Detail::Mappings),
+    ] {
+        let mut layout = truth.clone();
+        for field in fields {
+            layout.forget(*field);
+        }
+        layout.lose(lost);
+        // Whatever is left agrees, in the end.
+        while trial::try_out(&program, &mut layout, None).expect("a record") {}
+        println!("{fields:?}: {:?}", layout.lost());
+        let is_lost = layout.lost();
+        assert!(
+            is_lost.len() <= 6 && is_lost.contains(&"cgroup"),
+            "{is_lost:?}"
+        );
     }
 }
 

@@ -232,7 +232,7 @@ fn wanted<'a, 'b>(programs: &'b [&'a str], config: &Config) -> &'b [&'a str] {
 /// Loads the chain with the walk that this kernel's mappings ask for.
 fn load(
     object: &Object,
-    types: &dyn loader::TypeSource,
+    types: &KernelTypes,
     config: &Config,
     is_raw: bool,
 ) -> Result<(loader::Loaded, &'static str)> {
@@ -251,6 +251,10 @@ fn load(
         };
         loader::load(object, types, &settings)
     };
+    if types.lost().contains(&"mappings") {
+        // Nothing leads to a mapping: the stack is what follows.
+        return Ok((with(STACK)?, STACK));
+    }
     // Only one of the two has its fields in any kernel: the other is poisoned.
     match with(LIST) {
         Ok(loaded) => Ok((loaded, LIST)),

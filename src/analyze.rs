@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::deaths::RecentDeaths;
 use crate::event::{Disposition, EarlierFault, Event, Lost, Mapping};
 use crate::fault;
-use crate::modules::{Limits, Missing, Modules, Opened};
+use crate::modules::{recover, Limits, Missing, Modules, Opened};
 use crate::nearby;
 use crate::registers::Arch;
 use crate::report::{FirstFault, Location, Report, StackFrame, StackTrace, Symbol};
@@ -409,6 +409,16 @@ fn is_told(event: &Event, module: &InModule<'_>, refused: Refused) -> bool {
         Refused::Compressed => {
             let path = module.mapping.file.as_ref().map(|file| &file.path);
             path.is_some() && path == event.exe.as_ref()
+        }
+    }
+}
+
+/// Mappings from /proc, where the capture has none and the process is still there.
+pub fn recover_mappings(event: &mut Event) {
+    let is_lost = |lost: &&mut Lost| lost.detail == "mappings";
+    if event.mappings.is_empty() && recover::mappings(event) {
+        for lost in event.lost.iter_mut().filter(is_lost) {
+            lost.reason = "not captured on this kernel; those that /proc had after the crash";
         }
     }
 }

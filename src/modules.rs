@@ -22,6 +22,7 @@ mod blocks;
 mod compiled;
 mod module;
 mod process;
+pub mod recover;
 mod search;
 
 use std::cell::RefCell;

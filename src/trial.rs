@@ -14,7 +14,7 @@ use crate::cli::{Config, Rung};
 use crate::error::{Context, Error, Kind, Result};
 use crate::event::{Disposition, Event};
 use crate::loader::{self, KernelTypes};
-use crate::measure::children;
+use crate::measure::children::{self, Running};
 use crate::measure::facts::{is_childs_fault, Fact, Seen};
 use crate::measure::layout::{Detail, Field};
 use crate::measure::{self, Layout};
@@ -63,6 +63,21 @@ fn types(layout: &Layout) -> KernelTypes {
 
 /// Compares one record with the truth, and takes back what is wrong; whether there was any.
 pub fn try_out(program: &CStr, layout: &mut Layout, force_rung: Option<Rung>) -> Result<bool> {
+    let (event, child) = crash(program, layout, force_rung)?;
+    let seen = child.seen();
+    let seen = seen.ok_or_else(|| Error::unsupported("/proc does not tell of a child"))?;
+    match wrong_essential(&event, &seen) {
+        Some(wrong) => Err(Error::unsupported(wrong)),
+        None => Ok(take_back(&event, &seen, layout)),
+    }
+}
+
+/// The record of a child's fault, and the child.
+pub fn crash(
+    program: &CStr,
+    layout: &Layout,
+    force_rung: Option<Rung>,
+) -> Result<(Event, Running)> {
     let magic = children::magic();
     let name = measure::facts::thread_name(&magic, CHILD);
     let config = Config {
@@ -83,14 +98,8 @@ pub fn try_out(program: &CStr, layout: &mut Layout, force_rung: Option<Rung>) ->
             break;
         }
     }
-    let seen = child.as_ref().and_then(children::Running::seen);
-    let (Some(event), Some(seen)) = (event, seen) else {
-        return Err(Error::unsupported("a child's fault was not captured"));
-    };
-    if let Some(wrong) = wrong_essential(&event, &seen) {
-        return Err(Error::unsupported(wrong));
-    }
-    Ok(take_back(&event, &seen, layout))
+    let record = event.zip(child);
+    record.ok_or_else(|| Error::unsupported("a child's fault was not captured"))
 }
 
 /// What has to be right and is not.
@@ -127,7 +136,8 @@ fn take_back(event: &Event, seen: &Seen, layout: &mut Layout) -> bool {
     let namespace = fact(Fact::MountNamespace);
     let is_namespace = namespace == 0 || u64::from(event.mnt_ns) == namespace;
     let is_executable = event.exe.as_deref() == Some(&seen.executable);
-    let are_mappings = are_mappings(event, seen);
+    let has_identity = !layout.has_lost(Detail::FileIdentity);
+    let are_mappings = are_mappings(event, seen, has_identity);
     let mut is_changed = false;
     for (detail, holds, field) in [
         (Detail::Comm, is_name, Field::Comm),
@@ -150,7 +160,7 @@ fn take_back(event: &Event, seen: &Seen, layout: &mut Layout) -> bool {
 }
 
 /// Whether the mappings are those of /proc, with their files where there is code.
-fn are_mappings(event: &Event, seen: &Seen) -> bool {
+fn are_mappings(event: &Event, seen: &Seen, has_identity: bool) -> bool {
     let mut same = event.mappings.len() == seen.lines.len();
     for (found, line) in event.mappings.iter().zip(&seen.lines) {
         same &= found.start.0 == line.start && found.end.0 == line.end;
@@ -160,11 +170,10 @@ fn are_mappings(event: &Event, seen: &Seen) -> bool {
             continue;
         };
         let path = line.path.strip_suffix(b" (deleted)");
-        same &= file.deleted == path.is_some();
         same &= file.path == path.unwrap_or(&line.path);
         same &= file.offset.0 == line.file_offset;
-        same &= file.identity.inode == line.inode;
-        same &= file.identity.device == line.device;
+        let identity = (file.identity.inode, file.identity.device, file.deleted);
+        same &= !has_identity || identity == (line.inode, line.device, path.is_some());
     }
     same
 }

@@ -36,7 +36,10 @@ const GRAPH: &[(&str, &[&str])] = &[
     ("clock", &["event", "report", "sys"]),
     // Files: what their bytes are called, and which of them a process had mapped.
     ("symbols", &["address", "bytes", "sys", "unwind"]),
-    ("modules", &["address", "event", "symbols", "sys", "unwind"]),
+    (
+        "modules",
+        &["address", "event", "procfs", "symbols", "sys", "unwind"],
+    ),
     ("space", &["address", "event", "modules", "sys", "unwind"]),
     // The way into the kernel, and out of it again.
     ("loader", &["bytes", "error", "sys"]),

@@ -7,8 +7,10 @@ use std::ffi::{CStr, CString};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use segfault_analyzer::analyze::recover_mappings;
 use segfault_analyzer::cli::Rung;
 use segfault_analyzer::error::{Kind, Result};
+use segfault_analyzer::event::Lost;
 use segfault_analyzer::loader::btf::{Btf, Types};
 use segfault_analyzer::measure::layout::{Detail, Field, Layout};
 use segfault_analyzer::measure::peek::Peek;
@@ -221,6 +223,44 @@ fn less_is_lost_by_name_and_the_rest_is_right() {
             "{is_lost:?}"
         );
     }
+}
+
+/// Without mappings from the kernel, those of a process that still lives.
+#[test]
+fn mappings_that_were_not_found_come_from_proc() {
+    let _alone = alone();
+    let program = program();
+    let Some(mut layout) = measured(&program) else {
+        return;
+    };
+    layout.forget(Field::MmMt);
+    layout.forget(Field::Mmap);
+    layout.lose(Detail::Mappings);
+    let (mut event, child) = trial::crash(&program, &layout, None).expect("a record");
+    let seen = child.seen().expect("it waits");
+    assert!(event.mappings.is_empty() && event.registers.is_some());
+    event.lost.push(Lost {
+        detail: "mappings",
+        reason: "not found",
+    });
+    let captured = event.clone();
+    recover_mappings(&mut event);
+    let found: Vec<_> = event
+        .mappings
+        .iter()
+        .map(|m| (m.start.0, m.end.0))
+        .collect();
+    let lines: Vec<_> = seen.lines.iter().map(|l| (l.start, l.end)).collect();
+    assert_eq!(found, lines);
+    let paths = event.mappings.iter().filter_map(|m| m.file.as_ref());
+    let paths: Vec<_> = paths.map(|file| file.path.clone()).collect();
+    assert!(paths.contains(&seen.executable), "{paths:?}");
+    assert_ne!(event.lost, captured.lost);
+    // When the process is gone, there is nothing, and that is what is said.
+    drop(child);
+    let mut late = captured.clone();
+    recover_mappings(&mut late);
+    assert_eq!(late, captured);
 }
 
 /// A place that was found wrong is noticed in the record of one more child.

@@ -262,6 +262,12 @@ impl Layout {
         self.lost |= 1 << detail as u32;
     }
 
+    /// Whether a detail could not be found.
+    #[must_use]
+    pub fn has_lost(&self, detail: Detail) -> bool {
+        self.lost >> detail as u32 & 1 != 0
+    }
+
     /// Details that could not be found with certainty.
     #[must_use]
     pub fn lost(&self) -> Vec<&'static str> {

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::event::Mapping;
-use crate::procfs;
+use crate::procfs::{self, Line};
 use crate::sys::file::{Directory, Refusal, RegularFile};
 
 /// `/proc/PID/stat` counts in units of 1/100 second on x86 and arm64.
@@ -21,6 +21,8 @@ const MAX_LOOKED_AT: usize = 4096;
 /// Between two times that all of them are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
+/// Of a process with ten thousand mappings.
+const MAX_MAPS: usize = 1 << 20;
 /// Of a host with thousands of containers.
 const MAX_MOUNTINFO: u64 = 4 << 20;
 /// Mounts of one file system that are tried.
@@ -66,6 +68,14 @@ impl LiveProcess {
             self.0.open_directory("root").ok()?;
         }
         Some(opened)
+    }
+
+    /// Its mappings as they are now, if it began before that time: otherwise it is another.
+    pub(super) fn lines_before(&self, boot_ns: u64) -> Option<Vec<Line>> {
+        let stat = self.0.read_small("stat", 1024)?;
+        let began = procfs::stat_field(&stat, 22)?;
+        let maps = self.0.read_small("maps", MAX_MAPS)?;
+        (began <= boot_ns / NS_PER_TICK).then(|| procfs::parse_maps(&maps))
     }
 
     fn mount_namespace(&self) -> Option<u32> {

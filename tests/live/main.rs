@@ -28,6 +28,7 @@ mod json;
 mod lifetime;
 mod limits;
 mod lines;
+mod measured;
 mod names;
 mod namespaces;
 mod options;
@@ -113,6 +114,7 @@ fn main() -> ExitCode {
         names::CASES,
         namespaces::CASES,
         lines::CASES,
+        measured::CASES,
         examples::CASES,
         filters::CASES,
         folding::CASES,

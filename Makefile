@@ -182,12 +182,13 @@ BPF_FLAGS := -O2 -g -target bpf -Wall -Wextra -Wno-unused-parameter \
 SLIM := --strip-debug --remove-section=.rel.BTF --remove-section=.rel.BTF.ext \
 	--remove-section=.llvm_addrsig
 
-PREBUILT := capture.bpf.o capture_old.bpf.o
+PREBUILT := capture.bpf.o capture_old.bpf.o peek.bpf.o
 
 # Instructions that every kernel for which an object is meant knows; and in the one
 # for old kernels nothing local is a function: labels alone.
 CPU_capture := v3
 CPU_capture_old := v2
+CPU_peek := v2
 SLIM_capture_old := --discard-all
 
 # Compiles bpf/$(1).bpf.c into $(2), and takes source lines out.
@@ -208,6 +209,7 @@ prebuilt/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h) bpf/slim.py
 check-prebuilt:
 	$(call compile_bpf,capture,$(OUT)/prebuilt/capture.bpf.o)
 	$(call compile_bpf,capture_old,$(OUT)/prebuilt/capture_old.bpf.o)
+	$(call compile_bpf,peek,$(OUT)/prebuilt/peek.bpf.o)
 	$(Q)for object in $(PREBUILT); do cmp '$(OUT)/prebuilt/'$$object prebuilt/$$object || exit; done
 	@echo 'prebuilt/ is what bpf/ gives'
 

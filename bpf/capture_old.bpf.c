@@ -119,7 +119,7 @@ static __always_inline int passes_name(struct scratch *s, struct old_config *c,
 		return 1;
 	clear(s->out, MAX_TEXT);
 	bpf_get_current_comm(s->out, EVENT_NAME);
-	if (bpf_core_field_exists(task->group_leader)) {
+	if (bpf_core_field_exists(task->group_leader) && bpf_core_field_exists(task->comm)) {
 		struct task_struct *leader = BPF_CORE_READ(task, group_leader);
 
 		bpf_probe_read_str(s->out + EVENT_NAME, EVENT_NAME, leader->comm);
@@ -219,7 +219,7 @@ static __always_inline void fill_identity(struct event_header *h, struct old_con
 	h->host_pid = ids >> 32;
 	h->host_tid = ids;
 	h->tid = pid_for_us(c, tid);
-	if (bpf_core_field_exists(task->real_parent))
+	if (bpf_core_field_exists(task->real_parent) && bpf_core_field_exists(task->group_leader))
 		h->ppid = pid_for_us(c, pid_of(BPF_CORE_READ(task, real_parent, group_leader)));
 	if (bpf_core_field_exists(tid->numbers)) {
 		__u32 level = BPF_CORE_READ(tid, level) & 31;
@@ -231,8 +231,11 @@ static __always_inline void fill_identity(struct event_header *h, struct old_con
 	if (bpf_core_field_exists(task->nsproxy))
 		h->mnt_ns = BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum);
 	h->cgroup_id = cgroup_number(task);
-	bpf_probe_read_str(h->comm, EVENT_NAME, leader->comm);
 	bpf_get_current_comm(h->thread, EVENT_NAME);
+	if (bpf_core_field_exists(task->group_leader) && bpf_core_field_exists(task->comm))
+		bpf_probe_read_str(h->comm, EVENT_NAME, leader->comm);
+	else
+		bpf_get_current_comm(h->comm, EVENT_NAME);
 }
 
 static __always_inline void fill_registers(struct scratch *s, struct old_config *c,
@@ -290,7 +293,7 @@ static __always_inline void fill_header(struct scratch *s, struct old_config *c,
 	fill_registers(s, c, regs, task);
 	if (mm)
 		fill_memory_layout(h, mm);
-	else
+	else if (bpf_core_field_exists(task->mm))
 		h->flags |= HEADER_KERNEL_TASK;
 }
 

@@ -85,7 +85,9 @@ static __always_inline void fill_identity(struct event_header *h, struct task_st
 	h->ns_tid = pid_at(tid, level, &h->pid_ns);
 	h->uid = bpf_get_current_uid_gid();
 	h->mnt_ns = BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum);
-	h->cgroup_id = bpf_get_current_cgroup_id();
+	/* Without CONFIG_CGROUPS there is no such helper either. */
+	if (bpf_core_field_exists(task->cgroups))
+		h->cgroup_id = bpf_get_current_cgroup_id();
 	bpf_probe_read_kernel_str(h->comm, EVENT_NAME, leader->comm);
 	bpf_get_current_comm(h->thread, EVENT_NAME);
 }
@@ -97,8 +99,8 @@ static __always_inline void fill_registers(struct event_header *h, const void *r
 
 	if (is_x86()) {
 		failed = bpf_probe_read_kernel(h->regs, X86_REGS_BYTES, regs);
-		h->fs_base = BPF_CORE_READ(task, thread.fsbase);
-		h->gs_base = BPF_CORE_READ(task, thread.gsbase);
+		h->fs_base = read_if_there(task, thread.fsbase);
+		h->gs_base = read_if_there(task, thread.gsbase);
 	} else {
 		failed = bpf_probe_read_kernel(h->regs, ARM64_REGS_BYTES, regs);
 		h->flags |= HEADER_AARCH64;

@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::deaths::RecentDeaths;
 use crate::event::{Disposition, EarlierFault, Event, Lost};
 use crate::fault;
-use crate::modules::{Limits, Modules};
+use crate::modules::{recover, Limits, Modules};
 use crate::nearby;
 use crate::registers::Arch;
 use crate::report::{FirstFault, Report, StackFrame, StackTrace};
@@ -269,6 +269,16 @@ fn stack_frames(frame: &Frame, located: Located) -> impl Iterator<Item = StackFr
             inlined,
             location,
         })
+}
+
+/// Mappings from /proc, where the capture has none and the process is still there.
+pub fn recover_mappings(event: &mut Event) {
+    let is_lost = |lost: &&mut Lost| lost.detail == "mappings";
+    if event.mappings.is_empty() && recover::mappings(event) {
+        for lost in event.lost.iter_mut().filter(is_lost) {
+            lost.reason = "not captured on this kernel; those that /proc had after the crash";
+        }
+    }
 }
 
 /// Whether a frame may have been passed over, because its mapping was not captured.

@@ -8,7 +8,6 @@
 use std::io::Write as _;
 use std::time::Instant;
 
-use crate::capture::Capture;
 use crate::check;
 use crate::cli::{self, Command, Config};
 use crate::error::{Kind, Result};
@@ -18,6 +17,7 @@ use crate::output::{self, sink::Sink};
 use crate::sys::events::Signals;
 use crate::sys::process::{self, capability};
 use crate::sys::time;
+use crate::trial;
 
 /// Runs a command line; the process's exit status.
 #[must_use]
@@ -52,7 +52,7 @@ fn print(text: &str) -> Result<()> {
 /// `--check`: a page on standard output; fails as monitoring would.
 fn check(config: &Config) -> Result<()> {
     let mut pages = vec![check::host(config)];
-    let started = Capture::start(config);
+    let started = trial::start(config);
     if let Ok(capture) = &started {
         pages.push(check::capture(capture));
     }
@@ -71,7 +71,7 @@ fn run(config: &Config) -> Result<()> {
     // First of all: scripts follow the file at once.
     let sink = Sink::open(config.output.as_deref(), config.append)?;
     let signals = Signals::new()?;
-    let capture = Capture::start(config)?;
+    let capture = trial::start(config)?;
     let started = Instant::now();
     if config.verbose {
         for page in [check::host(config), check::capture(&capture)] {

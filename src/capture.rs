@@ -14,7 +14,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::event::{Event, FaultSite, Lost};
 use crate::loader::packed;
 use crate::loader::probe::Features;
-use crate::loader::{Loaded, Object};
+use crate::loader::{KernelTypes, Loaded, Object};
 use crate::perfring::{MappedPerfRing, PerfRing};
 use crate::stats::KernelCounters;
 use crate::sys::bpf;
@@ -34,6 +34,8 @@ pub struct Capture {
     /// Which way it is and why, for `-v`.
     choice: String,
     warning: Option<String>,
+    /// Details that no record has, because the kernel's types do not suffice.
+    lost: Vec<Lost>,
 }
 
 #[derive(Debug)]
@@ -69,40 +71,56 @@ pub enum Next {
 }
 
 impl Capture {
-    /// Loads and attaches; from then on every wanted crash is in the rings. Where BPF
-    /// cannot be had perf events have to do.
-    pub fn start(config: &Config) -> Result<Capture> {
+    /// Loads and attaches; from then on every wanted crash is in the rings.
+    pub fn start(config: &Config, types: &KernelTypes) -> Result<Capture> {
         if let Some(rung) = config.force_rung {
-            return Self::start_at(rung, "as --force-rung says", config);
+            return Self::start_at(rung, "as --force-rung says", config, types);
         }
-        let started = rung().and_then(|(rung, why)| Self::start_at(rung, why, config));
-        match started {
-            Err(refused) if is_without_bpf(&refused) && config.btf.is_none() => {
-                Self::start_without_bpf(refused, config)
+        let (rung, why) = rung()?;
+        match Self::start_at(rung, why, config, types) {
+            // Types that were measured may lack what the one program cannot do without, and
+            // kernels without a JIT refuse the callbacks of bpf_loop.
+            Err(refused) if rung == Rung::Ring && refused.kind() != Kind::NotPermitted => {
+                let why = "this kernel refuses the program of the ring rung";
+                let old = Self::start_at(Rung::Old, why, config, types);
+                old.map_err(|_| refused)
             }
             other => other,
         }
     }
 
-    fn start_at(rung: Rung, why: &str, config: &Config) -> Result<Capture> {
+    fn start_at(rung: Rung, why: &str, config: &Config, types: &KernelTypes) -> Result<Capture> {
         let way = match rung {
-            Rung::Ring => Way::Ring(Box::new(ring::RingCapture::start(config)?)),
+            Rung::Ring => Way::Ring(Box::new(ring::RingCapture::start(config, types)?)),
             Rung::Old | Rung::Tracepoint => {
                 let is_raw = rung == Rung::Old;
-                Way::Old(Box::new(old::OldCapture::start(config, is_raw)?))
+                Way::Old(Box::new(old::OldCapture::start(config, types, is_raw)?))
             }
-            Rung::Perf => Way::Perf(Box::new(perf::PerfCapture::start(config)?)),
+            Rung::Perf => return Self::start_perf(why, config),
         };
         Ok(Capture {
             way,
             choice: format!("Rung: {}, {why}", rung.name()),
             warning: None,
+            lost: lost(types),
         })
     }
 
-    fn start_without_bpf(refused: Error, config: &Config) -> Result<Capture> {
+    /// Perf events alone, for which no types of the kernel are needed.
+    pub fn start_perf(why: &str, config: &Config) -> Result<Capture> {
+        let perf = perf::PerfCapture::start(config)?;
+        Ok(Capture {
+            way: Way::Perf(Box::new(perf)),
+            choice: format!("Rung: {}, {why}", Rung::Perf.name()),
+            warning: None,
+            lost: Vec::new(),
+        })
+    }
+
+    /// Perf events, where BPF cannot be had; else the reason for that.
+    pub fn start_without_bpf(refused: Error, config: &Config) -> Result<Capture> {
         let why = refused.to_string();
-        match Self::start_at(Rung::Perf, &why, config) {
+        match Self::start_perf(&why, config) {
             Ok(mut capture) if refused.kind() == Kind::NotPermitted => {
                 let hint = refused.hint().unwrap_or_default();
                 let said = "BPF is not permitted, perf events are: reports will lack details";
@@ -122,6 +140,12 @@ impl Capture {
     #[must_use]
     pub fn warning(&self) -> Option<&str> {
         self.warning.as_deref()
+    }
+
+    /// Details that no record has, because the kernel's types do not suffice.
+    #[must_use]
+    pub fn lost(&self) -> &[Lost] {
+        &self.lost
     }
 
     /// Each is readable when something has come.
@@ -222,11 +246,13 @@ impl Capture {
     /// What reports will lack for want of a better kernel.
     #[must_use]
     pub fn lacks(&self) -> Vec<Lost> {
-        match &self.way {
+        let mut lacks = match &self.way {
             Way::Ring(_) => Vec::new(),
             Way::Old(old) => old.lacks(),
             Way::Perf(perf) => perf.lacks(),
-        }
+        };
+        lacks.extend_from_slice(&self.lost);
+        lacks
     }
 
     /// What was attached, for `-v`: labels and values.
@@ -240,6 +266,15 @@ impl Capture {
         });
         lines
     }
+}
+
+fn lost(types: &KernelTypes) -> Vec<Lost> {
+    let mut lost = Vec::new();
+    for detail in types.lost() {
+        let reason = "not found in this kernel, which has no type information";
+        lost.push(Lost { detail, reason });
+    }
+    lost
 }
 
 /// Which way this kernel takes, and why.
@@ -259,19 +294,16 @@ fn rung() -> Result<(Rung, &'static str)> {
     })
 }
 
-/// Whether BPF cannot be had, rather than that something went wrong with it.
-fn is_without_bpf(refused: &Error) -> bool {
-    matches!(refused.kind(), Kind::NotPermitted | Kind::Unsupported)
-}
-
 /// An object that build.rs has embedded.
 fn object(packed: &[u8]) -> Result<Object> {
     let bytes = packed::unpack(packed).unwrap_or_default();
     Object::parse(&bytes).context(|| "the embedded capture program")
 }
 
-fn thread_bytes() -> u64 {
-    THREAD_BYTES.max(page_bytes() as u64)
+/// How large kernel stacks are: as measured, or as usual.
+fn thread_bytes(types: &KernelTypes) -> u64 {
+    let usual = THREAD_BYTES.max(page_bytes() as u64);
+    types.thread_bytes().unwrap_or(usual)
 }
 
 /// Whether mappings that hold no code are wanted too: for `-r` and `--maps`.

@@ -118,6 +118,8 @@ pub struct Config {
     pub ring_bytes: u32,
     /// `--btf FILE`: type information of the running kernel.
     pub btf: Option<PathBuf>,
+    /// `--force-rung measured`: as if the kernel had no type information.
+    pub measure_types: bool,
     /// `--stack-snapshot KB`: bytes; the main stack window's budget with `-t`.
     pub stack_snapshot_bytes: u32,
     /// `--debug-dir DIR`, each of them: where separate debug files are looked for.
@@ -161,6 +163,7 @@ impl Default for Config {
             fatal_only: false,
             ring_bytes: RING_BYTES,
             btf: None,
+            measure_types: false,
             stack_snapshot_bytes: 32 << 10,
             debug_dirs: vec![PathBuf::from(DEBUG_DIR)],
             signals: 1 << SIGSEGV,
@@ -283,7 +286,7 @@ where
                 config.max_per_minute = Some(reports as u32);
             }
             Arg::Long("force-rung") => {
-                config.force_rung = rung(&value(&mut parser, "--force-rung", RUNG)?)?;
+                rung(&mut config, &value(&mut parser, "--force-rung", RUNG)?)?;
             }
             Arg::Value(word) => {
                 return Err(usage(format!(
@@ -321,7 +324,7 @@ const FILE: &str = "the path of a file";
 const DIRECTORY: &str = "the path of a directory";
 const FORMAT: &str = "text or json";
 const SIGNALS: &str = "names such as SEGV,BUS,ABRT, or all";
-const RUNG: &str = "auto, ring, old, tracepoint or perf";
+const RUNG: &str = "auto, ring, old, tracepoint, measured or perf";
 const RING: &str = "a size in KB, a power of two from 64 to 1048576";
 
 fn usage(message: String) -> Error {
@@ -444,15 +447,18 @@ fn window(parser: &mut lexopt::Parser, option: &str) -> Result<Option<Duration>>
     Ok((seconds > 0).then(|| Duration::from_secs(seconds)))
 }
 
-fn rung(given: &OsStr) -> Result<Option<Rung>> {
+/// Where types come from and how a capture is made are two things: of each, the last counts.
+fn rung(config: &mut Config, given: &OsStr) -> Result<()> {
     match given.as_bytes() {
-        b"auto" => Ok(None),
-        b"ring" => Ok(Some(Rung::Ring)),
-        b"old" => Ok(Some(Rung::Old)),
-        b"tracepoint" => Ok(Some(Rung::Tracepoint)),
-        b"perf" => Ok(Some(Rung::Perf)),
-        _ => Err(wrong("--force-rung", given, RUNG)),
+        b"auto" => (config.force_rung, config.measure_types) = (None, false),
+        b"measured" => config.measure_types = true,
+        b"ring" => config.force_rung = Some(Rung::Ring),
+        b"old" => config.force_rung = Some(Rung::Old),
+        b"tracepoint" => config.force_rung = Some(Rung::Tracepoint),
+        b"perf" => config.force_rung = Some(Rung::Perf),
+        _ => return Err(wrong("--force-rung", given, RUNG)),
     }
+    Ok(())
 }
 
 /// A power of two from 64 KB, the largest page that a kernel is built with, up

@@ -17,7 +17,7 @@ impl VmFlags {
     const WRITE: u64 = 2;
     const EXEC: u64 = 4;
     const SHARED: u64 = 8;
-    const GROWS_DOWN: u64 = 0x100;
+    pub const GROWS_DOWN: u64 = 0x100;
 
     #[must_use]
     pub fn readable(self) -> bool {

@@ -24,6 +24,7 @@ mod blocks;
 mod compiled;
 mod module;
 mod process;
+pub mod recover;
 mod search;
 
 use std::cell::RefCell;

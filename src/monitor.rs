@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use crate::analyze::Analyzer;
+use crate::analyze::{recover_mappings, Analyzer};
 use crate::assemble::Assembler;
 use crate::capture::{Capture, Next};
 use crate::cli::{Config, Format};
@@ -302,7 +302,17 @@ impl<'a> Monitor<'a> {
         Ok(())
     }
 
-    fn enqueue(&mut self, event: Event) {
+    fn enqueue(&mut self, mut event: Event) {
+        event.lost.extend_from_slice(self.capture.lost());
+        if self
+            .capture
+            .lost()
+            .iter()
+            .any(|lost| lost.detail == "mappings")
+        {
+            // At once, before its memory is gone.
+            recover_mappings(&mut event);
+        }
         if event.capture_ns > 0 {
             self.counters.timed += 1;
             self.counters.capture_ns += event.capture_ns;

@@ -22,8 +22,10 @@ pub struct Line {
 pub fn parse_maps(text: &[u8]) -> Vec<Line> {
     let mut lines = Vec::new();
     for line in text.split(|byte| *byte == b'\n') {
-        let line = parse_line(line);
-        lines.extend(line.filter(|line| line.path != b"[vsyscall]"));
+        match parse_line(line) {
+            Some(line) if line.path != b"[vsyscall]" => lines.push(line),
+            _ => {}
+        }
     }
     lines
 }
@@ -59,7 +61,7 @@ fn parse_line(line: &[u8]) -> Option<Line> {
         flags,
         file_offset,
         device: (major << 20 | minor) as u32,
-        inode: number(inode)?,
+        inode: decimal(inode)?,
         path: path.trim_ascii_start().to_vec(),
     })
 }
@@ -69,12 +71,25 @@ fn parse_line(line: &[u8]) -> Option<Line> {
 pub fn stat_field(stat: &[u8], number: usize) -> Option<u64> {
     // The name before the last parenthesis may hold anything.
     let name_end = stat.iter().rposition(|byte| *byte == b')')?;
-    let mut fields = stat[name_end..].split(|byte| *byte == b' ');
-    self::number(fields.nth(number.checked_sub(2)?)?.trim_ascii_end())
+    let mut fields = stat[name_end..].split(|byte| byte.is_ascii_whitespace());
+    decimal(fields.nth(number.checked_sub(2)?)?)
 }
 
-fn number(digits: &[u8]) -> Option<u64> {
-    std::str::from_utf8(digits).ok()?.parse().ok()
+/// The number in a link of `/proc/PID/ns`: `mnt:[4026531840]`.
+#[must_use]
+pub fn namespace(link: &[u8]) -> Option<u32> {
+    let start = link.iter().position(|byte| *byte == b'[')?;
+    let digits = link[start + 1..].strip_suffix(b"]")?;
+    u32::try_from(decimal(digits)?).ok()
+}
+
+fn decimal(digits: &[u8]) -> Option<u64> {
+    let mut value = 0u64;
+    for byte in digits {
+        let digit = byte.checked_sub(b'0').filter(|digit| *digit < 10)?;
+        value = value.checked_mul(10)?.checked_add(digit.into())?;
+    }
+    (!digits.is_empty()).then_some(value)
 }
 
 #[cfg(test)]
@@ -125,5 +140,19 @@ mod tests {
         assert_eq!(stat_field(stat, 25), None);
         assert_eq!(stat_field(b"7 (sleep) S 1", 22), None);
         assert_eq!(stat_field(b"", 3), None);
+    }
+
+    #[test]
+    fn namespaces_have_numbers() {
+        assert_eq!(namespace(b"mnt:[4026531840]"), Some(0xf000_0000));
+        for wrong in [
+            &b"mnt:[4026531840"[..],
+            b"mnt:[]",
+            b"mnt:[x]",
+            b"[99999999999]",
+            b"",
+        ] {
+            assert_eq!(namespace(wrong), None);
+        }
     }
 }

@@ -16,6 +16,7 @@ const GRAPH: &[(&str, &[&str])] = &[
     ("bytes", &[]),
     ("error", &[]),
     ("deaths", &[]),
+    ("procfs", &[]),
     // The operating system.
     ("sys", &["bytes", "error"]),
     // What a crash is, as plain data.
@@ -51,10 +52,15 @@ const GRAPH: &[(&str, &[&str])] = &[
     ("clock", &["event", "report", "sys"]),
     // Files: what their bytes are called, and which of them a process had mapped.
     ("symbols", &["address", "bytes", "sys", "unwind"]),
-    ("modules", &["address", "event", "symbols", "sys", "unwind"]),
+    (
+        "modules",
+        &["address", "event", "procfs", "symbols", "sys", "unwind"],
+    ),
     ("space", &["address", "event", "modules", "sys", "unwind"]),
     // The way into the kernel, and out of it again.
     ("loader", &["bytes", "error", "sys"]),
+    // What a kernel without type information does not tell.
+    ("measure", &["bytes", "error", "loader", "procfs", "sys"]),
     ("ringbuf", &["error", "sys"]),
     ("perfring", &["error", "sys"]),
     ("stats", &[]),
@@ -68,6 +74,12 @@ const GRAPH: &[(&str, &[&str])] = &[
     ("fold", &[]),
     ("repeats", &["capture", "cli", "event", "fold", "report"]),
     ("messages", &["sys"]),
+    (
+        "trial",
+        &[
+            "assemble", "capture", "cli", "error", "event", "loader", "measure", "sys",
+        ],
+    ),
     // An event becomes a report, a report becomes lines.
     (
         "analyze",
@@ -118,7 +130,7 @@ const GRAPH: &[(&str, &[&str])] = &[
     (
         "app",
         &[
-            "capture", "check", "cli", "error", "messages", "monitor", "output", "sys",
+            "check", "cli", "error", "messages", "monitor", "output", "sys", "trial",
         ],
     ),
 ];
@@ -150,10 +162,16 @@ const PURE: &[&str] = &[
     "loader/relo/",
     "loader/target.rs",
     "loader/unroll.rs",
+    "measure/facts.rs",
+    "measure/layout.rs",
+    "measure/pieces.rs",
+    "measure/search.rs",
+    "measure/search/",
     "output/codes.rs",
     "output/escape.rs",
     "output/json.rs",
     "output/text.rs",
+    "procfs.rs",
     "registers.rs",
     "report.rs",
     "signature.rs",

@@ -11,7 +11,7 @@ use crate::capture::{Folded, Next, FOLDS_MAP};
 use crate::cli::Config;
 use crate::error::{Context, Error, Kind, Result};
 use crate::event::{FaultSite, Lost};
-use crate::loader::{self, attach, object::Object};
+use crate::loader::{self, attach, object::Object, KernelTypes};
 use crate::perfring::{MappedPerfRing, PerfRecord, PerfRing};
 use crate::stats::KernelCounters;
 use crate::sys::{bpf, perf, process, time};
@@ -66,28 +66,23 @@ struct CpuRing {
 
 impl OldCapture {
     /// Attaches to the raw tracepoint, or to the one that perf events know.
-    pub fn start(config: &Config, is_raw: bool) -> Result<OldCapture> {
+    pub fn start(config: &Config, types: &KernelTypes, is_raw: bool) -> Result<OldCapture> {
         let object = super::object(OBJECT)?;
-        let types = loader::kernel_types(config.btf.as_deref())?;
-        let (loaded, walk) = load(&object, &types, config, is_raw)?;
+        let (loaded, walk) = load(&object, types, config, is_raw)?;
         let steps = [BEGIN, CONTEXT, walk, STACK, NAMES, MEMORY];
         for (step, program) in (0..).zip(wanted(&steps, config)) {
             loaded.set_tail_call(STEPS_MAP, step, program)?;
         }
         let rings = rings(map(&loaded, EVENTS_MAP)?, u64::from(config.ring_bytes))?;
         let ring_bytes = rings.first().map_or(0, |ring| ring.ring.bytes());
-        let settings = settings(config, ring_bytes);
+        let settings = settings(config, types, ring_bytes);
         bpf::map_update_elem(map(&loaded, CONFIG_MAP)?, &[0; 4], &settings, 0)
             .context(|| "settings of the capture program")?;
         let first = if is_raw { FIRST_RAW } else { FIRST };
         let program = loaded
             .program(first)
             .ok_or_else(|| Error::failed("the capture program has no beginning"))?;
-        let link = if is_raw {
-            attach::raw_tracepoint(program, TRACEPOINT)?
-        } else {
-            attach::tracepoint(program, "signal", TRACEPOINT)?
-        };
+        let link = attach::signal_deliver(program, is_raw)?;
         Ok(OldCapture {
             loaded,
             link: Some(link),
@@ -236,7 +231,7 @@ fn wanted<'a, 'b>(programs: &'b [&'a str], config: &Config) -> &'b [&'a str] {
 /// Loads the chain with the walk that this kernel's mappings ask for.
 fn load(
     object: &Object,
-    types: &dyn loader::TypeSource,
+    types: &KernelTypes,
     config: &Config,
     is_raw: bool,
 ) -> Result<(loader::Loaded, &'static str)> {
@@ -255,6 +250,10 @@ fn load(
         };
         loader::load(object, types, &settings)
     };
+    if types.lost().contains(&"mappings") {
+        // Nothing leads to a mapping: the stack is what follows.
+        return Ok((with(STACK)?, STACK));
+    }
     // Only one of the two has its fields in any kernel: the other is poisoned.
     match with(LIST) {
         Ok(loaded) => Ok((loaded, LIST)),
@@ -299,7 +298,7 @@ fn ring(events: BorrowedFd<'_>, cpu: u32, bytes: u64) -> Result<Option<CpuRing>>
 }
 
 /// `struct old_config` of bpf/old.h.
-fn settings(config: &Config, ring_bytes: u64) -> Vec<u8> {
+fn settings(config: &Config, types: &KernelTypes, ring_bytes: u64) -> Vec<u8> {
     let name = config.name.as_deref().unwrap_or_default();
     let name_last = match name.len() {
         0 => 0,
@@ -312,7 +311,7 @@ fn settings(config: &Config, ring_bytes: u64) -> Vec<u8> {
     bytes.extend_from_slice(&name_last.to_ne_bytes());
     bytes.extend_from_slice(&super::name_masks(name));
     for number in [
-        super::thread_bytes(),
+        super::thread_bytes(types),
         0,
         stack_bytes,
         super::fold_ns(config),

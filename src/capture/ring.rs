@@ -10,7 +10,7 @@ use crate::capture::{Folded, FOLDS_MAP};
 use crate::cli::Config;
 use crate::error::{Context, Error, Result};
 use crate::event::FaultSite;
-use crate::loader::{self, attach};
+use crate::loader::{self, attach, KernelTypes};
 use crate::ringbuf::{MappedRing, Ring};
 use crate::stats::KernelCounters;
 use crate::sys::mmap::{page_bytes, SharedMemory};
@@ -37,14 +37,13 @@ pub struct RingCapture {
 }
 
 impl RingCapture {
-    pub fn start(config: &Config) -> Result<RingCapture> {
+    pub fn start(config: &Config, types: &KernelTypes) -> Result<RingCapture> {
         let object = super::object(OBJECT)?;
-        let types = loader::kernel_types(config.btf.as_deref())?;
-        let settings = Constants::of(config);
+        let settings = Constants::of(config, types);
         let rodata = settings.list();
         let loaded = loader::load(
             &object,
-            &types,
+            types,
             &loader::Settings {
                 rodata: &rodata,
                 max_entries: &[(RING_MAP, config.ring_bytes)],
@@ -123,7 +122,7 @@ struct Constants {
 }
 
 impl Constants {
-    fn of(config: &Config) -> Self {
+    fn of(config: &Config, types: &KernelTypes) -> Self {
         let u32s = |value: u32| value.to_ne_bytes().to_vec();
         let u64s = |value: u64| value.to_ne_bytes().to_vec();
         let name = config.name.as_deref().unwrap_or_default();
@@ -146,7 +145,7 @@ impl Constants {
                 "ring_reserve",
                 u64s(ring_reserve(config.ring_bytes, process::cpus())),
             ),
-            ("thread_size", u64s(super::thread_bytes())),
+            ("thread_size", u64s(super::thread_bytes(types))),
         ];
         Constants { values }
     }

@@ -8,6 +8,16 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use crate::error::{Context, Error, Kind, Result};
 use crate::sys::{bpf, perf, tracefs};
 
+/// Runs `program` each time that a signal is about to be delivered: at the raw tracepoint, or
+/// at the one that perf events know.
+pub fn signal_deliver(program: BorrowedFd<'_>, is_raw: bool) -> Result<OwnedFd> {
+    const NAME: &str = "signal_deliver";
+    match is_raw {
+        true => raw_tracepoint(program, NAME),
+        false => tracepoint(program, "signal", NAME),
+    }
+}
+
 /// Runs `program` at a raw tracepoint (4.17): at `signal_deliver`, each time that a signal is
 /// about to be delivered.
 pub fn raw_tracepoint(program: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {

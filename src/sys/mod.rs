@@ -18,6 +18,7 @@ pub mod file;
 pub mod hotplug;
 pub mod mmap;
 pub mod output_file;
+pub mod own_fault;
 pub mod perf;
 pub mod process;
 pub mod streams;

@@ -134,7 +134,7 @@ fn lines_that_are_compressed_are_told_of_the_program_alone() {
     crash(program.command().env("LD_PRELOAD", &library));
     let report = only(monitor.stop().reports());
     assert!(report.str("instruction_symbol").starts_with("holder+0x"));
-    assert_eq!(report["lost"], serde_json::json!([]), "{}", report.line);
+    report.assert_nothing_lost();
 }
 
 fn lines_are_not_of_the_walks_depth() {

@@ -30,6 +30,7 @@ mod json;
 mod lifetime;
 mod limits;
 mod lines;
+mod measured;
 mod names;
 mod namespaces;
 mod options;
@@ -123,6 +124,7 @@ fn main() -> ExitCode {
         names::CASES,
         namespaces::CASES,
         lines::CASES,
+        measured::CASES,
         examples::CASES,
         filters::CASES,
         folding::CASES,

@@ -18,6 +18,8 @@
 //! Event ──space, modules──▶ mappings, and the files behind them
 //!       ──unwind──────────▶ frames          registers and captured stack, no files
 //!       ──symbols─────────▶ names
+//!       ──cause ──────────▶ why: a token and a sentence     decode: the instruction
+//!       ──signature ──────▶ what equal crashes have in common
 //!       ──fault, deaths,
 //!         clock───────────▶ access, one death or several, time of day
 //!       ──analyze─────────▶ Report
@@ -56,7 +58,8 @@
 //! app ─ monitor
 //!  ├─ capture ── loader, ringbuf
 //!  ├─ analyze ── space ── modules ── symbols ── unwind
-//!  │             fault, clock, deaths
+//!  │             cause ── decode, fault, unwind
+//!  │             signature, clock, deaths
 //!  ├─ output ─── report ── unwind (how a frame was found)
 //!  ├─ assemble ─ abi, event ── registers
 //!  └─ cli, stats

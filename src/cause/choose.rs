@@ -175,7 +175,7 @@ fn contradicts(arch: Arch, fault: &Fault) -> bool {
     match (signal, code) {
         (signal::SIGSEGV, code::SEGV_MAPERR | code::SEGV_ACCERR)
         | (signal::SIGBUS, code::BUS_ADRERR) => {
-            !silent && !(page_fault && fault::is_at(trap, siginfo))
+            !(silent || page_fault && fault::is_at(trap, siginfo))
         }
         (signal::SIGSEGV, code::SEGV_PKUERR) => !(page_fault && fault::is_at(trap, siginfo)),
         (signal::SIGSEGV, code::SEGV_CPERR) => x86 && trap.number != trap::CONTROL_PROTECTION,

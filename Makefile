@@ -93,16 +93,13 @@ test: build
 	$(Q)SEGFAULT_ANALYZER='$(abspath $(BINARY))' $(TEST) $(TEST_FLAGS)
 
 # No path of this machine is in them, and another directory gives the same bytes.
-ELSEWHERE := $(OUT)/elsewhere
-
 check-dist: dist
 	$(Q)! grep -alF -e '$(CURDIR)' -e '$(CARGO_HOME_DIR)' '$(DIST)'/segfault_analyzer-*
-	$(Q)rm -rf '$(ELSEWHERE)' && mkdir -p '$(ELSEWHERE)'
-	$(Q)git ls-files -z --cached | xargs -0 cp --parents -t '$(ELSEWHERE)'
-	$(Q)$(MAKE) --no-print-directory -C '$(ELSEWHERE)' build CARGO_TARGET_DIR='$(abspath $(ELSEWHERE))/target'
-	$(Q)cmp '$(ELSEWHERE)/target/$(TARGET)/release/segfault_analyzer' \
-		'$(DIST)'/segfault_analyzer-$(VERSION)-linux-$(ARCH)
-	$(Q)rm -rf '$(ELSEWHERE)'
+	$(Q)set -e; elsewhere=$$(mktemp -d); trap 'rm -rf "$$elsewhere"' EXIT; \
+		git ls-files -z | xargs -0 cp --parents -t "$$elsewhere"; \
+		$(MAKE) --no-print-directory -C "$$elsewhere" build CARGO_TARGET_DIR="$$elsewhere/target"; \
+		cmp "$$elsewhere/target/$(TARGET)/release/segfault_analyzer" \
+			'$(DIST)'/segfault_analyzer-$(VERSION)-linux-$(ARCH)
 	@echo 'another directory gives the same bytes'
 
 # The live tests once more, captured as older kernels have to.

@@ -242,7 +242,7 @@ fn a_file_is_known_by_when_it_was_mapped() {
     let second = modules.open(&mapped_at(changed + 2 * SECOND_NS), gone());
     assert!(Rc::ptr_eq(&first.module, &second.unwrap().module));
     // Also where it is open already.
-    for earlier in [changed, changed - SECOND_NS] {
+    for earlier in [changed - 1, changed - SECOND_NS] {
         let refused = modules.open(&mapped_at(earlier), gone());
         assert_eq!(reason(refused), "file changed since it was mapped");
     }

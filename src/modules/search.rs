@@ -17,10 +17,6 @@ use crate::symbols::elf::{ElfFile, Source};
 use crate::sys::file::{Refusal, RegularFile, Status};
 use crate::sys::time;
 
-/// Times of files are those of the clock's last tick, of which there are 100 a second
-/// or more.
-const TICK_NS: i64 = 10_000_000;
-
 /// Of a root that lies deeper nothing is found.
 const MAX_SHORTENED: usize = 16;
 
@@ -192,11 +188,13 @@ impl Verdict {
 
 /// Whether a file with this time of its last change is what was mapped then.
 ///
-/// A time that lies ahead was set by another clock: that of the machine where the
-/// image of a board was made, which starts in 1970 itself.
+/// Times of files are those of the clock's last tick, of which there are 100 a second
+/// or more: a file that is changed in the moment when it was mapped is not told from
+/// one that is run as soon as it is made. A time that lies ahead was set by another
+/// clock: that of the machine where the image of a board was made, which itself starts
+/// in 1970.
 pub(super) fn is_unchanged(changed_unix_ns: i64, mapped_unix_ns: i64, now_unix_ns: i64) -> bool {
-    let is_before = changed_unix_ns.saturating_add(TICK_NS) <= mapped_unix_ns;
-    is_before || changed_unix_ns > now_unix_ns.saturating_add(TICK_NS)
+    changed_unix_ns <= mapped_unix_ns || changed_unix_ns > now_unix_ns
 }
 
 /// The device is no part of it: overlayfs and btrfs tell `stat` another.

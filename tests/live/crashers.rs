@@ -81,6 +81,7 @@ const DEADLY: &[(&str, &[&str], &[&str])] = &[
     ("odd_name.c", PIE, &["a \"name\"\n"]),
     ("generic.rs", &[], &[]),
     ("secret.c", PIE, &[]),
+    ("registers.c", PIE, &["7"]),
 ];
 
 const OTHERS: &[(&str, &str, i32)] = &[

@@ -151,7 +151,11 @@ pub fn event(delivery: Delivery, around: Circumstances<'_>) -> Event {
     let (siginfo, trap) = certain.unwrap_or(NO_FAULT);
     let sp = delivery.registers.map_or(0, |registers| registers.sp().0);
     let mut stack = delivery.stack;
-    let beginning = stack::beginning(&stack, sp, process.vdso);
+    let word_bytes = match delivery.registers {
+        Some(registers) => registers.arch().word_bytes(),
+        None => Arch::NATIVE.word_bytes(),
+    };
+    let beginning = stack::beginning(&stack, sp, process.vdso, word_bytes);
     let start_stack = beginning.as_ref().map_or(0, |beginning| {
         // What lies above are arguments and environment.
         stack.truncate(beginning.at);

@@ -22,7 +22,7 @@ Q := @
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: all help target build aarch64 dist check-dist demo test test-rungs test-six test-vm corpus compare load lint doc check-fuzz figures bpf \
+.PHONY: all help target build aarch64 dist check-dist demo test test-rungs test-six test-vm corpus compare load lint doc check-fuzz check-decoder figures bpf \
 	check-prebuilt check-static check-size clean
 
 all: build
@@ -40,6 +40,7 @@ help:
 	@echo 'make lint             formatting and clippy, with and without gimli'
 	@echo 'make doc              documentation of the code, without a warning'
 	@echo 'make check-fuzz       the fuzz targets compile (needs a C++ compiler)'
+	@echo 'make check-decoder    instructions as disassemblers read them (minutes; needs llvm-19, binutils)'
 	@echo 'make figures          measure it on this machine, as the README has it'
 	@echo 'make bpf              compile bpf/ into prebuilt/ (needs $(CLANG), libbpf-dev)'
 	@echo 'make check-prebuilt   prebuilt/ is what bpf/ gives (needs the same)'
@@ -167,6 +168,12 @@ doc:
 # Targets for cargo-fuzz, which has a crate of its own; here only that they compile.
 check-fuzz:
 	$(Q)$(CARGO) check --locked --manifest-path tests/fuzz/Cargo.toml
+
+# Debian's libraries, every form of every opcode, and what this processor does.
+# Needs objdump, llvm-objdump-19, aarch64-linux-gnu-objdump, and for the libraries of
+# aarch64 libc6-arm64-cross, libstdc++6-arm64-cross, libasan8-arm64-cross.
+check-decoder:
+	$(Q)$(CARGO) test --locked --test decoder -- --ignored --nocapture --test-threads 1
 
 # Paths must not get into the object, or it would differ from place to place; and
 # at a place that is none clang finds no source lines to put into it, which are

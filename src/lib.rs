@@ -62,6 +62,7 @@
 //!  │             signature, clock, deaths
 //!  ├─ output ─── report ── unwind (how a frame was found)
 //!  ├─ assemble ─ abi, event ── registers
+//!  ├─ decode ─── registers
 //!  └─ cli, stats
 //! anyone ── address, bytes, error          these import nothing of ours
 //! ```

@@ -95,7 +95,7 @@ fn forms(machine: Machine, code: &[u8], slot: usize) {
     for (number, tool) in TOOLS.into_iter().enumerate() {
         tool.disassemble(machine, &object, |line| {
             let address = line.address as usize;
-            if address % slot == 0 {
+            if address.is_multiple_of(slot) {
                 lines[address / slot][number] = Some((line.bytes.len(), line.text.to_owned()));
             }
         });

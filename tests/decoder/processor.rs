@@ -150,13 +150,9 @@ impl Processor {
         values[7] = self.page(STACK) + PAGE / 2;
         values[16] = self.page(CODE);
         let base = usize::from(operand.base?.0);
-        for zero in [
-            operand.index.map(|index| index.register),
-            operand.bit_offset,
-        ] {
-            if let Some(register) = zero {
-                values[usize::from(register.0)] = 0;
-            }
+        let index = operand.index.map(|index| index.register);
+        for register in [index, operand.bit_offset].into_iter().flatten() {
+            values[usize::from(register.0)] = 0;
         }
         values[base] = 0;
         let at_zero = operand.address(&registers(&values), SegmentBases::default())?;

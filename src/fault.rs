@@ -66,7 +66,7 @@ const ESR_CACHE_MAINTENANCE: u64 = 1 << 8;
 const ESR_WRITE: u64 = 1 << 6;
 
 /// Bits of an address that are none of a tag's (arm64's top-byte-ignore).
-const UNTAGGED: u64 = (1 << 56) - 1;
+pub const UNTAGGED: u64 = (1 << 56) - 1;
 
 /// Whether the kernel made this signal for a fault at a known address.
 #[must_use]

@@ -158,6 +158,12 @@ fn sent_before_pc(event: &Event) -> Option<u64> {
     sent.then_some(number)
 }
 
+/// Whether an arm64 processor reported nothing at all.
+pub(super) fn is_silent(arch: Arch, trap: &Trap) -> bool {
+    let arm = matches!(arch, Arch::Aarch64 | Arch::Arm);
+    arm && trap.error_code == 0 && trap.address == 0
+}
+
 /// Whether the processor said something else than the signal does.
 fn contradicts(arch: Arch, fault: &Fault) -> bool {
     let Fault {
@@ -170,8 +176,8 @@ fn contradicts(arch: Arch, fault: &Fault) -> bool {
     } = *fault;
     let x86 = matches!(arch, Arch::X86_64 | Arch::I386);
     let page_fault = !x86 || trap.number == trap::PAGE_FAULT;
-    // Bad frames of signals and cache maintenance have no trap on arm64.
-    let silent = !x86 && trap.error_code == 0 && trap.address == 0;
+    // Judged by the instruction, see page::silent.
+    let silent = is_silent(arch, trap);
     match (signal, code) {
         (signal::SIGSEGV, code::SEGV_MAPERR | code::SEGV_ACCERR)
         | (signal::SIGBUS, code::BUS_ADRERR) => {

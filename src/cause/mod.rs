@@ -172,6 +172,10 @@ impl Scene<'_> {
         ((address << spare) as i64 >> spare) as u64 != address
     }
 
+    fn is_silent(&self) -> bool {
+        choose::is_silent(self.arch, &self.fault.trap)
+    }
+
     fn register(&self, number: u16) -> Option<u64> {
         self.registers.and_then(|registers| registers.dwarf(number))
     }

@@ -14,7 +14,7 @@ use super::{Scene, Verdict};
 use crate::address::ProcessAddress;
 use crate::decode::{Class, Decoded, Extend, Operand, Reg, Segment, SegmentBases, Target, Touch};
 use crate::event::Event;
-use crate::fault::trap;
+use crate::fault::{trap, UNTAGGED};
 use crate::registers::{Arch, Registers};
 use crate::report::{Access, Cause};
 
@@ -74,7 +74,7 @@ pub fn describe(event: &Event, registers: &Registers, decoded: &Decoded) -> Vec<
 #[derive(Clone, Copy)]
 pub(super) struct Placed {
     pub(super) operand: Operand,
-    /// Without a tag.
+    /// Perhaps with a tag.
     pub(super) address: u64,
 }
 
@@ -88,15 +88,16 @@ impl Scene<'_> {
             let address = operand.address(registers, bases(self.event, self.arch))?;
             Some(Placed {
                 operand: *operand,
-                address: self.untagged(address.0),
+                address: address.0,
             })
         })
     }
 
-    /// The operand that a fault at an address came of.
-    pub(super) fn operand_at(&self, address: u64, access: Option<Access>) -> Option<Placed> {
+    /// The operand that the fault came of.
+    pub(super) fn faulting_operand(&self) -> Option<Placed> {
+        let (address, access) = (self.address(), self.access());
         let fits = |placed: &Placed| {
-            let into = address.wrapping_sub(placed.address);
+            let into = address.wrapping_sub(self.untagged(placed.address));
             let width = u64::from(placed.operand.width.unwrap_or(1));
             let reads = matches!(placed.operand.touch, Touch::Read | Touch::ReadWrite);
             let writes = matches!(placed.operand.touch, Touch::Write | Touch::ReadWrite);
@@ -129,7 +130,8 @@ impl Words {
         self.text(" of ").distance(width.into()).text(" at ");
         self.hex(start);
         // Across pages: the first is there, the second is not.
-        if address != start && address.wrapping_sub(start) < u64::from(width) {
+        let into = address.wrapping_sub(start) & UNTAGGED;
+        if (1..u64::from(width)).contains(&into) {
             self.text(", of which ")
                 .hex(address)
                 .text(" is not accessible");

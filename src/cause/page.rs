@@ -2,8 +2,9 @@
 
 use super::operand::Placed;
 use super::words::{mapping_at, Words};
-use super::{jump, stack, Scene, Verdict};
+use super::{choose, jump, stack, Scene, Verdict};
 use crate::address::ProcessAddress;
+use crate::decode::{Operand, SegmentBases};
 use crate::event::Mapping;
 use crate::fault::code;
 use crate::report::{Access, Cause};
@@ -21,6 +22,9 @@ pub(super) fn verdict(scene: &Scene<'_>) -> Verdict {
         code::SEGV_MTEAERR => return Verdict::plain(Cause::MemoryTag, MEMORY_TAG_LATE),
         code::SEGV_CPERR => return Verdict::plain(Cause::ShadowStack, SHADOW_STACK),
         _ => return Verdict::plain(Cause::Unknown, "the kernel's code for it is a rare one"),
+    }
+    if scene.is_silent() {
+        return silent(scene);
     }
     let access = scene.access();
     let pc = scene.fault.pc.0;
@@ -40,10 +44,30 @@ const MEMORY_TAG_LATE: &str = "an access with a pointer whose tag was not the me
 const SHADOW_STACK: &str = "the shadow stack refused a return, or a jump led to no landing pad: \
                             a return address or a function pointer was overwritten";
 
+/// arm64 has two faults that no trap stands behind: a signal's frame, and memory
+/// that was to be cleaned from the cache (arch/arm64/kernel/traps.c,
+/// arm64_notify_segfault). Otherwise the signal was made.
+fn silent(scene: &Scene<'_>) -> Verdict {
+    let address = scene.address();
+    let named = |operand: &Operand| {
+        let of = scene.registers;
+        of.and_then(|registers| operand.address(registers, SegmentBases::default()))
+            .is_some_and(|named| scene.untagged(named.0) == address)
+    };
+    let operand = scene.decoded.is_some_and(|it| it.memory().any(named));
+    if !operand && scene.stack_pointer() != Some(address) {
+        return choose::made(scene);
+    }
+    let mut words = Words::default();
+    words.text("the kernel refused a signal's frame or an order to the cache at ");
+    words.hex(address);
+    Verdict::new(Cause::Unknown, words)
+}
+
 /// `write of 4 bytes at 0x18`, and then where that comes from.
 fn at(scene: &Scene<'_>, cause: Cause, after: &str) -> Verdict {
-    let (access, address) = (scene.access(), scene.address());
-    let placed = scene.operand_at(address, access);
+    let (access, address) = (scene.access(), scene.fault.siginfo);
+    let placed = scene.faulting_operand();
     let mut words = Words::default();
     words.touch(access, placed.as_ref(), address).text(after);
     words.origin(scene, placed.as_ref(), address);
@@ -52,7 +76,7 @@ fn at(scene: &Scene<'_>, cause: Cause, after: &str) -> Verdict {
 
 fn data(scene: &Scene<'_>, access: Option<Access>) -> Verdict {
     let address = scene.address();
-    let placed = scene.operand_at(address, access);
+    let placed = scene.faulting_operand();
     if address < NULL_BYTES {
         return null(scene, access, placed.as_ref());
     }
@@ -60,10 +84,11 @@ fn data(scene: &Scene<'_>, access: Option<Access>) -> Verdict {
         return verdict;
     }
     let mut words = Words::default();
-    words.touch(access, placed.as_ref(), address);
+    let named = scene.fault.siginfo;
+    words.touch(access, placed.as_ref(), named);
     let cause = if scene.non_canonical(address) {
         words.text(", which is no canonical address");
-        words.origin(scene, placed.as_ref(), address);
+        words.origin(scene, placed.as_ref(), named);
         Cause::NonCanonical
     } else if scene.fault.code == code::SEGV_MAPERR {
         words.origin(scene, placed.as_ref(), address);

@@ -83,7 +83,7 @@ fn misaligned(scene: &Scene<'_>) -> Verdict {
 
 fn beyond_file(scene: &Scene<'_>) -> Verdict {
     let (access, address) = (scene.access(), scene.address());
-    let placed = scene.operand_at(address, access);
+    let placed = scene.faulting_operand();
     let mut words = Words::default();
     words.touch(access, placed.as_ref(), address);
     let mapping = scene.event.mapping(ProcessAddress(address));

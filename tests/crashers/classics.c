@@ -35,6 +35,9 @@
 
 #define PAGE 65536 /* of any architecture */
 
+/* Keeps a compiler from making room for what is used of it only. */
+#define AS_LARGE(room) __asm__ volatile("" : : "r"(room) : "memory")
+
 static volatile int forever = 1;
 
 /* Three pages, of which only the one in the middle may be touched. */
@@ -122,6 +125,7 @@ FRAME int big_frame(void)
 {
 	volatile char room[64 << 20];
 
+	AS_LARGE(room);
 	room[100] = 1;
 	KEEP_FRAME();
 	return room[100];
@@ -132,6 +136,7 @@ static void *small_stack(void *unused)
 	volatile char room[4 << 20];
 
 	(void)unused;
+	AS_LARGE(room);
 	room[100] = 1;
 	KEEP_FRAME();
 	return (void *)(intptr_t)room[100];
@@ -203,7 +208,7 @@ FRAME int do_jump(void)
 	return y;
 }
 
-static volatile size_t too_long = 64;
+static volatile size_t too_long = 256;
 
 #if defined(__clang__)
 #define UNPROTECTED __attribute__((no_stack_protector))

@@ -11,12 +11,12 @@ use crate::{cases, Needs};
 
 cases! {
     Needs::Bpf => [
-        signatures_of_many_runs_are_one,
         signatures_of_other_bugs_are_others,
         signatures_need_a_stack,
         signatures_do_not_depend_on_the_depth,
         signatures_are_the_same_behind_a_handler,
     ],
+    Needs::Alone => [signatures_of_many_runs_are_one],
     Needs::Tool("objcopy") => [signatures_do_not_depend_on_symbols],
 }
 

@@ -342,7 +342,7 @@ fn non_canonical_on_aarch64() {
         .page_fault(MAPERR, 0x4141_4141_4141_4141, Access::Read)
         .is(
             Cause::NonCanonical,
-            "read of 8 bytes at 0x41414141414141, which is no canonical address: \
+            "read of 8 bytes at 0x4141414141414141, which is no canonical address: \
              X0 (0x4141414141414141); X0 looks like the text \"AAAAAAAA\"",
         );
     let tagged = 0x0b00_0000_0000_0000 | (HEAP_END + 8);
@@ -350,7 +350,7 @@ fn non_canonical_on_aarch64() {
         .page_fault(MAPERR, HEAP_END + 8, Access::Read)
         .is(
             Cause::Unmapped,
-            "read of 8 bytes at 0x555555591008: X0 (0xb00555555591008); \
+            "read of 8 bytes at 0xb00555555591008: X0 (0xb00555555591008); \
              0x555555591008 is 8 bytes past the end of [heap] (rw-)",
         );
 }

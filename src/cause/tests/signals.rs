@@ -65,6 +65,15 @@ fn forged_codes() {
     let mut made = x86(&[], &[]).page_fault(code::SEGV_MAPERR, 0x1000, Access::Read);
     made.event.siginfo = 0x1234;
     assert_eq!(made.verdict().cause, Cause::Sent);
+    // The same on aarch64, where the thread never had a fault.
+    let mut made = arm(0xf940_0000);
+    made.event.siginfo = 0x1234;
+    assert_eq!(made.verdict().cause, Cause::Sent);
+    // dc cvau, x0
+    let mut made =
+        Made::new(Arch::Aarch64).at(&0xd50b_7b20_u32.to_le_bytes(), &[("x0", 0x12_3456)]);
+    made.event.siginfo = 0x12_3456;
+    assert_eq!(made.verdict().cause, Cause::Unknown, "is no trap");
     // mov x8, #138; svc #0
     let mut made = Made::new(Arch::Aarch64).at(&[], &[("x8", 138)]);
     made.event.code_bytes.bytes[12..16].copy_from_slice(&0xd400_0001_u32.to_le_bytes());

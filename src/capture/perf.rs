@@ -158,7 +158,6 @@ impl PerfCapture {
         }
         for cpu in &cpus {
             perf::enable(cpu.changes.event.as_fd())?;
-            perf::enable(cpu.deliveries.event.as_fd())?;
         }
         let mut capture = PerfCapture {
             cpus,
@@ -176,8 +175,12 @@ impl PerfCapture {
             events: 0,
             has_stopped: false,
         };
-        // Only now, so that nothing begins unseen.
+        // After the one, so that no process begins unseen; before the other, so that
+        // none dies unknown.
         capture.look_at_processes();
+        for cpu in &capture.cpus {
+            perf::enable(cpu.deliveries.event.as_fd())?;
+        }
         Ok(capture)
     }
 

@@ -37,10 +37,10 @@ pub const RARELY_TOLD: [(&str, &str); 9] = [
     ("access", UNTOLD),
     (
         "fault_address",
-        "perf events tell that of a jump into nowhere alone",
+        "perf events do not tell it, but for jumps into nowhere",
     ),
     ("sender", UNTOLD),
-    ("mappings", ONLY_CODE),
+    ("data_mappings", ONLY_CODE),
     ("memory", UNTOLD),
     ("cgroup", GONE),
     ("ns_pid", GONE),
@@ -230,7 +230,7 @@ pub fn event(delivery: Delivery, around: Circumstances<'_>) -> Event {
 fn name_what_is_lost(event: &mut Event, around: &Circumstances<'_>) {
     let mut lost = Vec::new();
     let mut lose = |detail, reason| lost.push(Lost { detail, reason });
-    lose("mappings", ONLY_CODE);
+    lose("data_mappings", ONLY_CODE);
     if has_address(event.code) && !event.knows_fault {
         lose("fault_address", UNTOLD);
         lose("access", UNTOLD);

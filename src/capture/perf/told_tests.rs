@@ -80,7 +80,7 @@ fn what_is_not_told_is_named_and_has_no_value() {
     assert_eq!(
         details(&event),
         [
-            "mappings",
+            "data_mappings",
             "fault_address",
             "access",
             "uid",
@@ -97,7 +97,7 @@ fn what_is_not_told_is_named_and_has_no_value() {
     let sent = told(delivery(0), Some(&process), None);
     assert_eq!(
         details(&sent),
-        ["mappings", "sender", "uid", "ns_pid", "cgroup"]
+        ["data_mappings", "sender", "uid", "ns_pid", "cgroup"]
     );
 }
 
@@ -119,13 +119,16 @@ fn a_process_that_is_not_gone_yet_tells_more() {
         (Some(3), Some(1000), 2)
     );
     assert_eq!(event.cgroup.as_deref(), Some(&b"/x"[..]));
-    assert_eq!(details(&event), ["mappings", "fault_address", "access"]);
+    assert_eq!(
+        details(&event),
+        ["data_mappings", "fault_address", "access"]
+    );
 }
 
 #[test]
 fn of_a_process_that_nobody_saw_little_is_told() {
     let event = told(delivery(MAPERR), None, Some(Gap::Unseen));
-    for detail in ["exe", "comm", "cmdline", "mappings", "fault_address"] {
+    for detail in ["exe", "comm", "cmdline", "data_mappings", "fault_address"] {
         assert!(details(&event).contains(&detail), "{detail}");
     }
     assert!(event.mappings.is_empty() && event.comm.is_empty());

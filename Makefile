@@ -22,7 +22,7 @@ Q := @
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: all help target build aarch64 demo test test-six test-vm corpus compare load lint doc check-fuzz figures bpf \
+.PHONY: all help target build aarch64 demo test test-rungs test-six test-vm corpus compare load lint doc check-fuzz figures bpf \
 	check-prebuilt check-static check-size clean
 
 all: build
@@ -31,6 +31,7 @@ help:
 	@echo 'make                  build $(BINARY)'
 	@echo 'make demo             build it, crash a small program, print the report'
 	@echo 'make test             all tests; root, or sudo, for those that load BPF'
+	@echo 'make test-rungs       the live tests, captured in each way that older kernels have'
 	@echo 'make test-six         the same without gimli (no default features)'
 	@echo 'make test-vm          boot kernels in QEMU, crash programs there (VM=NAMES; KERNEL=FILE ARCH=)'
 	@echo 'make corpus           crash the corpus in every build, compare chains (root)'
@@ -68,6 +69,16 @@ TEST   := env $(RUNNER)='sh $(CURDIR)/tests/runner.sh' SUDO='$(SUDO)' $(CARGO) t
 
 test: build
 	$(Q)SEGFAULT_ANALYZER='$(abspath $(BINARY))' $(TEST) $(TEST_FLAGS)
+
+# The live tests once more, captured as older kernels have to.
+test-rungs: build
+	$(Q)SEGFAULT_ANALYZER='$(abspath $(BINARY))' SEGFAULT_ANALYZER_ARGS='--force-rung old' \
+		$(TEST) --test live $(TEST_FLAGS)
+	$(Q)SEGFAULT_ANALYZER='$(abspath $(BINARY))' SEGFAULT_ANALYZER_ARGS='--force-rung tracepoint' \
+		$(TEST) --test live $(TEST_FLAGS) -- $(NO_SENDER)
+
+# That tracepoint does not tell who has sent a signal.
+NO_SENDER := --skip delivery_of_a_signal_sent --skip delivery_raised_again
 
 SIX := $(OUT)/six
 
@@ -129,7 +140,7 @@ check-fuzz:
 # Paths must not get into the object, or it would differ from place to place; and
 # at a place that is none clang finds no source lines to put into it, which are
 # a quarter of its size.
-BPF_FLAGS := -O2 -g -target bpf -mcpu=v3 -Wall -Wextra -Wno-unused-parameter \
+BPF_FLAGS := -O2 -g -target bpf -Wall -Wextra -Wno-unused-parameter \
 	-fdebug-prefix-map=$(CURDIR)=/segfault_analyzer -ffile-prefix-map=$(CURDIR)=/segfault_analyzer \
 	-I/usr/include/$(shell uname -m)-linux-gnu
 
@@ -137,24 +148,33 @@ BPF_FLAGS := -O2 -g -target bpf -mcpu=v3 -Wall -Wextra -Wno-unused-parameter \
 SLIM := --strip-debug --remove-section=.rel.BTF --remove-section=.rel.BTF.ext \
 	--remove-section=.llvm_addrsig
 
-# Compiles $(1) into $(2), and takes source lines out.
+PREBUILT := capture.bpf.o capture_old.bpf.o
+
+# Instructions that every kernel for which an object is meant knows; and in the one
+# for old kernels nothing local is a function: labels alone.
+CPU_capture := v3
+CPU_capture_old := v2
+SLIM_capture_old := --discard-all
+
+# Compiles bpf/$(1).bpf.c into $(2), and takes source lines out.
 define compile_bpf
 	$(Q)mkdir -p '$(dir $(2))'
-	$(Q)$(CLANG) $(BPF_FLAGS) -c $(1) -o '$(2)'
-	$(Q)$(OBJCOPY) $(SLIM) --dump-section .BTF.ext='$(2).ext' '$(2)'
+	$(Q)$(CLANG) $(BPF_FLAGS) -mcpu=$(CPU_$(1)) -c bpf/$(1).bpf.c -o '$(2)'
+	$(Q)$(OBJCOPY) $(SLIM) $(SLIM_$(1)) --dump-section .BTF.ext='$(2).ext' '$(2)'
 	$(Q)python3 bpf/slim.py '$(2).ext' '$(2).ext'
 	$(Q)$(OBJCOPY) --update-section .BTF.ext='$(2).ext' '$(2)'
 	$(Q)rm -f '$(2).ext'
 endef
 
-bpf: prebuilt/capture.bpf.o
+bpf: $(PREBUILT:%=prebuilt/%)
 
 prebuilt/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h) bpf/slim.py
-	$(call compile_bpf,$<,$@)
+	$(call compile_bpf,$*,$@)
 
 check-prebuilt:
-	$(call compile_bpf,bpf/capture.bpf.c,$(OUT)/prebuilt/capture.bpf.o)
-	$(Q)cmp '$(OUT)/prebuilt/capture.bpf.o' prebuilt/capture.bpf.o
+	$(call compile_bpf,capture,$(OUT)/prebuilt/capture.bpf.o)
+	$(call compile_bpf,capture_old,$(OUT)/prebuilt/capture_old.bpf.o)
+	$(Q)for object in $(PREBUILT); do cmp '$(OUT)/prebuilt/'$$object prebuilt/$$object || exit; done
 	@echo 'prebuilt/ is what bpf/ gives'
 
 # No interpreter and no shared library: nothing of the host is needed.

@@ -15,6 +15,7 @@ use crate::deaths::RecentDeaths;
 use crate::event::{Disposition, EarlierFault, Event, Lost, Mapping};
 use crate::fault;
 use crate::modules::{Limits, Missing, Modules, Opened};
+use crate::nearby;
 use crate::registers::Arch;
 use crate::report::{FirstFault, Location, Report, StackFrame, StackTrace, Symbol};
 use crate::space::Captured;
@@ -38,6 +39,9 @@ const MAX_RULES: usize = 4096;
 pub struct Analyzer {
     stack_trace: bool,
     registers: bool,
+    no_memory: bool,
+    maps: bool,
+    memory: bool,
     max_stack_depth: usize,
     /// Of a stack's first window.
     window_bytes: u32,
@@ -80,6 +84,9 @@ impl Analyzer {
         Analyzer {
             stack_trace: config.stack_trace,
             registers: config.registers,
+            no_memory: config.no_memory,
+            maps: config.maps,
+            memory: config.memory,
             max_stack_depth: config.max_stack_depth,
             window_bytes: config.stack_snapshot_bytes,
             clock: Clock::new(),
@@ -153,8 +160,19 @@ impl Analyzer {
                 });
             }
         }
+        if self.no_memory {
+            lost.retain(|lost| lost.detail != "cmdline");
+            lost.push(Lost {
+                detail: "cmdline",
+                reason: "left out, as --no-memory says",
+            });
+        }
         lost.sort_unstable();
         lost.dedup();
+        let maps = self.maps.then(|| {
+            let space = Captured::new(event, &mut self.modules, self.window_bytes);
+            nearby::mappings(event, |mapping| module_name(event, &space, mapping))
+        });
         let pid = event.pid.unwrap_or(event.host_pid);
         Report {
             time: self.clock.of(event),
@@ -174,17 +192,20 @@ impl Analyzer {
                 .map(|first| first_fault(&first, arch, event.boot_ns)),
             same_death: event.disposition == Disposition::Fatal
                 && self.deaths.is_repeated(event.host_pid, event.start_ns),
-            sender: fault::sender(event.code, event.siginfo),
+            sender: fault::sender(event.code, event.siginfo).filter(|_| event.knows_sender),
             instruction_pointer: event.registers.map(|registers| registers.pc()),
             instruction,
-            registers: event.registers.filter(|_| self.registers),
+            registers: event.registers.filter(|_| self.registers || self.memory),
             stack,
             ppid: event.ppid,
             uid: event.uid,
             exe: exe(event),
-            cmdline: event.cmdline.clone(),
+            cmdline: event.cmdline.clone().filter(|_| !self.no_memory),
             ns_pid: (event.ns_pid != pid).then_some(event.ns_pid),
             cgroup: event.cgroup.clone(),
+            maps,
+            memory: self.memory.then(|| event.memory.clone()),
+            repeats: None,
             lost,
         }
     }

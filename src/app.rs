@@ -9,6 +9,7 @@ use std::io::Write as _;
 use std::time::Instant;
 
 use crate::capture::Capture;
+use crate::check;
 use crate::cli::{self, Command, Config};
 use crate::error::{Kind, Result};
 use crate::messages::{say, say_last};
@@ -25,6 +26,7 @@ pub fn main(args: impl IntoIterator<Item = std::ffi::OsString>) -> u8 {
         Ok(Command::Help) => print(cli::HELP),
         Ok(Command::Version) => print(&format!("{}\n", cli::VERSION)),
         Ok(Command::Run(config)) => run(&config),
+        Ok(Command::Check(config)) => check(&config),
         Err(error) => Err(error),
     };
     match result {
@@ -47,6 +49,23 @@ fn print(text: &str) -> Result<()> {
     Ok(stdout.flush()?)
 }
 
+/// `--check`: a page on standard output; fails as monitoring would.
+fn check(config: &Config) -> Result<()> {
+    let mut pages = vec![check::host(config)];
+    let started = Capture::start(config);
+    if let Ok(capture) = &started {
+        pages.push(check::capture(capture));
+    }
+    let failed = started.err();
+    pages.push(check::advice(failed.as_ref()));
+    let lines = pages.iter().flat_map(check::Page::lines);
+    let mut text = lines.fold(String::new(), |text, line| text + line + "\n");
+    text.push_str(&check::verdict(failed.as_ref()));
+    text.push('\n');
+    print(&text)?;
+    failed.map_or(Ok(()), Err)
+}
+
 fn run(config: &Config) -> Result<()> {
     time::settle_time_zone();
     // First of all: scripts follow the file at once.
@@ -55,8 +74,8 @@ fn run(config: &Config) -> Result<()> {
     let capture = Capture::start(config)?;
     let started = Instant::now();
     if config.verbose {
-        for line in capture.describe() {
-            say(&line);
+        for page in [check::host(config), check::capture(&capture)] {
+            page.lines().iter().for_each(|line| say(line));
         }
     }
     give_up_privileges(config);

@@ -1,27 +1,25 @@
-//! The capture program at work: loaded, attached, and its ring and books mapped.
+//! The capture programs at work: loaded, attached, and their rings mapped.
 //!
-//! In goes what the user asked for, as settings that the program sees as
-//! constants; out come bytes of the ring, one part of a record at a time, and
-//! the program's counters, read from shared memory without a system call.
+//! In goes what the user asked for; out come parts of records, one at a time, and
+//! the programs' counters. There are two ways to that, by what the kernel has:
+//! `ring` (one program, one ring for all CPUs) and `old` (a chain of programs for
+//! kernels from 4.15 on, a ring for each CPU). What is the same for both is here.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
-use crate::abi::{self, RawCounters};
-use crate::cli::Config;
-use crate::error::{Context, Error, Result};
-use crate::loader::{self, attach, object::Object};
-use crate::ringbuf::{MappedRing, Ring};
+use crate::abi::{self, RawCounters, RawFold, RawFoldKey};
+use crate::cli::{Config, Rung};
+use crate::error::{Context, Result};
+use crate::event::{FaultSite, Lost};
+use crate::loader::packed;
+use crate::loader::probe::Features;
+use crate::loader::{Loaded, Object};
 use crate::stats::KernelCounters;
-use crate::sys::mmap::{page_bytes, SharedMemory};
-use crate::sys::{bpf, process};
+use crate::sys::bpf;
+use crate::sys::mmap::page_bytes;
 
-/// `bpf/capture.bpf.c`, compiled.
-pub const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/capture.bpf.o"));
-
-const PROGRAM: &str = "segfault_probe";
-const TRACEPOINT: &str = "signal_deliver";
-const RING_MAP: &str = "segfault_ring";
-const BOOKS_MAP: &str = "segfault_bss";
+pub mod old;
+mod ring;
 
 /// Kernel stacks are as large as a page where pages are larger than this.
 const THREAD_BYTES: u64 = 16384;
@@ -29,167 +27,245 @@ const THREAD_BYTES: u64 = 16384;
 /// A running capture.
 #[derive(Debug)]
 pub struct Capture {
-    loaded: loader::Loaded,
-    /// Detaches when closed.
-    link: Option<OwnedFd>,
-    ring: Ring<MappedRing>,
-    books: SharedMemory,
-    /// Where the kernel's types came from.
-    types: String,
+    way: Way,
+    /// Which way it is and why, for `-v`.
+    choice: String,
+}
+
+#[derive(Debug)]
+enum Way {
+    Ring(Box<ring::RingCapture>),
+    Old(Box<old::OldCapture>),
+}
+
+/// Handled faults of one site that were only counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Folded {
+    pub count: u64,
+    /// `CLOCK_BOOTTIME` of the last.
+    pub last_boot_ns: u64,
+}
+
+/// The map in which the programs count them.
+const FOLDS_MAP: &str = "segfault_folds";
+
+/// What a look into the rings gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// A part was handed over.
+    Part,
+    /// Parts of this CPU found no room here.
+    Lost {
+        cpu: u32,
+    },
+    Nothing,
 }
 
 impl Capture {
-    /// Loads and attaches; from then on every wanted crash is in the ring.
+    /// Loads and attaches; from then on every wanted crash is in the rings.
     pub fn start(config: &Config) -> Result<Capture> {
-        let object = Object::parse(OBJECT).context(|| "the embedded capture program")?;
-        let types = loader::kernel_types(config.btf.as_deref())?;
-        let settings = Constants::of(config);
-        let rodata = settings.list();
-        let loaded = loader::load(
-            &object,
-            &types,
-            &loader::Settings {
-                rodata: &rodata,
-                max_entries: &[(RING_MAP, config.ring_bytes)],
-                verbose: config.verbose,
-                programs: &[PROGRAM],
-            },
-        )?;
-        let missing = |what| move || Error::failed(format!("the capture program has no {what}"));
-        let ring_fd = loaded.map(RING_MAP).ok_or_else(missing(RING_MAP))?;
-        let ring = Ring::map(ring_fd, config.ring_bytes).context(|| "map the ring")?;
-        let books_fd = loaded.map(BOOKS_MAP).ok_or_else(missing(BOOKS_MAP))?;
-        let books =
-            SharedMemory::map(books_fd, 0, page_bytes(), false).context(|| "map the counters")?;
-        let program = loaded.program(PROGRAM).ok_or_else(missing(PROGRAM))?;
-        let link = attach::raw_tracepoint(program, TRACEPOINT)?;
+        let (rung, reason) = rung(config.force_rung)?;
+        let way = match rung {
+            Rung::Ring => Way::Ring(Box::new(ring::RingCapture::start(config)?)),
+            Rung::Old | Rung::Tracepoint => {
+                let is_raw = rung == Rung::Old;
+                Way::Old(Box::new(old::OldCapture::start(config, is_raw)?))
+            }
+        };
         Ok(Capture {
-            loaded,
-            link: Some(link),
-            ring,
-            books,
-            types: types.to_string(),
+            way,
+            choice: format!("Rung: {}, {reason}", rung.name()),
         })
     }
 
-    /// Readable when a record is complete.
-    pub fn ring_fd(&self) -> Result<BorrowedFd<'_>> {
-        self.loaded
-            .map(RING_MAP)
-            .ok_or_else(|| Error::failed("no ring"))
-    }
-
-    /// Hands the next part of a record to `take`; false when there is none.
-    pub fn next_part(&mut self, take: impl FnOnce(&[u8])) -> bool {
-        self.ring.next(take)
-    }
-
-    /// Detaches: no crash after this is seen. What is in the ring stays there.
-    pub fn stop(&mut self) {
-        self.link = None;
-    }
-
-    /// The program's books as they stand. Deliveries that the kernel itself kept
-    /// from the program count as detected and dropped.
+    /// Each is readable when something has come.
     #[must_use]
-    pub fn counters(&self) -> KernelCounters {
-        let mut bytes = [0; size_of::<RawCounters>()];
-        self.books.copy_to(0, &mut bytes);
-        let Ok(raw) = abi::decode_counters(&bytes) else {
-            return KernelCounters::default();
-        };
-        let missed = self.missed();
-        KernelCounters {
-            detected: raw.detected + missed,
-            filtered: raw.filtered,
-            captured: raw.captured,
-            submitted: raw.submitted,
-            dropped: raw.dropped + missed,
-            dropped_busy: raw.dropped_busy + missed,
-            dropped_ring: raw.dropped_ring,
-            fault_info_captured: raw.fault_info_captured,
-            fault_info_missed: raw.fault_info_missed,
-            register_failures: raw.register_failures,
-            stack_failures: raw.stack_failures,
-            parts_lost: raw.parts_lost,
+    pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        match &self.way {
+            Way::Ring(ring) => ring.fds(),
+            Way::Old(old) => old.fds(),
         }
     }
 
-    fn missed(&self) -> u64 {
-        let program = self.loaded.program(PROGRAM);
-        program
-            .and_then(|fd| bpf::program_info(fd.as_fd()).ok())
-            .map_or(0, |i| i.recursion_misses)
+    /// Whether a CPU that comes up has to be told of by [`Capture::cpu_up`].
+    #[must_use]
+    pub fn has_ring_for_each_cpu(&self) -> bool {
+        matches!(self.way, Way::Old(_))
     }
 
-    /// What was attached, for `-v`.
+    /// A CPU has come up: what to watch from now on, as of [`Capture::fds`].
+    pub fn cpu_up(&mut self, cpu: u32) -> Result<Option<BorrowedFd<'_>>> {
+        match &mut self.way {
+            Way::Ring(_) => Ok(None),
+            Way::Old(old) => old.cpu_up(cpu),
+        }
+    }
+
+    /// Hands the next part of a record to `take`, if there is one. Where there are
+    /// several rings, one is emptied after the other.
+    pub fn next_part(&mut self, take: impl FnOnce(&[u8])) -> Next {
+        match &mut self.way {
+            Way::Ring(ring) => match ring.next_part(take) {
+                true => Next::Part,
+                false => Next::Nothing,
+            },
+            Way::Old(old) => old.next_part(take),
+        }
+    }
+
+    /// Detaches: no crash after this is seen. What is in the rings stays there.
+    pub fn stop(&mut self) {
+        match &mut self.way {
+            Way::Ring(ring) => ring.stop(),
+            Way::Old(old) => old.stop(),
+        }
+    }
+
+    /// The programs' books as they stand. Deliveries that the kernel itself kept
+    /// from them count as detected and dropped.
+    #[must_use]
+    pub fn counters(&self) -> KernelCounters {
+        match &self.way {
+            Way::Ring(ring) => ring.counters(),
+            Way::Old(old) => old.counters(),
+        }
+    }
+
+    /// Faults of a site that were counted and are in no record; it is then as if
+    /// there had been none.
+    pub fn take_folded(&mut self, site: &FaultSite) -> Option<Folded> {
+        match &self.way {
+            Way::Ring(ring) => ring.take_folded(site),
+            Way::Old(old) => old.take_folded(site),
+        }
+    }
+
+    /// What the rings hold.
+    #[must_use]
+    pub fn ring_bytes(&self) -> u64 {
+        match &self.way {
+            Way::Ring(ring) => ring.bytes(),
+            Way::Old(old) => old.bytes(),
+        }
+    }
+
+    /// What reports will lack for want of a better kernel.
+    #[must_use]
+    pub fn lacks(&self) -> Vec<Lost> {
+        match &self.way {
+            Way::Ring(_) => Vec::new(),
+            Way::Old(old) => old.lacks(),
+        }
+    }
+
+    /// What was attached, for `-v`: labels and values.
     #[must_use]
     pub fn describe(&self) -> Vec<String> {
-        let verified = self
-            .loaded
-            .program_info(PROGRAM)
-            .map_or(0, |info| info.verified_insns);
-        vec![
-            format!("Kernel types: {}", self.types),
-            format!("Program: {PROGRAM}, {verified} instructions verified"),
-            format!("Attached: raw tracepoint {TRACEPOINT}"),
-            format!("Ring: {} KB", self.ring.bytes() / 1024),
-        ]
+        let mut lines = vec![self.choice.clone()];
+        lines.extend(match &self.way {
+            Way::Ring(ring) => ring.describe(),
+            Way::Old(old) => old.describe(),
+        });
+        lines
     }
 }
 
-/// The program's `const volatile` settings, as bytes.
-struct Constants {
-    values: Vec<(&'static str, Vec<u8>)>,
+/// Which way this kernel takes, and why.
+fn rung(forced: Option<Rung>) -> Result<(Rung, &'static str)> {
+    if let Some(rung) = forced {
+        return Ok((rung, "as --force-rung says"));
+    }
+    let features = Features::new();
+    // Most kernels take one question: with bpf_loop they have all else.
+    Ok(if features.callbacks().unwrap_or(false) {
+        (Rung::Ring, "this kernel has bpf_loop")
+    } else if features.raw_tracepoints()? {
+        (Rung::Old, "this kernel has no bpf_loop (5.17)")
+    } else {
+        let reason = "this kernel has no raw tracepoints (4.17)";
+        (Rung::Tracepoint, reason)
+    })
 }
 
-impl Constants {
-    fn of(config: &Config) -> Self {
-        let u32s = |value: u32| value.to_ne_bytes().to_vec();
-        let u64s = |value: u64| value.to_ne_bytes().to_vec();
-        let name = config.name.as_deref().unwrap_or_default();
-        let stack_bytes = if config.stack_trace {
-            config.stack_snapshot_bytes
-        } else {
-            0
-        };
-        let values = vec![
-            ("own_pid", u32s(process::pid())),
-            ("own_pid_ns", u32s(process::pid_namespace())),
-            ("own_mnt_ns", u32s(process::mount_namespace().unwrap_or(0))),
-            ("only_pid", u32s(config.pid.unwrap_or(0))),
-            ("fatal_only", u32s(u32::from(config.fatal_only))),
-            ("name_bytes", u32s(name.len() as u32)),
-            ("name_masks", name_masks(name)),
-            ("stack_bytes", u32s(stack_bytes)),
-            ("all_mappings", u32s(u32::from(config.registers))),
-            ("ring_bytes", u64s(u64::from(config.ring_bytes))),
-            (
-                "ring_reserve",
-                u64s(ring_reserve(config.ring_bytes, process::cpus())),
-            ),
-            ("thread_size", u64s(THREAD_BYTES.max(page_bytes() as u64))),
-        ];
-        Constants { values }
-    }
+/// An object that build.rs has embedded.
+fn object(packed: &[u8]) -> Result<Object> {
+    let bytes = packed::unpack(packed).unwrap_or_default();
+    Object::parse(&bytes).context(|| "the embedded capture program")
+}
 
-    fn list(&self) -> Vec<(&str, &[u8])> {
-        self.values
-            .iter()
-            .map(|(name, bytes)| (*name, bytes.as_slice()))
-            .collect()
+fn thread_bytes() -> u64 {
+    THREAD_BYTES.max(page_bytes() as u64)
+}
+
+/// Whether mappings that hold no code are wanted too: for `-r` and `--maps`.
+fn all_mappings(config: &Config) -> bool {
+    config.registers || config.maps
+}
+
+/// The budget of the main stack window.
+fn stack_bytes(config: &Config) -> u32 {
+    if config.stack_trace {
+        config.stack_snapshot_bytes
+    } else {
+        0
     }
 }
 
-/// What must stay free for headers and ends: one of each for every CPU, but
-/// never more than a quarter of the ring.
-fn ring_reserve(ring_bytes: u32, cpus: usize) -> u64 {
-    let wanted = (abi::HEADER_IN_RING + abi::END_IN_RING) * (cpus + 1);
-    (wanted as u64).min(u64::from(ring_bytes) / 4)
+/// How often the kernel left a program out.
+fn missed(loaded: &Loaded, program: &str) -> u64 {
+    let program = loaded.program(program);
+    program
+        .and_then(|fd| bpf::program_info(fd.as_fd()).ok())
+        .map_or(0, |info| info.recursion_misses)
+}
+
+/// Takes what a program has counted at a site out of its map.
+fn take_folded(folds: Option<BorrowedFd<'_>>, site: &FaultSite) -> Option<Folded> {
+    let key = RawFoldKey {
+        pc: site.pc.0,
+        pid: site.host_pid,
+        signal: site.signal,
+        code: site.code,
+    };
+    let mut bytes = [0; size_of::<RawFold>()];
+    let is_there = bpf::map_take_elem(folds?, &key.bytes(), &mut bytes);
+    let fold = is_there
+        .is_ok_and(|is_there| is_there)
+        .then(|| abi::decode_fold(&bytes).ok())??;
+    let count = fold.count.saturating_sub(fold.told);
+    (count > 0).then_some(Folded {
+        count,
+        last_boot_ns: fold.last_ns,
+    })
+}
+
+/// How long the programs only count handled faults of one site; 0 for never.
+fn fold_ns(config: &Config) -> u64 {
+    config
+        .fold_handled
+        .map_or(0, |window| window.as_nanos() as u64)
+}
+
+fn kernel_counters(raw: &RawCounters, missed: u64) -> KernelCounters {
+    KernelCounters {
+        detected: raw.detected + missed,
+        filtered: raw.filtered,
+        folded: raw.folded,
+        captured: raw.captured,
+        submitted: raw.submitted,
+        dropped: raw.dropped + missed,
+        dropped_busy: raw.dropped_busy + missed,
+        dropped_ring: raw.dropped_ring,
+        fault_info_captured: raw.fault_info_captured,
+        fault_info_missed: raw.fault_info_missed,
+        register_failures: raw.register_failures,
+        stack_failures: raw.stack_failures,
+        parts_lost: raw.parts_lost,
+    }
 }
 
 /// For each byte value, the places in the name where it stands: what the
-/// program's Shift-And search goes by.
+/// programs' Shift-And search goes by.
 fn name_masks(name: &[u8]) -> Vec<u8> {
     let mut masks = [0u64; 256];
     for (place, &byte) in name.iter().enumerate().take(64) {
@@ -203,6 +279,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn embedded_objects_are_those_in_prebuilt() {
+        let ring: (&[u8], &[u8]) = (ring::OBJECT, include_bytes!("../prebuilt/capture.bpf.o"));
+        let old: (&[u8], &[u8]) = (old::OBJECT, include_bytes!("../prebuilt/capture_old.bpf.o"));
+        for (packed, object) in [ring, old] {
+            assert!(packed::unpack(packed).is_some_and(|bytes| bytes == object));
+        }
+    }
+
+    #[test]
     fn each_byte_of_the_name_has_its_place() {
         let bytes = name_masks(b"abba");
         let mask = |byte: u8| {
@@ -214,11 +299,5 @@ mod tests {
             name_masks(&[b'x'; 64])[usize::from(b'x') * 8..][..8],
             [0xff; 8]
         );
-    }
-
-    #[test]
-    fn the_reserve_leaves_most_of_a_small_ring() {
-        assert_eq!(ring_reserve(64 << 10, 512), 16 << 10);
-        assert!(ring_reserve(4 << 20, 4) < 8 << 10);
     }
 }

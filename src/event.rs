@@ -46,7 +46,7 @@ impl VmFlags {
 }
 
 /// What tells a file from one that has taken its name since.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct FileIdentity {
     pub inode: u64,
     /// Major << 20 | minor. Only a hint: overlayfs and btrfs report another to `stat`.
@@ -139,6 +139,16 @@ pub struct EarlierFault {
     pub boot_ns: u64,
 }
 
+/// A place where a process takes faults: the capture program counts those of one
+/// place that a handler takes, instead of sending each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FaultSite {
+    pub pc: ProcessAddress,
+    pub host_pid: u32,
+    pub signal: i16,
+    pub code: i16,
+}
+
 /// What happened to the signal, by what was installed for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disposition {
@@ -181,6 +191,12 @@ pub struct Event {
     pub code: i32,
     /// The siginfo's first word: an address, or pid and uid of the sender.
     pub siginfo: u64,
+    /// The two words after it: a protection key, the number of a system call.
+    pub siginfo_more: [u64; 2],
+    /// Equal handled faults that were counted since the last one that was sent.
+    pub repeats: u64,
+    /// Whether the siginfo of a sent signal could be had.
+    pub knows_sender: bool,
     pub disposition: Disposition,
     pub trap: Trap,
     pub first_fault: Option<EarlierFault>,
@@ -224,14 +240,27 @@ pub struct Event {
 
     /// Sorted by start, without overlaps.
     pub mappings: Vec<Mapping>,
-    /// Sorted by address; adjoining pieces joined.
+    /// Of the stack. Sorted by address; adjoining pieces joined.
     pub windows: Vec<MemoryWindow>,
+    /// Around the values of registers, with `--memory`; sorted, without overlaps.
+    pub memory: Vec<MemoryWindow>,
     /// Nanoseconds that the capture program spent.
     pub capture_ns: u64,
     pub lost: Vec<Lost>,
 }
 
 impl Event {
+    /// Where it happened; `None` where that is not known.
+    #[must_use]
+    pub fn site(&self) -> Option<FaultSite> {
+        Some(FaultSite {
+            pc: self.registers?.pc(),
+            host_pid: self.host_pid,
+            signal: self.signal as i16,
+            code: self.code as i16,
+        })
+    }
+
     /// What it takes of our memory, about.
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
@@ -246,6 +275,7 @@ impl Event {
         let windows: usize = self
             .windows
             .iter()
+            .chain(&self.memory)
             .map(|window| window.bytes.capacity())
             .sum();
         let bytes = size_of::<Event>()

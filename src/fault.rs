@@ -101,7 +101,12 @@ pub fn sender(code: i32, siginfo: u64) -> Option<Sender> {
 /// the thread did before.
 #[must_use]
 pub fn is_sent_by_another(event: &Event) -> bool {
-    sender(event.code, event.siginfo).is_some_and(|sender| sender.pid != Some(event.ns_pid))
+    match sender(event.code, event.siginfo) {
+        Some(sender) if event.knows_sender => sender.pid != Some(event.ns_pid),
+        // raise(3) sends in this way, to the thread itself.
+        Some(_) => event.code != code::SI_TKILL,
+        None => false,
+    }
 }
 
 #[cfg(test)]

@@ -8,11 +8,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use segfault_analyzer::address::{FileAddress, FileOffset, ProcessAddress};
-use segfault_analyzer::event::{Disposition, Lost};
+use segfault_analyzer::event::{Disposition, Lost, MemoryWindow, VmFlags};
 use segfault_analyzer::output::{self, Options};
 use segfault_analyzer::registers::{Arch, Registers, WORDS};
 use segfault_analyzer::report::{
-    Access, FirstFault, Location, Report, Sender, StackFrame, StackTrace, Symbol, Timestamp,
+    Access, FirstFault, Location, Near, NearbyMapping, Report, Sender, StackFrame, StackTrace,
+    Symbol, Timestamp,
 };
 use segfault_analyzer::stats::{KernelCounters, Sizes, Statistics, UserCounters};
 use segfault_analyzer::unwind::{Stop, Trust};
@@ -86,6 +87,9 @@ fn bare(comm: &[u8], pid: u32) -> Report {
         cmdline: None,
         ns_pid: None,
         cgroup: None,
+        maps: None,
+        memory: None,
+        repeats: None,
         lost: Vec::new(),
     }
 }
@@ -365,6 +369,46 @@ fn every_kind_of_frame() {
     report.registers = Some(Registers::new(Arch::Aarch64, words));
     compare("every_frame.txt", &output::text(&report, &options));
     compare("every_frame.json", &output::json(&report, &options));
+}
+
+#[test]
+fn what_is_near_and_how_often() {
+    let mapping = |start, flags, offset: Option<u64>, name: &[u8], holds: &[Near]| NearbyMapping {
+        start: ProcessAddress(start),
+        end: ProcessAddress(start + 0x1000),
+        flags: VmFlags(flags),
+        file_offset: offset.map(FileOffset),
+        name: name.to_vec(),
+        holds: holds.to_vec(),
+    };
+    let mut report = bare(b"near", 7);
+    report.registers = Some(x86_64_registers([
+        0x40_1000,
+        0x7ffe_0000,
+        0x60_0012,
+        0,
+        0,
+        0,
+    ]));
+    report.maps = Some(vec![
+        mapping(0x40_1000, 5, Some(0x1000), b"/srv/\x1b[1m", &[Near::Pc]),
+        mapping(0x60_0000, 3, None, b"[heap]", &[]),
+        mapping(
+            0x7ffe_0000,
+            0x103,
+            None,
+            b"[stack]",
+            &[Near::Fault, Near::Sp],
+        ),
+    ]);
+    report.memory = Some(vec![MemoryWindow {
+        address: ProcessAddress(0x60_0000),
+        bytes: b"a \"text\" \x00\x1b[1m here and there".to_vec(),
+    }]);
+    report.repeats = Some(41);
+    compare("nearby.txt", &output::text(&report, &PLAIN));
+    compare("nearby.json", &output::json(&report, &PLAIN));
+    compare("repeats.txt", &output::repeats(&report, &PLAIN));
 }
 
 /// Code segment 0x23; high halves that mean nothing.

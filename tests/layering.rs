@@ -31,6 +31,7 @@ const GRAPH: &[(&str, &[&str])] = &[
     // What the user is told, as plain data; Trust and Stop are the unwinder's.
     ("report", &["address", "event", "registers", "unwind"]),
     ("fault", &["address", "event", "registers", "report"]),
+    ("nearby", &["address", "event", "fault", "report"]),
     ("clock", &["event", "report", "sys"]),
     // Files: what their bytes are called, and which of them a process had mapped.
     ("symbols", &["address", "bytes", "sys", "unwind"]),
@@ -39,12 +40,17 @@ const GRAPH: &[(&str, &[&str])] = &[
     // The way into the kernel, and out of it again.
     ("loader", &["bytes", "error", "sys"]),
     ("ringbuf", &["error", "sys"]),
+    ("perfring", &["error", "sys"]),
     ("stats", &[]),
     ("cli", &["error"]),
     (
         "capture",
-        &["abi", "cli", "error", "loader", "ringbuf", "stats", "sys"],
+        &[
+            "abi", "cli", "error", "event", "loader", "perfring", "ringbuf", "stats", "sys",
+        ],
     ),
+    ("fold", &[]),
+    ("repeats", &["capture", "cli", "event", "fold", "report"]),
     ("messages", &["sys"]),
     // An event becomes a report, a report becomes lines.
     (
@@ -57,6 +63,7 @@ const GRAPH: &[(&str, &[&str])] = &[
             "event",
             "fault",
             "modules",
+            "nearby",
             "registers",
             "report",
             "space",
@@ -77,18 +84,22 @@ const GRAPH: &[(&str, &[&str])] = &[
             "unwind",
         ],
     ),
+    (
+        "check",
+        &["capture", "cli", "error", "event", "loader", "sys"],
+    ),
     // The wiring.
     (
         "monitor",
         &[
             "analyze", "assemble", "capture", "cli", "error", "event", "messages", "output",
-            "stats", "sys",
+            "repeats", "stats", "sys",
         ],
     ),
     (
         "app",
         &[
-            "capture", "cli", "error", "messages", "monitor", "output", "sys",
+            "capture", "check", "cli", "error", "messages", "monitor", "output", "sys",
         ],
     ),
 ];
@@ -113,9 +124,11 @@ const PURE: &[&str] = &[
     "loader/maps.rs",
     "loader/object.rs",
     "loader/object/",
+    "loader/packed.rs",
     "loader/relo.rs",
     "loader/relo/",
     "loader/target.rs",
+    "loader/unroll.rs",
     "output/codes.rs",
     "output/escape.rs",
     "output/json.rs",

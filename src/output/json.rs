@@ -8,10 +8,10 @@
 
 use crate::address::ProcessAddress;
 use crate::registers::Registers;
-use crate::report::{FirstFault, Report, Sender, StackFrame, StackTrace};
+use crate::report::{FirstFault, NearbyMapping, Report, Sender, StackFrame, StackTrace};
 use crate::unwind::Stop;
 
-use super::{codes, escape, hex, symbol, text, Options};
+use super::{codes, escape, hex, nearby, symbol, text, Options};
 
 /// The whole line, with its newline.
 pub(super) fn report(report: &Report, options: &Options) -> String {
@@ -76,6 +76,22 @@ fn our_fields(out: &mut Writer, report: &Report, options: &Options) {
         .optional_string(report.cmdline.as_deref());
     out.key("ns_pid").optional_number(report.ns_pid);
     out.key("cgroup").optional_string(report.cgroup.as_deref());
+    if let Some(maps) = &report.maps {
+        nearby_mappings(out, maps);
+    }
+    if let Some(memory) = &report.memory {
+        out.key("memory").open('[');
+        for window in memory {
+            out.open('{');
+            out.key("address").data_address(Some(window.address));
+            out.key("bytes").string(hex(&window.bytes).as_bytes());
+            out.close('}');
+        }
+        out.close(']');
+    }
+    if let Some(repeats) = report.repeats {
+        out.key("repeats").number(repeats);
+    }
     lost(out, report);
 }
 
@@ -115,6 +131,23 @@ fn stack_frame(out: &mut Writer, frame: &StackFrame) {
     out.key("line").optional_number(location.line);
     out.key("inlined").boolean(frame.inlined);
     out.close('}');
+}
+
+fn nearby_mappings(out: &mut Writer, maps: &[NearbyMapping]) {
+    out.key("maps").open('[');
+    for mapping in maps {
+        out.open('{');
+        out.key("start").data_address(Some(mapping.start));
+        out.key("end").data_address(Some(mapping.end));
+        out.key("permissions")
+            .string(nearby::permissions(mapping.flags).as_bytes());
+        let offset = mapping.file_offset.map(|offset| format!("{offset:#x}"));
+        out.key("file_offset")
+            .optional_string(offset.as_deref().map(str::as_bytes));
+        out.key("name").string(&mapping.name);
+        out.close('}');
+    }
+    out.close(']');
 }
 
 fn first_fault(out: &mut Writer, fault: Option<&FirstFault>) {

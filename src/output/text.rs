@@ -13,7 +13,7 @@ use crate::registers::{Arch, Registers};
 use crate::report::{FirstFault, Location, Report, Sender, StackFrame, StackTrace};
 use crate::unwind::{Stop, Trust};
 
-use super::{codes, escape, hex, symbol, Options};
+use super::{codes, escape, hex, nearby, symbol, Options};
 
 /// What is shown of a command line: some, such as Java's, fill screens.
 const COMMAND_SHOWN_CHARS: usize = 240;
@@ -32,6 +32,28 @@ pub(super) fn report(report: &Report, options: &Options) -> String {
         out.push('\n');
         stack_trace(&mut out, report.stack.as_ref());
     }
+    if let Some(maps) = &report.maps {
+        out.push('\n');
+        nearby::maps(&mut out, maps);
+    }
+    if let Some(memory) = &report.memory {
+        out.push('\n');
+        nearby::memory(&mut out, memory, report.registers.as_ref());
+    }
+    out.push('\n');
+    out
+}
+
+/// How many there were, in place of the report itself.
+pub(super) fn repeats(report: &Report, options: &Options) -> String {
+    let mut out = String::new();
+    header(&mut out, report, options);
+    let count = report.repeats.unwrap_or(0).saturating_add(1);
+    line(
+        &mut out,
+        "Repeats",
+        format!("{count} more like an earlier one, this the last"),
+    );
     out.push('\n');
     out
 }
@@ -147,6 +169,9 @@ fn our_lines(out: &mut String, report: &Report) {
     }
     if report.same_death {
         line(out, "Same Death", "as an earlier report of this process");
+    }
+    if let Some(repeats @ 1..) = report.repeats {
+        line(out, "Repeats", format!("{repeats} more like it before"));
     }
     if report.thread != report.comm {
         line(out, "Thread", escaped(&report.thread));

@@ -15,10 +15,13 @@
 pub mod bpf;
 pub mod events;
 pub mod file;
+pub mod hotplug;
 pub mod mmap;
 pub mod output_file;
+pub mod perf;
 pub mod process;
 pub mod time;
+pub mod tracefs;
 #[cfg(all(target_env = "musl", panic = "abort"))]
 mod unwinder;
 pub mod vdso;

@@ -12,6 +12,7 @@ use crate::{cases, Needs};
 cases! {
     Needs::Nothing => [
         crashers_die_by_sigsegv,
+        crashers_die_by_other_signals,
         crashers_survive_what_they_handle,
         storm_counts_its_dead,
         wait_crashes_when_told,
@@ -55,6 +56,17 @@ const DEADLY: &[(&str, &[&str], &[&str])] = &[
     ("compiled.c", PIE, &[]),
     ("odd_name.c", PIE, &["a \"name\"\n"]),
     ("generic.rs", &[], &[]),
+    ("secret.c", PIE, &[]),
+];
+
+const OTHERS: &[(&str, &str, i32)] = &[
+    ("signals.c", "bus", libc::SIGBUS),
+    ("signals.c", "ill", libc::SIGILL),
+    ("signals.c", "abrt", libc::SIGABRT),
+    ("signals.c", "trap", libc::SIGTRAP),
+    ("signals.c", "sys", libc::SIGSYS),
+    #[cfg(target_arch = "x86_64")]
+    ("signals.c", "fpe", libc::SIGFPE),
 ];
 
 const HARMLESS: &[(&str, &[&str])] = &[
@@ -71,6 +83,17 @@ fn crashers_die_by_sigsegv() {
             status.signal(),
             Some(libc::SIGSEGV),
             "{source} {args:?}: {status:?}"
+        );
+    }
+}
+
+fn crashers_die_by_other_signals() {
+    for (source, kind, signal) in OTHERS {
+        let status = status_of(Program::new(source).command().arg(kind));
+        assert_eq!(
+            status.signal(),
+            Some(*signal),
+            "{source} {kind}: {status:?}"
         );
     }
 }
@@ -134,6 +157,7 @@ fn every_source_is_tested() {
         let known = name.ends_with(".h")
             || own.contains(&name.as_str())
             || DEADLY.iter().any(|(source, ..)| *source == name)
+            || OTHERS.iter().any(|(source, ..)| *source == name)
             || HARMLESS.iter().any(|(source, _)| *source == name);
         assert!(
             known,

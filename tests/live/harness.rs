@@ -44,6 +44,13 @@ pub fn binary() -> PathBuf {
     )
 }
 
+/// Options for every monitor, from SEGFAULT_ANALYZER_ARGS: to try another rung with
+/// the same tests.
+fn options_for_all() -> Vec<String> {
+    let options = std::env::var("SEGFAULT_ANALYZER_ARGS").unwrap_or_default();
+    options.split_whitespace().map(str::to_owned).collect()
+}
+
 /// Calls `poll` until it gives a value; panics with `what` at the deadline.
 pub fn eventually<T>(what: &str, patience: Duration, mut poll: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + patience;
@@ -114,7 +121,7 @@ impl Monitor {
     /// Starts the binary and waits until it says that it is attached.
     pub fn start<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(args: I) -> Monitor {
         let mut command = Command::new(binary());
-        command.args(args);
+        command.args(options_for_all()).args(args);
         Monitor::start_as(command)
     }
 

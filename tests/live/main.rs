@@ -21,6 +21,7 @@ mod deliveries;
 mod examples;
 mod files;
 mod filters;
+mod folding;
 mod harness;
 mod help;
 mod json;
@@ -114,6 +115,7 @@ fn main() -> ExitCode {
         lines::CASES,
         examples::CASES,
         filters::CASES,
+        folding::CASES,
         files::CASES,
         pipes::CASES,
         limits::CASES,

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::chains::DEEP;
-use crate::harness::{binary, crash, Monitor, Outcome};
+use crate::harness::{binary, crash, run, Monitor, Outcome};
 use crate::programs::{compile, copy, public_directory, unique, wrapper, Program, PIE};
 use crate::report::only;
 use crate::{cases, Needs};
@@ -18,6 +18,8 @@ cases! {
         refused_with_cap_bpf_alone,
         refused_with_cap_perfmon_alone,
         permitted_with_both,
+        check_says_that_it_works,
+        check_says_what_is_missing,
         refused_without_bpf,
         without_sysfs_btf_comes_from_the_kernel,
         refused_without_any_btf,
@@ -95,6 +97,31 @@ fn refused_without_root() {
     assert!(
         first.starts_with("Error: Permission denied when loading BPF program"),
         "{first}"
+    );
+}
+
+fn check_says_that_it_works() {
+    let outcome = run(["--check"]);
+    assert_eq!(outcome.status.code(), Some(0), "{}", outcome.stderr);
+    let page = outcome.text();
+    for word in ["Linux ", "root", "Rung ", "segfault_", "Reports lack:"] {
+        assert!(page.contains(word), "{word:?} is missing in: {page}");
+    }
+    assert!(page.ends_with("\nMonitoring works here.\n"), "{page}");
+}
+
+fn check_says_what_is_missing() {
+    let place = Reachable::new();
+    let mut command = place.with_capabilities("8000000000");
+    command.arg("--check").current_dir("/");
+    let outcome = Monitor::spawn(command).wait();
+    assert_eq!(outcome.status.code(), Some(3), "{}", outcome.stderr);
+    let page = outcome.text();
+    assert!(page.contains("\n  CAP_PERFMON "), "{page}");
+    assert!(!page.contains("\n  CAP_BPF "), "{page}");
+    assert!(
+        page.contains("\nMonitoring is not permitted here: "),
+        "{page}"
     );
 }
 

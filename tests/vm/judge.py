@@ -218,7 +218,12 @@ def statistics(guest):
             continue
         seen += 1
         books = scenario.statistics()
-        parts = ("Segfaults filtered out", "Events submitted to userspace", "Events dropped")
+        parts = (
+            "Segfaults filtered out",
+            "Events submitted to userspace",
+            "Events dropped",
+            "Handled faults counted",
+        )
         total = books.get("Total segfaults detected")
         expect(f"{scenario.name}: the sum of the parts", sum(books[part] for part in parts), total)
         expect(f"{scenario.name}: processed", books["Events processed"], len(scenario.reports()))
@@ -246,6 +251,10 @@ def bare(guest):
 
 def exits(guest):
     """Exit statuses and what is said with them."""
+    # Before 5.11 maps and rings count as locked memory, which these two do not free;
+    # and Debian lets no perf event through without CAP_SYS_ADMIN.
+    stderr = guest["two_capabilities"].stderr
+    too_few = kernels.version(guest.facts["kernel"]) < (5, 11) or "perf_event_paranoid" in stderr
     for name, status in [
         ("version", 0),
         ("help", 0),
@@ -254,7 +263,7 @@ def exits(guest):
         ("file", 0),
         ("unprivileged", 3),
         ("one_capability", 3),
-        ("two_capabilities", 0),
+        ("two_capabilities", 3 if too_few else 0),
         ("wrong_btf", 1),
     ]:
         scenario = guest[name]

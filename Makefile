@@ -144,11 +144,11 @@ CORPUS := $(if $(SUDO),sudo -E) env SEGFAULT_ANALYZER='$(abspath $(BINARY))' COR
 
 # Every crash program of the corpus in every build, against its known chain.
 corpus: build
-	$(Q)$(CORPUS)/check.py $(CASES)
+	$(Q)$(CORPUS)/check.py '$(CASES)'
 
 # The same crashes as gdb, eu-stack, perf and bpftrace see them.
 compare: build
-	$(Q)$(CORPUS)/compare.py $(CASES)
+	$(Q)$(CORPUS)/compare.py '$(CASES)'
 
 # A thousand crashes a second, a library of more than 100 MB, programs of the system.
 load: build

@@ -25,7 +25,7 @@ want "run the examples of the manual"                   python3 jq bash
 want "file systems and namespaces of their own"         mount util-linux
 want "next to nothing beside the tool"                  busybox-static libcap2-bin
 want "boot kernels"                                     qemu-system-x86 qemu-system-arm gpgv
-want "build a kernel as boards have it"                 flex bison bc lld-19 libelf-dev xz-utils
+want "build kernels as boards have them"                flex bison bc lld-19 libelf-dev xz-utils dwarves
 # Of the architecture that this machine does not have.
 case $(dpkg --print-architecture) in
 amd64) other=arm64 machine=aarch64 ;;

@@ -12,6 +12,7 @@ import lzma
 import os
 import re
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -42,12 +43,23 @@ def mirror():
     return DEFAULT_MIRROR
 
 
+def one_at_a_time(method):
+    @functools.wraps(method)
+    def locked(self, *given):
+        with self.lock:
+            return method(self, *given)
+
+    return locked
+
+
 class Cache:
-    """Package lists and packages under `folder`."""
+    """Package lists and packages under `folder`. Of several threads one fetches at a
+    time."""
 
     def __init__(self, folder):
         self.folder = folder
         self.mirror = mirror()
+        self.lock = threading.RLock()
         os.makedirs(folder, exist_ok=True)
 
     def path(self, *parts):
@@ -63,6 +75,7 @@ class Cache:
             file.write(data)
         os.replace(to + ".part", to)
 
+    @one_at_a_time
     @functools.lru_cache(maxsize=None)
     def packages(self, suite, arch):
         """The suite's packages of kernels and busybox, each a dict of its fields."""
@@ -109,6 +122,7 @@ class Cache:
             self.fetch(package["Filename"], kept, package["SHA256"])
         return kept
 
+    @one_at_a_time
     def unpack(self, package, name):
         """One file of the package, by a pattern for its name; its path here."""
         folder = f"{package['Package']}_{package['Version']}_{package['Architecture']}"

@@ -1,5 +1,5 @@
-"""The kernels that guests boot: Debian's own, of four releases, and small ones
-without BTF."""
+"""The kernels that guests boot: Debian's own, of four releases, and small ones that
+Debian does not have."""
 
 import dataclasses
 import re
@@ -34,17 +34,16 @@ class Kernel:
 def names():
     """From the oldest to the newest."""
     debian = [f"{suite}-{arch}" for arch in MACHINES for suite in SUITES]
-    return [*debian, "trixie-arm64-16k", "board-amd64"]
+    return [*debian, "trixie-arm64-16k", *board.BOARDS]
 
 
 def find(cache, name):
-    """The kernel of that name, downloaded unless it is there."""
-    # Not yet booted, and so not among the names.
-    if name not in [*names(), "board-arm64"]:
+    """The kernel of that name, downloaded or built unless it is there."""
+    if name not in names():
         raise LookupError(f"no kernel is called {name}; --list names them")
+    if name in board.BOARDS:
+        return Kernel(name, *board.image(cache, name))
     suite, arch, flavour = re.fullmatch(r"([a-z-]+)-(amd64|arm64)(?:-(16k))?", name).groups()
-    if suite == "board":
-        return Kernel(name, arch, board.image(cache, arch))
     # The cloud flavour is the smallest. From 7.x the image has a package of its own.
     kind = f"{arch}-{flavour}" if flavour else f"cloud-{arch}"
     package = cache.newest(suite, arch, rf"linux-binary-\d.*-{kind}", rf"linux-image-\d.*-{kind}")

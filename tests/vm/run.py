@@ -84,15 +84,15 @@ class Bench:
         self.cache = cache
         self.work = os.path.abspath(asked.work)
         self.initramfs = {}
-        # Downloads, builds and compilers: for one guest at a time.
-        self.preparing = threading.Lock()
+        # For one guest at a time: the next may need the same.
+        self.compiling = threading.Lock()
         os.makedirs(self.work, exist_ok=True)
 
     def try_kernel(self, name, find):
         """Boots it and judges; what is wrong is said at once and kept in the rows."""
         try:
-            with self.preparing:
-                kernel = find(name)
+            kernel = find(name)
+            with self.compiling:
                 initramfs = self.initramfs_for(kernel)
             log = os.path.join(self.work, f"{name}.log")
             begin = time.monotonic()

@@ -49,11 +49,16 @@ pub fn start(config: &Config) -> Result<Capture> {
 }
 
 fn start_measured(config: &Config) -> Result<Capture> {
-    let program = measure::OURSELVES;
-    let mut layout = measure::measure(program).context(|| "measure offsets")?;
-    // Until nothing was taken back: each time there is less.
-    while try_out(program, &mut layout, config.force_rung).context(|| "try out offsets")? {}
+    let layout = layout(config.force_rung).context(|| "measure offsets")?;
     Capture::start(config, &types(&layout))
+}
+
+/// What was measured and is right.
+fn layout(force_rung: Option<Rung>) -> Result<Layout> {
+    let mut layout = measure::measure(measure::OURSELVES)?;
+    // Until nothing was taken back: each time there is less.
+    while try_out(measure::OURSELVES, &mut layout, force_rung)? {}
+    Ok(layout)
 }
 
 /// What was measured, for the loader.

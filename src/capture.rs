@@ -10,11 +10,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::abi::{self, RawCounters, RawFold, RawFoldKey};
 use crate::cli::{Config, Rung};
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::event::{Event, FaultSite, Lost};
-use crate::loader::packed;
 use crate::loader::probe::Features;
-use crate::loader::{KernelTypes, Loaded, Object};
+use crate::loader::{KernelTypes, Loaded};
 use crate::perfring::{MappedPerfRing, PerfRing};
 use crate::stats::KernelCounters;
 use crate::sys::bpf;
@@ -294,12 +293,6 @@ fn rung() -> Result<(Rung, &'static str)> {
     })
 }
 
-/// An object that build.rs has embedded.
-fn object(packed: &[u8]) -> Result<Object> {
-    let bytes = packed::unpack(packed).unwrap_or_default();
-    Object::parse(&bytes).context(|| "the embedded capture program")
-}
-
 /// How large kernel stacks are: as measured, or as usual.
 fn thread_bytes(types: &KernelTypes) -> u64 {
     let usual = THREAD_BYTES.max(page_bytes() as u64);
@@ -403,6 +396,7 @@ fn name_masks(name: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::loader::packed;
 
     #[test]
     fn embedded_objects_are_those_in_prebuilt() {

@@ -11,8 +11,9 @@ use std::ffi::CStr;
 use crate::assemble::Assembler;
 use crate::capture::{Capture, Next};
 use crate::cli::{Config, Rung};
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::event::{Disposition, Event};
+use crate::loader::source::NO_TYPES_HINT;
 use crate::loader::{self, KernelTypes};
 use crate::measure::children::{self, Running};
 use crate::measure::facts::{is_childs_fault, Fact, Seen};
@@ -49,30 +50,28 @@ fn is_without_bpf(refused: &Error) -> bool {
 }
 
 fn start_with_bpf(config: &Config) -> Result<Capture> {
-    if config.measure_types {
-        return start_measured(config);
-    }
-    match loader::kernel_types(config.btf.as_deref()) {
-        Ok(types) => Capture::start(config, &types),
-        Err(missing) if config.btf.is_none() && missing.kind() == Kind::Unsupported => {
-            match start_measured(config) {
-                // What helps is type information.
-                Err(error) if error.kind() == Kind::Unsupported => {
-                    Err(missing.context(error.to_string()))
-                }
-                other => other,
-            }
+    if !config.measure_types {
+        match loader::kernel_types(config.btf.as_deref()) {
+            Err(error) if config.btf.is_none() && error.kind() == Kind::Unsupported => {}
+            types => return Capture::start(config, &types?),
         }
-        Err(error) => Err(error),
     }
+    let layout = layout(config.force_rung).map_err(|error| {
+        let error = error.context("without type information, offsets had to be measured");
+        match error.hint() {
+            Some(_) => error,
+            None => error.with_hint(NO_TYPES_HINT),
+        }
+    });
+    Capture::start(config, &types(&layout?))
 }
 
-fn start_measured(config: &Config) -> Result<Capture> {
-    let program = measure::OURSELVES;
-    let mut layout = measure::measure(program).context(|| "measure offsets")?;
+/// What was measured and is right.
+fn layout(force_rung: Option<Rung>) -> Result<Layout> {
+    let mut layout = measure::measure(measure::OURSELVES)?;
     // Until nothing was taken back: each time there is less.
-    while try_out(program, &mut layout, config.force_rung).context(|| "try out offsets")? {}
-    Capture::start(config, &types(&layout))
+    while try_out(measure::OURSELVES, &mut layout, force_rung)? {}
+    Ok(layout)
 }
 
 /// What was measured, for the loader.
@@ -99,13 +98,7 @@ pub fn crash(
 ) -> Result<(Event, Running)> {
     let magic = children::magic();
     let name = measure::facts::thread_name(&magic, CHILD);
-    let config = Config {
-        name: Some(name[..name.len() - 1].to_vec()),
-        registers: true,
-        ring_bytes: RING_BYTES,
-        force_rung,
-        ..Config::default()
-    };
+    let config = only(&name[..name.len() - 1], force_rung, Config::default());
     let mut capture = Capture::start(&config, &types(layout))?;
     let child = children::start(program, CHILD, &magic);
     capture.stop();
@@ -119,6 +112,15 @@ pub fn crash(
     }
     let record = event.zip(child);
     record.ok_or_else(|| Error::unsupported("a child's fault was not captured"))
+}
+
+/// To capture one child, with all of its mappings.
+fn only(name: &[u8], force_rung: Option<Rung>, mut config: Config) -> Config {
+    config.name = Some(name.to_vec());
+    config.registers = true;
+    config.ring_bytes = RING_BYTES;
+    config.force_rung = force_rung;
+    config
 }
 
 /// What has to be right and is not.

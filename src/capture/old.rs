@@ -11,7 +11,7 @@ use crate::capture::{Folded, Next, FOLDS_MAP};
 use crate::cli::Config;
 use crate::error::{Context, Error, Kind, Result};
 use crate::event::{FaultSite, Lost};
-use crate::loader::{self, attach, object::Object, KernelTypes};
+use crate::loader::{self, attach, object::Object, packed, KernelTypes};
 use crate::perfring::{MappedPerfRing, PerfRecord, PerfRing};
 use crate::stats::KernelCounters;
 use crate::sys::{bpf, perf, process, time};
@@ -67,7 +67,7 @@ struct CpuRing {
 impl OldCapture {
     /// Attaches to the raw tracepoint, or to the one that perf events know.
     pub fn start(config: &Config, types: &KernelTypes, is_raw: bool) -> Result<OldCapture> {
-        let object = super::object(OBJECT)?;
+        let object = packed::object(OBJECT)?;
         let (loaded, walk) = load(&object, types, config, is_raw)?;
         let steps = [BEGIN, CONTEXT, walk, STACK, NAMES, MEMORY];
         for (step, program) in (0..).zip(wanted(&steps, config)) {

@@ -10,7 +10,7 @@ use crate::capture::{Folded, FOLDS_MAP};
 use crate::cli::Config;
 use crate::error::{Context, Error, Result};
 use crate::event::FaultSite;
-use crate::loader::{self, attach, KernelTypes};
+use crate::loader::{self, attach, packed, KernelTypes};
 use crate::ringbuf::{MappedRing, Ring};
 use crate::stats::KernelCounters;
 use crate::sys::mmap::{page_bytes, SharedMemory};
@@ -38,7 +38,7 @@ pub struct RingCapture {
 
 impl RingCapture {
     pub fn start(config: &Config, types: &KernelTypes) -> Result<RingCapture> {
-        let object = super::object(OBJECT)?;
+        let object = packed::object(OBJECT)?;
         let settings = Constants::of(config, types);
         let rodata = settings.list();
         let loaded = loader::load(

@@ -14,8 +14,16 @@
 //! unpacked here; bytes that make no sense give nothing all the same.
 
 use crate::bytes::Cursor;
+use crate::error::{Context, Result};
+use crate::loader::object::Object;
 
 const SHORTEST_MATCH: usize = 4;
+
+/// An object that build.rs has embedded.
+pub fn object(packed: &[u8]) -> Result<Object> {
+    let bytes = unpack(packed).unwrap_or_default();
+    Object::parse(&bytes).context(|| "an embedded program")
+}
 
 /// The bytes that were packed.
 #[must_use]

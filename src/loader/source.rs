@@ -23,7 +23,8 @@ const SYSFS: &str = "/sys/kernel/btf/vmlinux";
 const RELEASE: &str = "/proc/sys/kernel/osrelease";
 const NO_SYSFS_HINT: &str =
     "without /sys it takes CAP_SYS_ADMIN to ask the kernel; mount /sys, or name a BTF file of this very kernel with --btf";
-const NO_TYPES_HINT: &str =
+/// What helps where no types were found.
+pub const NO_TYPES_HINT: &str =
     "the kernel has no type information (CONFIG_DEBUG_INFO_BTF); name a BTF file of this very kernel with --btf";
 
 /// Kernel types and where they were found.

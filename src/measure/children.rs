@@ -224,16 +224,12 @@ fn prepare_and_fault(known: Known, has_files: u64) -> Option<()> {
     let stack = own_fault::map_memory(STACK_BYTES)?;
     let sp = stack + STACK_BYTES as u64 / 2 + u64::from(known.number + 1) * STACK_STEP;
     let mut facts = Facts::default();
-    for (fact, value) in [
-        (Fact::Tid, own_fault::tid()),
-        (Fact::Sp, sp),
-        (Fact::Brk, own_fault::heap_end()),
-        (Fact::AlternateStart, alternate),
-        (Fact::AlternateBytes, STACK_BYTES as u64),
-        (Fact::HasFiles, has_files),
-    ] {
-        facts.set(fact, value);
-    }
+    facts.set(Fact::Tid, own_fault::tid());
+    facts.set(Fact::Sp, sp);
+    facts.set(Fact::Brk, own_fault::heap_end());
+    facts.set(Fact::AlternateStart, alternate);
+    facts.set(Fact::AlternateBytes, STACK_BYTES as u64);
+    facts.set(Fact::HasFiles, has_files);
     own_fault::say(&facts.told())?;
     own_fault::fault(&Registers {
         fault_address: known.fault_address(),

@@ -26,6 +26,8 @@ const USER_WRITE: u64 = 6;
 /// and its bits that tell so, all but the level.
 const DATA_ABORT: u64 = 0x9200_0044;
 pub const SYNDROME: u64 = 0xfe00_007c;
+/// include/uapi/linux/auxvec.h
+const AT_SYSINFO_EHDR: u64 = 33;
 
 /// Whether this is what the processor says of a child's fault.
 #[must_use]
@@ -122,7 +124,6 @@ pub enum Fact {
     PageFault,
     UserWrite,
     DataAbort,
-    /// `AT_SYSINFO_EHDR`
     SysinfoTag,
     /// The name of a root.
     Slash,
@@ -140,15 +141,11 @@ pub struct Facts([u64; FACTS]);
 impl Default for Facts {
     fn default() -> Self {
         let mut facts = Facts([0; FACTS]);
-        for (fact, value) in [
-            (Fact::PageFault, PAGE_FAULT),
-            (Fact::UserWrite, USER_WRITE),
-            (Fact::DataAbort, DATA_ABORT),
-            (Fact::SysinfoTag, 33),
-            (Fact::Slash, u64::from(b'/')),
-        ] {
-            facts.set(fact, value);
-        }
+        facts.set(Fact::PageFault, PAGE_FAULT);
+        facts.set(Fact::UserWrite, USER_WRITE);
+        facts.set(Fact::DataAbort, DATA_ABORT);
+        facts.set(Fact::SysinfoTag, AT_SYSINFO_EHDR);
+        facts.set(Fact::Slash, u64::from(b'/'));
         facts
     }
 }

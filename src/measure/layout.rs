@@ -29,8 +29,8 @@ macro_rules! fields {
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Field { $($($field,)+)+ }
 
-        /// Each line a struct and its fields, in the order of [`Field`].
-        pub const NAMES: &str = concat!($($of, $(" ", $name,)+ "\n",)+);
+        /// Structs, marked so, each before its fields, in the order of [`Field`].
+        const NAMES: &str = concat!($("#", $of, $(" ", $name,)+ " ",)+);
 
         const WHAT: &[What] = &[$($($what,)+)+];
     };
@@ -302,28 +302,24 @@ impl Layout {
         let mut types = BASIC_TYPES.to_vec();
         types[ELEMENT_OF_UPIDS] = struct_of(Field::Nr);
         let mut strings = vec![0];
-        let mut fields = WHAT.iter().zip(self.places);
-        for line in NAMES
-            .trim_ascii_end()
-            .as_bytes()
-            .split(|byte| *byte == b'\n')
-        {
-            let mut words = line.split(|byte| *byte == b' ');
-            let name = words.next().unwrap_or(line);
-            let bytes = match name {
-                b"pt_regs" => self.regs_from_top,
-                _ => 0,
-            };
-            let start = types.len();
-            types.extend_from_slice(&[put_text(&mut strings, name), KIND_STRUCT, bytes]);
-            for (name, (what, place)) in words.zip(&mut fields) {
-                let Some(at) = place.and_then(|at| u32::try_from(at).ok()) else {
-                    continue;
+        let (mut start, mut field) = (0, 0);
+        for word in words() {
+            if let Some(name) = word.strip_prefix(b"#") {
+                start = types.len();
+                let bytes = match name {
+                    b"pt_regs" => self.regs_from_top,
+                    _ => 0,
                 };
+                types.extend_from_slice(&[put_text(&mut strings, name), KIND_STRUCT, bytes]);
+                continue;
+            }
+            let (what, place) = (WHAT[field], self.places[field]);
+            field += 1;
+            if let Some(at) = place.and_then(|at| u32::try_from(at).ok()) {
                 types[start + 1] += 1;
                 types[start + 2] = types[start + 2].max(at + 8);
-                let name = put_text(&mut strings, name);
-                types.extend_from_slice(&[name, type_of(*what), at * 8]);
+                let name = put_text(&mut strings, word);
+                types.extend_from_slice(&[name, type_of(what), at * 8]);
             }
         }
         let bytes = types.len() as u32 * 4;
@@ -400,19 +396,25 @@ fn type_of(what: What) -> u32 {
     }
 }
 
-/// Structs are numbered by their lines.
+/// Structs are numbered as they come.
 fn struct_of(field: Field) -> u32 {
-    let mut id = FIRST_STRUCT;
+    let mut id = FIRST_STRUCT - 1;
     let mut fields = 0;
-    for byte in NAMES.bytes() {
-        match byte {
-            b' ' if fields == field as u32 => break,
-            b' ' => fields += 1,
-            b'\n' => id += 1,
-            _ => {}
+    for word in words() {
+        if word.starts_with(b"#") {
+            id += 1;
+        } else if fields == field as u32 {
+            break;
+        } else {
+            fields += 1;
         }
     }
     id
+}
+
+fn words() -> impl Iterator<Item = &'static [u8]> {
+    let names = NAMES.trim_ascii_end().as_bytes();
+    names.split(|byte| *byte == b' ')
 }
 
 #[cfg(test)]
@@ -474,9 +476,8 @@ mod tests {
 
     #[test]
     fn every_field_has_a_name_and_a_struct() {
-        let names = NAMES.split_ascii_whitespace().count();
-        let structs = NAMES.lines().count();
-        assert_eq!(names - structs, WHAT.len());
+        let structs = words().filter(|word| word.starts_with(b"#")).count();
+        assert_eq!(words().count() - structs, WHAT.len());
         assert_eq!(struct_of(Field::Signo), FIRST_STRUCT);
         assert_eq!(struct_of(Field::Sifields), FIRST_STRUCT);
         assert_eq!(struct_of(Field::Sigfault), FIRST_STRUCT + 1);

@@ -7,9 +7,9 @@
 use std::os::fd::OwnedFd;
 
 use crate::bytes::Cursor;
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::loader::probe::Features;
-use crate::loader::{self, attach, packed, Loaded, Object, Settings};
+use crate::loader::{self, attach, packed, Loaded, Settings};
 use crate::measure::children;
 use crate::measure::pieces::{Memory, Piece, PIECE};
 use crate::sys::bpf;
@@ -56,8 +56,7 @@ pub struct Peek {
 impl Peek {
     /// Loads and attaches the probe; `stack_bytes` is what a kernel stack is taken for.
     pub fn start(stack_bytes: u64) -> Result<Self> {
-        let object = packed::unpack(OBJECT).unwrap_or_default();
-        let object = Object::parse(&object).context(|| "the embedded measuring program")?;
+        let object = packed::object(OBJECT)?;
         let is_raw = Features::new().raw_tracepoints()?;
         let settings = Settings {
             programs: &[PROGRAM],

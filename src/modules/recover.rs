@@ -44,17 +44,23 @@ fn mapping(process: &LiveProcess, line: Line) -> Mapping {
     }
     let file = process.mapped(&mapping).and_then(Result::ok);
     let status = file.and_then(|file| file.status().ok());
+    // Not known, they are like no file's.
+    let mut identity = FileIdentity {
+        inode: line.inode,
+        device: line.device,
+        size: 0,
+        mtime_s: 0,
+        mtime_ns: 0,
+        mapped_unix_ns: None,
+    };
+    if let Some(status) = status {
+        identity.size = status.size;
+        identity.mtime_s = status.mtime_s;
+        identity.mtime_ns = status.mtime_ns;
+    }
     let path = line.path.strip_suffix(b" (deleted)");
     mapping.file = Some(MappedFile {
-        identity: FileIdentity {
-            inode: line.inode,
-            device: line.device,
-            // Not known, they are like no file's.
-            size: status.map_or(0, |status| status.size),
-            mtime_s: status.map_or(0, |status| status.mtime_s),
-            mtime_ns: status.map_or(0, |status| status.mtime_ns),
-            mapped_unix_ns: None,
-        },
+        identity,
         offset: FileOffset(line.file_offset),
         deleted: path.is_some(),
         path: path.unwrap_or(&line.path).to_vec(),

@@ -158,19 +158,15 @@ pub(super) fn know(facts: &mut Facts, known: Known, line: &Line, page: u64) {
         facts.set_name(Fact::Directory, &known.directory_name());
         facts.set_name(Fact::Mount, &known.mount_name(u32::from(!is_outer)));
         facts.set_name(Fact::OuterMount, &known.mount_name(0));
-        for (fact, value) in [
-            (Fact::Made, 1),
-            (Fact::Inner, u64::from(!is_outer)),
-            (Fact::Outer, u64::from(is_outer)),
-            (Fact::Inode, line.inode),
-            (Fact::Device, line.device.into()),
-            (Fact::Size, file.size_bytes(page)),
-            (Fact::Seconds, seconds.into()),
-            (Fact::Nanoseconds, nanoseconds.into()),
-            (Fact::Linked, u64::from(number != GONE)),
-        ] {
-            facts.set(fact, value);
-        }
+        facts.set(Fact::Made, 1);
+        facts.set(Fact::Inner, u64::from(!is_outer));
+        facts.set(Fact::Outer, u64::from(is_outer));
+        facts.set(Fact::Inode, line.inode);
+        facts.set(Fact::Device, line.device.into());
+        facts.set(Fact::Size, file.size_bytes(page));
+        facts.set(Fact::Seconds, seconds.into());
+        facts.set(Fact::Nanoseconds, nanoseconds.into());
+        facts.set(Fact::Linked, u64::from(number != GONE));
     }
 }
 

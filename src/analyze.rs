@@ -14,21 +14,17 @@ use crate::clock::Clock;
 use crate::deaths::RecentDeaths;
 use crate::event::{Disposition, EarlierFault, Event, Lost, Mapping};
 use crate::fault;
+use crate::located::{Located, Namer};
 use crate::modules::{Limits, Missing, Modules, Opened};
 use crate::nearby;
 use crate::registers::Arch;
-use crate::report::{FirstFault, Location, Report, StackFrame, StackTrace, Symbol};
+use crate::report::{FirstFault, Report, StackTrace, Symbol};
 use crate::space::Captured;
 use crate::symbols::budget::MemoryBudget;
 use crate::symbols::demangle::demangle;
 use crate::symbols::elf::DebugDirs;
 #[cfg(feature = "lines")]
-use crate::symbols::lines::{Call, Refused};
-#[cfg(feature = "lines")]
-use crate::symbols::places::Places;
-#[cfg(feature = "lines")]
-use crate::symbols::resolver::Names;
-use crate::symbols::resolver::Resolver;
+use crate::symbols::lines::Refused;
 use crate::unwind::{self, Caches, CodeAddress, Frame, Stop, Trust, Walk};
 
 /// Rules of call-frame information kept; each takes some hundred bytes.
@@ -49,9 +45,7 @@ pub struct Analyzer {
     deaths: RecentDeaths,
     budget: Rc<MemoryBudget>,
     modules: Modules,
-    resolver: Resolver,
-    #[cfg(feature = "lines")]
-    places: Places,
+    namer: Namer,
     caches: Caches,
 }
 
@@ -78,7 +72,7 @@ impl Analyzer {
         let budget = Rc::new(MemoryBudget::new(cache_bytes - rule_bytes));
         let limits = Limits {
             block_bytes: (cache_bytes / 2).min(4 << 20),
-            debug_dirs: DebugDirs::new(config.debug_dirs.clone(), |name| std::env::var_os(name)),
+            debug_dirs: DebugDirs::new(config.debug_dirs.clone(), &|name| std::env::var_os(name)),
             ..Limits::default()
         };
         Analyzer {
@@ -92,9 +86,7 @@ impl Analyzer {
             clock: Clock::new(),
             deaths: RecentDeaths::default(),
             modules: Modules::new(limits, budget.clone()),
-            resolver: Resolver::new(config.symbol_cache_limit, budget.clone()),
-            #[cfg(feature = "lines")]
-            places: Places::new(config.symbol_cache_limit, budget.clone()),
+            namer: Namer::new(config.symbol_cache_limit, &budget),
             budget,
             caches: Caches::new(MAX_RULES, rule_bytes),
         }
@@ -112,7 +104,7 @@ impl Analyzer {
 
     #[must_use]
     pub fn figures(&self) -> Figures {
-        let symbols = self.resolver.stats();
+        let symbols = self.namer.stats();
         let modules = self.modules.stats();
         Figures {
             symbol_hits: symbols.hits,
@@ -141,7 +133,7 @@ impl Analyzer {
                 .frames
                 .iter()
                 .zip(located)
-                .flat_map(|(frame, located)| stack_frames(frame, located))
+                .flat_map(|(frame, located)| located.into_frames(frame))
                 .collect(),
             gaps: gaps(event, &walk),
             stop: walk.stop,
@@ -272,37 +264,21 @@ impl Analyzer {
                 opened, indexes, ..
             } = in_module;
             let placed = opened.placed();
-            let address = |&index: &usize| placed.file_address(walk.frames[index].code.lookup());
-            let addresses: Vec<FileAddress> = indexes.iter().map(address).collect();
-            let symbols = self.resolver.resolve(opened.module.as_ref(), &addresses);
-            for (&index, symbol) in indexes.iter().zip(symbols) {
-                let at = placed.file_address(walk.frames[index].code.address());
-                located[index].location.symbol = symbol.and_then(|symbol| {
-                    Some(Symbol {
-                        name: symbol.name.to_vec(),
-                        offset: at.offset_from(symbol.start)?,
-                    })
-                });
-            }
+            let lookup = |&index: &usize| {
+                let address = walk.frames[index].code.lookup();
+                (index, placed.file_address(address))
+            };
+            let which: Vec<(usize, FileAddress)> = indexes.iter().map(lookup).collect();
+            let file = opened.module.as_ref();
+            self.namer.add_names(file, &mut located, &which);
             #[cfg(feature = "lines")]
             if self.stack_trace {
-                let calls = self
-                    .places
-                    .resolve(opened.module.id(), &addresses, |missing| {
-                        opened.module.calls(missing)
-                    });
-                match calls {
-                    Ok(calls) => {
-                        for (&index, calls) in indexes.iter().zip(calls) {
-                            let at = placed.file_address(walk.frames[index].code.address());
-                            located[index].add_calls(&calls, at);
-                        }
-                    }
+                match self.namer.add_lines(file, &mut located, &which) {
                     Err(refused) if is_told(event, in_module, refused) => lost.push(Lost {
                         detail: "lines",
                         reason: refused.as_str(),
                     }),
-                    Err(_) => {}
+                    _ => {}
                 }
             }
         }
@@ -352,51 +328,6 @@ struct InModule<'a> {
     #[cfg_attr(not(feature = "lines"), expect(dead_code, reason = "told of lines"))]
     mapping: &'a Mapping,
     indexes: Vec<usize>,
-}
-
-/// Where a frame is, and the calls inlined there, innermost first.
-#[derive(Clone, Debug, Default)]
-struct Located {
-    inlined: Vec<Location>,
-    location: Location,
-}
-
-impl Located {
-    #[cfg(feature = "lines")]
-    fn add_calls(&mut self, calls: &[Call], at: FileAddress) {
-        for call in calls {
-            if !call.inlined {
-                self.location.file.clone_from(&call.file);
-                self.location.line = call.line;
-                continue;
-            }
-            let symbol = call.name.as_deref().and_then(|name| {
-                Some(Symbol {
-                    name: demangle(name).into_owned(),
-                    offset: at.offset_from(call.start)?,
-                })
-            });
-            self.inlined.push(Location {
-                symbol,
-                file: call.file.clone(),
-                line: call.line,
-                ..self.location.clone()
-            });
-        }
-    }
-}
-
-fn stack_frames(frame: &Frame, located: Located) -> impl Iterator<Item = StackFrame> {
-    let (address, trust) = (frame.code.address(), frame.trust);
-    let inlined = located.inlined.into_iter().map(|location| (location, true));
-    inlined
-        .chain([(located.location, false)])
-        .map(move |(location, inlined)| StackFrame {
-            address,
-            trust,
-            inlined,
-            location,
-        })
 }
 
 /// Whether lines that could not be had are worth a word. Where it crashed they

@@ -56,7 +56,7 @@
 //! app ─ monitor
 //!  ├─ capture ── loader, ringbuf
 //!  ├─ analyze ── space ── modules ── symbols ── unwind
-//!  │             fault, clock, deaths
+//!  │             located, fault, clock, deaths
 //!  ├─ output ─── report ── unwind (how a frame was found)
 //!  ├─ assemble ─ abi, event ── registers
 //!  └─ cli, stats
@@ -96,6 +96,7 @@ pub mod event;
 pub mod fault;
 pub mod fold;
 pub mod loader;
+pub mod located;
 pub mod messages;
 pub mod modules;
 pub mod monitor;

@@ -37,6 +37,7 @@ const GRAPH: &[(&str, &[&str])] = &[
     ("symbols", &["address", "bytes", "sys", "unwind"]),
     ("modules", &["address", "event", "symbols", "sys", "unwind"]),
     ("space", &["address", "event", "modules", "sys", "unwind"]),
+    ("located", &["address", "report", "symbols", "unwind"]),
     // The way into the kernel, and out of it again.
     ("loader", &["bytes", "error", "sys"]),
     ("ringbuf", &["error", "sys"]),
@@ -62,6 +63,7 @@ const GRAPH: &[(&str, &[&str])] = &[
             "deaths",
             "event",
             "fault",
+            "located",
             "modules",
             "nearby",
             "registers",

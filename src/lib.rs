@@ -23,6 +23,8 @@
 //!       ──analyze─────────▶ Report
 //!
 //! Report ──output──▶ text or JSON ──sink──▶ file or pipe
+//!
+//! lines from elsewhere ──desk──▶ the same with names, or a table of them
 //! ```
 //!
 //! [`monitor`] is the loop around it: one thread, one epoll. It empties the ring into
@@ -57,6 +59,7 @@
 //!  ├─ capture ── loader, ringbuf
 //!  ├─ analyze ── space ── modules ── symbols ── unwind
 //!  │             located, fault, clock, deaths
+//!  ├─ desk ───── located, output
 //!  ├─ output ─── report ── unwind (how a frame was found)
 //!  ├─ assemble ─ abi, event ── registers
 //!  └─ cli, stats
@@ -91,6 +94,7 @@ pub mod check;
 pub mod cli;
 pub mod clock;
 pub mod deaths;
+pub mod desk;
 pub mod error;
 pub mod event;
 pub mod fault;

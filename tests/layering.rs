@@ -52,7 +52,7 @@ const GRAPH: &[(&str, &[&str])] = &[
     ),
     ("fold", &[]),
     ("repeats", &["capture", "cli", "event", "fold", "report"]),
-    ("messages", &["sys"]),
+    ("messages", &["error", "sys"]),
     // An event becomes a report, a report becomes lines.
     (
         "analyze",
@@ -86,6 +86,14 @@ const GRAPH: &[(&str, &[&str])] = &[
             "unwind",
         ],
     ),
+    // Reports that were brought from elsewhere.
+    (
+        "desk",
+        &[
+            "address", "bytes", "cli", "error", "located", "messages", "output", "report",
+            "symbols", "sys", "unwind",
+        ],
+    ),
     (
         "check",
         &["capture", "cli", "error", "event", "loader", "sys"],
@@ -101,7 +109,7 @@ const GRAPH: &[(&str, &[&str])] = &[
     (
         "app",
         &[
-            "capture", "check", "cli", "error", "messages", "monitor", "output", "sys",
+            "capture", "check", "cli", "desk", "error", "messages", "monitor", "output", "sys",
         ],
     ),
 ];
@@ -114,7 +122,11 @@ const PURE: &[&str] = &[
     "assemble.rs",
     "bytes.rs",
     "cli.rs",
+    "cli/",
     "deaths.rs",
+    "desk/json.rs",
+    "desk/sighting.rs",
+    "desk/table.rs",
     "event.rs",
     "fault.rs",
     "loader/btf.rs",
@@ -164,7 +176,7 @@ const HOMES: &[(&str, &[&str])] = &[
         "goblin",
         &["loader/object.rs", "loader/object/", "symbols/elf/"],
     ),
-    ("lexopt", &["cli.rs"]),
+    ("lexopt", &["cli.rs", "cli/"]),
     // An errno has no other names, and the error that carries one is everybody's.
     ("libc", &["sys/", "error.rs"]),
     ("memchr", &["bytes.rs"]),

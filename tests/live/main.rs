@@ -18,6 +18,7 @@ mod compat;
 mod context;
 mod crashers;
 mod deliveries;
+mod desk;
 mod examples;
 mod files;
 mod filters;
@@ -109,6 +110,7 @@ fn main() -> ExitCode {
         chains::CASES,
         compat::CASES,
         deliveries::CASES,
+        desk::CASES,
         threads::CASES,
         names::CASES,
         namespaces::CASES,

@@ -20,6 +20,7 @@
 #include "mappings.h"
 #include "identity.h"
 #include "stack.h"
+#include "memory.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
@@ -35,8 +36,10 @@ struct glance {
 	__s32 signal;
 	__s32 code;
 	__u64 siginfo;
+	__u64 siginfo_more[2];
 	__u64 handler;
 	__u64 handler_flags;
+	__u64 repeats;
 	const void *regs;
 };
 
@@ -47,27 +50,14 @@ static __always_inline void look(struct glance *g, struct delivery *d, struct ta
 
 	g->signal = d->signal;
 	g->code = BPF_CORE_READ(info, si_code);
-	g->siginfo = (__u64)BPF_CORE_READ(info, _sifields._sigfault._addr);
+	const void *words = (void *)info + bpf_core_field_offset(info->_sifields._sigfault._addr);
+
+	read_kernel(g->siginfo, words);
+	bpf_probe_read_kernel(g->siginfo_more, sizeof(g->siginfo_more), words + 8);
 	g->handler = (__u64)BPF_CORE_READ(action, sa.sa_handler);
 	g->handler_flags = BPF_CORE_READ(action, sa.sa_flags);
 	g->regs = user_regs(task);
-}
-
-#define SIG_IGN 1	/* a handler above this is a function */
-static __always_inline __u64 thread_start(struct task_struct *task)
-{
-	struct task_struct___before_5_5 *older = (void *)task;
-
-	if (bpf_core_field_exists(task->start_boottime))
-		return BPF_CORE_READ(task, start_boottime);
-	return BPF_CORE_READ(older, real_start_time);
-}
-
-/* Tells a thread from another that gets its number, and from itself after it
- * has executed another program. */
-static __always_inline __u64 thread_identity(struct task_struct *task)
-{
-	return thread_start(task) ^ (__u64)BPF_CORE_READ(task, mm);
+	g->repeats = 0;
 }
 
 /*
@@ -121,8 +111,11 @@ static __always_inline void fill_header(struct scratch *s, struct glance *g, str
 		h->tai_ns = bpf_ktime_get_tai_ns();
 	h->start_ns = thread_start(leader);
 	h->siginfo = g->siginfo;
+	h->siginfo_more[0] = g->siginfo_more[0];
+	h->siginfo_more[1] = g->siginfo_more[1];
 	h->handler = g->handler;
 	h->handler_flags = g->handler_flags;
+	h->repeats = g->repeats;
 	h->signal = g->signal;
 	h->code = g->code;
 	read_trap(task, &h->thread_address, &h->error_code, &h->trap);
@@ -148,6 +141,7 @@ static __always_inline void send_details(struct scratch *s, struct task_struct *
 		send_exe(s, mm);
 		send_mappings(s, mm, pc);
 		send_stack(s);
+		send_memory(s);
 		send_cmdline(s, mm);
 	}
 	send_cgroup(s, task);
@@ -184,6 +178,26 @@ static __always_inline long send_header(struct scratch *s)
 	return send(&s->header, sizeof(s->header), wake);
 }
 
+static __always_inline struct fold_key fold_key(struct glance *g)
+{
+	return (struct fold_key){
+		.pc = regs_pc(g->regs),
+		.pid = bpf_get_current_pid_tgid() >> 32,
+		.signal = g->signal,
+		.code = g->code,
+	};
+}
+
+/* Handled faults are no crashes: see fold.h. */
+static __always_inline int is_counted_only(struct glance *g)
+{
+	if (!fold_ns || g->handler <= SIG_IGN)
+		return 0;
+	struct fold_key key = fold_key(g);
+
+	return is_folded(&key, bpf_ktime_get_boot_ns(), fold_ns, &g->repeats);
+}
+
 static __always_inline void capture(struct scratch *s, struct glance *g, struct task_struct *task)
 {
 	clear(&s->header, sizeof(s->header));
@@ -196,6 +210,10 @@ static __always_inline void capture(struct scratch *s, struct glance *g, struct 
 	if (!(s->header.flags & HEADER_REGISTERS))
 		count(register_failures);
 	if (send_header(s)) {
+		struct fold_key key = fold_key(g);
+
+		/* The next of them must not be folded into a record that is not there. */
+		bpf_map_delete_elem(&segfault_folds, &key);
 		count(dropped);
 		count(dropped_ring);
 		return;
@@ -235,6 +253,8 @@ int segfault_probe(struct delivery *ctx)
 	}
 	if (!passes_name(s, task)) {
 		count(filtered);
+	} else if (is_counted_only(&g)) {
+		count(folded);
 	} else {
 		count(captured);
 		capture(s, &g, task);

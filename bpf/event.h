@@ -22,6 +22,8 @@ enum part_kind {
 	PART_MAPPINGS = 3,
 	PART_STACK = 4,
 	PART_END = 5,
+	PART_RANGES = 6,
+	PART_MEMORY = 7,
 };
 
 /* Every part begins with this. */
@@ -36,6 +38,8 @@ enum header_flags {
 	HEADER_AARCH64 = 1 << 1,	/* regs is user_pt_regs, not x86's pt_regs */
 	HEADER_FIRST_FAULT = 1 << 2,	/* first holds an earlier, handled fault */
 	HEADER_KERNEL_TASK = 1 << 3,	/* no user memory: the rest is empty */
+	HEADER_MONOTONIC = 1 << 4,	/* boot_ns is CLOCK_MONOTONIC, here and in first */
+	HEADER_NO_SENDER = 1 << 5,	/* siginfo could be had for faults alone */
 };
 
 #define EVENT_REGS 34	/* x86_64 uses 21, aarch64 all */
@@ -61,8 +65,10 @@ struct event_header {
 	__u64 tai_ns;		/* CLOCK_TAI then, 0 where the kernel has no helper */
 	__u64 start_ns;		/* start of the process, CLOCK_BOOTTIME */
 	__u64 siginfo;		/* si_addr, or si_pid and si_uid: si_code decides */
+	__u64 siginfo_more[2];	/* the two words after that: si_pkey, si_syscall, ... */
 	__u64 handler;		/* SIG_DFL 0, SIG_IGN 1, else the handler */
 	__u64 handler_flags;
+	__u64 repeats;		/* equal handled faults since the last that was sent */
 	__u64 cgroup_id;
 	__u64 thread_address;	/* cr2, or arm64 fault_address */
 	__u64 error_code;	/* x86 error code, or arm64 ESR */
@@ -146,6 +152,16 @@ struct event_mapping {
 	__u16 lower_bytes;	/* then that from the root of its file system on, or 0 */
 };
 
+/* A PART_RANGES holds these: mappings of which no more could be sent. */
+struct event_range {
+	__u64 start;
+	__u64 end;
+	__u64 vm_flags;
+	__u64 page_offset;
+	__u64 file;	/* the kernel's address of it, 0 for none */
+};
+
+/* A PART_STACK, and a PART_MEMORY: what stands around a register's value. */
 struct event_stack {
 	struct part part;
 	__u64 address;
@@ -162,6 +178,8 @@ enum lost_bits {
 	LOST_CMDLINE = 1 << 6,		/* the command line could not be read */
 	LOST_EXE = 1 << 7,
 	LOST_CODE = 1 << 8,		/* no code byte at the pc could be read */
+	LOST_NAMES = 1 << 9,		/* files of some mappings have no name */
+	LOST_RING_MEMORY = 1 << 10,	/* no room for some of the memory around registers */
 };
 
 struct event_end {
@@ -175,13 +193,30 @@ struct event_end {
 	__u32 pad;
 };
 
+/* A place where a process takes faults, each by a handler: see fold.h. */
+struct fold_key {
+	__u64 pc;
+	__u32 pid;	/* as the first pid namespace sees it */
+	__s16 signal;
+	__s16 code;	/* si_code */
+};
+
+/* What is kept of it. Times are by the clock of boot_ns. */
+struct fold {
+	__u64 since_ns;	/* the last record */
+	__u64 last_ns;	/* the last that was counted instead */
+	__u64 count;	/* of these, all */
+	__u64 told;	/* of them, in records */
+};
+
 /*
- * The books. detected = filtered + submitted + dropped, exactly.
+ * The books. detected = filtered + folded + submitted + dropped, exactly.
  */
 struct counters {
 	__u64 detected;			/* deliveries of a watched signal */
 	__u64 filtered;			/* of these, left out by -p, -n, --fatal-only, or our own */
-	__u64 captured;			/* passed the filters and found a free scratch */
+	__u64 folded;			/* passed the filters, and only counted: see fold.h */
+	__u64 captured;			/* passed the filters, not folded, and found a free scratch */
 	__u64 submitted;		/* whose header is in the ring */
 	__u64 dropped;			/* passed the filters, and no report can come of it */
 	__u64 dropped_busy;		/* of these: scratch in use */

@@ -6,12 +6,9 @@
 #define SEGFAULT_IDENTITY_H
 
 #include "scratch.h"
+#include "task.h"
 
 #define MAX_PID_NS_LEVEL 32	/* include/linux/pid_namespace.h: the deepest */
-#define FIRST_PID_NS 0xeffffffc	/* PROC_PID_INIT_INO, include/linux/proc_ns.h */
-#define X86_REGS_BYTES 168	/* all of pt_regs: what follows is not the task's */
-#define ARM64_REGS_BYTES 272	/* user_pt_regs, where pt_regs begins */
-#define CODE_BEFORE 16		/* bytes of code ahead of the pc */
 
 #define is_x86() bpf_core_field_exists(((struct pt_regs___x86 *)0)->ip)
 
@@ -47,34 +44,6 @@ static __always_inline __u64 regs_sp(const void *regs)
 	else
 		read_kernel(sp, regs + bpf_core_field_offset(struct pt_regs___arm64, sp));
 	return sp;
-}
-
-/* What the processor said about the thread's last fault, of whichever age. */
-static __always_inline void read_trap(struct task_struct *task, __u64 *address, __u64 *error_code,
-				      __u64 *trap)
-{
-	if (bpf_core_field_exists(task->thread.cr2)) {
-		*address = BPF_CORE_READ(task, thread.cr2);
-		*error_code = BPF_CORE_READ(task, thread.error_code);
-		*trap = BPF_CORE_READ(task, thread.trap_nr);
-	} else if (bpf_core_field_exists(task->thread.fault_address)) {
-		*address = BPF_CORE_READ(task, thread.fault_address);
-		*error_code = BPF_CORE_READ(task, thread.fault_code);
-	}
-}
-
-/* The number of `pid` in the namespace `level` levels down, and that namespace. */
-static __always_inline __u32 pid_at(struct pid *pid, __u32 level, __u32 *ns_inode)
-{
-	const void *upid = (void *)pid + bpf_core_field_offset(struct pid, numbers) +
-			   level * bpf_core_type_size(struct upid);
-	struct pid_namespace *ns = 0;
-	__s32 nr = 0;
-
-	read_kernel(nr, upid + bpf_core_field_offset(struct upid, nr));
-	read_kernel(ns, upid + bpf_core_field_offset(struct upid, ns));
-	*ns_inode = BPF_CORE_READ(ns, ns.inum);
-	return nr;
 }
 
 /* The number of `pid` as the tool's namespace has it, or 0. */
@@ -116,30 +85,11 @@ static __always_inline void fill_identity(struct event_header *h, struct task_st
 	h->ns_tid = pid_at(tid, level, &h->pid_ns);
 	h->uid = bpf_get_current_uid_gid();
 	h->mnt_ns = BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum);
-	h->cgroup_id = bpf_get_current_cgroup_id();
+	/* Without CONFIG_CGROUPS there is no such helper either. */
+	if (bpf_core_field_exists(task->cgroups))
+		h->cgroup_id = bpf_get_current_cgroup_id();
 	bpf_probe_read_kernel_str(h->comm, EVENT_NAME, leader->comm);
 	bpf_get_current_comm(h->thread, EVENT_NAME);
-}
-
-/* Code around the pc: a whole instruction even where it crosses into a page
- * that is there, and what stands before it. */
-static __always_inline void fill_code(struct event_header *h, __u64 pc)
-{
-	__u64 bytes = PAGE_BYTES - (pc & (PAGE_BYTES - 1));
-
-	h->code_address = pc - CODE_BEFORE;
-	if (!bpf_probe_read_user(h->code_at, EVENT_CODE, (void *)h->code_address)) {
-		h->code_bytes = EVENT_CODE;
-		return;
-	}
-	h->code_address = pc;
-	if (bytes > EVENT_CODE)
-		bytes = EVENT_CODE;
-	keep(bytes);
-	if (bytes > EVENT_CODE)
-		return;
-	if (!bpf_probe_read_user(h->code_at, bytes, (void *)pc))
-		h->code_bytes = bytes;
 }
 
 static __always_inline void fill_registers(struct event_header *h, const void *regs,
@@ -149,8 +99,8 @@ static __always_inline void fill_registers(struct event_header *h, const void *r
 
 	if (is_x86()) {
 		failed = bpf_probe_read_kernel(h->regs, X86_REGS_BYTES, regs);
-		h->fs_base = BPF_CORE_READ(task, thread.fsbase);
-		h->gs_base = BPF_CORE_READ(task, thread.gsbase);
+		h->fs_base = read_if_there(task, thread.fsbase);
+		h->gs_base = read_if_there(task, thread.gsbase);
 	} else {
 		failed = bpf_probe_read_kernel(h->regs, ARM64_REGS_BYTES, regs);
 		h->flags |= HEADER_AARCH64;
@@ -159,17 +109,6 @@ static __always_inline void fill_registers(struct event_header *h, const void *r
 		return;
 	h->flags |= HEADER_REGISTERS;
 	fill_code(h, regs_pc(regs));
-}
-
-static __always_inline void fill_memory_layout(struct event_header *h, struct mm_struct *mm)
-{
-	h->start_stack = BPF_CORE_READ(mm, start_stack);
-	h->start_brk = BPF_CORE_READ(mm, start_brk);
-	h->brk = BPF_CORE_READ(mm, brk);
-	h->arg_start = BPF_CORE_READ(mm, arg_start);
-	h->env_end = BPF_CORE_READ(mm, env_end);
-	h->vdso = (__u64)BPF_CORE_READ(mm, context.vdso);
-	h->map_count = BPF_CORE_READ(mm, map_count);
 }
 
 /* -p, --fatal-only, and never ourselves. */

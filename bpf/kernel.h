@@ -18,7 +18,7 @@ struct kernel_siginfo {
 	int si_code;
 	union {
 		struct {
-			void *_addr;
+			void *_addr; /* in 64-bit kernels the first word of all kinds */
 		} _sigfault;
 	} _sifields;
 };
@@ -182,6 +182,13 @@ struct thread_struct {
 struct kernfs_node {
 	const char *name;
 	struct kernfs_node *parent;
+	__u64 id;
+};
+
+struct kernfs_node___before_5_5 {
+	union kernfs_node_id {
+		__u64 id;
+	} id;
 };
 
 struct kernfs_node___since_6_15 {
@@ -215,6 +222,14 @@ struct task_struct___before_5_5 {
 	__u64 real_start_time;
 };
 
+struct pid_link { /* up to 4.18 */
+	struct pid *pid;
+};
+
+struct task_struct___before_4_19 {
+	struct pid_link pids[3];
+};
+
 struct pt_regs___x86 {
 	unsigned long ip;
 	unsigned long sp;
@@ -229,6 +244,10 @@ struct pt_regs___arm64 {
 
 /* For its size alone. */
 struct pt_regs___size {
+} __attribute__((preserve_access_index));
+
+/* With it x86 leaves 16 bytes free above the registers. */
+struct fred_info {
 } __attribute__((preserve_access_index));
 
 /* Whether a helper is there: the kernel's list of them is in its BTF. */

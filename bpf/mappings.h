@@ -17,6 +17,7 @@
 #ifndef SEGFAULT_MAPPINGS_H
 #define SEGFAULT_MAPPINGS_H
 
+#include "file.h"
 #include "path.h"
 #include "scratch.h"
 
@@ -27,8 +28,6 @@
 #define MAX_WALK_COMPONENTS 16384	/* of all paths: interrupts are off meanwhile */
 #define MAX_LEVELS 12
 #define MAX_STEPS (1 << 16)	/* of the callback; mappings are limited apart */
-#define FMODE_NOACCOUNT_BACKING (1u << 29)
-#define FMODE_BACKING (3u << 24)
 
 /* The tree's encoding of a node in a slot. */
 #define node_address(entry) ((entry) & ~0xffull)
@@ -216,42 +215,6 @@ static __always_inline int next_mapping(struct scratch *s)
 	return tree_next(&s->walk, s->header.start_stack);
 }
 
-/* Size, time and numbers: what tells this file from one that takes its name. */
-static __always_inline void file_identity(struct event_mapping *m, struct file *file)
-{
-	struct inode *inode = BPF_CORE_READ(file, f_inode);
-
-	m->inode = BPF_CORE_READ(inode, i_ino);
-	m->device = BPF_CORE_READ(inode, i_sb, s_dev);
-	m->file_size = BPF_CORE_READ(inode, i_size);
-	if (bpf_core_field_exists(inode->i_mtime_sec)) {
-		m->mtime_s = BPF_CORE_READ(inode, i_mtime_sec);
-		m->mtime_ns = BPF_CORE_READ(inode, i_mtime_nsec);
-	} else {
-		struct inode___before_6_11 *newer = (void *)inode;
-		struct inode___before_6_7 *older = (void *)inode;
-
-		if (bpf_core_field_exists(newer->__i_mtime)) {
-			m->mtime_s = BPF_CORE_READ(newer, __i_mtime.tv_sec);
-			m->mtime_ns = BPF_CORE_READ(newer, __i_mtime.tv_nsec);
-		} else {
-			m->mtime_s = BPF_CORE_READ(older, i_mtime.tv_sec);
-			m->mtime_ns = BPF_CORE_READ(older, i_mtime.tv_nsec);
-		}
-	}
-}
-
-/* Whether a file of an overlay stands above this one, whose path the program saw. */
-static __always_inline int has_user_path(struct file *file)
-{
-	__u32 mode;
-
-	if (!bpf_core_field_exists(struct backing_file, user_path))
-		return 0;
-	mode = BPF_CORE_READ(file, f_mode);
-	return (mode & FMODE_NOACCOUNT_BACKING) && (mode & FMODE_BACKING);
-}
-
 /* Appends one mapping, sending what was gathered when it gets full. */
 separate int emit_mapping(__u64 address, __u64 start, __u64 end, __u64 vm_flags)
 {
@@ -313,8 +276,8 @@ separate int emit_mapping(__u64 address, __u64 start, __u64 end, __u64 vm_flags)
 
 /*
  * Decides whether the current mapping is wanted: code, what holds or follows
- * the fault address, the stack at or above the stack pointer, and, when it is known which that is,
- * what precedes the fault address.
+ * the fault address, the stack at or above the stack pointer, and, when it is
+ * known which that is, what precedes the fault address.
  */
 static __always_inline int mapping_wanted(struct scratch *s, __u64 vm_flags)
 {

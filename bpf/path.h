@@ -100,6 +100,8 @@ static __always_inline int cgroup_step(struct scratch *s)
 	} else {
 		struct kernfs_node___since_6_15 *newer = (void *)node;
 
+		if (!bpf_core_field_exists(newer->__parent))
+			return 1;
 		parent = BPF_CORE_READ(newer, __parent);
 	}
 	if (!parent)
@@ -146,6 +148,8 @@ static __always_inline void send_exe(struct scratch *s, struct mm_struct *mm)
 
 static __always_inline void send_cgroup(struct scratch *s, struct task_struct *task)
 {
+	if (!bpf_core_field_exists(task->cgroups))
+		return;
 	text_start(s);
 	s->path.cgroup = BPF_CORE_READ(task, cgroups, dfl_cgrp, kn);
 	if (!s->path.cgroup)

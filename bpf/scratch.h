@@ -7,22 +7,8 @@
 #ifndef SEGFAULT_SCRATCH_H
 #define SEGFAULT_SCRATCH_H
 
-#include <stddef.h>
-
-#include "event.h"
-#include "kernel.h"
-
-#define OUT_BYTES 0x4000	/* addressable by a 14-bit mask */
-#define NAME_MAX_BYTES 256	/* one path component with its NUL */
-#define PAGE_BYTES 4096		/* pieces of stack; a divisor of every page size */
-#define NODE_WORDS 32		/* a maple node is 256 bytes */
-
-#define SI_KERNEL 0x80	/* as a code: the kernel's, and without an address */
-
-static __always_inline int has_address(__s32 code)
-{
-	return code > 0 && code != SI_KERNEL;
-}
+#include "common.h"
+#include "fold.h"
 
 /* The state of a walk over the mappings; survives from step to step. */
 struct mapping_walk {
@@ -122,6 +108,8 @@ const volatile __u32 name_bytes = 0;	/* -n: its length, 0 for any */
 const volatile __u64 name_masks[256] = {};	/* bit i: byte i of the name is this */
 const volatile __u32 stack_bytes = 0;	/* budget of the main window */
 const volatile __u32 all_mappings = 0;	/* -r: also those that are not executable */
+const volatile __u32 wants_memory = 0;	/* --memory */
+const volatile __u64 fold_ns = 0;	/* --fold-handled: the window, 0 for none */
 const volatile __u32 max_mappings = 2048;
 const volatile __u64 ring_bytes = 256 * 1024;
 const volatile __u64 ring_reserve = 16 * 1024;	/* kept for headers and ends */
@@ -137,17 +125,6 @@ static __always_inline struct scratch *scratch(void)
 
 	return bpf_map_lookup_elem(&segfault_cpu, &zero);
 }
-
-/* Reads kernel memory into a variable; what cannot be read becomes zero. */
-#define read_kernel(into, from) \
-	bpf_probe_read_kernel(&(into), sizeof(into), (const void *)(from))
-
-/* Zeroes memory in one call: a read that fails clears what it was to fill. */
-#define clear(into, bytes) bpf_probe_read_kernel(into, bytes, 0)
-
-/* Tells the compiler that a value may have changed, so that it keeps the bounds
- * check beside the use: the verifier looks at the instructions in their order. */
-#define keep(value) asm volatile("" : "+r"(value))
 
 /* Free bytes in the ring, as seen now; other CPUs may take some at once. */
 static __always_inline __u64 ring_free(void)

@@ -23,7 +23,7 @@ macro_rules! integer_field {
         }
     )*};
 }
-integer_field!(u8, u16, u32, i32, u64, i64);
+integer_field!(u8, u16, i16, u32, i32, u64, i64);
 
 impl<T: Field + Copy + Default, const N: usize> Field for [T; N] {
     const SIZE: usize = T::SIZE * N;
@@ -102,8 +102,10 @@ record! {
         tai_ns: u64,
         start_ns: u64,
         siginfo: u64,
+        siginfo_more: [u64; 2],
         handler: u64,
         handler_flags: u64,
+        repeats: u64,
         cgroup_id: u64,
         thread_address: u64,
         error_code: u64,
@@ -195,6 +197,7 @@ record! {
     RawCounters {
         detected: u64,
         filtered: u64,
+        folded: u64,
         captured: u64,
         submitted: u64,
         dropped: u64,
@@ -209,6 +212,37 @@ record! {
     }
 }
 
+record! {
+    /// `struct event_range`
+    RawRange {
+        start: u64,
+        end: u64,
+        vm_flags: u64,
+        page_offset: u64,
+        file: u64,
+    }
+}
+
+record! {
+    /// `struct fold_key`
+    RawFoldKey {
+        pc: u64,
+        pid: u32,
+        signal: i16,
+        code: i16,
+    }
+}
+
+record! {
+    /// `struct fold`
+    RawFold {
+        since_ns: u64,
+        last_ns: u64,
+        count: u64,
+        told: u64,
+    }
+}
+
 /// Every struct of `event.h` with its size and fields.
 #[must_use]
 pub fn layout() -> Vec<(&'static str, usize, Vec<FieldLayout>)> {
@@ -218,9 +252,12 @@ pub fn layout() -> Vec<(&'static str, usize, Vec<FieldLayout>)> {
         ("event_header", RawHeader::SIZE, RawHeader::fields()),
         ("event_text", RawText::SIZE, RawText::fields()),
         ("event_mapping", RawMapping::SIZE, RawMapping::fields()),
+        ("event_range", RawRange::SIZE, RawRange::fields()),
         ("event_stack", RawStack::SIZE, RawStack::fields()),
         ("event_end", RawEnd::SIZE, RawEnd::fields()),
         ("counters", RawCounters::SIZE, RawCounters::fields()),
+        ("fold_key", RawFoldKey::SIZE, RawFoldKey::fields()),
+        ("fold", RawFold::SIZE, RawFold::fields()),
     ]
 }
 
@@ -233,6 +270,8 @@ pub mod header_flags {
     pub const REGISTERS: u32 = 1;
     pub const AARCH64: u32 = 1 << 1;
     pub const FIRST_FAULT: u32 = 1 << 2;
+    pub const MONOTONIC: u32 = 1 << 4;
+    pub const NO_SENDER: u32 = 1 << 5;
 }
 
 /// `enum path_flags`; those of `enum mapping_flags` are the same, one bit up.
@@ -249,7 +288,7 @@ pub const MAPPING_FILE: u32 = 1;
 pub const LOST_CODE: u32 = 1 << 8;
 
 /// `enum lost_bits`: each with the detail that a report then lacks, and why.
-pub const LOST: [(u32, &str, &str); 9] = [
+pub const LOST: [(u32, &str, &str); 11] = [
     (1 << 0, "mappings", "no room in the ring for all of them"),
     (1 << 1, "stack", "no room in the ring for all of it"),
     (
@@ -267,7 +306,12 @@ pub const LOST: [(u32, &str, &str); 9] = [
     (1 << 6, "cmdline", "not in memory"),
     (1 << 7, "exe", "the process has none"),
     (LOST_CODE, "code", "not readable at the instruction pointer"),
+    (1 << 9, "mappings", "files of some are not named"),
+    (1 << 10, "memory", "no room in the ring for all of it"),
 ];
+
+/// Those of them that say that a part found no room.
+pub const LOST_FOR_ROOM: u32 = 7 | 1 << 10;
 
 /// `enum text_kind`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -299,6 +343,13 @@ pub enum Part<'a> {
         address: u64,
         bytes: &'a [u8],
     },
+    /// Around a register's value.
+    Memory {
+        address: u64,
+        bytes: &'a [u8],
+    },
+    /// Mappings whose files have no names.
+    Ranges(Vec<RawRange>),
     End(RawEnd),
 }
 
@@ -360,14 +411,22 @@ pub fn decode(bytes: &[u8]) -> Result<(u64, Part<'_>), BadPart> {
             }
         }
         3 => Part::Mappings(decode_mappings(bytes)?),
-        4 => {
-            let stack = RawStack::read(&mut cursor)?;
-            Part::Stack {
-                address: stack.address,
-                bytes: cursor.take(cursor.left())?,
+        4 | 7 => {
+            let address = RawStack::read(&mut cursor)?.address;
+            let bytes = cursor.take(cursor.left())?;
+            match part.kind {
+                4 => Part::Stack { address, bytes },
+                _ => Part::Memory { address, bytes },
             }
         }
         5 => Part::End(RawEnd::read(&mut cursor)?),
+        6 => {
+            let mut ranges = Vec::new();
+            while cursor.left() > 0 {
+                ranges.push(RawRange::read(&mut cursor)?);
+            }
+            Part::Ranges(ranges)
+        }
         kind => return Err(BadPart::Kind(kind)),
     };
     Ok((part.id, decoded))
@@ -389,9 +448,43 @@ fn decode_mappings(bytes: &[u8]) -> Result<Vec<MappingRecord<'_>>, ShortRead> {
     Ok(mappings)
 }
 
+/// The kind of part that these bytes begin, if they do.
+#[must_use]
+pub fn is_header(bytes: &[u8]) -> bool {
+    bytes
+        .first_chunk()
+        .is_some_and(|kind| u32::from_ne_bytes(*kind) == 1)
+}
+
+/// A part without what may stand behind it.
+#[must_use]
+pub fn trimmed(bytes: &[u8]) -> &[u8] {
+    let size = bytes.get(4..8).and_then(|size| size.try_into().ok());
+    let size = size.map_or(bytes.len(), |size| u32::from_ne_bytes(size) as usize);
+    bytes.get(..size).unwrap_or(bytes)
+}
+
 /// Reads the books, which the capture program keeps in its global data.
 pub fn decode_counters(bytes: &[u8]) -> Result<RawCounters, ShortRead> {
     RawCounters::read(&mut Cursor::new(bytes))
+}
+
+impl RawFoldKey {
+    /// As the map has it.
+    #[must_use]
+    pub fn bytes(&self) -> [u8; RawFoldKey::SIZE] {
+        let mut key = [0; RawFoldKey::SIZE];
+        key[..8].copy_from_slice(&self.pc.to_ne_bytes());
+        key[8..12].copy_from_slice(&self.pid.to_ne_bytes());
+        key[12..14].copy_from_slice(&self.signal.to_ne_bytes());
+        key[14..].copy_from_slice(&self.code.to_ne_bytes());
+        key
+    }
+}
+
+/// Reads what the capture program keeps of one site.
+pub fn decode_fold(bytes: &[u8]) -> Result<RawFold, ShortRead> {
+    RawFold::read(&mut Cursor::new(bytes))
 }
 
 #[cfg(test)]

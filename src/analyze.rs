@@ -17,7 +17,8 @@ use crate::clock::Clock;
 use crate::deaths::RecentDeaths;
 use crate::event::{Disposition, EarlierFault, Event, Lost};
 use crate::fault;
-use crate::modules::{Limits, Modules};
+use crate::modules::{recover, Limits, Modules};
+use crate::nearby;
 use crate::registers::Arch;
 use crate::report::{FirstFault, Report, StackFrame, StackTrace};
 use crate::signature;
@@ -40,7 +41,12 @@ const MAX_RULES: usize = 4096;
 pub struct Analyzer {
     stack_trace: bool,
     registers: bool,
+    no_memory: bool,
+    maps: bool,
+    memory: bool,
     max_stack_depth: usize,
+    /// Of a stack's first window.
+    window_bytes: u32,
     clock: Clock,
     deaths: RecentDeaths,
     budget: Rc<MemoryBudget>,
@@ -80,7 +86,11 @@ impl Analyzer {
         Analyzer {
             stack_trace: config.stack_trace,
             registers: config.registers,
+            no_memory: config.no_memory,
+            maps: config.maps,
+            memory: config.memory,
             max_stack_depth: config.max_stack_depth,
+            window_bytes: config.stack_snapshot_bytes,
             clock: Clock::new(),
             deaths: RecentDeaths::default(),
             modules: Modules::new(limits, budget.clone()),
@@ -164,8 +174,16 @@ impl Analyzer {
                 });
             }
         }
+        if self.no_memory {
+            lost.retain(|lost| lost.detail != "cmdline");
+            lost.push(Lost {
+                detail: "cmdline",
+                reason: "left out, as --no-memory says",
+            });
+        }
         lost.sort_unstable();
         lost.dedup();
+        let maps = self.maps.then(|| nearby::mappings(event));
         let pid = event.pid.unwrap_or(event.host_pid);
         Report {
             time: self.clock.of(event),
@@ -176,9 +194,10 @@ impl Analyzer {
             thread: event.thread.clone(),
             signal: event.signal,
             code: event.code,
-            fault_address: fault::address(event.signal, event.code, event.siginfo)
-                .or(verdict.address),
-            access: fault::access(arch, event.code, event.siginfo, &event.trap).or(verdict.access),
+            fault_address: fault::address_of(event).or(verdict.address),
+            access: fault::access(arch, event.code, event.siginfo, &event.trap)
+                .filter(|_| event.knows_fault)
+                .or(verdict.access),
             disposition: event.disposition,
             first_fault: event
                 .first_fault
@@ -186,23 +205,28 @@ impl Analyzer {
                 .map(|first| first_fault(&first, arch, event.boot_ns)),
             same_death: event.disposition == Disposition::Fatal
                 && self.deaths.is_repeated(event.host_pid, event.start_ns),
-            sender: fault::sender(event.code, event.siginfo),
+            sender: fault::sender(event.code, event.siginfo).filter(|_| event.knows_sender),
             instruction_pointer: event.registers.map(|registers| registers.pc()),
             instruction,
-            register_notes: why::notes(event, shown.as_ref(), &places),
-            instruction_code: shown.and_then(|registers| why::code(event, &registers)),
-            registers: shown,
+            register_notes: why::notes(event, shown.as_ref(), &places, !self.no_memory),
+            instruction_code: shown
+                .filter(|_| !self.no_memory)
+                .and_then(|registers| why::code(event, &registers)),
+            registers: event.registers.filter(|_| self.registers || self.memory),
             stack,
             ppid: event.ppid,
             uid: event.uid,
             exe: exe(event),
-            cmdline: event.cmdline.clone(),
+            cmdline: event.cmdline.clone().filter(|_| !self.no_memory),
             ns_pid: (event.ns_pid != pid).then_some(event.ns_pid),
             cgroup: event.cgroup.clone(),
             cause: verdict.cause,
             cause_text: verdict.text,
             signature: signature.map(|both| both.signature),
             group: signature.map(|both| both.group),
+            maps,
+            memory: self.memory.then(|| event.memory.clone()),
+            repeats: None,
             lost,
         }
     }
@@ -227,7 +251,7 @@ impl Analyzer {
                 interrupted: None,
             };
         }
-        let space = Captured::new(event, &mut self.modules);
+        let space = Captured::new(event, &mut self.modules, self.window_bytes);
         // Signatures and causes are the same whatever depth is shown.
         let depth = self.max_stack_depth.max(signature::FRAMES_WALKED);
         unwind::walk(&registers, &space, depth, &mut self.caches)
@@ -245,6 +269,16 @@ fn stack_frames(frame: &Frame, located: Located) -> impl Iterator<Item = StackFr
             inlined,
             location,
         })
+}
+
+/// Mappings from /proc, where the capture has none and the process is still there.
+pub fn recover_mappings(event: &mut Event) {
+    let is_lost = |lost: &&mut Lost| lost.detail == "mappings";
+    if event.mappings.is_empty() && recover::mappings(event) {
+        for lost in event.lost.iter_mut().filter(is_lost) {
+            lost.reason = "not captured on this kernel; those that /proc had after the crash";
+        }
+    }
 }
 
 /// Whether a frame may have been passed over, because its mapping was not captured.
@@ -270,9 +304,11 @@ fn first_fault(first: &EarlierFault, arch: Arch, now_boot_ns: u64) -> FirstFault
     FirstFault {
         signal: first.signal,
         code: first.code,
-        address: fault::address(first.signal, first.code, first.siginfo),
+        address: fault::address(first.signal, first.code, first.siginfo)
+            .filter(|_| first.knows_fault),
         pc: first.pc,
-        access: fault::access(arch, first.code, first.siginfo, &first.trap),
+        access: fault::access(arch, first.code, first.siginfo, &first.trap)
+            .filter(|_| first.knows_fault),
         age_ms: now_boot_ns.saturating_sub(first.boot_ns) / 1_000_000,
     }
 }

@@ -8,7 +8,7 @@
 use std::io::Write as _;
 use std::time::Instant;
 
-use crate::capture::Capture;
+use crate::check;
 use crate::cli::{self, Command, Config};
 use crate::error::{Kind, Result};
 use crate::messages::{say, say_last};
@@ -17,6 +17,7 @@ use crate::output::{self, sink::Sink};
 use crate::sys::events::Signals;
 use crate::sys::process::{self, capability};
 use crate::sys::time;
+use crate::trial;
 
 /// Runs a command line; the process's exit status.
 #[must_use]
@@ -25,6 +26,7 @@ pub fn main(args: impl IntoIterator<Item = std::ffi::OsString>) -> u8 {
         Ok(Command::Help) => print(cli::HELP),
         Ok(Command::Version) => print(&format!("{}\n", cli::VERSION)),
         Ok(Command::Run(config)) => run(&config),
+        Ok(Command::Check(config)) => check(&config),
         Err(error) => Err(error),
     };
     match result {
@@ -47,17 +49,37 @@ fn print(text: &str) -> Result<()> {
     Ok(stdout.flush()?)
 }
 
+/// `--check`: a page on standard output; fails as monitoring would.
+fn check(config: &Config) -> Result<()> {
+    let mut pages = vec![check::host(config)];
+    let started = trial::start(config);
+    if let Ok(capture) = &started {
+        pages.push(check::capture(capture));
+    }
+    let failed = started.err();
+    pages.push(check::advice(failed.as_ref()));
+    let lines = pages.iter().flat_map(check::Page::lines);
+    let mut text = lines.fold(String::new(), |text, line| text + line + "\n");
+    text.push_str(&check::verdict(failed.as_ref()));
+    text.push('\n');
+    print(&text)?;
+    failed.map_or(Ok(()), Err)
+}
+
 fn run(config: &Config) -> Result<()> {
     time::settle_time_zone();
     // First of all: scripts follow the file at once.
     let sink = Sink::open(config.output.as_deref(), config.append)?;
     let signals = Signals::new()?;
-    let capture = Capture::start(config)?;
+    let capture = trial::start(config)?;
     let started = Instant::now();
     if config.verbose {
-        for line in capture.describe() {
-            say(&line);
+        for page in [check::host(config), check::capture(&capture)] {
+            page.lines().iter().for_each(|line| say(line));
         }
+    }
+    if let Some(warning) = capture.warning() {
+        say(&format!("Warning: {warning}"));
     }
     give_up_privileges(config);
     say(&monitoring(config));

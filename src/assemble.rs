@@ -7,7 +7,7 @@
 //! that it has waited long enough. A header is never lost here: each gives one
 //! event.
 
-use crate::abi::{self, BadPart, MappingRecord, Part, RawEnd, RawHeader, TextKind};
+use crate::abi::{self, BadPart, MappingRecord, Part, RawEnd, RawHeader, RawRange, TextKind};
 use crate::address::{FileOffset, ProcessAddress};
 use crate::event::{
     Disposition, EarlierFault, Event, FileIdentity, Lost, MappedFile, Mapping, MemoryWindow, Trap,
@@ -21,6 +21,8 @@ struct Partial {
     event: Event,
     /// Taken of the assembler's room.
     bytes: u64,
+    /// The ring told of a loss while it came.
+    has_gap: bool,
     /// How often it was looked at since it began.
     looks: u32,
 }
@@ -29,6 +31,8 @@ struct Partial {
 #[derive(Debug)]
 pub struct Assembler {
     page_bytes: u64,
+    /// How far `CLOCK_BOOTTIME` is ahead of `CLOCK_MONOTONIC`, which old kernels tell.
+    boot_ahead_ns: u64,
     partial: Vec<Partial>,
     /// What optional parts of all records in the making may take.
     max_bytes: u64,
@@ -42,6 +46,7 @@ impl Assembler {
     pub fn new(page_bytes: u64, max_bytes: u64) -> Self {
         Assembler {
             page_bytes,
+            boot_ahead_ns: 0,
             partial: Vec::new(),
             max_bytes,
             strays: 0,
@@ -52,6 +57,18 @@ impl Assembler {
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         !self.partial.is_empty()
+    }
+
+    /// For headers from here on that tell the time by `CLOCK_MONOTONIC`.
+    pub fn set_boot_ahead_ns(&mut self, ahead_ns: u64) {
+        self.boot_ahead_ns = ahead_ns;
+    }
+
+    /// Parts from this CPU found no room, between what came before and what comes.
+    pub fn parts_lost(&mut self, cpu: u32) {
+        for partial in &mut self.partial {
+            partial.has_gap |= partial.event.id >> 48 == u64::from(cpu);
+        }
     }
 
     /// Parts that belonged to no record.
@@ -70,8 +87,9 @@ impl Assembler {
                 .position(|partial| partial.event.id >> 48 == id >> 48);
             let cut_off = same_cpu.map(|at| without_end(self.partial.swap_remove(at).event));
             self.partial.push(Partial {
-                event: begin(&header),
+                event: begin(&header, self.boot_ahead_ns),
                 bytes: 0,
+                has_gap: false,
                 looks: 0,
             });
             return Ok(cut_off);
@@ -85,14 +103,14 @@ impl Assembler {
             return Ok(None);
         };
         if let Part::End(end) = part {
-            return Ok(Some(finish(self.partial.swap_remove(at).event, &end)));
+            return Ok(Some(finish(self.partial.swap_remove(at), &end)));
         }
         let taken: u64 = self.partial.iter().map(|partial| partial.bytes).sum();
         let partial = &mut self.partial[at];
         let event = &mut partial.event;
         // Half of it for what else there is: mappings may have long names.
         let room = match part {
-            Part::Mappings(_) => self.max_bytes / 2,
+            Part::Mappings(_) | Part::Ranges(_) => self.max_bytes / 2,
             _ => self.max_bytes,
         };
         if taken + memory_bytes(&part) > room {
@@ -113,6 +131,14 @@ impl Assembler {
                 event.mappings.extend(mappings);
             }
             Part::Stack { address, bytes } => add_stack(event, address, bytes),
+            Part::Memory { address, bytes } => event.memory.push(MemoryWindow {
+                address: ProcessAddress(address),
+                bytes: bytes.to_vec(),
+            }),
+            Part::Ranges(ranges) => {
+                let mappings = ranges.iter().map(|range| unnamed(range, self.page_bytes));
+                event.mappings.extend(mappings);
+            }
         }
         Ok(None)
     }
@@ -145,11 +171,14 @@ impl Assembler {
 fn memory_bytes(part: &Part<'_>) -> u64 {
     let bytes = match part {
         Part::Header(_) | Part::End(_) => 0,
-        Part::Text { bytes, .. } | Part::Stack { bytes, .. } => bytes.len(),
+        Part::Text { bytes, .. } | Part::Stack { bytes, .. } | Part::Memory { bytes, .. } => {
+            bytes.len()
+        }
         Part::Mappings(records) => records
             .iter()
             .map(|record| size_of::<Mapping>() + record.path.len() + record.lower.len())
             .sum(),
+        Part::Ranges(ranges) => ranges.len() * size_of::<Mapping>(),
     };
     bytes as u64
 }
@@ -157,13 +186,19 @@ fn memory_bytes(part: &Part<'_>) -> u64 {
 /// What a report lacks without this part.
 fn detail(part: &Part<'_>) -> &'static str {
     match part {
-        Part::Mappings(_) => "mappings",
+        Part::Mappings(_) | Part::Ranges(_) => "mappings",
         Part::Stack { .. } => "stack",
+        Part::Memory { .. } => "memory",
         Part::Text { .. } | Part::Header(_) | Part::End(_) => "context",
     }
 }
 
-fn begin(raw: &RawHeader) -> Event {
+fn begin(raw: &RawHeader, boot_ahead_ns: u64) -> Event {
+    let ahead_ns = if raw.flags & abi::header_flags::MONOTONIC != 0 {
+        boot_ahead_ns
+    } else {
+        0
+    };
     let arch = if raw.flags & abi::header_flags::AARCH64 != 0 {
         Arch::Aarch64
     } else {
@@ -173,12 +208,16 @@ fn begin(raw: &RawHeader) -> Event {
     let code_bytes = (raw.code_bytes as usize).min(raw.code_at.len());
     Event {
         id: raw.part.id,
-        boot_ns: raw.boot_ns,
+        boot_ns: raw.boot_ns.wrapping_add(ahead_ns),
         tai_ns: (raw.tai_ns != 0).then_some(raw.tai_ns),
         start_ns: raw.start_ns,
         signal: raw.signal,
         code: raw.code,
         siginfo: raw.siginfo,
+        siginfo_more: raw.siginfo_more,
+        repeats: raw.repeats,
+        knows_fault: true,
+        knows_sender: raw.flags & abi::header_flags::NO_SENDER == 0,
         disposition: match raw.handler {
             0 => Disposition::Fatal,
             1 => Disposition::Ignored,
@@ -189,7 +228,7 @@ fn begin(raw: &RawHeader) -> Event {
             error_code: raw.error_code,
             number: raw.trap,
         },
-        first_fault: first_fault(raw),
+        first_fault: first_fault(raw, ahead_ns),
         host_pid: raw.host_pid,
         host_tid: raw.host_tid,
         pid: known(raw.pid),
@@ -197,7 +236,7 @@ fn begin(raw: &RawHeader) -> Event {
         ppid: known(raw.ppid),
         ns_pid: raw.ns_pid,
         ns_tid: raw.ns_tid,
-        uid: raw.uid,
+        uid: Some(raw.uid),
         pid_ns: raw.pid_ns,
         mnt_ns: raw.mnt_ns,
         cgroup_id: raw.cgroup_id,
@@ -224,12 +263,26 @@ fn begin(raw: &RawHeader) -> Event {
         map_count: raw.map_count,
         mappings: Vec::new(),
         windows: Vec::new(),
+        memory: Vec::new(),
         capture_ns: 0,
-        lost: Vec::new(),
+        lost: lost_sender(raw),
     }
 }
 
-fn first_fault(raw: &RawHeader) -> Option<EarlierFault> {
+/// What the header itself says that it lacks.
+fn lost_sender(raw: &RawHeader) -> Vec<Lost> {
+    let is_sent = raw.code <= 0;
+    let is_lost = is_sent && raw.flags & abi::header_flags::NO_SENDER != 0;
+    is_lost
+        .then_some(Lost {
+            detail: "sender",
+            reason: "not told by this kernel's tracepoint",
+        })
+        .into_iter()
+        .collect()
+}
+
+fn first_fault(raw: &RawHeader, ahead_ns: u64) -> Option<EarlierFault> {
     let first = raw.first;
     (raw.flags & abi::header_flags::FIRST_FAULT != 0).then_some(EarlierFault {
         signal: first.signal,
@@ -241,7 +294,8 @@ fn first_fault(raw: &RawHeader) -> Option<EarlierFault> {
             error_code: first.error_code,
             number: first.trap,
         },
-        boot_ns: first.boot_ns,
+        knows_fault: true,
+        boot_ns: first.boot_ns.wrapping_add(ahead_ns),
     })
 }
 
@@ -307,6 +361,7 @@ fn mapping(record: &MappingRecord<'_>, page_bytes: u64) -> Mapping {
             size: raw.file_size,
             mtime_s: raw.mtime_s,
             mtime_ns: raw.mtime_ns,
+            mapped_unix_ns: None,
         },
         offset: FileOffset(raw.page_offset.wrapping_mul(page_bytes)),
         path: if record.path.is_empty() {
@@ -327,6 +382,25 @@ fn mapping(record: &MappingRecord<'_>, page_bytes: u64) -> Mapping {
     }
 }
 
+/// A mapping of which no more is known than where it is, and whether a file is there.
+fn unnamed(range: &RawRange, page_bytes: u64) -> Mapping {
+    let file = (range.file != 0).then(|| MappedFile {
+        identity: FileIdentity::default(),
+        offset: FileOffset(range.page_offset.wrapping_mul(page_bytes)),
+        path: Vec::new(),
+        lower_path: None,
+        deleted: false,
+        detached: false,
+        truncated: false,
+    });
+    Mapping {
+        start: ProcessAddress(range.start),
+        end: ProcessAddress(range.end),
+        flags: VmFlags(range.vm_flags),
+        file,
+    }
+}
+
 /// Joins a piece to the one before it, where the two adjoin.
 fn add_stack(event: &mut Event, address: u64, bytes: &[u8]) {
     if let Some(last) = event.windows.last_mut() {
@@ -341,7 +415,10 @@ fn add_stack(event: &mut Event, address: u64, bytes: &[u8]) {
     });
 }
 
-fn finish(mut event: Event, end: &RawEnd) -> Event {
+fn finish(partial: Partial, end: &RawEnd) -> Event {
+    let Partial {
+        mut event, has_gap, ..
+    } = partial;
     event.capture_ns = end.duration_ns;
     // A call into nowhere has no code to lose.
     let lost = if at_code(&event) {
@@ -353,6 +430,13 @@ fn finish(mut event: Event, end: &RawEnd) -> Event {
         if lost & bit != 0 {
             event.lost.push(Lost { detail, reason });
         }
+    }
+    // Which part it was only newer kernels tell the program.
+    if has_gap && end.lost & abi::LOST_FOR_ROOM == 0 {
+        event.lost.push(Lost {
+            detail: "parts",
+            reason: "no room in the ring",
+        });
     }
     in_order(event)
 }
@@ -378,124 +462,46 @@ fn without_end(mut event: Event) -> Event {
 
 /// Sorts what a cut walk gathered out of order.
 fn in_order(mut event: Event) -> Event {
-    event.mappings.sort_by_key(|mapping| mapping.start);
+    // What came with its file's name goes before the same without.
+    event.mappings.sort_by_key(|mapping| {
+        let named = mapping
+            .file
+            .as_ref()
+            .is_some_and(|file| !file.path.is_empty());
+        (mapping.start, !named)
+    });
     event.mappings.dedup_by_key(|mapping| mapping.start);
-    event.windows.sort_by_key(|window| window.address);
+    event.windows = in_order_of_address(std::mem::take(&mut event.windows));
+    event.memory = joined(std::mem::take(&mut event.memory));
     event.lost.sort_unstable();
     event.lost.dedup();
     event
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HEADER_BYTES: u32 = (abi::HEADER_IN_RING - 8) as u32;
-    const END_BYTES: u32 = (abi::END_IN_RING - 8) as u32;
-
-    fn part(kind: u32, id: u64, size: u32, body: &[u8]) -> Vec<u8> {
-        let mut bytes = kind.to_le_bytes().to_vec();
-        bytes.extend_from_slice(&size.to_le_bytes());
-        bytes.extend_from_slice(&id.to_le_bytes());
-        bytes.extend_from_slice(body);
-        bytes.resize(size as usize, 0);
-        bytes
-    }
-
-    fn stack(id: u64, address: u64, bytes: &[u8]) -> Vec<u8> {
-        let mut body = address.to_le_bytes().to_vec();
-        body.extend_from_slice(bytes);
-        part(4, id, 16 + body.len() as u32, &body)
-    }
-
-    #[test]
-    fn records_of_two_cpus_are_told_apart() {
-        let mut assembler = Assembler::new(4096, 1 << 20);
-        let (one, two) = (1 << 48 | 7, 2 << 48 | 7);
-        for bytes in [
-            part(1, one, HEADER_BYTES, &[]),
-            part(1, two, HEADER_BYTES, &[]),
-            stack(two, 0x2000, b"two"),
-            stack(one, 0x1000, b"on"),
-            stack(one, 0x1002, b"e"),
-        ] {
-            assert_eq!(assembler.feed(&bytes), Ok(None));
-        }
-        let event = assembler
-            .feed(&part(5, one, END_BYTES, &[]))
-            .unwrap()
-            .unwrap();
-        assert_eq!(event.windows.len(), 1);
-        assert_eq!(event.windows[0].bytes, b"one");
-        assert!(event.lost.is_empty());
-        assert!(assembler.is_waiting());
-    }
-
-    #[test]
-    fn a_record_without_end_comes_when_its_cpu_begins_another() {
-        let mut assembler = Assembler::new(4096, 1 << 20);
-        assert_eq!(assembler.feed(&part(1, 1, HEADER_BYTES, &[])), Ok(None));
-        let cut_off = assembler
-            .feed(&part(1, 2, HEADER_BYTES, &[]))
-            .unwrap()
-            .unwrap();
-        assert_eq!(cut_off.id, 1);
-        assert_eq!(cut_off.lost[0].detail, "end");
-        assert_eq!(assembler.give_up().count(), 1);
-        assert_eq!(
-            assembler.feed(&part(5, 2, END_BYTES, &[])),
-            Ok(None),
-            "came too late"
-        );
-        assert_eq!(assembler.strays(), 1);
-    }
-
-    #[test]
-    fn what_finds_no_room_is_left_out_and_named() {
-        let mut assembler = Assembler::new(4096, 10);
-        for bytes in [
-            part(1, 1, HEADER_BYTES, &[]),
-            stack(1, 0x1000, b"12345678"),
-            stack(1, 0x1008, b"9ab"),
-            part(1, 1 << 48 | 1, HEADER_BYTES, &[]),
-            stack(1 << 48 | 1, 0x1000, b"123"),
-        ] {
-            assert_eq!(assembler.feed(&bytes), Ok(None));
-        }
-        let mut end = |id| {
-            assembler
-                .feed(&part(5, id, END_BYTES, &[]))
-                .unwrap()
-                .unwrap()
-        };
-        let (first, second) = (end(1), end(1 << 48 | 1));
-        assert_eq!(first.windows[0].bytes, b"12345678");
-        assert!(second.windows.is_empty());
-        assert_eq!(
-            (first.lost[0].detail, second.lost[0].detail),
-            ("stack", "stack")
-        );
-        let mut feed = |bytes: Vec<u8>| assembler.feed(&bytes);
-        assert_eq!(feed(part(1, 2, HEADER_BYTES, &[])), Ok(None));
-        assert_eq!(feed(stack(2, 0x1000, b"1234567890")), Ok(None));
-        let third = feed(part(5, 2, END_BYTES, &[])).unwrap().unwrap();
-        assert!(third.lost.is_empty(), "those before it have left");
-    }
-
-    #[test]
-    fn paths_are_turned_round() {
-        assert_eq!(path(b"ls\0bin\0usr\0", 0), b"/usr/bin/ls");
-        assert_eq!(
-            path(b"ls\0bin\0", abi::path_flags::TRUNCATED),
-            b".../bin/ls"
-        );
-        assert_eq!(path(b"", 0), b"/");
-        assert_eq!(path(b"memfd:x\0", 0), b"/memfd:x");
-    }
-
-    #[test]
-    fn arguments_become_one_line() {
-        assert_eq!(arguments(b"a\0b c\0\0d\0\0"), b"a b c  d");
-        assert_eq!(arguments(b"\0\0"), b"");
-    }
+fn in_order_of_address(mut windows: Vec<MemoryWindow>) -> Vec<MemoryWindow> {
+    windows.sort_by_key(|window| window.address);
+    windows
 }
+
+/// Windows in the order of their addresses; those that overlap or adjoin as one.
+fn joined(windows: Vec<MemoryWindow>) -> Vec<MemoryWindow> {
+    let mut out: Vec<MemoryWindow> = Vec::new();
+    for window in in_order_of_address(windows) {
+        let known = out.last_mut().and_then(|last| {
+            let known = window.address.offset_from(last.address)? as usize;
+            (known <= last.bytes.len()).then_some((last, known))
+        });
+        match known {
+            Some((last, known)) => {
+                let new = window.bytes.get(last.bytes.len() - known..);
+                last.bytes.extend_from_slice(new.unwrap_or_default());
+            }
+            None => out.push(window),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+#[path = "assemble_tests.rs"]
+mod tests;

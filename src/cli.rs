@@ -38,12 +38,51 @@ const DEBUG_DIR: &str = "/usr/lib/debug";
 /// Longer durations (136 years) are cut to this, so that sums of times cannot overflow.
 const DURATION_MAX_S: u64 = u32::MAX as u64;
 
+const SIGSEGV: u32 = 11;
+/// The signals that tell of a crash, by what `--signals` calls them; their
+/// numbers are those of x86 and arm64 (include/uapi/asm-generic/signal.h).
+const CRASH_SIGNALS: [(&str, u32); 7] = [
+    ("SEGV", SIGSEGV),
+    ("BUS", 7),
+    ("ILL", 4),
+    ("FPE", 8),
+    ("ABRT", 6),
+    ("TRAP", 5),
+    ("SYS", 31),
+];
+
 /// How reports are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Format {
     #[default]
     Text,
     Json,
+}
+
+/// A way to capture, by what the kernel has to offer for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rung {
+    /// One program and a ring buffer: from 5.17 on.
+    Ring,
+    /// A chain of programs and one ring a CPU: from 4.17 on.
+    Old,
+    /// The same, at the tracepoint that perf events know: from 4.15 on.
+    Tracepoint,
+    /// Perf events alone, without BPF.
+    Perf,
+}
+
+impl Rung {
+    /// As `--force-rung` takes it and `-v` says it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Rung::Ring => "ring",
+            Rung::Old => "old",
+            Rung::Tracepoint => "tracepoint",
+            Rung::Perf => "perf",
+        }
+    }
 }
 
 /// What the user asked for, validated.
@@ -79,10 +118,28 @@ pub struct Config {
     pub ring_bytes: u32,
     /// `--btf FILE`: type information of the running kernel.
     pub btf: Option<PathBuf>,
+    /// `--force-rung measured`: as if the kernel had no type information.
+    pub measure_types: bool,
     /// `--stack-snapshot KB`: bytes; the main stack window's budget with `-t`.
     pub stack_snapshot_bytes: u32,
     /// `--debug-dir DIR`, each of them: where separate debug files are looked for.
     pub debug_dirs: Vec<PathBuf>,
+    /// `--signals LIST`: bit N stands for signal N.
+    pub signals: u64,
+    /// `--memory`
+    pub memory: bool,
+    /// `--maps`
+    pub maps: bool,
+    /// `--no-memory`: no content of the crashed process's memory leaves the tool.
+    pub no_memory: bool,
+    /// `--fold SECONDS`: `None` reports every crash.
+    pub fold: Option<Duration>,
+    /// `--fold-handled SECONDS`: `None` reports every fault that a handler takes.
+    pub fold_handled: Option<Duration>,
+    /// `--max-per-minute N`: reports of one executable.
+    pub max_per_minute: Option<u32>,
+    /// `--force-rung NAME`: not what this kernel can do best, but this.
+    pub force_rung: Option<Rung>,
 }
 
 impl Default for Config {
@@ -106,8 +163,17 @@ impl Default for Config {
             fatal_only: false,
             ring_bytes: RING_BYTES,
             btf: None,
+            measure_types: false,
             stack_snapshot_bytes: 32 << 10,
             debug_dirs: vec![PathBuf::from(DEBUG_DIR)],
+            signals: 1 << SIGSEGV,
+            memory: false,
+            maps: false,
+            no_memory: false,
+            fold: None,
+            fold_handled: Some(Duration::from_secs(60)),
+            max_per_minute: None,
+            force_rung: None,
         }
     }
 }
@@ -115,7 +181,9 @@ impl Default for Config {
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    Run(Config),
+    Run(Box<Config>),
+    /// `--check`: say what would be done, and whether it works.
+    Check(Box<Config>),
     Help,
     Version,
 }
@@ -128,6 +196,7 @@ where
 {
     let mut parser = lexopt::Parser::from_args(args);
     let mut config = Config::default();
+    let mut is_check = false;
     let mut ring_bytes = None;
     let mut debug_dirs = Vec::new();
     while let Some(arg) = parser.next().map_err(unexpected)? {
@@ -138,6 +207,7 @@ where
             Arg::Short('t') | Arg::Long("stack-trace") => config.stack_trace = true,
             Arg::Short('a') | Arg::Long("append") => config.append = true,
             Arg::Short('v') | Arg::Long("verbose") => config.verbose = true,
+            Arg::Long("check") => is_check = true,
             Arg::Long("stats") => config.stats = true,
             Arg::Long("fatal-only") => config.fatal_only = true,
             Arg::Short('d') | Arg::Long("duration") => {
@@ -200,6 +270,24 @@ where
                 let size_kb = number(&mut parser, "--stack-snapshot", "a size in KB", 4..=512)?;
                 config.stack_snapshot_bytes = (size_kb as u32) << 10;
             }
+            Arg::Long("signals") => {
+                config.signals = signals(&value(&mut parser, "--signals", SIGNALS)?)?;
+            }
+            Arg::Long("memory") => config.memory = true,
+            Arg::Long("maps") => config.maps = true,
+            Arg::Long("no-memory") => config.no_memory = true,
+            Arg::Long("fold") => config.fold = window(&mut parser, "--fold")?,
+            Arg::Long("fold-handled") => {
+                config.fold_handled = window(&mut parser, "--fold-handled")?;
+            }
+            Arg::Long("max-per-minute") => {
+                let what = "a number of reports";
+                let reports = number(&mut parser, "--max-per-minute", what, 1..=1_000_000)?;
+                config.max_per_minute = Some(reports as u32);
+            }
+            Arg::Long("force-rung") => {
+                rung(&mut config, &value(&mut parser, "--force-rung", RUNG)?)?;
+            }
             Arg::Value(word) => {
                 return Err(usage(format!(
                     "'{}' given, only options expected; try --help",
@@ -218,7 +306,15 @@ where
         config.debug_dirs = debug_dirs;
     }
     check_memory(&config)?;
-    Ok(Command::Run(config))
+    if config.memory && config.no_memory {
+        return Err(usage("--memory and --no-memory exclude each other".into()));
+    }
+    let config = Box::new(config);
+    Ok(if is_check {
+        Command::Check(config)
+    } else {
+        Command::Run(config)
+    })
 }
 
 // What each kind of value should be, in the words of a message.
@@ -227,6 +323,8 @@ const NAME: &str = "1 to 64 bytes of a process name";
 const FILE: &str = "the path of a file";
 const DIRECTORY: &str = "the path of a directory";
 const FORMAT: &str = "text or json";
+const SIGNALS: &str = "names such as SEGV,BUS,ABRT, or all";
+const RUNG: &str = "auto, ring, old, tracepoint, measured or perf";
 const RING: &str = "a size in KB, a power of two from 64 to 1048576";
 
 fn usage(message: String) -> Error {
@@ -319,6 +417,48 @@ fn format(given: &OsStr) -> Result<Format> {
         b"json" => Ok(Format::Json),
         _ => Err(wrong("--format", given, FORMAT)),
     }
+}
+
+/// A set of crash signals, with or without `SIG` before each, in any case.
+fn signals(given: &OsStr) -> Result<u64> {
+    let refused = || wrong("--signals", given, SIGNALS);
+    let mut set = 0;
+    for word in given.to_str().ok_or_else(refused)?.split(',') {
+        let upper = word.to_ascii_uppercase();
+        let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+        let mut known = false;
+        for (signal, number) in CRASH_SIGNALS {
+            if name == signal || name == "ALL" {
+                set |= 1 << number;
+                known = true;
+            }
+        }
+        if !known {
+            return Err(refused());
+        }
+    }
+    Ok(set)
+}
+
+/// A window of whole seconds; 0 is none.
+fn window(parser: &mut lexopt::Parser, option: &str) -> Result<Option<Duration>> {
+    let what = "a number of seconds";
+    let seconds = number(parser, option, what, 0..=86_400)?;
+    Ok((seconds > 0).then(|| Duration::from_secs(seconds)))
+}
+
+/// Where types come from and how a capture is made are two things: of each, the last counts.
+fn rung(config: &mut Config, given: &OsStr) -> Result<()> {
+    match given.as_bytes() {
+        b"auto" => (config.force_rung, config.measure_types) = (None, false),
+        b"measured" => config.measure_types = true,
+        b"ring" => config.force_rung = Some(Rung::Ring),
+        b"old" => config.force_rung = Some(Rung::Old),
+        b"tracepoint" => config.force_rung = Some(Rung::Tracepoint),
+        b"perf" => config.force_rung = Some(Rung::Perf),
+        _ => return Err(wrong("--force-rung", given, RUNG)),
+    }
+    Ok(())
 }
 
 /// A power of two from 64 KB, the largest page that a kernel is built with, up

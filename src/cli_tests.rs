@@ -2,7 +2,7 @@ use super::*;
 
 fn run(args: &[&str]) -> Config {
     match parse(args.iter().copied()).expect("these arguments are right") {
-        Command::Run(config) => config,
+        Command::Run(config) => *config,
         other => panic!("{args:?} gave {other:?}"),
     }
 }
@@ -77,9 +77,17 @@ fn every_option_in_its_long_form() {
         "--ring-buffer=1024",
         "--btf=/boot/vmlinux",
         "--stack-snapshot=64",
+        "--force-rung=measured",
         "--debug-dir=/srv/debug",
         "--debug-dir",
         "more",
+        "--signals=all",
+        "--memory",
+        "--maps",
+        "--fold=30",
+        "--fold-handled=10",
+        "--max-per-minute=6",
+        "--force-rung=old",
     ]);
     let expected = Config {
         duration: Some(Duration::from_secs(3600)),
@@ -99,8 +107,17 @@ fn every_option_in_its_long_form() {
         fatal_only: true,
         ring_bytes: 1 << 20,
         btf: Some("/boot/vmlinux".into()),
+        measure_types: true,
         stack_snapshot_bytes: 64 << 10,
         debug_dirs: vec!["/srv/debug".into(), "more".into()],
+        signals: 0x8000_09f0,
+        memory: true,
+        maps: true,
+        no_memory: false,
+        fold: Some(Duration::from_secs(30)),
+        fold_handled: Some(Duration::from_secs(10)),
+        max_per_minute: Some(6),
+        force_rung: Some(Rung::Old),
     };
     assert_eq!(config, expected);
 }
@@ -135,6 +152,14 @@ fn help_and_version() {
         "--btf",
         "--stack-snapshot",
         "--debug-dir",
+        "--signals LIST",
+        "--memory ",
+        "--maps",
+        "--no-memory",
+        "--fold SECONDS",
+        "--fold-handled SECONDS",
+        "--max-per-minute",
+        "--check",
     ] {
         assert!(HELP.contains(option), "{option} is not explained");
     }
@@ -223,4 +248,25 @@ fn names_and_paths_are_bytes() {
         panic!("a name need not be UTF-8");
     };
     assert_eq!(config.name, Some(vec![0xff, b'x']));
+}
+
+#[test]
+fn signals_are_named_with_or_without_their_beginning() {
+    assert_eq!(run(&["--signals", "SEGV"]).signals, 1 << 11);
+    assert_eq!(run(&["--signals=sigbus,Fpe"]).signals, 1 << 7 | 1 << 8);
+    let all = 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 11 | 1 << 31;
+    assert_eq!(run(&["--signals", "all"]).signals, all);
+    for wrong in ["", "KILL", "SEGV,", "11", "SEGV BUS", "SIG"] {
+        assert!(line(&["--signals", wrong]).contains("or all expected"));
+    }
+}
+
+#[test]
+fn windows_of_zero_seconds_fold_nothing() {
+    assert_eq!(run(&["--fold", "0"]).fold, None);
+    assert_eq!(run(&["--fold", "5"]).fold, Some(Duration::from_secs(5)));
+    assert_eq!(run(&["--fold-handled", "0"]).fold_handled, None);
+    assert_eq!(run(&["--max-per-minute", "3"]).max_per_minute, Some(3));
+    assert!(line(&["--max-per-minute", "0"]).contains("from 1 to"));
+    assert!(line(&["--memory", "--no-memory"]).contains("exclude each other"));
 }

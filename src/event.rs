@@ -17,7 +17,7 @@ impl VmFlags {
     const WRITE: u64 = 2;
     const EXEC: u64 = 4;
     const SHARED: u64 = 8;
-    const GROWS_DOWN: u64 = 0x100;
+    pub const GROWS_DOWN: u64 = 0x100;
 
     #[must_use]
     pub fn readable(self) -> bool {
@@ -46,7 +46,7 @@ impl VmFlags {
 }
 
 /// What tells a file from one that has taken its name since.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct FileIdentity {
     pub inode: u64,
     /// Major << 20 | minor. Only a hint: overlayfs and btrfs report another to `stat`.
@@ -54,6 +54,18 @@ pub struct FileIdentity {
     pub size: u64,
     pub mtime_s: i64,
     pub mtime_ns: u32,
+    /// Where size and time were not captured: the wall-clock time at which the file
+    /// was mapped. It is the same file if it has not changed since.
+    pub mapped_unix_ns: Option<i64>,
+}
+
+impl FileIdentity {
+    /// The same for every process that has mapped the file.
+    #[must_use]
+    pub fn whenever(mut self) -> Self {
+        self.mapped_unix_ns = None;
+        self
+    }
 }
 
 /// The file behind a mapping.
@@ -89,6 +101,13 @@ impl Mapping {
     #[must_use]
     pub fn contains(&self, address: ProcessAddress) -> bool {
         self.start <= address && address < self.end
+    }
+
+    /// Where the file has what is mapped at an address of this mapping.
+    #[must_use]
+    pub fn file_offset(&self, address: ProcessAddress) -> Option<FileOffset> {
+        let into = address.offset_from(self.start)?;
+        self.file.as_ref()?.offset.checked_add(into)
     }
 }
 
@@ -128,8 +147,20 @@ pub struct EarlierFault {
     pub siginfo: u64,
     pub pc: ProcessAddress,
     pub trap: Trap,
+    /// Whether siginfo and trap could be had.
+    pub knows_fault: bool,
     /// `CLOCK_BOOTTIME` of that delivery.
     pub boot_ns: u64,
+}
+
+/// A place where a process takes faults: the capture program counts those of one
+/// place that a handler takes, instead of sending each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FaultSite {
+    pub pc: ProcessAddress,
+    pub host_pid: u32,
+    pub signal: i16,
+    pub code: i16,
 }
 
 /// What happened to the signal, by what was installed for it.
@@ -174,6 +205,14 @@ pub struct Event {
     pub code: i32,
     /// The siginfo's first word: an address, or pid and uid of the sender.
     pub siginfo: u64,
+    /// The two words after it: a protection key, the number of a system call.
+    pub siginfo_more: [u64; 2],
+    /// Equal handled faults that were counted since the last one that was sent.
+    pub repeats: u64,
+    /// Whether the siginfo of a sent signal could be had.
+    pub knows_sender: bool,
+    /// Whether that of a fault could, and its trap.
+    pub knows_fault: bool,
     pub disposition: Disposition,
     pub trap: Trap,
     pub first_fault: Option<EarlierFault>,
@@ -188,7 +227,7 @@ pub struct Event {
     /// As the process sees itself.
     pub ns_pid: u32,
     pub ns_tid: u32,
-    pub uid: u32,
+    pub uid: Option<u32>,
     pub pid_ns: u32,
     pub mnt_ns: u32,
     pub cgroup_id: u64,
@@ -217,14 +256,27 @@ pub struct Event {
 
     /// Sorted by start, without overlaps.
     pub mappings: Vec<Mapping>,
-    /// Sorted by address; adjoining pieces joined.
+    /// Of the stack. Sorted by address; adjoining pieces joined.
     pub windows: Vec<MemoryWindow>,
+    /// Around the values of registers, with `--memory`; sorted, without overlaps.
+    pub memory: Vec<MemoryWindow>,
     /// Nanoseconds that the capture program spent.
     pub capture_ns: u64,
     pub lost: Vec<Lost>,
 }
 
 impl Event {
+    /// Where it happened; `None` where that is not known.
+    #[must_use]
+    pub fn site(&self) -> Option<FaultSite> {
+        Some(FaultSite {
+            pc: self.registers?.pc(),
+            host_pid: self.host_pid,
+            signal: self.signal as i16,
+            code: self.code as i16,
+        })
+    }
+
     /// The captured mapping that holds an address.
     #[must_use]
     pub fn mapping(&self, address: ProcessAddress) -> Option<&Mapping> {
@@ -268,7 +320,8 @@ impl Event {
     /// The `len` bytes that the process had at `address`, if they were captured.
     #[must_use]
     pub fn memory(&self, address: ProcessAddress, len: usize) -> Option<&[u8]> {
-        let mut windows = self.windows.iter().chain([&self.code_bytes]);
+        let windows = self.windows.iter().chain(&self.memory);
+        let mut windows = windows.chain([&self.code_bytes]);
         windows.find_map(|window| window.get(address, len))
     }
 
@@ -294,6 +347,7 @@ impl Event {
         let windows: usize = self
             .windows
             .iter()
+            .chain(&self.memory)
             .map(|window| window.bytes.capacity())
             .sum();
         let bytes = size_of::<Event>()

@@ -87,6 +87,12 @@ pub fn address(signal: i32, code: i32, siginfo: u64) -> Option<ProcessAddress> {
     known.then_some(ProcessAddress(siginfo))
 }
 
+/// The same of a whole event, if it could be had.
+#[must_use]
+pub fn address_of(event: &Event) -> Option<ProcessAddress> {
+    address(event.signal, event.code, event.siginfo).filter(|_| event.knows_fault)
+}
+
 /// Whether the processor named this address at the thread's last fault.
 #[must_use]
 pub fn is_at(trap: &Trap, address: u64) -> bool {
@@ -155,7 +161,12 @@ pub fn sender(code: i32, siginfo: u64) -> Option<Sender> {
 /// the thread did before.
 #[must_use]
 pub fn is_sent_by_another(event: &Event) -> bool {
-    sender(event.code, event.siginfo).is_some_and(|sender| sender.pid != Some(event.ns_pid))
+    match sender(event.code, event.siginfo) {
+        Some(sender) if event.knows_sender => sender.pid != Some(event.ns_pid),
+        // raise(3) sends in this way, to the thread itself.
+        Some(_) => event.code != code::SI_TKILL,
+        None => false,
+    }
 }
 
 #[cfg(test)]

@@ -62,6 +62,7 @@
 //!  │             signature, clock, deaths
 //!  ├─ output ─── report ── unwind (how a frame was found)
 //!  ├─ assemble ─ abi, event ── registers
+//!  ├─ decode ─── registers
 //!  └─ cli, stats
 //! anyone ── address, bytes, error          these import nothing of ours
 //! ```
@@ -91,6 +92,7 @@ pub mod assemble;
 pub mod bytes;
 pub mod capture;
 pub mod cause;
+pub mod check;
 pub mod cli;
 pub mod clock;
 pub mod deaths;
@@ -98,12 +100,18 @@ pub mod decode;
 pub mod error;
 pub mod event;
 pub mod fault;
+pub mod fold;
 pub mod loader;
+pub mod measure;
 pub mod messages;
 pub mod modules;
 pub mod monitor;
+pub mod nearby;
 pub mod output;
+pub mod perfring;
+pub mod procfs;
 pub mod registers;
+pub mod repeats;
 pub mod report;
 pub mod ringbuf;
 pub mod signature;
@@ -111,4 +119,5 @@ pub mod space;
 pub mod stats;
 pub mod symbols;
 pub mod sys;
+pub mod trial;
 pub mod unwind;

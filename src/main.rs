@@ -3,5 +3,9 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    ExitCode::from(segfault_analyzer::app::main(std::env::args_os().skip(1)))
+    let mut args = std::env::args_os();
+    let name = args.next().unwrap_or_default();
+    // A child of ours, that is to fault on purpose?
+    segfault_analyzer::measure::children::run_as_child(&name, &mut args);
+    ExitCode::from(segfault_analyzer::app::main(args))
 }

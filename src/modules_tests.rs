@@ -59,6 +59,7 @@ fn mapping_of(path: &Path) -> Mapping {
                 size: meta.size(),
                 mtime_s: meta.mtime(),
                 mtime_ns: meta.mtime_nsec() as u32,
+                mapped_unix_ns: None,
             },
             offset: FileOffset(0),
             path: path.as_os_str().as_bytes().to_vec(),
@@ -82,7 +83,8 @@ fn gone() -> ProcessHint {
         start_ns: 1,
         mnt_ns: own_mount_namespace().unwrap(),
         ns_pid: u32::MAX,
-        uid: 0,
+        uid: Some(0),
+        parent: None,
     }
 }
 
@@ -121,9 +123,12 @@ fn a_second_crash_in_a_known_program_reads_nothing() {
     let mut places = crate::symbols::places::Places::new(1000, budget);
     let mut counts = Vec::new();
     let mut answers = Vec::new();
+    // In a release profile it is stripped.
+    let mut named = false;
     for _ in 0..2 {
         let module = modules.open(&mapping, gone()).unwrap().module;
         let elf = module.elf();
+        named = elf.has_symtab();
         let code = elf.loads().iter().find(|load| load.executable).unwrap();
         let address = |step: u64| FileAddress(code.address.0 + code.file_size / 9 * step);
         let addresses: Vec<FileAddress> = (1..9).map(address).collect();
@@ -155,7 +160,7 @@ fn a_second_crash_in_a_known_program_reads_nothing() {
     assert_eq!(counts[0], counts[1], "opened, blocks, scans, names, lines");
     assert!(counts[0][..4].iter().all(|&count| count > 0), "{counts:?}");
     assert_eq!(answers[0], answers[1]);
-    assert!(answers[0].0.iter().any(Option::is_some));
+    assert_eq!(answers[0].0.iter().any(Option::is_some), named);
 }
 
 #[test]
@@ -212,6 +217,58 @@ fn a_file_written_to_is_refused_even_when_it_was_open() {
     assert_eq!(modules.stats().changed, 1);
     // As it is now it is another file, and a good one.
     modules.open(&mapping_of(&path), gone()).unwrap();
+}
+
+/// What a capture without sizes and times knows.
+#[test]
+fn a_file_is_known_by_when_it_was_mapped() {
+    const SECOND_NS: i64 = 1_000_000_000;
+    let dir = Scratch::new("when");
+    let path = dir.program("prog");
+    let meta = std::fs::metadata(&path).unwrap();
+    let changed = meta.ctime() * SECOND_NS + meta.ctime_nsec();
+    let mapped_at = |unix_ns| {
+        let mut mapping = mapping_of(&path);
+        file_of(&mut mapping).identity = FileIdentity {
+            inode: meta.ino(),
+            mapped_unix_ns: Some(unix_ns),
+            ..FileIdentity::default()
+        };
+        mapping
+    };
+    let (mut modules, _) = modules(Limits::default());
+    let later = mapped_at(changed + SECOND_NS);
+    let first = modules.open(&later, gone()).unwrap();
+    let second = modules.open(&mapped_at(changed + 2 * SECOND_NS), gone());
+    assert!(Rc::ptr_eq(&first.module, &second.unwrap().module));
+    // Also where it is open already.
+    for earlier in [changed - 1, changed - SECOND_NS] {
+        let refused = modules.open(&mapped_at(earlier), gone());
+        assert_eq!(reason(refused), "file changed since it was mapped");
+    }
+    assert!(modules.open(&later, gone()).is_ok());
+    let other = dir.program("new");
+    std::fs::rename(other, &path).unwrap();
+    modules.clear();
+    let refused = modules.open(&later, gone());
+    assert_eq!(reason(refused), "file replaced since the crash");
+}
+
+#[test]
+fn a_time_ahead_of_the_clock_is_another_clocks() {
+    let is_unchanged = search::is_unchanged;
+    let (second, changed) = (1_000_000_000, 50_000_000_000);
+    assert!(is_unchanged(
+        changed,
+        changed + second,
+        changed + 2 * second
+    ));
+    assert!(!is_unchanged(
+        changed,
+        changed - second,
+        changed + 2 * second
+    ));
+    assert!(is_unchanged(changed, 3 * second, 5 * second));
 }
 
 #[test]
@@ -409,6 +466,16 @@ fn a_living_process_gives_even_a_deleted_file() {
         // map_files wants CAP_CHECKPOINT_RESTORE.
         Err(_) => assert_ne!(std::fs::metadata("/proc/self").unwrap().uid(), 0),
     }
+    // Another process of that program, gone, whose parent lives.
+    let child = |parent| ProcessHint { parent, ..gone() };
+    modules.clear();
+    mapping.start.0 += 0x1000_0000;
+    mapping.end.0 += 0x1000_0000;
+    let opened = modules.open(&mapping, child(Some(sleeper.0.id()))).unwrap();
+    assert_eq!(opened.module.path(), None);
+    modules.clear();
+    let refused = modules.open(&mapping, child(Some(std::process::id())));
+    assert_eq!(reason(refused), "file deleted before the crash");
 }
 
 #[test]

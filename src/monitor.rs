@@ -9,18 +9,20 @@ use std::collections::VecDeque;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use crate::analyze::Analyzer;
+use crate::analyze::{recover_mappings, Analyzer};
 use crate::assemble::Assembler;
-use crate::capture::Capture;
+use crate::capture::{Capture, Next};
 use crate::cli::{Config, Format};
 use crate::error::{Context, Error, Kind, Result};
 use crate::event::Event;
 use crate::messages::say;
 use crate::output::{self, sink::Sink};
+use crate::repeats::{Repeats, Told};
 use crate::stats::{KernelCounters, Sizes, Statistics, UserCounters};
 use crate::sys::events::{ClockSet, Poller, Request, Signals, Timer};
+use crate::sys::hotplug::Announcements;
 use crate::sys::mmap::page_bytes;
-use crate::sys::time::utc_offset_s;
+use crate::sys::time::{boot_ahead_ns, utc_offset_s};
 
 /// How long a record may wait for its end before the ring is looked at again,
 /// and after how many such looks it is reported without.
@@ -45,6 +47,8 @@ mod token {
     pub const CLOCK: u64 = 5;
     pub const READER_GONE: u64 = 6;
     pub const CLOSE_FILES: u64 = 7;
+    pub const REPEATS: u64 = 8;
+    pub const DEVICES: u64 = 9;
 }
 
 /// A running capture, and what becomes of its records.
@@ -62,6 +66,10 @@ pub struct Monitor<'a> {
     looking_again: bool,
     close_files: Timer,
     closing_files: bool,
+    repeats: Repeats,
+    repeats_due: Timer,
+    /// Of CPUs, where each has a ring.
+    announcements: Option<Announcements>,
     clock_set: Option<ClockSet>,
     assembler: Assembler,
     /// Whole, and not yet reported.
@@ -88,13 +96,23 @@ impl<'a> Monitor<'a> {
         let statistics = Timer::new()?;
         let look_again = Timer::new()?;
         let close_files = Timer::new()?;
+        let repeats_due = Timer::new()?;
+        let announcements = capture.has_ring_for_each_cpu().then(Announcements::new);
+        // Without networking in the kernel CPUs that come up later are not watched.
+        let announcements = announcements.and_then(Result::ok);
+        if let Some(announcements) = &announcements {
+            poller.watch(announcements.fd(), token::DEVICES)?;
+        }
         let clock_set = ClockSet::new().ok();
-        poller.watch(capture.ring_fd()?, token::RING)?;
+        for fd in capture.fds() {
+            poller.watch(fd, token::RING)?;
+        }
         poller.watch(signals.fd(), token::SIGNALS)?;
         poller.watch(duration.fd(), token::DURATION)?;
         poller.watch(statistics.fd(), token::STATISTICS)?;
         poller.watch(look_again.fd(), token::LOOK_AGAIN)?;
         poller.watch(close_files.fd(), token::CLOSE_FILES)?;
+        poller.watch(repeats_due.fd(), token::REPEATS)?;
         if let Some(clock_set) = &clock_set {
             poller.watch(clock_set.fd(), token::CLOCK)?;
         }
@@ -118,7 +136,7 @@ impl<'a> Monitor<'a> {
         ]);
         let free = config
             .memory_limit_bytes
-            .saturating_sub(u64::from(config.ring_bytes))
+            .saturating_sub(capture.ring_bytes())
             .saturating_sub(BASE_BYTES);
         let queue_max_bytes = (free / 3).min(QUEUE_MAX_BYTES);
         sink.limit_queue(usize::try_from(free / 6).unwrap_or(usize::MAX));
@@ -140,6 +158,9 @@ impl<'a> Monitor<'a> {
             looking_again: false,
             close_files,
             closing_files: false,
+            repeats: Repeats::new(config),
+            repeats_due,
+            announcements,
             clock_set,
             assembler: Assembler::new(page_bytes() as u64, queue_max_bytes),
             queue: VecDeque::new(),
@@ -153,6 +174,9 @@ impl<'a> Monitor<'a> {
 
     /// Reports crashes until something ends it.
     pub fn watch(&mut self) -> Result<()> {
+        // What came before the rings were watched wakes nobody: perf events tell it
+        // once, and adding them to a poller has asked already (perf_poll()).
+        self.empty_ring()?;
         while !self.stopping {
             for token in self.poller.wait(self.queue.is_empty())? {
                 self.woken_by(token)?;
@@ -175,6 +199,8 @@ impl<'a> Monitor<'a> {
             token::DURATION => self.stopping = true,
             token::STATISTICS => {
                 self.statistics.acknowledge();
+                // What is still in a ring is not known to the books, nor that it is lost.
+                self.empty_ring()?;
                 self.print_statistics();
             }
             token::LOOK_AGAIN => {
@@ -192,6 +218,14 @@ impl<'a> Monitor<'a> {
                     self.close_files.once(next)?;
                 }
             }
+            token::REPEATS => {
+                self.repeats_due.acknowledge();
+                let now = self.started.elapsed();
+                let capture = &mut self.capture;
+                let told = self.repeats.due(now, &mut |site| capture.take_folded(site));
+                self.print(told)?;
+            }
+            token::DEVICES => self.watch_new_cpus()?,
             token::CLOCK => {
                 self.analyzer.clock_was_set();
                 if let Some(clock_set) = &self.clock_set {
@@ -206,6 +240,20 @@ impl<'a> Monitor<'a> {
         Ok(())
     }
 
+    fn watch_new_cpus(&mut self) -> Result<()> {
+        let up = self.announcements.as_mut().map(Announcements::cpus_up);
+        // What the CPU's earlier ring holds, if it was here before.
+        self.empty_ring()?;
+        for cpu in up.unwrap_or_default() {
+            match self.capture.cpu_up(cpu) {
+                Ok(Some(fd)) => self.poller.watch(fd, token::RING)?,
+                Ok(None) => {}
+                Err(error) => say(&format!("Warning: CPU {cpu} is not watched: {error}")),
+            }
+        }
+        Ok(())
+    }
+
     fn obey(&mut self) -> Result<()> {
         while let Some(request) = self.signals.read()? {
             match request {
@@ -216,21 +264,36 @@ impl<'a> Monitor<'a> {
         Ok(())
     }
 
-    /// Moves what is in the ring into the queue, as far as there is room.
+    /// Moves what is in the rings into the queue, as far as there is room, in the
+    /// order of time.
     fn empty_ring(&mut self) -> Result<()> {
-        while self.queue_bytes < self.queue_max_bytes {
+        let mut events: Vec<Event> = Vec::new();
+        let mut room = self.queue_max_bytes.saturating_sub(self.queue_bytes);
+        self.assembler.set_boot_ahead_ns(boot_ahead_ns());
+        while room > 0 {
             let mut whole = None;
+            // Its parts, or the event itself.
             let assembler = &mut self.assembler;
             // A part that makes no sense is counted by the assembler.
-            if !self
+            match self
                 .capture
                 .next_part(|part| whole = assembler.feed(part).ok().flatten())
             {
-                break;
+                Next::Part => {}
+                Next::Event(event) => whole = Some(*event),
+                Next::Lost { cpu } => self.assembler.parts_lost(cpu),
+                Next::Nothing => break,
             }
             if let Some(event) = whole {
-                self.enqueue(event);
+                room = room.saturating_sub(event.memory_bytes());
+                // Nearly in order already: only rings of several CPUs mix.
+                let earlier = |known: &Event| known.boot_ns <= event.boot_ns;
+                let place = events.iter().rposition(earlier).map_or(0, |last| last + 1);
+                events.insert(place, event);
             }
+        }
+        for event in events {
+            self.enqueue(event);
         }
         if self.assembler.is_waiting() && !self.looking_again {
             self.look_again.once(LOOK_AGAIN)?;
@@ -239,7 +302,17 @@ impl<'a> Monitor<'a> {
         Ok(())
     }
 
-    fn enqueue(&mut self, event: Event) {
+    fn enqueue(&mut self, mut event: Event) {
+        event.lost.extend_from_slice(self.capture.lost());
+        if self
+            .capture
+            .lost()
+            .iter()
+            .any(|lost| lost.detail == "mappings")
+        {
+            // At once, before its memory is gone.
+            recover_mappings(&mut event);
+        }
         if event.capture_ns > 0 {
             self.counters.timed += 1;
             self.counters.capture_ns += event.capture_ns;
@@ -257,19 +330,35 @@ impl<'a> Monitor<'a> {
 
     fn report(&mut self, event: &Event) -> Result<()> {
         let report = self.analyzer.report(event);
-        let text = match self.config.format {
-            Format::Json => output::json(&report, &self.options),
-            Format::Text => {
-                self.options.utc_offset_s = utc_offset_s((report.time.unix_ms / 1000) as i64);
-                output::text(&report, &self.options)
-            }
-        };
         self.counters.processed += 1;
         if !self.closing_files {
             self.close_files.once(CLOSE_FILES_AFTER)?;
             self.closing_files = true;
         }
-        self.sink.write(&text)?;
+        let now = self.started.elapsed();
+        let capture = &mut self.capture;
+        let take = &mut |site: &_| capture.take_folded(site);
+        let told = self
+            .repeats
+            .admit(report, event.site(), event.repeats, now, take);
+        self.print(told)
+    }
+
+    /// Writes reports, and sees to it that those held back are not forgotten.
+    fn print(&mut self, told: Vec<Told>) -> Result<()> {
+        for Told { report, is_held } in told {
+            self.options.utc_offset_s = utc_offset_s((report.time.unix_ms / 1000) as i64);
+            let text = match self.config.format {
+                Format::Json => output::json(&report, &self.options),
+                Format::Text if is_held => output::repeats(&report, &self.options),
+                Format::Text => output::text(&report, &self.options),
+            };
+            self.sink.write(&text)?;
+        }
+        if let Some(due) = self.repeats.next_due() {
+            let wait = due.saturating_sub(self.started.elapsed());
+            self.repeats_due.once(wait.max(Duration::from_nanos(1)))?;
+        }
         Ok(())
     }
 
@@ -308,6 +397,11 @@ impl<'a> Monitor<'a> {
     pub fn finish(&mut self) -> Result<()> {
         self.sink.end(PATIENCE);
         self.drain(Self::report)?;
+        let capture = &mut self.capture;
+        let told = self
+            .repeats
+            .due(Duration::MAX, &mut |site| capture.take_folded(site));
+        self.print(told)?;
         match self.sink.finish()? {
             0 => Ok(()),
             _ => Err(Error::failed("not every report could be written")),
@@ -326,24 +420,26 @@ impl<'a> Monitor<'a> {
             runtime: self.started.elapsed(),
             kernel,
             user: UserCounters {
+                reports_held: self.repeats.held(),
                 reports_not_written: self.counters.reports_not_written
                     + self.sink.reports_not_written(),
                 output_errors: self.sink.errors(),
                 symbol_cache_hits: analyzer.symbol_hits,
                 symbol_cache_misses: analyzer.symbol_misses,
-                evicted: analyzer.evicted,
+                evicted: analyzer.evicted + self.capture.evicted(),
                 lookups_given_up: analyzer.lookups_given_up,
                 ..self.counters
             },
             sizes: Sizes {
                 symbol_cache_entries: analyzer.symbol_entries,
-                memory_bytes: u64::from(self.config.ring_bytes)
+                memory_bytes: self.capture.ring_bytes()
+                    + self.capture.held_bytes()
                     + BASE_BYTES
                     + self.queue_bytes
                     + self.sink.queued_bytes() as u64
                     + analyzer.bytes,
                 memory_limit_bytes: self.config.memory_limit_bytes,
-                ring_bytes: u64::from(self.config.ring_bytes),
+                ring_bytes: self.capture.ring_bytes(),
             },
         }
     }

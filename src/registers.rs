@@ -198,6 +198,8 @@ const X86_64_DWARF: [usize; 17] = [10, 12, 11, 5, 13, 14, 4, 19, 9, 8, 7, 6, 3, 
 pub struct Registers {
     arch: Arch,
     words: [u64; WORDS],
+    /// A bit for each word whose value is not known.
+    unknown: u64,
 }
 
 impl Registers {
@@ -205,7 +207,19 @@ impl Registers {
     #[must_use]
     pub fn new(kernel: Arch, words: [u64; WORDS]) -> Self {
         let arch = kernel.of_task(&words);
-        Registers { arch, words }
+        Registers {
+            arch,
+            words,
+            unknown: 0,
+        }
+    }
+
+    /// The same where the values of these words, one bit each, are not known. Neither
+    /// pc nor sp may be among them.
+    #[must_use]
+    pub fn without(mut self, words: u64) -> Self {
+        self.unknown |= words;
+        self
     }
 
     /// That of the task, which may be a 32-bit one.
@@ -236,12 +250,13 @@ impl Registers {
         ProcessAddress(self.word(self.arch.layout()[1].1))
     }
 
-    /// The value of a register by its DWARF number; `None` for those that a
-    /// record does not hold. Number 32 is the pc on aarch64, 16 on x86_64, 15 on
+    /// The value of a register by its DWARF number; `None` for those that are not
+    /// known, or that a record does not hold. Number 32 is the pc on aarch64, 16 on x86_64, 15 on
     /// arm, 8 on i386.
     #[must_use]
     pub fn dwarf(&self, number: u16) -> Option<u64> {
-        self.arch.dwarf_word(number).map(|index| self.word(index))
+        let index = self.arch.dwarf_word(number)?;
+        self.is_known(index).then(|| self.word(index))
     }
 
     /// The system call that an x86 thread is in; `None` for one that a trap stopped,
@@ -262,12 +277,17 @@ impl Registers {
         }
     }
 
-    /// Every register by its lower-case name, pc and sp first.
+    /// Every known register by its lower-case name, pc and sp first.
     pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         self.arch
             .layout()
             .iter()
+            .filter(|&&(_, index)| self.is_known(index))
             .map(|&(name, index)| (name, self.word(index)))
+    }
+
+    fn is_known(&self, index: usize) -> bool {
+        self.unknown >> index & 1 == 0
     }
 }
 
@@ -327,6 +347,16 @@ mod tests {
         assert_eq!(names[..3], ["eip", "esp", "eax"]);
         words[17] = 0x33;
         assert_eq!(Registers::new(Arch::X86_64, words).arch(), Arch::X86_64);
+    }
+
+    #[test]
+    fn what_is_not_known_has_no_value() {
+        let registers = numbered(Arch::X86_64).without(1 << 5 | 1 << 18);
+        assert_eq!(registers.dwarf(3), None, "rbx");
+        assert_eq!(registers.dwarf(0), Some(80), "rax");
+        let names: Vec<_> = registers.named().map(|(name, _)| name).collect();
+        assert_eq!(names.len(), 16);
+        assert!(!names.contains(&"rbx") && !names.contains(&"rflags"));
     }
 
     #[test]

@@ -5,8 +5,10 @@
 //! arguments, symbols) is kept as raw bytes here and escaped by the writers in
 //! [`crate::output`]. What is unknown is `None`, never zero.
 
-use crate::address::{FileAddress, ProcessAddress};
-use crate::event::{Disposition, Lost};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use crate::address::{FileAddress, FileOffset, ProcessAddress};
+use crate::event::{Disposition, Lost, MemoryWindow, VmFlags};
 use crate::registers::Registers;
 use crate::unwind::{Stop, Trust};
 
@@ -152,6 +154,8 @@ pub struct Location {
     pub module: Option<Vec<u8>>,
     /// The address as the file's linker numbered it: what `addr2line -e` takes.
     pub module_offset: Option<FileAddress>,
+    /// Where the file has it, if the file itself could not be had.
+    pub file_offset: Option<FileOffset>,
     pub build_id: Option<Vec<u8>>,
     pub file: Option<Vec<u8>>,
     pub line: Option<u32>,
@@ -199,6 +203,40 @@ impl StackTrace {
     }
 }
 
+/// What one looks for in a list of mappings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Near {
+    Fault,
+    Pc,
+    Sp,
+}
+
+impl Near {
+    pub const ALL: [Near; 3] = [Near::Fault, Near::Pc, Near::Sp];
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Near::Fault => "fault address",
+            Near::Pc => "instruction",
+            Near::Sp => "stack pointer",
+        }
+    }
+}
+
+/// A mapping that holds, or lies next to, what one looks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NearbyMapping {
+    pub start: ProcessAddress,
+    pub end: ProcessAddress,
+    pub flags: VmFlags,
+    /// Of its beginning; `None` where no file is mapped.
+    pub file_offset: Option<FileOffset>,
+    /// A path, or what stands for one: `[heap]`.
+    pub name: Vec<u8>,
+    pub holds: Vec<Near>,
+}
+
 /// Everything a report says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
@@ -221,12 +259,12 @@ pub struct Report {
     pub instruction_pointer: Option<ProcessAddress>,
     /// Of the instruction pointer; with or without `-t`.
     pub instruction: Location,
-    /// With `-r`.
+    /// With `-r` or `--memory`.
     pub registers: Option<Registers>,
     /// With `-t`.
     pub stack: Option<StackTrace>,
     pub ppid: Option<u32>,
-    pub uid: u32,
+    pub uid: Option<u32>,
     pub exe: Option<Vec<u8>>,
     pub cmdline: Option<Vec<u8>>,
     /// As the process sees itself, where that differs from `pid`.
@@ -243,6 +281,37 @@ pub struct Report {
     pub register_notes: Vec<(&'static str, Vec<u8>)>,
     /// With `-r`.
     pub instruction_code: Option<Code>,
+    /// With `--maps`.
+    pub maps: Option<Vec<NearbyMapping>>,
+    /// Around the values of registers; with `--memory`.
+    pub memory: Option<Vec<MemoryWindow>>,
+    /// How many equal ones this one stands for beside itself; `None` where none
+    /// would have been folded.
+    pub repeats: Option<u64>,
     /// What this report lacks, with the reason.
     pub lost: Vec<Lost>,
+}
+
+impl Report {
+    /// Equal for reports that are told once.
+    #[must_use]
+    pub fn fold_key(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.program_key().hash(&mut hasher);
+        (self.signal, self.code).hash(&mut hasher);
+        self.instruction.module.hash(&mut hasher);
+        match (self.instruction.module_offset, self.instruction_pointer) {
+            (Some(offset), _) => offset.hash(&mut hasher),
+            (None, pc) => pc.hash(&mut hasher),
+        }
+        hasher.finish()
+    }
+
+    /// Equal for reports of one executable.
+    #[must_use]
+    pub fn program_key(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.exe.as_ref().unwrap_or(&self.comm).hash(&mut hasher);
+        hasher.finish()
+    }
 }

@@ -13,6 +13,10 @@ use crate::modules::{Missing, Modules, Opened, ProcessHint};
 use crate::sys::mmap::page_bytes;
 use crate::unwind::{AddressSpace, Placed};
 
+/// What the window of a stack has below the stack pointer, `RED_ZONE` of
+/// bpf/stack.h.
+const RED_ZONE: u64 = 128;
+
 const VDSO_REASON: &str = "our own vDSO, which stands for every process's, was not found";
 const OTHER_VDSO_REASON: &str = "the vDSO of 32-bit programs is in no file";
 
@@ -29,16 +33,20 @@ enum Behind {
 pub struct Captured<'a> {
     event: &'a Event,
     modules: RefCell<&'a mut Modules>,
+    /// Of a stack's first window.
+    window_bytes: u64,
     /// In step with the event's mappings.
     behind: RefCell<Vec<Behind>>,
 }
 
 impl<'a> Captured<'a> {
-    pub fn new(event: &'a Event, modules: &'a mut Modules) -> Self {
+    /// `window_bytes`: how much of a stack was to be captured from its pointer on.
+    pub fn new(event: &'a Event, modules: &'a mut Modules, window_bytes: u32) -> Self {
         let behind = vec![Behind::NotLooked; event.mappings.len()];
         Captured {
             event,
             modules: RefCell::new(modules),
+            window_bytes: window_bytes.into(),
             behind: RefCell::new(behind),
         }
     }
@@ -112,6 +120,20 @@ impl AddressSpace for Captured<'_> {
             .find_map(|window| window.get(address, buf.len()))?;
         buf.copy_from_slice(bytes);
         Some(())
+    }
+
+    /// Inside of the first window nothing is missing but pages that could not be
+    /// read: those that were never written to (or are swapped out, which the pages
+    /// of a running function seldom are).
+    fn above_unused(&self, address: ProcessAddress) -> Option<ProcessAddress> {
+        let sp = self.event.registers?.sp();
+        let end = sp.0.checked_add(self.window_bytes.checked_sub(RED_ZONE)?)?;
+        let mut starts = self.event.windows.iter().map(|window| window.address);
+        let next = starts.find(|start| *start > address)?;
+        // An overflow leaves the stack pointer below the stack.
+        let same = |mapping: &Mapping| mapping.contains(next);
+        let inside = sp <= address && next.0 < end && self.mapping(address).is_none_or(same);
+        inside.then_some(next)
     }
 
     fn read_code(&self, address: ProcessAddress, buf: &mut [u8]) -> usize {

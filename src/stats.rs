@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// The capture program's books: the sum over all CPUs, since it was attached.
 ///
-/// `detected = filtered + submitted + dropped`, exactly. The names and meanings
+/// `detected = filtered + folded + submitted + dropped`, exactly. The names and meanings
 /// are those of `struct counters` in bpf/event.h.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct KernelCounters {
@@ -17,7 +17,9 @@ pub struct KernelCounters {
     pub detected: u64,
     /// Of these, left out by `-p`, `-n`, `--fatal-only`, or because they are our own.
     pub filtered: u64,
-    /// Passed the filters and found a free scratch.
+    /// Passed the filters; handled, and one more of those that were sent already.
+    pub folded: u64,
+    /// Passed the filters, not folded, and found a free scratch.
     pub captured: u64,
     /// Whose header is in the ring.
     pub submitted: u64,
@@ -44,6 +46,8 @@ pub struct KernelCounters {
 pub struct UserCounters {
     /// Records taken out of the ring that became a report.
     pub processed: u64,
+    /// Of these, reports that were held back because an equal one was printed.
+    pub reports_held: u64,
     /// Of these, reports that are not in the output: given up, or still waiting for it.
     pub reports_not_written: u64,
     /// Attempts to write a report that failed.
@@ -199,6 +203,9 @@ impl Statistics {
             "Longest time in the kernel",
             &microseconds(user.capture_max_ns),
         );
+
+        page.count("Handled faults counted", kernel.folded);
+        page.count("Reports folded", user.reports_held);
 
         page.section("Losses");
         page.count("Dropped, ring full", kernel.dropped_ring);

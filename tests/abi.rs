@@ -1,6 +1,6 @@
 //! `src/abi.rs` is what `bpf/event.h` says, and what the committed object has.
 //!
-//! Two witnesses. The type information in `prebuilt/capture.bpf.o`, read with our
+//! Two witnesses. The type information in `prebuilt/`, read with our
 //! own parser, has the structs that the program's variables hold: that is what
 //! the kernel will write. Structs and enums that are only written through casts
 //! leave no trace there; for them, and for all the rest once more, the text of
@@ -14,10 +14,11 @@ use segfault_analyzer::loader::btf::{Btf, Kind, Type, Types};
 use segfault_analyzer::loader::Object;
 
 const OBJECT: &[u8] = include_bytes!("../prebuilt/capture.bpf.o");
+const OLD_OBJECT: &[u8] = include_bytes!("../prebuilt/capture_old.bpf.o");
 const HEADER: &str = include_str!("../bpf/event.h");
 
-/// Structs of the header that no variable of the program holds.
-const NOT_IN_OBJECT: [&str; 3] = ["event_mapping", "event_stack", "event_text"];
+/// Structs of the header that no variable of the programs holds.
+const NOT_IN_OBJECTS: [&str; 3] = ["event_mapping", "event_stack", "event_text"];
 
 /// Name, offset and size, in bytes.
 type Field = (String, usize, usize);
@@ -133,7 +134,7 @@ fn declare_struct(found: &mut Declarations, name: &str, body: &str) {
             .expect("type and name");
         let (size, alignment) = match kind.trim() {
             "char" | "__u8" => (1, 1),
-            "__u16" => (2, 2),
+            "__u16" | "__s16" => (2, 2),
             "__u32" | "__s32" => (4, 4),
             "__u64" | "__s64" => (8, 8),
             other => {
@@ -142,7 +143,11 @@ fn declare_struct(found: &mut Declarations, name: &str, body: &str) {
             }
         };
         let (field, count) = match declared.split_once('[') {
-            Some((field, count)) => (field, found.constants[count.trim_end_matches(']')]),
+            Some((field, count)) => {
+                let count = count.trim_end_matches(']');
+                let number = count.parse().ok();
+                (field, number.unwrap_or_else(|| found.constants[count]))
+            }
             None => (declared, 1),
         };
         // The header promises it; a compiler would pad in silence.
@@ -210,20 +215,26 @@ fn structs_are_those_of_the_header() {
 }
 
 #[test]
-fn structs_are_those_in_the_object() {
-    let btf = object_types();
+fn structs_are_those_in_the_objects() {
+    let old = Object::parse(OLD_OBJECT).expect("the committed object").btf;
     let mut absent = Vec::new();
     for (name, ours) in mirror() {
-        match find(&btf, Kind::Struct, &name) {
-            Some(theirs) => assert_eq!(
-                ours,
-                struct_of(&btf, theirs),
-                "struct {name}: src/abi.rs, and prebuilt/capture.bpf.o"
-            ),
-            None => absent.push(name),
+        let mut is_absent = true;
+        for btf in [&object_types(), &old] {
+            if let Some(theirs) = find(btf, Kind::Struct, &name) {
+                assert_eq!(
+                    ours,
+                    struct_of(btf, theirs),
+                    "struct {name}: src/abi.rs, and prebuilt/"
+                );
+                is_absent = false;
+            }
+        }
+        if is_absent {
+            absent.push(name);
         }
     }
-    assert_eq!(absent, NOT_IN_OBJECT, "structs without type information");
+    assert_eq!(absent, NOT_IN_OBJECTS, "structs without type information");
 }
 
 // --- Enums.
@@ -276,7 +287,9 @@ fn parts_are_decoded_by_the_headers_numbers() {
             "PART_TEXT" => matches!(decoded, Ok(Part::Text { .. })),
             // Zeros do not divide into mappings, but it was they that were looked for.
             "PART_MAPPINGS" => matches!(decoded, Ok(Part::Mappings(_)) | Err(BadPart::Short(_))),
+            "PART_RANGES" => matches!(decoded, Ok(Part::Ranges(_)) | Err(BadPart::Short(_))),
             "PART_STACK" => matches!(decoded, Ok(Part::Stack { .. })),
+            "PART_MEMORY" => matches!(decoded, Ok(Part::Memory { .. })),
             "PART_END" => matches!(decoded, Ok(Part::End(_))),
             _ => panic!("src/abi.rs does not know {name}"),
         };
@@ -322,6 +335,8 @@ fn flags_are_those_of_the_header() {
             ("HEADER_FIRST_FAULT", header_flags::FIRST_FAULT),
             // Nobody asks for it: what such a task lacks is empty.
             ("HEADER_KERNEL_TASK", 1 << 3),
+            ("HEADER_MONOTONIC", header_flags::MONOTONIC),
+            ("HEADER_NO_SENDER", header_flags::NO_SENDER),
         ],
     );
     expect(
@@ -350,6 +365,8 @@ fn losses_are_those_of_the_header() {
         ("LOST_CMDLINE", "cmdline"),
         ("LOST_EXE", "exe"),
         ("LOST_CODE", "code"),
+        ("LOST_NAMES", "mappings"),
+        ("LOST_RING_MEMORY", "memory"),
     ];
     let values = enumeration("lost_bits");
     assert_eq!(

@@ -13,6 +13,9 @@ mod intel;
 mod listing;
 #[path = "decoder/outcome.rs"]
 mod outcome;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[path = "decoder/processor.rs"]
+mod processor;
 #[path = "decoder/tally.rs"]
 mod tally;
 #[path = "decoder/words.rs"]
@@ -92,7 +95,7 @@ fn forms(machine: Machine, code: &[u8], slot: usize) {
     for (number, tool) in TOOLS.into_iter().enumerate() {
         tool.disassemble(machine, &object, |line| {
             let address = line.address as usize;
-            if address % slot == 0 {
+            if address.is_multiple_of(slot) {
                 lines[address / slot][number] = Some((line.bytes.len(), line.text.to_owned()));
             }
         });
@@ -164,17 +167,31 @@ fn libraries_of_aarch64() {
 #[test]
 #[ignore = "minutes: make check-decoder"]
 fn forms_of_x86_64() {
-    forms(Machine::X86_64, &forms::of(Machine::X86_64), forms::SLOT);
+    forms(Machine::X86_64, &forms::all(Machine::X86_64), forms::SLOT);
 }
 
 #[test]
 #[ignore = "minutes: make check-decoder"]
 fn forms_of_i386() {
-    forms(Machine::I386, &forms::of(Machine::I386), forms::SLOT);
+    forms(Machine::I386, &forms::all(Machine::I386), forms::SLOT);
 }
 
 #[test]
 #[ignore = "minutes: make check-decoder"]
 fn forms_of_aarch64() {
     forms(Machine::Aarch64, &words::all(), 4);
+}
+
+/// Where the tools only name an operand, the processor shows what it does to it.
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[test]
+#[ignore = "minutes: make check-decoder"]
+fn as_this_processor_does() {
+    let processor = processor::Processor::start().expect("a traced child");
+    let mut tally = Tally::default();
+    for code in forms::opcodes(Machine::X86_64).chunks(forms::SLOT) {
+        let code = &code[..15];
+        tally.count(processor.outcome(code), || format!("{code:02x?}"));
+    }
+    tally.settle("as this processor does");
 }

@@ -7,13 +7,13 @@
 use std::path::Path;
 use std::time::Duration;
 
-use segfault_analyzer::address::{FileAddress, ProcessAddress};
-use segfault_analyzer::event::{Disposition, Lost};
+use segfault_analyzer::address::{FileAddress, FileOffset, ProcessAddress};
+use segfault_analyzer::event::{Disposition, Lost, MemoryWindow, VmFlags};
 use segfault_analyzer::output::{self, Options};
 use segfault_analyzer::registers::{Arch, Registers, WORDS};
 use segfault_analyzer::report::{
-    Access, Cause, Code, FirstFault, Location, Report, Sender, StackFrame, StackTrace, Symbol,
-    Timestamp,
+    Access, Cause, Code, FirstFault, Location, Near, NearbyMapping, Report, Sender, StackFrame,
+    StackTrace, Symbol, Timestamp,
 };
 use segfault_analyzer::stats::{KernelCounters, Sizes, Statistics, UserCounters};
 use segfault_analyzer::unwind::{Stop, Trust};
@@ -82,7 +82,7 @@ fn bare(comm: &[u8], pid: u32) -> Report {
         registers: None,
         stack: None,
         ppid: None,
-        uid: 0,
+        uid: Some(0),
         exe: None,
         cmdline: None,
         ns_pid: None,
@@ -93,6 +93,9 @@ fn bare(comm: &[u8], pid: u32) -> Report {
         group: None,
         register_notes: Vec::new(),
         instruction_code: None,
+        maps: None,
+        memory: None,
+        repeats: None,
         lost: Vec::new(),
     }
 }
@@ -196,7 +199,7 @@ fn hostile() -> Report {
     report.host_pid = Some(123_456);
     report.ns_pid = Some(7);
     report.ppid = Some(1);
-    report.uid = 1000;
+    report.uid = Some(1000);
     report.signal = SIGBUS;
     report.code = TKILL;
     report.fault_address = None;
@@ -257,8 +260,14 @@ fn hard_stack() -> Report {
         build_id: None,
         ..named("lonely", 0, "")
     };
+    let without_file = Location {
+        module: Some(b"/srv/app (deleted)".to_vec()),
+        file_offset: Some(FileOffset(0x11a3)),
+        ..Location::default()
+    };
     let mut frames = vec![
         frame(0, Trust::Context, Location::default()),
+        frame(0x40_0234, Trust::Leaf, without_file),
         frame(0x40_1234, Trust::Leaf, stripped.clone()),
         StackFrame {
             inlined: true,
@@ -394,6 +403,46 @@ fn every_kind_of_frame() {
     report.registers = Some(Registers::new(Arch::Aarch64, words));
     compare("every_frame.txt", &output::text(&report, &options));
     compare("every_frame.json", &output::json(&report, &options));
+}
+
+#[test]
+fn what_is_near_and_how_often() {
+    let mapping = |start, flags, offset: Option<u64>, name: &[u8], holds: &[Near]| NearbyMapping {
+        start: ProcessAddress(start),
+        end: ProcessAddress(start + 0x1000),
+        flags: VmFlags(flags),
+        file_offset: offset.map(FileOffset),
+        name: name.to_vec(),
+        holds: holds.to_vec(),
+    };
+    let mut report = bare(b"near", 7);
+    report.registers = Some(x86_64_registers([
+        0x40_1000,
+        0x7ffe_0000,
+        0x60_0012,
+        0,
+        0,
+        0,
+    ]));
+    report.maps = Some(vec![
+        mapping(0x40_1000, 5, Some(0x1000), b"/srv/\x1b[1m", &[Near::Pc]),
+        mapping(0x60_0000, 3, None, b"[heap]", &[]),
+        mapping(
+            0x7ffe_0000,
+            0x103,
+            None,
+            b"[stack]",
+            &[Near::Fault, Near::Sp],
+        ),
+    ]);
+    report.memory = Some(vec![MemoryWindow {
+        address: ProcessAddress(0x60_0000),
+        bytes: b"a \"text\" \x00\x1b[1m here and there".to_vec(),
+    }]);
+    report.repeats = Some(41);
+    compare("nearby.txt", &output::text(&report, &PLAIN));
+    compare("nearby.json", &output::json(&report, &PLAIN));
+    compare("repeats.txt", &output::repeats(&report, &PLAIN));
 }
 
 /// Code segment 0x23; high halves that mean nothing.

@@ -16,6 +16,7 @@ const GRAPH: &[(&str, &[&str])] = &[
     ("bytes", &[]),
     ("error", &[]),
     ("deaths", &[]),
+    ("procfs", &[]),
     // The operating system.
     ("sys", &["bytes", "error"]),
     // What a crash is, as plain data.
@@ -33,6 +34,7 @@ const GRAPH: &[(&str, &[&str])] = &[
     // What the user is told, as plain data; Trust and Stop are the unwinder's.
     ("report", &["address", "event", "registers", "unwind"]),
     ("fault", &["address", "event", "registers", "report"]),
+    ("nearby", &["address", "event", "fault", "report"]),
     // Why it crashed, and what equal crashes have in common.
     (
         "cause",
@@ -50,18 +52,46 @@ const GRAPH: &[(&str, &[&str])] = &[
     ("clock", &["event", "report", "sys"]),
     // Files: what their bytes are called, and which of them a process had mapped.
     ("symbols", &["address", "bytes", "sys", "unwind"]),
-    ("modules", &["address", "event", "symbols", "sys", "unwind"]),
+    (
+        "modules",
+        &["address", "event", "procfs", "symbols", "sys", "unwind"],
+    ),
     ("space", &["address", "event", "modules", "sys", "unwind"]),
     // The way into the kernel, and out of it again.
     ("loader", &["bytes", "error", "sys"]),
+    // What a kernel without type information does not tell.
+    ("measure", &["bytes", "error", "loader", "procfs", "sys"]),
     ("ringbuf", &["error", "sys"]),
+    ("perfring", &["error", "sys"]),
     ("stats", &[]),
     ("cli", &["error"]),
     (
         "capture",
-        &["abi", "cli", "error", "loader", "ringbuf", "stats", "sys"],
+        &[
+            "abi",
+            "address",
+            "bytes",
+            "cli",
+            "error",
+            "event",
+            "loader",
+            "perfring",
+            "procfs",
+            "registers",
+            "ringbuf",
+            "stats",
+            "sys",
+        ],
     ),
+    ("fold", &[]),
+    ("repeats", &["capture", "cli", "event", "fold", "report"]),
     ("messages", &["sys"]),
+    (
+        "trial",
+        &[
+            "assemble", "capture", "cli", "error", "event", "loader", "measure", "sys",
+        ],
+    ),
     // An event becomes a report, a report becomes lines.
     (
         "analyze",
@@ -75,6 +105,7 @@ const GRAPH: &[(&str, &[&str])] = &[
             "event",
             "fault",
             "modules",
+            "nearby",
             "registers",
             "report",
             "signature",
@@ -96,18 +127,22 @@ const GRAPH: &[(&str, &[&str])] = &[
             "unwind",
         ],
     ),
+    (
+        "check",
+        &["capture", "cli", "error", "event", "loader", "sys"],
+    ),
     // The wiring.
     (
         "monitor",
         &[
             "analyze", "assemble", "capture", "cli", "error", "event", "messages", "output",
-            "stats", "sys",
+            "repeats", "stats", "sys",
         ],
     ),
     (
         "app",
         &[
-            "capture", "cli", "error", "messages", "monitor", "output", "sys",
+            "check", "cli", "error", "messages", "monitor", "output", "sys", "trial",
         ],
     ),
 ];
@@ -134,13 +169,21 @@ const PURE: &[&str] = &[
     "loader/maps.rs",
     "loader/object.rs",
     "loader/object/",
+    "loader/packed.rs",
     "loader/relo.rs",
     "loader/relo/",
     "loader/target.rs",
+    "loader/unroll.rs",
+    "measure/facts.rs",
+    "measure/layout.rs",
+    "measure/pieces.rs",
+    "measure/search.rs",
+    "measure/search/",
     "output/codes.rs",
     "output/escape.rs",
     "output/json.rs",
     "output/text.rs",
+    "procfs.rs",
     "registers.rs",
     "report.rs",
     "signature.rs",

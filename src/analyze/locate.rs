@@ -13,7 +13,7 @@ use crate::report::{Location, Symbol};
 use crate::space::Captured;
 use crate::symbols::demangle::demangle;
 #[cfg(feature = "lines")]
-use crate::symbols::lines::Call;
+use crate::symbols::lines::{Call, Refused};
 #[cfg(feature = "lines")]
 use crate::symbols::resolver::Names;
 use crate::unwind::CodeAddress;
@@ -28,10 +28,10 @@ impl Analyzer {
         frames: usize,
         lost: &mut Vec<Lost>,
     ) -> Vec<Located> {
-        let space = Captured::new(event, &mut self.modules);
+        let space = Captured::new(event, &mut self.modules, self.window_bytes);
         let mut located = vec![Located::default(); codes.len()];
         let mut compiled = Vec::new();
-        let mut by_module: BTreeMap<ProcessAddress, (Opened, Vec<usize>)> = BTreeMap::new();
+        let mut by_module: BTreeMap<ProcessAddress, InModule> = BTreeMap::new();
         for (index, code) in codes.iter().enumerate() {
             let address = code.lookup();
             let Some(mapping) = space.mapping(address) else {
@@ -46,18 +46,28 @@ impl Analyzer {
                 if is_compiled(mapping) && !event.is_vdso(mapping) {
                     compiled.push(index);
                 }
+                let address = code.address();
+                let linked = is_where_linked(event, mapping);
+                location.module_offset = linked.then_some(FileAddress(address.0));
+                if !linked {
+                    location.file_offset = mapping.file_offset(address);
+                }
                 continue;
             };
             let placed = opened.placed();
             location.module_offset = Some(placed.file_address(code.address()));
             location.build_id = opened.module.build_id().map(<[u8]>::to_vec);
-            by_module
-                .entry(mapping.start)
-                .or_insert_with(|| (opened, Vec::new()))
-                .1
-                .push(index);
+            let in_module = by_module.entry(mapping.start).or_insert_with(|| InModule {
+                opened,
+                mapping,
+                indexes: Vec::new(),
+            });
+            in_module.indexes.push(index);
         }
-        for (opened, indexes) in by_module.values() {
+        for in_module in by_module.values() {
+            let InModule {
+                opened, indexes, ..
+            } = in_module;
             let placed = opened.placed();
             let address = |&index: &usize| placed.file_address(codes[index].lookup());
             let addresses: Vec<FileAddress> = indexes.iter().map(address).collect();
@@ -87,9 +97,7 @@ impl Analyzer {
                             located[index].add_calls(&calls, at);
                         }
                     }
-                    // Where it crashed they would have told something; the libraries
-                    // below are those of nearly every crash.
-                    Err(refused) if indexes.contains(&0) => lost.push(Lost {
+                    Err(refused) if is_told(event, in_module, refused) => lost.push(Lost {
                         detail: "lines",
                         reason: refused.as_str(),
                     }),
@@ -137,6 +145,14 @@ impl Analyzer {
     }
 }
 
+/// The addresses, by their numbers, in one file.
+struct InModule<'a> {
+    opened: Opened,
+    #[cfg_attr(not(feature = "lines"), expect(dead_code, reason = "told of lines"))]
+    mapping: &'a Mapping,
+    indexes: Vec<usize>,
+}
+
 /// Where an address is, and the calls inlined there, innermost first.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Located {
@@ -173,4 +189,32 @@ impl Located {
 /// file, or of one without a name, such as a memfd.
 fn is_compiled(mapping: &Mapping) -> bool {
     mapping.flags.executable() && mapping.file.as_ref().is_none_or(|file| file.detached)
+}
+
+/// Whether lines that could not be had are worth a word. Where it crashed they
+/// would have told something. Debug files of libraries are compressed on whole
+/// distributions, and only those of the program itself are the user's own.
+#[cfg(feature = "lines")]
+fn is_told(event: &Event, module: &InModule<'_>, refused: Refused) -> bool {
+    match refused {
+        Refused::TimedOut => module.indexes.contains(&0),
+        Refused::Compressed => {
+            let path = module.mapping.file.as_ref().map(|file| &file.path);
+            path.is_some() && path == event.exe.as_ref()
+        }
+    }
+}
+
+/// Whether a program without its file is known to lie where its linker put it: one
+/// that may lie anywhere is never put so low, nor is its heap. load_elf_binary() in
+/// fs/binfmt_elf.c, ELF_ET_DYN_BASE of both architectures.
+fn is_where_linked(event: &Event, mapping: &Mapping) -> bool {
+    const LOW: u64 = 1 << 32;
+    // At most 1 GB behind the program.
+    const LOW_HEAP: u64 = 2 * LOW;
+    let wide = event.registers.is_some_and(|regs| !regs.is_32_bit());
+    let file = mapping.file.as_ref();
+    let is_program = file.is_some_and(|file| Some(&file.path) == event.exe.as_ref());
+    let low = mapping.end.0 <= LOW && (1..LOW_HEAP).contains(&event.start_brk.0);
+    wide && is_program && low
 }

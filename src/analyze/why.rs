@@ -42,7 +42,7 @@ impl Analyzer {
         let mut bytes = [0; MAX_LENGTH];
         let mut code = code_at(event, chosen.fault.pc);
         if code.is_empty() && chosen.earlier.is_some() {
-            let space = Captured::new(event, &mut self.modules);
+            let space = Captured::new(event, &mut self.modules, self.window_bytes);
             let len = space.read_code(chosen.fault.pc, &mut bytes);
             code = &bytes[..len.min(bytes.len())];
         }
@@ -105,12 +105,13 @@ pub(super) fn notes(
     event: &Event,
     registers: Option<&Registers>,
     places: &[Located],
+    quotes: bool,
 ) -> Vec<(&'static str, Vec<u8>)> {
     let mut notes = Vec::new();
     let named = registers.iter().flat_map(|registers| registers.named());
     let bits = registers.map_or(0, |registers| 8 * registers.arch().word_bytes() as u32);
     for ((name, value), place) in named.zip(&places[1..]) {
-        let note = cause::note(event, value, bits, &place.location);
+        let note = cause::note(event, value, bits, &place.location, quotes);
         let status = matches!(name, "rflags" | "eflags" | "pstate" | "cpsr");
         if !status && !note.is_empty() {
             notes.push((name, note));

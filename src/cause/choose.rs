@@ -28,6 +28,7 @@ pub fn choose(event: &Event, walk: Option<&Walk>) -> Chosen {
         siginfo: event.siginfo,
         trap: event.trap,
         pc: event.registers.map_or(ProcessAddress(0), |regs| regs.pc()),
+        known: event.knows_fault,
     };
     let made = is_made(event, &own);
     let chosen = Chosen {
@@ -48,6 +49,7 @@ pub fn choose(event: &Event, walk: Option<&Walk>) -> Chosen {
         siginfo: first.siginfo,
         trap: first.trap,
         pc: first.pc,
+        known: first.knows_fault,
     };
     let interrupted = walk.and_then(|walk| walk.interrupted);
     let found = walk.is_some_and(|walk| {
@@ -76,7 +78,7 @@ pub fn choose(event: &Event, walk: Option<&Walk>) -> Chosen {
             .find(|regs| regs.pc() == first.pc),
     };
     Chosen {
-        made: contradicts(kernel_arch(event), &fault),
+        made: fault.known && contradicts(kernel_arch(event), &fault),
         fault,
         registers,
         earlier: Some(earlier),
@@ -92,7 +94,7 @@ fn kernel_arch(event: &Event) -> Arch {
 /// Whether a delivery has no fault of its own to tell of.
 fn is_empty(own: &Fault) -> bool {
     match own.code {
-        code::SI_KERNEL => own.signal == signal::SIGSEGV && !has_own_trap(&own.trap),
+        code::SI_KERNEL => own.known && own.signal == signal::SIGSEGV && !has_own_trap(&own.trap),
         code => code <= code::SI_USER,
     }
 }
@@ -129,7 +131,7 @@ fn is_made(event: &Event, own: &Fault) -> bool {
         signal::SIGBUS => own.code <= code::BUS_ADRERR,
         _ => false,
     };
-    if own.code <= code::SI_USER || !raised_by_traps {
+    if own.code <= code::SI_USER || !raised_by_traps || !own.known {
         return false;
     }
     let in_call = match arch {
@@ -170,6 +172,7 @@ fn contradicts(arch: Arch, fault: &Fault) -> bool {
         siginfo,
         ref trap,
         pc,
+        ..
     } = *fault;
     let x86 = matches!(arch, Arch::X86_64 | Arch::I386);
     let page_fault = !x86 || trap.number == trap::PAGE_FAULT;
@@ -198,6 +201,10 @@ pub(super) fn sent(scene: &Scene<'_>) -> Verdict {
     let fault = &scene.fault;
     let mut words = Words::default();
     words.text("no fault: ");
+    if !scene.event.knows_sender {
+        words.text("the signal was sent, by whom this kernel does not tell");
+        return Verdict::new(Cause::Sent, words);
+    }
     let Some(sender) = fault::sender(fault.code, fault.siginfo) else {
         words.text(match fault.code {
             code::SI_TIMER => "a timer of the process sent the signal",

@@ -55,6 +55,8 @@ pub struct Fault {
     pub siginfo: u64,
     pub trap: Trap,
     pub pc: ProcessAddress,
+    /// Address and trap are what the kernel says; perf events tell neither.
+    pub known: bool,
 }
 
 /// What is known of an earlier fault's part in this death.
@@ -233,6 +235,15 @@ fn of_fault(scene: &Scene<'_>, made: bool) -> Verdict {
     }
     if fault.code <= code::SI_USER {
         return choose::sent(scene);
+    }
+    if !fault.known
+        && matches!(
+            fault.signal,
+            signal::SIGSEGV | signal::SIGBUS | signal::SIGSYS
+        )
+    {
+        let text = "perf events alone tell neither the address nor the kind of access";
+        return Verdict::plain(Cause::Unknown, text);
     }
     match fault.signal {
         signal::SIGSEGV if fault.code == code::SI_KERNEL => operand::protection(scene),

@@ -16,38 +16,43 @@ const TEXT_MIN: usize = 4;
 const TEXT_SHOWN: usize = 40;
 
 /// What there is to say about a register's value of so many bits; nothing, perhaps.
-/// `place` is what lies there, where that is code.
+/// `place` is what lies there, where that is code. A text that begins there is
+/// shown if `quotes`.
 #[must_use]
-pub fn note(event: &Event, value: u64, bits: u32, place: &Location) -> Vec<u8> {
+pub fn note(event: &Event, value: u64, bits: u32, place: &Location, quotes: bool) -> Vec<u8> {
     let mut words = Words::default();
-    write(&mut words, event, value, bits, place);
+    let is_data = write(&mut words, event, value, bits, place);
+    if is_data && quotes {
+        quote(&mut words, event, value);
+    }
     words.0
 }
 
-fn write(words: &mut Words, event: &Event, value: u64, bits: u32, place: &Location) {
+/// Whether the value points at data.
+fn write(words: &mut Words, event: &Event, value: u64, bits: u32, place: &Location) -> bool {
     let negative = (value | u64::MAX << (bits - 1) << 1).wrapping_neg();
     match value {
         0 => {
             words.text("null");
-            return;
+            return false;
         }
         1..SMALL => {
             words.text("small integer ").number(value);
-            return;
+            return false;
         }
         _ if negative < SMALL => {
             words.text("small integer -").number(negative);
-            return;
+            return false;
         }
         _ => {}
     }
     let Some(mapping) = event.mapping(ProcessAddress(value)) else {
         words.resemblance("", value);
-        return;
+        return false;
     };
     if place.symbol.is_some() {
         words.symbol(place);
-        return;
+        return false;
     }
     let into = value - mapping.start.0;
     match &mapping.file {
@@ -63,9 +68,7 @@ fn write(words: &mut Words, event: &Event, value: u64, bits: u32, place: &Locati
             words.text(" (").permissions(mapping.flags).text(")");
         }
     }
-    if !mapping.flags.executable() {
-        quote(words, event, value);
-    }
+    !mapping.flags.executable()
 }
 
 /// The captured text that begins at an address, if it reads as one: printable, and

@@ -94,6 +94,7 @@ pub(super) fn decode(word: u32) -> Option<Decoded> {
     Some(decoded)
 }
 
+#[inline(never)]
 fn branch(word: u32) -> Option<(Class, Option<Target>)> {
     let (class, from, count) = match word >> 24 {
         0x14..=0x17 => (Class::Jump, 0, 26),
@@ -153,6 +154,7 @@ fn to_register(word: u32) -> Option<(Class, Option<Target>)> {
 /// Moves of system registers, cache maintenance, hints and barriers; whether
 /// there is an operand. An op1 of 3 is what the architecture gives to user code,
 /// if the kernel does not take it.
+#[inline(never)]
 fn system(word: u32, decoded: &mut Decoded, operand: &mut Operand) -> bool {
     let op1 = bits(word, 16, 3);
     let n = bits(word, 12, 4);
@@ -192,6 +194,7 @@ fn system(word: u32, decoded: &mut Decoded, operand: &mut Operand) -> bool {
     false
 }
 
+#[inline(never)]
 fn load_or_store(word: u32, decoded: &mut Decoded, operand: &mut Operand) -> Option<()> {
     let vector = bits(word, 26, 1) == 1;
     match (bits(word, 27, 3), bits(word, 24, 2)) {
@@ -328,6 +331,7 @@ fn pair(word: u32, vector: bool, operand: &mut Operand) -> Option<()> {
 }
 
 /// ldr and str in their sizes and modes, prfm, atomics, ldraa
+#[inline(never)]
 fn single(word: u32, vector: bool, operand: &mut Operand) -> Option<()> {
     let size = bits(word, 30, 2);
     let opc = bits(word, 22, 2);
@@ -407,6 +411,7 @@ fn atomic_operation(word: u32, size: u32, operand: &mut Operand) -> Option<()> {
 
 /// ldapur and stlur, ldiapp and stilp, memory copies and sets, tags, and atomics
 /// of 16 bytes
+#[inline(never)]
 fn ordered_or_tagged(
     word: u32,
     vector: bool,

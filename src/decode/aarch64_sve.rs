@@ -24,6 +24,7 @@ enum Address {
 
 /// The memory operand of an SVE instruction; whether it has one. The base is
 /// there.
+#[inline(never)]
 pub(super) fn vectors(word: u32, operand: &mut Operand) -> bool {
     let size = bits(word, 23, 2);
     let form = bits(word, 13, 3);

@@ -20,6 +20,8 @@
 
 mod aarch64;
 mod aarch64_sve;
+#[cfg(test)]
+mod tests;
 mod x86;
 mod x86_implied;
 mod x86_rules;

@@ -361,7 +361,6 @@ impl Head {
         let vector = self.vector;
         let element = self.element(rule);
         let prefix = self.prefix;
-        let small = self.small;
         let odd = self.opcode & 1 != 0;
         if let (Some(bytes), false) = (FIXED.get(rule.width as usize), self.broadcast) {
             return Some(*bytes);
@@ -392,8 +391,8 @@ impl Head {
             Width::Table if self.long => 10,
             Width::Table => 6,
             Width::Bounds => 2 * size,
-            Width::Environment => 28 >> u8::from(small),
-            Width::State => 108 - 14 * u16::from(small),
+            Width::Environment => 28 >> u8::from(size == 2),
+            Width::State => 108 - 14 * u16::from(size == 2),
             _ => vector,
         })
     }

@@ -41,6 +41,7 @@ impl Head {
 
     /// Of opcodes without ModRM. `immediate` is what stands at the end; `None`
     /// where it is needed and missing.
+    #[inline(never)]
     pub(super) fn implied(
         &self,
         rule: &Rule,
@@ -60,11 +61,12 @@ impl Head {
             _ => size,
         };
         let mut operand = self.at(match rule.width {
-            Width::Push => (TOP, Touch::Write, stack),
+            Width::Push | Width::Enter => (TOP, Touch::Write, stack),
             Width::PushNear => (TOP, Touch::Write, self.near_size()),
             Width::PushFar => (TOP, Touch::Write, 2 * size),
             Width::PushAll => (TOP, Touch::Write, 8 * size),
             Width::Pop => (TOP, Touch::Read, stack),
+            Width::PopSegment => (TOP, Touch::Read, 2),
             Width::PopFar => (TOP, Touch::Read, 2 * size),
             Width::PopAll => (TOP, Touch::Read, 8 * size),
             // 32-bit code stays on its stack.
@@ -99,6 +101,15 @@ impl Head {
                     shift: 0,
                 });
             }
+            Width::Enter => {
+                // Bytes to reserve, and how many frames are nested.
+                if let Some(immediate) = immediate {
+                    let frames = 1 + (immediate >> 16 & 31);
+                    let mut second = operand;
+                    second.displacement = -(immediate & 0xffff) - frames * i64::from(stack);
+                    decoded.operands[1] = Some(second);
+                }
+            }
             Width::From | Width::To | Width::FromTo => {
                 operand.partial = self.repeat;
                 if rule.width == Width::FromTo {
@@ -120,6 +131,7 @@ impl Head {
     }
 
     /// Of opcodes with ModRM, once their length is known.
+    #[inline(never)]
     pub(super) fn implied_beside(&self, modrm: u8, decoded: &mut Decoded) {
         let reg = modrm >> 3 & 7;
         let rm = (modrm & 7) + self.base_high;

@@ -119,12 +119,16 @@ pub(super) enum Width {
     /// At an address that stands behind the opcode; wide as `ByteOp`.
     Fixed,
     Push,
+    /// The same, and a look at where the stack pointer will be.
+    Enter,
     /// A return address, and one with a selector.
     PushNear,
     PushFar,
     /// Eight registers.
     PushAll,
     Pop,
+    /// 2 bytes of a word, into a segment register.
+    PopSegment,
     PopFar,
     PopAll,
     /// What an interrupt left.

@@ -3,10 +3,20 @@
 //! The descriptor that comes back is the attachment: closing it detaches.
 
 use std::ffi::CString;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::error::{Context, Error, Kind, Result};
-use crate::sys::bpf;
+use crate::sys::{bpf, perf, tracefs};
+
+/// Runs `program` each time that a signal is about to be delivered: at the raw tracepoint, or
+/// at the one that perf events know.
+pub fn signal_deliver(program: BorrowedFd<'_>, is_raw: bool) -> Result<OwnedFd> {
+    const NAME: &str = "signal_deliver";
+    match is_raw {
+        true => raw_tracepoint(program, NAME),
+        false => tracepoint(program, "signal", NAME),
+    }
+}
 
 /// Runs `program` at a raw tracepoint (4.17): at `signal_deliver`, each time that a signal is
 /// about to be delivered.
@@ -20,4 +30,15 @@ pub fn raw_tracepoint(program: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
             .context(format!("attach to raw tracepoint {name}"))),
         other => other.context(|| format!("attach to raw tracepoint {name}")),
     }
+}
+
+/// Runs `program` at a tracepoint that perf events know, for kernels without raw ones. The
+/// kernel runs it on every CPU, whichever the event is for.
+pub fn tracepoint(program: BorrowedFd<'_>, group: &str, name: &str) -> Result<OwnedFd> {
+    let context = || format!("attach to tracepoint {group}/{name}");
+    let number = tracefs::event_number(group, name).context(context)?;
+    let event = perf::tracepoint(number, 0).context(context)?;
+    perf::set_program(event.as_fd(), program).context(context)?;
+    perf::enable(event.as_fd()).context(context)?;
+    Ok(event)
 }

@@ -54,11 +54,12 @@ fn permission_hint() -> String {
 /// A refusal that has nothing to do with what a program does: no right, no bpf(2).
 #[must_use]
 pub fn refused(error: Error) -> Error {
+    let hint = error.hint().map(str::to_owned);
     match error.errno() {
         Some(bpf::EPERM | bpf::EACCES) => error
             .with_kind(Kind::NotPermitted)
             .context("Permission denied when loading BPF program")
-            .with_hint(permission_hint()),
+            .with_hint(hint.unwrap_or_else(permission_hint)),
         Some(bpf::ENOSYS) => error
             .with_kind(Kind::Unsupported)
             .context("this kernel has no bpf(2)")

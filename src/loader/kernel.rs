@@ -23,10 +23,18 @@ use crate::loader::maps::{Content, Map, MAPPABLE, PERF_EVENT_ARRAY};
 use crate::loader::object::{Object, Program};
 use crate::loader::relo::{self, Engine};
 use crate::loader::target::{Target, TypeSource};
+use crate::loader::unroll;
 use crate::sys::bpf;
 
 /// Verifier logs are asked for in these sizes, until one suffices.
 const LOG_SIZES: [usize; 3] = [256 << 10, 2 << 20, 16 << 20];
+
+/// Slots of a perf event array where the number of CPUs cannot be had.
+const CPUS_UNKNOWN: usize = 1024;
+
+/// For the one right that is missing beside the two that [`explain`] names.
+const MEMLOCK_HINT: &str =
+    "before Linux 5.11 it counts as locked memory: raise that limit (ulimit -l unlimited), or add CAP_SYS_RESOURCE";
 
 /// What the caller decides.
 #[derive(Clone, Copy, Debug, Default)]
@@ -39,6 +47,8 @@ pub struct Settings<'a> {
     pub verbose: bool,
     /// Names of the programs to load.
     pub programs: &'a [&'a str],
+    /// What kind of program all of them are, if not what their sections say.
+    pub program_type: Option<u32>,
 }
 
 /// Maps and programs in the kernel, for as long as this lives or they are attached.
@@ -126,13 +136,17 @@ pub fn load(
     }
     relocate(object, kernel_types, &mut prepared)?;
     let maps = create_maps(object, &prepared, settings)?;
-    let btf = load_btf(object);
+    // What is written out no longer has the lines and functions that types describe.
+    let needs_types = prepared
+        .iter()
+        .any(|one| !unroll::is_marked(&one.joined.instructions));
+    let btf = needs_types.then(|| load_btf(object)).flatten();
     let mut loaded = Loaded {
         maps: Vec::new(),
         programs: Vec::new(),
     };
     for one in &mut prepared {
-        let fd = load_program(object, one, &maps, btf.as_ref(), settings.verbose)?;
+        let fd = load_program(object, one, &maps, btf.as_ref(), settings)?;
         loaded.programs.push((one.program.name.clone(), fd));
     }
     for (map, fd) in object.maps.iter().zip(maps) {
@@ -252,7 +266,9 @@ fn create_map(map: &Map, settings: &Settings<'_>) -> Result<OwnedFd> {
     };
     let mut max_entries = override_of(&map.name).unwrap_or(map.max_entries);
     if map.map_type == PERF_EVENT_ARRAY && max_entries == 0 {
-        max_entries = u32::try_from(bpf::possible_cpus()?).unwrap_or(u32::MAX);
+        // A slot too many costs eight bytes; without /sys nobody tells.
+        let cpus = bpf::possible_cpus().unwrap_or(CPUS_UNKNOWN);
+        max_entries = u32::try_from(cpus).unwrap_or(u32::MAX);
     }
     let mut wanted = bpf::NewMap {
         map_type: map.map_type,
@@ -278,7 +294,7 @@ fn with_memlock<T>(attempt: impl Fn() -> Result<T>) -> Result<T> {
     match attempt() {
         Err(error) if error.errno() == Some(bpf::EPERM) => {
             if bpf::raise_memlock_limit().is_err() {
-                return Err(error);
+                return Err(error.with_hint(MEMLOCK_HINT));
             }
             attempt()
         }
@@ -340,10 +356,11 @@ fn load_program(
     prepared: &mut Prepared<'_>,
     maps: &[Option<OwnedFd>],
     btf: Option<&OwnedFd>,
-    verbose: bool,
+    settings: &Settings<'_>,
 ) -> Result<OwnedFd> {
     let program = prepared.program;
-    let prog_type = program_type(&program.section).ok_or_else(|| {
+    let own_type = || program_type(&program.section);
+    let prog_type = settings.program_type.or_else(own_type).ok_or_else(|| {
         Error::failed(format!(
             "program {}: section {} names no known kind of program",
             program.name, program.section
@@ -357,10 +374,18 @@ fn load_program(
                 .context(|| format!("program {}", program.name))?;
         }
     }
+    let is_marked = unroll::is_marked(&prepared.joined.instructions);
+    if is_marked {
+        let (written, origins) = unroll::unroll(&prepared.joined.instructions, unroll::OLD_LIMIT)
+            .map_err(|error| Error::failed(error.to_string()))
+            .context(|| format!("program {}", program.name))?;
+        prepared.joined.instructions = written;
+        prepared.poisoned = moved(&prepared.poisoned, &origins);
+    }
     let extension = &object.extension;
     let functions = link::info(object, &prepared.joined, &extension.functions);
     let lines = link::info(object, &prepared.joined, &extension.lines);
-    let types = btf.map(|btf| bpf::ProgramTypes {
+    let types = btf.filter(|_| !is_marked).map(|btf| bpf::ProgramTypes {
         btf: btf.as_fd(),
         func_info_rec_size: extension.functions.record_size,
         func_info: &functions,
@@ -376,7 +401,16 @@ fn load_program(
         types: types.filter(|types| !types.func_info.is_empty()),
     };
     let answer = with_memlock(|| bpf::prog_load(&wanted, &mut []));
-    answer.map_err(|error| explain_refusal(&error, &wanted, &prepared.poisoned, verbose))
+    answer.map_err(|error| explain_refusal(&error, &wanted, &prepared.poisoned, settings.verbose))
+}
+
+/// Where what was poisoned is in a program that was written out.
+fn moved(poisoned: &[(usize, String)], origins: &[usize]) -> Vec<(usize, String)> {
+    let place = |origin: &usize| poisoned.iter().find(|(index, _)| index == origin);
+    let places = origins.iter().enumerate();
+    places
+        .filter_map(|(at, origin)| Some((at, place(origin)?.1.clone())))
+        .collect()
 }
 
 fn explain_refusal(

@@ -8,8 +8,8 @@
 //! descriptors --attach--> it runs
 //! ```
 //!
-//! `object`, `btf`, `lines`, `maps`, `link`, `target`, `relo`, `insn` and
-//! `btf_load` are pure: bytes in, values out, no system call. `source` opens the
+//! `object`, `btf`, `lines`, `maps`, `link`, `target`, `relo`, `insn`, `unroll`,
+//! `packed` and `btf_load` are pure: bytes in, values out, no system call. `source` opens the
 //! kernel's types, `kernel` and `attach` act, `probe` asks what can be done,
 //! `explain` says why it could not.
 //!
@@ -26,10 +26,12 @@ pub mod lines;
 pub mod link;
 pub mod maps;
 pub mod object;
+pub mod packed;
 pub mod probe;
 pub mod relo;
 pub mod source;
 pub mod target;
+pub mod unroll;
 
 pub use kernel::{load, Loaded, Settings};
 pub use object::Object;

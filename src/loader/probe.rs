@@ -18,6 +18,7 @@ pub const HELPER_LOOP: i32 = 181;
 
 const RINGBUF: u32 = 27;
 const RAW_TRACEPOINT: u32 = 17;
+const TRACEPOINT: u32 = bpf::PROG_TYPE_TRACEPOINT;
 const PROBE_LOG: usize = 4096;
 const SMALLEST_RING: u32 = 4096;
 
@@ -26,6 +27,8 @@ const SMALLEST_RING: u32 = 4096;
 pub struct Features {
     ring_buffer: OnceCell<bool>,
     callbacks: OnceCell<bool>,
+    raw_tracepoints: OnceCell<bool>,
+    tracepoints: OnceCell<bool>,
 }
 
 impl Features {
@@ -51,6 +54,24 @@ impl Features {
         Ok(*self.ring_buffer.get_or_init(|| known))
     }
 
+    /// `BPF_PROG_TYPE_RAW_TRACEPOINT` (4.17).
+    pub fn raw_tracepoints(&self) -> Result<bool> {
+        if let Some(known) = self.raw_tracepoints.get() {
+            return Ok(*known);
+        }
+        let known = has_program_type(RAW_TRACEPOINT)?;
+        Ok(*self.raw_tracepoints.get_or_init(|| known))
+    }
+
+    /// `BPF_PROG_TYPE_TRACEPOINT` (4.7), which needs CONFIG_BPF_EVENTS.
+    pub fn tracepoints(&self) -> Result<bool> {
+        if let Some(known) = self.tracepoints.get() {
+            return Ok(*known);
+        }
+        let known = has_program_type(TRACEPOINT)?;
+        Ok(*self.tracepoints.get_or_init(|| known))
+    }
+
     /// `bpf_loop` with its callbacks (5.17).
     pub fn callbacks(&self) -> Result<bool> {
         if let Some(known) = self.callbacks.get() {
@@ -58,6 +79,39 @@ impl Features {
         }
         let known = has_helper(HELPER_LOOP)?;
         Ok(*self.callbacks.get_or_init(|| known))
+    }
+}
+
+/// Whether the kernel takes the smallest program of this type.
+fn has_program_type(prog_type: u32) -> Result<bool> {
+    let clear = Instruction {
+        code: 0xb7,
+        ..Instruction::default()
+    };
+    let exit = Instruction {
+        code: 0x95,
+        ..Instruction::default()
+    };
+    let instructions = insn::encode(&[clear, exit]);
+    let program = bpf::NewProgram {
+        prog_type,
+        instructions: &instructions,
+        license: c"GPL",
+        name: "segfault_probe",
+        types: None,
+    };
+    let load = || bpf::prog_load(&program, &mut []).map(drop);
+    let answer = match load() {
+        Err(error) if error.errno() == Some(bpf::EPERM) && bpf::raise_memlock_limit().is_ok() => {
+            // Before 5.11 this may be the limit on locked memory.
+            load()
+        }
+        other => other,
+    };
+    match answer {
+        Ok(()) => Ok(true),
+        Err(error) if error.errno() == Some(bpf::EINVAL) => Ok(false),
+        Err(error) => Err(explain::refused(error)),
     }
 }
 

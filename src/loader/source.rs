@@ -2,7 +2,8 @@
 //!
 //! In this order: a file that the user names, `/sys/kernel/btf/vmlinux`, the
 //! kernel itself by `BPF_BTF_GET_FD_BY_ID` (for hosts without /sys), and kernel
-//! images with BTF in the places that libbpf searches. A file is raw BTF or an
+//! images with BTF in the places that libbpf searches. Where none of these has
+//! any, `measure/` makes some of what it measures. A file is raw BTF or an
 //! ELF file with a `.BTF` section, and is read through a descriptor, in pieces.
 //! What comes by descriptor from the kernel comes whole: that is the one case in
 //! which it is held in memory, until the programs are loaded.
@@ -20,7 +21,10 @@ use crate::sys::bpf;
 
 const SYSFS: &str = "/sys/kernel/btf/vmlinux";
 const RELEASE: &str = "/proc/sys/kernel/osrelease";
-const NO_TYPES_HINT: &str =
+const NO_SYSFS_HINT: &str =
+    "without /sys it takes CAP_SYS_ADMIN to ask the kernel; mount /sys, or name a BTF file of this very kernel with --btf";
+/// What helps where no types were found.
+pub const NO_TYPES_HINT: &str =
     "the kernel has no type information (CONFIG_DEBUG_INFO_BTF); name a BTF file of this very kernel with --btf";
 
 /// Kernel types and where they were found.
@@ -33,7 +37,13 @@ pub struct KernelTypes {
 #[derive(Debug)]
 enum Origin {
     File(PathBuf),
-    Kernel { id: u32 },
+    Kernel {
+        id: u32,
+    },
+    Measured {
+        thread_bytes: Option<u64>,
+        lost: Vec<&'static str>,
+    },
 }
 
 #[derive(Debug)]
@@ -47,6 +57,41 @@ impl fmt::Display for KernelTypes {
         match &self.origin {
             Origin::File(path) => write!(f, "{}", path.display()),
             Origin::Kernel { id } => write!(f, "the kernel, as BTF object {id}"),
+            Origin::Measured { .. } => f.write_str("none: offsets were measured at start"),
+        }
+    }
+}
+
+impl KernelTypes {
+    /// Types made of what was measured: how large kernel stacks are, if that is known, and
+    /// which details of a report were not found.
+    #[must_use]
+    pub fn measured(
+        bytes: Vec<u8>,
+        thread_bytes: Option<u64>,
+        lost: Vec<&'static str>,
+    ) -> KernelTypes {
+        KernelTypes {
+            origin: Origin::Measured { thread_bytes, lost },
+            bytes: Bytes::Held(bytes),
+        }
+    }
+
+    /// The size of kernel stacks, if it was measured.
+    #[must_use]
+    pub fn thread_bytes(&self) -> Option<u64> {
+        match &self.origin {
+            Origin::Measured { thread_bytes, .. } => *thread_bytes,
+            _ => None,
+        }
+    }
+
+    /// Details of reports for which these types do not suffice.
+    #[must_use]
+    pub fn lost(&self) -> &[&'static str] {
+        match &self.origin {
+            Origin::Measured { lost, .. } => lost,
+            _ => &[],
         }
     }
 }
@@ -81,9 +126,11 @@ pub fn kernel_types(explicit: Option<&Path>) -> Result<KernelTypes> {
         Ok(types) => return Ok(types),
         Err(error) => error,
     };
-    if let Ok(types) = from_kernel() {
-        return Ok(types);
-    }
+    let hint = match from_kernel() {
+        Ok(types) => return Ok(types),
+        Err(error) if error.errno() == Some(bpf::EPERM) => NO_SYSFS_HINT,
+        Err(_) => NO_TYPES_HINT,
+    };
     for path in images() {
         if let Ok(types) = from_file(&path) {
             return Ok(types);
@@ -92,7 +139,7 @@ pub fn kernel_types(explicit: Option<&Path>) -> Result<KernelTypes> {
     Err(sysfs
         .context("no type information of this kernel was found")
         .with_kind(crate::error::Kind::Unsupported)
-        .with_hint(NO_TYPES_HINT))
+        .with_hint(hint))
 }
 
 fn from_file(path: &Path) -> Result<KernelTypes> {

@@ -140,6 +140,12 @@ impl Module {
         self.shared.allowance.pass(symbols, look)
     }
 
+    /// When the file had last changed as it was opened, by the wall clock.
+    #[must_use]
+    pub fn changed_unix_ns(&self) -> i64 {
+        self.elf.source().changed_unix_ns()
+    }
+
     /// `process = file + bias`, for a mapping of this file; `None` when no segment
     /// of it is mapped so.
     #[must_use]

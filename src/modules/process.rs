@@ -11,6 +11,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::event::Mapping;
+use crate::procfs::{self, Line};
 use crate::sys::file::{Directory, Refusal, RegularFile};
 
 /// `/proc/PID/stat` counts in units of 1/100 second on x86 and arm64.
@@ -20,6 +21,8 @@ const MAX_LOOKED_AT: usize = 4096;
 /// Between two times that all of them are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
+/// Of a process with ten thousand mappings.
+const MAX_MAPS: usize = 1 << 20;
 /// Of a host with thousands of containers.
 const MAX_MOUNTINFO: u64 = 4 << 20;
 /// Mounts of one file system that are tried.
@@ -34,10 +37,11 @@ impl LiveProcess {
     pub(super) fn open(pid: u32, start_ns: u64) -> Option<Self> {
         let process = Self::open_any(pid)?;
         let stat = process.0.read_small("stat", 1024)?;
-        (start_ticks(&stat)? == start_ns / NS_PER_TICK).then_some(process)
+        (procfs::stat_field(&stat, 22)? == start_ns / NS_PER_TICK).then_some(process)
     }
 
-    fn open_any(pid: u32) -> Option<Self> {
+    /// The process with that pid now, whoever it is.
+    pub(super) fn open_any(pid: u32) -> Option<Self> {
         let path = format!("/proc/{pid}");
         Directory::open(Path::new(&path)).ok().map(LiveProcess)
     }
@@ -47,6 +51,12 @@ impl LiveProcess {
     pub(super) fn mapped(&self, mapping: &Mapping) -> Option<Result<RegularFile, Refusal>> {
         let name = format!("map_files/{:x}-{:x}", mapping.start, mapping.end);
         let opened = self.0.open_regular_link(&name);
+        (!matches!(opened, Err(Refusal::NotFound))).then_some(opened)
+    }
+
+    /// The file that it runs, even one that has no name any more.
+    pub(super) fn executable(&self) -> Option<Result<RegularFile, Refusal>> {
+        let opened = self.0.open_regular_link("exe");
         (!matches!(opened, Err(Refusal::NotFound))).then_some(opened)
     }
 
@@ -60,8 +70,16 @@ impl LiveProcess {
         Some(opened)
     }
 
+    /// Its mappings as they are now, if it began before that time: otherwise it is another.
+    pub(super) fn lines_before(&self, boot_ns: u64) -> Option<Vec<Line>> {
+        let stat = self.0.read_small("stat", 1024)?;
+        let began = procfs::stat_field(&stat, 22)?;
+        let maps = self.0.read_small("maps", MAX_MAPS)?;
+        (began <= boot_ns / NS_PER_TICK).then(|| procfs::parse_maps(&maps))
+    }
+
     fn mount_namespace(&self) -> Option<u32> {
-        parse_namespace(&self.0.read_link("ns/mnt")?)
+        procfs::namespace(&self.0.read_link("ns/mnt")?)
     }
 }
 
@@ -120,21 +138,7 @@ fn unescape(field: &[u8]) -> Vec<u8> {
 /// Our own mount namespace.
 pub(super) fn own_mount_namespace() -> Option<u32> {
     let itself = Directory::open(Path::new("/proc/self")).ok()?;
-    parse_namespace(&itself.read_link("ns/mnt")?)
-}
-
-/// `mnt:[4026531840]`
-fn parse_namespace(link: &[u8]) -> Option<u32> {
-    let digits = link.strip_prefix(b"mnt:[")?.strip_suffix(b"]")?;
-    std::str::from_utf8(digits).ok()?.parse().ok()
-}
-
-/// Field 22, counted from the last parenthesis: the name before it may hold
-/// anything, spaces and parentheses too.
-fn start_ticks(stat: &[u8]) -> Option<u64> {
-    let name_end = stat.iter().rposition(|&byte| byte == b')')?;
-    let rest = std::str::from_utf8(&stat[name_end + 1..]).ok()?;
-    rest.split_ascii_whitespace().nth(19)?.parse().ok()
+    procfs::namespace(&itself.read_link("ns/mnt")?)
 }
 
 /// Members of mount namespaces, found by looking through `/proc`, which is done
@@ -187,7 +191,7 @@ fn look_through() -> Vec<(u32, u32)> {
         .take(MAX_LOOKED_AT)
         .filter_map(|pid: u32| {
             let link = std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok()?;
-            Some((parse_namespace(link.as_os_str().as_bytes())?, pid))
+            Some((procfs::namespace(link.as_os_str().as_bytes())?, pid))
         })
         .collect();
     members.sort_unstable();
@@ -205,14 +209,6 @@ fn look_through() -> Vec<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_start_time_is_found_behind_any_name() {
-        let stat = b"7 (a) 1 (b)) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 424242 1 2";
-        assert_eq!(start_ticks(stat), Some(424_242));
-        assert_eq!(start_ticks(b"7 (sleep) S 1"), None);
-        assert_eq!(start_ticks(b""), None);
-    }
 
     #[test]
     fn a_place_in_a_file_system_is_found_where_it_is_mounted() {
@@ -239,7 +235,7 @@ mod tests {
     fn only_the_process_that_started_then_is_opened() {
         let pid = std::process::id();
         let stat = std::fs::read("/proc/self/stat").unwrap();
-        let start_ns = start_ticks(&stat).unwrap() * NS_PER_TICK;
+        let start_ns = procfs::stat_field(&stat, 22).unwrap() * NS_PER_TICK;
         assert!(LiveProcess::open(pid, start_ns + 1234).is_some());
         assert!(LiveProcess::open(pid, start_ns + NS_PER_TICK).is_none());
         assert!(LiveProcess::open(pid, 0).is_none());

@@ -8,10 +8,10 @@
 
 use crate::address::ProcessAddress;
 use crate::registers::Registers;
-use crate::report::{Code, FirstFault, Report, Sender, StackFrame, StackTrace};
+use crate::report::{Code, FirstFault, NearbyMapping, Report, Sender, StackFrame, StackTrace};
 use crate::unwind::Stop;
 
-use super::{codes, escape, hex, symbol, text, Options};
+use super::{codes, escape, hex, nearby, symbol, text, Options};
 
 /// The whole line, with its newline.
 pub(super) fn report(report: &Report, options: &Options) -> String {
@@ -70,7 +70,7 @@ fn our_fields(out: &mut Writer, report: &Report, options: &Options) {
     sender(out.key("sender"), report.sender.as_ref());
     out.key("uptime_ms").number(report.time.uptime_ms);
     out.key("ppid").optional_number(report.ppid);
-    out.key("uid").number(report.uid);
+    out.key("uid").optional_number(report.uid);
     out.key("exe").optional_string(report.exe.as_deref());
     out.key("cmdline")
         .optional_string(report.cmdline.as_deref());
@@ -83,6 +83,22 @@ fn our_fields(out: &mut Writer, report: &Report, options: &Options) {
     if options.registers {
         register_notes(out, &report.register_notes);
         code(out.key("code"), report.instruction_code.as_ref());
+    }
+    if let Some(maps) = &report.maps {
+        nearby_mappings(out, maps);
+    }
+    if let Some(memory) = &report.memory {
+        out.key("memory").open('[');
+        for window in memory {
+            out.open('{');
+            out.key("address").data_address(Some(window.address));
+            out.key("bytes").string(hex(&window.bytes).as_bytes());
+            out.close('}');
+        }
+        out.close(']');
+    }
+    if let Some(repeats) = report.repeats {
+        out.key("repeats").number(repeats);
     }
     lost(out, report);
 }
@@ -132,6 +148,10 @@ fn stack_frame(out: &mut Writer, frame: &StackFrame) {
     let offset = location.module_offset.map(|offset| format!("{offset:#x}"));
     out.key("module_offset")
         .optional_string(offset.as_deref().map(str::as_bytes));
+    if let Some(offset) = location.file_offset {
+        out.key("file_offset")
+            .string(format!("{offset:#x}").as_bytes());
+    }
     let build_id = location.build_id.as_deref().map(hex);
     out.key("build_id")
         .optional_string(build_id.as_deref().map(str::as_bytes));
@@ -140,6 +160,23 @@ fn stack_frame(out: &mut Writer, frame: &StackFrame) {
     out.key("line").optional_number(location.line);
     out.key("inlined").boolean(frame.inlined);
     out.close('}');
+}
+
+fn nearby_mappings(out: &mut Writer, maps: &[NearbyMapping]) {
+    out.key("maps").open('[');
+    for mapping in maps {
+        out.open('{');
+        out.key("start").data_address(Some(mapping.start));
+        out.key("end").data_address(Some(mapping.end));
+        out.key("permissions")
+            .string(nearby::permissions(mapping.flags).as_bytes());
+        let offset = mapping.file_offset.map(|offset| format!("{offset:#x}"));
+        out.key("file_offset")
+            .optional_string(offset.as_deref().map(str::as_bytes));
+        out.key("name").string(&mapping.name);
+        out.close('}');
+    }
+    out.close(']');
 }
 
 fn first_fault(out: &mut Writer, fault: Option<&FirstFault>) {

@@ -8,6 +8,7 @@
 pub mod codes;
 pub mod escape;
 mod json;
+mod nearby;
 pub mod sink;
 mod text;
 
@@ -28,6 +29,13 @@ pub struct Options {
 #[must_use]
 pub fn text(report: &Report, options: &Options) -> Vec<u8> {
     text::report(report, options).into_bytes()
+}
+
+/// The line that stands for reports that were held back, of which this is the
+/// last, and an empty one.
+#[must_use]
+pub fn repeats(report: &Report, options: &Options) -> Vec<u8> {
+    text::repeats(report, options).into_bytes()
 }
 
 /// The report as one line of JSON, pure ASCII.

@@ -13,7 +13,7 @@ use crate::registers::{Arch, Registers};
 use crate::report::{Code, FirstFault, Location, Report, Sender, StackFrame, StackTrace};
 use crate::unwind::{Stop, Trust};
 
-use super::{codes, escape, hex, symbol, Options};
+use super::{codes, escape, hex, nearby, symbol, Options};
 
 /// What is shown of a command line: some, such as Java's, fill screens.
 const COMMAND_SHOWN_CHARS: usize = 240;
@@ -33,6 +33,28 @@ pub(super) fn report(report: &Report, options: &Options) -> String {
         out.push('\n');
         stack_trace(&mut out, report.stack.as_ref());
     }
+    if let Some(maps) = &report.maps {
+        out.push('\n');
+        nearby::maps(&mut out, maps);
+    }
+    if let Some(memory) = &report.memory {
+        out.push('\n');
+        nearby::memory(&mut out, memory, report.registers.as_ref());
+    }
+    out.push('\n');
+    out
+}
+
+/// How many there were, in place of the report itself.
+pub(super) fn repeats(report: &Report, options: &Options) -> String {
+    let mut out = String::new();
+    header(&mut out, report, options);
+    let count = report.repeats.unwrap_or(0).saturating_add(1);
+    line(
+        &mut out,
+        "Repeats",
+        format!("{count} more like an earlier one, this the last"),
+    );
     out.push('\n');
     out
 }
@@ -110,7 +132,7 @@ fn manual_lines(out: &mut String, report: &Report, options: &Options) {
 }
 
 /// The best name that a location has: `name+0xoff (/path)`, `/path+0xoff`, `[heap]`;
-/// without paths `name+0xoff`, `file+0xoff`.
+/// without paths `name+0xoff`, `file+0xoff`. `@0xoff` is an offset in the file.
 fn place(location: &Location, with_path: bool) -> Option<Vec<u8>> {
     if let Some(symbol) = symbol(location, with_path) {
         return Some(symbol);
@@ -127,6 +149,8 @@ fn place(location: &Location, with_path: bool) -> Option<Vec<u8>> {
     };
     if let Some(offset) = location.module_offset {
         module.extend_from_slice(format!("+{offset:#x}").as_bytes());
+    } else if let Some(offset) = location.file_offset {
+        module.extend_from_slice(format!("@{offset:#x}").as_bytes());
     }
     Some(module)
 }
@@ -148,6 +172,9 @@ fn our_lines(out: &mut String, report: &Report, options: &Options) {
     }
     if report.same_death {
         line(out, "Same Death", "as an earlier report of this process");
+    }
+    if let Some(repeats @ 1..) = report.repeats {
+        line(out, "Repeats", format!("{repeats} more like it before"));
     }
     if report.thread != report.comm {
         line(out, "Thread", escaped(&report.thread));

@@ -33,6 +33,8 @@ pub use libc::{E2BIG, EACCES, EBUSY, EINVAL, ENOENT, ENOSPC, ENOSYS, EPERM};
 const MAP_CREATE: libc::c_long = 0;
 const MAP_LOOKUP_ELEM: libc::c_long = 1;
 const MAP_UPDATE_ELEM: libc::c_long = 2;
+const MAP_DELETE_ELEM: libc::c_long = 3;
+const MAP_LOOKUP_AND_DELETE: libc::c_long = 21;
 const PROG_LOAD: libc::c_long = 5;
 const PROG_TEST_RUN: libc::c_long = 10;
 const RAW_TRACEPOINT_OPEN: libc::c_long = 17;
@@ -40,6 +42,9 @@ const BTF_LOAD: libc::c_long = 18;
 const BTF_GET_FD_BY_ID: libc::c_long = 19;
 const MAP_FREEZE: libc::c_long = 22;
 const BTF_GET_NEXT_ID: libc::c_long = 23;
+
+/// `BPF_PROG_TYPE_TRACEPOINT`
+pub const PROG_TYPE_TRACEPOINT: u32 = 5;
 
 /// How often a program load is tried while the kernel answers `EAGAIN`: it does
 /// when a signal is pending in the midst of verification.
@@ -214,6 +219,38 @@ pub fn map_lookup_elem(map: BorrowedFd<'_>, key: &[u8], value: &mut [u8]) -> Res
         Ok(_) => Ok(true),
         Err(error) if error.errno() == Some(ENOENT) => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+/// Takes a key out of the map, and its value into `value`; false when the map has
+/// no such key. Where the kernel cannot do both at once (before 5.14) a change in
+/// between is lost.
+pub fn map_take_elem(map: BorrowedFd<'_>, key: &[u8], value: &mut [u8]) -> Result<bool> {
+    check_lengths(map, key, value)?;
+    let mut attr = MapElem {
+        map_fd: raw(map),
+        pad: 0,
+        key: address(key),
+        value: address_mut(value),
+        flags: 0,
+    };
+    // SAFETY: `key` and `value` were seen to be as long as what the kernel reads and writes.
+    match unsafe {
+        call(
+            MAP_LOOKUP_AND_DELETE,
+            "BPF_MAP_LOOKUP_AND_DELETE_ELEM",
+            &mut attr,
+        )
+    } {
+        Ok(_) => return Ok(true),
+        Err(error) if error.errno() == Some(ENOENT) => return Ok(false),
+        Err(_) => {}
+    }
+    let is_there = map_lookup_elem(map, key, value)?;
+    // SAFETY: as above; this command does not look at the value.
+    match unsafe { call(MAP_DELETE_ELEM, "BPF_MAP_DELETE_ELEM", &mut attr) } {
+        Err(error) if error.errno() != Some(ENOENT) => Err(error),
+        _ => Ok(is_there),
     }
 }
 

@@ -15,10 +15,15 @@
 pub mod bpf;
 pub mod events;
 pub mod file;
+pub mod hotplug;
 pub mod mmap;
 pub mod output_file;
+pub mod own_fault;
+pub mod perf;
 pub mod process;
+pub mod streams;
 pub mod time;
-#[cfg(panic = "abort")]
+pub mod tracefs;
+#[cfg(all(target_env = "musl", panic = "abort"))]
 mod unwinder;
 pub mod vdso;

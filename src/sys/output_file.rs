@@ -22,6 +22,7 @@ use nix::sys::stat::{self, FileStat, Mode, SFlag};
 use nix::unistd;
 
 use crate::error::{Error, Result};
+use crate::sys::streams;
 
 /// As many links in a row as are followed.
 const LINKS_MAX: usize = 8;
@@ -128,6 +129,9 @@ fn own_descriptor(path: &Path) -> Option<RawFd> {
 }
 
 fn inherited(number: RawFd) -> nix::Result<OpenFile> {
+    if streams::was_closed(number) {
+        return Err(Errno::EBADF);
+    }
     // SAFETY: F_DUPFD_CLOEXEC touches no memory; a number that is not open gives EBADF.
     let copy = Errno::result(unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) })?;
     // SAFETY: the call above has just made this descriptor, and nobody else knows it.

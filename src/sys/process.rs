@@ -47,12 +47,29 @@ pub fn resident_bytes() -> Option<u64> {
     Some(pages * super::mmap::page_bytes() as u64)
 }
 
+/// As `uname -srm` has it.
+#[must_use]
+pub fn kernel_name() -> String {
+    let Ok(name) = nix::sys::utsname::uname() else {
+        return String::new();
+    };
+    let parts = [name.sysname(), name.release(), name.machine()];
+    parts.map(|part| part.to_string_lossy()).join(" ")
+}
+
+/// Our effective user id.
+#[must_use]
+pub fn user() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
 /// Capabilities by their numbers in include/uapi/linux/capability.h.
 pub mod capability {
     pub const DAC_OVERRIDE: u32 = 1;
     pub const DAC_READ_SEARCH: u32 = 2;
     pub const SYS_PTRACE: u32 = 19;
     pub const SYS_ADMIN: u32 = 21;
+    pub const SYS_RESOURCE: u32 = 24;
     pub const PERFMON: u32 = 38;
     pub const BPF: u32 = 39;
     pub const CHECKPOINT_RESTORE: u32 = 40;

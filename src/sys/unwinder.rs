@@ -1,54 +1,91 @@
-//! The standard library's own backtraces, left out.
+//! Stands in for libunwind in the release builds for musl.
 //!
-//! When a Rust program panics the library can print the calls that led there. For
-//! that it links an unwinder, a reader of DWARF and one of compressed sections:
-//! more than a quarter of this binary, which is stripped, so that all of it could
-//! print numbers only. The functions through which it reaches the unwinder are
-//! defined here instead: no frame is ever found, nobody asks for one, and the
-//! linker drops the rest. The panic's message and place are printed as always.
+//! Those abort on panic and carry no unwind tables (build.rs), so nothing could
+//! be unwound; but the standard library would still link an unwinder, and with
+//! it the DWARF reader that names the frames of a panic's backtrace: 260 KB.
+//! These functions say that there are no frames, which is what libunwind would
+//! find, and the linker drops the rest. A panic's message is printed as ever.
 //!
-//! Only where a panic aborts; with unwinding, as in tests, these functions are
-//! needed. Their names are those of the Itanium C++ ABI, Exception Handling,
-//! level I.
-//!
-//! # Safety
-//!
-//! Defining a name of the C++ runtime is sound as long as all that it promises
-//! can be kept: `_Unwind_Backtrace` may end at once by its contract
-//! (`_URC_END_OF_STACK`), and the others never return.
+//! Names and meanings: "Itanium C++ ABI: Exception Handling", section 1; all
+//! that the standard library's `unwind` crate may call must be here, because one
+//! that is missing brings libunwind back with a second definition of the others.
 
 use std::ffi::{c_int, c_void};
 
+/// `_URC_FATAL_PHASE1_ERROR`: no handler can be looked for.
+const FATAL: c_int = 3;
+/// `_URC_END_OF_STACK`.
 const END_OF_STACK: c_int = 5;
 
-// SAFETY: no other function of that name is linked, or the linker would refuse.
-#[no_mangle]
+/// Calls its callback for no frame.
+#[unsafe(no_mangle)]
 extern "C" fn _Unwind_Backtrace(_callback: *const c_void, _argument: *mut c_void) -> c_int {
     END_OF_STACK
 }
 
-macro_rules! never_called {
-    ($($name:ident,)*) => {$(
-        // SAFETY: no other function of that name is linked, or the linker would refuse.
-        #[no_mangle]
-        extern "C" fn $name() -> ! {
-            std::process::abort()
-        }
-    )*};
+#[unsafe(no_mangle)]
+extern "C" fn _Unwind_RaiseException(_exception: *mut c_void) -> c_int {
+    FATAL
 }
 
-never_called! {
-    _Unwind_DeleteException,
-    _Unwind_FindEnclosingFunction,
-    _Unwind_GetCFA,
-    _Unwind_GetDataRelBase,
-    _Unwind_GetIP,
-    _Unwind_GetIPInfo,
-    _Unwind_GetLanguageSpecificData,
-    _Unwind_GetRegionStart,
-    _Unwind_GetTextRelBase,
-    _Unwind_RaiseException,
-    _Unwind_Resume,
-    _Unwind_SetGR,
-    _Unwind_SetIP,
+/// Continues an unwinding, which cannot have begun.
+#[unsafe(no_mangle)]
+extern "C" fn _Unwind_Resume(_exception: *mut c_void) -> ! {
+    std::process::abort()
 }
+
+#[unsafe(no_mangle)]
+extern "C" fn _Unwind_DeleteException(_exception: *mut c_void) {}
+
+#[unsafe(no_mangle)]
+extern "C" fn _Unwind_FindEnclosingFunction(_pc: *mut c_void) -> *mut c_void {
+    std::ptr::null_mut()
+}
+
+// What a frame is asked for: there is none.
+
+#[unsafe(no_mangle)]
+extern "C" fn _Unwind_GetLanguageSpecificData(_frame: *mut c_void) -> *mut c_void {
+    std::ptr::null_mut()
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn _Unwind_GetRegionStart(_frame: *mut c_void) -> usize {
+    0
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn _Unwind_GetTextRelBase(_frame: *mut c_void) -> usize {
+    0
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn _Unwind_GetDataRelBase(_frame: *mut c_void) -> usize {
+    0
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn _Unwind_GetCFA(_frame: *mut c_void) -> usize {
+    0
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn _Unwind_GetIP(_frame: *mut c_void) -> usize {
+    0
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn _Unwind_GetIPInfo(_frame: *mut c_void, _before_instruction: *mut c_int) -> usize {
+    0
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn _Unwind_SetIP(_frame: *mut c_void, _pc: usize) {}
+
+#[unsafe(no_mangle)]
+extern "C" fn _Unwind_GetGR(_frame: *mut c_void, _register: c_int) -> usize {
+    0
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn _Unwind_SetGR(_frame: *mut c_void, _register: c_int, _value: usize) {}

@@ -19,6 +19,7 @@
 mod aarch64;
 mod architecture;
 mod arm;
+mod bare;
 #[cfg_attr(
     not(feature = "dwarf"),
     expect(dead_code, reason = "most of it is about call-frame information")
@@ -235,6 +236,12 @@ pub trait AddressSpace {
     /// Fills `buf` from the captured stack (or other captured memory); `None`
     /// when any byte of it was not captured.
     fn read_memory(&self, address: ProcessAddress, buf: &mut [u8]) -> Option<()>;
+
+    /// The first captured address above one that is not, where the pages between
+    /// were never written to: no frame is there. `None` where that is not certain.
+    fn above_unused(&self, _address: ProcessAddress) -> Option<ProcessAddress> {
+        None
+    }
 
     /// Reads code: from the bytes captured around the pc, else from the file
     /// mapped there. How many bytes there were, counted from `address`.

@@ -22,8 +22,8 @@ use crate::address::ProcessAddress;
 
 /// Words that are looked at: 64 KB of stack.
 const MAX_WORDS: u64 = 8192;
-/// Words within which a candidate is taken on its own word: 2 KB.
-const MAX_PLAIN: u64 = 256;
+/// Bytes within which a candidate is taken on its own word.
+const MAX_PLAIN: u64 = 2048;
 /// Candidates that are weighed.
 const MAX_CANDIDATES: usize = 256;
 /// Bytes at a call's target that tell a stub, or show a tail call.
@@ -78,17 +78,26 @@ impl<A: Architecture> Walker<'_, A> {
     ) -> Option<(Trust, Cursor)> {
         let mut best: Option<(Rank, Caller)> = None;
         let mut seen = 0;
-        let start = ProcessAddress(start.0.wrapping_add(A::WORD - 1) & !(A::WORD - 1));
-        let top = self.space.stack_start();
+        let aligned = |address: ProcessAddress| {
+            ProcessAddress(address.0.wrapping_add(A::WORD - 1) & !(A::WORD - 1))
+        };
+        let start = aligned(start);
+        let top = self.space.stack_start().filter(|top| start <= *top);
         // Its callers are of that file too, most likely.
         let blind = self.space.lacks_file(at.code.lookup());
-        for index in 0..MAX_WORDS {
-            let slot = offset(start, index * A::WORD);
-            if slot < start || top == Some(slot) || end.is_some_and(|end| end <= slot) {
+        let mut next = start;
+        for _ in 0..MAX_WORDS {
+            let slot = next;
+            if slot < start || [top, end].into_iter().flatten().any(|end| end <= slot) {
                 break;
             }
+            next = offset(slot, A::WORD);
             let Ok(value) = word::<A>(self.space, slot) else {
-                break;
+                let Some(above) = self.space.above_unused(slot) else {
+                    break;
+                };
+                next = next.max(aligned(above));
+                continue;
             };
             if blind && self.is_unreadable(value) {
                 break;
@@ -98,7 +107,7 @@ impl<A: Architecture> Walker<'_, A> {
             };
             seen += 1;
             let ((trust, ..), _) = candidate;
-            let near = trust > Trust::Scan || index < MAX_PLAIN;
+            let near = trust > Trust::Scan || slot.0 - start.0 < MAX_PLAIN;
             let better = best.as_ref().is_none_or(|(rank, _)| candidate.0 > *rank);
             if near && better && trust >= floor {
                 best = Some(candidate);
@@ -209,7 +218,7 @@ impl<A: Architecture> Walker<'_, A> {
 
     /// How many steps by call-frame information or code lead from a caller to further
     /// calls; [`MAX_STEPS`] when they end the stack, or get to code without any.
-    fn steps(&mut self, caller: &Caller) -> usize {
+    pub(super) fn steps(&mut self, caller: &Caller) -> usize {
         let mut cursor = self.called_from(*caller);
         for steps in 0..MAX_STEPS {
             let Some(left) = self.trial_steps.checked_sub(1) else {
@@ -247,6 +256,11 @@ impl<A: Architecture> Walker<'_, A> {
 
     /// Whether the call before a return address can have led to the frame's function.
     pub(super) fn lead(&mut self, at: &Cursor, returns: ProcessAddress) -> Lead {
+        let pc = at.code.lookup();
+        // What a lost return address led to was called by anything.
+        if !self.space.is_executable(pc) {
+            return Lead::Possible;
+        }
         let before = self.site(returns).before;
         let Some(target) = before.target(returns) else {
             return if before == Before::Slot {
@@ -260,10 +274,6 @@ impl<A: Architecture> Walker<'_, A> {
         let code = &code[..len];
         if A::is_jump(code) {
             return Lead::Outward;
-        }
-        let pc = at.code.lookup();
-        if !self.space.is_executable(pc) {
-            return Lead::Possible;
         }
         let distance = |to: ProcessAddress| to.0.wrapping_sub(target.0) as i64;
         if let Some(start) = self.function_start(pc) {

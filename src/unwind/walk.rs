@@ -7,7 +7,8 @@
 //! entry point, thread's end?  outermost
 //! crash's own frame?          a leaf's caller: [sp] or the link register
 //! frame pointer?              its record, if the return address follows a call
-//! function's start known?     as deep as its code has moved the stack pointer
+//! code that can be read?      as deep as it has moved the stack pointer, or will
+//! code's file not to be had?  the frame pointer's record, in a chain of such
 //! else                        scan
 //! ```
 //!
@@ -23,8 +24,6 @@ use super::architecture::{Architecture, Before, Caller, Cursor, Site, State};
 use super::arm::Arm;
 use super::i386::I386;
 use super::rule::{Applied, Failure, Rule};
-use super::scan::Lead;
-use super::stack::{offset, word};
 use super::x86_64::X86_64;
 use super::{AddressSpace, Caches, CodeAddress, Frame, Placed, Stop, Trust, Walk};
 use crate::address::ProcessAddress;
@@ -37,12 +36,6 @@ const MAX_TRIAL_STEPS: usize = 8192;
 /// How far behind the file's entry point code without call-frame information
 /// still belongs to it. glibc's loader takes 0x38 bytes, the others fewer.
 const ENTRY_BYTES: u64 = 0x40;
-/// Code that tells a stub, which has no frame.
-const STUB_BYTES: usize = 16;
-/// Code of a function that is read to learn its depth.
-const MAX_CODE: usize = 4096;
-/// Code at a function's start that may set up the frame pointer.
-const PROLOGUE_BYTES: usize = 32;
 
 /// Of each kernel's tasks: a binary as it is shipped meets those of its own only,
 /// and the others would be a tenth of it.
@@ -179,7 +172,14 @@ impl<'a, A: Architecture> Walker<'a, A> {
 
     /// Whether a signal's handler returned to such code with these registers.
     fn restores(&self, site: Site, state: &State) -> bool {
-        site.restorer || (site.before == Before::Unreadable && A::is_marked(self.space, state))
+        site.restorer || (!site.before.is_call() && A::is_marked(self.space, state))
+    }
+
+    /// Whether code with call-frame information begins at an address.
+    fn begins(&mut self, pc: ProcessAddress) -> bool {
+        let module = self.space.module(pc);
+        let rule = module.and_then(|module| self.rule(&module, pc));
+        rule.is_some_and(|rule| rule.first)
     }
 
     pub(super) fn is_restorer(&mut self, caller: &Caller) -> bool {
@@ -240,11 +240,7 @@ impl<'a, A: Architecture> Walker<'a, A> {
         let CodeAddress::Exact(pc) = at.code else {
             return false;
         };
-        let module = self.space.module(pc);
-        !at.interrupted
-            && module
-                .and_then(|module| self.rule(&module, pc))
-                .is_some_and(|rule| rule.first)
+        !at.interrupted && self.begins(pc)
     }
 
     fn accept_cfi(&mut self, at: &Cursor, caller: Caller) -> Result<(Trust, Cursor), Stop> {
@@ -301,127 +297,8 @@ impl<'a, A: Architecture> Walker<'a, A> {
         }
     }
 
-    /// A pc without code behind it was called or jumped to: the return address,
-    /// if any, is where the call left it.
-    fn called_nowhere(&mut self, at: &Cursor) -> Result<(Trust, Cursor), Stop> {
-        let pc = at.code.address();
-        if !at.interrupted {
-            return Err(Stop::BadReturn(pc));
-        }
-        if let Some(caller) = A::leaf(self.space, &at.state) {
-            if self.follows_call(caller.pc) {
-                return Ok((Trust::Leaf, self.called_from(caller)));
-            }
-        }
-        self.by_frame_pointer(at)
-            .or_else(|| self.scan(at, at.floor, Trust::Scan))
-            .ok_or(Stop::NoCaller(pc))
-    }
-
-    /// The frame pointer is asked late: in code that does not use one it still
-    /// holds that of some outer function, and all frames up to there would be lost.
-    fn without_cfi(&mut self, at: &Cursor) -> Result<(Trust, Cursor), Stop> {
-        if self.is_outermost(at) {
-            return Err(Stop::Outermost);
-        }
-        let chained = self.by_frame_pointer(at);
-        let own = chained.is_some_and(|(_, chained)| {
-            self.is_direct(at, chained.code.address()) || self.sets_frame_pointer(at)
-        });
-        if let (Some(chained), true) = (chained, own) {
-            return Ok(chained);
-        }
-        if at.interrupted {
-            if let Some(leaf) = self.leaf(at, chained.as_ref()) {
-                return Ok(leaf);
-            }
-        }
-        if let Some(read) = self.by_code(at) {
-            let agrees = |(_, chained): &(Trust, Cursor)| {
-                chained.code == read.1.code && chained.floor == read.1.floor
-            };
-            // The record tells the caller's frame pointer, too.
-            return Ok(chained.filter(agrees).unwrap_or(read));
-        }
-        if self.is_thread_end(at) {
-            return Err(Stop::Outermost);
-        }
-        // Below the word that the frame pointer's own return address is in.
-        let end = chained.and_then(|(_, chained)| chained.floor.checked_sub(A::WORD));
-        let found = self
-            .scan_below(at, at.floor, end, Trust::ScanCfi)
-            .or(chained)
-            .or_else(|| self.scan(at, at.floor, Trust::Scan));
-        found.ok_or(Stop::NoCaller(at.code.address()))
-    }
-
-    /// The caller whose return address lies where the function's own code says.
-    pub(super) fn by_code(&mut self, at: &Cursor) -> Option<(Trust, Cursor)> {
-        let start = self.function_start(at.code.lookup())?;
-        let len = usize::try_from(at.code.address().offset_from(start)?).ok()?;
-        let mut code = [0; MAX_CODE];
-        let code = code.get_mut(..len)?;
-        if self.space.read_code(start, code) < len {
-            return None;
-        }
-        let depth = A::depth(code)?;
-        // A call is made with the stack aligned: otherwise something was missed.
-        if !at.interrupted && depth.bytes % 16 != A::WORD {
-            return None;
-        }
-        let slot = offset(at.floor, depth.bytes);
-        let value = word::<A>(self.space, slot).ok()?;
-        let mut caller = A::returned_through(self.space, &at.state, slot, value);
-        let direct = self.is_direct(at, caller.pc);
-        let led = direct || self.lead(at, caller.pc) > Lead::Unlikely;
-        // A function that aligns the stack copies its return address.
-        let copied = !direct && caller.pc == at.code.address();
-        if copied || !led || !self.is_return(&caller) || !advances(at, &caller) {
-            return None;
-        }
-        for (number, below) in (0..).zip(depth.saved) {
-            let Some(below) = below.filter(|&below| below <= depth.bytes) else {
-                continue;
-            };
-            let old = word::<A>(self.space, ProcessAddress(slot.0.wrapping_sub(below)));
-            caller.state.set(number, old.ok()?);
-        }
-        let trust = if direct {
-            Trust::ScanDirect
-        } else {
-            Trust::Scan
-        };
-        Some((trust, self.called_from(caller)))
-    }
-
-    /// Whether the frame pointer's record is one made by hand for a thread's first
-    /// function: no frame pointer before it, and a return address one byte behind
-    /// a function's start, as Go's `goexit` has it, where no call fits in.
-    fn is_thread_end(&mut self, at: &Cursor) -> bool {
-        let Some(caller) = A::frame_pointer(self.space, &at.state, at.floor) else {
-            return false;
-        };
-        let start = self.function_start(caller.pc);
-        caller.state.get(A::FRAME_POINTER) == Some(0)
-            && self.space.is_executable(caller.pc)
-            && start.and_then(|start| caller.pc.offset_from(start)) == Some(1)
-    }
-
-    /// Whether the frame's function is known to have set up the frame pointer.
-    fn sets_frame_pointer(&self, at: &Cursor) -> bool {
-        let lookup = at.code.lookup();
-        let Some(start) = self.function_start(lookup) else {
-            return false;
-        };
-        let mut code = [0; PROLOGUE_BYTES];
-        let into = lookup.offset_from(start).unwrap_or(0);
-        let wanted = usize::try_from(into).map_or(code.len(), |into| into.min(code.len()));
-        let len = self.space.read_code(start, &mut code[..wanted]).min(wanted);
-        A::sets_frame_pointer(&code[..len])
-    }
-
     /// Whether code without call-frame information is where a process or thread begins.
-    fn is_outermost(&mut self, at: &Cursor) -> bool {
+    pub(super) fn is_outermost(&mut self, at: &Cursor) -> bool {
         let returns = matches!(at.code, CodeAddress::Return(_));
         if returns && self.site(at.code.address()).ends {
             return true;
@@ -433,35 +310,6 @@ impl<'a, A: Architecture> Walker<'a, A> {
         self.space
             .module(lookup)
             .is_some_and(|module| is_entry(&module, lookup))
-    }
-
-    /// The caller of a function that has not touched the stack, unless something
-    /// speaks against it.
-    fn leaf(&mut self, at: &Cursor, chained: Option<&(Trust, Cursor)>) -> Option<(Trust, Cursor)> {
-        let caller = A::leaf(self.space, &at.state)?;
-        if !self.is_return(&caller) {
-            return None;
-        }
-        if A::ARCH == Arch::Aarch64 {
-            // A link register that was saved already says the same as the record;
-            // one left over from an earlier call points into its own function.
-            let saved = chained.is_some_and(|(_, other)| other.code.address() == caller.pc);
-            if saved || self.same_function(at.code.address(), caller.pc) {
-                return None;
-            }
-        }
-        let mut code = [0; STUB_BYTES];
-        let len = self.space.read_code(at.code.address(), &mut code);
-        let good = A::is_jump(&code[..len.min(STUB_BYTES)])
-            || self.is_direct(at, caller.pc)
-            || self.lead(at, caller.pc) > Lead::Unlikely && self.steps_on_or_silent(&caller);
-        good.then(|| (Trust::Leaf, self.called_from(caller)))
-    }
-
-    fn by_frame_pointer(&mut self, at: &Cursor) -> Option<(Trust, Cursor)> {
-        let caller = A::frame_pointer(self.space, &at.state, at.floor)?;
-        let good = advances(at, &caller) && self.is_return(&caller);
-        good.then(|| (Trust::FramePointer, self.called_from(caller)))
     }
 
     /// Whether the call before a return address is one of the function that a
@@ -477,7 +325,7 @@ impl<'a, A: Architecture> Walker<'a, A> {
         Some(module.process_address(start))
     }
 
-    fn same_function(&self, pc: ProcessAddress, returns: ProcessAddress) -> bool {
+    pub(super) fn same_function(&self, pc: ProcessAddress, returns: ProcessAddress) -> bool {
         let lookup = CodeAddress::Return(returns).lookup();
         let start = self.function_start(pc);
         start.is_some() && start == self.function_start(lookup)
@@ -495,7 +343,7 @@ pub(super) fn is_entry(module: &Placed, address: ProcessAddress) -> bool {
 }
 
 /// Whether a caller's part of the stack lies above the frame's.
-fn advances(at: &Cursor, caller: &Caller) -> bool {
+pub(super) fn advances(at: &Cursor, caller: &Caller) -> bool {
     caller.floor > at.floor || (at.interrupted && caller.floor == at.floor)
 }
 

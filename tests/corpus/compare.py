@@ -32,6 +32,7 @@ import corpus
 from corpus import DEPTH, Frame
 from monitor import Monitor, frames
 
+PEERS = ["gdb", "eu-stack", "perf", "bpftrace"]
 # Where programs lie that are not put at random places.
 PIE_BASE = 0x555555554000
 
@@ -104,7 +105,8 @@ def gdb(program, core):
         if match:
             # It prints the first frame when it opens the core, too.
             found = [] if line.startswith("#0 ") else found
-            name = match[2] if match[2].startswith("<") else re.split(r" \(| at | from ", match[2])[0]
+            # <signal handler called> stands alone.
+            name = re.split(r" \(| at | from ", match[2])[0] if " (" in match[2] else match[2]
             found.append(Frame(None if name == "??" else name, int(match[1], 16) if match[1] else None))
     return found
 
@@ -172,7 +174,8 @@ class Bpftrace:
 
 def comparable(case):
     """Crashes that end with a core of the same moment."""
-    return case.program.build.language != "go" and "<gone>" not in case.chain \
+    build = case.program.build
+    return build.compared and build.language != "go" and "<gone>" not in case.chain \
         and (case.program.source.name, case.scenario) != ("memory.rs", "overflow")
 
 
@@ -188,7 +191,12 @@ def main():
     sys.setrecursionlimit(10000)
     directory = Path(os.environ.get("CORPUS_DIR", corpus.ROOT / "target/corpus"))
     pattern = sys.argv[1] if len(sys.argv) > 1 else ""
-    cases, _ = corpus.cases(directory, pattern)
+    cases, missing = corpus.cases(directory, pattern)
+    missing |= {peer for peer in PEERS if not shutil.which(peer)}
+    if missing:
+        print("compare: not installed:", ", ".join(sorted(missing)))
+        if os.environ.get("CI") == "true":
+            return 1
     cases = [case for case in cases if comparable(case)]
     scratch = Path(tempfile.mkdtemp(prefix="corpus-"))
     atexit.register(shutil.rmtree, scratch, True)

@@ -9,14 +9,15 @@ CALL is a function's name; `a|b` either; `*` in it stands for anything; `[a]` ma
 be missing; `a+` is one or more, `a{24}` that many. `?` is a pc that lies in no
 file, `...` any number of calls that are not the source's own, `<signal>` what a
 handler returns to, `<lost>` at most one call whose return address was
-overwritten. Behind `<gone>` the walk may end at the first call, without its name:
-the file went with the process, and nothing above could be proven. END is `<start>` (the C library's start up to the process's first
+overwritten. Behind `<gone>` calls may be without names and the walk may end early,
+and say so: the file went with the process, and what could not be proven is not
+there. END is `<start>` (the C library's start up to the process's first
 frame), `<thread>` (the same of a thread or coroutine), `<depth>` (deeper than
 was asked for) or `<end>` (nothing more).
 
 What is known to be wrong yet says so beside it, with the reason:
 
-    gap NAME BUILD: REASON
+    gap NAME BUILD: REASON      BUILD may be *
 """
 
 import bisect
@@ -35,13 +36,16 @@ NAME = "corpus_case"
 DEPTH = 64
 
 C_FLAGS = ["-w", "-fno-optimize-sibling-calls", "-I", str(ROOT / "tests/unwind")]
+CXX_FLAGS = {"cc": ["-std=c++20"]}
 NO_TABLES = ["-fno-asynchronous-unwind-tables", "-fno-unwind-tables"]
 
 
 class Build:
     """One way to build the programs of a language."""
 
-    def __init__(self, name, language, compiler, flags, strip=False, libc="glibc", link=()):
+    def __init__(self, name, language, compiler, flags, strip=False, libc="glibc", link=(), compared=True):
+        # Whether others are asked for its chains, too, which takes longer.
+        self.compared = compared
         self.name, self.language, self.compiler = name, language, compiler
         self.flags, self.strip, self.libc, self.link = flags, strip, libc, list(link)
 
@@ -65,6 +69,15 @@ def builds():
         Build("musl", "c", "musl-gcc", ["-O2"], libc="musl"),
         Build("musl_static", "c", "musl-gcc", ["-O2"], libc="musl", link=["-static"]),
         Build("musl_strip", "c", "musl-gcc", ["-O2"], strip=True, libc="musl", link=["-static"]),
+        Build("static_pie", "c", cc, ["-O2", "-fPIE"], link=["-static-pie"], compared=False),
+        Build("static_none", "c", cc, ["-O2", *NO_TABLES], link=["-static"], compared=False),
+        Build("O0_none", "c", cc, ["-O0", *NO_TABLES], compared=False),
+        Build("fp_none", "c", cc, ["-O2", "-fno-omit-frame-pointer", *NO_TABLES], compared=False),
+        Build("musl_none", "c", "musl-gcc", ["-O2", *NO_TABLES], libc="musl", compared=False),
+        Build("exec_stack", "c", cc, ["-O2"], link=["-Wl,-z,execstack"], compared=False),
+        Build("retpoline", "c", cc, ["-O2", "-mindirect-branch=thunk", "-mfunction-return=thunk",
+                                     "-fcf-protection=none"], compared=False),
+        Build("no_header", "c", cc, ["-O2"], link=["-static", "-Wl,--no-eh-frame-hdr"], compared=False),
         Build("O0", "cc", cxx, ["-O0"]),
         Build("O2", "cc", cxx, ["-O2"]),
         Build("O3", "cc", cxx, ["-O3"]),
@@ -83,7 +96,9 @@ def builds():
 
 
 # glibc alone has makecontext.
-ABSENT = {("musl", "switches")}
+ABSENT = {("musl", "switches"), ("musl", "many_arguments")}
+# gcc alone has functions in functions.
+ABSENT_BUILDS = {("clang", "nested")}
 
 
 class Program:
@@ -119,7 +134,7 @@ class Case:
     @property
     def gap(self):
         """Why the chain is known to be wrong, if it is."""
-        found = re.search(rf"^\s*//!? gap {self.scenario} {self.program.build.name}: (.+)$",
+        found = re.search(rf"^\s*//!? gap {self.scenario} (?:{self.program.build.name}|\*): (.+)$",
                           self.program.source.read_text(), re.M)
         return found and found[1]
 
@@ -188,7 +203,7 @@ def compile_program(source, build, directory):
     if not (stamp.exists() and stamp.stat().st_mtime > newest):
         objects = [directory / "part.o"]
         if build.language in ("c", "cc", "i386"):
-            run([build.compiler, *C_FLAGS, *build.flags, "-c", source, "-o", objects[0]])
+            run([build.compiler, *C_FLAGS, *CXX_FLAGS.get(build.language, []), *build.flags, "-c", source, "-o", objects[0]])
             run([build.compiler, *build.flags, *build.link, objects[0], "-o", twin, "-lpthread"]
                 [:-1 if build.language == "i386" else None])
         elif build.language == "rs":
@@ -237,7 +252,8 @@ def cases(directory, pattern=""):
     found = []
     for (source, build, known), program in zip(jobs, programs):
         for scenario, chain in known.items():
-            if (build.libc, scenario) in ABSENT or not matches_pattern(pattern, source, scenario, build):
+            absent = (build.libc, scenario) in ABSENT or (build.name, scenario) in ABSENT_BUILDS
+            if absent or not matches_pattern(pattern, source, scenario, build):
                 continue
             # A static program loads no library.
             if build.static and any("plugin" in call for call in chain):
@@ -261,8 +277,8 @@ class Frame:
 
 
 def named(token, name):
-    if name is None or (token == "?" and name == "??"):
-        return token == "?"
+    if name is None or name == "??" and "?" in token.split("|"):
+        return "?" in token.split("|")
     return any(fnmatch.fnmatchcase(name, choice) or name.endswith("::" + choice)
                for choice in token.split("|") if choice != "?")
 
@@ -271,7 +287,11 @@ def agrees(chain, frames, own, strict, ended):
     """Whether frames are those of a chain. `strict` also asks for the chain's end;
     `ended` says that the walk believes to have reached the outermost frame."""
     library = [frame.name is None or frame.name not in own for frame in frames]
+    gone = "<gone>" in chain
     seen = {}
+
+    def is_call(token, frame):
+        return named(token, frame.name) or gone and frame.name in (None, "??")
 
     def match(i, j):
         key = i, j
@@ -283,17 +303,20 @@ def agrees(chain, frames, own, strict, ended):
         if i == len(chain):
             return j == len(frames)
         token, rest = chain[i], frames[j:]
+        if gone and j and not rest and not ended:
+            return True
         if token == "<depth>":
             return not rest or not strict
         if token == "<end>":
             return not rest and (ended or not strict)
+        if token == "<cut>":
+            return not rest and not ended
         if token in ("<start>", "<thread>"):
             if not all(library[j:]):
                 return False
             return not strict or (ended and len(rest) <= 12)
         if token == "<gone>":
-            unnamed = len(rest) == 1 and rest[0].name in (None, "??") and not ended
-            return unnamed or match(i + 1, j)
+            return match(i + 1, j)
         if token == "<lost>":
             return match(i + 1, j) or bool(rest) and match(i + 1, j + 1)
         if token == "...":
@@ -312,7 +335,7 @@ def agrees(chain, frames, own, strict, ended):
                 and match(i + 1, j + count)
         if token.endswith("+"):
             return named(token[:-1], rest[0].name) and (match(i + 1, j + 1) or match(i, j + 1))
-        return named(token, rest[0].name) and match(i + 1, j + 1)
+        return is_call(token, rest[0]) and match(i + 1, j + 1)
 
     # -O0 leaves this one as a call.
     if "outer" in chain and "main" in chain:

@@ -1,6 +1,7 @@
 // Programs and libraries whose files are not where they were.
 //
 // chain unlinked: <gone> null_write unlinked inner middle outer main <start>
+// chain worker: null_write worker inner middle outer main <start>
 // chain replaced: <gone> null_write replaced inner middle outer main <start>
 // chain in_memory: <gone> null_write in_memory inner middle outer main <start>
 // chain in_library: plugin_faults plugin_enters in_library inner middle outer main <start>
@@ -61,6 +62,24 @@ CALLED void unlinked(void)
 	own_path(path);
 	unlink(path);
 	null_write();
+	sink++;
+}
+
+// As a server whose program was replaced: the parent of who crashes still runs it.
+CALLED void worker(void)
+{
+	char path[PATH_MAX + 1];
+	copied();
+	own_path(path);
+	unlink(path);
+	pid_t child = fork();
+	if (!child)
+		null_write();
+	int status = 0;
+	waitpid(child, &status, 0);
+	usleep(400000);
+	if (WIFSIGNALED(status))
+		_exit(128 + WTERMSIG(status));
 	sink++;
 }
 
@@ -168,6 +187,7 @@ CALLED void process_one(void)
 
 static const struct scenario scenarios[] = {
 	{ "unlinked", unlinked },
+	{ "worker", worker },
 	{ "replaced", replaced },
 	{ "in_memory", in_memory },
 	{ "in_library", in_library },

@@ -80,7 +80,8 @@ def frames(report, program):
         elif module is not None and not module.startswith(("[anon", "[heap", "[stack")):
             name = "??"
             offset = hexadecimal(frame["module_offset"])
-            own = module.split("/")[-1].split(" ")[0] == program.path.name or "memfd:" in module
+            # A scenario may run a copy, named by its process.
+            own = module.split("/")[-1].split(" ")[0].split(".")[0] == program.path.name or "memfd:" in module
             if program.build.strip and offset is not None and own:
                 exact = frame["trust"] in ("context", "signal")
                 name = program.symbol(offset if exact else offset - 1) or name

@@ -190,9 +190,7 @@ fn read(text: &str) -> Option<Written> {
     for (at, part) in inside.split(',').map(str::trim).enumerate() {
         if let Some(number) = part.strip_prefix('#') {
             written.displacement = super::intel::number(number)?;
-        } else if part.contains("vl") {
-            written.opaque = true;
-        } else if part.starts_with('z') && part != "xzr" {
+        } else if part.contains("vl") || part.starts_with('z') && part != "xzr" {
             written.opaque = true;
         } else if part == "xzr" {
             continue;
@@ -294,12 +292,13 @@ fn width(text: &Text) -> Option<u16> {
     if starts_with_any(name, &["ldraa", "ldrab"]) {
         return Some(8);
     }
-    if name.starts_with("rcw") {
-        let pair = name
-            .strip_prefix("rcws")
-            .filter(|rest| !rest.starts_with("wp") && !rest.starts_with("et"))
-            .unwrap_or(&name[3..]);
-        let pair = starts_with_any(pair, &["casp", "clrp", "swpp", "setp"]);
+    if let Some(operation) = name.strip_prefix("rcw") {
+        // The s of rcws, which is not that of swp and set.
+        let operation = match operation.strip_prefix('s') {
+            Some(rest) if !starts_with_any(rest, &["wp", "et"]) => rest,
+            _ => operation,
+        };
+        let pair = starts_with_any(operation, &["casp", "clrp", "swpp", "setp"]);
         return Some(if pair { 16 } else { 8 });
     }
     if starts_with_any(name, &["ldclrp", "ldsetp", "swpp"]) {

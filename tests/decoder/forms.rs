@@ -21,13 +21,18 @@ const FORMS: [&[u8]; 5] = [
     &[0xc1],
 ];
 
-pub fn of(machine: Machine) -> Vec<u8> {
+pub fn all(machine: Machine) -> Vec<u8> {
+    let mut slots = Slots(opcodes(machine));
+    addresses(machine == Machine::X86_64, &mut slots);
+    slots.0
+}
+
+/// Each opcode, with a few addresses.
+pub fn opcodes(machine: Machine) -> Vec<u8> {
     let mut slots = Slots(Vec::new());
-    let long = machine == Machine::X86_64;
-    legacy(long, &mut slots);
+    legacy(machine == Machine::X86_64, &mut slots);
     vex(&mut slots);
     evex(&mut slots);
-    odd(long, &mut slots);
     slots.0
 }
 
@@ -133,7 +138,7 @@ fn evex(slots: &mut Slots) {
 }
 
 /// Addresses of every shape, segments, and prefixes in odd places.
-fn odd(long: bool, slots: &mut Slots) {
+fn addresses(long: bool, slots: &mut Slots) {
     let prefixes: [&[u8]; 8] = [
         &[],
         &[0x64],

@@ -48,13 +48,6 @@ impl Tool {
         command
     }
 
-    /// Whether it is installed.
-    pub fn is_there(self, machine: Machine) -> bool {
-        let mut command = self.command(machine);
-        command.arg("--version").stdout(Stdio::null());
-        command.status().is_ok_and(|status| status.success())
-    }
-
     /// All code of a file, line by line.
     pub fn disassemble(self, machine: Machine, file: &Path, mut each: impl FnMut(&Line)) {
         let mut child = self

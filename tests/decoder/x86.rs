@@ -422,7 +422,17 @@ fn implied(text: &Text, long: bool, found: &[Operand]) -> Vec<Operand> {
             ..at(stack_pointer(long), displacement, touch, 1)
         }]
     };
-    if starts_with_any(name, &["push", "call", "lcall", "enter"]) {
+    if name.starts_with("enter") {
+        let number = |at: usize| text.operands.get(at).and_then(|text| intel::number(text));
+        let (Some(bytes), Some(frames)) = (number(0), number(1)) else {
+            return vec![];
+        };
+        let mut operands = stack(-i64::from(width), Touch::Write);
+        let below = -bytes - (1 + (frames & 31)) * i64::from(width);
+        operands.extend(stack(below, Touch::Write));
+        return operands;
+    }
+    if starts_with_any(name, &["push", "call", "lcall"]) {
         return stack(-i64::from(width), Touch::Write);
     }
     if name == "xlatb" {

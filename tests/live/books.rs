@@ -11,7 +11,6 @@ use crate::chains::DEEP;
 use crate::harness::{crash, eventually, status_of, Monitor, Outcome, PATIENCE};
 use crate::limits::resident_kb;
 use crate::programs::{Program, PIE, STATIC};
-use crate::report::Report;
 use crate::statistics::Block;
 use crate::{cases, Needs};
 
@@ -74,11 +73,7 @@ fn thousand(flags: &[&str]) {
     for report in outcome.reports() {
         report.assert_chain(&["quick_crash", "main"]);
         report.assert_reaches_start();
-        assert!(
-            report["lost"].as_array().is_none_or(Vec::is_empty),
-            "{}",
-            report.line
-        );
+        report.assert_nothing_lost();
     }
 }
 
@@ -111,7 +106,7 @@ fn books_of_a_storm() {
     assert!(high_water < 32 * 1024, "{high_water} KB resident");
     for report in outcome.reports() {
         // A report may lack what did not fit, and then says so; what it has is right.
-        if report["lost"].as_array().is_none_or(Vec::is_empty) {
+        if report.lost().is_empty() {
             report.assert_chain(&["child_crash", "main"]);
         }
     }
@@ -165,16 +160,8 @@ fn and_then_all_is_well(monitor: Monitor, program: &Program) -> (Outcome, u64) {
     });
     report.assert_chain(DEEP);
     report.assert_reaches_start();
-    assert_nothing_lost(&report);
+    report.assert_nothing_lost();
     (monitor.stop(), crashes)
-}
-
-fn assert_nothing_lost(report: &Report) {
-    assert!(
-        report["lost"].as_array().is_none_or(Vec::is_empty),
-        "{}",
-        report.line
-    );
 }
 
 fn books_of_a_stopped_reader() {

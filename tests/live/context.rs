@@ -55,11 +55,7 @@ fn context_of_a_process() {
         report.line
     );
     assert!(report["same_death"] != true, "{}", report.line);
-    assert!(
-        report["lost"].as_array().is_none_or(Vec::is_empty),
-        "nothing is lost here: {}",
-        report.line
-    );
+    report.assert_nothing_lost();
 }
 
 fn context_time() {

@@ -12,6 +12,7 @@ use crate::{cases, Needs};
 cases! {
     Needs::Nothing => [
         crashers_die_by_sigsegv,
+        crashers_die_by_other_signals,
         crashers_survive_what_they_handle,
         storm_counts_its_dead,
         wait_crashes_when_told,
@@ -28,6 +29,8 @@ const DEADLY: &[(&str, &[&str], &[&str])] = &[
     ("recovered.c", PIE, &["killed"]),
     ("quick.c", PIE, &[]),
     ("quick.c", STATIC, &[]),
+    ("known.c", PIE, &[]),
+    ("known.c", STATIC, &[]),
     ("access.c", PIE, &["read"]),
     ("access.c", PIE, &["write"]),
     ("access.c", PIE, &["readonly"]),
@@ -77,6 +80,18 @@ const DEADLY: &[(&str, &[&str], &[&str])] = &[
     ("compiled.c", PIE, &[]),
     ("odd_name.c", PIE, &["a \"name\"\n"]),
     ("generic.rs", &[], &[]),
+    ("secret.c", PIE, &[]),
+    ("registers.c", PIE, &["7"]),
+];
+
+const OTHERS: &[(&str, &str, i32)] = &[
+    ("signals.c", "bus", libc::SIGBUS),
+    ("signals.c", "ill", libc::SIGILL),
+    ("signals.c", "abrt", libc::SIGABRT),
+    ("signals.c", "trap", libc::SIGTRAP),
+    ("signals.c", "sys", libc::SIGSYS),
+    #[cfg(target_arch = "x86_64")]
+    ("signals.c", "fpe", libc::SIGFPE),
 ];
 
 const HARMLESS: &[(&str, &[&str])] = &[
@@ -93,6 +108,17 @@ fn crashers_die_by_sigsegv() {
             status.signal(),
             Some(libc::SIGSEGV),
             "{source} {args:?}: {status:?}"
+        );
+    }
+}
+
+fn crashers_die_by_other_signals() {
+    for (source, kind, signal) in OTHERS {
+        let status = status_of(Program::new(source).command().arg(kind));
+        assert_eq!(
+            status.signal(),
+            Some(*signal),
+            "{source} {kind}: {status:?}"
         );
     }
 }
@@ -156,6 +182,7 @@ fn every_source_is_tested() {
         let known = name.ends_with(".h")
             || own.contains(&name.as_str())
             || DEADLY.iter().any(|(source, ..)| *source == name)
+            || OTHERS.iter().any(|(source, ..)| *source == name)
             || HARMLESS.iter().any(|(source, _)| *source == name);
         assert!(
             known,

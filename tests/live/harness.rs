@@ -44,6 +44,24 @@ pub fn binary() -> PathBuf {
     )
 }
 
+/// Whether the binary under test is the one for musl, which needs no libraries.
+pub fn is_static() -> bool {
+    let path = binary();
+    path.components().any(|component| {
+        component
+            .as_os_str()
+            .to_string_lossy()
+            .ends_with("-linux-musl")
+    })
+}
+
+/// Options for every monitor, from SEGFAULT_ANALYZER_ARGS: to try another rung with
+/// the same tests.
+pub fn options_for_all() -> Vec<String> {
+    let options = std::env::var("SEGFAULT_ANALYZER_ARGS").unwrap_or_default();
+    options.split_whitespace().map(str::to_owned).collect()
+}
+
 /// Calls `poll` until it gives a value; panics with `what` at the deadline.
 pub fn eventually<T>(what: &str, patience: Duration, mut poll: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + patience;
@@ -114,7 +132,7 @@ impl Monitor {
     /// Starts the binary and waits until it says that it is attached.
     pub fn start<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(args: I) -> Monitor {
         let mut command = Command::new(binary());
-        command.args(args);
+        command.args(options_for_all()).args(args);
         Monitor::start_as(command)
     }
 

@@ -18,6 +18,52 @@ cases! {
         lifetime_ends_with_the_last_events,
         lifetime_sees_what_happens_once_attached,
     ],
+    Needs::Alone => [lifetime_goes_on_when_a_cpu_comes_back],
+}
+
+/// The second CPU, where it can be switched off; on again in any case.
+struct SecondCpu;
+
+impl SecondCpu {
+    const SWITCH: &str = "/sys/devices/system/cpu/cpu1/online";
+
+    fn turn(on: bool) -> std::io::Result<()> {
+        std::fs::write(Self::SWITCH, if on { "1" } else { "0" })
+    }
+}
+
+impl Drop for SecondCpu {
+    fn drop(&mut self) {
+        let _ = Self::turn(true);
+    }
+}
+
+/// What has a ring for each CPU must give it a new one.
+fn lifetime_goes_on_when_a_cpu_comes_back() {
+    let program = Program::new("quick.c");
+    let on_second_cpu = || {
+        let mut command = std::process::Command::new("taskset");
+        command.args(["-c", "1", "sh", "-c", "exec \"$0\""]);
+        command.arg(program.path());
+        crash(&mut command);
+    };
+    for rung in ["ring", "old", "tracepoint"] {
+        let args = ["-n", &program.name, "--format", "json"];
+        let monitor = Monitor::start([&args[..], &["--force-rung", rung]].concat());
+        let _second = SecondCpu;
+        if SecondCpu::turn(false).is_err() {
+            // There is none, or it cannot be switched off.
+            return;
+        }
+        crash(&mut program.command());
+        SecondCpu::turn(true).expect("it was on before");
+        // The kernel announces it; then the ring is made.
+        std::thread::sleep(Duration::from_millis(300));
+        on_second_cpu();
+        on_second_cpu();
+        monitor.wait_reports(3);
+        monitor.stop();
+    }
 }
 
 fn lifetime_is_infinite_by_default() {

@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::harness::{crash, Monitor};
-use crate::programs::{directory, Program};
+use crate::programs::{compile, directory, Program};
 use crate::report::{only, Report};
 use crate::{cases, Needs};
 
@@ -12,6 +12,7 @@ cases! {
         lines_and_inlined_calls_in_json,
         lines_and_inlined_calls_in_text,
         lines_from_a_debug_directory,
+        lines_that_are_compressed_are_told_of_the_program_alone,
         lines_are_not_of_the_walks_depth,
         compiled_code_by_its_perf_map,
         compiled_code_with_an_old_map,
@@ -113,6 +114,27 @@ fn lines_from_a_debug_directory() {
     if knows_lines() {
         assert_eq!(innermost(&report, 4), CALLS, "{}", report.line);
     }
+}
+
+/// Names are there; that lines are not is said of what its user has built.
+fn lines_that_are_compressed_are_told_of_the_program_alone() {
+    if !knows_lines() {
+        return;
+    }
+    let told = "lines: the program's debug information is compressed";
+    let program = Program::built("inlined.c", &["-g", "-gz=zlib"]);
+    let report = report_of(&program, &[], &[]);
+    assert!(report.str("instruction_symbol").starts_with("holder+0x"));
+    assert!(report["lost"].to_string().contains(told), "{}", report.line);
+    // The loader calls what a library says it begins with.
+    let flags = ["-g", "-gz=zlib", "-shared", "-fPIC", "-Wl,-init,main"];
+    let library = compile("inlined.c", &flags);
+    let program = Program::new("wait.c");
+    let monitor = Monitor::start(["-n", &program.name, "-t", "--format", "json"]);
+    crash(program.command().env("LD_PRELOAD", &library));
+    let report = only(monitor.stop().reports());
+    assert!(report.str("instruction_symbol").starts_with("holder+0x"));
+    report.assert_nothing_lost();
 }
 
 fn lines_are_not_of_the_walks_depth() {

@@ -13,6 +13,7 @@
 compile_error!("the live tests need Linux");
 
 mod books;
+mod busybox;
 mod causes;
 mod chains;
 mod compat;
@@ -22,12 +23,14 @@ mod deliveries;
 mod examples;
 mod files;
 mod filters;
+mod folding;
 mod harness;
 mod help;
 mod json;
 mod lifetime;
 mod limits;
 mod lines;
+mod measured;
 mod names;
 mod namespaces;
 mod options;
@@ -37,6 +40,7 @@ mod refusals;
 mod report;
 mod signatures;
 mod statistics;
+mod surroundings;
 mod text;
 mod threads;
 
@@ -58,6 +62,10 @@ pub enum Needs {
     Bpf,
     /// The same, and this program in PATH.
     Tool(&'static str),
+    /// The same as `Bpf`, and the binary runs where there are no libraries.
+    Static,
+    /// Both of these.
+    StaticAndTool(&'static str),
     /// The same as `Bpf`, and a compiler for programs of 32 bits.
     Compat,
     /// The same as `Bpf`, and no other test beside it.
@@ -116,13 +124,17 @@ fn main() -> ExitCode {
         names::CASES,
         namespaces::CASES,
         lines::CASES,
+        measured::CASES,
         examples::CASES,
         filters::CASES,
+        folding::CASES,
         files::CASES,
         pipes::CASES,
         limits::CASES,
         statistics::CASES,
         refusals::CASES,
+        surroundings::CASES,
+        busybox::CASES,
         books::CASES,
     ]
     .concat();
@@ -166,8 +178,11 @@ fn trial(case: Case, refused: Option<String>) -> Trial {
     Trial::ignorable_test(name, move || {
         let reason = match case.needs {
             Needs::Nothing => None,
-            Needs::Tool(tool) if !programs::installed(tool) => {
+            Needs::Tool(tool) | Needs::StaticAndTool(tool) if !programs::installed(tool) => {
                 Some(format!("{tool} is not installed"))
+            }
+            Needs::Static | Needs::StaticAndTool(_) if !harness::is_static() => {
+                Some("SEGFAULT_ANALYZER is not the path of the static binary".into())
             }
             Needs::Compat if !programs::links_32_bit() => {
                 let reason = "no compiler for programs of 32 bits (gcc-multilib)";

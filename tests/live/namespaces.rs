@@ -254,7 +254,11 @@ fn file_without_a_name_of_a_living_process() {
     let program = Program::built("handled.c", STATIC);
     let monitor = monitor(&program);
     let mut command = Command::new(wrapper("memfd.c"));
-    let child = command.arg(&program.path).arg("2000").stdout(Stdio::null());
+    // So often that it still is at it when its first fault is looked into.
+    let child = command
+        .arg(&program.path)
+        .arg("100000")
+        .stdout(Stdio::null());
     let mut child = child.spawn().expect("our wrapper");
     let reports = monitor.wait_reports(1);
     child.wait().expect("our child");

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::chains::DEEP;
-use crate::harness::{binary, crash, Monitor, Outcome};
+use crate::harness::{binary, crash, run, Monitor, Outcome};
 use crate::programs::{compile, copy, public_directory, unique, wrapper, Program, PIE};
 use crate::report::only;
 use crate::{cases, Needs};
@@ -18,7 +18,10 @@ cases! {
         refused_with_cap_bpf_alone,
         refused_with_cap_perfmon_alone,
         permitted_with_both,
+        check_says_that_it_works,
+        check_says_what_is_missing,
         refused_without_bpf,
+        without_bpf_calls_are_found_all_the_same,
         without_sysfs_btf_comes_from_the_kernel,
         refused_without_any_btf,
     ],
@@ -98,6 +101,31 @@ fn refused_without_root() {
     );
 }
 
+fn check_says_that_it_works() {
+    let outcome = run(["--check"]);
+    assert_eq!(outcome.status.code(), Some(0), "{}", outcome.stderr);
+    let page = outcome.text();
+    for word in ["Linux ", "root", "Rung ", "segfault_", "Reports lack:"] {
+        assert!(page.contains(word), "{word:?} is missing in: {page}");
+    }
+    assert!(page.ends_with("\nMonitoring works here.\n"), "{page}");
+}
+
+fn check_says_what_is_missing() {
+    let place = Reachable::new();
+    let mut command = place.with_capabilities("8000000000");
+    command.arg("--check").current_dir("/");
+    let outcome = Monitor::spawn(command).wait();
+    assert_eq!(outcome.status.code(), Some(3), "{}", outcome.stderr);
+    let page = outcome.text();
+    assert!(page.contains("\n  CAP_PERFMON "), "{page}");
+    assert!(!page.contains("\n  CAP_BPF "), "{page}");
+    assert!(
+        page.contains("\nMonitoring is not permitted here: "),
+        "{page}"
+    );
+}
+
 fn refused_with_cap_bpf_alone() {
     let place = Reachable::new();
     refused(
@@ -136,7 +164,27 @@ fn permitted_with_both() {
 fn refused_without_bpf() {
     let mut command = Command::new(wrapper("no_bpf.c"));
     command.arg("all").arg(binary());
+    command.args(["--force-rung", "ring"]);
     refused(command, 4, &["CONFIG_BPF_SYSCALL"]);
+}
+
+/// As on a kernel that was built without it: perf events have to do.
+fn without_bpf_calls_are_found_all_the_same() {
+    let program = Program::new("null_deep.c");
+    let mut command = Command::new(wrapper("no_bpf.c"));
+    command.arg("all").arg(binary());
+    command.args(["-n", &program.name, "--format", "json", "-t"]);
+    let monitor = Monitor::start_as(command);
+    let pid = crash(&mut program.command());
+    let report = only(monitor.stop().reports());
+    assert_eq!(report["pid"], pid);
+    report.assert_chain(&["level_five", "level_four", "level_three"]);
+    let lost = report["lost"].to_string();
+    assert!(
+        report["fault_address"].is_null() || lost.contains("fault_address"),
+        "{}",
+        report.line
+    );
 }
 
 /// Works, or says which file it missed; but does not report nonsense.

@@ -120,6 +120,19 @@ impl Report {
         );
     }
 
+    /// What the report lacks, but for what no report of this kernel has.
+    pub fn lost(&self) -> Vec<&str> {
+        let lost = self["lost"].as_array().into_iter().flatten();
+        lost.filter_map(Value::as_str)
+            .filter(|lost| !lost.ends_with("which has no type information"))
+            .collect()
+    }
+
+    /// Panics if the report lacks anything that this kernel could tell.
+    pub fn assert_nothing_lost(&self) {
+        assert!(self.lost().is_empty(), "something is lost: {}", self.line);
+    }
+
     /// Is this the fatal report of a death (not a handled or ignored delivery)?
     pub fn is_fatal(&self) -> bool {
         self["disposition"] == "fatal"

@@ -7,7 +7,6 @@
 // chain calls_bare: writes called_back bare_caller calls_bare inner middle outer main <start>
 // chain jit: ? jit inner middle outer main <start>
 // chain jit_calls: writes called_back ? jit_calls inner middle outer main <start>
-// gap jit_calls no_tables: the call before a return address in a JIT page is not captured
 #define _GNU_SOURCE
 #include "chain.h"
 #include <alloca.h>

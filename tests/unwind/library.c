@@ -9,7 +9,6 @@
 // chain threads: in_thread thread <thread>
 // chain exits: at_exit ... exits inner middle outer main <start>
 // chain switches: in_thread coroutine <thread>
-// gap switches no_tables: where a coroutine without tables ends is not known
 #define _GNU_SOURCE
 #include "chain.h"
 #include <pthread.h>

@@ -111,6 +111,7 @@ fn random(chance: &mut Chance) -> Made {
             pc: ProcessAddress(chance.one_of(&[PC, PC + 8, 0])),
             trap: event.trap,
             boot_ns: chance.value(),
+            knows_fault: chance.next() % 4 != 0,
         });
     }
     match chance.next() % 8 {
@@ -152,7 +153,7 @@ fn no_event_makes_it_panic_or_lie_about_mappings() {
         assert!(!wrong, "{:?}: {text}: {:?}", verdict.cause, made.event);
         if let Some(registers) = made.event.registers {
             for (_, value) in registers.named() {
-                let _ = note(&made.event, value, 64, &made.place);
+                let _ = note(&made.event, value, 64, &made.place, true);
             }
             if let Some(decoded) = decode(registers.arch(), &made.event.code_bytes.bytes) {
                 let _ = describe(&made.event, &registers, &decoded);

@@ -12,7 +12,7 @@ fn note(event: &mut Event, value: u64, name: Option<&str>) -> String {
         module: Some(b"/bin/prog".to_vec()),
         ..Location::default()
     };
-    let note = super::super::note(event, value, 64, &place);
+    let note = super::super::note(event, value, 64, &place, true);
     String::from_utf8_lossy(&note).into_owned()
 }
 
@@ -33,7 +33,7 @@ fn every_kind_of_value() {
         "looks like the text \"AAAAAAAA\""
     );
     assert_eq!(note(&mut event, 0x1234_5678_9abc, None), "");
-    let of_32_bits = super::super::note(&event, 0xffff_fffe, 32, &Location::default());
+    let of_32_bits = super::super::note(&event, 0xffff_fffe, 32, &Location::default(), true);
     assert_eq!(of_32_bits, b"small integer -2");
 }
 

@@ -110,6 +110,7 @@ fn earlier(pc: u64, address: u64, boot_ns: u64) -> EarlierFault {
             number: trap::PAGE_FAULT,
         },
         boot_ns,
+        knows_fault: true,
     }
 }
 

@@ -137,7 +137,7 @@ impl Refused {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Refused::Compressed => "debug information is compressed",
+            Refused::Compressed => "the program's debug information is compressed",
             Refused::TimedOut => "debug information takes too long to read",
         }
     }

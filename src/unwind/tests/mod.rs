@@ -46,6 +46,8 @@ struct Module {
     address_bytes: u8,
     /// One page of code that is in no file.
     anonymous: Option<u64>,
+    /// One page of a file that could not be had.
+    gone: Option<u64>,
     reads: std::cell::Cell<usize>,
 }
 
@@ -105,6 +107,8 @@ struct Crash {
     memory: BTreeMap<u64, u64>,
     module: Module,
     stack_start: Option<u64>,
+    /// Where a page ends that was never written to.
+    unused_to: Option<u64>,
 }
 
 impl Crash {
@@ -123,9 +127,11 @@ impl Crash {
                 entry: None,
                 address_bytes: arch.word_bytes() as u8,
                 anonymous: None,
+                gone: None,
                 reads: std::cell::Cell::new(0),
             },
             stack_start: None,
+            unused_to: None,
         }
     }
 
@@ -199,6 +205,7 @@ struct Space {
     memory: BTreeMap<u64, u64>,
     module: Rc<Module>,
     stack_start: Option<u64>,
+    unused_to: Option<u64>,
 }
 
 impl Space {
@@ -207,6 +214,7 @@ impl Space {
             memory: crash.memory.clone(),
             module: Rc::new(crash.module.clone()),
             stack_start: crash.stack_start,
+            unused_to: crash.unused_to,
         }
     }
 }
@@ -227,17 +235,25 @@ impl AddressSpace for Space {
         Some(())
     }
 
+    fn above_unused(&self, address: ProcessAddress) -> Option<ProcessAddress> {
+        let above = self.unused_to.filter(|above| address.0 < *above);
+        above.map(ProcessAddress)
+    }
+
     fn read_code(&self, address: ProcessAddress, buf: &mut [u8]) -> usize {
         self.module
             .read(FileAddress(address.0.wrapping_sub(BIAS)), buf)
     }
 
     fn is_executable(&self, address: ProcessAddress) -> bool {
-        self.is_file(address)
-            || self
-                .module
-                .anonymous
-                .is_some_and(|start| (start..start + 0x1000).contains(&address.0))
+        let pages = [self.module.anonymous, self.module.gone];
+        let mut pages = pages.into_iter().flatten();
+        self.is_file(address) || pages.any(|start| (start..start + 0x1000).contains(&address.0))
+    }
+
+    fn lacks_file(&self, address: ProcessAddress) -> bool {
+        let gone = self.module.gone;
+        gone.is_some_and(|start| (start..start + 0x1000).contains(&address.0))
     }
 
     fn module(&self, address: ProcessAddress) -> Option<Placed> {

@@ -72,6 +72,83 @@ fn words_far_up_the_stack_need_evidence() {
     assert_eq!(stop, Stop::NoCaller(ProcessAddress(at(0x1104))));
 }
 
+/// ```text
+/// 1100: sub $4096, %rsp; ...        its local was never written to
+/// 1500: call 1100
+/// ```
+#[test]
+fn a_scan_goes_on_above_pages_that_were_never_used() {
+    let mut crash = crash(at(0x1107));
+    crash.code(0x1100, &[0x48, 0x81, 0xec, 0, 0x10, 0, 0]);
+    crash.code(0x1500, &[0xe8, 0xfb, 0xfb, 0xff, 0xff]);
+    crash.module.functions = vec![(0x1100, 0x20)];
+    // Not as deep as its code says, so that the scan has to find it.
+    let slot = STACK + 0x1040;
+    crash.stack(slot, &[at(0x1505), 0, 0]);
+    assert_eq!(crash.frames().0.len(), 1, "the window ended there");
+    crash.unused_to = Some(STACK + 0x1000);
+    crash.stack(STACK + 0x1000, &[0; 8]);
+    let (frames, _) = crash.frames();
+    assert_eq!(frames[1..], [(0x1505, Trust::ScanDirect)]);
+}
+
+/// ```text
+/// 1100: sub $8, %rsp; ...      called by code that was compiled at run time
+/// ```
+#[test]
+fn a_return_address_in_unreadable_code_is_taken_where_the_code_says_it_lies() {
+    let compiled = BIAS + 0x10_0000;
+    let mut crash = crash(at(0x1106));
+    crash.code(0x1100, &[0x48, 0x83, 0xec, 8]);
+    crash.module.anonymous = Some(compiled);
+    crash.stack(STACK, &[0, compiled + 0x20, 0]);
+    assert_eq!(
+        crash.frames().0.len(),
+        1,
+        "the function's start is not known"
+    );
+    crash.module.functions = vec![(0x1100, 0x20)];
+    let (frames, _) = crash.frames();
+    assert_eq!(frames[1..], [(compiled + 0x20 - BIAS, Trust::Scan)]);
+    crash.stack(STACK, &[0, STACK]);
+    assert_eq!(crash.frames().0.len(), 1, "no code");
+}
+
+/// ```text
+/// 1200: sub $8, %rsp; ...; call *%rax      calls what is in a file that is gone
+/// ```
+#[test]
+fn records_alone_are_believed_where_nothing_speaks_against_them() {
+    let gone = BIAS + 0x10_0000;
+    let mut crash = crash(gone + 0x10);
+    crash.module.gone = Some(gone);
+    crash.code(0x1200, &[0x48, 0x83, 0xec, 8]);
+    crash.module.functions = vec![(0x1200, 0x100)];
+    crash.call_through(0x1220);
+    crash.call_through(0x1330);
+    crash.words[RBP] = STACK + 0x10;
+    crash.stack(STACK, &[1, 2, STACK + 0x40, gone + 0x50, 3, 4, 5, 6]);
+    crash.stack(STACK + 0x40, &[1, at(0x1220), 7, at(0x1330), 0, 0]);
+    let (frames, _) = crash.frames();
+    let expected = [
+        (gone + 0x10 - BIAS, Trust::Context),
+        (gone + 0x50 - BIAS, Trust::FramePointer),
+        (0x1220, Trust::FramePointer),
+    ];
+    assert_eq!(frames[..3], expected);
+
+    // The return address of a function that has no record.
+    let mut skipped = crash.clone();
+    skipped.stack(STACK + 8, &[gone + 0x70]);
+    let (frames, stop) = skipped.frames();
+    assert_eq!(frames.len(), 1);
+    assert_eq!(stop, Stop::NoCaller(ProcessAddress(gone + 0x10)));
+
+    // A chain that leads nowhere.
+    crash.stack(STACK + 0x48, &[0x1220]);
+    assert_eq!(crash.frames().0.len(), 1);
+}
+
 /// musl's `__clone`: call *%r9; mov %eax, %edi; xor %eax, %eax; mov $60, %al; syscall
 #[test]
 fn code_that_ends_the_thread_is_outermost() {

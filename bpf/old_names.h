@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0 */
+/*
+ * The mappings that the walk has kept, with their files: last of all, because it
+ * takes the most and is missed the least.
+ */
+#ifndef SEGFAULT_OLD_NAMES_H
+#define SEGFAULT_OLD_NAMES_H
+
+#include "file.h"
+#include "old.h"
+#include "old_path.h"
+
+#define ROUND_STEPS 6		/* of a path a round: most paths end in one */
+#define MAX_COMPONENTS 48
+
+/* Begins the next mapping: all but its paths, which may take several rounds. */
+static __always_inline void name_begin(struct scratch *s, struct event_range *entry)
+{
+	struct file *file = (void *)entry->file;
+	struct event_mapping *m;
+	__u64 at = s->out_bytes;
+
+	keep(at);
+	at &= OUT_BYTES - 1;
+	m = (struct event_mapping *)&s->out[at];
+	s->names.record_at = at;
+	s->out_bytes = at + sizeof(*m);
+	s->names.path_at = at + sizeof(*m);
+	s->walk.sent++;
+	s->names.lower = 0;
+	s->names.layer = 0;
+	__builtin_memset(m, 0, sizeof(*m));
+	m->start = entry->start;
+	m->end = entry->end;
+	m->vm_flags = entry->vm_flags;
+	if (!file)
+		return;
+	m->flags = MAPPING_FILE;
+	m->page_offset = entry->page_offset;
+	file_identity(m, file);
+	if (!bpf_core_field_exists(file->f_path))
+		return;
+	m->flags = MAPPING_FILE | MAPPING_PATH;
+	s->names.path = entry->file + bpf_core_field_offset(struct file, f_path);
+	/* As in bpf/mappings.h: a place in another's mounts may be none in ours. */
+	if (s->names.is_foreign)
+		s->names.lower = s->names.path;
+	if (has_user_path(file))
+		if (bpf_core_field_exists(struct backing_file, user_path)) {
+			s->names.lower = s->names.path;
+			s->names.path = entry->file + bpf_core_field_offset(struct backing_file, user_path);
+		}
+}
+
+/* A path is read: another follows, or the mapping is complete. */
+static __always_inline void name_end(struct scratch *s)
+{
+	struct event_mapping *m;
+	__u64 at = s->names.record_at, bytes = s->out_bytes - s->names.path_at;
+
+	keep(at);
+	at &= OUT_BYTES - 1;
+	m = (struct event_mapping *)&s->out[at];
+	s->names.dentry = 0;
+	if (s->names.layer) {
+		m->lower_bytes = bytes;
+	} else {
+		m->path_bytes = bytes;
+		m->flags |= s->names.flags << 1;
+		if (s->names.lower && s->out_bytes < OUT_BYTES - 2 * NAME_MAX_BYTES) {
+			s->names.layer = 1;
+			s->names.path = s->names.lower;
+			s->names.path_at = s->out_bytes;
+			return;
+		}
+	}
+	s->out_bytes = (s->out_bytes + 7) & ~7ull;
+}
+
+enum names_result { NAMES_ON, NAMES_FULL, NAMES_END };
+
+/* Another mapping begun, or a path gone on with. */
+static __always_inline int name_round(struct scratch *s)
+{
+	__u64 at = s->names.entry;
+
+	if (!s->names.dentry && !s->names.path) {
+		if (at >= s->walk.entries)
+			return NAMES_END;
+		if (s->out_bytes > OUT_BYTES / 2)
+			return NAMES_FULL;
+		s->names.entry = at + 1;
+		keep(at);
+		at &= MAX_ENTRIES - 1;
+		name_begin(s, &s->entries[at]);
+		if (!s->names.path)
+			return NAMES_ON;
+	}
+	if (!s->names.dentry) {
+		path_begin(s, (void *)s->names.path);
+		s->names.path = 0;
+		if (s->names.layer)
+			s->names.mount = NOWHERE; /* whose root nobody is */
+		if (!s->names.dentry)
+			goto ended;
+	}
+	for (;;) {
+		if (path_step(s))
+			goto ended;
+		end_round(ROUND_STEPS, round);
+	}
+round:
+	s->names.components += ROUND_STEPS;
+	if (s->names.components < MAX_COMPONENTS)
+		return NAMES_ON;
+	s->names.flags |= PATH_TRUNCATED;
+ended:
+	name_end(s);
+	return NAMES_ON;
+}
+
+/* No call is left: what there is of a path is all. */
+static __always_inline void name_cut(struct scratch *s)
+{
+	if (!s->names.dentry && !s->names.path)
+		return;
+	/* Half of the way to a file system's root leads nowhere. */
+	if (s->names.layer)
+		s->out_bytes = s->names.path_at;
+	s->names.flags |= PATH_TRUNCATED;
+	s->names.lower = 0;
+	name_end(s);
+}
+
+/* What the walk has kept, as it is: where they are is still to be had. */
+static __always_inline void send_unnamed(void *ctx, struct scratch *s)
+{
+	__u64 bytes = sizeof(struct part) + s->walk.entries * sizeof(struct event_range);
+
+	s->unnamed.kind = PART_RANGES;
+	s->unnamed.size = bytes;
+	s->unnamed.id = s->header.part.id;
+	s->end.lost |= LOST_NAMES;
+	send(ctx, s, &s->unnamed, bounded(bytes, OUT_BYTES), LOST_RING_MAPPINGS);
+}
+
+static __always_inline int send_names(void *ctx, struct scratch *s, struct old_config *c)
+{
+	int result;
+
+	if (!s->out_bytes)
+		s->out_bytes = sizeof(struct part);
+	for (;;) {
+		result = name_round(s);
+		if (result != NAMES_ON)
+			break;
+		end_round(0, more);
+	}
+	if (result == NAMES_END)
+		goto ended;
+	send_out(ctx, s, PART_MAPPINGS, LOST_RING_MAPPINGS);
+more:
+	go_on(ctx, s, STEP_NAMES);
+	name_cut(s);
+	if (s->names.entry < s->walk.entries)
+		send_unnamed(ctx, s);
+ended:
+	if (s->out_bytes > sizeof(struct part))
+		send_out(ctx, s, PART_MAPPINGS, LOST_RING_MAPPINGS);
+	return finish(ctx, s, c);
+}
+
+#endif

@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0 */
+/*
+ * The walk over the mappings, as bpf/mappings.h describes it, in unrolled steps.
+ *
+ * It goes first and fast: one read a mapping, kept with its file's address where
+ * it is wanted. What the file is called is read later (bpf/old_names.h), after
+ * the stack. With -r the others are sent from here, without their files.
+ */
+#ifndef SEGFAULT_OLD_WALK_H
+#define SEGFAULT_OLD_WALK_H
+
+#include "old.h"
+
+#define VM_EXEC_BIT 2
+#define MAX_RETRIES 200
+#define MAX_LEVELS 12
+#define TREE_LEVELS 2		/* descended before slots; what is deeper goes on later */
+#define NODE_SLOTS 16
+#define MAX_PIVOTS 15
+#define LEAF_SLOTS 12		/* looked at a time, of 16 */
+#define MAX_RANGES 128		/* more than mappings a program */
+
+#define no_address_above (1ull << 62)
+
+enum walk_result { WALK_ON, WALK_END, WALK_TORN, WALK_CUT };
+
+/* All that is needed of a vma lies before the end of this field. */
+#define VMA_BYTES (bpf_core_field_offset(struct vm_area_struct, vm_file) + 8)
+
+#define vma_word(s, field) \
+	(*(__u64 *)((void *)(s)->walk.vma + bpf_core_field_offset(struct vm_area_struct, field)))
+
+/* One where `low` < `high`, both below 2^63: a branch here would double what the
+ * verifier has to look at. */
+static __always_inline __u64 is_below(__u64 low, __u64 high)
+{
+	return (low - high) >> 63;
+}
+
+/*
+ * Decides what becomes of the mapping in walk.vma, as mapping_wanted() in
+ * bpf/mappings.h does. It is written behind the last entry in any case; whether
+ * it stays there is the count's affair.
+ */
+static __always_inline int take_mapping(struct scratch *s, struct old_config *c)
+{
+	struct old_walk *w = &s->walk;
+	__u64 start = vma_word(s, vm_start), end = vma_word(s, vm_end);
+	__u64 flags = vma_word(s, vm_flags), wanted, hit, at;
+	struct event_mapping *range;
+	struct event_range *entry;
+
+	w->covered = end;
+	w->seen++;
+	hit = is_below(w->sp, end) & (w->stack_seen ^ 1);
+	w->stack_seen |= hit;
+	w->stack_start |= start & -hit;
+	w->stack_end |= end & -hit;
+	wanted = hit | (flags >> VM_EXEC_BIT & 1);
+	hit = is_below(w->fault, end) & (w->fault_seen ^ 1);
+	w->fault_seen |= hit;
+	wanted |= hit;
+	/* The mapping below the fault stands there already. */
+	at = w->entries + (hit & (w->last_wanted ^ 1));
+	w->last_wanted = wanted;
+	if (at >= MAX_ENTRIES)
+		return WALK_CUT;
+	w->entries = at + wanted;
+	keep(at);
+	at &= MAX_ENTRIES - 1;
+	entry = &s->entries[at];
+	entry->start = start;
+	entry->end = end;
+	entry->vm_flags = flags;
+	entry->page_offset = vma_word(s, vm_pgoff);
+	entry->file = vma_word(s, vm_file);
+	at = w->ranges;
+	w->ranges = at + (c->all_mappings & (wanted ^ 1));
+	keep(at);
+	at &= MAX_RANGES - 1;
+	range = (struct event_mapping *)(s->out + sizeof(struct part)) + at;
+	range->start = start;
+	range->end = end;
+	range->vm_flags = flags;
+	return WALK_ON;
+}
+
+static __always_inline void walk_begin(struct scratch *s, struct old_config *c, struct mm_struct *mm)
+{
+	struct old_walk *w = &s->walk;
+
+	w->mm = (__u64)mm;
+	w->last_wanted = 1; /* there is none */
+	w->highest = s->header.start_stack;
+	if (bpf_core_field_exists(mm->highest_vm_end))
+		w->highest = BPF_CORE_READ(mm, highest_vm_end);
+	if (bpf_core_field_exists(mm->mmap))
+		w->next = (__u64)BPF_CORE_READ(mm, mmap);
+	w->fault = s->header.siginfo;
+	/* What a handler could not cope with, or raised anew. */
+	if ((s->header.flags & HEADER_FIRST_FAULT) && !has_address(s->header.code))
+		w->fault = s->header.first.address;
+	if (w->fault > no_address_above)
+		w->fault = no_address_above;
+	if (w->sp > no_address_above)
+		w->sp = no_address_above;
+	/* Only a few fields of each range are written. */
+	if (c->all_mappings)
+		clear(s->out, OUT_BYTES);
+}
+
+/* Sends the ranges, and goes on to what is next; comes back if that cannot be. */
+static __always_inline void walk_end(void *ctx, struct scratch *s, int result)
+{
+	struct old_walk *w = &s->walk;
+
+	if (w->ranges) {
+		w->sent += w->ranges;
+		s->out_bytes = sizeof(struct part) + w->ranges * sizeof(struct event_mapping);
+		w->ranges = 0;
+		send_out(ctx, s, PART_MAPPINGS, LOST_RING_MAPPINGS);
+	}
+	if (result == WALK_CUT) {
+		s->end.lost |= LOST_WALK_CUT;
+	} else if (result != WALK_END) {
+		if (s->calls < WALK_CALLS)
+			go_on(ctx, s, STEP_WALK);
+		s->end.lost |= result == WALK_TORN ? LOST_WALK_TORN : LOST_WALK_CUT;
+	}
+	go_on(ctx, s, STEP_STACK);
+}
+
+/* Up to 6.0 the mappings are a list, sorted by address. */
+static __always_inline int list_step(struct scratch *s, struct old_config *c)
+{
+	struct old_walk *w = &s->walk;
+	__u64 start, end;
+
+	if (!w->next)
+		return w->covered < w->highest ? WALK_TORN : WALK_END;
+	if (bpf_probe_read_kernel(w->vma, VMA_BYTES, (void *)w->next))
+		return WALK_TORN;
+	start = vma_word(s, vm_start);
+	end = vma_word(s, vm_end);
+	if (end <= start || end >> 57)
+		return WALK_TORN;
+	if (bpf_core_field_exists(struct vm_area_struct, vm_mm))
+		if (vma_word(s, vm_mm) != w->mm)
+			return WALK_TORN;
+	w->next = vma_word(s, vm_next);
+	if (start < w->covered)
+		return WALK_ON; /* seen before it began again at the head */
+	return take_mapping(s, c);
+}
+
+static __always_inline int walk_list(void *ctx, struct scratch *s, struct old_config *c)
+{
+	struct mm_struct *mm = (void *)s->walk.mm;
+	int result;
+
+	for (;;) {
+		result = list_step(s, c);
+		if (result != WALK_ON)
+			break;
+		end_round(0, out);
+	}
+out:
+	if (result == WALK_TORN) {
+		s->walk.retries++;
+		s->walk.next = (__u64)BPF_CORE_READ(mm, mmap);
+	}
+	walk_end(ctx, s, result);
+	return finish(ctx, s, c);
+}
+
+/* Starts over at the root, after the last good mapping. */
+static __always_inline int tree_retry(struct old_walk *w)
+{
+	w->in_leaf = 0;
+	w->node_entry = 0;
+	w->next = w->covered;
+	w->done = 0;
+	return ++w->retries > MAX_RETRIES ? WALK_TORN : WALK_ON;
+}
+
+/* The tree's encoding of a node in a slot: include/linux/maple_tree.h. */
+#define node_address(entry) ((entry) & ~0xffull)
+#define node_type(entry) (((entry) >> 3) & 15)
+#define NODE_LEAF 1
+#define NODE_RANGE 2
+#define NODE_ARANGE 3
+#define RESERVED_ENTRIES 4096	/* entries up to here are not pointers */
+#define is_internal(entry) (((entry) & 3) == 2)
+
+/* From 6.1 on: descends one level towards the leaf that holds walk.next. */
+static __always_inline int tree_descend(struct scratch *s)
+{
+	struct old_walk *w = &s->walk;
+	const __u32 range_pivot = bpf_core_field_offset(struct maple_range_64, pivot) / 8;
+	const __u32 range_slot = bpf_core_field_offset(struct maple_range_64, slot) / 8;
+	const __u32 arange_pivot = bpf_core_field_offset(struct maple_arange_64, pivot) / 8;
+	const __u32 arange_slot = bpf_core_field_offset(struct maple_arange_64, slot) / 8;
+	__u64 entry = w->node_entry, parent = 0;
+	__u32 type, pivots = 15, pivot_at = range_pivot;
+
+	if (!entry) {
+		struct mm_struct *mm = (void *)w->mm;
+
+		entry = (__u64)BPF_CORE_READ(mm, mm_mt.ma_root);
+		w->node_max = ~0ull;
+		w->level = 0;
+		if (!is_internal(entry))
+			return WALK_END;
+	}
+	if (entry <= RESERVED_ENTRIES || ++w->level > MAX_LEVELS)
+		return tree_retry(w);
+	if (bpf_probe_read_kernel(w->node, sizeof(w->node), (void *)node_address(entry)))
+		return tree_retry(w);
+	read_kernel(parent, node_address(entry));
+	if (node_address(parent) == node_address(entry) || parent != w->node[0])
+		return tree_retry(w);
+	type = node_type(entry);
+	if (type == NODE_LEAF) {
+		w->in_leaf = 1;
+		w->node_entry = 0;
+		w->slot = 0;
+		return WALK_ON;
+	}
+	w->slots_at = range_slot;
+	if (type == NODE_ARANGE) {
+		pivots = 9;
+		pivot_at = arange_pivot;
+		w->slots_at = arange_slot;
+	} else if (type != NODE_RANGE) {
+		return tree_retry(w);
+	}
+	w->child = 0;
+	for (;;) {
+		__u64 pivot = w->node[(pivot_at + w->child) & (NODE_WORDS - 1)];
+
+		if (w->child >= pivots || (!pivot && w->child))
+			break;
+		if (w->next <= pivot) {
+			w->node_max = pivot;
+			break;
+		}
+		w->child++;
+		end_round(MAX_PIVOTS, found);
+	}
+found:
+	w->node_entry = w->node[(w->slots_at + w->child) & (NODE_WORDS - 1)];
+	return WALK_ON;
+}
+
+/* Looks at the next slot of the leaf. */
+static __always_inline int leaf_step(struct scratch *s, struct old_config *c)
+{
+	struct old_walk *w = &s->walk;
+	const __u32 pivot_at = bpf_core_field_offset(struct maple_range_64, pivot) / 8;
+	const __u32 slot_at = bpf_core_field_offset(struct maple_range_64, slot) / 8;
+	__u64 slot = w->slot, last = w->node_max, entry;
+
+	if (slot < NODE_SLOTS - 1) {
+		last = w->node[(pivot_at + slot) & (NODE_WORDS - 1)];
+		if (!last && slot)
+			last = w->node_max;
+	}
+	entry = w->node[(slot_at + slot) & (NODE_WORDS - 1)];
+	w->slot = slot + 1;
+	if (last >= w->node_max || slot >= NODE_SLOTS - 1) {
+		w->in_leaf = 0;
+		w->node_entry = 0;
+		w->next = w->node_max + 1;
+		w->done = w->node_max == ~0ull;
+	}
+	if (entry <= RESERVED_ENTRIES || is_internal(entry))
+		return WALK_ON;
+	if (bpf_probe_read_kernel(w->vma, VMA_BYTES, (void *)entry))
+		return tree_retry(w);
+	if (vma_word(s, vm_mm) != w->mm || vma_word(s, vm_end) != last + 1 ||
+	    vma_word(s, vm_start) > last)
+		return tree_retry(w);
+	if (last < w->covered)
+		return WALK_ON; /* seen before a retry */
+	return take_mapping(s, c);
+}
+
+/* Nothing is mapped above the first stack but the vDSO. */
+static __always_inline int tree_ended(struct old_walk *w)
+{
+	if (!w->done)
+		return WALK_ON;
+	return w->covered > w->highest ? WALK_END : tree_retry(w);
+}
+
+static __always_inline int walk_tree(void *ctx, struct scratch *s, struct old_config *c)
+{
+	struct old_walk *w = &s->walk;
+	int result = WALK_ON;
+
+	for (;;) {
+		for (;;) {
+			if (w->in_leaf)
+				break;
+			result = tree_descend(s);
+			if (result != WALK_ON)
+				goto out;
+			end_round(TREE_LEVELS, in_leaf);
+		}
+in_leaf:
+		for (;;) {
+			if (!w->in_leaf)
+				break;
+			result = leaf_step(s, c);
+			if (result != WALK_ON)
+				goto out;
+			end_round(LEAF_SLOTS, leaf_done);
+		}
+leaf_done:
+		result = tree_ended(w);
+		if (result != WALK_ON)
+			goto out;
+		end_round(0, out);
+	}
+out:
+	walk_end(ctx, s, result);
+	return finish(ctx, s, c);
+}
+
+#endif

@@ -1,0 +1,334 @@
+//! Capture by a chain of programs and one perf ring a CPU: kernels from 4.15 on.
+//!
+//! Settings lie in a map that the programs read; so do their counters. Up to 5.0
+//! the kernel does not tell a program that a ring was full: a record whose header
+//! has not come, when all rings are empty, is a dropped one.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use crate::abi::{self, RawCounters};
+use crate::capture::{Folded, Next, FOLDS_MAP};
+use crate::cli::Config;
+use crate::error::{Context, Error, Kind, Result};
+use crate::event::{FaultSite, Lost};
+use crate::loader::{self, attach, object::Object, packed, KernelTypes};
+use crate::perfring::{MappedPerfRing, PerfRecord, PerfRing};
+use crate::stats::KernelCounters;
+use crate::sys::{bpf, perf, process, time};
+
+/// `bpf/capture_old.bpf.c`, compiled and packed.
+pub(super) const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/capture_old.bpf.o"));
+
+const TRACEPOINT: &str = "signal_deliver";
+const FIRST_RAW: &str = "segfault_first_raw";
+const FIRST: &str = "segfault_event";
+const BEGIN: &str = "segfault_begin";
+const CONTEXT: &str = "segfault_context";
+const LIST: &str = "segfault_list";
+const TREE: &str = "segfault_tree";
+const STACK: &str = "segfault_stack";
+const NAMES: &str = "segfault_names";
+/// Only with `--memory`.
+const MEMORY: &str = "segfault_memory";
+const STEPS_MAP: &str = "segfault_steps";
+const EVENTS_MAP: &str = "segfault_events";
+const CONFIG_MAP: &str = "segfault_config";
+const BOOKS_MAP: &str = "segfault_books";
+
+/// Debian's and Android's kernels have a level that lets no other user's event through.
+const PARANOID_HINT: &str =
+    "sysctl kernel.perf_event_paranoid is above 2, which takes CAP_SYS_ADMIN";
+
+/// A ring that a record without a stack fits into.
+const LEAST_RING_BYTES: u64 = 32 << 10;
+
+/// `bpf/capture_old.bpf.c` at work.
+#[derive(Debug)]
+pub struct OldCapture {
+    loaded: loader::Loaded,
+    link: Option<OwnedFd>,
+    /// The program that is attached.
+    first: &'static str,
+    rings: Vec<CpuRing>,
+    /// The ring that is being emptied.
+    current: usize,
+    headers: u64,
+    lost: u64,
+    types: String,
+}
+
+#[derive(Debug)]
+struct CpuRing {
+    cpu: u32,
+    event: OwnedFd,
+    ring: PerfRing<MappedPerfRing>,
+}
+
+impl OldCapture {
+    /// Attaches to the raw tracepoint, or to the one that perf events know.
+    pub fn start(config: &Config, types: &KernelTypes, is_raw: bool) -> Result<OldCapture> {
+        let object = packed::object(OBJECT)?;
+        let (loaded, walk) = load(&object, types, config, is_raw)?;
+        let steps = [BEGIN, CONTEXT, walk, STACK, NAMES, MEMORY];
+        for (step, program) in (0..).zip(wanted(&steps, config)) {
+            loaded.set_tail_call(STEPS_MAP, step, program)?;
+        }
+        let rings = rings(map(&loaded, EVENTS_MAP)?, u64::from(config.ring_bytes))?;
+        let ring_bytes = rings.first().map_or(0, |ring| ring.ring.bytes());
+        let settings = settings(config, types, ring_bytes);
+        bpf::map_update_elem(map(&loaded, CONFIG_MAP)?, &[0; 4], &settings, 0)
+            .context(|| "settings of the capture program")?;
+        let first = if is_raw { FIRST_RAW } else { FIRST };
+        let program = loaded
+            .program(first)
+            .ok_or_else(|| Error::failed("the capture program has no beginning"))?;
+        let link = attach::signal_deliver(program, is_raw)?;
+        Ok(OldCapture {
+            loaded,
+            link: Some(link),
+            first,
+            rings,
+            current: 0,
+            headers: 0,
+            lost: 0,
+            types: types.to_string(),
+        })
+    }
+
+    pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        self.rings.iter().map(|ring| ring.event.as_fd()).collect()
+    }
+
+    pub fn next_part(&mut self, take: impl FnOnce(&[u8])) -> Next {
+        let mut take = Some(take);
+        let mut next = Next::Nothing;
+        // Each ring once, from where the last one was found.
+        for _ in 0..self.rings.len() {
+            let CpuRing { cpu, ring, .. } = &mut self.rings[self.current];
+            let (headers, lost) = (&mut self.headers, &mut self.lost);
+            let found = ring.next(|record| match record {
+                PerfRecord::Output(bytes) => {
+                    let part = abi::trimmed(bytes);
+                    *headers += u64::from(abi::is_header(part));
+                    next = Next::Part;
+                    if let Some(take) = take.take() {
+                        take(part);
+                    }
+                }
+                PerfRecord::Lost(count) => {
+                    *lost += count;
+                    next = Next::Lost { cpu: *cpu };
+                }
+            });
+            if found {
+                break;
+            }
+            self.current = (self.current + 1) % self.rings.len();
+        }
+        next
+    }
+
+    pub fn take_folded(&self, site: &FaultSite) -> Option<Folded> {
+        let mut folded = super::take_folded(self.loaded.map(FOLDS_MAP), site)?;
+        // The programs know CLOCK_MONOTONIC alone.
+        folded.last_boot_ns += time::boot_ahead_ns();
+        Some(folded)
+    }
+
+    /// Gives a CPU that has come up a ring, which is to be watched. The one that it
+    /// had before it went down has ended with that; it stays if it was not emptied.
+    pub fn cpu_up(&mut self, cpu: u32) -> Result<Option<BorrowedFd<'_>>> {
+        let bytes = self.rings.first().map_or(0, |ring| ring.ring.bytes());
+        let events = map(&self.loaded, EVENTS_MAP)?;
+        let Some(new) = ring(events, cpu, bytes).context(|| format!("the ring of CPU {cpu}"))?
+        else {
+            return Ok(None);
+        };
+        self.rings
+            .retain(|ring| ring.cpu != cpu || !ring.ring.is_empty());
+        self.rings.push(new);
+        self.current = 0;
+        Ok(self.rings.last().map(|ring| ring.event.as_fd()))
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.rings.iter().map(|ring| ring.ring.bytes()).sum()
+    }
+
+    pub fn stop(&mut self) {
+        self.link = None;
+    }
+
+    pub fn counters(&self) -> KernelCounters {
+        let mut bytes = [0; size_of::<RawCounters>()];
+        let books = self.loaded.map(BOOKS_MAP);
+        let is_read = books.is_some_and(|books| {
+            bpf::map_lookup_elem(books, &[0; 4], &mut bytes).is_ok_and(|there| there)
+        });
+        let Ok(mut raw) = abi::decode_counters(&bytes) else {
+            return KernelCounters::default();
+        };
+        if is_read {
+            raw.submitted = self.headers;
+            raw.dropped_ring = raw.captured.saturating_sub(self.headers);
+            raw.dropped += raw.dropped_ring;
+            raw.parts_lost = raw.parts_lost.max(self.lost);
+        }
+        super::kernel_counters(&raw, super::missed(&self.loaded, self.first))
+    }
+
+    /// A program's name, with how many instructions that meant for the verifier.
+    fn verified(&self, program: &str) -> String {
+        let info = self.loaded.program_info(program);
+        format!("{program} ({})", info.map_or(0, |info| info.verified_insns))
+    }
+
+    pub fn lacks(&self) -> Vec<Lost> {
+        let sender = Lost {
+            detail: "sender",
+            reason: "not told by this kernel's tracepoint (before 4.17)",
+        };
+        let stack = Lost {
+            detail: "stack",
+            reason: "of a handler on an alternate stack: what it interrupted",
+        };
+        match self.first {
+            FIRST_RAW => vec![stack],
+            _ => vec![sender, stack],
+        }
+    }
+
+    pub fn describe(&self) -> Vec<String> {
+        let programs: Vec<_> = self
+            .loaded
+            .programs()
+            .map(|name| self.verified(name))
+            .collect();
+        let ring_bytes = self.rings.first().map_or(0, |ring| ring.ring.bytes());
+        vec![
+            format!("Kernel types: {}", self.types),
+            format!("Programs: {}", programs.join(", ")),
+            match self.first {
+                FIRST_RAW => format!("Attached: raw tracepoint {TRACEPOINT}"),
+                _ => format!("Attached: tracepoint {TRACEPOINT}"),
+            },
+            format!("Rings: {} of {} KB", self.rings.len(), ring_bytes >> 10),
+        ]
+    }
+}
+
+fn map<'a>(loaded: &'a loader::Loaded, name: &str) -> Result<BorrowedFd<'a>> {
+    loaded
+        .map(name)
+        .ok_or_else(|| Error::failed(format!("the capture program has no {name}")))
+}
+
+/// Without the last program, which is for `--memory`, where that is not wanted.
+fn wanted<'a, 'b>(programs: &'b [&'a str], config: &Config) -> &'b [&'a str] {
+    &programs[..programs.len() - usize::from(!config.memory)]
+}
+
+/// Loads the chain with the walk that this kernel's mappings ask for.
+fn load(
+    object: &Object,
+    types: &KernelTypes,
+    config: &Config,
+    is_raw: bool,
+) -> Result<(loader::Loaded, &'static str)> {
+    let with = |walk| {
+        let (first, program_type) = match is_raw {
+            true => (FIRST_RAW, None),
+            // Programs that call each other as tails are of one type.
+            false => (FIRST, Some(bpf::PROG_TYPE_TRACEPOINT)),
+        };
+        let programs = [first, BEGIN, CONTEXT, walk, STACK, NAMES, MEMORY];
+        let settings = loader::Settings {
+            verbose: config.verbose,
+            programs: wanted(&programs, config),
+            program_type,
+            ..loader::Settings::default()
+        };
+        loader::load(object, types, &settings)
+    };
+    if types.lost().contains(&"mappings") {
+        // Nothing leads to a mapping: the stack is what follows.
+        return Ok((with(STACK)?, STACK));
+    }
+    // Only one of the two has its fields in any kernel: the other is poisoned.
+    match with(LIST) {
+        Ok(loaded) => Ok((loaded, LIST)),
+        Err(error) if error.kind() == Kind::Unsupported => Ok((with(TREE)?, TREE)),
+        Err(error) => Err(error),
+    }
+}
+
+/// A ring for each CPU that is there, put into the map that the programs write to.
+fn rings(events: BorrowedFd<'_>, wanted_bytes: u64) -> Result<Vec<CpuRing>> {
+    let slots = bpf::map_info(events)?.max_entries;
+    let online = process::cpus() as u64;
+    let share = (wanted_bytes / online).max(LEAST_RING_BYTES);
+    let bytes = super::whole_ring(share);
+    let mut rings = Vec::new();
+    for cpu in 0..slots {
+        rings.extend(ring(events, cpu, bytes).context(|| format!("the ring of CPU {cpu}"))?);
+    }
+    if rings.is_empty() {
+        return Err(Error::failed("no CPU has a ring for perf events"));
+    }
+    Ok(rings)
+}
+
+/// The ring of one CPU; `None` where that is not there, or not now.
+fn ring(events: BorrowedFd<'_>, cpu: u32, bytes: u64) -> Result<Option<CpuRing>> {
+    let event = match perf::bpf_output(cpu) {
+        Ok(event) => event,
+        Err(error) => {
+            return match error.errno() {
+                Some(perf::ENODEV | perf::EINVAL | perf::ENXIO) => Ok(None),
+                Some(bpf::EACCES) => Err(error.with_hint(PARANOID_HINT)),
+                _ => Err(error),
+            };
+        }
+    };
+    let ring = super::map_ring(&event, bytes).context(|| "map it")?;
+    let descriptor = event.as_raw_fd().to_ne_bytes();
+    bpf::map_update_elem(events, &cpu.to_ne_bytes(), &descriptor, 0)?;
+    perf::enable(event.as_fd())?;
+    Ok(Some(CpuRing { cpu, event, ring }))
+}
+
+/// `struct old_config` of bpf/old.h.
+fn settings(config: &Config, types: &KernelTypes, ring_bytes: u64) -> Vec<u8> {
+    let name = config.name.as_deref().unwrap_or_default();
+    let name_last = match name.len() {
+        0 => 0,
+        bytes => 1u64 << (bytes - 1).min(63),
+    };
+    // A record has to fit into an empty ring.
+    let stack_bytes = u64::from(super::stack_bytes(config)).min(ring_bytes / 2);
+    let mut bytes = Vec::new();
+    bytes.extend_from_slice(&config.signals.to_ne_bytes());
+    bytes.extend_from_slice(&name_last.to_ne_bytes());
+    bytes.extend_from_slice(&super::name_masks(name));
+    for number in [
+        super::thread_bytes(types),
+        0,
+        stack_bytes,
+        super::fold_ns(config),
+    ] {
+        bytes.extend_from_slice(&number.to_ne_bytes());
+    }
+    for number in [
+        u32::from(cfg!(target_arch = "aarch64")),
+        process::pid(),
+        process::pid_namespace(),
+        process::mount_namespace().unwrap_or(0),
+        config.pid.unwrap_or(0),
+        u32::from(config.fatal_only),
+        u32::from(super::all_mappings(config)),
+        0,
+    ] {
+        bytes.extend_from_slice(&number.to_ne_bytes());
+    }
+    bytes
+}

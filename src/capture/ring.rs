@@ -1,0 +1,177 @@
+//! Capture by one program and a ring buffer: kernels from 5.17 on.
+//!
+//! Settings are constants to the program; its counters are read from shared
+//! memory without a system call.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use crate::abi::{self, RawCounters};
+use crate::capture::{Folded, FOLDS_MAP};
+use crate::cli::Config;
+use crate::error::{Context, Error, Result};
+use crate::event::FaultSite;
+use crate::loader::{self, attach, packed, KernelTypes};
+use crate::ringbuf::{MappedRing, Ring};
+use crate::stats::KernelCounters;
+use crate::sys::mmap::{page_bytes, SharedMemory};
+use crate::sys::process;
+
+/// `bpf/capture.bpf.c`, compiled and packed.
+pub(super) const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/capture.bpf.o"));
+
+const PROGRAM: &str = "segfault_probe";
+const TRACEPOINT: &str = "signal_deliver";
+const RING_MAP: &str = "segfault_ring";
+const BOOKS_MAP: &str = "segfault_bss";
+
+/// A running capture.
+#[derive(Debug)]
+pub struct RingCapture {
+    loaded: loader::Loaded,
+    /// Detaches when closed.
+    link: Option<OwnedFd>,
+    ring: Ring<MappedRing>,
+    books: SharedMemory,
+    /// Where the kernel's types came from.
+    types: String,
+}
+
+impl RingCapture {
+    pub fn start(config: &Config, types: &KernelTypes) -> Result<RingCapture> {
+        let object = packed::object(OBJECT)?;
+        let settings = Constants::of(config, types);
+        let rodata = settings.list();
+        let loaded = loader::load(
+            &object,
+            types,
+            &loader::Settings {
+                rodata: &rodata,
+                max_entries: &[(RING_MAP, config.ring_bytes)],
+                verbose: config.verbose,
+                programs: &[PROGRAM],
+                program_type: None,
+            },
+        )?;
+        let missing = |what| move || Error::failed(format!("the capture program has no {what}"));
+        let ring_fd = loaded.map(RING_MAP).ok_or_else(missing(RING_MAP))?;
+        let ring = Ring::map(ring_fd, config.ring_bytes).context(|| "map the ring")?;
+        let books_fd = loaded.map(BOOKS_MAP).ok_or_else(missing(BOOKS_MAP))?;
+        let books =
+            SharedMemory::map(books_fd, 0, page_bytes(), false).context(|| "map the counters")?;
+        let program = loaded.program(PROGRAM).ok_or_else(missing(PROGRAM))?;
+        let link = attach::raw_tracepoint(program, TRACEPOINT)?;
+        Ok(RingCapture {
+            loaded,
+            link: Some(link),
+            ring,
+            books,
+            types: types.to_string(),
+        })
+    }
+
+    pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        self.loaded.map(RING_MAP).into_iter().collect()
+    }
+
+    pub fn next_part(&mut self, take: impl FnOnce(&[u8])) -> bool {
+        self.ring.next(take)
+    }
+
+    pub fn take_folded(&self, site: &FaultSite) -> Option<Folded> {
+        super::take_folded(self.loaded.map(FOLDS_MAP), site)
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.ring.bytes()
+    }
+
+    pub fn stop(&mut self) {
+        self.link = None;
+    }
+
+    pub fn counters(&self) -> KernelCounters {
+        let mut bytes = [0; size_of::<RawCounters>()];
+        self.books.copy_to(0, &mut bytes);
+        let Ok(raw) = abi::decode_counters(&bytes) else {
+            return KernelCounters::default();
+        };
+        super::kernel_counters(&raw, self.missed())
+    }
+
+    fn missed(&self) -> u64 {
+        super::missed(&self.loaded, PROGRAM)
+    }
+
+    pub fn describe(&self) -> Vec<String> {
+        let verified = self
+            .loaded
+            .program_info(PROGRAM)
+            .map_or(0, |info| info.verified_insns);
+        vec![
+            format!("Kernel types: {}", self.types),
+            format!("Program: {PROGRAM}, {verified} instructions verified"),
+            format!("Attached: raw tracepoint {TRACEPOINT}"),
+            format!("Ring: {} KB", self.ring.bytes() / 1024),
+        ]
+    }
+}
+
+/// The program's `const volatile` settings, as bytes.
+struct Constants {
+    values: Vec<(&'static str, Vec<u8>)>,
+}
+
+impl Constants {
+    fn of(config: &Config, types: &KernelTypes) -> Self {
+        let u32s = |value: u32| value.to_ne_bytes().to_vec();
+        let u64s = |value: u64| value.to_ne_bytes().to_vec();
+        let name = config.name.as_deref().unwrap_or_default();
+        let stack_bytes = super::stack_bytes(config);
+        let values = vec![
+            ("own_pid", u32s(process::pid())),
+            ("own_pid_ns", u32s(process::pid_namespace())),
+            ("own_mnt_ns", u32s(process::mount_namespace().unwrap_or(0))),
+            ("only_pid", u32s(config.pid.unwrap_or(0))),
+            ("fatal_only", u32s(u32::from(config.fatal_only))),
+            ("name_bytes", u32s(name.len() as u32)),
+            ("name_masks", super::name_masks(name)),
+            ("stack_bytes", u32s(stack_bytes)),
+            ("all_mappings", u32s(u32::from(super::all_mappings(config)))),
+            ("watched_signals", u64s(config.signals)),
+            ("wants_memory", u32s(u32::from(config.memory))),
+            ("fold_ns", u64s(super::fold_ns(config))),
+            ("ring_bytes", u64s(u64::from(config.ring_bytes))),
+            (
+                "ring_reserve",
+                u64s(ring_reserve(config.ring_bytes, process::cpus())),
+            ),
+            ("thread_size", u64s(super::thread_bytes(types))),
+        ];
+        Constants { values }
+    }
+
+    fn list(&self) -> Vec<(&str, &[u8])> {
+        self.values
+            .iter()
+            .map(|(name, bytes)| (*name, bytes.as_slice()))
+            .collect()
+    }
+}
+
+/// What must stay free for headers and ends: one of each for every CPU, but
+/// never more than a quarter of the ring.
+fn ring_reserve(ring_bytes: u32, cpus: usize) -> u64 {
+    let wanted = (abi::HEADER_IN_RING + abi::END_IN_RING) * (cpus + 1);
+    (wanted as u64).min(u64::from(ring_bytes) / 4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reserve_leaves_most_of_a_small_ring() {
+        assert_eq!(ring_reserve(64 << 10, 512), 16 << 10);
+        assert!(ring_reserve(4 << 20, 4) < 8 << 10);
+    }
+}

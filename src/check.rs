@@ -1,0 +1,236 @@
+//! What this host offers, which way of capture it leads to, and what that costs
+//! (`--check`); `-v` says the same while attaching.
+//!
+//! The rows are facts that were looked up. Whether monitoring works is not
+//! concluded from them: the capture is started for real, and stopped.
+
+use std::fs;
+
+use crate::capture::Capture;
+use crate::cli::Config;
+use crate::error::{Error, Kind};
+use crate::event::Lost;
+use crate::loader;
+use crate::loader::probe::Features;
+use crate::sys::mmap::page_bytes;
+use crate::sys::process::{self, capability};
+use crate::sys::tracefs;
+
+const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
+const PARANOID: &str = "/proc/sys/kernel/perf_event_paranoid";
+const JIT: &str = "/proc/sys/net/core/bpf_jit_enable";
+
+/// What a capability is good for here, beyond what is needed in any case.
+const CAPABILITIES: [(u32, &str, &str); 7] = [
+    (capability::BPF, "BPF", "to load the capture program"),
+    (capability::PERFMON, "PERFMON", "to load it, and to attach"),
+    (
+        capability::SYS_ADMIN,
+        "SYS_ADMIN",
+        "instead of both before Linux 5.8; to look into tracefs where it is not mounted",
+    ),
+    (
+        capability::SYS_PTRACE,
+        "SYS_PTRACE",
+        "to name functions of programs in containers, while they live",
+    ),
+    (
+        capability::DAC_READ_SEARCH,
+        "DAC_READ_SEARCH",
+        "to name functions of programs whose files are not readable for this user",
+    ),
+    (
+        capability::CHECKPOINT_RESTORE,
+        "CHECKPOINT_RESTORE",
+        "to name functions of deleted programs, while they live",
+    ),
+    (
+        capability::SYS_RESOURCE,
+        "SYS_RESOURCE",
+        "to lock memory for the rings before Linux 5.11",
+    ),
+];
+
+/// A page of rows, label and value, and of headings.
+#[derive(Debug, Default)]
+pub struct Page {
+    lines: Vec<String>,
+}
+
+impl Page {
+    fn heading(&mut self, text: &str) {
+        self.lines.push(format!("{text}:"));
+    }
+
+    fn row(&mut self, label: &str, value: &str) {
+        self.lines.push(format!("  {label:<20} {value}"));
+    }
+
+    #[must_use]
+    pub fn lines(&self) -> &[String] {
+        &self.lines
+    }
+}
+
+/// What the host offers, without an attempt to capture anything.
+#[must_use]
+pub fn host(config: &Config) -> Page {
+    let mut page = Page::default();
+    page.heading("Host");
+    let kernel = process::kernel_name();
+    let pages_kb = page_bytes() / 1024;
+    let cpus = process::cpus();
+    page.row(
+        "Kernel",
+        &format!("{kernel}, {cpus} CPUs, pages of {pages_kb} KB"),
+    );
+    page.row("User", &user());
+    page.row("Lockdown", &lockdown());
+    let types = match loader::kernel_types(config.btf.as_deref()) {
+        Ok(types) => types.to_string(),
+        Err(error) => format!("none: {}", error.hint().unwrap_or_default()),
+    };
+    page.row("Kernel types (BTF)", &types);
+    let features = Features::new();
+    page.row("bpf_loop (5.17)", answer(&features.callbacks()));
+    page.row("Ring buffer (5.8)", answer(&features.ring_buffer()));
+    page.row("Raw tracepoints", answer(&features.raw_tracepoints()));
+    page.row("BPF compiler", jit());
+    page.row("tracefs", tracefs::mounted_at().unwrap_or("not mounted"));
+    page.row("Perf events", &perf_events());
+    page.row("/proc", proc());
+    page
+}
+
+/// What was attached, what its reports will lack, and what could be changed.
+#[must_use]
+pub fn capture(capture: &Capture) -> Page {
+    let mut page = Page::default();
+    page.heading("Capture");
+    for line in capture.describe() {
+        let (label, value) = line.split_once(": ").unwrap_or(("", &line));
+        page.row(label, value);
+    }
+    page.heading("Reports lack");
+    let lacks = capture.lacks();
+    for Lost { detail, reason } in &lacks {
+        page.row(detail, reason);
+    }
+    if lacks.is_empty() {
+        page.row("nothing", "that this tool can tell elsewhere");
+    }
+    page
+}
+
+/// What somebody with more rights could do, whether it works now or not.
+#[must_use]
+pub fn advice(failed: Option<&Error>) -> Page {
+    let mut page = Page::default();
+    page.heading("Could be changed");
+    if let Some(hint) = failed.and_then(Error::hint) {
+        page.row("To make it work", hint);
+    }
+    if !is_all_powerful() {
+        for (number, name, purpose) in CAPABILITIES {
+            if !process::has_capability(number) {
+                page.row(&format!("CAP_{name}"), purpose);
+            }
+        }
+    }
+    if fs::read(JIT).is_ok_and(|enabled| enabled.starts_with(b"0")) {
+        page.row(
+            "bpf_jit_enable",
+            "1 would make the capture several times as fast",
+        );
+    }
+    if proc() != "mounted" {
+        page.row(
+            "/proc",
+            "mounted, it tells of containers and of deleted files",
+        );
+    }
+    if page.lines.len() == 1 {
+        page.row("nothing", "is missing");
+    }
+    page
+}
+
+/// The last line: whether it works.
+#[must_use]
+pub fn verdict(failed: Option<&Error>) -> String {
+    match failed {
+        None => "Monitoring works here.".to_string(),
+        Some(error) => match error.kind() {
+            Kind::NotPermitted => format!("Monitoring is not permitted here: {error}"),
+            _ => format!("Monitoring does not work here: {error}"),
+        },
+    }
+}
+
+fn is_all_powerful() -> bool {
+    let has = process::has_capability;
+    has(capability::SYS_ADMIN) && has(capability::DAC_READ_SEARCH) && has(capability::SYS_PTRACE)
+}
+
+fn user() -> String {
+    let uid = process::user();
+    let mut text = match uid {
+        0 => "root".to_string(),
+        uid => format!("{uid}"),
+    };
+    let has: Vec<&str> = CAPABILITIES
+        .iter()
+        .filter(|(number, ..)| process::has_capability(*number))
+        .map(|(_, name, _)| *name)
+        .collect();
+    text.push_str(match has.len() {
+        0 => ", without capabilities",
+        _ => ", with CAP_",
+    });
+    text.push_str(&has.join(", CAP_"));
+    text
+}
+
+/// The word in brackets of `none [integrity] confidentiality`.
+fn lockdown() -> String {
+    let modes = fs::read_to_string(LOCKDOWN).unwrap_or_default();
+    let mode = modes
+        .split_once('[')
+        .and_then(|(_, rest)| rest.split_once(']'));
+    match mode {
+        Some((mode, _)) => mode.to_string(),
+        None => "none known".to_string(),
+    }
+}
+
+fn answer(answer: &crate::error::Result<bool>) -> &'static str {
+    match answer {
+        Ok(true) => "yes",
+        Ok(false) => "no",
+        Err(error) if error.kind() == Kind::NotPermitted => "not permitted to ask",
+        Err(_) => "no BPF",
+    }
+}
+
+fn jit() -> &'static str {
+    match fs::read(JIT).unwrap_or_default().first() {
+        Some(b'0') => "off: programs are interpreted",
+        Some(_) => "on",
+        None => "not known",
+    }
+}
+
+fn perf_events() -> String {
+    match fs::read_to_string(PARANOID) {
+        Ok(level) => format!("yes, perf_event_paranoid {}", level.trim()),
+        Err(_) => "none known".to_string(),
+    }
+}
+
+fn proc() -> &'static str {
+    if fs::metadata("/proc/self/maps").is_ok() {
+        "mounted"
+    } else {
+        "not mounted"
+    }
+}

@@ -1,0 +1,193 @@
+//! Equal things told once: which are printed, which are only counted.
+//!
+//! A [`Folder`] lets a number of items of each key through in each window of
+//! time and holds the rest back. When the window ends the last that was held
+//! back comes out, with the number of things that it stands for: nothing
+//! disappears. `--fold` lets one report of each signature through, and
+//! `--max-per-minute` a number of each executable.
+
+use std::time::Duration;
+
+/// Keys remembered at a time; past that the oldest window ends early.
+const MAX_KEYS: usize = 256;
+
+/// An item on its way out, and how many it stands for, itself included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted<T> {
+    pub item: T,
+    pub count: u64,
+}
+
+/// What is remembered of a key in its window.
+#[derive(Debug)]
+struct Window<T> {
+    key: u64,
+    ends: Duration,
+    passed: u64,
+    /// The last that was held back, with all before it.
+    held: Option<Counted<T>>,
+}
+
+/// Lets some of the equal items through.
+#[derive(Debug)]
+pub struct Folder<T> {
+    window: Duration,
+    allowed: u64,
+    /// In the order in which they end, which is that in which they began.
+    windows: Vec<Window<T>>,
+}
+
+impl<T> Folder<T> {
+    /// Lets `allowed` items of each key through in each `window`.
+    #[must_use]
+    pub fn new(window: Duration, allowed: u64) -> Self {
+        Folder {
+            window,
+            allowed,
+            windows: Vec::new(),
+        }
+    }
+
+    /// Gives `item` back if it may pass. What was held back in windows that are over,
+    /// or had to end for this one, goes to `ended`. `now` never goes back.
+    pub fn admit(
+        &mut self,
+        key: u64,
+        item: Counted<T>,
+        now: Duration,
+        ended: &mut Vec<Counted<T>>,
+    ) -> Option<Counted<T>> {
+        self.end(now, ended);
+        let Some(window) = self.windows.iter_mut().find(|window| window.key == key) else {
+            if self.windows.len() >= MAX_KEYS {
+                ended.extend(self.windows.remove(0).held);
+            }
+            self.windows.push(Window {
+                key,
+                ends: now.saturating_add(self.window),
+                passed: 1,
+                held: None,
+            });
+            return Some(item);
+        };
+        if window.passed < self.allowed {
+            window.passed += 1;
+            return Some(item);
+        }
+        let before = window.held.take().map_or(0, |held| held.count);
+        window.held = Some(Counted {
+            count: item.count.saturating_add(before),
+            item: item.item,
+        });
+        None
+    }
+
+    /// What was held back in windows that are over, oldest first, goes to `ended`.
+    pub fn end(&mut self, now: Duration, ended: &mut Vec<Counted<T>>) {
+        while self.windows.first().is_some_and(|first| first.ends <= now) {
+            ended.extend(self.windows.remove(0).held);
+        }
+    }
+
+    /// When something that is held back is due.
+    #[must_use]
+    pub fn next_end(&self) -> Option<Duration> {
+        let held = self.windows.iter().find(|window| window.held.is_some());
+        held.map(|window| window.ends)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admit<T>(
+        folder: &mut Folder<T>,
+        key: u64,
+        item: Counted<T>,
+        now: Duration,
+    ) -> Vec<Counted<T>> {
+        let mut out = Vec::new();
+        let passed = folder.admit(key, item, now, &mut out);
+        out.extend(passed);
+        out
+    }
+
+    fn ended<T>(folder: &mut Folder<T>, now: Duration) -> Vec<Counted<T>> {
+        let mut out = Vec::new();
+        folder.end(now, &mut out);
+        out
+    }
+
+    const fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn one(item: u32) -> Counted<u32> {
+        Counted { item, count: 1 }
+    }
+
+    #[test]
+    fn the_first_passes_and_the_rest_is_counted_when_the_window_ends() {
+        let mut folder = Folder::new(at(10), 1);
+        assert_eq!(admit(&mut folder, 7, one(1), at(0)), [one(1)]);
+        assert_eq!(folder.next_end(), None, "nothing is held back");
+        assert_eq!(admit(&mut folder, 7, one(2), at(1)), []);
+        assert_eq!(admit(&mut folder, 7, one(3), at(9)), []);
+        assert_eq!(
+            admit(&mut folder, 8, one(4), at(9)),
+            [one(4)],
+            "another key"
+        );
+        assert_eq!(folder.next_end(), Some(at(10)));
+        assert_eq!(ended(&mut folder, at(9)), []);
+        assert_eq!(ended(&mut folder, at(10)), [Counted { item: 3, count: 2 }]);
+        assert_eq!(
+            admit(&mut folder, 7, one(5), at(10)),
+            [one(5)],
+            "a new window"
+        );
+    }
+
+    #[test]
+    fn a_late_item_brings_out_what_its_window_held_back() {
+        let mut folder = Folder::new(at(10), 1);
+        admit(&mut folder, 7, one(1), at(0));
+        admit(&mut folder, 7, one(2), at(5));
+        assert_eq!(admit(&mut folder, 7, one(3), at(11)), [one(2), one(3)]);
+        assert_eq!(ended(&mut folder, Duration::MAX), []);
+    }
+
+    #[test]
+    fn as_many_pass_as_are_allowed_and_counts_add_up() {
+        let mut folder = Folder::new(at(60), 2);
+        let many = Counted { item: 3, count: 5 };
+        assert_eq!(admit(&mut folder, 1, one(1), at(0)), [one(1)]);
+        assert_eq!(admit(&mut folder, 1, one(2), at(0)), [one(2)]);
+        assert_eq!(admit(&mut folder, 1, many, at(1)), []);
+        assert_eq!(admit(&mut folder, 1, one(4), at(2)), []);
+        assert_eq!(
+            ended(&mut folder, Duration::MAX),
+            [Counted { item: 4, count: 6 }]
+        );
+    }
+
+    #[test]
+    fn no_more_keys_than_there_is_room_for_and_nothing_lost() {
+        let mut folder = Folder::new(at(1000), 1);
+        let mut printed = 0;
+        let keys = 3 * MAX_KEYS as u64;
+        for key in 0..keys {
+            for _ in 0..2 {
+                let out = admit(&mut folder, key, one(0), Duration::from_millis(key));
+                printed += out.iter().map(|counted| counted.count).sum::<u64>();
+            }
+            assert!(folder.windows.len() <= MAX_KEYS);
+        }
+        printed += ended(&mut folder, Duration::MAX)
+            .iter()
+            .map(|counted| counted.count)
+            .sum::<u64>();
+        assert_eq!(printed, 2 * keys);
+    }
+}

@@ -1,0 +1,75 @@
+//! Kernels without type information: where things are is measured at start.
+//!
+//! ```text
+//! children  two of ours fault on purpose, with values that nothing else has
+//! peek      a small program keeps their tasks and reads kernel memory for us
+//! search    the places at which the values stand, if there is but one  (pure)
+//! layout    the places as type information like a kernel's own         (pure)
+//! ```
+//!
+//! What comes out goes through the same relocations as a kernel's BTF. What could
+//! not be found with certainty is not in it, by name.
+
+use std::ffi::CStr;
+
+use crate::error::{Error, Result};
+use crate::sys::mmap::page_bytes;
+use crate::sys::process;
+
+pub mod children;
+pub mod facts;
+pub mod layout;
+pub mod peek;
+pub mod pieces;
+pub mod search;
+
+use children::Running;
+use facts::{Child, Tool};
+pub use layout::Layout;
+use peek::Peek;
+
+/// This program, for children.
+pub const OURSELVES: &CStr = c"/proc/self/exe";
+
+/// Kernel stacks have 16 KB, or a page where pages are larger.
+const STACK_BYTES: u64 = 16 << 10;
+
+/// What the search works on; the children live as long as this.
+#[derive(Debug)]
+pub struct Subjects {
+    pub peek: Peek,
+    pub children: Vec<Child>,
+    pub tool: Tool,
+    running: Vec<Running>,
+}
+
+/// Lets children fault that are `program`, which runs [`children::run_as_child`] first.
+pub fn subjects(program: &CStr) -> Result<Subjects> {
+    let page_bytes = page_bytes() as u64;
+    let mut subjects = Subjects {
+        peek: Peek::start(STACK_BYTES.max(page_bytes))?,
+        children: Vec::new(),
+        tool: Tool {
+            task: 0,
+            pid_namespace: process::pid_namespace(),
+            ancestors: children::ancestors(),
+            page_bytes,
+        },
+        running: Vec::new(),
+    };
+    for number in 0..facts::CHILDREN {
+        let child = children::start(program, number, &subjects.peek.magic());
+        let child = child.ok_or_else(|| Error::unsupported("no child can fault on purpose"))?;
+        subjects.children.extend(child.child(&mut subjects.peek));
+        subjects.running.push(child);
+    }
+    subjects.tool.task = subjects.peek.own_task().unwrap_or(0);
+    Ok(subjects)
+}
+
+/// Measures with children that are `program`.
+pub fn measure(program: &CStr) -> Result<Layout> {
+    let mut subjects = subjects(program)?;
+    let found = search::search(&mut subjects.peek, &subjects.children, &subjects.tool);
+    found.map_err(|error| Error::unsupported(error.as_str()))
+}

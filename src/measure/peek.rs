@@ -1,0 +1,157 @@
+//! The probe that reads kernel memory, driven: `bpf/peek.bpf.c`.
+//!
+//! A request is written into one map, a signal to ourselves makes the probe
+//! answer it into another. While this lives our thread bears a name by which the
+//! probe knows it.
+
+use std::os::fd::OwnedFd;
+
+use crate::bytes::Cursor;
+use crate::error::{Error, Result};
+use crate::loader::probe::Features;
+use crate::loader::{self, attach, packed, Loaded, Settings};
+use crate::measure::children;
+use crate::measure::pieces::{Memory, Piece, PIECE};
+use crate::sys::bpf;
+use crate::sys::own_fault::{self, OwnSignal, NAME_BYTES};
+
+/// `bpf/peek.bpf.c`, compiled and packed.
+const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/peek.bpf.o"));
+const PROGRAM: &str = "segfault_peek";
+const ASK: &str = "segfault_ask";
+const TOLD: &str = "segfault_told";
+
+/// Pieces in one request.
+const PIECES: usize = 16;
+const TOP_BYTES: usize = 4096;
+const ASK_BYTES: usize = 16 + 8 * PIECES;
+/// Where the pieces begin; before them stands for each whether it could be read.
+const PIECES_AT: usize = 40 + 8 * PIECES;
+const TOP_AT: usize = PIECES_AT + PIECE * PIECES;
+const TOLD_BYTES: usize = TOP_AT + TOP_BYTES;
+
+/// What the probe saw of a child's fault.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    pub task: u64,
+    /// Process << 32 | thread, in the first pid namespace.
+    pub ids: u64,
+    /// Where the kernel's stack ends, and what stands there.
+    pub stack_top: u64,
+    pub top: Vec<u8>,
+}
+
+/// The probe, attached.
+#[derive(Debug)]
+pub struct Peek {
+    loaded: Loaded,
+    _link: OwnedFd,
+    signal: OwnSignal,
+    magic: [u8; 8],
+    stack_bytes: u64,
+    name_before: [u8; NAME_BYTES],
+    told: Vec<u8>,
+}
+
+impl Peek {
+    /// Loads and attaches the probe; `stack_bytes` is what a kernel stack is taken for.
+    pub fn start(stack_bytes: u64) -> Result<Self> {
+        let object = packed::object(OBJECT)?;
+        let is_raw = Features::new().raw_tracepoints()?;
+        let settings = Settings {
+            programs: &[PROGRAM],
+            program_type: (!is_raw).then_some(bpf::PROG_TYPE_TRACEPOINT),
+            ..Settings::default()
+        };
+        let no_types: Vec<u8> = Vec::new();
+        let loaded = loader::load(&object, &no_types, &settings)?;
+        let failed = || Error::failed("the measuring program cannot run");
+        let program = loaded.program(PROGRAM).ok_or_else(failed)?;
+        let link = attach::signal_deliver(program, is_raw)?;
+        let peek = Peek {
+            loaded,
+            _link: link,
+            signal: OwnSignal::new().ok_or_else(failed)?,
+            magic: children::magic(),
+            stack_bytes,
+            name_before: own_fault::thread_name(),
+            told: vec![0; TOLD_BYTES],
+        };
+        let mut name = *b"________-tool\0\0\0";
+        name[..8].copy_from_slice(&peek.magic);
+        own_fault::set_thread_name(&name);
+        peek.write(&[]).ok_or_else(failed)?;
+        Ok(peek)
+    }
+
+    /// What the names of threads begin with that the probe looks at.
+    #[must_use]
+    pub fn magic(&self) -> [u8; 8] {
+        self.magic
+    }
+
+    fn write(&self, addresses: &[u64]) -> Option<()> {
+        let mut bytes = [0; ASK_BYTES];
+        bytes[..8].copy_from_slice(&self.magic);
+        bytes[8..16].copy_from_slice(&self.stack_bytes.to_ne_bytes());
+        for (at, address) in bytes[16..].chunks_exact_mut(8).zip(addresses) {
+            at.copy_from_slice(&address.to_ne_bytes());
+        }
+        bpf::map_update_elem(self.loaded.map(ASK)?, &[0; 4], &bytes, 0).ok()
+    }
+
+    fn read(&mut self) -> Option<()> {
+        let map = self.loaded.map(TOLD)?;
+        bpf::map_lookup_elem(map, &[0; 4], &mut self.told)
+            .ok()
+            .map(drop)
+    }
+
+    fn word(&self, at: usize) -> u64 {
+        Cursor::at(&self.told, at).u64().unwrap_or(0)
+    }
+
+    /// The last fault of a child.
+    pub fn fault(&mut self) -> Option<Fault> {
+        self.read()?;
+        Some(Fault {
+            task: self.word(0),
+            ids: self.word(8),
+            stack_top: self.word(16),
+            top: self.told[TOP_AT..].to_vec(),
+        })
+    }
+
+    /// Our own task.
+    pub fn own_task(&mut self) -> Option<u64> {
+        self.ask(&[])?;
+        Some(self.word(24))
+    }
+
+    fn ask(&mut self, addresses: &[u64]) -> Option<()> {
+        self.write(addresses)?;
+        self.signal.send();
+        self.read()
+    }
+}
+
+impl Memory for Peek {
+    fn read(&mut self, addresses: &[u64]) -> Vec<Piece> {
+        let mut pieces = Vec::with_capacity(addresses.len());
+        for some in addresses.chunks(PIECES) {
+            let answered = self.ask(some).is_some();
+            for index in 0..some.len() {
+                let failed = !answered || self.word(40 + 8 * index) != 0;
+                let piece = self.told[PIECES_AT + PIECE * index..].first_chunk::<PIECE>();
+                pieces.push(piece.filter(|_| !failed).map(|piece| Box::new(*piece)));
+            }
+        }
+        pieces
+    }
+}
+
+impl Drop for Peek {
+    fn drop(&mut self) {
+        own_fault::set_thread_name(&self.name_before);
+    }
+}

@@ -1,0 +1,94 @@
+//! The numbers of tracepoints, which only tracefs tells.
+//!
+//! Where it is not mounted, a child mounts it in a mount namespace that nobody
+//! else sees and that ends with the child: nothing on the host changes.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+
+use nix::mount::MsFlags;
+use nix::unistd::ForkResult;
+
+use crate::error::{Error, Kind, Result};
+
+/// Where it usually is; the second is debugfs's, which mounts it when one looks.
+const USUAL: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
+/// A directory that is always there, to mount it on in the child's namespace: for a
+/// process whose root it is only `..` leads to what is mounted there.
+const PRIVATE: &str = "/";
+const PRIVATE_ROOT: &str = "/..";
+
+/// The number by which perf_event_open(2) knows a tracepoint.
+pub fn event_number(group: &str, name: &str) -> Result<u64> {
+    let place = format!("events/{group}/{name}/id");
+    let usual = USUAL.iter().find_map(|root| number_in(root, &place));
+    if let Some(number) = usual {
+        return Ok(number);
+    }
+    match number_from_child(&place)? {
+        0 => Err(Error::new(
+            Kind::Unsupported,
+            format!("tracefs cannot be mounted, or has no {place}"),
+        )),
+        number => Ok(number),
+    }
+}
+
+/// Where it is mounted, of the places where it usually is.
+#[must_use]
+pub fn mounted_at() -> Option<&'static str> {
+    let has_events = |root: &&str| fs::metadata(format!("{root}/events")).is_ok();
+    USUAL.into_iter().find(has_events)
+}
+
+/// Asks a child that has tracefs to itself; 0 where that fails.
+fn number_from_child(place: &str) -> Result<u64> {
+    let (reader, writer) =
+        nix::unistd::pipe().map_err(|errno| Error::syscall("pipe", errno as i32))?;
+    // SAFETY: the tool has one thread when it attaches, so that the child finds no
+    // lock held; it ends without coming back from here.
+    let forked = unsafe { nix::unistd::fork() };
+    match forked.map_err(|errno| Error::syscall("fork", errno as i32))? {
+        ForkResult::Child => {
+            let number = mount_privately().ok();
+            let number = number.and_then(|()| number_in(PRIVATE_ROOT, place));
+            let _ = File::from(writer).write_all(&number.unwrap_or(0).to_ne_bytes());
+            // SAFETY: ends the child alone.
+            unsafe { libc::_exit(0) }
+        }
+        ForkResult::Parent { child } => {
+            drop(writer);
+            let mut bytes = [0; 8];
+            let answer = File::from(reader).read_exact(&mut bytes);
+            let _ = nix::sys::wait::waitpid(child, None);
+            Ok(answer.map_or(0, |()| u64::from_ne_bytes(bytes)))
+        }
+    }
+}
+
+fn number_in(root: &str, place: &str) -> Option<u64> {
+    let text = fs::read_to_string(format!("{root}/{place}")).ok()?;
+    text.trim().parse().ok()
+}
+
+/// Mounts tracefs where only this process sees it.
+fn mount_privately() -> Result<()> {
+    // SAFETY: takes a number by value; it is this process's view alone that changes.
+    let answer = unsafe { libc::unshare(libc::CLONE_NEWNS) };
+    if answer != 0 {
+        let errno = nix::errno::Errno::last_raw();
+        return Err(Error::syscall("unshare(CLONE_NEWNS)", errno));
+    }
+    let none: Option<&str> = None;
+    // What is mounted from here on must not spread to where this came from.
+    nix::mount::mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
+        .map_err(|errno| Error::syscall("mount(MS_PRIVATE)", errno as i32))?;
+    nix::mount::mount(
+        Some("tracefs"),
+        PRIVATE,
+        Some("tracefs"),
+        MsFlags::empty(),
+        none,
+    )
+    .map_err(|errno| Error::syscall("mount(tracefs)", errno as i32))
+}

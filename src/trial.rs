@@ -1,0 +1,200 @@
+//! The start of a capture; where offsets were measured, tried out first.
+//!
+//! Nothing is believed because it was found: with offsets that were measured, one
+//! more child faults under a capture of its own, and what the record says is
+//! compared with what the child was told to have and with its /proc. What differs
+//! is taken out by name before the capture proper starts. What every report stands
+//! on, registers and fault, has to be right.
+
+use std::ffi::CStr;
+
+use crate::assemble::Assembler;
+use crate::capture::{Capture, Next};
+use crate::cli::{Config, Rung};
+use crate::error::{Error, Kind, Result};
+use crate::event::{Disposition, Event};
+use crate::loader::source::NO_TYPES_HINT;
+use crate::loader::{self, KernelTypes};
+use crate::measure::children::{self, Running};
+use crate::measure::facts::{is_childs_fault, Fact, Seen};
+use crate::measure::layout::{Detail, Field};
+use crate::measure::{self, Layout};
+use crate::sys::mmap::page_bytes;
+use crate::sys::time::boot_ahead_ns;
+
+/// The child's number; those before it were measured. It faults in a thread.
+const CHILD: u32 = measure::facts::CHILDREN + 1;
+const RING_BYTES: u32 = 256 << 10;
+const SIGSEGV: i32 = 11;
+const SEGV_MAPERR: i32 = 1;
+const NS_PER_TICK: u64 = 10_000_000;
+
+/// Loads and attaches what the user asked for; where BPF cannot be had perf events
+/// have to do.
+pub fn start(config: &Config) -> Result<Capture> {
+    if config.force_rung == Some(Rung::Perf) {
+        return Capture::start_perf("as --force-rung says", config);
+    }
+    let is_asked = config.force_rung.is_some() || config.measure_types || config.btf.is_some();
+    match start_with_bpf(config) {
+        Err(refused) if !is_asked && is_without_bpf(&refused) => {
+            Capture::start_without_bpf(refused, config)
+        }
+        other => other,
+    }
+}
+
+/// Whether BPF cannot be had, rather than that something went wrong with it.
+fn is_without_bpf(refused: &Error) -> bool {
+    matches!(refused.kind(), Kind::NotPermitted | Kind::Unsupported)
+}
+
+fn start_with_bpf(config: &Config) -> Result<Capture> {
+    if !config.measure_types {
+        match loader::kernel_types(config.btf.as_deref()) {
+            Err(error) if config.btf.is_none() && error.kind() == Kind::Unsupported => {}
+            types => return Capture::start(config, &types?),
+        }
+    }
+    let layout = layout(config.force_rung).map_err(|error| {
+        let error = error.context("without type information, offsets had to be measured");
+        match error.hint() {
+            Some(_) => error,
+            None => error.with_hint(NO_TYPES_HINT),
+        }
+    });
+    Capture::start(config, &types(&layout?))
+}
+
+/// What was measured and is right.
+fn layout(force_rung: Option<Rung>) -> Result<Layout> {
+    let mut layout = measure::measure(measure::OURSELVES)?;
+    // Until nothing was taken back: each time there is less.
+    while try_out(measure::OURSELVES, &mut layout, force_rung)? {}
+    Ok(layout)
+}
+
+/// What was measured, for the loader.
+fn types(layout: &Layout) -> KernelTypes {
+    KernelTypes::measured(layout.to_btf(), layout.thread_bytes, layout.lost())
+}
+
+/// Compares one record with the truth, and takes back what is wrong; whether there was any.
+pub fn try_out(program: &CStr, layout: &mut Layout, force_rung: Option<Rung>) -> Result<bool> {
+    let (event, child) = crash(program, layout, force_rung)?;
+    let seen = child.seen();
+    let seen = seen.ok_or_else(|| Error::unsupported("/proc does not tell of a child"))?;
+    match wrong_essential(&event, &seen) {
+        Some(wrong) => Err(Error::unsupported(wrong)),
+        None => Ok(take_back(&event, &seen, layout)),
+    }
+}
+
+/// The record of a child's fault, and the child.
+pub fn crash(
+    program: &CStr,
+    layout: &Layout,
+    force_rung: Option<Rung>,
+) -> Result<(Event, Running)> {
+    let magic = children::magic();
+    let name = measure::facts::thread_name(&magic, CHILD);
+    let config = only(&name[..name.len() - 1], force_rung, Config::default());
+    let mut capture = Capture::start(&config, &types(layout))?;
+    let child = children::start(program, CHILD, &magic);
+    capture.stop();
+    let mut assembler = Assembler::new(page_bytes() as u64, RING_BYTES.into());
+    let mut event = None;
+    assembler.set_boot_ahead_ns(boot_ahead_ns());
+    while event.is_none() {
+        if capture.next_part(|part| event = assembler.feed(part).ok().flatten()) == Next::Nothing {
+            break;
+        }
+    }
+    let record = event.zip(child);
+    record.ok_or_else(|| Error::unsupported("a child's fault was not captured"))
+}
+
+/// To capture one child, with all of its mappings.
+fn only(name: &[u8], force_rung: Option<Rung>, mut config: Config) -> Config {
+    config.name = Some(name.to_vec());
+    config.registers = true;
+    config.ring_bytes = RING_BYTES;
+    config.force_rung = force_rung;
+    config
+}
+
+/// What has to be right and is not.
+fn wrong_essential(event: &Event, seen: &Seen) -> Option<&'static str> {
+    let fact = |fact| seen.facts.get(fact);
+    let address = fact(Fact::FaultAddress);
+    let sp = event.registers.map(|registers| registers.sp().0);
+    if (event.signal, event.code) != (SIGSEGV, SEGV_MAPERR) {
+        Some("the signal is wrong")
+    } else if event.siginfo != address || event.trap.address != address {
+        Some("the fault's address is wrong")
+    } else if !is_childs_fault(event.trap.number, event.trap.error_code) {
+        Some("the processor's account of the fault is wrong")
+    } else if event.disposition != Disposition::Handled {
+        Some("the handler is wrong")
+    } else if sp != Some(fact(Fact::Sp)) {
+        Some("the registers are wrong")
+    } else {
+        None
+    }
+}
+
+/// Takes fields back if what came of them is wrong; whether there was any. What is lost
+/// already may be.
+fn take_back(event: &Event, seen: &Seen, layout: &mut Layout) -> bool {
+    let fact = |fact| seen.facts.get(fact);
+    let name = &seen.name[..seen.name.len() - 1];
+    let is_name = event.comm == name && event.thread == name;
+    let is_parent = event.ppid == Some(std::process::id());
+    let is_tid = u64::from(event.ns_tid) == fact(Fact::Tid);
+    let is_pid = is_tid && event.pid == Some(seen.pid);
+    let is_start = event.start_ns / NS_PER_TICK == fact(Fact::StartTicks);
+    let is_break = event.brk.0 == fact(Fact::Brk);
+    let namespace = fact(Fact::MountNamespace);
+    let is_namespace = namespace == 0 || u64::from(event.mnt_ns) == namespace;
+    let is_executable = event.exe.as_deref() == Some(&seen.executable);
+    let has_identity = !layout.has_lost(Detail::FileIdentity);
+    let are_mappings = are_mappings(event, seen, has_identity);
+    let mut is_changed = false;
+    for (detail, holds, field) in [
+        (Detail::Comm, is_name, Field::Comm),
+        (Detail::Ppid, is_parent, Field::RealParent),
+        (Detail::NsPid, is_pid, Field::ThreadPid),
+        (Detail::StartTime, is_start, Field::StartBootTime),
+        (Detail::MemoryLayout, is_break, Field::Mm),
+        (Detail::MountNamespace, is_namespace, Field::NsProxy),
+        (Detail::Exe, is_executable, Field::ExeFile),
+        (Detail::Mappings, are_mappings, Field::Mmap),
+        (Detail::Mappings, are_mappings, Field::MmMt),
+    ] {
+        if !holds && layout.place(field).is_some() {
+            layout.forget(field);
+            layout.lose(detail);
+            is_changed = true;
+        }
+    }
+    is_changed
+}
+
+/// Whether the mappings are those of /proc, with their files where there is code.
+fn are_mappings(event: &Event, seen: &Seen, has_identity: bool) -> bool {
+    let mut same = event.mappings.len() == seen.lines.len();
+    for (found, line) in event.mappings.iter().zip(&seen.lines) {
+        same &= found.start.0 == line.start && found.end.0 == line.end;
+        same &= (found.flags.0 ^ line.flags) & 7 == 0;
+        let Some(file) = &found.file else {
+            same &= line.inode == 0 || !found.flags.executable();
+            continue;
+        };
+        let path = line.path.strip_suffix(b" (deleted)");
+        same &= file.path == path.unwrap_or(&line.path);
+        same &= file.offset.0 == line.file_offset;
+        let identity = (file.identity.inode, file.identity.device, file.deleted);
+        same &= !has_identity || identity == (line.inode, line.device, path.is_some());
+    }
+    same
+}

@@ -22,7 +22,7 @@ Q := @
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: all help target build aarch64 demo test test-rungs test-six test-vm corpus compare load lint doc check-fuzz figures bpf \
+.PHONY: all help target build aarch64 dist check-dist demo test test-rungs test-six test-vm corpus compare load lint doc check-fuzz check-decoder figures bpf \
 	check-prebuilt check-static check-size clean
 
 all: build
@@ -33,30 +33,53 @@ help:
 	@echo 'make test             all tests; root, or sudo, for those that load BPF'
 	@echo 'make test-rungs       the live tests, captured in each way that older kernels have'
 	@echo 'make test-six         the same without gimli (no default features)'
-	@echo 'make test-vm          boot kernels in QEMU, crash programs there (VM=NAMES; KERNEL=FILE ARCH=)'
+	@echo 'make test-vm          boot kernels in QEMU, crash programs there (VM=NAMES, KERNEL=FILE)'
 	@echo 'make corpus           crash the corpus in every build, compare chains (root)'
 	@echo 'make compare          the same beside gdb, eu-stack, perf and bpftrace (root)'
 	@echo 'make load             chains under load, in a huge library, in real programs (root)'
 	@echo 'make lint             formatting and clippy, with and without gimli'
 	@echo 'make doc              documentation of the code, without a warning'
 	@echo 'make check-fuzz       the fuzz targets compile (needs a C++ compiler)'
+	@echo 'make check-decoder    instructions as disassemblers read them (minutes; needs llvm-19, binutils)'
 	@echo 'make figures          measure it on this machine, as the README has it'
 	@echo 'make bpf              compile bpf/ into prebuilt/ (needs $(CLANG), libbpf-dev)'
 	@echo 'make check-prebuilt   prebuilt/ is what bpf/ gives (needs the same)'
 	@echo 'make check-static     the binary is static (needs file, readelf)'
 	@echo 'make check-size       the binary has at most $(MAX_SIZE) bytes'
+	@echo 'make check-dist       they are the same bytes when built elsewhere'
 	@echo 'make aarch64          the binary for 64-bit ARM, on any machine'
+	@echo 'make dist             the binaries for both, with checksums, in $(OUT)/dist'
 
 # The Rust target of a static binary, if it is missing.
 target:
 	$(Q)command -v $(CARGO) >/dev/null || { echo 'no cargo here: install Rust from https://rustup.rs' >&2; exit 1; }
 	$(Q)test -d "$$(rustc --print sysroot)/lib/rustlib/$(TARGET)" || rustup target add $(TARGET)
 
+# Panics name source files: below names that are the same everywhere, so that the
+# same commit gives the same bytes wherever it is built.
+CARGO_HOME_DIR := $(or $(CARGO_HOME),$(HOME)/.cargo)
+NO_PATHS        = --config 'target.$(TARGET).rustflags = [ \
+	"--remap-path-prefix=$(CARGO_HOME_DIR)=/cargo", "--remap-path-prefix=$(CURDIR)=/segfault_analyzer"]'
+
 build: target
-	$(Q)$(CARGO) build --release --locked --target $(TARGET) --bin segfault_analyzer
+	$(Q)$(CARGO) build --release --locked --target $(TARGET) $(NO_PATHS) --bin segfault_analyzer
 
 aarch64:
 	$(Q)$(MAKE) --no-print-directory build ARCH=aarch64
+
+VERSION  := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+MACHINES := x86_64 aarch64
+DIST     := $(OUT)/dist
+
+# What is handed out: a file for each architecture, and what they hash to.
+dist:
+	$(Q)rm -rf '$(DIST)' && mkdir -p '$(DIST)'
+	$(Q)set -e; for machine in $(MACHINES); do \
+		$(MAKE) --no-print-directory check-static check-size ARCH=$$machine; \
+		cp '$(OUT)'/$$machine-unknown-linux-musl/release/segfault_analyzer \
+			'$(DIST)'/segfault_analyzer-$(VERSION)-linux-$$machine; \
+	done
+	$(Q)cd '$(DIST)' && sha256sum segfault_analyzer-* >SHA256SUMS && cat SHA256SUMS
 
 demo: build
 	$(Q)CC='$(CC)' sh tests/demo/run.sh $(BINARY)
@@ -69,6 +92,16 @@ TEST   := env $(RUNNER)='sh $(CURDIR)/tests/runner.sh' SUDO='$(SUDO)' $(CARGO) t
 
 test: build
 	$(Q)SEGFAULT_ANALYZER='$(abspath $(BINARY))' $(TEST) $(TEST_FLAGS)
+
+# No path of this machine is in them, and another directory gives the same bytes.
+check-dist: dist
+	$(Q)! grep -alF -e '$(CURDIR)' -e '$(CARGO_HOME_DIR)' '$(DIST)'/segfault_analyzer-*
+	$(Q)set -e; elsewhere=$$(mktemp -d); trap 'rm -rf "$$elsewhere"' EXIT; \
+		git ls-files -z | xargs -0 cp --parents -t "$$elsewhere"; \
+		$(MAKE) --no-print-directory -C "$$elsewhere" build CARGO_TARGET_DIR="$$elsewhere/target"; \
+		cmp "$$elsewhere/target/$(TARGET)/release/segfault_analyzer" \
+			'$(DIST)'/segfault_analyzer-$(VERSION)-linux-$(ARCH)
+	@echo 'another directory gives the same bytes'
 
 # The live tests once more, captured as older kernels have to.
 test-rungs: build
@@ -88,35 +121,34 @@ test-six: target
 	$(Q)SEGFAULT_ANALYZER='$(abspath $(SIX))/$(TARGET)/release/segfault_analyzer' \
 		$(TEST) --no-default-features --target-dir '$(SIX)' $(TEST_FLAGS)
 
-# VM='bookworm-amd64 trixie-arm64' boots these only, KERNEL=image another one, of
-# ARCH; VM_OPTIONS go to the tool. Needs qemu-system-x86, qemu-system-arm, python3,
-# and for the other architecture's programs what tests/vm/programs.py names.
-ifneq ($(KERNEL),)
-VM_MACHINES := $(ARCH)
-VM_ARGS     := --kernel '$(KERNEL)' --arch '$(ARCH)'
-else
-VM_MACHINES := x86_64 aarch64
-VM_ARGS     := $(VM)
-endif
-TARGET_DIR  := $(or $(CARGO_TARGET_DIR),target)
+# VM='bookworm-amd64 trixie-arm64' boots these only, VM=extremes what CI does,
+# KERNEL=image another one; VM_OPTIONS go to the tool. Needs qemu-system-x86,
+# qemu-system-arm, python3, and for the other architecture's programs what
+# tests/vm/programs.py names.
+RUN_VM = CC='$(CC)' CLANG='$(CLANG)' python3 tests/vm/run.py --binaries '$(OUT)' --options='$(VM_OPTIONS)' \
+	--cache '$(OUT)/vm-kernels' --work '$(OUT)/vm'
 
 test-vm:
-	$(Q)set -e; for machine in $(VM_MACHINES); do \
+ifneq ($(KERNEL),)
+	$(Q)$(MAKE) --no-print-directory build ARCH=$$(python3 tests/vm/run.py --machine-of '$(KERNEL)')
+	$(Q)$(RUN_VM) --kernel '$(KERNEL)'
+else
+	$(Q)set -e; for machine in $(MACHINES); do \
 		$(MAKE) --no-print-directory build ARCH=$$machine; \
 	done
-	$(Q)CC='$(CC)' CLANG='$(CLANG)' python3 tests/vm/run.py --binaries '$(TARGET_DIR)' \
-		--options='$(VM_OPTIONS)' $(VM_ARGS)
+	$(Q)$(RUN_VM) $(VM)
+endif
 
-CORPUS := $(if $(SUDO),sudo -E) env SEGFAULT_ANALYZER='$(abspath $(BINARY))' CORPUS_DIR='$(abspath $(TARGET_DIR))/corpus' \
+CORPUS := $(if $(SUDO),sudo -E) env SEGFAULT_ANALYZER='$(abspath $(BINARY))' CORPUS_DIR='$(abspath $(OUT))/corpus' \
 	python3 tests/corpus
 
 # Every crash program of the corpus in every build, against its known chain.
 corpus: build
-	$(Q)$(CORPUS)/check.py $(CASES)
+	$(Q)$(CORPUS)/check.py '$(CASES)'
 
 # The same crashes as gdb, eu-stack, perf and bpftrace see them.
 compare: build
-	$(Q)$(CORPUS)/compare.py $(CASES)
+	$(Q)$(CORPUS)/compare.py '$(CASES)'
 
 # A thousand crashes a second, a library of more than 100 MB, programs of the system.
 load: build
@@ -136,6 +168,12 @@ doc:
 # Targets for cargo-fuzz, which has a crate of its own; here only that they compile.
 check-fuzz:
 	$(Q)$(CARGO) check --locked --manifest-path tests/fuzz/Cargo.toml
+
+# Debian's libraries, every form of every opcode, and what this processor does.
+# Needs objdump, llvm-objdump-19, aarch64-linux-gnu-objdump, and for the libraries of
+# aarch64 libc6-arm64-cross, libstdc++6-arm64-cross, libasan8-arm64-cross.
+check-decoder:
+	$(Q)$(CARGO) test --locked --test decoder -- --ignored --nocapture --test-threads 1
 
 # Paths must not get into the object, or it would differ from place to place; and
 # at a place that is none clang finds no source lines to put into it, which are

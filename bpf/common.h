@@ -34,4 +34,11 @@
 #define read_if_there(object, field) \
 	(bpf_core_field_exists((object)->field) ? BPF_CORE_READ(object, field) : 0)
 
+#define SI_KERNEL 0x80	/* as a code: the kernel's, and without an address */
+
+static __always_inline int has_address(__s32 code)
+{
+	return code > 0 && code != SI_KERNEL;
+}
+
 #endif

@@ -21,6 +21,8 @@
 #include "path.h"
 #include "scratch.h"
 
+#define VM_READ 1
+#define VM_WRITE 2
 #define VM_EXEC 4
 #define MAX_RETRIES 200
 #define MAX_WALK_COMPONENTS 16384	/* of all paths: interrupts are off meanwhile */
@@ -274,15 +276,16 @@ separate int emit_mapping(__u64 address, __u64 start, __u64 end, __u64 vm_flags)
 
 /*
  * Decides whether the current mapping is wanted: code, what holds or follows
- * the fault address and the stack pointer, and, when it is known which that is,
- * what precedes the fault address.
+ * the fault address, the stack at or above the stack pointer, and, when it is
+ * known which that is, what precedes the fault address.
  */
 static __always_inline int mapping_wanted(struct scratch *s, __u64 vm_flags)
 {
 	struct mapping_walk *w = &s->walk;
 	int wanted = (vm_flags & VM_EXEC) || all_mappings;
 
-	if (!w->stack_end && w->end > w->sp) {
+	/* A guard that sp has run into is not the stack: that is above. */
+	if (!w->stack_end && w->end > w->sp && (vm_flags & (VM_READ | VM_WRITE))) {
 		w->stack_start = w->start;
 		w->stack_end = w->end;
 		wanted = 1;
@@ -363,6 +366,9 @@ static __always_inline void send_mappings(struct scratch *s, struct mm_struct *m
 
 	w->mm = (__u64)mm;
 	w->fault = s->header.siginfo;
+	/* What a handler could not cope with, or raised anew. */
+	if ((s->header.flags & HEADER_FIRST_FAULT) && !has_address(s->header.code))
+		w->fault = s->header.first.address;
 	w->limit = max_mappings;
 	s->out_bytes = 0;
 	bpf_loop(MAX_STEPS, mapping_callback, 0, 0);

@@ -97,6 +97,9 @@ static __always_inline void walk_begin(struct scratch *s, struct old_config *c, 
 	if (bpf_core_field_exists(mm->mmap))
 		w->next = (__u64)BPF_CORE_READ(mm, mmap);
 	w->fault = s->header.siginfo;
+	/* What a handler could not cope with, or raised anew. */
+	if ((s->header.flags & HEADER_FIRST_FAULT) && !has_address(s->header.code))
+		w->fault = s->header.first.address;
 	if (w->fault > no_address_above)
 		w->fault = no_address_above;
 	if (w->sp > no_address_above)

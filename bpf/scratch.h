@@ -26,7 +26,7 @@ struct mapping_walk {
 	__u64 below_fault_start;
 	__u64 fault;
 	__u64 sp;
-	__u64 stack_start;	/* first mapping that ends above sp */
+	__u64 stack_start;	/* first accessible mapping that ends above sp */
 	__u64 stack_end;
 	__u64 interrupted_sp;	/* where a handler on another stack came from, or 0 */
 	__u64 interrupted_start;	/* first mapping that ends above that */

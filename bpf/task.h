@@ -14,12 +14,6 @@
 #define MEMORY_BYTES 128	/* around each register, with --memory */
 
 #define SIG_IGN 1	/* a handler above this is a function */
-#define SI_KERNEL 0x80	/* as a code: the kernel's, and without an address */
-
-static __always_inline int has_address(__s32 code)
-{
-	return code > 0 && code != SI_KERNEL;
-}
 
 /* What the processor said about the thread's last fault, of whichever age. */
 static __always_inline void read_trap(struct task_struct *task, __u64 *address, __u64 *error_code,

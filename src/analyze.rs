@@ -4,32 +4,31 @@
 //! nothing here fails. What was learnt of files and functions is kept for the
 //! next crash, inside the memory that the user allows.
 
-use std::collections::BTreeMap;
+mod locate;
+mod why;
+
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::address::{FileAddress, ProcessAddress};
+use crate::address::ProcessAddress;
+use crate::cause;
 use crate::cli::Config;
 use crate::clock::Clock;
 use crate::deaths::RecentDeaths;
-use crate::event::{Disposition, EarlierFault, Event, Lost, Mapping};
+use crate::event::{Disposition, EarlierFault, Event, Lost};
 use crate::fault;
-use crate::modules::{recover, Limits, Missing, Modules, Opened};
+use crate::located::Namer;
+use crate::modules::{recover, Limits, Modules};
 use crate::nearby;
 use crate::registers::Arch;
-use crate::report::{FirstFault, Location, Report, StackFrame, StackTrace, Symbol};
+use crate::report::{FirstFault, Report, StackTrace};
+use crate::signature;
 use crate::space::Captured;
 use crate::symbols::budget::MemoryBudget;
-use crate::symbols::demangle::demangle;
 use crate::symbols::elf::DebugDirs;
-#[cfg(feature = "lines")]
-use crate::symbols::lines::{Call, Refused};
-#[cfg(feature = "lines")]
-use crate::symbols::places::Places;
-#[cfg(feature = "lines")]
-use crate::symbols::resolver::Names;
-use crate::symbols::resolver::Resolver;
 use crate::unwind::{self, Caches, CodeAddress, Frame, Stop, Trust, Walk};
+
+use why::interesting;
 
 /// Rules of call-frame information kept; each takes some hundred bytes.
 const MAX_RULES: usize = 4096;
@@ -49,9 +48,7 @@ pub struct Analyzer {
     deaths: RecentDeaths,
     budget: Rc<MemoryBudget>,
     modules: Modules,
-    resolver: Resolver,
-    #[cfg(feature = "lines")]
-    places: Places,
+    namer: Namer,
     caches: Caches,
 }
 
@@ -78,7 +75,7 @@ impl Analyzer {
         let budget = Rc::new(MemoryBudget::new(cache_bytes - rule_bytes));
         let limits = Limits {
             block_bytes: (cache_bytes / 2).min(4 << 20),
-            debug_dirs: DebugDirs::new(config.debug_dirs.clone(), |name| std::env::var_os(name)),
+            debug_dirs: DebugDirs::new(config.debug_dirs.clone(), &|name| std::env::var_os(name)),
             ..Limits::default()
         };
         Analyzer {
@@ -92,9 +89,7 @@ impl Analyzer {
             clock: Clock::new(),
             deaths: RecentDeaths::default(),
             modules: Modules::new(limits, budget.clone()),
-            resolver: Resolver::new(config.symbol_cache_limit, budget.clone()),
-            #[cfg(feature = "lines")]
-            places: Places::new(config.symbol_cache_limit, budget.clone()),
+            namer: Namer::new(config.symbol_cache_limit, &budget),
             budget,
             caches: Caches::new(MAX_RULES, rule_bytes),
         }
@@ -112,7 +107,7 @@ impl Analyzer {
 
     #[must_use]
     pub fn figures(&self) -> Figures {
-        let symbols = self.resolver.stats();
+        let symbols = self.namer.stats();
         let modules = self.modules.stats();
         Figures {
             symbol_hits: symbols.hits,
@@ -130,8 +125,20 @@ impl Analyzer {
             .registers
             .map_or(Arch::NATIVE, |registers| registers.arch());
         let mut lost = event.lost.clone();
-        let walk = self.walk(event);
-        let located = self.locate(event, &walk, &mut lost);
+        let mut walk = self.walk(event);
+        let chosen = cause::choose(event, self.stack_trace.then_some(&walk));
+        let shown = event.registers.filter(|_| self.registers);
+        let frames = walk.frames.len();
+        let codes = interesting(&walk, &chosen, shown.as_ref());
+        let mut located = self.locate(event, &codes, frames, &mut lost);
+        let places = located.split_off(frames);
+        let verdict = self.verdict(event, &chosen, &located, &places);
+        let signature = (self.stack_trace && event.registers.is_some())
+            .then(|| why::signature(event, &chosen, &verdict, &walk, &located));
+        if walk.frames.len() > self.max_stack_depth {
+            walk.frames.truncate(self.max_stack_depth);
+            walk.stop = Stop::Depth;
+        }
         let instruction = located
             .first()
             .map(|located| located.location.clone())
@@ -141,7 +148,7 @@ impl Analyzer {
                 .frames
                 .iter()
                 .zip(located)
-                .flat_map(|(frame, located)| stack_frames(frame, located))
+                .flat_map(|(frame, located)| located.into_frames(frame))
                 .collect(),
             gaps: gaps(event, &walk),
             stop: walk.stop,
@@ -169,10 +176,7 @@ impl Analyzer {
         }
         lost.sort_unstable();
         lost.dedup();
-        let maps = self.maps.then(|| {
-            let space = Captured::new(event, &mut self.modules, self.window_bytes);
-            nearby::mappings(event, |mapping| module_name(event, &space, mapping))
-        });
+        let maps = self.maps.then(|| nearby::mappings(event));
         let pid = event.pid.unwrap_or(event.host_pid);
         Report {
             time: self.clock.of(event),
@@ -183,8 +187,10 @@ impl Analyzer {
             thread: event.thread.clone(),
             signal: event.signal,
             code: event.code,
-            fault_address: fault::address(event.code, event.siginfo),
-            access: fault::access(arch, event.code, event.siginfo, &event.trap),
+            fault_address: fault::address_of(event).or(verdict.address),
+            access: fault::access(arch, event.code, event.siginfo, &event.trap)
+                .filter(|_| event.knows_fault)
+                .or(verdict.access),
             disposition: event.disposition,
             first_fault: event
                 .first_fault
@@ -195,6 +201,10 @@ impl Analyzer {
             sender: fault::sender(event.code, event.siginfo).filter(|_| event.knows_sender),
             instruction_pointer: event.registers.map(|registers| registers.pc()),
             instruction,
+            register_notes: why::notes(event, shown.as_ref(), &places, !self.no_memory),
+            instruction_code: shown
+                .filter(|_| !self.no_memory)
+                .and_then(|registers| why::code(event, &registers)),
             registers: event.registers.filter(|_| self.registers || self.memory),
             stack,
             ppid: event.ppid,
@@ -203,6 +213,10 @@ impl Analyzer {
             cmdline: event.cmdline.clone().filter(|_| !self.no_memory),
             ns_pid: (event.ns_pid != pid).then_some(event.ns_pid),
             cgroup: event.cgroup.clone(),
+            cause: verdict.cause,
+            cause_text: verdict.text,
+            signature: signature.map(|both| both.signature),
+            group: signature.map(|both| both.group),
             maps,
             memory: self.memory.then(|| event.memory.clone()),
             repeats: None,
@@ -216,6 +230,7 @@ impl Analyzer {
             return Walk {
                 frames: Vec::new(),
                 stop: Stop::NoCaller(ProcessAddress(0)),
+                interrupted: None,
             };
         };
         if !self.stack_trace {
@@ -226,190 +241,13 @@ impl Analyzer {
             return Walk {
                 frames: vec![frame],
                 stop: Stop::Depth,
+                interrupted: None,
             };
         }
         let space = Captured::new(event, &mut self.modules, self.window_bytes);
-        unwind::walk(&registers, &space, self.max_stack_depth, &mut self.caches)
-    }
-
-    /// Names what each frame's address lies in, by one pass over each file's symbols.
-    fn locate(&mut self, event: &Event, walk: &Walk, lost: &mut Vec<Lost>) -> Vec<Located> {
-        let space = Captured::new(event, &mut self.modules, self.window_bytes);
-        let mut located = vec![Located::default(); walk.frames.len()];
-        let mut compiled = Vec::new();
-        let mut by_module: BTreeMap<ProcessAddress, InModule> = BTreeMap::new();
-        for (index, frame) in walk.frames.iter().enumerate() {
-            let address = frame.code.lookup();
-            let Some(mapping) = space.mapping(address) else {
-                continue;
-            };
-            let location = &mut located[index].location;
-            location.module = Some(module_name(event, &space, mapping));
-            let Some(opened) = space.opened(address) else {
-                if is_compiled(mapping) && !space.is_vdso(mapping) {
-                    compiled.push(index);
-                }
-                let address = frame.code.address();
-                let linked = is_where_linked(event, mapping);
-                location.module_offset = linked.then_some(FileAddress(address.0));
-                if !linked {
-                    location.file_offset = mapping.file_offset(address);
-                }
-                continue;
-            };
-            let placed = opened.placed();
-            location.module_offset = Some(placed.file_address(frame.code.address()));
-            location.build_id = opened.module.build_id().map(<[u8]>::to_vec);
-            let in_module = by_module.entry(mapping.start).or_insert_with(|| InModule {
-                opened,
-                mapping,
-                indexes: Vec::new(),
-            });
-            in_module.indexes.push(index);
-        }
-        for in_module in by_module.values() {
-            let InModule {
-                opened, indexes, ..
-            } = in_module;
-            let placed = opened.placed();
-            let address = |&index: &usize| placed.file_address(walk.frames[index].code.lookup());
-            let addresses: Vec<FileAddress> = indexes.iter().map(address).collect();
-            let symbols = self.resolver.resolve(opened.module.as_ref(), &addresses);
-            for (&index, symbol) in indexes.iter().zip(symbols) {
-                let at = placed.file_address(walk.frames[index].code.address());
-                located[index].location.symbol = symbol.and_then(|symbol| {
-                    Some(Symbol {
-                        name: symbol.name.to_vec(),
-                        offset: at.offset_from(symbol.start)?,
-                    })
-                });
-            }
-            #[cfg(feature = "lines")]
-            if self.stack_trace {
-                let calls = self
-                    .places
-                    .resolve(opened.module.id(), &addresses, |missing| {
-                        opened.module.calls(missing)
-                    });
-                match calls {
-                    Ok(calls) => {
-                        for (&index, calls) in indexes.iter().zip(calls) {
-                            let at = placed.file_address(walk.frames[index].code.address());
-                            located[index].add_calls(&calls, at);
-                        }
-                    }
-                    Err(refused) if is_told(event, in_module, refused) => lost.push(Lost {
-                        detail: "lines",
-                        reason: refused.as_str(),
-                    }),
-                    Err(_) => {}
-                }
-            }
-        }
-        let mut missing = space.missing();
-        missing.extend(self.name_compiled(event, walk, &compiled, &mut located));
-        lost.extend(missing.iter().map(|missing| Lost {
-            detail: "symbols",
-            reason: missing.reason,
-        }));
-        located
-    }
-
-    /// Names the frames, by their numbers, whose code is in no file.
-    fn name_compiled(
-        &mut self,
-        event: &Event,
-        walk: &Walk,
-        compiled: &[usize],
-        located: &mut [Located],
-    ) -> Option<Missing> {
-        if compiled.is_empty() {
-            return None;
-        }
-        let lookup = |&index: &usize| walk.frames[index].code.lookup();
-        let addresses: Vec<ProcessAddress> = compiled.iter().map(lookup).collect();
-        match self.modules.compiled(event.into(), &addresses) {
-            Ok(functions) => {
-                for (&index, function) in compiled.iter().zip(functions) {
-                    let at = walk.frames[index].code.address();
-                    located[index].location.symbol = function.and_then(|function| {
-                        Some(Symbol {
-                            name: demangle(&function.name).into_owned(),
-                            offset: at.offset_from(function.start)?,
-                        })
-                    });
-                }
-                None
-            }
-            Err(missing) => Some(missing),
-        }
-    }
-}
-
-/// The frames, by their numbers, in one file.
-struct InModule<'a> {
-    opened: Opened,
-    #[cfg_attr(not(feature = "lines"), expect(dead_code, reason = "told of lines"))]
-    mapping: &'a Mapping,
-    indexes: Vec<usize>,
-}
-
-/// Where a frame is, and the calls inlined there, innermost first.
-#[derive(Clone, Debug, Default)]
-struct Located {
-    inlined: Vec<Location>,
-    location: Location,
-}
-
-impl Located {
-    #[cfg(feature = "lines")]
-    fn add_calls(&mut self, calls: &[Call], at: FileAddress) {
-        for call in calls {
-            if !call.inlined {
-                self.location.file.clone_from(&call.file);
-                self.location.line = call.line;
-                continue;
-            }
-            let symbol = call.name.as_deref().and_then(|name| {
-                Some(Symbol {
-                    name: demangle(name).into_owned(),
-                    offset: at.offset_from(call.start)?,
-                })
-            });
-            self.inlined.push(Location {
-                symbol,
-                file: call.file.clone(),
-                line: call.line,
-                ..self.location.clone()
-            });
-        }
-    }
-}
-
-fn stack_frames(frame: &Frame, located: Located) -> impl Iterator<Item = StackFrame> {
-    let (address, trust) = (frame.code.address(), frame.trust);
-    let inlined = located.inlined.into_iter().map(|location| (location, true));
-    inlined
-        .chain([(located.location, false)])
-        .map(move |(location, inlined)| StackFrame {
-            address,
-            trust,
-            inlined,
-            location,
-        })
-}
-
-/// Whether lines that could not be had are worth a word. Where it crashed they
-/// would have told something. Debug files of libraries are compressed on whole
-/// distributions, and only those of the program itself are the user's own.
-#[cfg(feature = "lines")]
-fn is_told(event: &Event, module: &InModule<'_>, refused: Refused) -> bool {
-    match refused {
-        Refused::TimedOut => module.indexes.contains(&0),
-        Refused::Compressed => {
-            let path = module.mapping.file.as_ref().map(|file| &file.path);
-            path.is_some() && path == event.exe.as_ref()
-        }
+        // Signatures and causes are the same whatever depth is shown.
+        let depth = self.max_stack_depth.max(signature::FRAMES_WALKED);
+        unwind::walk(&registers, &space, depth, &mut self.caches)
     }
 }
 
@@ -446,43 +284,11 @@ fn first_fault(first: &EarlierFault, arch: Arch, now_boot_ns: u64) -> FirstFault
     FirstFault {
         signal: first.signal,
         code: first.code,
-        address: fault::address(first.code, first.siginfo),
+        address: fault::address(first.signal, first.code, first.siginfo)
+            .filter(|_| first.knows_fault),
         pc: first.pc,
-        access: fault::access(arch, first.code, first.siginfo, &first.trap),
+        access: fault::access(arch, first.code, first.siginfo, &first.trap)
+            .filter(|_| first.knows_fault),
         age_ms: now_boot_ns.saturating_sub(first.boot_ns) / 1_000_000,
-    }
-}
-
-/// Whether code there can have been made while the program ran: in memory of no
-/// file, or of one without a name, such as a memfd.
-fn is_compiled(mapping: &Mapping) -> bool {
-    mapping.flags.executable() && mapping.file.as_ref().is_none_or(|file| file.detached)
-}
-
-/// Whether a program without its file is known to lie where its linker put it: one
-/// that may lie anywhere is never put so low, nor is its heap. load_elf_binary() in
-/// fs/binfmt_elf.c, ELF_ET_DYN_BASE of both architectures.
-fn is_where_linked(event: &Event, mapping: &Mapping) -> bool {
-    const LOW: u64 = 1 << 32;
-    // At most 1 GB behind the program.
-    const LOW_HEAP: u64 = 2 * LOW;
-    let wide = event.registers.is_some_and(|regs| !regs.is_32_bit());
-    let file = mapping.file.as_ref();
-    let is_program = file.is_some_and(|file| Some(&file.path) == event.exe.as_ref());
-    let low = mapping.end.0 <= LOW && (1..LOW_HEAP).contains(&event.start_brk.0);
-    wide && is_program && low
-}
-
-/// The path of the file mapped there, or what stands for one without a file.
-fn module_name(event: &Event, space: &Captured<'_>, mapping: &Mapping) -> Vec<u8> {
-    match &mapping.file {
-        Some(file) if file.path.is_empty() => b"[unnamed file]".to_vec(),
-        // As /proc/PID/maps has it.
-        Some(file) if file.deleted && !file.detached => [&file.path[..], b" (deleted)"].concat(),
-        Some(file) => file.path.clone(),
-        None if space.is_vdso(mapping) => b"[vdso]".to_vec(),
-        None if mapping.contains(event.start_stack) => b"[stack]".to_vec(),
-        None if mapping.start < event.brk && event.start_brk < mapping.end => b"[heap]".to_vec(),
-        None => b"[anon]".to_vec(),
     }
 }

@@ -216,6 +216,7 @@ fn begin(raw: &RawHeader, boot_ahead_ns: u64) -> Event {
         siginfo: raw.siginfo,
         siginfo_more: raw.siginfo_more,
         repeats: raw.repeats,
+        knows_fault: true,
         knows_sender: raw.flags & abi::header_flags::NO_SENDER == 0,
         disposition: match raw.handler {
             0 => Disposition::Fatal,
@@ -235,7 +236,7 @@ fn begin(raw: &RawHeader, boot_ahead_ns: u64) -> Event {
         ppid: known(raw.ppid),
         ns_pid: raw.ns_pid,
         ns_tid: raw.ns_tid,
-        uid: raw.uid,
+        uid: Some(raw.uid),
         pid_ns: raw.pid_ns,
         mnt_ns: raw.mnt_ns,
         cgroup_id: raw.cgroup_id,
@@ -293,6 +294,7 @@ fn first_fault(raw: &RawHeader, ahead_ns: u64) -> Option<EarlierFault> {
             error_code: first.error_code,
             number: first.trap,
         },
+        knows_fault: true,
         boot_ns: first.boot_ns.wrapping_add(ahead_ns),
     })
 }
@@ -359,6 +361,7 @@ fn mapping(record: &MappingRecord<'_>, page_bytes: u64) -> Mapping {
             size: raw.file_size,
             mtime_s: raw.mtime_s,
             mtime_ns: raw.mtime_ns,
+            mapped_unix_ns: None,
         },
         offset: FileOffset(raw.page_offset.wrapping_mul(page_bytes)),
         path: if record.path.is_empty() {

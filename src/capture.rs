@@ -1,23 +1,26 @@
 //! The capture programs at work: loaded, attached, and their rings mapped.
 //!
 //! In goes what the user asked for; out come parts of records, one at a time, and
-//! the programs' counters. There are two ways to that, by what the kernel has:
-//! `ring` (one program, one ring for all CPUs) and `old` (a chain of programs for
-//! kernels from 4.15 on, a ring for each CPU). What is the same for both is here.
+//! the programs' counters. There are three ways to that, by what the kernel has:
+//! `ring` (one program, one ring for all CPUs), `old` (a chain of programs for
+//! kernels from 4.15 on, a ring for each CPU) and `perf` (no program at all: whole
+//! events come out). What is the same for several is here.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::abi::{self, RawCounters, RawFold, RawFoldKey};
 use crate::cli::{Config, Rung};
-use crate::error::{Kind, Result};
-use crate::event::{FaultSite, Lost};
+use crate::error::{Error, Kind, Result};
+use crate::event::{Event, FaultSite, Lost};
 use crate::loader::probe::Features;
 use crate::loader::{KernelTypes, Loaded};
+use crate::perfring::{MappedPerfRing, PerfRing};
 use crate::stats::KernelCounters;
 use crate::sys::bpf;
 use crate::sys::mmap::page_bytes;
 
 pub mod old;
+mod perf;
 mod ring;
 
 /// Kernel stacks are as large as a page where pages are larger than this.
@@ -29,6 +32,7 @@ pub struct Capture {
     way: Way,
     /// Which way it is and why, for `-v`.
     choice: String,
+    warning: Option<String>,
     /// Details that no record has, because the kernel's types do not suffice.
     lost: Vec<Lost>,
 }
@@ -37,6 +41,7 @@ pub struct Capture {
 enum Way {
     Ring(Box<ring::RingCapture>),
     Old(Box<old::OldCapture>),
+    Perf(Box<perf::PerfCapture>),
 }
 
 /// Handled faults of one site that were only counted.
@@ -51,10 +56,12 @@ pub struct Folded {
 const FOLDS_MAP: &str = "segfault_folds";
 
 /// What a look into the rings gave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
     /// A part was handed over.
     Part,
+    /// A whole event, where no program takes it apart.
+    Event(Box<Event>),
     /// Parts of this CPU found no room here.
     Lost {
         cpu: u32,
@@ -65,35 +72,73 @@ pub enum Next {
 impl Capture {
     /// Loads and attaches; from then on every wanted crash is in the rings.
     pub fn start(config: &Config, types: &KernelTypes) -> Result<Capture> {
-        let (rung, reason) = rung(config.force_rung)?;
-        match Self::start_at(rung, reason, config, types) {
+        if let Some(rung) = config.force_rung {
+            return Self::start_at(rung, "as --force-rung says", config, types);
+        }
+        let (rung, why) = rung()?;
+        match Self::start_at(rung, why, config, types) {
             // Types that were measured may lack what the one program cannot do without, and
             // kernels without a JIT refuse the callbacks of bpf_loop.
-            Err(refused) if rung == Rung::Ring && config.force_rung.is_none() => {
-                if refused.kind() == Kind::NotPermitted {
-                    return Err(refused);
-                }
-                let reason = "this kernel refuses the program of the ring rung";
-                let old = Self::start_at(Rung::Old, reason, config, types);
+            Err(refused) if rung == Rung::Ring && refused.kind() != Kind::NotPermitted => {
+                let why = "this kernel refuses the program of the ring rung";
+                let old = Self::start_at(Rung::Old, why, config, types);
                 old.map_err(|_| refused)
             }
             other => other,
         }
     }
 
-    fn start_at(rung: Rung, reason: &str, config: &Config, types: &KernelTypes) -> Result<Capture> {
+    fn start_at(rung: Rung, why: &str, config: &Config, types: &KernelTypes) -> Result<Capture> {
         let way = match rung {
             Rung::Ring => Way::Ring(Box::new(ring::RingCapture::start(config, types)?)),
             Rung::Old | Rung::Tracepoint => {
                 let is_raw = rung == Rung::Old;
                 Way::Old(Box::new(old::OldCapture::start(config, types, is_raw)?))
             }
+            Rung::Perf => return Self::start_perf(why, config),
         };
         Ok(Capture {
             way,
-            choice: format!("Rung: {}, {reason}", rung.name()),
+            choice: format!("Rung: {}, {why}", rung.name()),
+            warning: None,
             lost: lost(types),
         })
+    }
+
+    /// Perf events alone, for which no types of the kernel are needed.
+    pub fn start_perf(why: &str, config: &Config) -> Result<Capture> {
+        let perf = perf::PerfCapture::start(config)?;
+        Ok(Capture {
+            way: Way::Perf(Box::new(perf)),
+            choice: format!("Rung: {}, {why}", Rung::Perf.name()),
+            warning: None,
+            lost: Vec::new(),
+        })
+    }
+
+    /// Perf events, where BPF cannot be had; else the reason for that.
+    pub fn start_without_bpf(refused: Error, config: &Config) -> Result<Capture> {
+        let why = refused.to_string();
+        match Self::start_perf(&why, config) {
+            Ok(mut capture) if refused.kind() == Kind::NotPermitted => {
+                let hint = refused.hint().unwrap_or_default();
+                let said = "BPF is not permitted, perf events are: reports will lack details";
+                capture.warning = Some(format!("{said}; {hint}"));
+                Ok(capture)
+            }
+            Err(too) if refused.kind() == Kind::Unsupported => {
+                let hint = refused.hint().unwrap_or_default();
+                let hint = format!("{hint}; without BPF: {too}");
+                Err(refused.with_hint(hint))
+            }
+            other => other.map_err(|_| refused),
+        }
+    }
+
+    /// What somebody with more rights could make better.
+    #[must_use]
+    pub fn warning(&self) -> Option<&str> {
+        self.warning.as_deref()
     }
 
     /// Details that no record has, because the kernel's types do not suffice.
@@ -108,6 +153,7 @@ impl Capture {
         match &self.way {
             Way::Ring(ring) => ring.fds(),
             Way::Old(old) => old.fds(),
+            Way::Perf(perf) => perf.fds(),
         }
     }
 
@@ -120,13 +166,13 @@ impl Capture {
     /// A CPU has come up: what to watch from now on, as of [`Capture::fds`].
     pub fn cpu_up(&mut self, cpu: u32) -> Result<Option<BorrowedFd<'_>>> {
         match &mut self.way {
-            Way::Ring(_) => Ok(None),
+            Way::Ring(_) | Way::Perf(_) => Ok(None),
             Way::Old(old) => old.cpu_up(cpu),
         }
     }
 
-    /// Hands the next part of a record to `take`, if there is one. Where there are
-    /// several rings, one is emptied after the other.
+    /// Hands the next part of a record to `take`, if there is one, or gives the next
+    /// event. Where there are several rings, one is emptied after the other.
     pub fn next_part(&mut self, take: impl FnOnce(&[u8])) -> Next {
         match &mut self.way {
             Way::Ring(ring) => match ring.next_part(take) {
@@ -134,6 +180,7 @@ impl Capture {
                 false => Next::Nothing,
             },
             Way::Old(old) => old.next_part(take),
+            Way::Perf(perf) => perf.next(),
         }
     }
 
@@ -142,6 +189,7 @@ impl Capture {
         match &mut self.way {
             Way::Ring(ring) => ring.stop(),
             Way::Old(old) => old.stop(),
+            Way::Perf(perf) => perf.stop(),
         }
     }
 
@@ -152,15 +200,17 @@ impl Capture {
         match &self.way {
             Way::Ring(ring) => ring.counters(),
             Way::Old(old) => old.counters(),
+            Way::Perf(perf) => perf.counters(),
         }
     }
 
     /// Faults of a site that were counted and are in no record; it is then as if
     /// there had been none.
     pub fn take_folded(&mut self, site: &FaultSite) -> Option<Folded> {
-        match &self.way {
+        match &mut self.way {
             Way::Ring(ring) => ring.take_folded(site),
             Way::Old(old) => old.take_folded(site),
+            Way::Perf(perf) => perf.take_folded(site),
         }
     }
 
@@ -170,6 +220,25 @@ impl Capture {
         match &self.way {
             Way::Ring(ring) => ring.bytes(),
             Way::Old(old) => old.bytes(),
+            Way::Perf(perf) => perf.bytes(),
+        }
+    }
+
+    /// What is held of processes besides, in case that they crash.
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        match &self.way {
+            Way::Perf(perf) => perf.table_bytes(),
+            Way::Ring(_) | Way::Old(_) => 0,
+        }
+    }
+
+    /// How often that was given up for want of room.
+    #[must_use]
+    pub fn evicted(&self) -> u64 {
+        match &self.way {
+            Way::Perf(perf) => perf.evicted(),
+            Way::Ring(_) | Way::Old(_) => 0,
         }
     }
 
@@ -179,6 +248,7 @@ impl Capture {
         let mut lacks = match &self.way {
             Way::Ring(_) => Vec::new(),
             Way::Old(old) => old.lacks(),
+            Way::Perf(perf) => perf.lacks(),
         };
         lacks.extend_from_slice(&self.lost);
         lacks
@@ -191,6 +261,7 @@ impl Capture {
         lines.extend(match &self.way {
             Way::Ring(ring) => ring.describe(),
             Way::Old(old) => old.describe(),
+            Way::Perf(perf) => perf.describe(),
         });
         lines
     }
@@ -206,19 +277,19 @@ fn lost(types: &KernelTypes) -> Vec<Lost> {
 }
 
 /// Which way this kernel takes, and why.
-fn rung(forced: Option<Rung>) -> Result<(Rung, &'static str)> {
-    if let Some(rung) = forced {
-        return Ok((rung, "as --force-rung says"));
-    }
+fn rung() -> Result<(Rung, &'static str)> {
     let features = Features::new();
     // Most kernels take one question: with bpf_loop they have all else.
     Ok(if features.callbacks().unwrap_or(false) {
         (Rung::Ring, "this kernel has bpf_loop")
     } else if features.raw_tracepoints()? {
         (Rung::Old, "this kernel has no bpf_loop (5.17)")
+    } else if features.tracepoints()? {
+        let why = "this kernel has no raw tracepoints (4.17)";
+        (Rung::Tracepoint, why)
     } else {
-        let reason = "this kernel has no raw tracepoints (4.17)";
-        (Rung::Tracepoint, reason)
+        let why = "this kernel runs no BPF programs at tracepoints";
+        return Err(Error::unsupported(why).with_hint("it was built without CONFIG_BPF_EVENTS"));
     })
 }
 
@@ -239,6 +310,23 @@ fn stack_bytes(config: &Config) -> u32 {
         config.stack_snapshot_bytes
     } else {
         0
+    }
+}
+
+/// The largest ring of one CPU that has no more than so many bytes, and at least a page.
+fn whole_ring(most_bytes: u64) -> u64 {
+    // A power of two.
+    (1u64 << most_bytes.max(1).ilog2()).max(page_bytes() as u64)
+}
+
+/// Maps a ring; what locked memory is allowed may have to be raised first.
+fn map_ring(event: &OwnedFd, bytes: u64) -> Result<PerfRing<MappedPerfRing>> {
+    match PerfRing::map(event.as_fd(), bytes) {
+        Err(error) if error.errno() == Some(bpf::EPERM) => {
+            bpf::raise_memlock_limit()?;
+            PerfRing::map(event.as_fd(), bytes)
+        }
+        other => other,
     }
 }
 

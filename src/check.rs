@@ -88,7 +88,7 @@ pub fn host(config: &Config) -> Page {
     page.row("Lockdown", &lockdown());
     let types = match loader::kernel_types(config.btf.as_deref()) {
         Ok(types) => types.to_string(),
-        Err(_) => "none (CONFIG_DEBUG_INFO_BTF is off, and no --btf FILE was given)".to_string(),
+        Err(error) => format!("none: {}", error.hint().unwrap_or_default()),
     };
     page.row("Kernel types (BTF)", &types);
     let features = Features::new();

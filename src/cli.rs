@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use lexopt::Arg;
 
+pub mod desk;
+
 use crate::error::{Error, Result};
 
 /// What `--help` prints.
@@ -68,6 +70,8 @@ pub enum Rung {
     Old,
     /// The same, at the tracepoint that perf events know: from 4.15 on.
     Tracepoint,
+    /// Perf events alone, without BPF.
+    Perf,
 }
 
 impl Rung {
@@ -78,6 +82,7 @@ impl Rung {
             Rung::Ring => "ring",
             Rung::Old => "old",
             Rung::Tracepoint => "tracepoint",
+            Rung::Perf => "perf",
         }
     }
 }
@@ -181,6 +186,10 @@ pub enum Command {
     Run(Box<Config>),
     /// `--check`: say what would be done, and whether it works.
     Check(Box<Config>),
+    /// A subcommand.
+    Desk(desk::Task),
+    /// What `--help` of a subcommand prints.
+    DeskHelp(&'static str),
     Help,
     Version,
 }
@@ -196,7 +205,9 @@ where
     let mut is_check = false;
     let mut ring_bytes = None;
     let mut debug_dirs = Vec::new();
+    let mut count = 0;
     while let Some(arg) = parser.next().map_err(unexpected)? {
+        count += 1;
         match arg {
             Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
             Arg::Short('V') | Arg::Long("version") => return Ok(Command::Version),
@@ -286,6 +297,11 @@ where
                 rung(&mut config, &value(&mut parser, "--force-rung", RUNG)?)?;
             }
             Arg::Value(word) => {
+                if count == 1 {
+                    if let Some(command) = desk::parse(&word, &mut parser)? {
+                        return Ok(command);
+                    }
+                }
                 return Err(usage(format!(
                     "'{}' given, only options expected; try --help",
                     shown(&word)
@@ -321,7 +337,7 @@ const FILE: &str = "the path of a file";
 const DIRECTORY: &str = "the path of a directory";
 const FORMAT: &str = "text or json";
 const SIGNALS: &str = "names such as SEGV,BUS,ABRT, or all";
-const RUNG: &str = "auto, ring, old, tracepoint or measured";
+const RUNG: &str = "auto, ring, old, tracepoint, measured or perf";
 const RING: &str = "a size in KB, a power of two from 64 to 1048576";
 
 fn usage(message: String) -> Error {
@@ -452,6 +468,7 @@ fn rung(config: &mut Config, given: &OsStr) -> Result<()> {
         b"ring" => config.force_rung = Some(Rung::Ring),
         b"old" => config.force_rung = Some(Rung::Old),
         b"tracepoint" => config.force_rung = Some(Rung::Tracepoint),
+        b"perf" => config.force_rung = Some(Rung::Perf),
         _ => return Err(wrong("--force-rung", given, RUNG)),
     }
     Ok(())

@@ -54,6 +54,18 @@ pub struct FileIdentity {
     pub size: u64,
     pub mtime_s: i64,
     pub mtime_ns: u32,
+    /// Where size and time were not captured: the wall-clock time at which the file
+    /// was mapped. It is the same file if it has not changed since.
+    pub mapped_unix_ns: Option<i64>,
+}
+
+impl FileIdentity {
+    /// The same for every process that has mapped the file.
+    #[must_use]
+    pub fn whenever(mut self) -> Self {
+        self.mapped_unix_ns = None;
+        self
+    }
 }
 
 /// The file behind a mapping.
@@ -135,6 +147,8 @@ pub struct EarlierFault {
     pub siginfo: u64,
     pub pc: ProcessAddress,
     pub trap: Trap,
+    /// Whether siginfo and trap could be had.
+    pub knows_fault: bool,
     /// `CLOCK_BOOTTIME` of that delivery.
     pub boot_ns: u64,
 }
@@ -197,6 +211,8 @@ pub struct Event {
     pub repeats: u64,
     /// Whether the siginfo of a sent signal could be had.
     pub knows_sender: bool,
+    /// Whether that of a fault could, and its trap.
+    pub knows_fault: bool,
     pub disposition: Disposition,
     pub trap: Trap,
     pub first_fault: Option<EarlierFault>,
@@ -211,7 +227,7 @@ pub struct Event {
     /// As the process sees itself.
     pub ns_pid: u32,
     pub ns_tid: u32,
-    pub uid: u32,
+    pub uid: Option<u32>,
     pub pid_ns: u32,
     pub mnt_ns: u32,
     pub cgroup_id: u64,
@@ -259,6 +275,62 @@ impl Event {
             signal: self.signal as i16,
             code: self.code as i16,
         })
+    }
+
+    /// The captured mapping that holds an address.
+    #[must_use]
+    pub fn mapping(&self, address: ProcessAddress) -> Option<&Mapping> {
+        self.mapping_index(address)
+            .map(|index| &self.mappings[index])
+    }
+
+    /// Its place among the captured mappings.
+    #[must_use]
+    pub fn mapping_index(&self, address: ProcessAddress) -> Option<usize> {
+        let after = self
+            .mappings
+            .partition_point(|mapping| mapping.start <= address);
+        let index = after.checked_sub(1)?;
+        self.mappings[index].contains(address).then_some(index)
+    }
+
+    /// Whether the mapping is the kernel's own code in this process.
+    #[must_use]
+    pub fn is_vdso(&self, mapping: &Mapping) -> bool {
+        mapping.file.is_none() && self.vdso.0 != 0 && mapping.contains(self.vdso)
+    }
+
+    /// The path of the file mapped there, or what stands for one without a file.
+    #[must_use]
+    pub fn mapping_name(&self, mapping: &Mapping) -> Vec<u8> {
+        match &mapping.file {
+            Some(file) if file.path.is_empty() => b"[unnamed file]".to_vec(),
+            // As /proc/PID/maps has it.
+            Some(file) if file.deleted && !file.detached => {
+                [&file.path[..], b" (deleted)"].concat()
+            }
+            Some(file) => file.path.clone(),
+            None if self.is_vdso(mapping) => b"[vdso]".to_vec(),
+            None if mapping.contains(self.start_stack) => b"[stack]".to_vec(),
+            None if mapping.start < self.brk && self.start_brk < mapping.end => b"[heap]".to_vec(),
+            None => b"[anon]".to_vec(),
+        }
+    }
+
+    /// The `len` bytes that the process had at `address`, if they were captured.
+    #[must_use]
+    pub fn memory(&self, address: ProcessAddress, len: usize) -> Option<&[u8]> {
+        let windows = self.windows.iter().chain(&self.memory);
+        let mut windows = windows.chain([&self.code_bytes]);
+        windows.find_map(|window| window.get(address, len))
+    }
+
+    /// Whether some of this detail was lost, or may have been.
+    #[must_use]
+    pub fn lacks(&self, detail: &str) -> bool {
+        self.lost
+            .iter()
+            .any(|lost| lost.detail == detail || lost.detail == "end")
     }
 
     /// What it takes of our memory, about.

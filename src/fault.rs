@@ -11,16 +11,51 @@ use crate::event::{Event, Trap};
 use crate::registers::Arch;
 use crate::report::{Access, Sender};
 
+/// Numbers of signals, from include/uapi/asm-generic/signal.h.
+pub mod signal {
+    pub const SIGILL: i32 = 4;
+    pub const SIGTRAP: i32 = 5;
+    pub const SIGABRT: i32 = 6;
+    pub const SIGBUS: i32 = 7;
+    pub const SIGFPE: i32 = 8;
+    pub const SIGSEGV: i32 = 11;
+    pub const SIGSYS: i32 = 31;
+}
+
 /// `si_code` values, from include/uapi/asm-generic/siginfo.h.
 pub mod code {
     pub const SI_USER: i32 = 0;
     pub const SI_QUEUE: i32 = -1;
+    pub const SI_TIMER: i32 = -2;
     pub const SI_MESGQ: i32 = -3;
     pub const SI_TKILL: i32 = -6;
     pub const SI_KERNEL: i32 = 0x80;
+    pub const SEGV_MAPERR: i32 = 1;
+    pub const SEGV_ACCERR: i32 = 2;
+    pub const SEGV_PKUERR: i32 = 4;
+    pub const SEGV_MTEAERR: i32 = 8;
+    pub const SEGV_MTESERR: i32 = 9;
+    pub const SEGV_CPERR: i32 = 10;
+    pub const BUS_ADRALN: i32 = 1;
+    pub const BUS_ADRERR: i32 = 2;
+    pub const FPE_INTDIV: i32 = 1;
+    pub const TRAP_BRKPT: i32 = 1;
+    pub const TRAP_TRACE: i32 = 2;
+    pub const TRAP_HWBKPT: i32 = 4;
+    pub const SYS_SECCOMP: i32 = 1;
+    pub const SYS_USER_DISPATCH: i32 = 2;
 }
 
-const X86_TRAP_PAGE_FAULT: u64 = 14;
+/// Numbers of x86 traps, from arch/x86/include/asm/trapnr.h.
+pub mod trap {
+    pub const BREAKPOINT: u64 = 3;
+    pub const UNDEFINED: u64 = 6;
+    pub const STACK_SEGMENT: u64 = 12;
+    pub const GENERAL_PROTECTION: u64 = 13;
+    pub const PAGE_FAULT: u64 = 14;
+    pub const CONTROL_PROTECTION: u64 = 21;
+}
+
 const X86_FAULT_WRITE: u64 = 1 << 1;
 const X86_FAULT_FETCH: u64 = 1 << 4;
 
@@ -30,8 +65,8 @@ const ESR_CLASS_DATA_LOWER: u64 = 0x24;
 const ESR_CACHE_MAINTENANCE: u64 = 1 << 8;
 const ESR_WRITE: u64 = 1 << 6;
 
-/// Bits of an address that a tag may stand in (arm64's top-byte-ignore).
-const UNTAGGED: u64 = (1 << 56) - 1;
+/// Bits of an address that are none of a tag's (arm64's top-byte-ignore).
+pub const UNTAGGED: u64 = (1 << 56) - 1;
 
 /// Whether the kernel made this signal for a fault at a known address.
 #[must_use]
@@ -41,15 +76,40 @@ pub fn has_address(code: i32) -> bool {
 
 /// The address that was touched, where the signal names one.
 #[must_use]
-pub fn address(code: i32, siginfo: u64) -> Option<ProcessAddress> {
-    has_address(code).then_some(ProcessAddress(siginfo))
+pub fn address(signal: i32, code: i32, siginfo: u64) -> Option<ProcessAddress> {
+    // The kernel's null is no address here, but the lack of one.
+    let unknown = matches!(
+        (signal, code),
+        (signal::SIGBUS, code::BUS_ADRALN)
+            | (signal::SIGSEGV, code::SEGV_CPERR | code::SEGV_MTEAERR)
+    );
+    let known = has_address(code) && !(unknown && siginfo == 0);
+    known.then_some(ProcessAddress(siginfo))
+}
+
+/// The same of a whole event, if it could be had.
+#[must_use]
+pub fn address_of(event: &Event) -> Option<ProcessAddress> {
+    address(event.signal, event.code, event.siginfo).filter(|_| event.knows_fault)
+}
+
+/// Whether the processor named this address at the thread's last fault.
+#[must_use]
+pub fn is_at(trap: &Trap, address: u64) -> bool {
+    (trap.address ^ address) & UNTAGGED == 0
+}
+
+/// The exception class of an arm64 syndrome.
+#[must_use]
+pub fn syndrome_class(syndrome: u64) -> u64 {
+    syndrome >> ESR_CLASS_SHIFT & 0x3f
 }
 
 /// How memory was touched; `None` where no page fault led to this signal, or
 /// where the last one was at another address.
 #[must_use]
 pub fn access(arch: Arch, code: i32, siginfo: u64, trap: &Trap) -> Option<Access> {
-    if !has_address(code) || (trap.address ^ siginfo) & UNTAGGED != 0 {
+    if !has_address(code) || !is_at(trap, siginfo) {
         return None;
     }
     match arch {
@@ -61,7 +121,7 @@ pub fn access(arch: Arch, code: i32, siginfo: u64, trap: &Trap) -> Option<Access
 
 fn x86_access(trap: &Trap) -> Option<Access> {
     match trap.error_code {
-        _ if trap.number != X86_TRAP_PAGE_FAULT => None,
+        _ if trap.number != trap::PAGE_FAULT => None,
         code if code & X86_FAULT_FETCH != 0 => Some(Access::Execute),
         code if code & X86_FAULT_WRITE != 0 => Some(Access::Write),
         _ => Some(Access::Read),
@@ -69,7 +129,7 @@ fn x86_access(trap: &Trap) -> Option<Access> {
 }
 
 fn arm64_access(syndrome: u64) -> Option<Access> {
-    match syndrome >> ESR_CLASS_SHIFT & 0x3f {
+    match syndrome_class(syndrome) {
         ESR_CLASS_FETCH_LOWER => Some(Access::Execute),
         // A cache operation counts as a write there, and reads at most.
         ESR_CLASS_DATA_LOWER if syndrome & ESR_CACHE_MAINTENANCE != 0 => Some(Access::Read),
@@ -137,8 +197,10 @@ mod tests {
         assert_eq!(x86(MAPERR, 0x1000, 6, 13), None, "not a page fault");
         assert_eq!(x86(0, 0x1000, 6, 14), None, "sent");
         assert_eq!(x86(0x80, 0, 6, 14), None, "general protection");
-        assert_eq!(address(0x80, 0), None);
-        assert_eq!(address(-6, 0x1234), None);
+        assert_eq!(address(signal::SIGSEGV, 0x80, 0), None);
+        assert_eq!(address(signal::SIGSEGV, -6, 0x1234), None);
+        assert_eq!(address(signal::SIGSEGV, MAPERR, 0), Some(ProcessAddress(0)));
+        assert_eq!(address(signal::SIGBUS, code::BUS_ADRALN, 0), None);
     }
 
     #[test]

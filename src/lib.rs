@@ -18,11 +18,15 @@
 //! Event ──space, modules──▶ mappings, and the files behind them
 //!       ──unwind──────────▶ frames          registers and captured stack, no files
 //!       ──symbols─────────▶ names
+//!       ──cause ──────────▶ why: a token and a sentence     decode: the instruction
+//!       ──signature ──────▶ what equal crashes have in common
 //!       ──fault, deaths,
 //!         clock───────────▶ access, one death or several, time of day
 //!       ──analyze─────────▶ Report
 //!
 //! Report ──output──▶ text or JSON ──sink──▶ file or pipe
+//!
+//! lines from elsewhere ──desk──▶ the same with names, or a table of them
 //! ```
 //!
 //! [`monitor`] is the loop around it: one thread, one epoll. It empties the ring into
@@ -56,9 +60,12 @@
 //! app ─ monitor
 //!  ├─ capture ── loader, ringbuf
 //!  ├─ analyze ── space ── modules ── symbols ── unwind
-//!  │             fault, clock, deaths
+//!  │             cause ── decode, fault, unwind
+//!  │             located, signature, clock, deaths
+//!  ├─ desk ───── located, output
 //!  ├─ output ─── report ── unwind (how a frame was found)
 //!  ├─ assemble ─ abi, event ── registers
+//!  ├─ decode ─── registers
 //!  └─ cli, stats
 //! anyone ── address, bytes, error          these import nothing of ours
 //! ```
@@ -87,15 +94,19 @@ pub mod app;
 pub mod assemble;
 pub mod bytes;
 pub mod capture;
+pub mod cause;
 pub mod check;
 pub mod cli;
 pub mod clock;
 pub mod deaths;
+pub mod decode;
+pub mod desk;
 pub mod error;
 pub mod event;
 pub mod fault;
 pub mod fold;
 pub mod loader;
+pub mod located;
 pub mod measure;
 pub mod messages;
 pub mod modules;
@@ -108,6 +119,7 @@ pub mod registers;
 pub mod repeats;
 pub mod report;
 pub mod ringbuf;
+pub mod signature;
 pub mod space;
 pub mod stats;
 pub mod symbols;

@@ -8,13 +8,15 @@
 //! ```text
 //! the process itself, if it lives:  /proc/PID/map_files, then /proc/PID/root
 //! the captured path here, then that of the file below an overlay
+//! what is left of the path below a root that chroot(2) has set
 //! the path in the root of another process of the same mount namespace
 //! what its parent runs and has mapped, whatever has become of the file's name
 //! ```
 //!
 //! A file is taken only when inode, size and modification time are those that the
 //! crashed process had mapped: what was replaced, changed or deleted since is
-//! refused, because a wrong name is worse than none. A module once open stays so,
+//! refused, because a wrong name is worse than none. Where size and time were not
+//! captured it must not have changed since it was mapped. A module once open stays so,
 //! and good, after its file has lost its name; one that was written to is dropped.
 
 mod allowance;
@@ -42,6 +44,7 @@ use blocks::Blocks;
 pub use module::Module;
 use module::Shared;
 use process::{own_mount_namespace, Peers};
+use search::is_unchanged;
 
 /// How long a file that was not found is not looked for again.
 const MISSING_LIFETIME: Duration = Duration::from_secs(1);
@@ -80,7 +83,7 @@ pub struct ProcessHint {
     pub mnt_ns: u32,
     /// As the process sees itself.
     pub ns_pid: u32,
-    pub uid: u32,
+    pub uid: Option<u32>,
     /// Its parent, as our own pid namespace sees it.
     pub parent: Option<u32>,
 }
@@ -267,11 +270,12 @@ impl Modules {
         let file = mapping.file.as_ref().ok_or(Missing {
             reason: "no file is mapped there",
         })?;
-        let key = self.hasher.hash_one((file.identity, &file.path));
+        let key = self.hasher.hash_one((file.identity.whenever(), &file.path));
         if let Some(module) = self.kept(key, file) {
             return Ok(module);
         }
-        let missing_key = self.hasher.hash_one((key, process.mnt_ns));
+        let when = file.identity.mapped_unix_ns;
+        let missing_key = self.hasher.hash_one((key, when, process.mnt_ns));
         if let Some((since, missing)) = self.missing.get(&missing_key) {
             if since.elapsed() < MISSING_LIFETIME {
                 return Err(*missing);
@@ -295,8 +299,14 @@ impl Modules {
 
     fn kept(&mut self, key: u64, file: &MappedFile) -> Option<Rc<Module>> {
         let kept = self.kept.get_mut(&key)?;
-        let same = kept.identity == file.identity && kept.path == file.path;
+        let same = kept.identity == file.identity.whenever() && kept.path == file.path;
+        let when = file.identity.mapped_unix_ns;
         if same && kept.module.is_current() {
+            let changed_unix_ns = kept.module.changed_unix_ns();
+            let now_unix_ns = sys::time::realtime_ns();
+            if when.is_some_and(|when| !is_unchanged(changed_unix_ns, when, now_unix_ns)) {
+                return None;
+            }
             kept.used = Instant::now();
             self.stats.hits += 1;
             return Some(kept.module.clone());
@@ -319,7 +329,7 @@ impl Modules {
         self.budget.take(bytes);
         let kept = Kept {
             module,
-            identity: file.identity,
+            identity: file.identity.whenever(),
             path: file.path.clone(),
             used: Instant::now(),
             bytes,

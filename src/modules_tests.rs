@@ -4,6 +4,8 @@
 use super::*;
 use crate::address::{FileAddress, FileOffset};
 use crate::event::VmFlags;
+#[cfg(feature = "lines")]
+use crate::symbols::resolver::Names as _;
 use crate::symbols::resolver::Resolver;
 use crate::unwind::{CfiSection, ModuleData};
 use std::io::Write;
@@ -59,6 +61,7 @@ fn mapping_of(path: &Path) -> Mapping {
                 size: meta.size(),
                 mtime_s: meta.mtime(),
                 mtime_ns: meta.mtime_nsec() as u32,
+                mapped_unix_ns: None,
             },
             offset: FileOffset(0),
             path: path.as_os_str().as_bytes().to_vec(),
@@ -82,7 +85,7 @@ fn gone() -> ProcessHint {
         start_ns: 1,
         mnt_ns: own_mount_namespace().unwrap(),
         ns_pid: u32::MAX,
-        uid: 0,
+        uid: Some(0),
         parent: None,
     }
 }
@@ -216,6 +219,58 @@ fn a_file_written_to_is_refused_even_when_it_was_open() {
     assert_eq!(modules.stats().changed, 1);
     // As it is now it is another file, and a good one.
     modules.open(&mapping_of(&path), gone()).unwrap();
+}
+
+/// What a capture without sizes and times knows.
+#[test]
+fn a_file_is_known_by_when_it_was_mapped() {
+    const SECOND_NS: i64 = 1_000_000_000;
+    let dir = Scratch::new("when");
+    let path = dir.program("prog");
+    let meta = std::fs::metadata(&path).unwrap();
+    let changed = meta.ctime() * SECOND_NS + meta.ctime_nsec();
+    let mapped_at = |unix_ns| {
+        let mut mapping = mapping_of(&path);
+        file_of(&mut mapping).identity = FileIdentity {
+            inode: meta.ino(),
+            mapped_unix_ns: Some(unix_ns),
+            ..FileIdentity::default()
+        };
+        mapping
+    };
+    let (mut modules, _) = modules(Limits::default());
+    let later = mapped_at(changed + SECOND_NS);
+    let first = modules.open(&later, gone()).unwrap();
+    let second = modules.open(&mapped_at(changed + 2 * SECOND_NS), gone());
+    assert!(Rc::ptr_eq(&first.module, &second.unwrap().module));
+    // Also where it is open already.
+    for earlier in [changed - 1, changed - SECOND_NS] {
+        let refused = modules.open(&mapped_at(earlier), gone());
+        assert_eq!(reason(refused), "file changed since it was mapped");
+    }
+    assert!(modules.open(&later, gone()).is_ok());
+    let other = dir.program("new");
+    std::fs::rename(other, &path).unwrap();
+    modules.clear();
+    let refused = modules.open(&later, gone());
+    assert_eq!(reason(refused), "file replaced since the crash");
+}
+
+#[test]
+fn a_time_ahead_of_the_clock_is_another_clocks() {
+    let is_unchanged = search::is_unchanged;
+    let (second, changed) = (1_000_000_000, 50_000_000_000);
+    assert!(is_unchanged(
+        changed,
+        changed + second,
+        changed + 2 * second
+    ));
+    assert!(!is_unchanged(
+        changed,
+        changed - second,
+        changed + 2 * second
+    ));
+    assert!(is_unchanged(changed, 3 * second, 5 * second));
 }
 
 #[test]

@@ -272,6 +272,7 @@ impl<'a> Monitor<'a> {
         self.assembler.set_boot_ahead_ns(boot_ahead_ns());
         while room > 0 {
             let mut whole = None;
+            // Its parts, or the event itself.
             let assembler = &mut self.assembler;
             // A part that makes no sense is counted by the assembler.
             match self
@@ -279,6 +280,7 @@ impl<'a> Monitor<'a> {
                 .next_part(|part| whole = assembler.feed(part).ok().flatten())
             {
                 Next::Part => {}
+                Next::Event(event) => whole = Some(*event),
                 Next::Lost { cpu } => self.assembler.parts_lost(cpu),
                 Next::Nothing => break,
             }
@@ -424,13 +426,14 @@ impl<'a> Monitor<'a> {
                 output_errors: self.sink.errors(),
                 symbol_cache_hits: analyzer.symbol_hits,
                 symbol_cache_misses: analyzer.symbol_misses,
-                evicted: analyzer.evicted,
+                evicted: analyzer.evicted + self.capture.evicted(),
                 lookups_given_up: analyzer.lookups_given_up,
                 ..self.counters
             },
             sizes: Sizes {
                 symbol_cache_entries: analyzer.symbol_entries,
                 memory_bytes: self.capture.ring_bytes()
+                    + self.capture.held_bytes()
                     + BASE_BYTES
                     + self.queue_bytes
                     + self.sink.queued_bytes() as u64

@@ -3,18 +3,19 @@
 //! over what was captured.
 
 use crate::address::ProcessAddress;
-use crate::event::{Event, Mapping};
+use crate::event::Event;
 use crate::fault;
 use crate::report::{Near, NearbyMapping};
 
 /// Shown on each side of what one looks for.
 const NEIGHBOURS: usize = 1;
 
-/// The mappings next to the three addresses, in order; `name` tells what is mapped.
-pub fn mappings(event: &Event, name: impl Fn(&Mapping) -> Vec<u8>) -> Vec<NearbyMapping> {
+/// The mappings next to the three addresses, in order.
+#[must_use]
+pub fn mappings(event: &Event) -> Vec<NearbyMapping> {
     let mut wanted = Vec::new();
     let registers = event.registers;
-    if let Some(address) = fault::address(event.code, event.siginfo) {
+    if let Some(address) = fault::address_of(event) {
         wanted.push((Near::Fault, address));
     }
     if let Some(registers) = registers {
@@ -47,7 +48,7 @@ pub fn mappings(event: &Event, name: impl Fn(&Mapping) -> Vec<u8>) -> Vec<Nearby
             end: mapping.end,
             flags: mapping.flags,
             file_offset: mapping.file.as_ref().map(|file| file.offset),
-            name: name(mapping),
+            name: event.mapping_name(mapping),
             holds: Near::ALL.into_iter().filter(|&near| holds(near)).collect(),
         });
     }
@@ -59,7 +60,7 @@ mod tests {
     use super::*;
     use crate::abi;
     use crate::assemble::Assembler;
-    use crate::event::VmFlags;
+    use crate::event::{Mapping, VmFlags};
     use crate::registers::{Arch, Registers};
 
     /// A record whose every byte is zero.
@@ -98,7 +99,7 @@ mod tests {
 
     #[test]
     fn what_holds_an_address_is_shown_with_its_neighbours() {
-        let near = mappings(&event(0, 0x50010, 0x90020), |_| Vec::new());
+        let near = mappings(&event(0, 0x50010, 0x90020));
         assert_eq!(starts(&near), [1, 4, 5, 6, 8, 9]);
         assert_eq!(near[2].holds, [Near::Pc]);
         assert_eq!(near[5].holds, [Near::Sp]);
@@ -107,7 +108,7 @@ mod tests {
 
     #[test]
     fn of_an_address_in_a_gap_both_sides_are_shown() {
-        let near = mappings(&event(0x35000, 0x30010, 0x30020), |_| Vec::new());
+        let near = mappings(&event(0x35000, 0x30010, 0x30020));
         assert_eq!(starts(&near), [2, 3, 4]);
         assert_eq!(near[1].holds, [Near::Pc, Near::Sp]);
     }

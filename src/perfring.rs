@@ -6,10 +6,11 @@
 //! ```
 //!
 //! Positions only grow; a position's place is itself modulo the size. Records are
-//! a multiple of 8 bytes long and may wrap. Two kinds matter: a sample, whose body
-//! is a length and that many bytes of what a BPF program put out, filled up to
-//! the multiple; and a count of records that found no room, which stands before
-//! the first one that did again. See kernel/events/ring_buffer.c.
+//! a multiple of 8 bytes long and may wrap. Where BPF programs write two kinds
+//! matter: a sample, whose body is a length and that many bytes of what a program
+//! put out, filled up to the multiple; and a count of records that found no room,
+//! which stands before the first one that did again. Other records are handed out
+//! as they are. See kernel/events/ring_buffer.c.
 //!
 //! The protocol works on any [`PerfMemory`], so that it is tested on the heap.
 
@@ -19,8 +20,8 @@ use crate::error::Result;
 use crate::sys::mmap::{page_bytes, SharedMemory};
 
 /// `PERF_RECORD_LOST`, `PERF_RECORD_SAMPLE`
-const LOST: u32 = 2;
-const SAMPLE: u32 = 9;
+pub const LOST: u32 = 2;
+pub const SAMPLE: u32 = 9;
 const HEADER_BYTES: u64 = 8;
 /// Where in the control page the positions are: `struct perf_event_mmap_page`.
 const HEAD_AT: usize = 1024;
@@ -38,7 +39,15 @@ pub trait PerfMemory {
     fn copy(&self, place: usize, into: &mut [u8]);
 }
 
-/// What the ring gave.
+/// `struct perf_event_header` without its size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    pub kind: u32,
+    /// Bits whose meaning depends on the kind.
+    pub misc: u16,
+}
+
+/// What the ring gave, where BPF programs write to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PerfRecord<'a> {
     /// What a program put out, with up to seven bytes behind it.
@@ -65,39 +74,54 @@ impl<M: PerfMemory> PerfRing<M> {
         }
     }
 
-    /// Hands the next record to `take` and frees its place; false when there is none.
+    /// Hands what a program put out next, or how much was lost before it, to `take`
+    /// and frees its place; false when there is none.
     pub fn next(&mut self, take: impl FnOnce(PerfRecord<'_>)) -> bool {
-        loop {
-            let tail = self.memory.tail();
-            let unread = self.memory.head().wrapping_sub(tail);
-            // More than the ring holds would be a position that is not the kernel's.
-            if unread < HEADER_BYTES || unread > self.bytes {
-                return false;
-            }
-            let mut header = [0; HEADER_BYTES as usize];
-            self.copy_out(tail, &mut header);
-            let [a, b, c, d, _, _, low, high] = header;
-            let size = u64::from(u16::from_le_bytes([low, high]));
-            if size < HEADER_BYTES || size > unread {
-                return false;
-            }
-            let mut record = std::mem::take(&mut self.record);
-            record.resize((size - HEADER_BYTES) as usize, 0);
-            self.copy_out(tail.wrapping_add(HEADER_BYTES), &mut record);
-            // Freed before it is looked at: the copy is ours.
-            self.memory.set_tail(tail.wrapping_add(size));
-            let read = match u32::from_le_bytes([a, b, c, d]) {
-                SAMPLE => output(&record).map(PerfRecord::Output),
-                LOST => word(&record, 8).map(PerfRecord::Lost),
+        while let Some(Header { kind, .. }) = self.read() {
+            let read = match kind {
+                SAMPLE => output(&self.record).map(PerfRecord::Output),
+                LOST => lost(&self.record).map(PerfRecord::Lost),
                 _ => None,
             };
             if let Some(read) = read {
                 take(read);
-                self.record = record;
                 return true;
             }
-            self.record = record;
         }
+        false
+    }
+
+    /// The next record of any kind: its header, and what follows it.
+    pub fn next_record(&mut self) -> Option<(Header, &[u8])> {
+        let header = self.read()?;
+        Some((header, &self.record))
+    }
+
+    /// Copies the next record out and frees its place.
+    fn read(&mut self) -> Option<Header> {
+        let tail = self.memory.tail();
+        let unread = self.memory.head().wrapping_sub(tail);
+        // More than the ring holds would be a position that is not the kernel's.
+        if unread < HEADER_BYTES || unread > self.bytes {
+            return None;
+        }
+        let mut header = [0; HEADER_BYTES as usize];
+        self.copy_out(tail, &mut header);
+        let [a, b, c, d, e, f, low, high] = header;
+        let size = u64::from(u16::from_le_bytes([low, high]));
+        if size < HEADER_BYTES || size > unread {
+            return None;
+        }
+        let mut record = std::mem::take(&mut self.record);
+        record.resize((size - HEADER_BYTES) as usize, 0);
+        self.copy_out(tail.wrapping_add(HEADER_BYTES), &mut record);
+        self.record = record;
+        // Freed before it is looked at: the copy is ours.
+        self.memory.set_tail(tail.wrapping_add(size));
+        Some(Header {
+            kind: u32::from_le_bytes([a, b, c, d]),
+            misc: u16::from_le_bytes([e, f]),
+        })
     }
 
     /// Whether the kernel has put nothing there that was not taken.
@@ -129,8 +153,10 @@ fn output(body: &[u8]) -> Option<&[u8]> {
     rest.get(..u32::from_le_bytes(*size) as usize)
 }
 
-fn word(body: &[u8], at: usize) -> Option<u64> {
-    let bytes = body.get(at..at + 8)?;
+/// How many records found no room: the second word of what follows the header.
+#[must_use]
+pub fn lost(body: &[u8]) -> Option<u64> {
+    let bytes = body.get(8..16)?;
     Some(u64::from_le_bytes(bytes.try_into().ok()?))
 }
 

@@ -72,6 +72,27 @@ impl Arch {
             Arch::Arm => &ARM_LAYOUT,
         }
     }
+
+    /// The word of a register by its DWARF number, if a record holds it.
+    fn dwarf_word(self, number: u16) -> Option<usize> {
+        let number = usize::from(number);
+        match self {
+            Arch::X86_64 => X86_64_DWARF.get(number).copied(),
+            Arch::I386 => I386_DWARF.get(number).copied(),
+            Arch::Aarch64 if number <= 32 => Some(number),
+            Arch::Arm if number < 15 => Some(number),
+            Arch::Arm if number == 15 => Some(32),
+            Arch::Aarch64 | Arch::Arm => None,
+        }
+    }
+
+    /// The lower-case name of a register by its DWARF number.
+    #[must_use]
+    pub fn dwarf_name(self, number: u16) -> Option<&'static str> {
+        let word = self.dwarf_word(number)?;
+        let named = self.layout().iter().find(|(_, index)| *index == word)?;
+        Some(named.0)
+    }
 }
 
 const X86_64_LAYOUT: [(&str, usize); 18] = [
@@ -177,6 +198,8 @@ const X86_64_DWARF: [usize; 17] = [10, 12, 11, 5, 13, 14, 4, 19, 9, 8, 7, 6, 3, 
 pub struct Registers {
     arch: Arch,
     words: [u64; WORDS],
+    /// A bit for each word whose value is not known.
+    unknown: u64,
 }
 
 impl Registers {
@@ -184,7 +207,19 @@ impl Registers {
     #[must_use]
     pub fn new(kernel: Arch, words: [u64; WORDS]) -> Self {
         let arch = kernel.of_task(&words);
-        Registers { arch, words }
+        Registers {
+            arch,
+            words,
+            unknown: 0,
+        }
+    }
+
+    /// The same where the values of these words, one bit each, are not known. Neither
+    /// pc nor sp may be among them.
+    #[must_use]
+    pub fn without(mut self, words: u64) -> Self {
+        self.unknown |= words;
+        self
     }
 
     /// That of the task, which may be a 32-bit one.
@@ -215,29 +250,44 @@ impl Registers {
         ProcessAddress(self.word(self.arch.layout()[1].1))
     }
 
-    /// The value of a register by its DWARF number; `None` for those that a
-    /// record does not hold. Number 32 is the pc on aarch64, 16 on x86_64, 15 on
+    /// The value of a register by its DWARF number; `None` for those that are not
+    /// known, or that a record does not hold. Number 32 is the pc on aarch64, 16 on x86_64, 15 on
     /// arm, 8 on i386.
     #[must_use]
     pub fn dwarf(&self, number: u16) -> Option<u64> {
-        let number = usize::from(number);
-        let index = match self.arch {
-            Arch::X86_64 => *X86_64_DWARF.get(number)?,
-            Arch::I386 => *I386_DWARF.get(number)?,
-            Arch::Aarch64 if number <= 32 => number,
-            Arch::Arm if number < 15 => number,
-            Arch::Arm if number == 15 => 32,
-            Arch::Aarch64 | Arch::Arm => return None,
-        };
-        Some(self.word(index))
+        let index = self.arch.dwarf_word(number)?;
+        self.is_known(index).then(|| self.word(index))
     }
 
-    /// Every register by its lower-case name, pc and sp first.
+    /// The system call that an x86 thread is in; `None` for one that a trap stopped,
+    /// whose orig_ax is -1, and on other architectures.
+    #[must_use]
+    pub fn system_call(&self) -> Option<u64> {
+        const ORIG_AX: usize = 15;
+        let number = self.words[ORIG_AX];
+        let x86 = matches!(self.arch, Arch::X86_64 | Arch::I386);
+        (x86 && number as i64 >= 0).then_some(number)
+    }
+
+    /// The same with another value of a register, by its DWARF number, as far as
+    /// it is one that a record holds.
+    pub fn set_dwarf(&mut self, number: u16, value: u64) {
+        if let Some(word) = self.arch.dwarf_word(number) {
+            self.words[word] = value;
+        }
+    }
+
+    /// Every known register by its lower-case name, pc and sp first.
     pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         self.arch
             .layout()
             .iter()
+            .filter(|&&(_, index)| self.is_known(index))
             .map(|&(name, index)| (name, self.word(index)))
+    }
+
+    fn is_known(&self, index: usize) -> bool {
+        self.unknown >> index & 1 == 0
     }
 }
 
@@ -297,6 +347,16 @@ mod tests {
         assert_eq!(names[..3], ["eip", "esp", "eax"]);
         words[17] = 0x33;
         assert_eq!(Registers::new(Arch::X86_64, words).arch(), Arch::X86_64);
+    }
+
+    #[test]
+    fn what_is_not_known_has_no_value() {
+        let registers = numbered(Arch::X86_64).without(1 << 5 | 1 << 18);
+        assert_eq!(registers.dwarf(3), None, "rbx");
+        assert_eq!(registers.dwarf(0), Some(80), "rax");
+        let names: Vec<_> = registers.named().map(|(name, _)| name).collect();
+        assert_eq!(names.len(), 16);
+        assert!(!names.contains(&"rbx") && !names.contains(&"rflags"));
     }
 
     #[test]

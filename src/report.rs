@@ -40,6 +40,84 @@ impl Access {
     }
 }
 
+/// Why it crashed. The tokens of [`Cause::as_str`] are for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Data below 64 KB.
+    NullDereference,
+    /// The pc is below 64 KB, and nothing could be fetched there.
+    NullCall,
+    /// The pc is in no mapping, or no address at all.
+    WildJump,
+    /// The pc is in a mapping that may not be executed.
+    ExecuteProtected,
+    /// Near the stack pointer, at or past the low end of its stack.
+    StackOverflow,
+    WriteProtected,
+    /// A mapping that may not be read, such as a guard page.
+    AccessProtected,
+    /// Data at what is no address of this processor.
+    NonCanonical,
+    /// An instruction that needs alignment did not have it.
+    Misaligned,
+    PrivilegedInstruction,
+    /// Data at any other address in no mapping.
+    Unmapped,
+    /// A mapped file ends before.
+    BeyondFile,
+    ProtectionKey,
+    MemoryTag,
+    ShadowStack,
+    UndefinedInstruction,
+    DivisionByZero,
+    /// A quotient that does not fit.
+    DivisionOverflow,
+    FloatingPoint,
+    /// A breakpoint, a single step, a watchpoint.
+    Breakpoint,
+    /// Seccomp, or the program's own dispatch of system calls.
+    ForbiddenSystemCall,
+    /// No fault: somebody sent the signal.
+    Sent,
+    StackSmashing,
+    Abort,
+    /// None of these; the text says why not.
+    Unknown,
+}
+
+impl Cause {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Cause::NullDereference => "null_dereference",
+            Cause::NullCall => "null_call",
+            Cause::WildJump => "wild_jump",
+            Cause::ExecuteProtected => "execute_protected",
+            Cause::StackOverflow => "stack_overflow",
+            Cause::WriteProtected => "write_protected",
+            Cause::AccessProtected => "access_protected",
+            Cause::NonCanonical => "non_canonical",
+            Cause::Misaligned => "misaligned",
+            Cause::PrivilegedInstruction => "privileged_instruction",
+            Cause::Unmapped => "unmapped",
+            Cause::BeyondFile => "beyond_file",
+            Cause::ProtectionKey => "protection_key",
+            Cause::MemoryTag => "memory_tag",
+            Cause::ShadowStack => "shadow_stack",
+            Cause::UndefinedInstruction => "undefined_instruction",
+            Cause::DivisionByZero => "division_by_zero",
+            Cause::DivisionOverflow => "division_overflow",
+            Cause::FloatingPoint => "floating_point",
+            Cause::Breakpoint => "breakpoint",
+            Cause::ForbiddenSystemCall => "forbidden_system_call",
+            Cause::Sent => "sent",
+            Cause::StackSmashing => "stack_smashing",
+            Cause::Abort => "abort",
+            Cause::Unknown => "unknown",
+        }
+    }
+}
+
 /// Who sent a signal, as the target's namespaces see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sender {
@@ -83,10 +161,26 @@ pub struct Location {
     pub line: Option<u32>,
 }
 
+/// The code around the instruction pointer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Code {
+    /// Of the first byte.
+    pub address: ProcessAddress,
+    pub bytes: Vec<u8>,
+    /// Where among the bytes the instruction begins that crashed.
+    pub instruction: usize,
+    /// The memory that it names or implies, in words; empty where it has none.
+    /// `None` where it could not be read.
+    pub operands: Option<Vec<u8>>,
+}
+
 /// One call of the stack.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StackFrame {
     pub address: ProcessAddress,
+    /// An instruction's own address, not the one behind a call: of the crash, of
+    /// what a signal interrupted, of code that was returned to and never called.
+    pub exact: bool,
     pub trust: Trust,
     /// Has no frame on the stack: the compiler put its code into the next call
     /// that is not inlined, which has the same address and trust.
@@ -173,12 +267,23 @@ pub struct Report {
     /// With `-t`.
     pub stack: Option<StackTrace>,
     pub ppid: Option<u32>,
-    pub uid: u32,
+    pub uid: Option<u32>,
     pub exe: Option<Vec<u8>>,
     pub cmdline: Option<Vec<u8>>,
     /// As the process sees itself, where that differs from `pid`.
     pub ns_pid: Option<u32>,
     pub cgroup: Option<Vec<u8>>,
+    pub cause: Cause,
+    /// A sentence; raw bytes, because names are in it.
+    pub cause_text: Vec<u8>,
+    /// Equal for equal crashes of one build; with `-t`.
+    pub signature: Option<u64>,
+    /// Equal for equal crashes, by the names of functions; with `-t`.
+    pub group: Option<u64>,
+    /// What each register points at, by its name; with `-r`.
+    pub register_notes: Vec<(&'static str, Vec<u8>)>,
+    /// With `-r`.
+    pub instruction_code: Option<Code>,
     /// With `--maps`.
     pub maps: Option<Vec<NearbyMapping>>,
     /// Around the values of registers; with `--memory`.

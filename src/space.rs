@@ -54,30 +54,13 @@ impl<'a> Captured<'a> {
     /// The captured mapping that holds an address.
     #[must_use]
     pub fn mapping(&self, address: ProcessAddress) -> Option<&'a Mapping> {
-        self.index(address).map(|index| &self.event.mappings[index])
-    }
-
-    fn index(&self, address: ProcessAddress) -> Option<usize> {
-        let after = self
-            .event
-            .mappings
-            .partition_point(|mapping| mapping.start <= address);
-        let index = after.checked_sub(1)?;
-        self.event.mappings[index]
-            .contains(address)
-            .then_some(index)
-    }
-
-    /// Whether the mapping is the kernel's own code in this process.
-    #[must_use]
-    pub fn is_vdso(&self, mapping: &Mapping) -> bool {
-        mapping.file.is_none() && self.event.vdso.0 != 0 && mapping.contains(self.event.vdso)
+        self.event.mapping(address)
     }
 
     /// The file mapped at an address.
     #[must_use]
     pub fn opened(&self, address: ProcessAddress) -> Option<Opened> {
-        let index = self.index(address)?;
+        let index = self.event.mapping_index(address)?;
         let known = self.behind.borrow()[index].clone();
         match known {
             Behind::File(opened) => Some(opened),
@@ -96,7 +79,7 @@ impl<'a> Captured<'a> {
 
     fn look(&self, mapping: &Mapping) -> Behind {
         let mut modules = self.modules.borrow_mut();
-        if self.is_vdso(mapping) {
+        if self.event.is_vdso(mapping) {
             let missing = |reason| Behind::Nothing(Some(Missing { reason }));
             // Ours has the code of 64-bit programs.
             if self.event.registers.is_some_and(|regs| regs.is_32_bit()) {

@@ -29,8 +29,27 @@ const SIGSEGV: i32 = 11;
 const SEGV_MAPERR: i32 = 1;
 const NS_PER_TICK: u64 = 10_000_000;
 
-/// Loads and attaches what the user asked for.
+/// Loads and attaches what the user asked for; where BPF cannot be had perf events
+/// have to do.
 pub fn start(config: &Config) -> Result<Capture> {
+    if config.force_rung == Some(Rung::Perf) {
+        return Capture::start_perf("as --force-rung says", config);
+    }
+    let is_asked = config.force_rung.is_some() || config.measure_types || config.btf.is_some();
+    match start_with_bpf(config) {
+        Err(refused) if !is_asked && is_without_bpf(&refused) => {
+            Capture::start_without_bpf(refused, config)
+        }
+        other => other,
+    }
+}
+
+/// Whether BPF cannot be had, rather than that something went wrong with it.
+fn is_without_bpf(refused: &Error) -> bool {
+    matches!(refused.kind(), Kind::NotPermitted | Kind::Unsupported)
+}
+
+fn start_with_bpf(config: &Config) -> Result<Capture> {
     if !config.measure_types {
         match loader::kernel_types(config.btf.as_deref()) {
             Err(error) if config.btf.is_none() && error.kind() == Kind::Unsupported => {}

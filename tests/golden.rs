@@ -12,8 +12,8 @@ use segfault_analyzer::event::{Disposition, Lost, MemoryWindow, VmFlags};
 use segfault_analyzer::output::{self, Options};
 use segfault_analyzer::registers::{Arch, Registers, WORDS};
 use segfault_analyzer::report::{
-    Access, FirstFault, Location, Near, NearbyMapping, Report, Sender, StackFrame, StackTrace,
-    Symbol, Timestamp,
+    Access, Cause, Code, FirstFault, Location, Near, NearbyMapping, Report, Sender, StackFrame,
+    StackTrace, Symbol, Timestamp,
 };
 use segfault_analyzer::stats::{KernelCounters, Sizes, Statistics, UserCounters};
 use segfault_analyzer::unwind::{Stop, Trust};
@@ -82,11 +82,17 @@ fn bare(comm: &[u8], pid: u32) -> Report {
         registers: None,
         stack: None,
         ppid: None,
-        uid: 0,
+        uid: Some(0),
         exe: None,
         cmdline: None,
         ns_pid: None,
         cgroup: None,
+        cause: Cause::Unknown,
+        cause_text: b"nothing is known".to_vec(),
+        signature: None,
+        group: None,
+        register_notes: Vec::new(),
+        instruction_code: None,
         maps: None,
         memory: None,
         repeats: None,
@@ -110,6 +116,7 @@ fn named(name: &str, offset: u64, module: &str) -> Location {
 fn frame(address: u64, trust: Trust, location: Location) -> StackFrame {
     StackFrame {
         inlined: false,
+        exact: trust.is_exact(),
         address: ProcessAddress(address),
         trust,
         location,
@@ -165,6 +172,22 @@ fn detailed() -> Report {
         frames,
         stop: Stop::Outermost,
     });
+    report.cause = Cause::NullDereference;
+    report.cause_text = b"read of 4 bytes at 0x8: null pointer in RAX + 0x8".to_vec();
+    report.signature = Some(0x0123_4567_89ab_cdef);
+    report.group = Some(0xfe);
+    report.register_notes = vec![
+        ("rip", b"process_data+0x23 (/path/to/my_buggy_app)".to_vec()),
+        ("rsp", b"[stack]+0x1e678 (rw-)".to_vec()),
+        ("rax", b"null".to_vec()),
+        ("rbx", b"small integer 8".to_vec()),
+    ];
+    report.instruction_code = Some(Code {
+        address: ProcessAddress(0x5555_5555_4565),
+        bytes: vec![0x31, 0xc0, 0x8b, 0x40, 0x08, 0xc3],
+        instruction: 2,
+        operands: Some(b"read of 4 bytes at 0x8: null pointer in RAX + 0x8".to_vec()),
+    });
     report
 }
 
@@ -177,7 +200,7 @@ fn hostile() -> Report {
     report.host_pid = Some(123_456);
     report.ns_pid = Some(7);
     report.ppid = Some(1);
-    report.uid = 1000;
+    report.uid = Some(1000);
     report.signal = SIGBUS;
     report.code = TKILL;
     report.fault_address = None;
@@ -199,6 +222,12 @@ fn hostile() -> Report {
     report.exe = Some(b"/tmp/\xff\xc3\xa9vil".to_vec());
     report.cmdline = Some(format!("./evil --text='\r\n' {}", "x".repeat(300)).into_bytes());
     report.cgroup = Some(b"/system.slice/evil.service".to_vec());
+    report.cause = Cause::StackOverflow;
+    report.cause_text = b"stack overflow; \x1b[2Jf calls itself".to_vec();
+    report.register_notes = vec![("rdi", b"/tmp/\x9b\n (rw-) \"a\\\"".to_vec())];
+    if let Some(code) = &mut report.instruction_code {
+        code.operands = None;
+    }
     report.lost = vec![Lost {
         detail: "mappings",
         reason: "no room in the ring",
@@ -251,6 +280,10 @@ fn hard_stack() -> Report {
             Trust::Signal,
             named("__restore_rt", 0, "/lib/libc.so.6"),
         ),
+        StackFrame {
+            exact: true,
+            ..frame(0x40_3a34, Trust::Cfi, stripped.clone())
+        },
         frame(0x40_4234, Trust::FramePointer, unplaced),
         frame(0x40_5234, Trust::ScanDirect, anonymous),
         frame(0x40_6234, Trust::ScanCfi, stripped.clone()),
@@ -281,10 +314,16 @@ fn the_manuals_first_sample() {
     first.instruction_pointer = Some(ProcessAddress(0x5555_5555_4000));
     first.instruction = named("main", 0x10, "/usr/bin/myapp");
     first.code = ACCERR;
+    first.cause = Cause::WriteProtected;
+    first.cause_text = b"write of 4 bytes at 0x7f8b4c000000: RAX (0x7f8b4c000000); the address \
+        is in /usr/share/myapp/table (r--) at file offset 0x0, which may not be written"
+        .to_vec();
     let mut second = bare(b"test_program", 5678);
     second.time.unix_ms += 2333;
     second.fault_address = Some(ProcessAddress(0));
     second.instruction_pointer = Some(ProcessAddress(0x5555_5555_4020));
+    second.cause = Cause::NullDereference;
+    second.cause_text = b"write of 4 bytes at 0x0: null pointer in RAX".to_vec();
     let both = [output::text(&first, &PLAIN), output::text(&second, &PLAIN)].concat();
     compare("manual_basic.txt", &both);
 }

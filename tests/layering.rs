@@ -23,6 +23,8 @@ const GRAPH: &[(&str, &[&str])] = &[
     ("abi", &["bytes"]),
     ("registers", &["address"]),
     ("event", &["address", "registers"]),
+    // What an instruction does, by its bytes.
+    ("decode", &["address", "registers"]),
     (
         "assemble",
         &["abi", "address", "bytes", "event", "registers"],
@@ -33,6 +35,20 @@ const GRAPH: &[(&str, &[&str])] = &[
     ("report", &["address", "event", "registers", "unwind"]),
     ("fault", &["address", "event", "registers", "report"]),
     ("nearby", &["address", "event", "fault", "report"]),
+    // Why it crashed, and what equal crashes have in common.
+    (
+        "cause",
+        &[
+            "address",
+            "decode",
+            "event",
+            "fault",
+            "registers",
+            "report",
+            "unwind",
+        ],
+    ),
+    ("signature", &["report", "unwind"]),
     ("clock", &["event", "report", "sys"]),
     // Files: what their bytes are called, and which of them a process had mapped.
     ("symbols", &["address", "bytes", "sys", "unwind"]),
@@ -41,6 +57,7 @@ const GRAPH: &[(&str, &[&str])] = &[
         &["address", "event", "procfs", "symbols", "sys", "unwind"],
     ),
     ("space", &["address", "event", "modules", "sys", "unwind"]),
+    ("located", &["address", "report", "symbols", "unwind"]),
     // The way into the kernel, and out of it again.
     ("loader", &["bytes", "error", "sys"]),
     // What a kernel without type information does not tell.
@@ -52,12 +69,24 @@ const GRAPH: &[(&str, &[&str])] = &[
     (
         "capture",
         &[
-            "abi", "cli", "error", "event", "loader", "perfring", "ringbuf", "stats", "sys",
+            "abi",
+            "address",
+            "bytes",
+            "cli",
+            "error",
+            "event",
+            "loader",
+            "perfring",
+            "procfs",
+            "registers",
+            "ringbuf",
+            "stats",
+            "sys",
         ],
     ),
     ("fold", &[]),
     ("repeats", &["capture", "cli", "event", "fold", "report"]),
-    ("messages", &["sys"]),
+    ("messages", &["error", "sys"]),
     (
         "trial",
         &[
@@ -69,15 +98,19 @@ const GRAPH: &[(&str, &[&str])] = &[
         "analyze",
         &[
             "address",
+            "cause",
             "cli",
             "clock",
             "deaths",
+            "decode",
             "event",
             "fault",
+            "located",
             "modules",
             "nearby",
             "registers",
             "report",
+            "signature",
             "space",
             "symbols",
             "unwind",
@@ -96,6 +129,14 @@ const GRAPH: &[(&str, &[&str])] = &[
             "unwind",
         ],
     ),
+    // Reports that were brought from elsewhere.
+    (
+        "desk",
+        &[
+            "address", "bytes", "cli", "error", "located", "messages", "output", "report",
+            "symbols", "sys", "unwind",
+        ],
+    ),
     (
         "check",
         &["capture", "cli", "error", "event", "loader", "sys"],
@@ -111,7 +152,7 @@ const GRAPH: &[(&str, &[&str])] = &[
     (
         "app",
         &[
-            "check", "cli", "error", "messages", "monitor", "output", "sys", "trial",
+            "check", "cli", "desk", "error", "messages", "monitor", "output", "sys", "trial",
         ],
     ),
 ];
@@ -123,8 +164,14 @@ const PURE: &[&str] = &[
     "address.rs",
     "assemble.rs",
     "bytes.rs",
+    "cause/",
     "cli.rs",
+    "cli/",
     "deaths.rs",
+    "decode/",
+    "desk/json.rs",
+    "desk/sighting.rs",
+    "desk/table.rs",
     "event.rs",
     "fault.rs",
     "loader/btf.rs",
@@ -153,6 +200,7 @@ const PURE: &[&str] = &[
     "procfs.rs",
     "registers.rs",
     "report.rs",
+    "signature.rs",
     "stats.rs",
     "symbols/demangle.rs",
     "unwind/",
@@ -180,7 +228,7 @@ const HOMES: &[(&str, &[&str])] = &[
         "goblin",
         &["loader/object.rs", "loader/object/", "symbols/elf/"],
     ),
-    ("lexopt", &["cli.rs"]),
+    ("lexopt", &["cli.rs", "cli/"]),
     // An errno has no other names, and the error that carries one is everybody's.
     ("libc", &["sys/", "error.rs"]),
     ("memchr", &["bytes.rs"]),

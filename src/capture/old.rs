@@ -14,7 +14,6 @@ use crate::event::{FaultSite, Lost};
 use crate::loader::{self, attach, object::Object, packed, KernelTypes};
 use crate::perfring::{MappedPerfRing, PerfRecord, PerfRing};
 use crate::stats::KernelCounters;
-use crate::sys::mmap::page_bytes;
 use crate::sys::{bpf, perf, process, time};
 
 /// `bpf/capture_old.bpf.c`, compiled and packed.
@@ -268,8 +267,7 @@ fn rings(events: BorrowedFd<'_>, wanted_bytes: u64) -> Result<Vec<CpuRing>> {
     let slots = bpf::map_info(events)?.max_entries;
     let online = process::cpus() as u64;
     let share = (wanted_bytes / online).max(LEAST_RING_BYTES);
-    // A power of two, rounded down.
-    let bytes = (1u64 << share.ilog2()).max(page_bytes() as u64);
+    let bytes = super::whole_ring(share);
     let mut rings = Vec::new();
     for cpu in 0..slots {
         rings.extend(ring(events, cpu, bytes).context(|| format!("the ring of CPU {cpu}"))?);
@@ -292,22 +290,11 @@ fn ring(events: BorrowedFd<'_>, cpu: u32, bytes: u64) -> Result<Option<CpuRing>>
             };
         }
     };
-    let ring = map_ring(&event, bytes).context(|| "map it")?;
+    let ring = super::map_ring(&event, bytes).context(|| "map it")?;
     let descriptor = event.as_raw_fd().to_ne_bytes();
     bpf::map_update_elem(events, &cpu.to_ne_bytes(), &descriptor, 0)?;
     perf::enable(event.as_fd())?;
     Ok(Some(CpuRing { cpu, event, ring }))
-}
-
-/// Maps a ring; what locked memory is allowed may have to be raised first.
-fn map_ring(event: &OwnedFd, bytes: u64) -> Result<PerfRing<MappedPerfRing>> {
-    match PerfRing::map(event.as_fd(), bytes) {
-        Err(error) if error.errno() == Some(bpf::EPERM) => {
-            bpf::raise_memlock_limit()?;
-            PerfRing::map(event.as_fd(), bytes)
-        }
-        other => other,
-    }
 }
 
 /// `struct old_config` of bpf/old.h.

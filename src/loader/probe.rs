@@ -18,6 +18,7 @@ pub const HELPER_LOOP: i32 = 181;
 
 const RINGBUF: u32 = 27;
 const RAW_TRACEPOINT: u32 = 17;
+const TRACEPOINT: u32 = bpf::PROG_TYPE_TRACEPOINT;
 const PROBE_LOG: usize = 4096;
 const SMALLEST_RING: u32 = 4096;
 
@@ -27,6 +28,7 @@ pub struct Features {
     ring_buffer: OnceCell<bool>,
     callbacks: OnceCell<bool>,
     raw_tracepoints: OnceCell<bool>,
+    tracepoints: OnceCell<bool>,
 }
 
 impl Features {
@@ -59,6 +61,15 @@ impl Features {
         }
         let known = has_program_type(RAW_TRACEPOINT)?;
         Ok(*self.raw_tracepoints.get_or_init(|| known))
+    }
+
+    /// `BPF_PROG_TYPE_TRACEPOINT` (4.7), which needs CONFIG_BPF_EVENTS.
+    pub fn tracepoints(&self) -> Result<bool> {
+        if let Some(known) = self.tracepoints.get() {
+            return Ok(*known);
+        }
+        let known = has_program_type(TRACEPOINT)?;
+        Ok(*self.tracepoints.get_or_init(|| known))
     }
 
     /// `bpf_loop` with its callbacks (5.17).

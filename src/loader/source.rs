@@ -21,6 +21,8 @@ use crate::sys::bpf;
 
 const SYSFS: &str = "/sys/kernel/btf/vmlinux";
 const RELEASE: &str = "/proc/sys/kernel/osrelease";
+const NO_SYSFS_HINT: &str =
+    "without /sys it takes CAP_SYS_ADMIN to ask the kernel; mount /sys, or name a BTF file of this very kernel with --btf";
 /// What helps where no types were found.
 pub const NO_TYPES_HINT: &str =
     "the kernel has no type information (CONFIG_DEBUG_INFO_BTF); name a BTF file of this very kernel with --btf";
@@ -124,9 +126,11 @@ pub fn kernel_types(explicit: Option<&Path>) -> Result<KernelTypes> {
         Ok(types) => return Ok(types),
         Err(error) => error,
     };
-    if let Ok(types) = from_kernel() {
-        return Ok(types);
-    }
+    let hint = match from_kernel() {
+        Ok(types) => return Ok(types),
+        Err(error) if error.errno() == Some(bpf::EPERM) => NO_SYSFS_HINT,
+        Err(_) => NO_TYPES_HINT,
+    };
     for path in images() {
         if let Ok(types) = from_file(&path) {
             return Ok(types);
@@ -135,7 +139,7 @@ pub fn kernel_types(explicit: Option<&Path>) -> Result<KernelTypes> {
     Err(sysfs
         .context("no type information of this kernel was found")
         .with_kind(crate::error::Kind::Unsupported)
-        .with_hint(NO_TYPES_HINT))
+        .with_hint(hint))
 }
 
 fn from_file(path: &Path) -> Result<KernelTypes> {

@@ -64,8 +64,11 @@ impl Modules {
 
 fn check(status: &Status, process: ProcessHint) -> Result<(), Missing> {
     let refused = |reason| Err(Missing { reason });
-    if status.owner != process.uid && status.owner != 0 {
-        return refused("the perf map of its code belongs to another user");
+    match process.uid {
+        _ if status.owner == 0 => {}
+        Some(uid) if uid == status.owner => {}
+        Some(_) => return refused("the perf map of its code belongs to another user"),
+        None => return refused("no telling whether the perf map of its code is its own"),
     }
     if status.size > perf_map::MAX_SIZE {
         return refused("the perf map of its code is too large");
@@ -90,6 +93,7 @@ mod tests {
             size,
             mtime_s: written_ns.div_euclid(1_000_000_000),
             mtime_ns: written_ns.rem_euclid(1_000_000_000) as u32,
+            changed_unix_ns: written_ns,
             links: 1,
             owner,
         }
@@ -103,7 +107,7 @@ mod tests {
             start_ns: time::boottime_ns().unsigned_abs(),
             mnt_ns: 0,
             ns_pid: 7,
-            uid: 1000,
+            uid: Some(1000),
             parent: None,
         };
         let now = time::realtime_ns();
@@ -111,6 +115,12 @@ mod tests {
         assert!(check(&status(0, 100, now), process).is_ok());
         assert!(check(&status(1001, 100, now), process).is_err());
         assert!(check(&status(1000, 1 << 40, now), process).is_err());
+        let unknown = ProcessHint {
+            uid: None,
+            ..process
+        };
+        assert!(check(&status(1000, 100, now), unknown).is_err());
+        assert!(check(&status(0, 100, now), unknown).is_ok());
         assert!(check(&status(1000, 100, now - 1_000_000_000), process).is_err());
     }
 }

@@ -15,6 +15,10 @@ use super::{Missing, Module, Modules, ProcessHint};
 use crate::event::{FileIdentity, MappedFile, Mapping};
 use crate::symbols::elf::{ElfFile, Source};
 use crate::sys::file::{Refusal, RegularFile, Status};
+use crate::sys::time;
+
+/// Of a root that lies deeper nothing is found.
+const MAX_SHORTENED: usize = 16;
 
 impl Modules {
     pub(super) fn search(
@@ -76,6 +80,18 @@ impl Modules {
                 return Some((found, status, Some(path.to_owned())));
             }
         }
+        // Under chroot(2) captured paths begin above our root.
+        if whole && (!foreign || self.own_mnt_ns.is_none()) {
+            for path in shortened(&file.path) {
+                let path = Path::new(OsStr::from_bytes(path));
+                let judged = verdict.judge(file, RegularFile::open(path), false);
+                let is_same_device =
+                    |(_, status): &(_, Status)| status.device == file.identity.device;
+                if let Some((found, status)) = judged.filter(is_same_device) {
+                    return Some((found, status, Some(path.to_owned())));
+                }
+            }
+        }
         let in_peer = (foreign && whole)
             .then(|| self.peers.find(process.mnt_ns)?.in_root(&file.path))
             .flatten();
@@ -91,6 +107,12 @@ impl Modules {
         let (found, status) = ways.into_iter().flatten().find_map(judged)?;
         Some((found, status, None))
     }
+}
+
+/// What is left of a path without its first component, its first two and so on.
+fn shortened(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let slashes = (1..path.len()).filter(|&at| path[at] == b'/');
+    slashes.take(MAX_SHORTENED).map(|at| &path[at..])
 }
 
 /// The process itself, if it still lives.
@@ -146,6 +168,9 @@ impl Verdict {
 
     fn missing(self, file: &MappedFile) -> Missing {
         let reason = match self {
+            Verdict::Changed if file.identity.mapped_unix_ns.is_some() => {
+                "file changed since it was mapped"
+            }
             Verdict::Changed => "file changed since the crash",
             _ if file.detached => "file has no name and its process is gone",
             Verdict::Replaced if file.deleted => "file replaced before the crash",
@@ -161,10 +186,43 @@ impl Verdict {
     }
 }
 
+/// Whether a file with this time of its last change is what was mapped then.
+///
+/// Times of files are those of the clock's last tick, of which there are 100 a second
+/// or more: a file that is changed in the moment when it was mapped is not told from
+/// one that is run as soon as it is made. A time that lies ahead was set by another
+/// clock: that of the machine where the image of a board was made, which itself starts
+/// in 1970.
+pub(super) fn is_unchanged(changed_unix_ns: i64, mapped_unix_ns: i64, now_unix_ns: i64) -> bool {
+    changed_unix_ns <= mapped_unix_ns || changed_unix_ns > now_unix_ns
+}
+
 /// The device is no part of it: overlayfs and btrfs tell `stat` another.
 fn matches(identity: &FileIdentity, status: &Status) -> bool {
+    if let Some(mapped_unix_ns) = identity.mapped_unix_ns {
+        let now_unix_ns = time::realtime_ns();
+        return identity.inode == status.inode
+            && is_unchanged(status.changed_unix_ns, mapped_unix_ns, now_unix_ns);
+    }
     identity.inode == status.inode
         && identity.size == status.size
         && identity.mtime_s == status.mtime_s
         && identity.mtime_ns == status.mtime_ns
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shortened;
+
+    #[test]
+    fn components_are_taken_from_the_front() {
+        let text = |path: &'static str| {
+            let shorter = shortened(path.as_bytes()).map(|rest| std::str::from_utf8(rest).unwrap());
+            shorter.collect::<Vec<_>>()
+        };
+        assert_eq!(text("/srv/root/bin/a"), ["/root/bin/a", "/bin/a", "/a"]);
+        assert_eq!(text("/a"), [""; 0]);
+        assert_eq!(text(""), [""; 0]);
+        assert_eq!(shortened(&b"/x".repeat(1000)).count(), 16);
+    }
 }

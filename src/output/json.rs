@@ -1,14 +1,14 @@
 //! A report as one line of JSON, through a small streaming writer.
 //!
 //! Keys stand in the order of the manual's sample, then ours. A key that
-//! belongs to an option (`registers`, `stack_trace`, `stack_complete`) is absent
-//! without that option, `host_pid` where it does not differ from `pid`; all
+//! belongs to an option (`registers`, `stack_trace`, `stack_complete`,
+//! `register_notes`, `code`) is absent without that option, `host_pid` where it does not differ from `pid`; all
 //! others are always there, `null` where nothing is known. The line is ASCII,
 //! with no other escape than `\uXXXX` (see [`super::escape`]).
 
 use crate::address::ProcessAddress;
 use crate::registers::Registers;
-use crate::report::{FirstFault, NearbyMapping, Report, Sender, StackFrame, StackTrace};
+use crate::report::{Code, FirstFault, NearbyMapping, Report, Sender, StackFrame, StackTrace};
 use crate::unwind::Stop;
 
 use super::{codes, escape, hex, nearby, symbol, text, Options};
@@ -70,12 +70,20 @@ fn our_fields(out: &mut Writer, report: &Report, options: &Options) {
     sender(out.key("sender"), report.sender.as_ref());
     out.key("uptime_ms").number(report.time.uptime_ms);
     out.key("ppid").optional_number(report.ppid);
-    out.key("uid").number(report.uid);
+    out.key("uid").optional_number(report.uid);
     out.key("exe").optional_string(report.exe.as_deref());
     out.key("cmdline")
         .optional_string(report.cmdline.as_deref());
     out.key("ns_pid").optional_number(report.ns_pid);
     out.key("cgroup").optional_string(report.cgroup.as_deref());
+    out.key("cause").string(report.cause.as_str().as_bytes());
+    out.key("cause_text").string(&report.cause_text);
+    out.key("signature").digest(report.signature);
+    out.key("group").digest(report.group);
+    if options.registers {
+        register_notes(out, &report.register_notes);
+        code(out.key("code"), report.instruction_code.as_ref());
+    }
     if let Some(maps) = &report.maps {
         nearby_mappings(out, maps);
     }
@@ -108,6 +116,27 @@ fn registers(out: &mut Writer, registers: Option<&Registers>) {
     out.close('}');
 }
 
+fn register_notes(out: &mut Writer, notes: &[(&str, Vec<u8>)]) {
+    out.key("register_notes").open('{');
+    for (name, note) in notes {
+        out.key(name).string(note);
+    }
+    out.close('}');
+}
+
+fn code(out: &mut Writer, code: Option<&Code>) {
+    let Some(code) = code else {
+        return out.null();
+    };
+    out.open('{');
+    out.key("address").code_address(Some(code.address));
+    out.key("bytes").string(hex(&code.bytes).as_bytes());
+    out.key("instruction").number(code.instruction as u64);
+    out.key("operands")
+        .optional_string(code.operands.as_deref());
+    out.close('}');
+}
+
 fn stack_frame(out: &mut Writer, frame: &StackFrame) {
     let location = &frame.location;
     out.open('{');
@@ -130,6 +159,9 @@ fn stack_frame(out: &mut Writer, frame: &StackFrame) {
     out.key("file").optional_string(location.file.as_deref());
     out.key("line").optional_number(location.line);
     out.key("inlined").boolean(frame.inlined);
+    if frame.exact && !frame.trust.is_exact() {
+        out.key("exact").boolean(true);
+    }
     out.close('}');
 }
 
@@ -261,6 +293,14 @@ impl Writer {
     fn optional_string(&mut self, bytes: Option<&[u8]>) {
         match bytes {
             Some(bytes) => self.string(bytes),
+            None => self.null(),
+        }
+    }
+
+    /// 16 digits, without `0x`.
+    fn digest(&mut self, value: Option<u64>) {
+        match value {
+            Some(value) => self.string(format!("{value:016x}").as_bytes()),
             None => self.null(),
         }
     }

@@ -10,7 +10,7 @@ use std::fmt::Display;
 
 use crate::event::Disposition;
 use crate::registers::{Arch, Registers};
-use crate::report::{FirstFault, Location, Report, Sender, StackFrame, StackTrace};
+use crate::report::{Code, FirstFault, Location, Report, Sender, StackFrame, StackTrace};
 use crate::unwind::{Stop, Trust};
 
 use super::{codes, escape, hex, nearby, symbol, Options};
@@ -23,10 +23,11 @@ pub(super) fn report(report: &Report, options: &Options) -> String {
     let mut out = String::new();
     header(&mut out, report, options);
     manual_lines(&mut out, report, options);
-    our_lines(&mut out, report);
+    our_lines(&mut out, report, options);
     if options.registers {
         out.push('\n');
         registers(&mut out, report.registers.as_ref());
+        register_notes(&mut out, report);
     }
     if options.stack_trace {
         out.push('\n');
@@ -71,7 +72,7 @@ fn header(out: &mut String, report: &Report, options: &Options) {
 
 /// `YYYY-MM-DD HH:MM:SS.mmm` of milliseconds since 1970, in the proleptic
 /// Gregorian calendar: years counted from March, so that the leap day is last.
-fn date_time(ms: i128) -> String {
+pub(super) fn date_time(ms: i128) -> String {
     const DAY_MS: i128 = 86_400_000;
     const DAYS_TO_1970_FROM_MARCH_OF_YEAR_0: i128 = 719_468;
     const DAYS_IN_400_YEARS: i128 = 146_097;
@@ -154,10 +155,12 @@ fn place(location: &Location, with_path: bool) -> Option<Vec<u8>> {
     Some(module)
 }
 
-fn our_lines(out: &mut String, report: &Report) {
+fn our_lines(out: &mut String, report: &Report, options: &Options) {
     if let Some(access) = report.access {
         line(out, "Access", access.as_str());
     }
+    let cause = escaped(&report.cause_text);
+    line(out, "Cause", format!("{cause} ({})", report.cause.as_str()));
     if report.disposition != Disposition::Fatal {
         line(out, "Disposition", report.disposition.as_str());
     }
@@ -177,6 +180,12 @@ fn our_lines(out: &mut String, report: &Report) {
         line(out, "Thread", escaped(&report.thread));
     }
     program(out, report);
+    if let (true, Some(signature)) = (options.stack_trace, report.signature) {
+        line(out, "Signature", format!("{signature:016x}"));
+    }
+    if let (true, Some(code)) = (options.registers, &report.instruction_code) {
+        instruction_code(out, code);
+    }
     for lost in &report.lost {
         line(out, "Lost", format!("{} ({})", lost.detail, lost.reason));
     }
@@ -246,7 +255,10 @@ fn registers(out: &mut String, registers: Option<&Registers>) {
         } else {
             2 + 2 * arch.word_bytes()
         };
-        out.push_str(&format!("    {}: {value:#0digits$x}", name.to_uppercase()));
+        out.push_str(&format!(
+            "    {}: {value:#0digits$x}",
+            name.to_ascii_uppercase()
+        ));
         if index % 2 == 1 {
             out.push('\n');
         }
@@ -256,20 +268,56 @@ fn registers(out: &mut String, registers: Option<&Registers>) {
     }
 }
 
+/// What the registers point at, in a block of its own: those who read the registers
+/// by line know two of them on each.
+fn register_notes(out: &mut String, report: &Report) {
+    if report.register_notes.is_empty() {
+        return;
+    }
+    out.push_str("\n  Register Notes:\n");
+    for (name, note) in &report.register_notes {
+        out.push_str("    ");
+        out.push_str(&name.to_ascii_uppercase());
+        out.push_str(" -> ");
+        escape::text(out, note);
+        out.push('\n');
+    }
+}
+
+/// As the kernel writes it, the instruction's first byte in brackets.
+fn instruction_code(out: &mut String, code: &Code) {
+    let mut text = format!("{:#x}:", code.address);
+    for (index, byte) in code.bytes.iter().enumerate() {
+        text.push_str(&match index == code.instruction {
+            true => format!(" <{byte:02x}>"),
+            false => format!(" {byte:02x}"),
+        });
+    }
+    line(out, "Code", text);
+    if let Some(operands) = code.operands.as_deref().filter(|it| !it.is_empty()) {
+        line(out, "Operands", escaped(operands));
+    }
+}
+
 fn stack_trace(out: &mut String, stack: Option<&StackTrace>) {
     let frames = stack.map_or(&[][..], |stack| &stack.frames);
     // One word for any number: scripts look for it.
     out.push_str(&format!("  Stack Trace ({} frames):\n", frames.len()));
     for (index, frame) in frames.iter().enumerate() {
-        out.push_str(&format!("    #{index:<2} {:#x}", frame.address));
-        stack_frame(out, frame);
-        out.push('\n');
+        numbered_frame(out, index, frame);
     }
     match stack.map(|stack| stack.stop) {
         Some(Stop::Outermost) => {}
         Some(stop) => out.push_str(&format!("    (stack ends here: {})\n", stop_reason(stop))),
         None => out.push_str("    (stack ends here: nothing of it is known)\n"),
     }
+}
+
+/// A frame's line.
+pub(super) fn numbered_frame(out: &mut String, index: usize, frame: &StackFrame) {
+    out.push_str(&format!("    #{index:<2} {:#x}", frame.address));
+    stack_frame(out, frame);
+    out.push('\n');
 }
 
 /// What follows a frame's address.
@@ -280,7 +328,11 @@ fn stack_frame(out: &mut String, frame: &StackFrame) {
         escape::text(out, &place);
     }
     if let (None, Some(build_id)) = (&location.symbol, &location.build_id) {
-        out.push_str(&format!(" (build-id {})", hex(build_id)));
+        out.push_str(&format!(" (build-id {}", hex(build_id)));
+        if frame.exact && !frame.trust.is_exact() {
+            out.push_str(", exact");
+        }
+        out.push(')');
     }
     if let Some(file) = &location.file {
         out.push_str(" at ");
@@ -292,23 +344,20 @@ fn stack_frame(out: &mut String, frame: &StackFrame) {
     if frame.inlined {
         out.push_str(" (inlined)");
     }
-    if let Some(mark) = mark(frame.trust) {
+    if let Some((_, mark)) = MARKS.iter().find(|(trust, _)| *trust == frame.trust) {
         out.push_str(&format!(" [{mark}]"));
     }
 }
 
 /// How a frame was found, where that was a lesser way than call-frame information.
-fn mark(trust: Trust) -> Option<&'static str> {
-    match trust {
-        Trust::Scan => Some("scan"),
-        Trust::ScanCfi => Some("scan, fits the next call"),
-        Trust::ScanDirect => Some("scan, calls this function"),
-        Trust::FramePointer => Some("frame pointer"),
-        Trust::Leaf => Some("leaf"),
-        Trust::Signal => Some("signal"),
-        Trust::Cfi | Trust::Context => None,
-    }
-}
+pub(super) const MARKS: [(Trust, &str); 6] = [
+    (Trust::Scan, "scan"),
+    (Trust::ScanCfi, "scan, fits the next call"),
+    (Trust::ScanDirect, "scan, calls this function"),
+    (Trust::FramePointer, "frame pointer"),
+    (Trust::Leaf, "leaf"),
+    (Trust::Signal, "signal"),
+];
 
 /// Why a walk ended, in words that follow a colon.
 pub(super) fn stop_reason(stop: Stop) -> String {

@@ -77,6 +77,8 @@ pub struct Status {
     pub size: u64,
     pub mtime_s: i64,
     pub mtime_ns: u32,
+    /// When content, name or rights last changed, by the wall clock.
+    pub changed_unix_ns: i64,
     /// Names that the file still has; 0 once deleted.
     pub links: u64,
     pub owner: u32,
@@ -94,6 +96,10 @@ fn regular_status(file: &File) -> Result<Status, Refusal> {
         size: meta.size(),
         mtime_s: meta.mtime(),
         mtime_ns: u32::try_from(meta.mtime_nsec()).unwrap_or(0),
+        changed_unix_ns: meta
+            .ctime()
+            .saturating_mul(1_000_000_000)
+            .saturating_add(meta.ctime_nsec()),
         links: meta.nlink(),
         owner: meta.uid(),
     })

@@ -21,6 +21,7 @@ pub mod output_file;
 pub mod own_fault;
 pub mod perf;
 pub mod process;
+pub mod streams;
 pub mod time;
 pub mod tracefs;
 #[cfg(all(target_env = "musl", panic = "abort"))]

@@ -1,16 +1,16 @@
-//! perf_event_open(2): events that BPF programs write to, and tracepoints that
-//! they run at.
+//! perf_event_open(2): events that BPF programs write to, tracepoints that they run
+//! at, and events that tell by themselves of signals and of what processes map.
 //!
 //! Arguments come in as numbers and borrowed descriptors, an event goes out as an
 //! owned descriptor; its ring is mapped by [`super::mmap`]. The attribute is
-//! `struct perf_event_attr` of include/uapi/linux/perf_event.h in its first
-//! version, which every kernel takes.
+//! `struct perf_event_attr` of include/uapi/linux/perf_event.h as Linux 4.1 had it.
 //!
 //! # Safety
 //!
 //! The kernel reads the attribute for as long as its size field says, which is
 //! that of our struct.
 
+use std::ffi::CStr;
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -22,14 +22,33 @@ const TYPE_SOFTWARE: u32 = 1;
 const TYPE_TRACEPOINT: u32 = 2;
 /// `PERF_COUNT_SW_BPF_OUTPUT`
 const BPF_OUTPUT: u64 = 10;
-/// `PERF_SAMPLE_RAW`
+/// `PERF_COUNT_SW_DUMMY`
+const DUMMY: u64 = 9;
+/// `PERF_SAMPLE_TID` and so on: what a sample holds.
+const SAMPLE_TID: u64 = 1 << 1;
+const SAMPLE_TIME: u64 = 1 << 2;
 const SAMPLE_RAW: u64 = 1 << 10;
+const SAMPLE_REGS_USER: u64 = 1 << 12;
+const SAMPLE_STACK_USER: u64 = 1 << 13;
+/// Bits of the attribute's flags.
+const DISABLED: u64 = 1;
+const MMAP: u64 = 1 << 8;
+const COMM: u64 = 1 << 9;
+const TASK: u64 = 1 << 13;
+const WATERMARK: u64 = 1 << 14;
+const SAMPLE_ID_ALL: u64 = 1 << 18;
+const MMAP2: u64 = 1 << 23;
+const COMM_EXEC: u64 = 1 << 24;
+const USE_CLOCKID: u64 = 1 << 25;
+const NAMESPACES: u64 = 1 << 28;
 const FLAG_FD_CLOEXEC: libc::c_ulong = 8;
-/// `PERF_EVENT_IOC_ENABLE`, `PERF_EVENT_IOC_SET_BPF`
+/// `PERF_EVENT_IOC_ENABLE` and so on.
 const IOC_ENABLE: libc::Ioctl = 0x2400;
+const IOC_DISABLE: libc::Ioctl = 0x2401;
+const IOC_SET_FILTER: libc::Ioctl = 0x4008_2406;
 const IOC_SET_BPF: libc::Ioctl = 0x4004_2408;
 
-/// `PERF_ATTR_SIZE_VER0` bytes of `struct perf_event_attr`.
+/// `PERF_ATTR_SIZE_VER3` bytes of `struct perf_event_attr`.
 #[repr(C)]
 #[derive(Default)]
 struct Attribute {
@@ -40,11 +59,17 @@ struct Attribute {
     sample_type: u64,
     read_format: u64,
     flags: u64,
+    /// Or bytes, with `WATERMARK`.
     wakeup_events: u32,
     bp_type: u32,
-    bp_addr: u64,
+    config1: u64,
+    config2: u64,
+    branch_sample_type: u64,
+    sample_regs_user: u64,
+    sample_stack_user: u32,
+    clock: i32,
 }
-const _: () = assert!(size_of::<Attribute>() == 64);
+const _: () = assert!(size_of::<Attribute>() == 96);
 
 fn open(mut attribute: Attribute, cpu: u32) -> Result<OwnedFd> {
     let failed = |errno| Error::syscall("perf_event_open", errno);
@@ -100,6 +125,80 @@ pub fn tracepoint(number: u64, cpu: u32) -> Result<OwnedFd> {
     )
 }
 
+/// The same tracepoint, telling by itself: each sample holds the ids of process
+/// and thread, the time by `CLOCK_MONOTONIC`, the tracepoint's fields, the user's
+/// registers and stack, and makes the descriptor readable. Off until it is enabled.
+///
+/// `registers` are bits as the kernel numbers them for samples; of the stack
+/// `stack_bytes` are copied from the stack pointer on, a multiple of 8.
+pub fn deliveries(number: u64, cpu: u32, registers: u64, stack_bytes: u32) -> Result<OwnedFd> {
+    let stack = if stack_bytes > 0 {
+        SAMPLE_STACK_USER
+    } else {
+        0
+    };
+    open(
+        Attribute {
+            kind: TYPE_TRACEPOINT,
+            config: number,
+            sample_period: 1,
+            sample_type: SAMPLE_TID | SAMPLE_TIME | SAMPLE_RAW | SAMPLE_REGS_USER | stack,
+            flags: DISABLED | SAMPLE_ID_ALL | USE_CLOCKID,
+            wakeup_events: 1,
+            sample_regs_user: registers,
+            sample_stack_user: stack_bytes,
+            clock: libc::CLOCK_MONOTONIC,
+            ..Attribute::default()
+        },
+        cpu,
+    )
+}
+
+/// What processes on one CPU do that changes what is known of them: fork, exec,
+/// exit, names, executable mappings, namespaces. Each record ends with its time, by
+/// `CLOCK_MONOTONIC`. The descriptor becomes readable when its ring holds
+/// `wakeup_bytes`. Off until it is enabled.
+pub fn process_changes(cpu: u32, wakeup_bytes: u32) -> Result<OwnedFd> {
+    open(
+        Attribute {
+            kind: TYPE_SOFTWARE,
+            config: DUMMY,
+            sample_type: SAMPLE_TIME,
+            flags: DISABLED
+                | MMAP
+                | MMAP2
+                | COMM
+                | COMM_EXEC
+                | TASK
+                | WATERMARK
+                | NAMESPACES
+                | SAMPLE_ID_ALL
+                | USE_CLOCKID,
+            wakeup_events: wakeup_bytes,
+            clock: libc::CLOCK_MONOTONIC,
+            ..Attribute::default()
+        },
+        cpu,
+    )
+}
+
+/// Lets through only what an expression over the tracepoint's fields says.
+pub fn set_filter(event: BorrowedFd<'_>, filter: &CStr) -> Result<()> {
+    // SAFETY: this request reads a string, which is live for the call.
+    let answer = unsafe { libc::ioctl(event.as_raw_fd(), IOC_SET_FILTER, filter.as_ptr()) };
+    checked(answer, "ioctl(PERF_EVENT_IOC_SET_FILTER)")
+}
+
+/// How often the event has happened since it was opened, filter passed.
+pub fn count(event: BorrowedFd<'_>) -> Result<u64> {
+    let mut bytes = [0; 8];
+    match nix::unistd::read(event, &mut bytes) {
+        Ok(8) => Ok(u64::from_ne_bytes(bytes)),
+        Ok(_) => Err(Error::syscall("read of perf event", EINVAL)),
+        Err(errno) => Err(Error::syscall("read of perf event", errno as i32)),
+    }
+}
+
 /// Has `program` run with the event.
 pub fn set_program(event: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<()> {
     // SAFETY: this request takes a descriptor by value.
@@ -112,6 +211,13 @@ pub fn enable(event: BorrowedFd<'_>) -> Result<()> {
     // SAFETY: this request takes a number by value.
     let answer = unsafe { libc::ioctl(event.as_raw_fd(), IOC_ENABLE, 0) };
     checked(answer, "ioctl(PERF_EVENT_IOC_ENABLE)")
+}
+
+/// Stops the event: when this returns no CPU writes a record of it any more.
+pub fn disable(event: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: this request takes a number by value.
+    let answer = unsafe { libc::ioctl(event.as_raw_fd(), IOC_DISABLE, 0) };
+    checked(answer, "ioctl(PERF_EVENT_IOC_DISABLE)")
 }
 
 fn checked(answer: libc::c_int, call: &str) -> Result<()> {

@@ -38,6 +38,12 @@ pub fn boottime_ns() -> i64 {
     clock_ns(libc::CLOCK_BOOTTIME)
 }
 
+/// Time since boot, suspended time left out: what perf records are told by.
+#[must_use]
+pub fn monotonic_ns() -> u64 {
+    clock_ns(libc::CLOCK_MONOTONIC).unsigned_abs()
+}
+
 /// How far the clock since boot is ahead of the monotonic one: suspended time.
 #[must_use]
 pub fn boot_ahead_ns() -> u64 {

@@ -13,8 +13,10 @@ use crate::error::{Error, Kind, Result};
 
 /// Where it usually is; the second is debugfs's, which mounts it when one looks.
 const USUAL: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
-/// A directory that is there, to mount it on in the child's namespace.
-const PRIVATE: &str = "/proc";
+/// A directory that is always there, to mount it on in the child's namespace: for a
+/// process whose root it is only `..` leads to what is mounted there.
+const PRIVATE: &str = "/";
+const PRIVATE_ROOT: &str = "/..";
 
 /// The number by which perf_event_open(2) knows a tracepoint.
 pub fn event_number(group: &str, name: &str) -> Result<u64> {
@@ -49,7 +51,7 @@ fn number_from_child(place: &str) -> Result<u64> {
     match forked.map_err(|errno| Error::syscall("fork", errno as i32))? {
         ForkResult::Child => {
             let number = mount_privately().ok();
-            let number = number.and_then(|()| number_in(PRIVATE, place));
+            let number = number.and_then(|()| number_in(PRIVATE_ROOT, place));
             let _ = File::from(writer).write_all(&number.unwrap_or(0).to_ne_bytes());
             // SAFETY: ends the child alone.
             unsafe { libc::_exit(0) }

@@ -55,6 +55,15 @@ impl State {
         }
     }
 
+    /// As registers of the same task; `None` unless all of them are known.
+    pub(super) fn registers(&self, of: &Registers) -> Option<Registers> {
+        let mut registers = *of;
+        for number in (0..COLUMNS).filter(|&number| of.dwarf(number).is_some()) {
+            registers.set_dwarf(number, self.get(number)?);
+        }
+        Some(registers)
+    }
+
     /// Keeps only the registers whose bit is set.
     pub(super) fn keep(&mut self, mask: u64) {
         self.known &= mask;
@@ -136,7 +145,7 @@ pub(super) trait Architecture {
     fn inside_restorer(space: &dyn AddressSpace, pc: ProcessAddress) -> bool;
 
     /// Whether the kernel's own mark shows that the stack pointer of `state` leads
-    /// to a signal frame, where the restorer's code is not at hand.
+    /// to a signal frame, where the restorer's code is not at hand or not known.
     fn is_marked(_space: &dyn AddressSpace, _state: &State) -> bool {
         false
     }
@@ -174,6 +183,11 @@ pub(super) trait Architecture {
 
     /// What code from a function's start on has pushed, where that can be read from it.
     fn depth(_code: &[u8]) -> Option<Depth> {
+        None
+    }
+
+    /// The same from the code that is still to be run until the function returns.
+    fn depth_ahead(_code: &[u8]) -> Option<Depth> {
         None
     }
 

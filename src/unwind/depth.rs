@@ -1,15 +1,21 @@
-//! How far x86-64 code has moved the stack pointer, read from the code itself.
+//! How far x86 code has moved the stack pointer, read from the code itself.
 //!
-//! For functions without call-frame information whose start is known. The code
-//! is read in a straight line from the function's start to the pc: pushes, pops
+//! For functions without call-frame information. Where a function's start is
+//! known its code is read in a straight line from there to the pc: pushes, pops
 //! and constants added to the stack pointer count, other instructions are
-//! stepped over by their length. Behind a `ret` or `jmp` the depth of the
-//! function's body counts again. Where the stack pointer comes from elsewhere
-//! (`alloca`, alignment, `leave`) the depth is unknown until then. An opcode
-//! that is not known here ends the reading without a result.
+//! stepped over by their length. Behind a `ret` or `jmp` the depth counts with
+//! which a jump led there, else that of the function's body. Where the stack
+//! pointer comes from elsewhere (`alloca`, alignment, `leave`) the depth is unknown
+//! until then.
+//!
+//! Where it is not known the code is read from the pc on, up to the `ret`, along
+//! its jumps: what is given back on the way was taken before. An opcode that is
+//! not known here ends either reading without a result.
 //!
 //! Lengths: Intel SDM volume 2, chapter 2 and the opcode maps of appendix A.
 
+/// Instructions up to a `ret`.
+const MAX_AHEAD: usize = 256;
 /// The number of rsp in an instruction.
 const RSP: u8 = 4;
 
@@ -20,6 +26,8 @@ pub(super) struct Depth {
     pub(super) bytes: u64,
     /// By DWARF number: how far below the return address a register's old value lies.
     pub(super) saved: [Option<u64>; 16],
+    /// Read from all of the code that has been run, and nothing assumed.
+    pub(super) sure: bool,
 }
 
 /// What an instruction does to the stack pointer.
@@ -31,43 +39,118 @@ enum Effect {
     Take(i64),
     /// The stack pointer is set to what is not known here.
     Set,
+    Pop(u8),
     /// Nothing behind it follows from what is before it.
     Leaves,
+    Return,
+    /// So many bytes from the next instruction on.
+    Jump(i64),
+    /// The same, or not.
+    Branch(i64),
+}
+
+/// The processor's mode, by the bytes of a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    Bits32 = 4,
+    Bits64 = 8,
 }
 
 /// What the code from a function's start up to the pc has pushed.
-pub(super) fn of(code: &[u8]) -> Option<Depth> {
+pub(super) fn of(mode: Mode, code: &[u8]) -> Option<Depth> {
+    let word = mode as u64;
     let mut saved = [None; 16];
     let (mut depth, mut body) = (Some(0_u64), 0);
+    let mut jumps: Vec<(usize, Option<u64>)> = Vec::new();
+    let mut reached = true;
     let mut at = 0;
-    while at < code.len() {
-        let (len, effect) = instruction(&code[at..])?;
+    loop {
+        if !reached {
+            let led = jumps.iter().find(|(to, _)| *to == at);
+            reached = led.is_some();
+            depth = led.map_or(depth, |(_, led)| *led);
+        }
+        if at >= code.len() {
+            break;
+        }
+        let (len, effect) = instruction(mode, &code[at..])?;
         at += len;
         match effect {
             Effect::None => {}
             Effect::Push(register) => {
-                depth = depth.and_then(|depth| depth.checked_add(8));
-                if let (Some(depth), Some(number)) = (depth, register.and_then(dwarf)) {
+                depth = depth.and_then(|depth| depth.checked_add(word));
+                let number = register.and_then(|register| dwarf(mode, register));
+                if let (Some(depth), Some(number)) = (depth, number) {
                     saved[number].get_or_insert(depth);
                 }
             }
             Effect::Take(bytes) => {
                 depth = depth.and_then(|depth| depth.checked_add_signed(bytes));
             }
+            Effect::Pop(_) => depth = depth.and_then(|depth| depth.checked_sub(word)),
             Effect::Set => depth = None,
-            Effect::Leaves => depth = Some(body),
+            Effect::Branch(_) | Effect::Leaves | Effect::Return | Effect::Jump(_) => {}
         }
         body = body.max(depth.unwrap_or(0));
+        if let Effect::Branch(distance) | Effect::Jump(distance) = effect {
+            let distance = isize::try_from(distance).ok()?;
+            jumps.extend(at.checked_add_signed(distance).map(|to| (to, depth)));
+        }
+        if matches!(effect, Effect::Leaves | Effect::Return | Effect::Jump(_)) {
+            reached = false;
+            // Where there are few registers arguments are pushed, too.
+            depth = (mode == Mode::Bits64).then_some(body);
+        }
     }
     let bytes = depth.filter(|_| at == code.len())?;
-    Some(Depth { bytes, saved })
+    Some(Depth {
+        bytes,
+        saved,
+        sure: reached,
+    })
+}
+
+/// What the code from the pc on gives back until it returns.
+pub(super) fn ahead(mode: Mode, code: &[u8]) -> Option<Depth> {
+    let word = mode as i64;
+    let mut popped = [None; 16];
+    let (mut at, mut up) = (0_usize, 0_i64);
+    for _ in 0..MAX_AHEAD {
+        let (len, effect) = instruction(mode, code.get(at..)?)?;
+        at += len;
+        match effect {
+            Effect::None | Effect::Branch(_) => {}
+            Effect::Push(_) => up -= word,
+            Effect::Pop(register) => {
+                if let Some(number) = dwarf(mode, register) {
+                    popped[number] = Some(up);
+                }
+                up += word;
+            }
+            Effect::Take(bytes) => up = up.checked_sub(bytes)?,
+            Effect::Set | Effect::Leaves => return None,
+            // Forward only: so it ends.
+            Effect::Jump(distance) => at = at.checked_add(usize::try_from(distance).ok()?)?,
+            Effect::Return => {
+                let bytes = u64::try_from(up).ok()?;
+                let below = |slot: i64| u64::try_from(up - slot).ok();
+                let saved = popped.map(|slot| slot.and_then(below));
+                return Some(Depth {
+                    bytes,
+                    saved,
+                    sure: false,
+                });
+            }
+        }
+    }
+    None
 }
 
 /// The registers that functions keep; all but rbp have one number in both.
-fn dwarf(register: u8) -> Option<usize> {
-    match register {
-        3 | 12..=15 => Some(usize::from(register)),
-        5 => Some(6),
+fn dwarf(mode: Mode, register: u8) -> Option<usize> {
+    match (mode, register) {
+        (Mode::Bits64, 3 | 12..=15) | (Mode::Bits32, 3 | 5..=7) => Some(usize::from(register)),
+        (Mode::Bits64, 5) => Some(6),
         _ => None,
     }
 }
@@ -84,7 +167,7 @@ struct Operands {
 }
 
 /// An instruction's length and effect.
-fn instruction(code: &[u8]) -> Option<(usize, Effect)> {
+fn instruction(mode: Mode, code: &[u8]) -> Option<(usize, Effect)> {
     let is_prefix = |byte: &u8| {
         matches!(
             byte,
@@ -94,7 +177,8 @@ fn instruction(code: &[u8]) -> Option<(usize, Effect)> {
     let mut at = code.iter().take_while(|byte| is_prefix(byte)).count();
     let word = if code[..at].contains(&0x66) { 2 } else { 4 };
     let rex = *code.get(at)?;
-    let rex = if rex & 0xf0 == 0x40 { rex } else { 0 };
+    let wide = mode == Mode::Bits64;
+    let rex = if wide && rex & 0xf0 == 0x40 { rex } else { 0 };
     at += usize::from(rex != 0);
     let opcode = *code.get(at)?;
     at += 1;
@@ -104,12 +188,17 @@ fn instruction(code: &[u8]) -> Option<(usize, Effect)> {
         Some((at + operands.len + immediate, operands))
     };
     let plain = |immediate: usize, effect: Effect| Some((at + immediate, effect));
+    // Before 64 bits these had other meanings, in memory only.
+    let is_vector = wide || rest.first().is_some_and(|modrm| *modrm >= 0xc0);
     match opcode {
         0x0f => two_bytes(rest, at, rex),
-        0x62 | 0xc4 | 0xc5 => vector(opcode, rest, at),
+        0x62 | 0xc4 | 0xc5 if is_vector => vector(opcode, rest, at),
+        // inc, dec
+        0x40..=0x4f if opcode & 7 != RSP => plain(0, Effect::None),
+        0xa0..=0xa3 => plain(mode as usize, Effect::None),
         0x50..=0x57 => plain(0, Effect::Push(Some(opcode & 7 | (rex & 1) << 3))),
         0x58..=0x5f if opcode & 7 | (rex & 1) << 3 == RSP => plain(0, Effect::Set),
-        0x58..=0x5f => plain(0, Effect::Take(-8)),
+        0x58..=0x5f => plain(0, Effect::Pop(opcode & 7 | (rex & 1) << 3)),
         0x68 => plain(4, Effect::Push(None)),
         0x6a => plain(1, Effect::Push(None)),
         0x00..=0x3f => match opcode & 7 {
@@ -152,13 +241,16 @@ fn instruction(code: &[u8]) -> Option<(usize, Effect)> {
             with(0).map(|(len, _)| (len, Effect::None))
         }
         0x90..=0x99 | 0xa4..=0xa7 | 0xaa..=0xaf | 0xcc => plain(0, Effect::None),
-        0x70..=0x7f | 0xa8 | 0xb0..=0xb7 => plain(1, Effect::None),
+        0x70..=0x7f => plain(1, Effect::Branch(signed(rest.get(..1)?))),
+        0xa8 | 0xb0..=0xb7 => plain(1, Effect::None),
         0xa9 => plain(word, Effect::None),
         0xb8..=0xbf => plain(if rex & 8 != 0 { 8 } else { word }, Effect::None),
         0xe8 => plain(4, Effect::None),
-        0xe9 => plain(4, Effect::Leaves),
-        0xeb => plain(1, Effect::Leaves),
-        0xc3 | 0xf4 => plain(0, Effect::Leaves),
+        0xe9 => plain(4, Effect::Jump(signed(rest.get(..4)?))),
+        0xeb => plain(1, Effect::Jump(signed(rest.get(..1)?))),
+        0xc2 => plain(2, Effect::Return),
+        0xc3 => plain(0, Effect::Return),
+        0xf4 => plain(0, Effect::Leaves),
         0xc9 => plain(0, Effect::Set),
         0xf6 | 0xf7 => {
             let operands = operands(rest, rex)?;
@@ -184,7 +276,7 @@ fn two_bytes(rest: &[u8], at: usize, rex: u8) -> Option<(usize, Effect)> {
     let (skipped, immediate) = match opcode {
         0x05 | 0x31 | 0x77 | 0xa2 | 0xc8..=0xcf => return Some((at + 1, Effect::None)),
         0x0b => return Some((at + 1, Effect::Leaves)),
-        0x80..=0x8f => return Some((at + 5, Effect::None)),
+        0x80..=0x8f => return Some((at + 5, Effect::Branch(signed(rest.get(1..5)?)))),
         0x38 => (2, 0),
         0x3a => (2, 1),
         _ if has_immediate(opcode) => (1, 1),
@@ -291,7 +383,7 @@ mod tests {
     use super::*;
 
     fn bytes(code: &[u8]) -> Option<u64> {
-        of(code).map(|depth| depth.bytes)
+        of(Mode::Bits64, code).map(|depth| depth.bytes)
     }
 
     #[test]
@@ -305,7 +397,7 @@ mod tests {
             0x48, 0x81, 0xec, 0x08, 0x01, 0, 0, // sub $264, %rsp
             0xff, 0xd7, // call *%rdi
         ];
-        let depth = of(&code).expect("all known");
+        let depth = of(Mode::Bits64, &code).expect("all known");
         assert_eq!(depth.bytes, 8 + 8 + 264);
         assert_eq!((depth.saved[12], depth.saved[3]), (Some(8), Some(16)));
     }
@@ -318,6 +410,83 @@ mod tests {
         ];
         assert_eq!(bytes(&code), Some(24));
         assert_eq!(bytes(&code[..10]), Some(0));
+    }
+
+    #[test]
+    fn behind_a_return_the_jump_that_led_there_counts() {
+        let code = [
+            0x56, // push %esi
+            0x83, 0xec, 20, // sub $20, %esp
+            0x6a, 1, // push $1
+            0xe8, 0, 0, 0, 0, // call
+            0x83, 0xc4, 4, // add $4, %esp
+            0x74, 5, // je
+            0x83, 0xc4, 20,   // add $20, %esp
+            0x5e, // pop %esi
+            0xc3, // ret
+            0xe8, 0, 0, 0, 0, // call
+        ];
+        let bytes = |code: &[u8]| of(Mode::Bits32, code).map(|depth| depth.bytes);
+        assert_eq!(bytes(&code), Some(4 + 20));
+        let filled = [&code[..15], &[6], &code[16..21], &[0x90], &code[21..]].concat();
+        assert_eq!(bytes(&filled), Some(4 + 20), "not right behind it");
+        let unreached = [&code[..15], &[7], &code[16..]].concat();
+        assert_eq!(bytes(&unreached), None);
+    }
+
+    #[test]
+    fn what_is_given_back_was_taken() {
+        let code = [
+            0x89, 0xc2, // mov %eax, %edx
+            0x74, 1,    // je
+            0xcc, // int3
+            0xeb, 2, // jmp over what follows
+            0x0f, 0x0b, // ud2
+            0x48, 0x81, 0xc4, 0x08, 0x01, 0, 0,    // add $264, %rsp
+            0x5b, // pop %rbx
+            0x41, 0x5c, // pop %r12
+            0xc3, // ret
+            0x06,
+        ];
+        let depth = ahead(Mode::Bits64, &code).expect("up to the return");
+        assert_eq!(depth.bytes, 264 + 8 + 8);
+        assert_eq!((depth.saved[12], depth.saved[3]), (Some(8), Some(16)));
+        for (code, why) in [
+            (&[0x50, 0xc3][..], "more is taken than given back"),
+            (&[0xc9, 0xc3], "leave"),
+            (&[0xeb, 0xfe], "a loop"),
+            (&[0xeb, 1, 0xc3], "beyond what can be read"),
+            (&[0x0f, 0x0b, 0xc3], "ud2"),
+            (&[0x90; 300], "no return"),
+        ] {
+            assert_eq!(ahead(Mode::Bits64, code), None, "{why}");
+        }
+        assert_eq!(ahead(Mode::Bits64, &[0xc2, 8, 0]), Some(Depth::default()));
+    }
+
+    #[test]
+    fn words_of_32_bits_are_counted_in_fours() {
+        let code = [
+            0x55, // push %ebp
+            0x53, // push %ebx
+            0x83, 0xec, 12,   // sub $12, %esp
+            0x40, // inc %eax
+            0xa1, 1, 2, 3, 4, // mov x, %eax
+            0x6a, 1, // push $1
+            0xe8, 0, 0, 0, 0, // call
+        ];
+        let depth = of(Mode::Bits32, &code).expect("all known");
+        assert_eq!(depth.bytes, 4 + 4 + 12 + 4);
+        assert_eq!((depth.saved[5], depth.saved[3]), (Some(4), Some(8)));
+        let code = [
+            0x83, 0xc4, 16,   // add $16, %esp
+            0x5b, // pop %ebx
+            0x5d, // pop %ebp
+            0xc3, // ret
+        ];
+        let ahead = ahead(Mode::Bits32, &code).expect("all known");
+        assert_eq!((ahead.bytes, ahead.saved), (depth.bytes, depth.saved));
+        assert!(depth.sure && !ahead.sure);
     }
 
     #[test]

@@ -12,6 +12,7 @@
 use std::ops::RangeInclusive;
 
 use super::architecture::{Architecture, Caller, Site, State};
+use super::depth::{self, Depth, Mode};
 use super::stack::{offset, word};
 use super::x86_64::{self, X86_64};
 use super::AddressSpace;
@@ -79,6 +80,8 @@ const SAVED_WORDS: u64 = 4;
 const MAX_ALIGNMENT: u64 = 4096;
 
 const RET: u8 = 0xc3;
+/// `pop %ebp; pop %edx; pop %ecx; ret`: behind every system call in the vDSO.
+const AFTER_CALL: [u8; 4] = [0x5d, 0x5a, 0x59, RET];
 /// Of an epilogue that is looked at: seven registers can be popped.
 const EPILOGUE: usize = 8;
 
@@ -120,14 +123,19 @@ impl Architecture for I386 {
         x86_64::saved::<Self>(space, state, offset(sp, at), &SIGCONTEXT)
     }
 
-    /// System calls are made in the vDSO, where the task then stands before
-    /// `pop %ebp; pop %edx; pop %ecx; ret`: what is popped is put back.
+    /// System calls are made in the vDSO, where the task then stands before some
+    /// pops and `ret`: what is popped is put back.
     fn leaf(space: &dyn AddressSpace, state: &State) -> Option<Caller> {
         let mut popped = *state;
         let mut slot = Self::stack_pointer(state)?;
         let mut code = [0; EPILOGUE];
         let pc = ProcessAddress(state.get(EIP)?);
-        let len = space.read_code(pc, &mut code).min(code.len());
+        let mut len = space.read_code(pc, &mut code).min(code.len());
+        if len == 0 && space.is_executable(pc) {
+            // Only code around the crash was captured, and the vDSO is in no file.
+            len = AFTER_CALL.len();
+            code[..len].copy_from_slice(&AFTER_CALL);
+        }
         let pops = code[..len].iter().take_while(|code| **code & 0xf8 == 0x58);
         let pops = pops.count();
         if code[..len].get(pops) == Some(&RET) {
@@ -172,6 +180,14 @@ impl Architecture for I386 {
     fn sets_frame_pointer(code: &[u8]) -> bool {
         code.windows(2)
             .any(|bytes| matches!(bytes, [0x89, 0xe5] | [0x8b, 0xec]))
+    }
+
+    fn depth(code: &[u8]) -> Option<Depth> {
+        depth::of(Mode::Bits32, code)
+    }
+
+    fn depth_ahead(code: &[u8]) -> Option<Depth> {
+        depth::ahead(Mode::Bits32, code)
     }
 
     fn jumps_into(code: &[u8], distance: RangeInclusive<i64>) -> bool {

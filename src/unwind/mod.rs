@@ -19,6 +19,7 @@
 mod aarch64;
 mod architecture;
 mod arm;
+mod bare;
 #[cfg_attr(
     not(feature = "dwarf"),
     expect(dead_code, reason = "most of it is about call-frame information")
@@ -49,6 +50,7 @@ mod x86_64;
 use std::rc::Rc;
 
 use crate::address::{FileAddress, ProcessAddress};
+use crate::registers::Registers;
 
 pub use cache::Caches;
 pub use walk::walk;
@@ -88,6 +90,13 @@ impl Trust {
             Trust::Cfi => "cfi",
             Trust::Context => "context",
         }
+    }
+
+    /// Whether a frame found so is always an instruction's own address, never one
+    /// behind a call.
+    #[must_use]
+    pub fn is_exact(self) -> bool {
+        matches!(self, Trust::Context | Trust::Signal)
     }
 }
 
@@ -152,6 +161,9 @@ pub enum Stop {
 pub struct Walk {
     pub frames: Vec<Frame>,
     pub stop: Stop,
+    /// Those with which the innermost handler of a signal interrupted its thread,
+    /// if the kernel's copy of them was found.
+    pub interrupted: Option<Registers>,
 }
 
 /// Sections that hold call-frame information.

@@ -7,7 +7,7 @@
 //! entry point, thread's end?  outermost
 //! crash's own frame?          a leaf's caller: [sp] or the link register
 //! frame pointer?              its record, if the return address follows a call
-//! function's start known?     as deep as its code has moved the stack pointer
+//! code that can be read?      as deep as it has moved the stack pointer, or will
 //! code's file not to be had?  the frame pointer's record, in a chain of such
 //! else                        scan
 //! ```
@@ -24,8 +24,6 @@ use super::architecture::{Architecture, Before, Caller, Cursor, Site, State};
 use super::arm::Arm;
 use super::i386::I386;
 use super::rule::{Applied, Failure, Rule};
-use super::scan::Lead;
-use super::stack::{offset, word};
 use super::x86_64::X86_64;
 use super::{AddressSpace, Caches, CodeAddress, Frame, Placed, Stop, Trust, Walk};
 use crate::address::ProcessAddress;
@@ -38,12 +36,6 @@ const MAX_TRIAL_STEPS: usize = 8192;
 /// How far behind the file's entry point code without call-frame information
 /// still belongs to it. glibc's loader takes 0x38 bytes, the others fewer.
 const ENTRY_BYTES: u64 = 0x40;
-/// Code that tells a stub, which has no frame.
-const STUB_BYTES: usize = 16;
-/// Code of a function that is read to learn its depth.
-const MAX_CODE: usize = 4096;
-/// Code at a function's start that may set up the frame pointer.
-const PROLOGUE_BYTES: usize = 32;
 
 /// Of each kernel's tasks: a binary as it is shipped meets those of its own only,
 /// and the others would be a tenth of it.
@@ -66,6 +58,7 @@ pub fn walk(
         _ => Walk {
             frames: Vec::new(),
             stop: Stop::NoCaller(registers.pc()),
+            interrupted: None,
         },
     }
 }
@@ -75,6 +68,8 @@ pub(super) struct Walker<'a, A> {
     pub(super) space: &'a dyn AddressSpace,
     caches: &'a mut Caches,
     signals: usize,
+    /// What the kernel saved for the innermost handler to return to.
+    saved: Option<State>,
     /// Steps of trials that are left, so that no stack can keep a walk busy.
     pub(super) trial_steps: usize,
     architecture: PhantomData<A>,
@@ -87,6 +82,7 @@ impl<'a, A: Architecture> Walker<'a, A> {
             space,
             caches,
             signals: 0,
+            saved: None,
             trial_steps: MAX_TRIAL_STEPS,
             architecture: PhantomData,
         }
@@ -114,7 +110,12 @@ impl<'a, A: Architecture> Walker<'a, A> {
                 Err(stop) => break stop,
             }
         };
-        Walk { frames, stop }
+        let interrupted = self.saved.and_then(|state| state.registers(registers));
+        Walk {
+            frames,
+            stop,
+            interrupted,
+        }
     }
 
     /// The caller of a frame, or why there is none.
@@ -171,15 +172,7 @@ impl<'a, A: Architecture> Walker<'a, A> {
 
     /// Whether a signal's handler returned to such code with these registers.
     fn restores(&self, site: Site, state: &State) -> bool {
-        site.restorer || (site.before == Before::Unreadable && A::is_marked(self.space, state))
-    }
-
-    /// Whether a word that is known to be a return address may be one though no call
-    /// before it can be seen: its code cannot be read, or it was put there by hand to
-    /// run a function from its beginning, as `makecontext` does.
-    fn is_unproven_return(&mut self, caller: &Caller) -> bool {
-        self.space.is_executable(caller.pc)
-            && (self.site(caller.pc).before == Before::Unreadable || self.begins(caller.pc))
+        site.restorer || (!site.before.is_call() && A::is_marked(self.space, state))
     }
 
     /// Whether code with call-frame information begins at an address.
@@ -209,7 +202,10 @@ impl<'a, A: Architecture> Walker<'a, A> {
             return Err(Stop::NoCaller(at.code.address()));
         }
         match A::interrupted(self.space, &at.state) {
-            Ok(caller) => Ok((Trust::Signal, interrupted_at(caller))),
+            Ok(caller) => {
+                self.saved.get_or_insert(caller.state);
+                Ok((Trust::Signal, interrupted_at(caller)))
+            }
             Err(address) => Err(Stop::StackNotCaptured(address)),
         }
     }
@@ -301,163 +297,8 @@ impl<'a, A: Architecture> Walker<'a, A> {
         }
     }
 
-    /// A pc without code behind it was called or jumped to: the return address,
-    /// if any, is where the call left it.
-    fn called_nowhere(&mut self, at: &Cursor) -> Result<(Trust, Cursor), Stop> {
-        let pc = at.code.address();
-        if !at.interrupted {
-            return Err(Stop::BadReturn(pc));
-        }
-        if let Some(caller) = A::leaf(self.space, &at.state) {
-            if self.follows_call(caller.pc) {
-                return Ok((Trust::Leaf, self.called_from(caller)));
-            }
-        }
-        self.by_frame_pointer(at)
-            .or_else(|| self.scan(at, at.floor, Trust::Scan))
-            .ok_or(Stop::NoCaller(pc))
-    }
-
-    /// The frame pointer is asked late: in code that does not use one it still
-    /// holds that of some outer function, and all frames up to there would be lost.
-    fn without_cfi(&mut self, at: &Cursor) -> Result<(Trust, Cursor), Stop> {
-        if self.is_outermost(at) {
-            return Err(Stop::Outermost);
-        }
-        let chained = self.by_frame_pointer(at);
-        let own = chained.is_some_and(|(_, chained)| {
-            self.is_direct(at, chained.code.address()) || self.sets_frame_pointer(at)
-        });
-        if let (Some(chained), true) = (chained, own) {
-            return Ok(chained);
-        }
-        if at.interrupted {
-            if let Some(leaf) = self.leaf(at, chained.as_ref()) {
-                return Ok(leaf);
-            }
-        }
-        if let Some(read) = self.by_code(at) {
-            let agrees = |(_, chained): &(Trust, Cursor)| {
-                chained.code == read.1.code && chained.floor == read.1.floor
-            };
-            // The record tells the caller's frame pointer, too.
-            return Ok(chained.filter(agrees).unwrap_or(read));
-        }
-        if self.is_thread_end(at) {
-            return Err(Stop::Outermost);
-        }
-        if self.space.lacks_file(at.code.lookup()) {
-            let found = self.by_records_alone(at);
-            // Where one is missing, what a search finds is left over more often than
-            // not. The crash's own function may have been called by readable code.
-            if found.is_some() || !at.interrupted {
-                return found.ok_or(Stop::NoCaller(at.code.address()));
-            }
-        }
-        // Below the word that the frame pointer's own return address is in.
-        let end = chained.and_then(|(_, chained)| chained.floor.checked_sub(A::WORD));
-        if let Some(found) = self.scan_below(at, at.floor, end, Trust::ScanCfi) {
-            return Ok(found);
-        }
-        if let Some(chained) = chained {
-            // Frames may lie in what was not captured before the record.
-            return match self.not_captured(at.floor, chained.1.floor) {
-                Some(address) => Err(Stop::StackNotCaptured(address)),
-                None => Ok(chained),
-            };
-        }
-        let found = self.scan(at, at.floor, Trust::Scan);
-        found.ok_or(Stop::NoCaller(at.code.address()))
-    }
-
-    /// An address in a piece of the stack that is not there but may have been used.
-    fn not_captured(&self, from: ProcessAddress, to: ProcessAddress) -> Option<ProcessAddress> {
-        const STEP: u64 = 4096;
-        let is_there = |address: u64| word::<A>(self.space, ProcessAddress(address)).is_ok();
-        let mut at = from.0;
-        while at < to.0 {
-            // Windows are cut anywhere, pages are there or not.
-            let end = (at | (STEP - 1)).min(to.0 - 1) + 1;
-            if is_there(at) && is_there(end.saturating_sub(A::WORD)) {
-                at = end;
-                continue;
-            }
-            match self.space.above_unused(ProcessAddress(at)) {
-                Some(above) if above.0 > at => at = above.0,
-                _ => return Some(ProcessAddress(at)),
-            }
-        }
-        None
-    }
-
-    /// The caller whose return address lies where the function's own code says.
-    pub(super) fn by_code(&mut self, at: &Cursor) -> Option<(Trust, Cursor)> {
-        let start = self.function_start(at.code.lookup())?;
-        let len = usize::try_from(at.code.address().offset_from(start)?).ok()?;
-        let mut code = [0; MAX_CODE];
-        let code = code.get_mut(..len)?;
-        if self.space.read_code(start, code) < len {
-            return None;
-        }
-        let depth = A::depth(code)?;
-        // A call is made with the stack aligned: otherwise something was missed.
-        if !at.interrupted && depth.bytes % 16 != A::WORD {
-            return None;
-        }
-        let slot = offset(at.floor, depth.bytes);
-        let value = word::<A>(self.space, slot).ok()?;
-        let mut caller = A::returned_through(self.space, &at.state, slot, value);
-        let direct = self.is_direct(at, caller.pc);
-        let led = direct || self.lead(at, caller.pc) > Lead::Unlikely;
-        // A function that aligns the stack copies its return address.
-        let copied = !direct && caller.pc == at.code.address();
-        let returns = self.is_return(&caller) || self.is_unproven_return(&caller);
-        if copied || !led || !returns || !advances(at, &caller) {
-            return None;
-        }
-        for (number, below) in (0..).zip(depth.saved) {
-            let Some(below) = below.filter(|&below| below <= depth.bytes) else {
-                continue;
-            };
-            let old = word::<A>(self.space, ProcessAddress(slot.0.wrapping_sub(below)));
-            caller.state.set(number, old.ok()?);
-        }
-        let trust = if direct {
-            Trust::ScanDirect
-        } else {
-            Trust::Scan
-        };
-        Some((trust, self.called_from(caller)))
-    }
-
-    /// Whether the frame pointer's record is one made by hand for a thread's first
-    /// function: no frame pointer before it, and a return address one byte behind
-    /// a function's start, as Go's `goexit` has it, where no call fits in.
-    fn is_thread_end(&mut self, at: &Cursor) -> bool {
-        let Some(caller) = A::frame_pointer(self.space, &at.state, at.floor) else {
-            return false;
-        };
-        let start = self.function_start(caller.pc);
-        caller.state.get(A::FRAME_POINTER) == Some(0)
-            && self.space.is_executable(caller.pc)
-            && start.and_then(|start| caller.pc.offset_from(start)) == Some(1)
-    }
-
-    /// Whether the frame's function is known to have set up the frame pointer.
-    fn sets_frame_pointer(&self, at: &Cursor) -> bool {
-        let lookup = at.code.lookup();
-        let Some(start) = self.function_start(lookup) else {
-            return false;
-        };
-        let mut code = [0; PROLOGUE_BYTES];
-        let into = lookup.offset_from(start).unwrap_or(0);
-        let wanted = usize::try_from(into).map_or(code.len(), |into| into.min(code.len()));
-        let len = self.space.read_code(start, &mut code[..wanted]).min(wanted);
-        A::sets_frame_pointer(&code[..len])
-    }
-
     /// Whether code without call-frame information is where a process or thread begins.
-    fn is_outermost(&mut self, at: &Cursor) -> bool {
+    pub(super) fn is_outermost(&mut self, at: &Cursor) -> bool {
         let returns = matches!(at.code, CodeAddress::Return(_));
         if returns && self.site(at.code.address()).ends {
             return true;
@@ -469,71 +310,6 @@ impl<'a, A: Architecture> Walker<'a, A> {
         self.space
             .module(lookup)
             .is_some_and(|module| is_entry(&module, lookup))
-    }
-
-    /// The caller of a function that has not touched the stack, unless something
-    /// speaks against it.
-    fn leaf(&mut self, at: &Cursor, chained: Option<&(Trust, Cursor)>) -> Option<(Trust, Cursor)> {
-        let caller = A::leaf(self.space, &at.state)?;
-        if !self.is_return(&caller) {
-            return None;
-        }
-        if A::ARCH == Arch::Aarch64 {
-            // A link register that was saved already says the same as the record;
-            // one left over from an earlier call points into its own function.
-            let saved = chained.is_some_and(|(_, other)| other.code.address() == caller.pc);
-            if saved || self.same_function(at.code.address(), caller.pc) {
-                return None;
-            }
-        }
-        let mut code = [0; STUB_BYTES];
-        let len = self.space.read_code(at.code.address(), &mut code);
-        let good = A::is_jump(&code[..len.min(STUB_BYTES)])
-            || self.is_direct(at, caller.pc)
-            || self.lead(at, caller.pc) > Lead::Unlikely && self.steps_on_or_silent(&caller);
-        good.then(|| (Trust::Leaf, self.called_from(caller)))
-    }
-
-    fn by_frame_pointer(&mut self, at: &Cursor) -> Option<(Trust, Cursor)> {
-        let caller = A::frame_pointer(self.space, &at.state, at.floor)?;
-        let good = advances(at, &caller) && self.is_return(&caller);
-        good.then(|| (Trust::FramePointer, self.called_from(caller)))
-    }
-
-    /// The caller by a frame pointer's record where the code cannot be read, because
-    /// its file could not be had. Two things speak for such a record: nothing below it
-    /// can be the return address of a frame that has none, and it is one of a chain
-    /// of records that leads to code that can be read, and on from there.
-    fn by_records_alone(&mut self, at: &Cursor) -> Option<(Trust, Cursor)> {
-        // A link register would be one more place for a return address.
-        if A::ARCH == Arch::Aarch64 {
-            return None;
-        }
-        let caller = A::frame_pointer(self.space, &at.state, at.floor)?;
-        let record = caller.floor.0.checked_sub(2 * A::WORD)?;
-        let mut slot = at.floor;
-        while slot.0 < record {
-            self.trial_steps = self.trial_steps.checked_sub(1)?;
-            let value = word::<A>(self.space, slot).ok()?;
-            if self.space.is_executable(A::code_pointer(self.space, value)) {
-                return None;
-            }
-            slot = offset(slot, A::WORD);
-        }
-        let mut above = caller;
-        while !self.is_return(&above) {
-            self.trial_steps = self.trial_steps.checked_sub(1)?;
-            if !self.space.lacks_file(above.pc) {
-                return None;
-            }
-            let next = A::frame_pointer(self.space, &above.state, above.floor)?;
-            if next.floor <= above.floor {
-                return None;
-            }
-            above = next;
-        }
-        let known = self.steps(&above) > 0;
-        known.then(|| (Trust::FramePointer, self.called_from(caller)))
     }
 
     /// Whether the call before a return address is one of the function that a
@@ -549,7 +325,7 @@ impl<'a, A: Architecture> Walker<'a, A> {
         Some(module.process_address(start))
     }
 
-    fn same_function(&self, pc: ProcessAddress, returns: ProcessAddress) -> bool {
+    pub(super) fn same_function(&self, pc: ProcessAddress, returns: ProcessAddress) -> bool {
         let lookup = CodeAddress::Return(returns).lookup();
         let start = self.function_start(pc);
         start.is_some() && start == self.function_start(lookup)
@@ -567,7 +343,7 @@ pub(super) fn is_entry(module: &Placed, address: ProcessAddress) -> bool {
 }
 
 /// Whether a caller's part of the stack lies above the frame's.
-fn advances(at: &Cursor, caller: &Caller) -> bool {
+pub(super) fn advances(at: &Cursor, caller: &Caller) -> bool {
     caller.floor > at.floor || (at.interrupted && caller.floor == at.floor)
 }
 

@@ -7,7 +7,7 @@
 use std::ops::RangeInclusive;
 
 use super::architecture::{Architecture, Before, Caller, Site, State};
-use super::depth::{self, Depth};
+use super::depth::{self, Depth, Mode};
 use super::stack::{offset, word};
 use super::AddressSpace;
 use crate::address::ProcessAddress;
@@ -59,6 +59,13 @@ const SIGCONTEXT: [(u16, u64); 17] = [
     (RIP, 16),
 ];
 
+/// The word of `cs`, `gs`, `fs` and `ss`, and what it holds: `__USER_CS`, `__USER_DS`.
+const SEGMENTS: u64 = 18;
+const USER_SEGMENTS: u64 = 0x002b_0000_0000_0033;
+/// All flags of `uc_flags`, the first word of a ucontext; behind it `uc_link`.
+const UC_FLAGS: u64 = 7;
+const UC_LINK: u64 = 8;
+
 impl Architecture for X86_64 {
     const ARCH: Arch = Arch::X86_64;
     const WORD: u64 = 8;
@@ -85,6 +92,19 @@ impl Architecture for X86_64 {
             let start = ProcessAddress(pc.0.wrapping_sub(*back));
             space.read_code(start, &mut code) >= code.len() && code == RESTORER
         })
+    }
+
+    /// Code segments of 64-bit programs, and nothing linked: setup_sigcontext() and
+    /// x64_setup_rt_frame() in arch/x86/kernel/signal*.c.
+    fn is_marked(space: &dyn AddressSpace, state: &State) -> bool {
+        let Some(sp) = Self::stack_pointer(state) else {
+            return false;
+        };
+        let read = |at: u64| word::<Self>(space, offset(sp, at)).ok();
+        let segments = read(MCONTEXT + 8 * SEGMENTS);
+        segments == Some(USER_SEGMENTS)
+            && read(UC_LINK) == Some(0)
+            && read(0).is_some_and(|flags| flags <= UC_FLAGS)
     }
 
     fn interrupted(space: &dyn AddressSpace, state: &State) -> Result<Caller, ProcessAddress> {
@@ -132,7 +152,11 @@ impl Architecture for X86_64 {
     }
 
     fn depth(code: &[u8]) -> Option<Depth> {
-        depth::of(code)
+        depth::of(Mode::Bits64, code)
+    }
+
+    fn depth_ahead(code: &[u8]) -> Option<Depth> {
+        depth::ahead(Mode::Bits64, code)
     }
 
     /// `jmp rel32`, plain or conditional, wherever its bytes stand.

@@ -105,7 +105,8 @@ def gdb(program, core):
         if match:
             # It prints the first frame when it opens the core, too.
             found = [] if line.startswith("#0 ") else found
-            name = match[2] if match[2].startswith("<") else re.split(r" \(| at | from ", match[2])[0]
+            # <signal handler called> stands alone.
+            name = re.split(r" \(| at | from ", match[2])[0] if " (" in match[2] else match[2]
             found.append(Frame(None if name == "??" else name, int(match[1], 16) if match[1] else None))
     return found
 
@@ -173,7 +174,8 @@ class Bpftrace:
 
 def comparable(case):
     """Crashes that end with a core of the same moment."""
-    return case.program.build.language != "go" and "<gone>" not in case.chain \
+    build = case.program.build
+    return build.compared and build.language != "go" and "<gone>" not in case.chain \
         and (case.program.source.name, case.scenario) != ("memory.rs", "overflow")
 
 

@@ -17,7 +17,7 @@ was asked for) or `<end>` (nothing more).
 
 What is known to be wrong yet says so beside it, with the reason:
 
-    gap NAME BUILD: REASON
+    gap NAME BUILD: REASON      BUILD may be *
 """
 
 import bisect
@@ -36,13 +36,16 @@ NAME = "corpus_case"
 DEPTH = 64
 
 C_FLAGS = ["-w", "-fno-optimize-sibling-calls", "-I", str(ROOT / "tests/unwind")]
+CXX_FLAGS = {"cc": ["-std=c++20"]}
 NO_TABLES = ["-fno-asynchronous-unwind-tables", "-fno-unwind-tables"]
 
 
 class Build:
     """One way to build the programs of a language."""
 
-    def __init__(self, name, language, compiler, flags, strip=False, libc="glibc", link=()):
+    def __init__(self, name, language, compiler, flags, strip=False, libc="glibc", link=(), compared=True):
+        # Whether others are asked for its chains, too, which takes longer.
+        self.compared = compared
         self.name, self.language, self.compiler = name, language, compiler
         self.flags, self.strip, self.libc, self.link = flags, strip, libc, list(link)
 
@@ -66,6 +69,15 @@ def builds():
         Build("musl", "c", "musl-gcc", ["-O2"], libc="musl"),
         Build("musl_static", "c", "musl-gcc", ["-O2"], libc="musl", link=["-static"]),
         Build("musl_strip", "c", "musl-gcc", ["-O2"], strip=True, libc="musl", link=["-static"]),
+        Build("static_pie", "c", cc, ["-O2", "-fPIE"], link=["-static-pie"], compared=False),
+        Build("static_none", "c", cc, ["-O2", *NO_TABLES], link=["-static"], compared=False),
+        Build("O0_none", "c", cc, ["-O0", *NO_TABLES], compared=False),
+        Build("fp_none", "c", cc, ["-O2", "-fno-omit-frame-pointer", *NO_TABLES], compared=False),
+        Build("musl_none", "c", "musl-gcc", ["-O2", *NO_TABLES], libc="musl", compared=False),
+        Build("exec_stack", "c", cc, ["-O2"], link=["-Wl,-z,execstack"], compared=False),
+        Build("retpoline", "c", cc, ["-O2", "-mindirect-branch=thunk", "-mfunction-return=thunk",
+                                     "-fcf-protection=none"], compared=False),
+        Build("no_header", "c", cc, ["-O2"], link=["-static", "-Wl,--no-eh-frame-hdr"], compared=False),
         Build("O0", "cc", cxx, ["-O0"]),
         Build("O2", "cc", cxx, ["-O2"]),
         Build("O3", "cc", cxx, ["-O3"]),
@@ -84,7 +96,9 @@ def builds():
 
 
 # glibc alone has makecontext.
-ABSENT = {("musl", "switches")}
+ABSENT = {("musl", "switches"), ("musl", "many_arguments")}
+# gcc alone has functions in functions.
+ABSENT_BUILDS = {("clang", "nested")}
 
 
 class Program:
@@ -120,7 +134,7 @@ class Case:
     @property
     def gap(self):
         """Why the chain is known to be wrong, if it is."""
-        found = re.search(rf"^\s*//!? gap {self.scenario} {self.program.build.name}: (.+)$",
+        found = re.search(rf"^\s*//!? gap {self.scenario} (?:{self.program.build.name}|\*): (.+)$",
                           self.program.source.read_text(), re.M)
         return found and found[1]
 
@@ -189,7 +203,7 @@ def compile_program(source, build, directory):
     if not (stamp.exists() and stamp.stat().st_mtime > newest):
         objects = [directory / "part.o"]
         if build.language in ("c", "cc", "i386"):
-            run([build.compiler, *C_FLAGS, *build.flags, "-c", source, "-o", objects[0]])
+            run([build.compiler, *C_FLAGS, *CXX_FLAGS.get(build.language, []), *build.flags, "-c", source, "-o", objects[0]])
             run([build.compiler, *build.flags, *build.link, objects[0], "-o", twin, "-lpthread"]
                 [:-1 if build.language == "i386" else None])
         elif build.language == "rs":
@@ -238,7 +252,8 @@ def cases(directory, pattern=""):
     found = []
     for (source, build, known), program in zip(jobs, programs):
         for scenario, chain in known.items():
-            if (build.libc, scenario) in ABSENT or not matches_pattern(pattern, source, scenario, build):
+            absent = (build.libc, scenario) in ABSENT or (build.name, scenario) in ABSENT_BUILDS
+            if absent or not matches_pattern(pattern, source, scenario, build):
                 continue
             # A static program loads no library.
             if build.static and any("plugin" in call for call in chain):
@@ -262,8 +277,8 @@ class Frame:
 
 
 def named(token, name):
-    if name is None or (token == "?" and name == "??"):
-        return token == "?"
+    if name is None or name == "??" and "?" in token.split("|"):
+        return "?" in token.split("|")
     return any(fnmatch.fnmatchcase(name, choice) or name.endswith("::" + choice)
                for choice in token.split("|") if choice != "?")
 
@@ -294,6 +309,8 @@ def agrees(chain, frames, own, strict, ended):
             return not rest or not strict
         if token == "<end>":
             return not rest and (ended or not strict)
+        if token == "<cut>":
+            return not rest and not ended
         if token in ("<start>", "<thread>"):
             if not all(library[j:]):
                 return False

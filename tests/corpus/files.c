@@ -77,7 +77,7 @@ CALLED void worker(void)
 		null_write();
 	int status = 0;
 	waitpid(child, &status, 0);
-	usleep(200000);
+	usleep(400000);
 	if (WIFSIGNALED(status))
 		_exit(128 + WTERMSIG(status));
 	sink++;

@@ -42,14 +42,14 @@ class Histogram:
 def start_http_server(port): pass
 "#;
 
-fn script(dir: &Path, name: &str, text: &str) {
+pub fn script(dir: &Path, name: &str, text: &str) {
     let path = dir.join(name);
     fs::write(&path, text).expect("our directory");
     fs::set_permissions(&path, Permissions::from_mode(0o755)).expect("our own file");
 }
 
 /// A directory as the manual assumes it: ./target/release/segfault_analyzer.
-fn workplace() -> PathBuf {
+pub fn workplace() -> PathBuf {
     let dir = directory();
     fs::create_dir_all(dir.join("target/release")).expect("our directory");
     symlink(binary(), dir.join("target/release/segfault_analyzer")).expect("our directory");
@@ -59,7 +59,7 @@ fn workplace() -> PathBuf {
 }
 
 /// Runs in a process group of its own, which is ended with the value.
-struct Group(Monitor);
+pub struct Group(pub Monitor);
 
 impl Group {
     fn start(mut command: Command, dir: &Path) -> Group {
@@ -67,10 +67,13 @@ impl Group {
         let stubs = [dir.join("stubs")]
             .into_iter()
             .chain(env::split_paths(&path));
-        command
-            .env("PATH", env::join_paths(stubs).expect("no colon"))
-            .current_dir(dir)
-            .process_group(0);
+        command.env("PATH", env::join_paths(stubs).expect("no colon"));
+        Group::start_with_path(command, dir)
+    }
+
+    /// With the PATH that the command has.
+    pub fn start_with_path(mut command: Command, dir: &Path) -> Group {
+        command.current_dir(dir).process_group(0);
         let mut group = Group(Monitor::spawn(command));
         group.0.wait_attached();
         group
@@ -85,13 +88,18 @@ impl Drop for Group {
 
 fn example_alert_script() {
     let dir = workplace();
+    alert_script(&dir, |command| Group::start(command, &dir), &["bash"]);
+}
+
+/// The script, given to a shell; each crash that it is about has one mail.
+pub fn alert_script(dir: &Path, start: impl FnOnce(Command) -> Group, shell: &[&str]) {
     let logs = dir.join("logs");
     fs::create_dir(&logs).expect("our directory");
     script(&dir.join("stubs"), "mail", MAIL);
     let manual = include_str!("manual/crash_monitor.sh");
     assert_eq!(manual.matches("/var/log/segfaults").count(), 1);
     script(
-        &dir,
+        dir,
         "crash_monitor.sh",
         &manual.replace("/var/log/segfaults", logs.to_str().expect("ASCII")),
     );
@@ -106,9 +114,10 @@ fn example_alert_script() {
     fs::write(logs.join(format!("segfaults_{}.json", today.trim())), "").expect("our directory");
 
     let mails = dir.join("mails");
-    let mut bash = Command::new("bash");
-    bash.arg("crash_monitor.sh").env("MAILS", &mails);
-    let group = Group::start(bash, &dir);
+    let mut interpreter = Command::new(shell[0]);
+    interpreter.args(&shell[1..]);
+    interpreter.arg("crash_monitor.sh").env("MAILS", &mails);
+    let group = start(interpreter);
     let silent = Program::new("quick.c");
     crash(&mut silent.command());
     let mut names = Vec::new();

@@ -44,9 +44,20 @@ pub fn binary() -> PathBuf {
     )
 }
 
+/// Whether the binary under test is the one for musl, which needs no libraries.
+pub fn is_static() -> bool {
+    let path = binary();
+    path.components().any(|component| {
+        component
+            .as_os_str()
+            .to_string_lossy()
+            .ends_with("-linux-musl")
+    })
+}
+
 /// Options for every monitor, from SEGFAULT_ANALYZER_ARGS: to try another rung with
 /// the same tests.
-fn options_for_all() -> Vec<String> {
+pub fn options_for_all() -> Vec<String> {
     let options = std::env::var("SEGFAULT_ANALYZER_ARGS").unwrap_or_default();
     options.split_whitespace().map(str::to_owned).collect()
 }

@@ -58,6 +58,8 @@ const OURS: &[&str] = &[
     "cause_text",
     "signature",
     "group",
+    "register_notes",
+    "code",
     "repeats",
     "lost",
 ];

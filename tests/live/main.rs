@@ -13,11 +13,14 @@
 compile_error!("the live tests need Linux");
 
 mod books;
+mod busybox;
+mod causes;
 mod chains;
 mod compat;
 mod context;
 mod crashers;
 mod deliveries;
+mod desk;
 mod examples;
 mod files;
 mod filters;
@@ -36,7 +39,9 @@ mod pipes;
 mod programs;
 mod refusals;
 mod report;
+mod signatures;
 mod statistics;
+mod surroundings;
 mod text;
 mod threads;
 
@@ -58,6 +63,10 @@ pub enum Needs {
     Bpf,
     /// The same, and this program in PATH.
     Tool(&'static str),
+    /// The same as `Bpf`, and the binary runs where there are no libraries.
+    Static,
+    /// Both of these.
+    StaticAndTool(&'static str),
     /// The same as `Bpf`, and a compiler for programs of 32 bits.
     Compat,
     /// The same as `Bpf`, and no other test beside it.
@@ -110,6 +119,9 @@ fn main() -> ExitCode {
         chains::CASES,
         compat::CASES,
         deliveries::CASES,
+        causes::CASES,
+        signatures::CASES,
+        desk::CASES,
         threads::CASES,
         names::CASES,
         namespaces::CASES,
@@ -123,6 +135,8 @@ fn main() -> ExitCode {
         limits::CASES,
         statistics::CASES,
         refusals::CASES,
+        surroundings::CASES,
+        busybox::CASES,
         books::CASES,
     ]
     .concat();
@@ -166,8 +180,11 @@ fn trial(case: Case, refused: Option<String>) -> Trial {
     Trial::ignorable_test(name, move || {
         let reason = match case.needs {
             Needs::Nothing => None,
-            Needs::Tool(tool) if !programs::installed(tool) => {
+            Needs::Tool(tool) | Needs::StaticAndTool(tool) if !programs::installed(tool) => {
                 Some(format!("{tool} is not installed"))
+            }
+            Needs::Static | Needs::StaticAndTool(_) if !harness::is_static() => {
+                Some("SEGFAULT_ANALYZER is not the path of the static binary".into())
             }
             Needs::Compat if !programs::links_32_bit() => {
                 let reason = "no compiler for programs of 32 bits (gcc-multilib)";

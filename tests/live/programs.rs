@@ -131,11 +131,15 @@ pub fn compile(source: &str, flags: &[&str]) -> PathBuf {
 /// Compiles a wrapper: a program that changes something about itself (its
 /// capabilities, its view of the system) and runs its arguments.
 pub fn wrapper(source: &str) -> PathBuf {
+    wrapper_built(source, &[])
+}
+
+pub fn wrapper_built(source: &str, flags: &[&str]) -> PathBuf {
     compile_file(
         &Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("tests/live/wrappers")
             .join(source),
-        &[],
+        flags,
     )
 }
 

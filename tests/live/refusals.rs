@@ -21,6 +21,7 @@ cases! {
         check_says_that_it_works,
         check_says_what_is_missing,
         refused_without_bpf,
+        without_bpf_calls_are_found_all_the_same,
         without_sysfs_btf_comes_from_the_kernel,
         refused_without_any_btf,
     ],
@@ -163,7 +164,27 @@ fn permitted_with_both() {
 fn refused_without_bpf() {
     let mut command = Command::new(wrapper("no_bpf.c"));
     command.arg("all").arg(binary());
+    command.args(["--force-rung", "ring"]);
     refused(command, 4, &["CONFIG_BPF_SYSCALL"]);
+}
+
+/// As on a kernel that was built without it: perf events have to do.
+fn without_bpf_calls_are_found_all_the_same() {
+    let program = Program::new("null_deep.c");
+    let mut command = Command::new(wrapper("no_bpf.c"));
+    command.arg("all").arg(binary());
+    command.args(["-n", &program.name, "--format", "json", "-t"]);
+    let monitor = Monitor::start_as(command);
+    let pid = crash(&mut program.command());
+    let report = only(monitor.stop().reports());
+    assert_eq!(report["pid"], pid);
+    report.assert_chain(&["level_five", "level_four", "level_three"]);
+    let lost = report["lost"].to_string();
+    assert!(
+        report["fault_address"].is_null() || lost.contains("fault_address"),
+        "{}",
+        report.line
+    );
 }
 
 /// Works, or says which file it missed; but does not report nonsense.

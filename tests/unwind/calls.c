@@ -3,7 +3,7 @@
 // chain null_write: null_write inner middle outer main <start>
 // chain null_call: ? null_call inner middle outer main <start>
 // chain wild_call: ? wild_call inner middle outer main <start>
-// chain non_canonical_call: non_canonical_call inner middle outer main <start>
+// chain non_canonical_call: [__x86_indirect_thunk*] non_canonical_call inner middle outer main <start>
 // chain heap_call: ? heap_call inner middle outer main <start>
 // chain slot_call: ? slot_call inner middle outer main <start>
 // chain last_call: dies last_call inner middle outer main <start>

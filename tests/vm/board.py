@@ -1,6 +1,7 @@
-"""A kernel without BTF, as boards have them: Debian's linux-source-6.1, its
-smallest configuration and `board.config`. Built once, in minutes; needs make, flex,
-bison, bc, clang and lld.
+"""Kernels that Debian does not have: Debian's linux-source-6.1 in its smallest
+configuration, with `board.config`, as boards have it, without BTF; or with pages of
+64 KB. Each is built once, in minutes; that needs make, flex, bison, bc, clang and
+lld, for BTF pahole.
 """
 
 import os
@@ -10,21 +11,33 @@ import subprocess
 SUITE = "bookworm"
 PACKAGE = "linux-source-6.1"
 HERE = os.path.dirname(os.path.abspath(__file__))
-CONFIG = os.path.join(HERE, "board.config")
+# By name: Debian's name of the architecture, and what configures it.
+BOARDS = {
+    "board-amd64": ("amd64", ["board.config"]),
+    "board-arm64": ("arm64", ["board.config"]),
+    "board-arm64-64k": ("arm64", ["board.config", "big_pages.config"]),
+}
 # The kernel's name for an architecture, and the image that `make` leaves.
 ARCHES = {
     "amd64": ("x86", "arch/x86/boot/bzImage"),
     "arm64": ("arm64", "arch/arm64/boot/Image"),
 }
+# What `board.config` is for, and what is lost first where a need of it is not met.
+NEEDED = ["CONFIG_BPF_EVENTS=y", "CONFIG_BPF_SYSCALL=y", "CONFIG_EPOLL=y", "CONFIG_SIGNALFD=y"]
+BTF = "CONFIG_DEBUG_INFO_BTF=y"
 
 
-def image(cache, arch):
-    """The image, built unless one of this configuration is there."""
+def image(cache, name):
+    """The architecture and the image, built unless one of this configuration is there."""
+    arch, files = BOARDS[name]
     package = cache.newest(SUITE, "amd64", PACKAGE)
-    folder = cache.path("board", f"{package['Version']}-{arch}")
+    suffix = name.removeprefix("board-")
+    folder = cache.path("board", f"{package['Version']}-{suffix}")
     done = os.path.join(folder, "vmlinuz")
-    with open(CONFIG, encoding="utf-8") as file:
-        config = file.read()
+    config = ""
+    for file in files:
+        with open(os.path.join(HERE, file), encoding="utf-8") as lines:
+            config += lines.read()
     if not is_built(folder, config):
         source = unpack(cache, package)
         build(source, folder, arch, config)
@@ -32,7 +45,7 @@ def image(cache, arch):
         shutil.rmtree(os.path.join(folder, "build"))
         with open(os.path.join(folder, "config"), "w", encoding="utf-8") as file:
             file.write(config)
-    return done
+    return arch, done
 
 
 def is_built(folder, config):
@@ -44,13 +57,14 @@ def is_built(folder, config):
 
 
 def unpack(cache, package):
-    """The source tree, kept for the other architecture."""
+    """The source tree, kept for the other kernels."""
     tree = cache.path("board", f"source-{package['Version']}")
-    if not os.path.exists(os.path.join(tree, "Makefile")):
-        os.makedirs(tree, exist_ok=True)
-        archive = cache.unpack(package, f"{PACKAGE}.tar.xz")
-        command = ["tar", "-x", "-C", tree, "--strip-components=1", "-f", archive]
-        subprocess.run(command, check=True)
+    with cache.lock:
+        if not os.path.exists(os.path.join(tree, "Makefile")):
+            os.makedirs(tree, exist_ok=True)
+            archive = cache.unpack(package, f"{PACKAGE}.tar.xz")
+            command = ["tar", "-x", "-C", tree, "--strip-components=1", "-f", archive]
+            subprocess.run(command, check=True)
     return tree
 
 
@@ -60,9 +74,6 @@ def build(source, folder, arch, config):
     clang = os.environ.get("CLANG", "clang-19")
     suffix = clang.removeprefix("clang")
     make = ["nice", "make", "-s", "-C", source, f"O={out}", f"ARCH={ARCHES[arch][0]}", f"LLVM={suffix or 1}"]
-    fragment = os.path.join(out, "board.config")
-    with open(fragment, "w", encoding="utf-8") as file:
-        file.write(config)
     with open(os.path.join(folder, "log"), "w", encoding="utf-8") as log:
 
         def run(command):
@@ -74,16 +85,17 @@ def build(source, folder, arch, config):
         with open(os.path.join(out, ".config"), "a", encoding="utf-8") as file:
             file.write(config)
         run([*make, "olddefconfig"])
+        check_options(out, config)
         run([*make, f"-j{os.cpu_count()}", os.path.basename(ARCHES[arch][1])])
-    check_options(out, config)
 
 
 def check_options(out, config):
     """An option whose own needs are not met would be lost silently."""
     with open(os.path.join(out, ".config"), encoding="utf-8") as file:
         have = set(file.read().splitlines())
-    for needed in ("CONFIG_BPF_EVENTS=y", "CONFIG_BPF_SYSCALL=y", "CONFIG_EPOLL=y", "CONFIG_SIGNALFD=y"):
+    wanted = [*NEEDED, *(option for option in (BTF, "CONFIG_ARM64_64K_PAGES=y") if option in config)]
+    for needed in wanted:
         if needed not in have:
             raise LookupError(f"the kernel was configured without {needed}")
-    if "CONFIG_DEBUG_INFO_BTF=y" in have:
+    if BTF in have and BTF not in config:
         raise LookupError("the kernel was configured with BTF")

@@ -12,11 +12,17 @@ import lzma
 import os
 import re
 import subprocess
+import threading
 import time
+import urllib.error
 import urllib.request
 
 DEFAULT_MIRROR = "http://deb.debian.org/debian"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+# Of a package, in the lists.
+FIELDS = ("Package", "Version", "Architecture", "Filename", "SHA256")
+# How their paragraphs begin.
+WANTED = ("Package: linux-", "Package: busybox")
 # A list that is older is fetched anew.
 LIST_MAX_AGE_S = 7 * 24 * 3600
 
@@ -37,12 +43,23 @@ def mirror():
     return DEFAULT_MIRROR
 
 
+def one_at_a_time(method):
+    @functools.wraps(method)
+    def locked(self, *given):
+        with self.lock:
+            return method(self, *given)
+
+    return locked
+
+
 class Cache:
-    """Package lists and packages under `folder`."""
+    """Package lists and packages under `folder`. Of several threads one fetches at a
+    time."""
 
     def __init__(self, folder):
         self.folder = folder
         self.mirror = mirror()
+        self.lock = threading.RLock()
         os.makedirs(folder, exist_ok=True)
 
     def path(self, *parts):
@@ -50,8 +67,7 @@ class Cache:
 
     def fetch(self, place, to, sha256=None):
         """Downloads `place` of the mirror into the file `to`."""
-        with urllib.request.urlopen(f"{self.mirror}/{place}", timeout=60) as answer:
-            data = answer.read()
+        data = download(f"{self.mirror}/{place}")
         if sha256 and hashlib.sha256(data).hexdigest() != sha256:
             raise ValueError(f"{self.mirror}/{place}: its SHA-256 is not {sha256}")
         os.makedirs(os.path.dirname(to), exist_ok=True)
@@ -59,15 +75,17 @@ class Cache:
             file.write(data)
         os.replace(to + ".part", to)
 
+    @one_at_a_time
     @functools.lru_cache(maxsize=None)
     def packages(self, suite, arch):
-        """The suite's packages, each a dict of its fields."""
+        """The suite's packages of kernels and busybox, each a dict of its fields."""
         place = f"main/binary-{arch}/Packages.xz"
         kept = self.path("lists", f"{suite}-{arch}.xz")
         if not is_fresh(kept):
             self.fetch(f"dists/{suite}/{place}", kept, self.hashes(suite)[place])
         with lzma.open(kept, "rt", encoding="utf-8") as file:
-            return [fields(paragraph) for paragraph in file.read().split("\n\n") if paragraph]
+            paragraphs = file.read().split("\n\n")
+        return [fields(paragraph) for paragraph in paragraphs if paragraph.startswith(WANTED)]
 
     @functools.lru_cache(maxsize=None)
     def hashes(self, suite):
@@ -104,6 +122,7 @@ class Cache:
             self.fetch(package["Filename"], kept, package["SHA256"])
         return kept
 
+    @one_at_a_time
     def unpack(self, package, name):
         """One file of the package, by a pattern for its name; its path here."""
         folder = f"{package['Package']}_{package['Version']}_{package['Architecture']}"
@@ -119,10 +138,22 @@ class Cache:
         return glob.glob(pattern, recursive=True)[0]
 
 
+def download(address):
+    """What the mirror has there. It may have a bad moment."""
+    for pause_s in (2, 10, 30, None):
+        try:
+            with urllib.request.urlopen(address, timeout=60) as answer:
+                return answer.read()
+        except OSError as error:
+            if pause_s is None or isinstance(error, urllib.error.HTTPError):
+                raise OSError(f"the mirror cannot be reached: {address}: {error}") from error
+            time.sleep(pause_s)
+
+
 def fields(paragraph):
-    """`Name: value` lines; what continues a field is left out."""
-    pairs = (line.partition(": ") for line in paragraph.splitlines() if line[:1] not in (" ", ""))
-    return {name: value for name, _, value in pairs}
+    """The `Name: value` lines that are of use here."""
+    pairs = (line.partition(": ") for line in paragraph.splitlines())
+    return {name: value for name, _, value in pairs if name in FIELDS}
 
 
 def is_fresh(path):

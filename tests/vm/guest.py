@@ -3,6 +3,8 @@
 import json
 import re
 
+import rungs
+
 
 class Scenario:
     """One run of the tool."""
@@ -53,27 +55,50 @@ class Scenario:
         return {label: float(value) for label, value in lines}
 
 
-class Guest:
-    """Everything that one boot said."""
+class Run:
+    """All scenarios on one rung."""
 
-    def __init__(self, console):
-        self.console = console
-        self.facts = {}
+    def __init__(self, forced, facts):
+        # What the tool was told by --force-rung; empty for the first run.
+        self.forced = forced
+        # Those of the guest.
+        self.facts = facts
         self.scenarios = {}
-        self._read(console.replace("\r", "").split("\n"))
 
     def __getitem__(self, name):
         assert name in self.scenarios, f"the guest did not get to {name}"
         return self.scenarios[name]
 
     @property
-    def is_done(self):
-        return "done" in self.facts
-
-    @property
     def is_refused(self):
         """The tool ended instead of watching, and the guest left it at that."""
         return "attach" in self.scenarios and "attached_cs" not in self["attach"].facts
+
+    @property
+    def taken(self):
+        """The rungs that the tool was on."""
+        return rungs.taken(self["attach"].stderr)
+
+    @property
+    def lacks(self):
+        """Details that a report may lack on these, if it says so."""
+        return {detail for rung in self.taken for detail in rung.lacks}
+
+
+class Guest:
+    """Everything that one boot said."""
+
+    def __init__(self, console):
+        self.console = console
+        self.facts = {}
+        self.runs = []
+        # Rungs that the tool does not know.
+        self.unknown = []
+        self._read(console.replace("\r", "").split("\n"))
+
+    @property
+    def is_done(self):
+        return "done" in self.facts
 
     def _read(self, lines):
         scenario, file = None, None
@@ -87,13 +112,17 @@ class Guest:
                     file = None
                 else:
                     file.append(line)
+            elif key == "run":
+                self.runs.append(Run(value, self.facts))
             elif key == "scenario":
-                scenario = self.scenarios.setdefault(value, Scenario(value))
+                scenario = self.runs[-1].scenarios.setdefault(value, Scenario(value))
             elif key == "file":
                 file = [value]
             elif key == "crash":
                 pid, status, command = value.split(" ", 2)
                 scenario.crashes.append((int(pid), int(status), command))
+            elif key == "unknown":
+                self.unknown.append(value)
             elif key in ("kernel", "machine", "btf", "checksum", "done"):
                 self.facts[key] = value
             elif key:

@@ -1,8 +1,10 @@
-"""The kernels that guests boot: Debian's own, of four releases, and small ones
-without BTF."""
+"""The kernels that guests boot: Debian's own, of four releases, and small ones that
+Debian does not have."""
 
 import dataclasses
 import re
+import struct
+import zlib
 
 import board
 
@@ -11,6 +13,11 @@ MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 SUITES = ["bullseye", "bookworm", "trixie", "trixie-backports"]
 # Where busybox comes from, whatever the kernel.
 BUSYBOX_SUITE = "bookworm"
+# Whether the tool refuses a kernel without BTF (with status 4), or works there.
+REFUSED_WITHOUT_BTF = True
+# Several at once: the oldest and the newest of each architecture, and the one
+# without BTF.
+EXTREMES = ["board-amd64", *(f"{suite}-{arch}" for suite in (SUITES[0], SUITES[-1]) for arch in MACHINES)]
 
 
 @dataclasses.dataclass
@@ -25,29 +32,44 @@ class Kernel:
 
 
 def names():
-    """From the oldest to the newest; the quicker emulation first."""
+    """From the oldest to the newest."""
     debian = [f"{suite}-{arch}" for arch in MACHINES for suite in SUITES]
-    return [*debian, "trixie-arm64-16k", "board-amd64"]
+    return [*debian, "trixie-arm64-16k", *board.BOARDS]
 
 
 def find(cache, name):
-    """The kernel of that name, downloaded unless it is there."""
-    # Not yet booted, and so not among the names.
-    if name not in [*names(), "board-arm64"]:
+    """The kernel of that name, downloaded or built unless it is there."""
+    if name not in names():
         raise LookupError(f"no kernel is called {name}; --list names them")
+    if name in board.BOARDS:
+        return Kernel(name, *board.image(cache, name))
     suite, arch, flavour = re.fullmatch(r"([a-z-]+)-(amd64|arm64)(?:-(16k))?", name).groups()
-    if suite == "board":
-        return Kernel(name, arch, board.image(cache, arch))
     # The cloud flavour is the smallest. From 7.x the image has a package of its own.
     kind = f"{arch}-{flavour}" if flavour else f"cloud-{arch}"
     package = cache.newest(suite, arch, rf"linux-binary-\d.*-{kind}", rf"linux-image-\d.*-{kind}")
     return Kernel(name, arch, cache.unpack(package, "vmlinuz*"))
 
 
-def given(name, arch, image):
-    """An image of the user's, of an architecture by either of its names."""
-    by_machine = {machine: arch for arch, machine in MACHINES.items()}
-    return Kernel(name, by_machine.get(arch, arch), image)
+def given(name, image):
+    """An image of the user's."""
+    return Kernel(name, arch_of(image), image)
+
+
+def arch_of(image):
+    """The architecture of an image, by its first bytes: those of Linux's boot
+    protocols, Documentation/arch/x86/boot.rst and arch/arm64/booting.rst, or ELF's."""
+    with open(image, "rb") as file:
+        head = file.read(4096)
+    if head.startswith(b"\x1f\x8b"):
+        head = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(head)
+    by_elf = {62: "amd64", 183: "arm64"}
+    if head.startswith(b"\x7fELF") and struct.unpack_from("<H", head, 18)[0] in by_elf:
+        return by_elf[struct.unpack_from("<H", head, 18)[0]]
+    if head[0x202:0x206] == b"HdrS":
+        return "amd64"
+    if head[0x38:0x3C] == b"ARM\x64":
+        return "arm64"
+    raise LookupError(f"{image} is no kernel of x86_64 or aarch64 that QEMU boots")
 
 
 def version(release):
@@ -56,6 +78,6 @@ def version(release):
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
-def may_refuse(guest):
-    """Whether a refusal is no failure, if it is one of status 4 with a reason."""
-    return guest.facts["btf"] == "no"
+def is_to_refuse(facts):
+    """Whether the tool is to refuse a kernel, by what its guest said."""
+    return REFUSED_WITHOUT_BTF and facts["btf"] == "no"

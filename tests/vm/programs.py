@@ -13,8 +13,8 @@ import subprocess
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SOURCES = [os.path.join(HERE, "..", place) for place in ("crashers", "live/wrappers")]
-STATIC = ["null_deep", "quick", "named_thread", "only_capabilities"]
-DYNAMIC = [*STATIC[:3], "access", "handled", "overflow", "reraise", "storm", "wait"]
+STATIC = ["null_deep", "known", "quick", "named_thread", "only_capabilities"]
+DYNAMIC = [*STATIC[:4], "access", "handled", "overflow", "reraise", "storm", "wait"]
 FLAGS = ["-O2", "-Wall", "-fomit-frame-pointer", "-pthread"]
 
 

@@ -1,21 +1,27 @@
 #!/usr/bin/env python3
-"""Boots kernels in QEMU, each with the static binary and programs that crash, and
-prints a table of kernels and features. Status 1 when anything is not as it should be.
+"""Boots kernels in QEMU, each with the static binary and programs that crash, tries
+every way of capture there, and prints a table of kernels and features. Status 1 when
+anything is not as it should be.
 
-    run.py --binaries FOLDER [NAME...]         those of `--list`; all of them without NAME
-    run.py --binaries FOLDER --kernel FILE [--arch amd64|arm64]
+    run.py --binaries FOLDER [NAME...]         those of `--list`; all of them without
+                                               NAME; `extremes` for the oldest, the
+                                               newest and the one without BTF
+    run.py --binaries FOLDER --kernel FILE     an image of your own
 """
 
 import argparse
+import concurrent.futures
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import emulator
 import judge
 import kernels
 import programs
+import rungs
 from debian import Cache
 from guest import Guest
 from initramfs import Archive
@@ -29,9 +35,10 @@ def arguments():
     parser.add_argument("names", nargs="*", metavar="NAME", help="a kernel of --list")
     parser.add_argument("--list", action="store_true", help="name the kernels")
     parser.add_argument("--kernel", metavar="FILE", help="an image of your own")
-    parser.add_argument("--arch", choices=[*kernels.MACHINES, *kernels.MACHINES.values()], default="amd64", help="its architecture [amd64]")
+    parser.add_argument("--machine-of", metavar="FILE", help="say which machine an image is for")
     parser.add_argument("--binaries", metavar="FOLDER", help="holds MACHINE-unknown-linux-musl/release/segfault_analyzer")
     parser.add_argument("--options", default="", help="options for the tool in every run of it")
+    parser.add_argument("--jobs", type=int, default=2, help="guests at a time [2]")
     parser.add_argument("--cache", default=os.path.join(TARGET, "vm-kernels"), help="where downloads are kept")
     parser.add_argument("--work", default=os.path.join(TARGET, "vm"), help="where consoles' logs go")
     return parser.parse_args()
@@ -42,37 +49,33 @@ def main():
     if asked.list:
         print("\n".join(kernels.names()))
         return 0
-    cache = Cache(os.path.abspath(asked.cache))
-    bench = Bench(asked, cache)
-    rows = []
+    if asked.machine_of:
+        print(kernels.MACHINES[kernels.arch_of(asked.machine_of)])
+        return 0
+    bench = Bench(asked, Cache(os.path.abspath(asked.cache)))
     if asked.kernel:
-        name = os.path.basename(asked.kernel)
-        rows.append(bench.try_kernel(name, lambda: kernels.given(name, asked.arch, asked.kernel)))
+        find = [(os.path.basename(asked.kernel), lambda name: kernels.given(name, asked.kernel))]
     else:
-        for name in asked.names or kernels.names():
-            rows.append(bench.try_kernel(name, lambda name=name: kernels.find(cache, name)))
-    print_table(rows, asked.options)
+        names = kernels.EXTREMES if asked.names == ["extremes"] else asked.names or kernels.names()
+        find = [(name, lambda name: kernels.find(bench.cache, name)) for name in names]
+    with concurrent.futures.ThreadPoolExecutor(asked.jobs) as guests:
+        tried = list(guests.map(lambda item: bench.try_kernel(*item), find))
+    rows = [row for rows in tried for row in rows]
+    print_table(rows)
     return 1 if any(row.failures for row in rows) else 0
 
 
 class Row:
-    """What came of one kernel."""
+    """What came of one kernel on one rung; or of a kernel that did not get that far."""
 
-    def __init__(self, name):
-        self.name = name
-        self.release = ""
+    def __init__(self, title):
+        self.title = title
+        self.rung = ""
         self.machine = ""
         self.checksum = ""
         self.cells = []
         self.refused = None
         self.failures = []
-
-    def title(self, options):
-        """The kernel as it calls itself, and what makes this row another one."""
-        words = [self.release or self.name]
-        if not any(arch in words[0] for arch in kernels.MACHINES):
-            words.append(self.machine)
-        return " ".join([*words, options]).strip()
 
 
 class Bench:
@@ -81,42 +84,36 @@ class Bench:
         self.cache = cache
         self.work = os.path.abspath(asked.work)
         self.initramfs = {}
+        # For one guest at a time: the next may need the same.
+        self.compiling = threading.Lock()
         os.makedirs(self.work, exist_ok=True)
 
     def try_kernel(self, name, find):
-        """Boots it and judges; what is wrong is said at once and kept in the row."""
-        row = Row(name)
+        """Boots it and judges; what is wrong is said at once and kept in the rows."""
         try:
-            kernel = find()
-            row.machine = kernel.machine
+            kernel = find(name)
+            with self.compiling:
+                initramfs = self.initramfs_for(kernel)
             log = os.path.join(self.work, f"{name}.log")
             begin = time.monotonic()
-            console, took_s = emulator.boot(kernel, self.initramfs_for(kernel), log)
-            self.judge(row, Guest(console), took_s)
-            said = "refused" if row.refused else f"{len(row.failures)} failures"
-            note(f"{name}: {row.release}: {said} in {time.monotonic() - begin:.0f} s; console in {log}")
+            console, was_stopped = emulator.boot(kernel, initramfs, log)
+            took_s = time.monotonic() - begin
+            guest = Guest(console)
+            rows = [judged(kernel, guest, run) for run in guest.runs] or [Row(name)]
+            if guest.unknown:
+                note(f"{name}: --force-rung does not know {', '.join(guest.unknown)}")
+            if not guest.is_done:
+                how = "was silent for too long" if was_stopped else "ended"
+                last = "\n    ".join(guest.console.splitlines()[-15:])
+                rows[-1].failures.append(f"the guest {how} before its last check:\n    {last}")
+            note(f"{name}: {rows[0].title}: {len(rows)} runs in {took_s:.0f} s; console in {log}")
         except (LookupError, OSError, ValueError, subprocess.CalledProcessError) as error:
-            row.failures.append(f"{error}")
-        for failure in row.failures:
-            note(f"  {name}: {failure}")
-        return row
-
-    def judge(self, row, guest, took_s):
-        row.release = guest.facts.get("kernel", "")
-        row.checksum = guest.facts.get("checksum", "")
-        if guest.is_refused:
-            refusal = guest["attach"]
-            row.refused = refusal.error
-            if not kernels.may_refuse(guest):
-                row.failures.append(f"refused: {refusal.stderr}")
-            elif refusal.status != 4:
-                row.failures.append(f"refused with status {refusal.status}: {refusal.stderr[:2000]}")
-        elif guest.is_done:
-            row.cells, row.failures = judge.judge(guest)
-        if not guest.is_done:
-            how = "was stopped" if took_s is None else "ended"
-            last = "\n    ".join(guest.console.splitlines()[-15:])
-            row.failures.append(f"the guest {how} before the last check:\n    {last}")
+            rows = [Row(name)]
+            rows[0].failures.append(f"{error}")
+        for row in rows:
+            for failure in row.failures:
+                note(f"  {name} {row.rung}: {failure}")
+        return rows
 
     def initramfs_for(self, kernel):
         """Built once for an architecture."""
@@ -136,6 +133,7 @@ class Bench:
         for name in ("init", "checks"):
             archive.copy(name, os.path.join(HERE, name))
         archive.file("options", f"{self.asked.options}\n".encode())
+        archive.file("rungs", rungs.lines().encode())
         target = f"{kernel.machine}-unknown-linux-musl"
         archive.copy("segfault_analyzer", os.path.join(self.asked.binaries, target, "release", "segfault_analyzer"))
         programs.add(archive, kernel.machine, folder)
@@ -144,25 +142,45 @@ class Bench:
         return path
 
 
+def judged(kernel, guest, run):
+    """The row of one rung of a guest."""
+    row = Row(guest.facts.get("kernel", kernel.name))
+    row.machine = kernel.machine
+    row.checksum = guest.facts.get("checksum", "")
+    if not any(arch in row.title for arch in kernels.MACHINES):
+        row.title += f" {kernel.machine}"
+    if guest.facts.get("btf") == "no":
+        row.title += " without BTF"
+    row.rung = f"{run.forced}, forced" if run.forced else ""
+    if run.is_refused:
+        attach = run["attach"]
+        row.refused = f"refused, status {attach.status}: {attach.error}"
+        if not kernels.is_to_refuse(guest.facts) or attach.status != 4:
+            row.failures.append(f"{row.refused}\n{attach.stderr[:2000]}")
+    elif guest.is_done or run is not guest.runs[-1]:
+        row.rung = row.rung or ", ".join(rung.name for rung in run.taken)
+        row.cells, row.failures = judge.judge(run)
+        if kernels.is_to_refuse(guest.facts):
+            row.failures.append("was to be refused: see REFUSED_WITHOUT_BTF")
+    return row
+
+
 def note(line):
     print(line, file=sys.stderr, flush=True)
 
 
-def print_table(rows, options):
-    titles = [title for title, _ in judge.FEATURES]
-    print(f"| Kernel | {' | '.join(titles)} |")
-    print(f"|---|{'---|' * len(titles)}")
+def print_table(rows):
+    titles = ["Kernel", "Rung", *judge.COLUMNS]
+    print(f"| {' | '.join(titles)} |")
+    print(f"|{'---|' * len(titles)}")
     for row in rows:
-        cells = row.cells or ["–"] * len(titles)
-        if row.refused:
-            cells[0] = f"refused: {row.refused}"
-        elif not row.cells:
-            cells[0] = "**no boot**"
-        print(f"| {row.title(options)} | {' | '.join(cells)} |")
+        cells = row.cells or [row.refused or "**did not end**", *["–"] * (len(judge.COLUMNS) - 1)]
+        print(f"| {row.title} | {row.rung or '–'} | {' | '.join(cells)} |")
     print()
     for machine in sorted({row.machine for row in rows if row.checksum}):
         sums = {row.checksum for row in rows if row.machine == machine and row.checksum}
-        print(f"{machine}: the same file everywhere, SHA-256 {' and '.join(sorted(sums))}")
+        same = "the same file everywhere" if len(sums) == 1 else "**several files**"
+        print(f"{machine}: {same}, SHA-256 {' and '.join(sorted(sums))}")
 
 
 if __name__ == "__main__":

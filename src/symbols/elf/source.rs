@@ -39,6 +39,15 @@ impl Source {
         })
     }
 
+    /// When the file had last changed as it was opened; memory does not.
+    #[must_use]
+    pub fn changed_unix_ns(&self) -> i64 {
+        match self {
+            Source::File { status, .. } => status.changed_unix_ns,
+            Source::Memory(_) => i64::MIN,
+        }
+    }
+
     #[must_use]
     pub fn size(&self) -> u64 {
         match self {

@@ -1,0 +1,167 @@
+//! Addresses of code named: the file, the function, the line.
+//!
+//! One pass over each file's symbols serves all addresses in it. What cannot be
+//! named is left without a name, and the reason goes to the report's `lost`.
+
+use std::collections::BTreeMap;
+
+use super::Analyzer;
+use crate::address::{FileAddress, ProcessAddress};
+use crate::event::{Event, Lost, Mapping};
+use crate::located::Located;
+use crate::modules::{Missing, Opened};
+use crate::report::Symbol;
+use crate::space::Captured;
+use crate::symbols::demangle::demangle;
+#[cfg(feature = "lines")]
+use crate::symbols::lines::Refused;
+use crate::unwind::CodeAddress;
+
+impl Analyzer {
+    /// What each address lies in. The first of them are the stack's `frames`, with
+    /// lines and inlined calls; what others are called matters only in code.
+    pub(super) fn locate(
+        &mut self,
+        event: &Event,
+        codes: &[CodeAddress],
+        frames: usize,
+        lost: &mut Vec<Lost>,
+    ) -> Vec<Located> {
+        let space = Captured::new(event, &mut self.modules, self.window_bytes);
+        let mut located = vec![Located::default(); codes.len()];
+        let mut compiled = Vec::new();
+        let mut by_module: BTreeMap<ProcessAddress, InModule> = BTreeMap::new();
+        for (index, code) in codes.iter().enumerate() {
+            let address = code.lookup();
+            let Some(mapping) = space.mapping(address) else {
+                continue;
+            };
+            if index >= frames && !mapping.flags.executable() {
+                continue;
+            }
+            let location = &mut located[index].location;
+            location.module = Some(event.mapping_name(mapping));
+            let Some(opened) = space.opened(address) else {
+                if is_compiled(mapping) && !event.is_vdso(mapping) {
+                    compiled.push(index);
+                }
+                let address = code.address();
+                let linked = is_where_linked(event, mapping);
+                location.module_offset = linked.then_some(FileAddress(address.0));
+                if !linked {
+                    location.file_offset = mapping.file_offset(address);
+                }
+                continue;
+            };
+            let placed = opened.placed();
+            location.module_offset = Some(placed.file_address(code.address()));
+            location.build_id = opened.module.build_id().map(<[u8]>::to_vec);
+            let in_module = by_module.entry(mapping.start).or_insert_with(|| InModule {
+                opened,
+                mapping,
+                indexes: Vec::new(),
+            });
+            in_module.indexes.push(index);
+        }
+        for in_module in by_module.values() {
+            let InModule {
+                opened, indexes, ..
+            } = in_module;
+            let placed = opened.placed();
+            let lookup = |&index: &usize| (index, placed.file_address(codes[index].lookup()));
+            let which: Vec<(usize, FileAddress)> = indexes.iter().map(lookup).collect();
+            let file = opened.module.as_ref();
+            self.namer.add_names(file, &mut located, &which);
+            #[cfg(feature = "lines")]
+            if self.stack_trace && indexes[0] < frames {
+                let count = indexes.partition_point(|&index| index < frames);
+                match self.namer.add_lines(file, &mut located, &which[..count]) {
+                    Err(refused) if is_told(event, in_module, refused) => lost.push(Lost {
+                        detail: "lines",
+                        reason: refused.as_str(),
+                    }),
+                    _ => {}
+                }
+            }
+        }
+        let mut missing = space.missing();
+        missing.extend(self.name_compiled(event, codes, &compiled, &mut located));
+        lost.extend(missing.iter().map(|missing| Lost {
+            detail: "symbols",
+            reason: missing.reason,
+        }));
+        located
+    }
+
+    /// Names the addresses, by their numbers, whose code is in no file.
+    fn name_compiled(
+        &mut self,
+        event: &Event,
+        codes: &[CodeAddress],
+        compiled: &[usize],
+        located: &mut [Located],
+    ) -> Option<Missing> {
+        if compiled.is_empty() {
+            return None;
+        }
+        let lookup = |&index: &usize| codes[index].lookup();
+        let addresses: Vec<ProcessAddress> = compiled.iter().map(lookup).collect();
+        match self.modules.compiled(event.into(), &addresses) {
+            Ok(functions) => {
+                for (&index, function) in compiled.iter().zip(functions) {
+                    let at = codes[index].address();
+                    located[index].location.symbol = function.and_then(|function| {
+                        Some(Symbol {
+                            name: demangle(&function.name).into_owned(),
+                            offset: at.offset_from(function.start)?,
+                        })
+                    });
+                }
+                None
+            }
+            Err(missing) => Some(missing),
+        }
+    }
+}
+
+/// The addresses, by their numbers, in one file.
+struct InModule<'a> {
+    opened: Opened,
+    #[cfg_attr(not(feature = "lines"), expect(dead_code, reason = "told of lines"))]
+    mapping: &'a Mapping,
+    indexes: Vec<usize>,
+}
+
+/// Whether code there can have been made while the program ran: in memory of no
+/// file, or of one without a name, such as a memfd.
+fn is_compiled(mapping: &Mapping) -> bool {
+    mapping.flags.executable() && mapping.file.as_ref().is_none_or(|file| file.detached)
+}
+
+/// Whether lines that could not be had are worth a word. Where it crashed they
+/// would have told something. Debug files of libraries are compressed on whole
+/// distributions, and only those of the program itself are the user's own.
+#[cfg(feature = "lines")]
+fn is_told(event: &Event, module: &InModule<'_>, refused: Refused) -> bool {
+    match refused {
+        Refused::TimedOut => module.indexes.contains(&0),
+        Refused::Compressed => {
+            let path = module.mapping.file.as_ref().map(|file| &file.path);
+            path.is_some() && path == event.exe.as_ref()
+        }
+    }
+}
+
+/// Whether a program without its file is known to lie where its linker put it: one
+/// that may lie anywhere is never put so low, nor is its heap. load_elf_binary() in
+/// fs/binfmt_elf.c, ELF_ET_DYN_BASE of both architectures.
+fn is_where_linked(event: &Event, mapping: &Mapping) -> bool {
+    const LOW: u64 = 1 << 32;
+    // At most 1 GB behind the program.
+    const LOW_HEAP: u64 = 2 * LOW;
+    let wide = event.registers.is_some_and(|regs| !regs.is_32_bit());
+    let file = mapping.file.as_ref();
+    let is_program = file.is_some_and(|file| Some(&file.path) == event.exe.as_ref());
+    let low = mapping.end.0 <= LOW && (1..LOW_HEAP).contains(&event.start_brk.0);
+    wide && is_program && low
+}

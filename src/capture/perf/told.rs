@@ -1,0 +1,326 @@
+//! A delivery, and what is known of its process, as an event.
+//!
+//! Perf events tell less than a program in the kernel: every detail that an event
+//! lacks for that reason is named in its `lost`, and none has a value that was
+//! guessed. One fault address is certain all the same: that of an instruction which
+//! is in no mapping with code.
+
+use super::delivery::Delivery;
+use super::living::Look;
+use super::processes::{Gap, KnownMapping, Process};
+use super::stack;
+use crate::address::{FileOffset, ProcessAddress};
+use crate::bytes::until_nul;
+use crate::event::{
+    Disposition, EarlierFault, Event, FileIdentity, Lost, MappedFile, Mapping, MemoryWindow, Trap,
+    VmFlags,
+};
+use crate::registers::{Arch, Registers};
+
+const UNTOLD: &str = "perf events do not tell it";
+const GONE: &str = "perf events do not tell it, and the process was gone";
+/// `SEGV_MAPERR` of `SIGSEGV`
+const SIGSEGV: i32 = 11;
+const MAPERR: i32 = 1;
+const SI_KERNEL: i32 = 0x80;
+/// x86: a page fault of the user's, fetching an instruction.
+const X86_PAGE_FAULT: u64 = 14;
+const X86_USER_FETCH: u64 = 0x14;
+/// arm64: an instruction abort from user space, at a translation fault.
+const ARM64_FETCH: u64 = 0x8200_0004;
+/// x86: old system calls, which the kernel itself carries out.
+const VSYSCALL_PAGE: u64 = 0xffff_ffff_ff60_0000;
+const PAGE: u64 = 4096;
+
+/// What reports lack always, or as a rule.
+pub const RARELY_TOLD: [(&str, &str); 9] = [
+    ("access", UNTOLD),
+    (
+        "fault_address",
+        "perf events do not tell it, but for jumps into nowhere",
+    ),
+    ("sender", UNTOLD),
+    ("data_mappings", ONLY_CODE),
+    ("memory", UNTOLD),
+    ("cgroup", GONE),
+    ("ns_pid", GONE),
+    ("uid", GONE),
+    ("cmdline", "only of what ran before, or with -t"),
+];
+const ONLY_CODE: &str = "perf events tell only those with code";
+
+/// What the event is made with besides.
+#[derive(Debug)]
+pub struct Circumstances<'a> {
+    /// CPU << 48 | count.
+    pub id: u64,
+    /// Of the delivery, by `CLOCK_BOOTTIME`.
+    pub boot_ns: u64,
+    pub process: Option<&'a Process>,
+    /// Its parent, where that is certain.
+    pub parent: Option<u32>,
+    /// What may be missing among its mappings.
+    pub gap: Option<Gap>,
+    pub first_fault: Option<EarlierFault>,
+    /// What the process itself still told.
+    pub look: Option<Look>,
+    /// Counted at this place since the last that was told.
+    pub repeats: u64,
+    pub wants_stack: bool,
+    pub wants_memory: bool,
+}
+
+/// Whether the kernel made this signal for a fault at an address.
+#[must_use]
+pub fn has_address(code: i32) -> bool {
+    code > 0 && code != SI_KERNEL
+}
+
+/// The address of a fault, where it can only have been its instruction's: siginfo
+/// and trap as they must have been.
+#[must_use]
+pub fn certain_fault(
+    delivery: &Delivery,
+    process: Option<&Process>,
+    gap: Option<Gap>,
+) -> Option<(u64, Trap)> {
+    let registers = delivery.registers?;
+    let pc = registers.pc().0;
+    let is_known = process.is_some() && gap.is_none();
+    let holds = |known: &KnownMapping| known.start <= pc && pc < known.end;
+    let is_mapped = process?.mappings.iter().any(holds);
+    let is_unmapped = (delivery.signal, delivery.code) == (SIGSEGV, MAPERR);
+    if !is_known || is_mapped || !is_unmapped || pc & !(PAGE - 1) == VSYSCALL_PAGE {
+        return None;
+    }
+    let (error_code, number) = match registers.arch() {
+        Arch::X86_64 | Arch::I386 => (X86_USER_FETCH, X86_PAGE_FAULT),
+        Arch::Aarch64 | Arch::Arm => (ARM64_FETCH, 0),
+    };
+    let trap = Trap {
+        address: pc,
+        error_code,
+        number,
+    };
+    Some((pc, trap))
+}
+
+/// The fault that a handler is about to take.
+#[must_use]
+pub fn earlier_fault(
+    delivery: &Delivery,
+    boot_ns: u64,
+    certain: Option<(u64, Trap)>,
+) -> Option<EarlierFault> {
+    let (siginfo, trap) = certain.unwrap_or(NO_FAULT);
+    Some(EarlierFault {
+        signal: delivery.signal,
+        code: delivery.code,
+        siginfo,
+        pc: delivery.registers?.pc(),
+        trap,
+        knows_fault: certain.is_some(),
+        boot_ns,
+    })
+}
+
+const NO_FAULT: (u64, Trap) = (
+    0,
+    Trap {
+        address: 0,
+        error_code: 0,
+        number: 0,
+    },
+);
+
+#[must_use]
+pub fn disposition(handler: u64) -> Disposition {
+    match handler {
+        0 => Disposition::Fatal,
+        1 => Disposition::Ignored,
+        _ => Disposition::Handled,
+    }
+}
+
+/// The whole event.
+#[must_use]
+pub fn event(delivery: Delivery, around: Circumstances<'_>) -> Event {
+    let nobody = Process::default();
+    let process = around.process.unwrap_or(&nobody);
+    let certain = certain_fault(&delivery, around.process, around.gap);
+    let (siginfo, trap) = certain.unwrap_or(NO_FAULT);
+    let sp = delivery.registers.map_or(0, |registers| registers.sp().0);
+    let mut stack = delivery.stack;
+    let word_bytes = match delivery.registers {
+        Some(registers) => registers.arch().word_bytes(),
+        None => Arch::NATIVE.word_bytes(),
+    };
+    let beginning = stack::beginning(&stack, sp, process.vdso, word_bytes);
+    let start_stack = beginning.as_ref().map_or(0, |beginning| {
+        // What lies above are arguments and environment.
+        stack.truncate(beginning.at);
+        sp.wrapping_add(beginning.at as u64)
+    });
+    let on_stack = beginning.and_then(|beginning| beginning.cmdline);
+    let look = around.look.as_ref();
+    let exe = process.exe.as_deref().filter(|exe| !exe.path.is_empty());
+    let mut event = Event {
+        id: around.id,
+        boot_ns: around.boot_ns,
+        tai_ns: None,
+        start_ns: process.started_ns,
+        signal: delivery.signal,
+        code: delivery.code,
+        siginfo,
+        siginfo_more: [0; 2],
+        repeats: around.repeats,
+        knows_sender: false,
+        knows_fault: certain.is_some(),
+        disposition: disposition(delivery.handler),
+        trap,
+        first_fault: around.first_fault,
+        // One namespace is told, which is ours.
+        host_pid: delivery.pid,
+        host_tid: delivery.tid,
+        pid: Some(delivery.pid),
+        tid: Some(delivery.tid),
+        ppid: look.map_or(around.parent, |look| Some(look.parent)),
+        ns_pid: look.map_or(delivery.pid, |look| look.own_pid),
+        ns_tid: delivery.tid,
+        uid: look.map(|look| look.uid),
+        pid_ns: 0,
+        mnt_ns: process.mnt_ns,
+        cgroup_id: 0,
+        comm: until_nul(&process.name).to_vec(),
+        thread: until_nul(&process.thread_name(delivery.tid)).to_vec(),
+        exe: exe.map(|exe| exe.path.clone()),
+        exe_deleted: exe.is_some_and(|exe| exe.deleted),
+        cmdline: on_stack.or_else(|| process.cmdline.as_ref().map(|cmdline| cmdline.to_vec())),
+        cgroup: look.and_then(|look| look.cgroup.clone()),
+        registers: delivery.registers,
+        fs_base: 0,
+        gs_base: 0,
+        code_bytes: MemoryWindow {
+            address: ProcessAddress(0),
+            bytes: Vec::new(),
+        },
+        start_stack: ProcessAddress(start_stack),
+        start_brk: ProcessAddress(0),
+        brk: ProcessAddress(0),
+        arg_start: ProcessAddress(0),
+        env_end: ProcessAddress(0),
+        vdso: ProcessAddress(process.vdso),
+        map_count: 0,
+        mappings: process.mappings.iter().map(mapping).collect(),
+        windows: Vec::new(),
+        memory: Vec::new(),
+        capture_ns: 0,
+        lost: Vec::new(),
+    };
+    if !stack.is_empty() {
+        event.windows.push(MemoryWindow {
+            address: ProcessAddress(sp),
+            bytes: stack,
+        });
+    }
+    name_what_is_lost(&mut event, &around);
+    event
+}
+
+fn name_what_is_lost(event: &mut Event, around: &Circumstances<'_>) {
+    let mut lost = Vec::new();
+    let mut lose = |detail, reason| lost.push(Lost { detail, reason });
+    lose("data_mappings", ONLY_CODE);
+    if has_address(event.code) && !event.knows_fault {
+        lose("fault_address", UNTOLD);
+        lose("access", UNTOLD);
+    }
+    if event.code <= 0 {
+        lose("sender", UNTOLD);
+    }
+    if around.look.is_none() {
+        lose("uid", GONE);
+        lose("ns_pid", GONE);
+        lose("cgroup", GONE);
+    }
+    if let Some(gap) = around.gap {
+        lose("mappings", gap_reason(gap));
+    }
+    if event.cmdline.is_none() {
+        lose("cmdline", UNTOLD);
+    }
+    if event.exe.is_none() {
+        lose("exe", "the process's beginning was not seen");
+    }
+    if event.comm.is_empty() {
+        lose("comm", "the process's beginning was not seen");
+    }
+    if event.ppid.is_none() {
+        lose("ppid", "its parent had ended, or was not seen");
+    }
+    if let Some(reason) = event.registers.as_ref().and_then(unknown_registers) {
+        lose("registers", reason);
+    }
+    if around.wants_stack && event.windows.is_empty() {
+        lose("stack", "not readable at the stack pointer");
+    }
+    if around.wants_memory {
+        lose("memory", UNTOLD);
+    }
+    event.lost = lost;
+}
+
+fn gap_reason(gap: Gap) -> &'static str {
+    match gap {
+        Gap::Unseen => "the process's beginning was not seen",
+        Gap::Lost => "no room in the ring for all of them",
+        Gap::TooMany => "more of them than are kept",
+        Gap::Evicted => "no room in the memory that --memory-limit allows",
+    }
+}
+
+/// Which registers this kernel leaves out of samples.
+fn unknown_registers(registers: &Registers) -> Option<&'static str> {
+    const RBX: u16 = 3;
+    const RBP: u16 = 6;
+    const RBP_OF_I386: u16 = 5;
+    match registers.arch() {
+        Arch::Aarch64 | Arch::Arm => Some("this kernel's samples lack pstate"),
+        Arch::X86_64 | Arch::I386 if registers.dwarf(RBX).is_some() => None,
+        Arch::X86_64 if registers.dwarf(RBP).is_some() => {
+            Some("this kernel's samples lack rbx and r12 to r15")
+        }
+        Arch::X86_64 => Some("this kernel's samples lack rbx, rbp and r12 to r15"),
+        Arch::I386 if registers.dwarf(RBP_OF_I386).is_some() => {
+            Some("this kernel's samples lack ebx")
+        }
+        Arch::I386 => Some("this kernel's samples lack ebx and ebp"),
+    }
+}
+
+fn mapping(known: &KnownMapping) -> Mapping {
+    let file = known.file.as_ref().map(|file| MappedFile {
+        identity: FileIdentity {
+            inode: file.inode,
+            device: file.device,
+            mapped_unix_ns: Some(known.mapped_unix_ns),
+            ..FileIdentity::default()
+        },
+        offset: FileOffset(known.file_offset),
+        path: file.path.clone(),
+        lower_path: None,
+        deleted: file.deleted,
+        detached: file.detached,
+        truncated: false,
+    });
+    Mapping {
+        start: ProcessAddress(known.start),
+        end: ProcessAddress(known.end),
+        flags: VmFlags(known.flags),
+        file,
+    }
+}
+
+#[cfg(test)]
+#[path = "told_tests.rs"]
+mod tests;

@@ -1,0 +1,259 @@
+//! Which fault a death is about, and whether it was one at all.
+//!
+//! A fatal delivery may be empty: a handler had the fault first and raised the
+//! signal anew, or the handler's frame could not be written. Then the cause is
+//! that of the handled fault. And a process may send itself a signal with any
+//! code and address (`rt_sigqueueinfo`): what the processor says of the thread's
+//! last fault, and the system call that it is in, give those away.
+
+use super::words::Words;
+use super::{Chosen, Earlier, Fault, Scene, Verdict};
+use crate::address::ProcessAddress;
+use crate::event::{Event, Trap};
+use crate::fault::{self, code, signal, trap};
+use crate::registers::Arch;
+use crate::report::Cause;
+use crate::unwind::{Stop, Walk};
+
+/// How old an earlier fault may be, when only its age speaks for it.
+const RECENT_NS: u64 = 10_000_000_000;
+
+/// The fault that the cause is to be looked for in. `walk` is `None` where no
+/// stack was walked.
+#[must_use]
+pub fn choose(event: &Event, walk: Option<&Walk>) -> Chosen {
+    let own = Fault {
+        signal: event.signal,
+        code: event.code,
+        siginfo: event.siginfo,
+        trap: event.trap,
+        pc: event.registers.map_or(ProcessAddress(0), |regs| regs.pc()),
+        known: event.knows_fault,
+    };
+    let made = is_made(event, &own);
+    let chosen = Chosen {
+        fault: own,
+        registers: event.registers,
+        earlier: None,
+        made,
+    };
+    let Some(first) = event.first_fault else {
+        return chosen;
+    };
+    if fault::is_sent_by_another(event) || !(made || is_empty(&own)) {
+        return chosen;
+    }
+    let fault = Fault {
+        signal: first.signal,
+        code: first.code,
+        siginfo: first.siginfo,
+        trap: first.trap,
+        pc: first.pc,
+        known: first.knows_fault,
+    };
+    let interrupted = walk.and_then(|walk| walk.interrupted);
+    let found = walk.is_some_and(|walk| {
+        let mut frames = walk.frames.iter();
+        frames.any(|frame| frame.code.address() == first.pc)
+    });
+    let earlier = if own.code == code::SI_KERNEL && own.pc == first.pc {
+        Earlier::NoFrame
+    } else if own.pc == first.pc || found {
+        // What a handler raises is mostly blocked until it returns: to the fault.
+        Earlier::Handled
+    } else if walk.is_some_and(|walk| walk.stop == Stop::Outermost)
+        || event.boot_ns.saturating_sub(first.boot_ns) > RECENT_NS
+    {
+        // The handler is no longer on the stack: the program got over that fault.
+        return chosen;
+    } else {
+        Earlier::Recent
+    };
+    let candidates = [event.registers, interrupted];
+    let registers = match earlier {
+        Earlier::Recent => None,
+        _ => candidates
+            .into_iter()
+            .flatten()
+            .find(|regs| regs.pc() == first.pc),
+    };
+    Chosen {
+        made: fault.known && contradicts(kernel_arch(event), &fault),
+        fault,
+        registers,
+        earlier: Some(earlier),
+    }
+}
+
+fn kernel_arch(event: &Event) -> Arch {
+    event
+        .registers
+        .map_or(Arch::NATIVE, |registers| registers.arch())
+}
+
+/// Whether a delivery has no fault of its own to tell of.
+fn is_empty(own: &Fault) -> bool {
+    match own.code {
+        code::SI_KERNEL => own.known && own.signal == signal::SIGSEGV && !has_own_trap(&own.trap),
+        code => code <= code::SI_USER,
+    }
+}
+
+/// Whether the kernel answers this x86 trap with a SIGSEGV of its own, and
+/// without an address: overflow, bounds, segments, general protection.
+fn has_own_trap(trap: &Trap) -> bool {
+    matches!(trap.number, 4 | 5 | 9 | 10 | trap::GENERAL_PROTECTION)
+}
+
+/// The system call that an x86 thread is in: orig_ax is -1 at a trap.
+fn system_call(event: &Event) -> Option<u64> {
+    let registers = event.registers?;
+    registers.system_call()
+}
+
+/// `rt_sigqueueinfo` and `rt_tgsigqueueinfo`, with which a process may send
+/// itself any siginfo.
+fn sends_any(arch: Arch, number: u64) -> bool {
+    match arch {
+        Arch::X86_64 => matches!(number, 129 | 297),
+        Arch::I386 => matches!(number, 178 | 335),
+        Arch::Aarch64 => matches!(number, 138 | 240),
+        Arch::Arm => matches!(number, 178 | 363),
+    }
+}
+
+/// Whether a system call made this signal, though its code is a kernel's.
+fn is_made(event: &Event, own: &Fault) -> bool {
+    let arch = kernel_arch(event);
+    // Memory failures and seccomp are told of in the middle of system calls.
+    let raised_by_traps = match own.signal {
+        signal::SIGSEGV | signal::SIGILL | signal::SIGFPE => true,
+        signal::SIGBUS => own.code <= code::BUS_ADRERR,
+        _ => false,
+    };
+    if own.code <= code::SI_USER || !raised_by_traps || !own.known {
+        return false;
+    }
+    let in_call = match arch {
+        Arch::Aarch64 => sent_before_pc(event),
+        Arch::Arm => None,
+        _ => system_call(event),
+    };
+    match in_call {
+        // The kernel itself has SI_KERNEL for calls that went wrong.
+        Some(number) if own.code == code::SI_KERNEL => sends_any(arch, number),
+        Some(_) => true,
+        None => contradicts(arch, own),
+    }
+}
+
+/// The number of one of those two system calls, where an arm64 thread has just
+/// made it.
+fn sent_before_pc(event: &Event) -> Option<u64> {
+    const SVC: [u8; 4] = [0x01, 0, 0, 0xd4];
+    let registers = event.registers?;
+    let before = ProcessAddress(registers.pc().0.wrapping_sub(4));
+    let number = registers.dwarf(8)?;
+    let sent = event.memory(before, 4) == Some(&SVC) && sends_any(Arch::Aarch64, number);
+    sent.then_some(number)
+}
+
+/// Whether an arm64 processor reported nothing at all.
+pub(super) fn is_silent(arch: Arch, trap: &Trap) -> bool {
+    let arm = matches!(arch, Arch::Aarch64 | Arch::Arm);
+    arm && trap.error_code == 0 && trap.address == 0
+}
+
+/// Whether the processor said something else than the signal does.
+fn contradicts(arch: Arch, fault: &Fault) -> bool {
+    let Fault {
+        signal,
+        code,
+        siginfo,
+        ref trap,
+        pc,
+        ..
+    } = *fault;
+    let x86 = matches!(arch, Arch::X86_64 | Arch::I386);
+    let page_fault = !x86 || trap.number == trap::PAGE_FAULT;
+    // Judged by the instruction, see page::silent.
+    let silent = is_silent(arch, trap);
+    match (signal, code) {
+        (signal::SIGSEGV, code::SEGV_MAPERR | code::SEGV_ACCERR)
+        | (signal::SIGBUS, code::BUS_ADRERR) => {
+            !(silent || page_fault && fault::is_at(trap, siginfo))
+        }
+        (signal::SIGSEGV, code::SEGV_PKUERR) => !(page_fault && fault::is_at(trap, siginfo)),
+        (signal::SIGSEGV, code::SEGV_CPERR) => x86 && trap.number != trap::CONTROL_PROTECTION,
+        (signal::SIGSEGV, code::SI_KERNEL) => false,
+        (signal::SIGILL, code) if code != code::SI_KERNEL => {
+            siginfo != pc.0 || x86 && trap.number != trap::UNDEFINED
+        }
+        (signal::SIGFPE, code) if code != code::SI_KERNEL => {
+            siginfo != pc.0 || x86 && !matches!(trap.number, 0 | 16 | 19)
+        }
+        _ => false,
+    }
+}
+
+/// The verdict on a signal that was sent, and says so.
+pub(super) fn sent(scene: &Scene<'_>) -> Verdict {
+    let fault = &scene.fault;
+    let mut words = Words::default();
+    words.text("no fault: ");
+    if !scene.event.knows_sender {
+        words.text("the signal was sent, by whom this kernel does not tell");
+        return Verdict::new(Cause::Sent, words);
+    }
+    let Some(sender) = fault::sender(fault.code, fault.siginfo) else {
+        words.text(match fault.code {
+            code::SI_TIMER => "a timer of the process sent the signal",
+            _ => "the signal was sent, its code does not say by whom",
+        });
+        return Verdict::new(Cause::Sent, words);
+    };
+    words.text("sent by ");
+    match sender.pid {
+        Some(pid) if pid == scene.event.ns_pid => {
+            words.text("the process itself");
+        }
+        Some(pid) => {
+            words.text("process ").number(pid.into());
+        }
+        None => {
+            words.text("the kernel, or by a process that the receiver's pid namespace lacks");
+        }
+    }
+    let other = sender.pid.is_some_and(|pid| pid != scene.event.ns_pid);
+    if let (true, Some(uid)) = (other, sender.uid) {
+        words.text(" of user ").number(uid.into());
+    }
+    words.text(match fault.code {
+        code::SI_USER => ", with kill",
+        code::SI_QUEUE => ", with sigqueue",
+        code::SI_TKILL => ", with tkill or raise",
+        _ => ", with a message queue",
+    });
+    Verdict::new(Cause::Sent, words)
+}
+
+/// The verdict on a signal that says it was not sent, but was.
+pub(super) fn made(scene: &Scene<'_>) -> Verdict {
+    let mut words = Words::default();
+    words.text("no fault: a signal with a kernel's code and no matching trap was made by the process itself");
+    if let Some(number) = system_call(scene.event) {
+        words.text(", in system call ").number(number);
+    }
+    Verdict::new(Cause::Sent, words)
+}
+
+/// Words for a SIGSEGV that the kernel raised without a trap.
+pub(super) fn without_trap(scene: &Scene<'_>) -> Verdict {
+    let mut words = Words::default();
+    words.text("the kernel raised the signal itself, not for a fault of an instruction: ");
+    match system_call(scene.event) {
+        Some(number) => words.text("in system call ").number(number),
+        None => words.text("the frame of a signal's handler was bad, or had no room"),
+    };
+    Verdict::new(Cause::Unknown, words)
+}

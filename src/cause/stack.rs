@@ -1,0 +1,228 @@
+//! Whether a fault is the end of a stack.
+//!
+//! ```text
+//! first stack            a thread's                 a frame larger than the guard
+//!
+//! ┌─────────┐            ┌─────────┐                ┌─────────┐
+//! │ [stack] │            │  rw-    │                │  rw-    │
+//! ├─────────┤ ◁ sp       ├─────────┤ ◁ sp           ├─────────┤
+//!    limit    ◁ fault    │  ---    │ ◁ fault        │  ---    │ ◁ fault
+//!                        └─────────┘                └─────────┘
+//!                                                       ...     ◁ sp
+//! ```
+//!
+//! The stack is what the stack pointer says it is: the first one, a thread's, a
+//! coroutine's, an alternate one for signals. A fault is its end where it lies at
+//! or above the stack pointer but below the stack, or a little below both.
+
+use super::operand::Placed;
+use super::words::Words;
+use super::{Scene, Verdict};
+use crate::address::ProcessAddress;
+use crate::decode::Class;
+use crate::event::Mapping;
+use crate::fault::code;
+use crate::registers::Arch;
+use crate::report::{Access, Cause};
+
+/// How far below the stack pointer a function may touch: what a probe of the
+/// stack or a red zone takes, and through the stack pointer itself any frame that
+/// is made by one instruction.
+const BELOW_BYTES: u64 = 4096;
+const PUSHED_BYTES: u64 = 65_536 + 256;
+/// A stack pointer so far below the next mapping is no overflow, but wrong.
+const FRAME_BYTES: u64 = 256 << 20;
+
+/// The stack that a stack pointer is in or below.
+struct Stack<'a> {
+    mapping: &'a Mapping,
+    /// The stack pointer is in no mapping, or in one that may not be touched.
+    left: bool,
+    certain: bool,
+}
+
+/// The verdict, if the stack overflowed.
+pub(super) fn overflow(
+    scene: &Scene<'_>,
+    access: Option<Access>,
+    placed: Option<&Placed>,
+) -> Option<Verdict> {
+    let address = scene.address();
+    let Some(sp) = scene.stack_pointer() else {
+        return below_first_stack(scene, access, address);
+    };
+    // What leaves a frame finds its stack wrong, not full.
+    if scene
+        .decoded
+        .is_some_and(|decoded| decoded.class == Class::Return)
+    {
+        return None;
+    }
+    let through_sp = placed.is_some_and(|placed| is_frame(scene, placed, sp, address));
+    let below = if through_sp {
+        PUSHED_BYTES
+    } else {
+        BELOW_BYTES
+    };
+    if address < sp.saturating_sub(below) {
+        return None;
+    }
+    let stack = stack_of(scene, sp, address, access, through_sp)?;
+    let mut words = Words::default();
+    words.text(if stack.certain { "" } else { "probably " });
+    words
+        .text("stack overflow: ")
+        .touch(access, placed, address)
+        .text(", ");
+    match (address.checked_sub(sp), sp - address.min(sp)) {
+        (Some(0), _) => words.text("at"),
+        (Some(above), _) => words.distance(above).text(" above"),
+        (None, below) => words.distance(below).text(" below"),
+    };
+    words.text(" the stack pointer ").hex(sp);
+    end(scene, &stack, sp, &mut words);
+    calls_itself(scene, &mut words);
+    Some(Verdict::new(Cause::StackOverflow, words))
+}
+
+/// Whether an operand is a fixed place in the frame: at the stack pointer, or
+/// between it and the frame pointer.
+fn is_frame(scene: &Scene<'_>, placed: &Placed, sp: u64, address: u64) -> bool {
+    let (stack_pointer, frame_pointer) = match scene.arch {
+        Arch::X86_64 => (7, 6),
+        Arch::I386 => (4, 5),
+        Arch::Aarch64 => (31, 29),
+        Arch::Arm => (13, 11),
+    };
+    let Some(base) = placed.operand.base else {
+        return false;
+    };
+    let number = u16::from(base.0);
+    let in_frame = number == frame_pointer
+        && address >= sp
+        && scene
+            .register(frame_pointer)
+            .is_some_and(|frame| frame > address);
+    placed.operand.index.is_none() && (number == stack_pointer || in_frame)
+}
+
+fn stack_of<'a>(
+    scene: &Scene<'a>,
+    sp: u64,
+    address: u64,
+    access: Option<Access>,
+    through_sp: bool,
+) -> Option<Stack<'a>> {
+    let event = scene.event;
+    let of = |at: u64| event.mapping(ProcessAddress(at));
+    let untouchable = |mapping: &Mapping| !mapping.flags.readable() && !mapping.flags.writable();
+    if let Some(mapping) = of(sp) {
+        let guard = untouchable(mapping);
+        if !guard && address < mapping.start.0 {
+            return Some(Stack {
+                mapping,
+                left: false,
+                certain: true,
+            });
+        }
+        // In the guard; or in pages of the stack that are marked as one
+        // (MADV_GUARD_INSTALL), which the kernel calls not mapped.
+        let marked = through_sp
+            && address.abs_diff(sp) < BELOW_BYTES
+            && scene.fault.code == code::SEGV_MAPERR
+            && mapping.flags.writable();
+        if address < mapping.end.0 && (guard || marked) {
+            return Some(Stack {
+                mapping,
+                left: true,
+                certain: guard,
+            });
+        }
+        // Past it: a frame reaches over the whole guard.
+        let over = of(address).filter(|over| untouchable(over) && over.start >= mapping.end);
+        return over.filter(|_| through_sp).map(|mapping| Stack {
+            mapping,
+            left: true,
+            certain: true,
+        });
+    }
+    if event.lacks("mappings") {
+        return None;
+    }
+    let above = event
+        .mappings
+        .partition_point(|mapping| mapping.start.0 <= sp);
+    let mapping = event.mappings.get(above)?;
+    let first = mapping.contains(event.start_stack);
+    let in_gap = address < mapping.start.0 || (untouchable(mapping) && address < mapping.end.0);
+    // What ends a thread's stack, and is next above a frame that reaches over it.
+    let guard = mapping.file.is_none() && untouchable(mapping);
+    let plausible =
+        first || guard && access == Some(Access::Write) && mapping.start.0 - sp < FRAME_BYTES;
+    (in_gap && plausible).then_some(Stack {
+        mapping,
+        left: true,
+        certain: first,
+    })
+}
+
+/// What the stack is, and where it ends.
+fn end(scene: &Scene<'_>, stack: &Stack<'_>, sp: u64, words: &mut Words) {
+    let Stack { mapping, left, .. } = *stack;
+    let mut own = (!left).then_some(mapping);
+    if left && mapping.contains(ProcessAddress(sp)) {
+        words.text(", which is in ").mapping(scene.event, mapping);
+        words.text(", probably the guard of its stack");
+        let above = scene.event.mapping(mapping.end);
+        own = above.filter(|above| above.flags.writable());
+    } else if left {
+        words
+            .text(", which is ")
+            .distance(mapping.start.0.saturating_sub(sp));
+        words.text(" below ").mapping(scene.event, mapping);
+        if mapping.contains(scene.event.start_stack) {
+            words.text(" of ").number(kilobytes(mapping)).text(" KB");
+        }
+    }
+    if let Some(own) = own {
+        words.text("; its stack, ").mapping(scene.event, own);
+        words.text(", ends at ").hex(own.start.0);
+        words.text(" and has ").number(kilobytes(own)).text(" KB");
+    }
+}
+
+fn kilobytes(mapping: &Mapping) -> u64 {
+    (mapping.end.0 - mapping.start.0) >> 10
+}
+
+/// The innermost calls, where they are all of one function.
+fn calls_itself(scene: &Scene<'_>, words: &mut Words) {
+    if let [first, second, third, ..] = scene.evidence.functions {
+        if !first.is_empty() && first == second && second == third {
+            words.text("; ").bytes(first).text(" calls itself");
+        }
+    }
+}
+
+/// Where the stack pointer is not known any more: the first stack could not grow.
+fn below_first_stack(scene: &Scene<'_>, access: Option<Access>, address: u64) -> Option<Verdict> {
+    if scene.fault.code != code::SEGV_MAPERR {
+        return None;
+    }
+    let stack = scene.event.mapping(scene.event.start_stack)?;
+    let below = stack.start.0.checked_sub(address)?;
+    if below == 0 || below > PUSHED_BYTES {
+        return None;
+    }
+    let mut words = Words::default();
+    words
+        .text("probably stack overflow: ")
+        .touch(access, None, address);
+    words
+        .text(", ")
+        .distance(below)
+        .text(" below ")
+        .mapping(scene.event, stack);
+    words.text(" of ").number(kilobytes(stack)).text(" KB");
+    Some(Verdict::new(Cause::StackOverflow, words))
+}

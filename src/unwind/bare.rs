@@ -1,0 +1,293 @@
+//! Frames without call-frame information, and pcs without code.
+//!
+//! In: a frame that is to be left. Out: its caller, by what its own code says, by
+//! the frame pointer or by a search of the stack (`scan`), or why there is none.
+
+use super::architecture::{Architecture, Cursor};
+use super::depth::Depth;
+use super::scan::Lead;
+use super::stack::{offset, word};
+use super::walk::{advances, Walker};
+use super::{CodeAddress, Stop, Trust};
+use crate::address::ProcessAddress;
+use crate::registers::Arch;
+
+/// Code that tells a stub, which has no frame.
+const STUB_BYTES: usize = 16;
+/// Code of a function that is read to learn its depth.
+const MAX_CODE: usize = 4096;
+/// The same from the pc on.
+const MAX_CODE_AHEAD: usize = 512;
+/// Code at a function's start that may set up the frame pointer.
+const PROLOGUE_BYTES: usize = 32;
+/// No piece of a stack that is not captured is shorter.
+const PAGE_BYTES: u64 = 4096;
+
+impl<A: Architecture> Walker<'_, A> {
+    /// A pc without code behind it was called or jumped to: the return address,
+    /// if any, is where the call left it.
+    pub(super) fn called_nowhere(&mut self, at: &Cursor) -> Result<(Trust, Cursor), Stop> {
+        let pc = at.code.address();
+        if !at.interrupted {
+            return Err(Stop::BadReturn(pc));
+        }
+        if let Some(caller) = A::leaf(self.space, &at.state) {
+            if self.follows_call(caller.pc) {
+                return Ok((Trust::Leaf, self.called_from(caller)));
+            }
+        }
+        let chained = self.by_frame_pointer(at);
+        self.search(at, chained)
+    }
+
+    /// The frame pointer is asked late: in code that does not use one it still
+    /// holds that of some outer function, and all frames up to there would be lost.
+    pub(super) fn without_cfi(&mut self, at: &Cursor) -> Result<(Trust, Cursor), Stop> {
+        if self.is_outermost(at) {
+            return Err(Stop::Outermost);
+        }
+        // Nothing called it: it was put there to be returned to.
+        if matches!(at.code, CodeAddress::Exact(_)) && !at.interrupted {
+            return Err(Stop::NoCaller(at.code.address()));
+        }
+        let chained = self.by_frame_pointer(at);
+        let own = chained.is_some_and(|(_, chained)| {
+            self.is_direct(at, chained.code.address()) || self.sets_frame_pointer(at)
+        });
+        if let (Some(chained), true) = (chained, own) {
+            return Ok(chained);
+        }
+        if at.interrupted {
+            if let Some(leaf) = self.leaf(at, chained.as_ref()) {
+                return Ok(leaf);
+            }
+        }
+        if self.is_thread_end(at) {
+            return Err(Stop::Outermost);
+        }
+        if let Some(read) = self.by_code(at) {
+            let agrees = |(_, chained): &(Trust, Cursor)| {
+                chained.code == read.1.code && chained.floor == read.1.floor
+            };
+            // The record tells the caller's frame pointer, too.
+            return Ok(chained.filter(agrees).unwrap_or(read));
+        }
+        if self.space.lacks_file(at.code.lookup()) {
+            let found = self.by_records_alone(at);
+            // Where one is missing, what a search finds is left over more often than
+            // not. The crash's own function may have been called by readable code.
+            if found.is_some() || !at.interrupted {
+                return found.ok_or(Stop::NoCaller(at.code.address()));
+            }
+        }
+        match self.search(at, chained) {
+            Err(Stop::NoCaller(_)) if self.returns_nowhere(at) => Err(Stop::Outermost),
+            found => found,
+        }
+    }
+
+    /// The best caller that the stack tells of, below the frame pointer's record at first.
+    fn search(
+        &mut self,
+        at: &Cursor,
+        chained: Option<(Trust, Cursor)>,
+    ) -> Result<(Trust, Cursor), Stop> {
+        // Below the word that the frame pointer's own return address is in.
+        let end = chained.and_then(|(_, chained)| chained.floor.checked_sub(A::WORD));
+        if let Some(found) = self.scan_below(at, at.floor, end, Trust::ScanCfi) {
+            return Ok(found);
+        }
+        if let Some(chained) = chained {
+            // Frames may lie in what was not captured before the record.
+            return match self.not_captured(at.floor, chained.1.floor) {
+                Some(address) => Err(Stop::StackNotCaptured(address)),
+                None => Ok(chained),
+            };
+        }
+        let found = self.scan(at, at.floor, Trust::Scan);
+        found.ok_or(Stop::NoCaller(at.code.address()))
+    }
+
+    /// An address in a piece of the stack that is not there but may have been used.
+    fn not_captured(&self, from: ProcessAddress, to: ProcessAddress) -> Option<ProcessAddress> {
+        let is_there = |address: u64| word::<A>(self.space, ProcessAddress(address)).is_ok();
+        let mut at = from.0;
+        while at < to.0 {
+            // Windows are cut anywhere, pages are there or not.
+            let end = (at | (PAGE_BYTES - 1)).min(to.0 - 1) + 1;
+            if is_there(at) && is_there(end.saturating_sub(A::WORD)) {
+                at = end;
+                continue;
+            }
+            match self.space.above_unused(ProcessAddress(at)) {
+                Some(above) if above.0 > at => at = above.0,
+                _ => return Some(ProcessAddress(at)),
+            }
+        }
+        None
+    }
+
+    /// The caller whose return address lies where the function's own code says: what
+    /// it has run, where its start is known, else what it is to run yet.
+    pub(super) fn by_code(&mut self, at: &Cursor) -> Option<(Trust, Cursor)> {
+        // A function's end is not seen: what follows a call that does not return
+        // may be another's.
+        let depth = self.depth(at).or_else(|| self.depth_ahead(at))?;
+        self.at_depth(at, &depth)
+    }
+
+    /// How deep the function's code up to here has moved the stack pointer.
+    fn depth(&self, at: &Cursor) -> Option<Depth> {
+        let start = self.function_start(at.code.lookup())?;
+        let len = usize::try_from(at.code.address().offset_from(start)?).ok()?;
+        let mut code = [0; MAX_CODE];
+        let code = code.get_mut(..len)?;
+        if self.space.read_code(start, code) < len {
+            return None;
+        }
+        self.aligned(at, A::depth(code)?)
+    }
+
+    /// The same by what the code from here on gives back.
+    fn depth_ahead(&self, at: &Cursor) -> Option<Depth> {
+        let mut code = [0; MAX_CODE_AHEAD];
+        let len = self.space.read_code(at.code.address(), &mut code);
+        self.aligned(at, A::depth_ahead(code.get(..len)?)?)
+    }
+
+    /// A call is made with the stack aligned: otherwise something was missed. Old
+    /// programs of 32 bits align it to words.
+    fn aligned(&self, at: &Cursor, depth: Depth) -> Option<Depth> {
+        let alignment = if A::ARCH == Arch::I386 { A::WORD } else { 16 };
+        let whole = depth.bytes.wrapping_add(A::WORD) % alignment == 0;
+        (at.interrupted || whole).then_some(depth)
+    }
+
+    /// The caller whose return address lies that deep: where that is sure, even one
+    /// that no call can be seen before. Its code may not be at hand, or somebody put
+    /// it there, as `makecontext` does.
+    fn at_depth(&mut self, at: &Cursor, depth: &Depth) -> Option<(Trust, Cursor)> {
+        let slot = offset(at.floor, depth.bytes);
+        let value = word::<A>(self.space, slot).ok()?;
+        let mut caller = A::returned_through(self.space, &at.state, slot, value);
+        let direct = self.is_direct(at, caller.pc);
+        let led = direct || self.lead(at, caller.pc) > Lead::Unlikely;
+        // A function that aligns the stack copies its return address.
+        let copied = !direct && caller.pc == at.code.address();
+        let sure = depth.sure && self.space.is_executable(caller.pc);
+        let returns = sure || self.is_return(&caller);
+        if copied || !led || !returns || !advances(at, &caller) {
+            return None;
+        }
+        for (number, below) in (0..).zip(depth.saved) {
+            let Some(below) = below.filter(|&below| below <= depth.bytes) else {
+                continue;
+            };
+            let old = word::<A>(self.space, ProcessAddress(slot.0.wrapping_sub(below)));
+            caller.state.set(number, old.ok()?);
+        }
+        let trust = if direct {
+            Trust::ScanDirect
+        } else {
+            Trust::Scan
+        };
+        Some((trust, self.called_from(caller)))
+    }
+
+    /// Whether the return address is zero, where the function's code says it lies.
+    fn returns_nowhere(&self, at: &Cursor) -> bool {
+        let slot = self.depth(at).map(|depth| offset(at.floor, depth.bytes));
+        slot.is_some_and(|slot| word::<A>(self.space, slot) == Ok(0))
+    }
+
+    /// Whether the frame pointer's record is one made by hand for a thread's first
+    /// function: no frame pointer before it, and a return address one byte behind
+    /// a function's start, as Go's `goexit` has it, where no call fits in.
+    fn is_thread_end(&mut self, at: &Cursor) -> bool {
+        let Some(caller) = A::frame_pointer(self.space, &at.state, at.floor) else {
+            return false;
+        };
+        let start = self.function_start(caller.pc);
+        caller.state.get(A::FRAME_POINTER) == Some(0)
+            && self.space.is_executable(caller.pc)
+            && start.and_then(|start| caller.pc.offset_from(start)) == Some(1)
+    }
+
+    /// Whether the frame's function is known to have set up the frame pointer.
+    fn sets_frame_pointer(&self, at: &Cursor) -> bool {
+        let lookup = at.code.lookup();
+        let Some(start) = self.function_start(lookup) else {
+            return false;
+        };
+        let mut code = [0; PROLOGUE_BYTES];
+        let into = lookup.offset_from(start).unwrap_or(0);
+        let wanted = usize::try_from(into).map_or(code.len(), |into| into.min(code.len()));
+        let len = self.space.read_code(start, &mut code[..wanted]).min(wanted);
+        A::sets_frame_pointer(&code[..len])
+    }
+
+    /// The caller of a function that has not touched the stack, unless something
+    /// speaks against it.
+    fn leaf(&mut self, at: &Cursor, chained: Option<&(Trust, Cursor)>) -> Option<(Trust, Cursor)> {
+        let caller = A::leaf(self.space, &at.state)?;
+        if !self.is_return(&caller) {
+            return None;
+        }
+        if A::ARCH == Arch::Aarch64 {
+            // A link register that was saved already says the same as the record;
+            // one left over from an earlier call points into its own function.
+            let saved = chained.is_some_and(|(_, other)| other.code.address() == caller.pc);
+            if saved || self.same_function(at.code.address(), caller.pc) {
+                return None;
+            }
+        }
+        let mut code = [0; STUB_BYTES];
+        let len = self.space.read_code(at.code.address(), &mut code);
+        let good = A::is_jump(&code[..len.min(STUB_BYTES)])
+            || self.is_direct(at, caller.pc)
+            || self.lead(at, caller.pc) > Lead::Unlikely && self.steps_on_or_silent(&caller);
+        good.then(|| (Trust::Leaf, self.called_from(caller)))
+    }
+
+    fn by_frame_pointer(&mut self, at: &Cursor) -> Option<(Trust, Cursor)> {
+        let caller = A::frame_pointer(self.space, &at.state, at.floor)?;
+        let good = advances(at, &caller) && self.is_return(&caller);
+        good.then(|| (Trust::FramePointer, self.called_from(caller)))
+    }
+
+    /// The caller by a frame pointer's record where the code cannot be read, because
+    /// its file could not be had. Two things speak for such a record: nothing below it
+    /// can be the return address of a frame that has none, and it is one of a chain
+    /// of records that leads to code that can be read, and on from there.
+    fn by_records_alone(&mut self, at: &Cursor) -> Option<(Trust, Cursor)> {
+        // A link register would be one more place for a return address.
+        if A::ARCH == Arch::Aarch64 {
+            return None;
+        }
+        let caller = A::frame_pointer(self.space, &at.state, at.floor)?;
+        let record = caller.floor.0.checked_sub(2 * A::WORD)?;
+        let mut slot = at.floor;
+        while slot.0 < record {
+            self.trial_steps = self.trial_steps.checked_sub(1)?;
+            let value = word::<A>(self.space, slot).ok()?;
+            if self.space.is_executable(A::code_pointer(self.space, value)) {
+                return None;
+            }
+            slot = offset(slot, A::WORD);
+        }
+        let mut above = caller;
+        while !self.is_return(&above) {
+            self.trial_steps = self.trial_steps.checked_sub(1)?;
+            if !self.space.lacks_file(above.pc) {
+                return None;
+            }
+            let next = A::frame_pointer(self.space, &above.state, above.floor)?;
+            if next.floor <= above.floor {
+                return None;
+            }
+            above = next;
+        }
+        let known = self.steps(&above) > 0;
+        known.then(|| (Trust::FramePointer, self.called_from(caller)))
+    }
+}

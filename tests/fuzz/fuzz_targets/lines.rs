@@ -1,0 +1,27 @@
+//! Any bytes as an ELF file with debug information: for each address the calls
+//! there, the last of them not inlined, or nothing.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use segfault_analyzer::address::FileAddress;
+use segfault_analyzer::symbols::elf::{ElfFile, Source};
+use segfault_analyzer::symbols::lines;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok(elf) = ElfFile::parse(Source::Memory(bytes.to_vec())) else {
+        return;
+    };
+    let mut addresses: Vec<FileAddress> = vec![FileAddress(0), FileAddress(u64::MAX)];
+    for load in elf.loads().iter().filter(|load| load.executable).take(2) {
+        let places = (0..load.file_size.min(0x400)).step_by(0x20);
+        addresses.extend(places.map(|into| FileAddress(load.address.0.wrapping_add(into))));
+    }
+    let Ok(found) = lines::calls(&elf, &addresses) else {
+        return;
+    };
+    assert_eq!(found.len(), addresses.len());
+    for calls in found {
+        let inlined = calls.iter().take_while(|call| call.inlined).count();
+        assert!(calls.is_empty() || inlined + 1 == calls.len());
+    }
+});

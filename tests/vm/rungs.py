@@ -22,7 +22,7 @@ RUNGS = [
     Rung("ring", "Rung  *ring,", is_best=True),
     Rung("old", "Rung  *old,"),
     Rung("tracepoint", "Rung  *tracepoint,", ("sender",)),
-    Rung("measured", "Kernel types  *measured"),
+    Rung("measured", "Kernel types  *measured", ("cgroup",)),
     Rung("perf", "Rung  *perf,", ("access", "cgroup", "fault_address", "mappings", "ns_pid", "sender", "uid")),
 ]
 

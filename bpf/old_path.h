@@ -121,7 +121,9 @@ static __always_inline void send_exe(void *ctx, struct scratch *s, struct mm_str
 {
 	struct file *file = read_if_there(mm, exe_file);
 
-	if (!file || !bpf_core_field_exists(file->f_path)) {
+	if (!bpf_core_field_exists(mm->exe_file) || !bpf_core_field_exists(file->f_path))
+		return;
+	if (!file) {
 		s->end.lost |= LOST_EXE;
 		return;
 	}

@@ -27,13 +27,8 @@ RUNGS = [
     Rung("ring", "Rung  *ring,", is_best=True),
     Rung("old", "Rung  *old,"),
     Rung("tracepoint", "Rung  *tracepoint,", ("sender",)),
-<<<<<<< HEAD
-    Rung("measured", "Kernel types  *none: offsets were measured", ("cgroup",)),
-    Rung("perf", "Rung  *perf,", PERF_LACKS),
-=======
     Rung("measured", "Kernel types  *measured", ("cgroup",)),
-    Rung("perf", "Rung  *perf,", ("access", "cgroup", "fault_address", "mappings", "ns_pid", "sender", "uid")),
->>>>>>> wt-measured
+    Rung("perf", "Rung  *perf,", PERF_LACKS),
 ]
 
 

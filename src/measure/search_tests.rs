@@ -228,14 +228,14 @@ fn behind_pointers_the_nearest_counts() {
     let neighbour = [(0, at(256)), (8, at(128)), (280, WANTED)];
     assert_eq!(found(&neighbour, &BEHIND), Some(24));
     // Two that lead to the same are not to be told apart.
-    let same = [(0, at(256)), (8, at(256)), (280, WANTED)];
-    assert_eq!(found(&same, &BEHIND), None);
+    let both = [(0, at(256)), (8, at(256)), (280, WANTED)];
+    assert_eq!(found(&both, &BEHIND), None);
     const PAIRED: Rule = Rule {
         paired: true,
         ..BEHIND
     };
-    assert_eq!(found(&same, &PAIRED), Some(24));
-    assert_eq!(found(&same[1..], &PAIRED), None);
+    assert_eq!(found(&both, &PAIRED), Some(24));
+    assert_eq!(found(&both[1..], &PAIRED), None);
     // What the pointer itself leads to need not be where one searches last.
     const TWICE: Rule = Rule {
         path: &[Place::Within(0, 64, 8), Place::Within(0, 256, 8)],

@@ -52,7 +52,8 @@ static __always_inline int take_mapping(struct scratch *s, struct old_config *c)
 
 	w->covered = end;
 	w->seen++;
-	hit = is_below(w->sp, end) & (w->stack_seen ^ 1);
+	/* A guard that sp has run into is not the stack: that is above. */
+	hit = is_below(w->sp, end) & (w->stack_seen ^ 1) & (flags | flags >> 1);
 	w->stack_seen |= hit;
 	w->stack_start |= start & -hit;
 	w->stack_end |= end & -hit;

@@ -6,7 +6,7 @@
 //!        -> file -> dentry, inode, mount    (search/files.rs)
 //! ```
 //!
-//! What is looked for is written as tables of [`Rule`]s. A place counts only if it
+//! What is looked for is written as tables of `Rule`s. A place counts only if it
 //! is the only one that holds for both children, and for every mapping and every
 //! file of theirs. What does not is left out and named; nothing is guessed. Where
 //! two fields always have the same value, they stand side by side, and their

@@ -239,7 +239,9 @@ fn linker() -> String {
     format!("{}/lib/rustlib/{host}/bin/rust-lld", sysroot.trim_end())
 }
 
-/// A report of 64-bit ARM, named on whatever this runs on, as LLVM names it.
+/// A report of 64-bit ARM, named on whatever this runs on, as LLVM names it: with
+/// its inlined calls, which the feature `lines` reads.
+#[cfg(feature = "lines")]
 #[test]
 fn a_report_of_another_architecture() {
     let tools = [

@@ -241,9 +241,11 @@ fn linker() -> String {
 
 /// A report of 64-bit ARM, named on whatever this runs on, as LLVM names it: with
 /// its inlined calls, which the feature `lines` reads.
-#[cfg(feature = "lines")]
 #[test]
 fn a_report_of_another_architecture() {
+    if !cfg!(feature = "lines") {
+        return;
+    }
     let tools = [
         "clang-19",
         "llvm-symbolizer-19",

@@ -120,10 +120,15 @@ impl Capture {
     pub fn start_without_bpf(refused: Error, config: &Config) -> Result<Capture> {
         let why = refused.to_string();
         match Self::start_perf(&why, config) {
-            Ok(mut capture) if refused.kind() == Kind::NotPermitted => {
+            Ok(mut capture) => {
                 let hint = refused.hint().unwrap_or_default();
-                let said = "BPF is not permitted, perf events are: reports will lack details";
-                capture.warning = Some(format!("{said}; {hint}"));
+                let said = match refused.kind() {
+                    Kind::NotPermitted => "BPF is not permitted",
+                    _ => &why,
+                };
+                capture.warning = Some(format!(
+                    "{said}; perf events have to do, and reports will lack details; {hint}"
+                ));
                 Ok(capture)
             }
             Err(too) if refused.kind() == Kind::Unsupported => {
@@ -131,7 +136,7 @@ impl Capture {
                 let hint = format!("{hint}; without BPF: {too}");
                 Err(refused.with_hint(hint))
             }
-            other => other.map_err(|_| refused),
+            Err(_) => Err(refused),
         }
     }
 

@@ -296,9 +296,13 @@ pub struct Report {
 }
 
 impl Report {
-    /// Equal for reports that are told once.
+    /// Equal for reports that are told once: the signature, or without one what
+    /// the crash's own frame tells.
     #[must_use]
     pub fn fold_key(&self) -> u64 {
+        if let Some(signature) = self.signature {
+            return signature;
+        }
         let mut hasher = DefaultHasher::new();
         self.program_key().hash(&mut hasher);
         (self.signal, self.code).hash(&mut hasher);

@@ -33,6 +33,7 @@ use crate::capture::{Folded, Next};
 use crate::cli::Config;
 use crate::error::{Context, Error, Result};
 use crate::event::{Disposition, Event, FaultSite, Lost};
+use crate::fault::has_address;
 use crate::perfring::{self, MappedPerfRing, PerfRing};
 use crate::registers::Arch;
 use crate::stats::KernelCounters;
@@ -61,6 +62,7 @@ const LOOK_INTERVAL_NS: u64 = 1_000_000_000;
 /// Perf events at work.
 #[derive(Debug)]
 pub struct PerfCapture {
+    tracepoint: Tracepoint,
     cpus: Vec<Cpu>,
     wanted: Wanted,
     processes: Processes,
@@ -82,6 +84,16 @@ pub struct PerfCapture {
     /// Events so far.
     events: u64,
     has_stopped: bool,
+}
+
+/// What is opened on each CPU.
+#[derive(Debug)]
+struct Tracepoint {
+    number: u64,
+    filter: CString,
+    stack_bytes: u32,
+    /// Of the ring of deliveries.
+    ring_bytes: u64,
 }
 
 #[derive(Debug)]
@@ -141,25 +153,21 @@ impl PerfCapture {
             stack_bytes: stack_bytes(config, ring_bytes),
             memory: config.memory,
         };
-        let filter = filter(config.signals);
-        let registers = delivery::wanted_registers(Arch::NATIVE);
+        let tracepoint = Tracepoint {
+            number,
+            filter: filter(config.signals),
+            stack_bytes: wanted.stack_bytes,
+            ring_bytes,
+        };
         let mut cpus = Vec::new();
         for (cpu, changes) in online {
-            let deliveries = perf::deliveries(number, cpu, registers, wanted.stack_bytes)
-                .context(|| format!("the tracepoint on CPU {cpu}"))?;
-            perf::set_filter(deliveries.as_fd(), &filter)?;
-            cpus.push(Cpu {
-                number: cpu,
-                deliveries: Source::map(deliveries, ring_bytes, cpu)?,
-                changes: Source::map(changes, ring_bytes.max(LEAST_CHANGES_BYTES), cpu)?,
-                samples: 0,
-                lost: 0,
-            });
+            cpus.push(tracepoint.on_cpu(cpu, changes)?);
         }
         for cpu in &cpus {
             perf::enable(cpu.changes.event.as_fd())?;
         }
         let mut capture = PerfCapture {
+            tracepoint,
             cpus,
             wanted,
             processes: Processes::new(table_bytes(config)),
@@ -185,11 +193,7 @@ impl PerfCapture {
     }
 
     pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
-        let sources = self
-            .cpus
-            .iter()
-            .flat_map(|cpu| [&cpu.deliveries, &cpu.changes]);
-        sources.map(|source| source.event.as_fd()).collect()
+        self.cpus.iter().flat_map(Cpu::fds).collect()
     }
 
     /// The next delivery that is to be reported.
@@ -334,7 +338,7 @@ impl PerfCapture {
             counters.fault_info_missed += 1;
         }
         let is_handled = told::disposition(delivery.handler) == Disposition::Handled;
-        if is_handled && told::has_address(delivery.code) {
+        if is_handled && has_address(delivery.code) {
             if let Some(fault) = told::earlier_fault(&delivery, boot_ns, certain) {
                 self.handled.remember(delivery.tid, fault);
             }
@@ -399,6 +403,25 @@ impl PerfCapture {
         self.handled.take(site)
     }
 
+    /// Watches a CPU that has come up. What it had before it went down has ended with
+    /// that, and is read no more.
+    pub fn cpu_up(&mut self, number: u32) -> Result<Vec<BorrowedFd<'_>>> {
+        let changes = perf::process_changes(number, MOST_UNREAD_BYTES)?;
+        let new = self.tracepoint.on_cpu(number, changes)?;
+        perf::enable(new.changes.event.as_fd())?;
+        perf::enable(new.deliveries.event.as_fd())?;
+        if let Some(place) = self.cpus.iter().position(|cpu| cpu.number == number) {
+            let old = self.cpus.swap_remove(place);
+            add_lost(&mut self.counters, old.lost(true));
+        }
+        // Whatever began there before now was not told.
+        let now_ns = time::boottime_ns().unsigned_abs();
+        self.apply(now_ns, Change::Lost(0));
+        self.cpus.push(new);
+        let new = self.cpus.last().into_iter();
+        Ok(new.flat_map(Cpu::fds).collect())
+    }
+
     pub fn stop(&mut self) {
         for cpu in &self.cpus {
             let _ = perf::disable(cpu.deliveries.event.as_fd());
@@ -407,23 +430,12 @@ impl PerfCapture {
         self.has_stopped = true;
     }
 
-    /// The books. Samples that found no room are told before the next one that does;
-    /// after the last, by how often the event has happened.
+    /// The books.
     pub fn counters(&self) -> KernelCounters {
-        let mut lost = 0;
-        for cpu in &self.cpus {
-            let mut of_cpu = cpu.lost;
-            if self.has_stopped {
-                let happened = perf::count(cpu.deliveries.event.as_fd()).unwrap_or(0);
-                of_cpu = of_cpu.max(happened.saturating_sub(cpu.samples));
-            }
-            lost += of_cpu;
-        }
         let mut counters = self.counters;
-        // Still on their way, and no more lost than told.
-        counters.detected += lost;
-        counters.dropped += lost;
-        counters.dropped_ring += lost;
+        for cpu in &self.cpus {
+            add_lost(&mut counters, cpu.lost(self.has_stopped));
+        }
         counters
     }
 
@@ -465,6 +477,47 @@ impl PerfCapture {
         let lost = |&(detail, reason): &(&'static str, &'static str)| Lost { detail, reason };
         told::RARELY_TOLD.iter().map(lost).collect()
     }
+}
+
+impl Tracepoint {
+    /// Its rings on a CPU, not yet switched on.
+    fn on_cpu(&self, cpu: u32, changes: OwnedFd) -> Result<Cpu> {
+        let registers = delivery::wanted_registers(Arch::NATIVE);
+        let deliveries = perf::deliveries(self.number, cpu, registers, self.stack_bytes)
+            .context(|| format!("the tracepoint on CPU {cpu}"))?;
+        perf::set_filter(deliveries.as_fd(), &self.filter)?;
+        let changes_bytes = self.ring_bytes.max(LEAST_CHANGES_BYTES);
+        Ok(Cpu {
+            number: cpu,
+            deliveries: Source::map(deliveries, self.ring_bytes, cpu)?,
+            changes: Source::map(changes, changes_bytes, cpu)?,
+            samples: 0,
+            lost: 0,
+        })
+    }
+}
+
+impl Cpu {
+    fn fds(&self) -> [BorrowedFd<'_>; 2] {
+        [&self.deliveries, &self.changes].map(|source| source.event.as_fd())
+    }
+
+    /// Samples that found no room. They are told before the next one that does; when
+    /// there comes none any more, by how often the event has happened.
+    fn lost(&self, is_over: bool) -> u64 {
+        if !is_over {
+            return self.lost;
+        }
+        let happened = perf::count(self.deliveries.event.as_fd()).unwrap_or(0);
+        happened.saturating_sub(self.samples).max(self.lost)
+    }
+}
+
+/// Deliveries that found no room.
+fn add_lost(counters: &mut KernelCounters, lost: u64) {
+    counters.detected += lost;
+    counters.dropped += lost;
+    counters.dropped_ring += lost;
 }
 
 impl Source {

@@ -165,14 +165,15 @@ impl Capture {
     /// Whether a CPU that comes up has to be told of by [`Capture::cpu_up`].
     #[must_use]
     pub fn has_ring_for_each_cpu(&self) -> bool {
-        matches!(self.way, Way::Old(_))
+        matches!(self.way, Way::Old(_) | Way::Perf(_))
     }
 
     /// A CPU has come up: what to watch from now on, as of [`Capture::fds`].
-    pub fn cpu_up(&mut self, cpu: u32) -> Result<Option<BorrowedFd<'_>>> {
+    pub fn cpu_up(&mut self, cpu: u32) -> Result<Vec<BorrowedFd<'_>>> {
         match &mut self.way {
-            Way::Ring(_) | Way::Perf(_) => Ok(None),
-            Way::Old(old) => old.cpu_up(cpu),
+            Way::Ring(_) => Ok(Vec::new()),
+            Way::Old(old) => Ok(old.cpu_up(cpu)?.into_iter().collect()),
+            Way::Perf(perf) => perf.cpu_up(cpu),
         }
     }
 

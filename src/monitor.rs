@@ -246,8 +246,11 @@ impl<'a> Monitor<'a> {
         self.empty_ring()?;
         for cpu in up.unwrap_or_default() {
             match self.capture.cpu_up(cpu) {
-                Ok(Some(fd)) => self.poller.watch(fd, token::RING)?,
-                Ok(None) => {}
+                Ok(rings) => {
+                    for ring in rings {
+                        self.poller.watch(ring, token::RING)?;
+                    }
+                }
                 Err(error) => say(&format!("Warning: CPU {cpu} is not watched: {error}")),
             }
         }

@@ -15,16 +15,12 @@ use crate::event::{
     Disposition, EarlierFault, Event, FileIdentity, Lost, MappedFile, Mapping, MemoryWindow, Trap,
     VmFlags,
 };
+use crate::fault::{code::SEGV_MAPERR, has_address, signal::SIGSEGV, trap::PAGE_FAULT};
 use crate::registers::{Arch, Registers};
 
 const UNTOLD: &str = "perf events do not tell it";
 const GONE: &str = "perf events do not tell it, and the process was gone";
-/// `SEGV_MAPERR` of `SIGSEGV`
-const SIGSEGV: i32 = 11;
-const MAPERR: i32 = 1;
-const SI_KERNEL: i32 = 0x80;
 /// x86: a page fault of the user's, fetching an instruction.
-const X86_PAGE_FAULT: u64 = 14;
 const X86_USER_FETCH: u64 = 0x14;
 /// arm64: an instruction abort from user space, at a translation fault.
 const ARM64_FETCH: u64 = 0x8200_0004;
@@ -70,12 +66,6 @@ pub struct Circumstances<'a> {
     pub wants_memory: bool,
 }
 
-/// Whether the kernel made this signal for a fault at an address.
-#[must_use]
-pub fn has_address(code: i32) -> bool {
-    code > 0 && code != SI_KERNEL
-}
-
 /// The address of a fault, where it can only have been its instruction's: siginfo
 /// and trap as they must have been.
 #[must_use]
@@ -89,12 +79,12 @@ pub fn certain_fault(
     let is_known = process.is_some() && gap.is_none();
     let holds = |known: &KnownMapping| known.start <= pc && pc < known.end;
     let is_mapped = process?.mappings.iter().any(holds);
-    let is_unmapped = (delivery.signal, delivery.code) == (SIGSEGV, MAPERR);
+    let is_unmapped = (delivery.signal, delivery.code) == (SIGSEGV, SEGV_MAPERR);
     if !is_known || is_mapped || !is_unmapped || pc & !(PAGE - 1) == VSYSCALL_PAGE {
         return None;
     }
     let (error_code, number) = match registers.arch() {
-        Arch::X86_64 | Arch::I386 => (X86_USER_FETCH, X86_PAGE_FAULT),
+        Arch::X86_64 | Arch::I386 => (X86_USER_FETCH, PAGE_FAULT),
         Arch::Aarch64 | Arch::Arm => (ARM64_FETCH, 0),
     };
     let trap = Trap {

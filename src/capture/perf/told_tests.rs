@@ -75,7 +75,7 @@ fn details(event: &Event) -> Vec<&'static str> {
 #[test]
 fn what_is_not_told_is_named_and_has_no_value() {
     let process = process(0x1000);
-    let event = told(delivery(MAPERR), Some(&process), None);
+    let event = told(delivery(SEGV_MAPERR), Some(&process), None);
     assert!(!event.knows_fault && !event.knows_sender);
     assert_eq!(
         details(&event),
@@ -113,7 +113,7 @@ fn a_process_that_is_not_gone_yet_tells_more() {
         }),
         ..around(Some(&process), None)
     };
-    let event = event(delivery(MAPERR), around);
+    let event = event(delivery(SEGV_MAPERR), around);
     assert_eq!(
         (event.ppid, event.uid, event.ns_pid),
         (Some(3), Some(1000), 2)
@@ -127,7 +127,7 @@ fn a_process_that_is_not_gone_yet_tells_more() {
 
 #[test]
 fn of_a_process_that_nobody_saw_little_is_told() {
-    let event = told(delivery(MAPERR), None, Some(Gap::Unseen));
+    let event = told(delivery(SEGV_MAPERR), None, Some(Gap::Unseen));
     for detail in ["exe", "comm", "cmdline", "data_mappings", "fault_address"] {
         assert!(details(&event).contains(&detail), "{detail}");
     }
@@ -137,19 +137,19 @@ fn of_a_process_that_nobody_saw_little_is_told() {
 #[test]
 fn a_call_into_nowhere_has_the_address_of_its_instruction() {
     let elsewhere = process(0x10_0000);
-    let event = told(delivery(MAPERR), Some(&elsewhere), None);
+    let event = told(delivery(SEGV_MAPERR), Some(&elsewhere), None);
     assert!(event.knows_fault);
     assert_eq!((event.siginfo, event.trap.address), (PC, PC));
     assert!(!details(&event).contains(&"fault_address"));
     let fault = |delivery: &Delivery, process, gap| certain_fault(delivery, process, gap).is_some();
     let here = process(0x1000);
     assert!(
-        !fault(&delivery(MAPERR), Some(&here), None),
+        !fault(&delivery(SEGV_MAPERR), Some(&here), None),
         "its code is there"
     );
     for gap in [Gap::Unseen, Gap::Lost, Gap::TooMany, Gap::Evicted] {
         assert!(
-            !fault(&delivery(MAPERR), Some(&elsewhere), Some(gap)),
+            !fault(&delivery(SEGV_MAPERR), Some(&elsewhere), Some(gap)),
             "{gap:?}"
         );
     }
@@ -157,10 +157,10 @@ fn a_call_into_nowhere_has_the_address_of_its_instruction() {
         !fault(&delivery(2), Some(&elsewhere), None),
         "something is mapped"
     );
-    assert!(!fault(&delivery(MAPERR), None, None));
+    assert!(!fault(&delivery(SEGV_MAPERR), None, None));
     let vsyscall = Delivery {
         registers: Some(Registers::new(Arch::X86_64, [VSYSCALL_PAGE + 0x400; 34])),
-        ..delivery(MAPERR)
+        ..delivery(SEGV_MAPERR)
     };
     assert!(!fault(&vsyscall, Some(&elsewhere), None));
 }
@@ -169,7 +169,7 @@ fn a_call_into_nowhere_has_the_address_of_its_instruction() {
 fn arguments_are_no_part_of_the_stack() {
     let vdso = 0x7000u64;
     let words = [1, 2, 1, SP + 9 * 8, 0, 0, 33, vdso, 0];
-    let mut delivery = delivery(MAPERR);
+    let mut delivery = delivery(SEGV_MAPERR);
     delivery.stack = words
         .iter()
         .flat_map(|word: &u64| word.to_le_bytes())

@@ -8,6 +8,7 @@
 //! believed: a signal that no trap stands behind was made, not raised.
 //!
 //! ```text
+//! infer     what nothing told of the fault, by the instruction
 //! choose    this delivery's fault, or the handled one before it
 //! judge ──> sent, made      nobody's fault
 //!      ├──> page ──> jump   the pc could not be fetched
@@ -23,6 +24,7 @@
 
 mod abort;
 mod choose;
+mod infer;
 mod jump;
 mod notes;
 mod operand;
@@ -41,6 +43,7 @@ use crate::registers::{Arch, Registers};
 use crate::report::{Access, Cause, Location};
 
 pub use choose::choose;
+pub use infer::infer;
 pub use notes::note;
 pub use operand::describe;
 
@@ -248,7 +251,7 @@ fn of_fault(scene: &Scene<'_>, made: bool) -> Verdict {
             signal::SIGSEGV | signal::SIGBUS | signal::SIGSYS
         )
     {
-        let text = "perf events alone tell neither the address nor the kind of access";
+        let text = "perf events alone tell neither the address nor the kind of access, nor does the instruction";
         return Verdict::plain(Cause::Unknown, text);
     }
     match fault.signal {

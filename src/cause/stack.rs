@@ -146,7 +146,7 @@ fn stack_of<'a>(
             certain: true,
         });
     }
-    if event.lacks("mappings") {
+    if event.lacks("mappings") || event.lacks("data_mappings") {
         return None;
     }
     let above = event

@@ -22,6 +22,7 @@ pub mod own_fault;
 pub mod perf;
 pub mod process;
 pub mod streams;
+pub mod sysfs;
 pub mod time;
 pub mod tracefs;
 #[cfg(all(target_env = "musl", panic = "abort"))]

@@ -15,7 +15,9 @@ use crate::event::{
     Disposition, EarlierFault, Event, FileIdentity, Lost, MappedFile, Mapping, MemoryWindow, Trap,
     VmFlags,
 };
-use crate::fault::{code::SEGV_MAPERR, has_address, signal::SIGSEGV, trap::PAGE_FAULT};
+use crate::fault::{
+    code::SEGV_MAPERR, code::SI_KERNEL, has_address, signal::SIGSEGV, trap::PAGE_FAULT,
+};
 use crate::registers::{Arch, Registers};
 
 const UNTOLD: &str = "perf events do not tell it";
@@ -33,7 +35,7 @@ pub const RARELY_TOLD: [(&str, &str); 9] = [
     ("access", UNTOLD),
     (
         "fault_address",
-        "perf events do not tell it, but for jumps into nowhere",
+        "perf events do not tell it, but many instructions show it",
     ),
     ("sender", UNTOLD),
     ("data_mappings", ONLY_CODE),
@@ -221,7 +223,8 @@ fn name_what_is_lost(event: &mut Event, around: &Circumstances<'_>) {
     let mut lost = Vec::new();
     let mut lose = |detail, reason| lost.push(Lost { detail, reason });
     lose("data_mappings", ONLY_CODE);
-    if has_address(event.code) && !event.knows_fault {
+    let has_fault = has_address(event.code) || event.code == SI_KERNEL;
+    if has_fault && !event.knows_fault {
         lose("fault_address", UNTOLD);
         lose("access", UNTOLD);
     }

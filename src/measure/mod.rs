@@ -44,10 +44,10 @@ pub struct Subjects {
 }
 
 /// Lets children fault that are `program`, which runs [`children::run_as_child`] first.
-pub fn subjects(program: &CStr) -> Result<Subjects> {
+pub fn subjects(program: &CStr, allows_raw: bool) -> Result<Subjects> {
     let page_bytes = page_bytes() as u64;
     let mut subjects = Subjects {
-        peek: Peek::start(STACK_BYTES.max(page_bytes))?,
+        peek: Peek::start(STACK_BYTES.max(page_bytes), allows_raw)?,
         children: Vec::new(),
         tool: Tool {
             task: 0,
@@ -67,9 +67,10 @@ pub fn subjects(program: &CStr) -> Result<Subjects> {
     Ok(subjects)
 }
 
-/// Measures with children that are `program`.
-pub fn measure(program: &CStr) -> Result<Layout> {
-    let mut subjects = subjects(program)?;
+/// Measures with children that are `program`; without `allows_raw` at the tracepoint that
+/// perf events know, as kernels before 4.17 have to.
+pub fn measure(program: &CStr, allows_raw: bool) -> Result<Layout> {
+    let mut subjects = subjects(program, allows_raw)?;
     let found = search::search(&mut subjects.peek, &subjects.children, &subjects.tool);
     found.map_err(|error| Error::unsupported(error.as_str()))
 }

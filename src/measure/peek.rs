@@ -57,9 +57,10 @@ pub struct Peek {
 
 impl Peek {
     /// Loads and attaches the probe; `stack_bytes` is what a kernel stack is taken for.
-    pub fn start(stack_bytes: u64) -> Result<Self> {
+    /// Without `allows_raw` as kernels before 4.17 have to.
+    pub fn start(stack_bytes: u64, allows_raw: bool) -> Result<Self> {
         let object = packed::object(OBJECT)?;
-        let is_raw = Features::new().raw_tracepoints()?;
+        let is_raw = allows_raw && Features::new().raw_tracepoints()?;
         let settings = Settings {
             programs: &[PROGRAM],
             program_type: (!is_raw).then_some(bpf::PROG_TYPE_TRACEPOINT),

@@ -131,3 +131,23 @@ fn causes_are_those_of_faults_that_were_told() {
     untold.event.knows_fault = true;
     assert_eq!(untold.verdict(), told.verdict());
 }
+
+/// Which mapping is the stack's is not known then.
+#[test]
+fn a_stack_that_cannot_be_read_has_probably_overflowed() {
+    let sp = STACK - 0x10;
+    let mut made = Made::new(Arch::X86_64)
+        .at(&[0x50], &[("rsp", sp)])
+        .page_fault(MAPERR, sp - 8, Access::Write);
+    made.event.mappings.truncate(1);
+    made.event.lost = ["data_mappings", "stack"]
+        .map(|detail| crate::event::Lost { detail, reason: "" })
+        .to_vec();
+    made.is(
+        Cause::StackOverflow,
+        "probably stack overflow: write of 8 bytes at 0x7ffcffffffe8, 8 bytes below the stack \
+         pointer 0x7ffcfffffff0, where nothing can be read",
+    );
+    made.event.lost.truncate(1);
+    assert_ne!(made.verdict().cause, Cause::StackOverflow);
+}

@@ -12,7 +12,7 @@ use crate::abi::{self, RawCounters, RawFold, RawFoldKey};
 use crate::cli::{Config, Rung};
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, FaultSite, Lost};
-use crate::loader::probe::Features;
+use crate::loader::probe::{self, Features};
 use crate::loader::{KernelTypes, Loaded};
 use crate::perfring::{MappedPerfRing, PerfRing};
 use crate::stats::KernelCounters;
@@ -294,8 +294,7 @@ fn rung() -> Result<(Rung, &'static str)> {
         let why = "this kernel has no raw tracepoints (4.17)";
         (Rung::Tracepoint, why)
     } else {
-        let why = "this kernel runs no BPF programs at tracepoints";
-        return Err(Error::unsupported(why).with_hint("it was built without CONFIG_BPF_EVENTS"));
+        return Err(probe::no_tracepoints());
     })
 }
 

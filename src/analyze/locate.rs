@@ -19,8 +19,8 @@ use crate::unwind::CodeAddress;
 
 impl Analyzer {
     /// What each address lies in. The first of them are the stack's `frames`, with
-    /// lines and inlined calls; after them come one or more others, which are named
-    /// only where they lie in code.
+    /// lines and inlined calls; others after them are named only where they lie in
+    /// code.
     pub(super) fn locate(
         &mut self,
         event: &Event,
@@ -68,6 +68,9 @@ impl Analyzer {
                 indexes: Vec::new(),
             });
             in_module.indexes.push(index);
+        }
+        if codes.len() == frames {
+            missing = space.missing();
         }
         for in_module in by_module.values() {
             let InModule {

@@ -4,10 +4,10 @@
 use super::Analyzer;
 use crate::address::ProcessAddress;
 use crate::cause::{self, Chosen, Evidence, Fault, Verdict};
-use crate::decode::{decode, MAX_LENGTH};
+use crate::decode::{decode, Class, MAX_LENGTH};
 use crate::event::{Event, Lost, MemoryWindow};
 use crate::located::Located;
-use crate::registers::Registers;
+use crate::registers::{Arch, Registers};
 use crate::report::{Code, Location};
 use crate::signature::{Place, Signature};
 use crate::space::Captured;
@@ -48,11 +48,33 @@ impl Analyzer {
         let Some((siginfo, trap)) = cause::infer(event, &Fault::of(event), &registers, code) else {
             return;
         };
+        if self.may_be_unloaded(event, registers.pc()) {
+            return;
+        }
         event.siginfo = siginfo;
         event.trap = trap;
         event.knows_fault = true;
         let told = |lost: &Lost| matches!(lost.detail, "fault_address" | "access");
         event.lost.retain(|lost| !told(lost));
+    }
+
+    /// Whether the process may have come here by a jump into a library that was
+    /// unloaded before, which is not told: to a function's beginning, or back into one.
+    fn may_be_unloaded(&mut self, event: &Event, pc: ProcessAddress) -> bool {
+        let file = event.mapping(pc).and_then(|mapping| mapping.file.as_ref());
+        if file.is_none_or(|file| Some(&file.path) == event.exe.as_ref()) {
+            return false;
+        }
+        let before = event.code_bytes.address;
+        let calls = (before.0..pc.0).any(|at| {
+            let decoded = decode(Arch::NATIVE, code_at(event, ProcessAddress(at)));
+            decoded.is_some_and(|it| it.class == Class::Call && at + u64::from(it.length) == pc.0)
+        });
+        let located = self.locate(event, &[CodeAddress::Exact(pc)], 1, &mut Vec::new());
+        let symbol = located
+            .first()
+            .and_then(|found| found.location.symbol.as_ref());
+        calls || symbol.is_none_or(|symbol| symbol.offset == 0)
     }
 
     /// The same of the handled fault before it.

@@ -40,7 +40,7 @@ use change::Change;
 use delivery::Delivery;
 use handled::Handled;
 use processes::{Gap, Process, Processes};
-use rings::{Pending, Rings, What, TRACEPOINT};
+use rings::{Extent, Pending, Rings, What, TRACEPOINT};
 
 /// Between two looks at all processes because changes were lost.
 const LOOK_INTERVAL_NS: u64 = 1_000_000_000;
@@ -163,7 +163,15 @@ impl PerfCapture {
         self.ahead_ns = self.ahead_ns.max(time::boot_ahead_ns());
         let now_ns = time::monotonic_ns().saturating_add(self.ahead_ns);
         let mut read = Vec::new();
-        let until_ns = self.rings.read(self.ahead_ns, &mut read);
+        let Extent {
+            until_ns,
+            may_lack_changes,
+        } = self.rings.read(self.ahead_ns, &mut read);
+        if may_lack_changes {
+            // Before any delivery is told that came after what was lost.
+            let now_ns = time::boottime_ns().unsigned_abs();
+            self.apply(now_ns, Change::Lost(0));
+        }
         self.is_behind = until_ns.is_some();
         self.horizon_ns = until_ns.map_or(now_ns, |until_ns| until_ns.min(now_ns));
         let is_change = |pending: &&Pending| matches!(pending.what, What::Change(_));
@@ -203,7 +211,7 @@ impl PerfCapture {
         self.fill_gap(pid, boot_ns);
         let known = self.processes.get(pid);
         let gap = known.map_or(Some(Gap::Unseen), |known| self.processes.gap(known));
-        let certain = told::certain_fault(&delivery, known, gap);
+        let certain = told::certain_fault(&delivery);
         let counters = &mut self.counters;
         if certain.is_some() {
             counters.fault_info_captured += 1;
@@ -251,6 +259,7 @@ impl PerfCapture {
             process: known,
             parent: known.and_then(|known| self.processes.parent(known)),
             gap,
+            may_be_renamed: known.is_some_and(|known| self.processes.may_be_renamed(known)),
             first_fault,
             look: living::look_at(pid, started_ns, boot_ns),
             repeats,

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Context, Error, Result};
 use crate::loader::object::section_range;
 use crate::loader::target::TypeSource;
-use crate::sys::{bpf, sysfs};
+use crate::sys::{bpf, unmounted};
 
 const SYSFS: &str = "/sys/kernel/btf/vmlinux";
 const IN_SYSFS: &CStr = c"kernel/btf/vmlinux";
@@ -133,8 +133,8 @@ pub fn kernel_types(explicit: Option<&Path>) -> Result<KernelTypes> {
         Ok(types) => return Ok(types),
         Err(error) => error,
     };
-    let unmounted = sysfs::open(IN_SYSFS);
-    if let Ok(types) = unmounted.and_then(|file| from_open(file, Origin::OwnSysfs)) {
+    let in_sysfs = unmounted::open(c"sysfs", IN_SYSFS);
+    if let Ok(types) = in_sysfs.and_then(|file| from_open(file, Origin::OwnSysfs)) {
         return Ok(types);
     }
     let hint = match from_kernel() {

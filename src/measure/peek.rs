@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 
 use crate::bytes::Cursor;
 use crate::error::{Error, Result};
-use crate::loader::probe::Features;
+use crate::loader::probe::{self, Features};
 use crate::loader::{self, attach, packed, Loaded, Settings};
 use crate::measure::children;
 use crate::measure::pieces::{Memory, Piece, PIECE};
@@ -60,7 +60,11 @@ impl Peek {
     /// Without `allows_raw` as kernels before 4.17 have to.
     pub fn start(stack_bytes: u64, allows_raw: bool) -> Result<Self> {
         let object = packed::object(OBJECT)?;
-        let is_raw = allows_raw && Features::new().raw_tracepoints()?;
+        let features = Features::new();
+        let is_raw = allows_raw && features.raw_tracepoints()?;
+        if !is_raw && !features.tracepoints()? {
+            return Err(probe::no_tracepoints());
+        }
         let settings = Settings {
             programs: &[PROGRAM],
             program_type: (!is_raw).then_some(bpf::PROG_TYPE_TRACEPOINT),

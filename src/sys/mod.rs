@@ -22,9 +22,9 @@ pub mod own_fault;
 pub mod perf;
 pub mod process;
 pub mod streams;
-pub mod sysfs;
 pub mod time;
 pub mod tracefs;
+pub mod unmounted;
 #[cfg(all(target_env = "musl", panic = "abort"))]
 mod unwinder;
 pub mod vdso;

@@ -251,7 +251,7 @@ def threads(run):
 def overflow(run):
     (report,) = run["overflow"].reports(1)
     if "stack" in run.lacks & lost(report):
-        expect("the call", functions(report), ["recurse"], report)
+        expect("the calls", set(functions(report)), {"recurse"}, report)
     else:
         expect("the calls", functions(report), ["recurse"] * 16, report)
     fault, arch = number(report["fault_address"]), run.facts["machine"]

@@ -113,6 +113,7 @@ pub fn read_one(pid: u32, processes: &mut Processes) -> Option<Process> {
             _ => 0,
         },
         name: stat_name(&stat)?,
+        named_ns: seen_ns,
         mnt_ns: link(&of("ns/mnt"))
             .and_then(|link| namespace(&link))
             .unwrap_or(0),

@@ -26,6 +26,8 @@ const LEAST_CHANGES_BYTES: u64 = 256 << 10;
 /// Of changes, that are to be read while nothing else is: what comes with a dozen new
 /// processes, and takes a fraction of a millisecond.
 const MOST_UNREAD_BYTES: u32 = 32 << 10;
+/// The largest of them tells of a mapping whose file has a path of 4,096 bytes.
+const MOST_CHANGE_BYTES: u64 = 4096 + 256;
 /// Read at once, beyond one record.
 const MAX_READ_BYTES: usize = 1 << 20;
 
@@ -46,6 +48,16 @@ pub enum What {
     },
     /// A sample such as no kernel writes.
     Nonsense,
+}
+
+/// What a look at the rings has brought.
+#[derive(Clone, Copy, Debug)]
+pub struct Extent {
+    /// Up to which time, where that is not all.
+    pub until_ns: Option<u64>,
+    /// A ring was as good as full. What was lost for that the kernel says only with the
+    /// next change that finds room.
+    pub may_lack_changes: bool,
 }
 
 /// The rings of all CPUs.
@@ -139,8 +151,8 @@ impl Rings {
         Ok(())
     }
 
-    /// Adds what the rings hold to `read`; up to which time, where that is not all.
-    pub fn read(&mut self, ahead_ns: u64, read: &mut Vec<Pending>) -> Option<u64> {
+    /// Adds what the rings hold to `read`.
+    pub fn read(&mut self, ahead_ns: u64, read: &mut Vec<Pending>) -> Extent {
         let has_stack = self.plan.stack_bytes > 0;
         let mut left = MAX_READ_BYTES;
         let mut until_ns = None;
@@ -154,9 +166,11 @@ impl Rings {
                 until_ns = earlier(until_ns, last_ns);
             }
         }
+        let mut may_lack_changes = false;
         for cpu in &mut self.cpus {
             let mut left = MAX_READ_BYTES;
             let mut last_ns = 0;
+            may_lack_changes |= cpu.changes.ring.has_no_room(MOST_CHANGE_BYTES);
             while let Some(changed) = cpu.next_change(ahead_ns, &mut left) {
                 last_ns = changed.time_ns;
                 read.push(changed);
@@ -165,7 +179,10 @@ impl Rings {
                 until_ns = earlier(until_ns, last_ns);
             }
         }
-        until_ns
+        Extent {
+            until_ns,
+            may_lack_changes,
+        }
     }
 
     /// No event tells anything any more; what is in the rings stays there.

@@ -41,6 +41,7 @@ fn process(start: u64) -> Process {
     };
     Process {
         name: name(b"x"),
+        named_ns: 1,
         thread_names: vec![(8, name(b"worker"))],
         exe: file,
         cmdline: Some(Rc::from(*b"x -v")),
@@ -60,6 +61,7 @@ fn around(process: Option<&Process>, gap: Option<Gap>) -> Circumstances<'_> {
         process,
         parent: Some(1),
         gap,
+        may_be_renamed: false,
         first_fault: None,
         look: None,
         repeats: 0,
@@ -136,33 +138,32 @@ fn of_a_process_that_nobody_saw_little_is_told() {
 
 #[test]
 fn a_call_into_nowhere_has_the_address_of_its_instruction() {
-    let elsewhere = process(0x10_0000);
-    let event = told(delivery(SEGV_MAPERR), Some(&elsewhere), None);
-    assert!(event.knows_fault);
-    assert_eq!((event.siginfo, event.trap.address), (PC, PC));
-    assert!(!details(&event).contains(&"fault_address"));
-    let fault = |delivery: &Delivery, process, gap| certain_fault(delivery, process, gap).is_some();
-    let here = process(0x1000);
-    assert!(
-        !fault(&delivery(SEGV_MAPERR), Some(&here), None),
-        "its code is there"
-    );
-    for gap in [Gap::Unseen, Gap::Lost, Gap::TooMany, Gap::Evicted] {
-        assert!(
-            !fault(&delivery(SEGV_MAPERR), Some(&elsewhere), Some(gap)),
-            "{gap:?}"
-        );
-    }
-    assert!(
-        !fault(&delivery(2), Some(&elsewhere), None),
-        "something is mapped"
-    );
-    assert!(!fault(&delivery(SEGV_MAPERR), None, None));
-    let vsyscall = Delivery {
-        registers: Some(Registers::new(Arch::X86_64, [VSYSCALL_PAGE + 0x400; 34])),
-        ..delivery(SEGV_MAPERR)
+    let at = |pc: u64, code| Delivery {
+        registers: Some(Registers::new(Arch::X86_64, [pc; 34])),
+        ..delivery(code)
     };
-    assert!(!fault(&vsyscall, Some(&elsewhere), None));
+    let process = process(0x1000);
+    let event = told(at(0x10, SEGV_MAPERR), Some(&process), None);
+    assert!(event.knows_fault);
+    assert_eq!((event.siginfo, event.trap.address), (0x10, 0x10));
+    assert!(!details(&event).contains(&"fault_address"));
+    assert!(certain_fault(&at(0x10, 2)).is_none(), "something is mapped");
+    let elsewhere = certain_fault(&at(0x10_0000, SEGV_MAPERR));
+    assert!(elsewhere.is_none(), "code may have been moved there");
+}
+
+#[test]
+fn after_a_loss_nothing_is_called_what_it_was() {
+    let process = process(0x1000);
+    let around = Circumstances {
+        may_be_renamed: true,
+        ..around(Some(&process), Some(Gap::Lost))
+    };
+    let event = event(delivery(SEGV_MAPERR), around);
+    assert_eq!((event.exe.as_ref(), event.cmdline.as_ref()), (None, None));
+    for detail in ["exe", "comm", "cmdline", "mappings"] {
+        assert!(details(&event).contains(&detail), "{detail}");
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Files of sysfs where nobody has mounted it.
+//! Files of the kernel's own file systems where nobody has mounted them.
 //!
 //! The new interface of mounts (Linux 5.2, fsopen(2)) gives a mount that stands in no
 //! tree: only the descriptor leads there, and it ends with that.
@@ -14,16 +14,16 @@ const FSCONFIG_CMD_CREATE: u32 = 6;
 const FSMOUNT_CLOEXEC: u32 = 1;
 const MOUNT_ATTR_RDONLY: u32 = 1;
 
-/// Opens the file at this path below sysfs's root, to read it.
+/// Opens the file at this path below the root of a file system such as `sysfs`, to read it.
 ///
 /// # Errors
 ///
 /// `ENOSYS` before Linux 5.2, `EPERM` without CAP_SYS_ADMIN, `ENODEV` where the kernel
-/// has no sysfs, `ENOENT` where that has no such file.
-pub fn open(path: &CStr) -> Result<File> {
+/// has no such file system, `ENOENT` where that has no such file.
+pub fn open(file_system: &CStr, path: &CStr) -> Result<File> {
     // SAFETY: the name is a string with a NUL; the answer is a new descriptor.
     let context = descriptor("fsopen", unsafe {
-        libc::syscall(libc::SYS_fsopen, c"sysfs".as_ptr(), FSOPEN_CLOEXEC)
+        libc::syscall(libc::SYS_fsopen, file_system.as_ptr(), FSOPEN_CLOEXEC)
     })?;
     let none: *const u8 = std::ptr::null();
     // SAFETY: this command takes neither a key nor a value.

@@ -134,6 +134,11 @@ impl Capture {
             Err(too) if refused.kind() == Kind::Unsupported => {
                 let hint = refused.hint().unwrap_or_default();
                 let hint = format!("{hint}; without BPF: {too}");
+                // With more rights it would work.
+                let refused = match too.kind() {
+                    Kind::NotPermitted => refused.with_kind(Kind::NotPermitted),
+                    _ => refused,
+                };
                 Err(refused.with_hint(hint))
             }
             Err(_) => Err(refused),

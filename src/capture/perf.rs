@@ -21,6 +21,7 @@ mod change;
 mod delivery;
 mod handled;
 mod living;
+mod order;
 mod processes;
 mod rings;
 mod stack;
@@ -177,9 +178,7 @@ impl PerfCapture {
         let is_change = |pending: &&Pending| matches!(pending.what, What::Change(_));
         self.waiting += read.len() - read.iter().filter(is_change).count();
         self.pending.extend(read);
-        // Stable: what one ring tells stays in its order.
-        let pending = self.pending.make_contiguous();
-        pending.sort_by_key(|pending| pending.time_ns);
+        order::sort(&mut self.pending);
     }
 
     fn apply(&mut self, time_ns: u64, change: Change) {

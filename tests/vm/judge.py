@@ -346,6 +346,8 @@ def exits(run):
     # and Debian lets no perf event through without CAP_SYS_ADMIN.
     stderr = run["two_capabilities"].stderr
     too_few = kernels.version(run.facts["kernel"]) < (5, 11) or "perf_event_paranoid" in stderr
+    # Nor is tracefs for others than root.
+    too_few |= any(rung.name == "perf" for rung in run.taken)
     for name, status in [
         ("version", 0),
         ("help", 0),

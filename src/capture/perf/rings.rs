@@ -36,6 +36,8 @@ const MAX_READ_BYTES: usize = 1 << 20;
 pub struct Pending {
     /// `CLOCK_BOOTTIME`
     pub time_ns: u64,
+    /// Which of the rings told it.
+    pub ring: u32,
     pub what: What,
 }
 
@@ -269,9 +271,11 @@ impl Cpu {
             }
             self.samples += 1;
             let delivery = delivery::parse(Arch::NATIVE, body, has_stack);
+            let ring = self.number * 2;
             return Some(match delivery {
                 Some(delivery) => Pending {
                     time_ns: delivery.time_ns.saturating_add(ahead_ns),
+                    ring,
                     what: What::Delivery {
                         cpu: self.number,
                         delivery: Box::new(delivery),
@@ -279,6 +283,7 @@ impl Cpu {
                 },
                 None => Pending {
                     time_ns: 0,
+                    ring,
                     what: What::Nonsense,
                 },
             });
@@ -293,6 +298,7 @@ impl Cpu {
             if let Some((time_ns, change)) = change::parse(header, body) {
                 return Some(Pending {
                     time_ns: time_ns.saturating_add(ahead_ns),
+                    ring: self.number * 2 + 1,
                     what: What::Change(change),
                 });
             }

@@ -176,7 +176,7 @@ fn protection(scene: &Scene<'_>, decoded: &Decoded) -> Option<(u64, Trap)> {
     }
     let refused = |placed: Placed| {
         let alignment = u64::from(placed.operand.alignment.max(1));
-        scene.non_canonical(placed.address) || placed.address % alignment != 0
+        scene.non_canonical(placed.address) || !placed.address.is_multiple_of(alignment)
     };
     let jump = match decoded.target {
         Some(Target::Register(register)) => scene.register(register.0.into()),

@@ -4,7 +4,7 @@ use super::*;
 use crate::capture::perf::change::name;
 use crate::capture::perf::processes::KnownFile;
 
-const PC: u64 = 0x1234;
+const PC: u64 = 0x40_1234;
 const SP: u64 = 0x8000;
 
 fn delivery(code: i32) -> Delivery {
@@ -76,7 +76,7 @@ fn details(event: &Event) -> Vec<&'static str> {
 
 #[test]
 fn what_is_not_told_is_named_and_has_no_value() {
-    let process = process(0x1000);
+    let process = process(0x40_1000);
     let event = told(delivery(SEGV_MAPERR), Some(&process), None);
     assert!(!event.knows_fault && !event.knows_sender);
     assert_eq!(
@@ -105,7 +105,7 @@ fn what_is_not_told_is_named_and_has_no_value() {
 
 #[test]
 fn a_process_that_is_not_gone_yet_tells_more() {
-    let process = process(0x1000);
+    let process = process(0x40_1000);
     let around = Circumstances {
         look: Some(Look {
             parent: 3,
@@ -142,7 +142,7 @@ fn a_call_into_nowhere_has_the_address_of_its_instruction() {
         registers: Some(Registers::new(Arch::X86_64, [pc; 34])),
         ..delivery(code)
     };
-    let process = process(0x1000);
+    let process = process(0x40_1000);
     let event = told(at(0x10, SEGV_MAPERR), Some(&process), None);
     assert!(event.knows_fault);
     assert_eq!((event.siginfo, event.trap.address), (0x10, 0x10));
@@ -154,7 +154,7 @@ fn a_call_into_nowhere_has_the_address_of_its_instruction() {
 
 #[test]
 fn after_a_loss_nothing_is_called_what_it_was() {
-    let process = process(0x1000);
+    let process = process(0x40_1000);
     let around = Circumstances {
         may_be_renamed: true,
         ..around(Some(&process), Some(Gap::Lost))
@@ -178,7 +178,7 @@ fn arguments_are_no_part_of_the_stack() {
     delivery.stack.extend_from_slice(b"secret\0");
     let process = Process {
         vdso,
-        ..process(0x1000)
+        ..process(0x40_1000)
     };
     let event = told(delivery, Some(&process), None);
     assert_eq!(event.windows[0].bytes.len(), 16);

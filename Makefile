@@ -22,7 +22,7 @@ Q := @
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: all help target build aarch64 dist check-dist demo test test-rungs test-six test-vm corpus compare load lint doc check-fuzz check-decoder figures bpf \
+.PHONY: all help target build aarch64 dist check-dist demo test test-rungs test-six test-vm fetch-vm corpus compare load lint doc check-fuzz check-decoder figures bpf \
 	check-prebuilt check-static check-size clean
 
 all: build
@@ -147,6 +147,10 @@ else
 	done
 	$(Q)$(RUN_VM) $(VM)
 endif
+
+# The kernels alone, ahead of time: to build one takes minutes.
+fetch-vm:
+	$(Q)$(RUN_VM) --fetch $(VM)
 
 CORPUS := $(if $(SUDO),sudo -E) env SEGFAULT_ANALYZER='$(abspath $(BINARY))' CORPUS_DIR='$(abspath $(OUT))/corpus' \
 	python3 tests/corpus

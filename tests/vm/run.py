@@ -7,6 +7,7 @@ anything is not as it should be.
                                                NAME; `extremes` for the oldest, the
                                                newest and the one without BTF
     run.py --binaries FOLDER --kernel FILE     an image of your own
+    run.py --fetch [NAME...]                   the kernels alone, for later
 """
 
 import argparse
@@ -35,6 +36,7 @@ def arguments():
     parser.add_argument("names", nargs="*", metavar="NAME", help="a kernel of --list")
     parser.add_argument("--list", action="store_true", help="name the kernels")
     parser.add_argument("--kernel", metavar="FILE", help="an image of your own")
+    parser.add_argument("--fetch", action="store_true", help="download and build the kernels, and no more")
     parser.add_argument("--machine-of", metavar="FILE", help="say which machine an image is for")
     parser.add_argument("--binaries", metavar="FOLDER", help="holds MACHINE-unknown-linux-musl/release/segfault_analyzer")
     parser.add_argument("--options", default="", help="options for the tool in every run of it")
@@ -58,6 +60,10 @@ def main():
     else:
         names = kernels.EXTREMES if asked.names == ["extremes"] else asked.names or kernels.names()
         find = [(name, lambda name: kernels.find(bench.cache, name)) for name in names]
+    if asked.fetch:
+        for name, fetch in find:
+            fetch(name)
+        return 0
     with concurrent.futures.ThreadPoolExecutor(asked.jobs) as guests:
         tried = list(guests.map(lambda item: bench.try_kernel(*item), find))
     rows = [row for rows in tried for row in rows]

@@ -1,25 +1,27 @@
 /* SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0 */
 /*
- * Windows of the stack, page by page from the stack pointer upward, and of the
- * stack that a handler on an alternate one has interrupted. Arguments and
+ * Windows of the stack, page by page from the stack pointer upward; of the stack
+ * that a handler on an alternate one has interrupted; and of the one from which
+ * the program has switched to a stack that it made itself. Arguments and
  * environment, which lie above the stack's start, are never read.
  */
 #ifndef SEGFAULT_STACK_H
 #define SEGFAULT_STACK_H
 
+#include "chain.h"
 #include "identity.h"
 #include "scratch.h"
 
-#define RED_ZONE 128		/* x86-64 leaf functions use this much below sp */
-#define ARGC_BYTES 16		/* at the stack's start: argc and argv[0], numbers */
-#define TAIL_BYTES (32 * 1024)	/* kept of the oldest frames */
 #define MAX_PAGES 256
+#define MAX_RECORDS 64		/* of a chain of frame pointers, until it leaves its stack */
 
 /* Words of a ucontext that the kernel wrote, from its uc_stack.ss_sp on:
  * arch/x86/include/asm/sigframe.h, arch/arm64/kernel/signal.c. */
 #define UC_STACK_SIZE 16	/* uc_stack.ss_size */
 #define UC_SP_X86 (160 - 16)	/* uc_mcontext.gregs[REG_RSP] */
 #define UC_SP_ARM64 (432 - 16)	/* uc_mcontext.sp */
+#define UC_FP_X86 (120 - 16)	/* uc_mcontext.gregs[REG_RBP] */
+#define UC_FP_ARM64 (416 - 16)	/* uc_mcontext.regs[29] */
 #define WORDS_IN_PAGE (PAGE_BYTES / 8)
 #define MAX_SCANNED_PAGES 16
 
@@ -44,6 +46,8 @@ static long frame_callback(__u32 at, void *unused)
 	if (sp >= s->alternate_start && sp < s->alternate_end)
 		return 0; /* a signal that came while another was handled */
 	s->walk.interrupted_sp = sp;
+	bpf_probe_read_user(&s->frame_pointer, sizeof(s->frame_pointer),
+			    (void *)(address + (is_x86() ? UC_FP_X86 : UC_FP_ARM64)));
 	return 1;
 }
 
@@ -158,15 +162,79 @@ separate int send_stack_at(__u64 sp, __u64 mapping_start, __u64 mapping_end, __u
 	return 0;
 }
 
+/* Looks at one record of the chain, and goes to the next. */
+static long record_callback(__u32 step, void *unused)
+{
+	struct scratch *s = scratch();
+	__u64 record[2] = {}; /* the caller's frame pointer, the return address */
+	__u64 at;
+
+	if (!s)
+		return 1;
+	at = s->frame_pointer;
+	if (!can_be_record(at) || bpf_probe_read_user(record, sizeof(record), (void *)at))
+		return 1;
+	if (at < s->stack_next || at >= s->stack_end) {
+		if (follows_call(record[1], !is_x86()))
+			s->other_stack = at;
+		return 1;
+	}
+	s->frame_pointer = record[0];
+	return 0;
+}
+
+/*
+ * A program that calls a function on a stack of its own making will come back to
+ * the one that it was on, and the last of these is the first stack. Where on it
+ * to begin the chain of frame pointers tells, if there is one: without it only
+ * the calls next to main are kept, and nothing of a thread's.
+ */
+separate int send_other_stack(__u64 low, __u64 high)
+{
+	struct scratch *s = scratch();
+	__u64 first, start, end;
+
+	if (!s)
+		return 0;
+	s->other_stack = 0;
+	s->stack_next = low;
+	s->stack_end = high;
+	bpf_loop(MAX_RECORDS, record_callback, 0, 0);
+	first = s->header.start_stack + ARGC_BYTES;
+	start = s->other_stack;
+	end = 0;
+	/* Above it arguments begin. */
+	if (start && start < first) {
+		end = start + stack_bytes;
+		if (end > first)
+			end = first;
+		send_window(s, start, end);
+	}
+	if (s->header.host_tid == s->header.host_pid) {
+		start = first - TAIL_BYTES;
+		if (end > start)
+			start = end;
+		send_window(s, start, first);
+	}
+	return 0;
+}
+
 static __always_inline void send_stack(struct scratch *s)
 {
 	struct mapping_walk *w = &s->walk;
+	__u64 sp = w->sp, start = w->stack_start, end = w->stack_end, first = s->header.start_stack;
 
-	if (!stack_bytes || !w->sp)
+	if (!stack_bytes || !sp)
 		return;
-	send_stack_at(w->sp, w->stack_start, w->stack_end, s->alternate_end);
-	if (w->interrupted_sp)
-		send_stack_at(w->interrupted_sp, w->interrupted_start, w->interrupted_end, 0);
+	send_stack_at(sp, start, end, s->alternate_end);
+	if (w->interrupted_sp) {
+		sp = w->interrupted_sp;
+		start = w->interrupted_start;
+		end = w->interrupted_end;
+		send_stack_at(sp, start, end, 0);
+	}
+	if (end && (first < start || first >= end))
+		send_other_stack(sp, end);
 }
 
 #endif

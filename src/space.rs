@@ -136,6 +136,13 @@ impl AddressSpace for Captured<'_> {
         inside.then_some(next)
     }
 
+    fn is_other_stack(&self, address: ProcessAddress) -> bool {
+        let sp = self.event.registers.map(|registers| registers.sp());
+        let own = sp.map_or(0, |sp| sp.0.saturating_sub(RED_ZONE));
+        let mut windows = self.event.windows.iter();
+        address.0 < own && windows.any(|window| window.get(address, 1).is_some())
+    }
+
     fn read_code(&self, address: ProcessAddress, buf: &mut [u8]) -> usize {
         if let Some(bytes) = self.event.code_bytes.get(address, buf.len()) {
             buf.copy_from_slice(bytes);

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0 */
+/*
+ * How much of stacks is kept, and what speaks for a frame pointer's record: two
+ * words, the caller's frame pointer and the return address.
+ */
+#ifndef SEGFAULT_CHAIN_H
+#define SEGFAULT_CHAIN_H
+
+#include "common.h"
+
+#define RED_ZONE 128		/* x86-64 leaf functions use this much below sp */
+#define ARGC_BYTES 16		/* at the stack's start: argc and argv[0], numbers */
+#define TAIL_BYTES (32 * 1024)	/* kept of the oldest frames */
+
+#define REGS_X86_FP 4		/* words into pt_regs, and into user_pt_regs */
+#define REGS_ARM64_FP 29
+
+#define ARM64_CODE_BITS 48	/* of a return address: above may be its signature */
+
+/* Whether a record may lie there: in user space, and aligned. */
+static __always_inline int can_be_record(__u64 address)
+{
+	return address >= PAGE_BYTES && (__s64)address > 0 && !(address & 7);
+}
+
+/* Whether the instruction before an address calls, as far as its last bytes tell. */
+static __always_inline int follows_call(__u64 address, int aarch64)
+{
+	__u64 code = 0;
+
+	if (aarch64)
+		address &= (1ull << ARM64_CODE_BITS) - 1;
+	if (address < PAGE_BYTES || (__s64)address < 0)
+		return 0;
+	if (bpf_probe_read_user(&code, sizeof(code), (void *)(address - sizeof(code))))
+		return 0;
+	if (aarch64) {
+		code >>= 32;
+		/* bl; blr and blraa */
+		return (code & 0xfc000000) == 0x94000000 || (code & 0xfefff000) == 0xd63f0000;
+	}
+	/* call rel32; call through a register or memory, by how long it is */
+	return (code >> 24 & 0xff) == 0xe8 || (code >> 48 & 0x38ff) == 0x10ff ||
+	       (code >> 40 & 0x38ff) == 0x10ff || (code >> 32 & 0x38ff) == 0x10ff ||
+	       (code >> 16 & 0x38ff) == 0x10ff || (code >> 8 & 0x38ff) == 0x10ff;
+}
+
+#endif

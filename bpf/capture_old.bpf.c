@@ -491,6 +491,24 @@ int segfault_stack(void *ctx)
 }
 
 SEC("raw_tp/signal_deliver")
+int segfault_interrupted(void *ctx)
+{
+	struct scratch *s = scratch();
+	struct old_config *c = config();
+
+	return s && c ? send_interrupted(ctx, s, c) : 0;
+}
+
+SEC("raw_tp/signal_deliver")
+int segfault_switched(void *ctx)
+{
+	struct scratch *s = scratch();
+	struct old_config *c = config();
+
+	return s && c ? send_switched(ctx, s, c) : 0;
+}
+
+SEC("raw_tp/signal_deliver")
 int segfault_names(void *ctx)
 {
 	struct scratch *s = scratch();

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0 */
 /*
- * How much of stacks is kept, and what speaks for a frame pointer's record: two
- * words, the caller's frame pointer and the return address.
+ * How much of stacks is kept, what the kernel writes into a signal frame, and what
+ * speaks for a frame pointer's record: two words, the caller's frame pointer and
+ * the return address.
  */
 #ifndef SEGFAULT_CHAIN_H
 #define SEGFAULT_CHAIN_H
@@ -12,6 +13,15 @@
 #define ARGC_BYTES 16		/* at the stack's start: argc and argv[0], numbers */
 #define TAIL_BYTES (32 * 1024)	/* kept of the oldest frames */
 
+/* Words of a ucontext that the kernel wrote, from its uc_stack.ss_sp on:
+ * arch/x86/include/asm/sigframe.h, arch/arm64/kernel/signal.c. */
+#define UC_STACK_SIZE 16	/* uc_stack.ss_size */
+#define UC_SP_X86 (160 - 16)	/* uc_mcontext.gregs[REG_RSP] */
+#define UC_SP_ARM64 (432 - 16)	/* uc_mcontext.sp */
+#define UC_FP_X86 (120 - 16)	/* uc_mcontext.gregs[REG_RBP] */
+#define UC_FP_ARM64 (416 - 16)	/* uc_mcontext.regs[29] */
+
+#define MAX_RECORDS 64		/* of a chain of frame pointers, until it leaves its stack */
 #define REGS_X86_FP 4		/* words into pt_regs, and into user_pt_regs */
 #define REGS_ARM64_FP 29
 

@@ -13,15 +13,6 @@
 #include "scratch.h"
 
 #define MAX_PAGES 256
-#define MAX_RECORDS 64		/* of a chain of frame pointers, until it leaves its stack */
-
-/* Words of a ucontext that the kernel wrote, from its uc_stack.ss_sp on:
- * arch/x86/include/asm/sigframe.h, arch/arm64/kernel/signal.c. */
-#define UC_STACK_SIZE 16	/* uc_stack.ss_size */
-#define UC_SP_X86 (160 - 16)	/* uc_mcontext.gregs[REG_RSP] */
-#define UC_SP_ARM64 (432 - 16)	/* uc_mcontext.sp */
-#define UC_FP_X86 (120 - 16)	/* uc_mcontext.gregs[REG_RBP] */
-#define UC_FP_ARM64 (416 - 16)	/* uc_mcontext.regs[29] */
 #define WORDS_IN_PAGE (PAGE_BYTES / 8)
 #define MAX_SCANNED_PAGES 16
 

@@ -137,7 +137,6 @@ static __always_inline void send_details(struct scratch *s, struct task_struct *
 
 	s->walk.until = 0;
 	if (mm) {
-		s->frame_pointer = s->header.regs[is_x86() ? REGS_X86_FP : REGS_ARM64_FP];
 		find_interrupted(s, task);
 		send_exe(s, mm);
 		send_mappings(s, mm, pc);

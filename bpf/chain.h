@@ -23,14 +23,29 @@
 
 #define MAX_RECORDS 64		/* of a chain of frame pointers, until it leaves its stack */
 #define REGS_X86_FP 4		/* words into pt_regs, and into user_pt_regs */
+#define REGS_X86_CS 17
 #define REGS_ARM64_FP 29
+
+#define USER_CS_32 0x23		/* arch/x86/include/asm/segment.h */
+#define USER_DS 0x2b
+
+/* Of struct sigcontext_32, from its bp on: arch/x86/include/uapi/asm/sigcontext.h. */
+struct narrow_registers {
+	__u32 fp;
+	__u32 sp;
+	__u32 others[7];
+	__u32 cs;
+	__u32 flags;
+	__u32 sp_at_signal;
+	__u32 ss;
+};
 
 #define ARM64_CODE_BITS 48	/* of a return address: above may be its signature */
 
 /* Whether a record may lie there: in user space, and aligned. */
 static __always_inline int can_be_record(__u64 address)
 {
-	return address >= PAGE_BYTES && (__s64)address > 0 && !(address & 7);
+	return address >= PAGE_BYTES && (__s64)address > 0 && !(address & 3);
 }
 
 /* Whether the instruction before an address calls, as far as its last bytes tell. */

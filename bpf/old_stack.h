@@ -18,6 +18,7 @@
 static __always_inline void stack_begin(struct scratch *s, struct old_config *c)
 {
 	__u64 sp = s->walk.sp, start = sp - RED_ZONE, limit, end;
+	__u64 first = s->header.start_stack + ARGC_BYTES;
 	__u64 mapping_start = s->walk.stack_start, mapping_end = s->walk.stack_end;
 	struct event_stack *piece = (struct event_stack *)s->out;
 	struct task_struct *task = (void *)bpf_get_current_task();
@@ -37,7 +38,7 @@ static __always_inline void stack_begin(struct scratch *s, struct old_config *c)
 	 * first stack has arguments and environment above its start. */
 	limit = mapping_end;
 	if (!mapping_end || (mapping_start <= s->header.start_stack && s->header.start_stack < mapping_end)) {
-		limit = s->header.start_stack + ARGC_BYTES;
+		limit = first;
 		if (sp >= limit)
 			return;
 	}
@@ -46,7 +47,9 @@ static __always_inline void stack_begin(struct scratch *s, struct old_config *c)
 	if (bpf_core_field_exists(task->sas_ss_sp) && bpf_core_field_exists(task->sas_ss_size)) {
 		s->alternate_start = BPF_CORE_READ(task, sas_ss_sp);
 		s->alternate_bytes = BPF_CORE_READ(task, sas_ss_size);
-		if (sp - s->alternate_start < s->alternate_bytes) {
+		/* Below arguments, and the kernel, whatever the program says. */
+		if (sp - s->alternate_start < s->alternate_bytes && sp < first &&
+		    s->alternate_bytes <= first - s->alternate_start) {
 			s->other = OTHER_INTERRUPTED;
 			limit = s->alternate_start + s->alternate_bytes;
 			s->alternate_top = limit & ~7ull;
@@ -152,6 +155,35 @@ static __always_inline void other_begin(struct scratch *s, struct old_config *c,
 		s->stack_next = s->stack_resume;
 }
 
+static __always_inline int is_narrow(struct scratch *s, struct old_config *c)
+{
+	return !c->aarch64 && (s->header.regs[REGS_X86_CS] & 0xffff) == USER_CS_32;
+}
+
+/* The stack pointer in a signal frame with the alternate stack's description, if
+ * that stands at an address. */
+static __always_inline __u64 wide_sp(struct scratch *s, struct old_config *c, __u64 at)
+{
+	__u64 start = 0, size = 0, sp = 0;
+
+	bpf_probe_read_user(&start, sizeof(start), (void *)at);
+	bpf_probe_read_user(&size, sizeof(size), (void *)(at + UC_STACK_SIZE));
+	if (start != s->alternate_start || size != s->alternate_bytes)
+		return 0;
+	bpf_probe_read_user(&sp, sizeof(sp), (void *)(at + (c->aarch64 ? UC_SP_ARM64 : UC_SP_X86)));
+	return sp;
+}
+
+/* The same for a 32-bit task, if its code segment stands there. */
+static __always_inline __u64 narrow_sp(__u64 at)
+{
+	struct narrow_registers regs;
+
+	if (bpf_probe_read_user(&regs, sizeof(regs), (void *)(at - offsetof(struct narrow_registers, cs))))
+		return 0;
+	return regs.ss == USER_DS && regs.sp == regs.sp_at_signal ? regs.sp : 0;
+}
+
 /*
  * Finds what a handler that runs on its own stack has interrupted, from that
  * stack's end downward: the first signal frame there is the one that was made on
@@ -159,8 +191,12 @@ static __always_inline void other_begin(struct scratch *s, struct old_config *c,
  */
 static __always_inline int send_interrupted(void *ctx, struct scratch *s, struct old_config *c)
 {
-	__u64 *words = (__u64 *)s->out, top = s->alternate_top, bytes = CHUNK_BYTES, start, at, size, sp;
+	__u64 *words = (__u64 *)s->out, top = s->alternate_top, bytes = CHUNK_BYTES;
+	__u64 start, at, word, sp = 0;
+	__u32 key = s->alternate_start;
 
+	if (is_narrow(s, c))
+		key = USER_CS_32;
 	start = top - bytes;
 	if (start < s->alternate_start) {
 		start = s->alternate_start;
@@ -175,20 +211,24 @@ static __always_inline int send_interrupted(void *ctx, struct scratch *s, struct
 		bytes -= 8;
 		at = bytes;
 		keep(at);
-		if (words[(at & (CHUNK_BYTES - 8)) / 8] == s->alternate_start)
+		word = words[(at & (CHUNK_BYTES - 8)) / 8];
+		at = start + bytes;
+		if ((__u32)word == key)
+			goto found;
+		at += 4;
+		if (word >> 32 == key)
 			goto found;
 		if (!bytes)
 			goto further;
 		end_round(CHUNK_BYTES / 8, further);
 	}
 found:
-	at = start + bytes;
-	s->alternate_top = at;
-	size = 0;
-	bpf_probe_read_user(&size, sizeof(size), (void *)(at + UC_STACK_SIZE));
-	sp = 0;
-	bpf_probe_read_user(&sp, sizeof(sp), (void *)(at + (c->aarch64 ? UC_SP_ARM64 : UC_SP_X86)));
-	if (size == s->alternate_bytes && sp - s->alternate_start >= size) {
+	s->alternate_top = at & ~7ull;
+	if (is_narrow(s, c))
+		sp = narrow_sp(at);
+	else
+		sp = wide_sp(s, c, at);
+	if (sp && sp - s->alternate_start >= s->alternate_bytes) {
 		other_begin(s, c, sp - RED_ZONE);
 		go_on(ctx, s, STEP_STACK);
 	}
@@ -207,7 +247,11 @@ static __always_inline int send_switched(void *ctx, struct scratch *s, struct ol
 
 	for (;;) {
 		if (!can_be_record(at) || bpf_probe_read_user(record, sizeof(record), (void *)at))
-			break;
+			goto inside;
+		if (is_narrow(s, c)) {
+			record[1] = record[0] >> 32;
+			record[0] = (__u32)record[0];
+		}
 		if (at < s->walk.sp || at >= s->walk.stack_end)
 			goto left;
 		at = record[0];

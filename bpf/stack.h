@@ -42,6 +42,32 @@ static long frame_callback(__u32 at, void *unused)
 	return 1;
 }
 
+/*
+ * The same for a 32-bit task, whose signal frame does not always have that
+ * description: a word that may be the code segment of the registers in it.
+ */
+static long narrow_callback(__u32 at, void *unused)
+{
+	struct scratch *s = scratch();
+	struct narrow_registers regs;
+	__u64 address;
+
+	if (!s)
+		return 1;
+	if (((__u32 *)s->out)[at & (2 * WORDS_IN_PAGE - 1)] != USER_CS_32)
+		return 0;
+	address = s->stack_next + at * 4 - offsetof(struct narrow_registers, cs);
+	if (bpf_probe_read_user(&regs, sizeof(regs), (void *)address))
+		return 0;
+	if (regs.ss != USER_DS || regs.sp != regs.sp_at_signal)
+		return 0;
+	if (regs.sp >= s->alternate_start && regs.sp < s->alternate_end)
+		return 0;
+	s->walk.interrupted_sp = regs.sp;
+	s->frame_pointer = regs.fp;
+	return 1;
+}
+
 static long scan_callback(__u32 page, void *unused)
 {
 	struct scratch *s = scratch();
@@ -56,7 +82,10 @@ static long scan_callback(__u32 page, void *unused)
 	/* What follows the stack in the same page does no harm. */
 	if (bpf_probe_read_user(s->out, bytes, (void *)s->stack_next))
 		return 1;
-	bpf_loop(bytes / 8, frame_callback, 0, 0);
+	if (s->is_narrow)
+		bpf_loop(bytes / 4, narrow_callback, 0, 0);
+	else
+		bpf_loop(bytes / 8, frame_callback, 0, 0);
 	s->stack_next += bytes;
 	return s->walk.interrupted_sp != 0;
 }
@@ -66,6 +95,8 @@ static __always_inline void find_interrupted(struct scratch *s, struct task_stru
 {
 	__u64 sp = s->walk.sp;
 
+	s->is_narrow = is_x86() && (s->header.regs[REGS_X86_CS] & 0xffff) == USER_CS_32;
+	s->frame_pointer = s->header.regs[is_x86() ? REGS_X86_FP : REGS_ARM64_FP];
 	s->alternate_start = BPF_CORE_READ(task, sas_ss_sp);
 	s->alternate_end = s->alternate_start + BPF_CORE_READ(task, sas_ss_size);
 	if (!stack_bytes || sp < s->alternate_start || sp >= s->alternate_end) {
@@ -139,7 +170,8 @@ separate int send_stack_at(__u64 sp, __u64 mapping_start, __u64 mapping_end, __u
 		if (sp >= limit)
 			return 0;
 	}
-	if (alternate_end)
+	/* Below arguments, whatever the program says. */
+	if (alternate_end && alternate_end <= s->header.start_stack + ARGC_BYTES)
 		limit = alternate_end;
 	end = start + stack_bytes;
 	if (limit && end > limit)
@@ -165,6 +197,10 @@ static long record_callback(__u32 step, void *unused)
 	at = s->frame_pointer;
 	if (!can_be_record(at) || bpf_probe_read_user(record, sizeof(record), (void *)at))
 		return 1;
+	if (s->is_narrow) {
+		record[1] = record[0] >> 32;
+		record[0] = (__u32)record[0];
+	}
 	if (at < s->stack_next || at >= s->stack_end) {
 		if (follows_call(record[1], !is_x86()))
 			s->other_stack = at;

@@ -78,6 +78,8 @@ const DEADLY: &[(&str, &[&str], &[&str])] = &[
     ("compat.c", PIE, &["sleep"]),
     ("compat.c", PIE, &["qsort"]),
     ("compat.c", PIE, &["thread"]),
+    ("compat.c", PIE, &["onstack"]),
+    ("compat.c", PIE, &["oninfo"]),
     ("compat.c", PIE, &["main"]),
     ("big_maps.c", PIE, &["3000"]),
     ("inlined.c", PIE, &[]),

@@ -42,20 +42,18 @@ struct narrow_registers {
 
 #define ARM64_CODE_BITS 48	/* of a return address: above may be its signature */
 
-/* Whether a record may lie there: in user space, and aligned. */
-static __always_inline int can_be_record(__u64 address)
-{
-	return address >= PAGE_BYTES && (__s64)address > 0 && !(address & 3);
-}
+/* Where the first stack begins: neither frames nor code lie above, and before 5.5
+ * much that must not be read. */
+#define first_stack(s) ((s)->header.start_stack + ARGC_BYTES)
 
 /* Whether the instruction before an address calls, as far as its last bytes tell. */
-static __always_inline int follows_call(__u64 address, int aarch64)
+static __always_inline int follows_call(__u64 address, __u64 first, int aarch64)
 {
 	__u64 code = 0;
 
 	if (aarch64)
 		address &= (1ull << ARM64_CODE_BITS) - 1;
-	if (address < PAGE_BYTES || (__s64)address < 0)
+	if (address < PAGE_BYTES || address >= first)
 		return 0;
 	if (bpf_probe_read_user(&code, sizeof(code), (void *)(address - sizeof(code))))
 		return 0;

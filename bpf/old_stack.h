@@ -18,7 +18,7 @@
 static __always_inline void stack_begin(struct scratch *s, struct old_config *c)
 {
 	__u64 sp = s->walk.sp, start = sp - RED_ZONE, limit, end;
-	__u64 first = s->header.start_stack + ARGC_BYTES;
+	__u64 first = first_stack(s);
 	__u64 mapping_start = s->walk.stack_start, mapping_end = s->walk.stack_end;
 	struct event_stack *piece = (struct event_stack *)s->out;
 	struct task_struct *task = (void *)bpf_get_current_task();
@@ -131,7 +131,7 @@ ended:
 static __always_inline void other_begin(struct scratch *s, struct old_config *c, __u64 start)
 {
 	struct event_stack *piece = (struct event_stack *)s->out;
-	__u64 first = s->header.start_stack + ARGC_BYTES, end = 0;
+	__u64 first = first_stack(s), end = 0;
 
 	piece->part.kind = PART_STACK;
 	piece->part.id = s->header.part.id;
@@ -246,7 +246,8 @@ static __always_inline int send_switched(void *ctx, struct scratch *s, struct ol
 	__u64 record[2]; /* the caller's frame pointer, the return address */
 
 	for (;;) {
-		if (!can_be_record(at) || bpf_probe_read_user(record, sizeof(record), (void *)at))
+		if (at < PAGE_BYTES || at >= first_stack(s) ||
+		    bpf_probe_read_user(record, sizeof(record), (void *)at))
 			goto inside;
 		if (is_narrow(s, c)) {
 			record[1] = record[0] >> 32;
@@ -261,7 +262,7 @@ inside:
 	at = 0;
 	goto begin;
 left:
-	if (!follows_call(record[1], c->aarch64))
+	if (!follows_call(record[1], first_stack(s), c->aarch64))
 		at = 0;
 begin:
 	other_begin(s, c, at);

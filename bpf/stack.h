@@ -166,12 +166,12 @@ separate int send_stack_at(__u64 sp, __u64 mapping_start, __u64 mapping_end, __u
 	 * first stack has arguments and environment above its start. */
 	limit = mapping_end;
 	if (!mapping_end || (mapping_start <= s->header.start_stack && s->header.start_stack < mapping_end)) {
-		limit = s->header.start_stack + ARGC_BYTES;
+		limit = first_stack(s);
 		if (sp >= limit)
 			return 0;
 	}
 	/* Below arguments, whatever the program says. */
-	if (alternate_end && alternate_end <= s->header.start_stack + ARGC_BYTES)
+	if (alternate_end && alternate_end <= first_stack(s))
 		limit = alternate_end;
 	end = start + stack_bytes;
 	if (limit && end > limit)
@@ -195,14 +195,14 @@ static long record_callback(__u32 step, void *unused)
 	if (!s)
 		return 1;
 	at = s->frame_pointer;
-	if (!can_be_record(at) || bpf_probe_read_user(record, sizeof(record), (void *)at))
+	if (at >= first_stack(s) || bpf_probe_read_user(record, sizeof(record), (void *)at))
 		return 1;
 	if (s->is_narrow) {
 		record[1] = record[0] >> 32;
 		record[0] = (__u32)record[0];
 	}
 	if (at < s->stack_next || at >= s->stack_end) {
-		if (follows_call(record[1], !is_x86()))
+		if (follows_call(record[1], first_stack(s), !is_x86()))
 			s->other_stack = at;
 		return 1;
 	}
@@ -227,11 +227,10 @@ separate int send_other_stack(__u64 low, __u64 high)
 	s->stack_next = low;
 	s->stack_end = high;
 	bpf_loop(MAX_RECORDS, record_callback, 0, 0);
-	first = s->header.start_stack + ARGC_BYTES;
+	first = first_stack(s);
 	start = s->other_stack;
 	end = 0;
-	/* Above it arguments begin. */
-	if (start && start < first) {
+	if (start) {
 		end = start + stack_bytes;
 		if (end > first)
 			end = first;

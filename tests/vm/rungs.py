@@ -20,7 +20,7 @@ class Rung:
 
 # Some only now and then: where the process was gone, or without `-t`.
 PERF_LACKS = (
-    "access", "cgroup", "cmdline", "data_mappings", "fault_address", "memory", "ns_pid", "sender", "uid",
+    "access", "cgroup", "cmdline", "data_mappings", "fault_address", "memory", "ns_pid", "other_stacks", "sender", "uid",
 )  # fmt: skip
 
 RUNGS = [

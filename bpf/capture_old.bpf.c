@@ -5,7 +5,9 @@
  * programs and sent through a perf event array. See old.h.
  *
  * first -> context -> walk (list or tree) -> stack -> names, each as often as
- * needed and as tail calls allow; whichever runs out of them sends the end.
+ * needed and as tail calls allow; whichever runs out of them sends the end. Where
+ * the stack is not the first one, interrupted or switched, and stack again, come
+ * before names.
  */
 #include <linux/bpf.h>
 #include <linux/types.h>
@@ -488,6 +490,24 @@ int segfault_stack(void *ctx)
 	struct old_config *c = config();
 
 	return s && c ? send_stack(ctx, s, c) : 0;
+}
+
+SEC("raw_tp/signal_deliver")
+int segfault_interrupted(void *ctx)
+{
+	struct scratch *s = scratch();
+	struct old_config *c = config();
+
+	return s && c ? send_interrupted(ctx, s, c) : 0;
+}
+
+SEC("raw_tp/signal_deliver")
+int segfault_switched(void *ctx)
+{
+	struct scratch *s = scratch();
+	struct old_config *c = config();
+
+	return s && c ? send_switched(ctx, s, c) : 0;
 }
 
 SEC("raw_tp/signal_deliver")

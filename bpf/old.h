@@ -106,6 +106,8 @@ struct old_names {
 	__u64 is_foreign;	/* the mount namespace is not the tool's */
 };
 
+enum other_stack { OTHER_NONE, OTHER_INTERRUPTED, OTHER_SWITCHED };
+
 struct scratch {
 	__u64 busy;
 	__u64 count;
@@ -118,6 +120,11 @@ struct scratch {
 	__u64 stack_gap;	/* where the window ends, */
 	__u64 stack_resume;	/* where the one next to main begins, */
 	__u64 stack_stop;	/* and where that ends */
+	__u64 other;		/* enum other_stack: of which one is to be sent after it */
+	__u64 alternate_start;	/* sigaltstack(2), */
+	__u64 alternate_bytes;
+	__u64 alternate_top;	/* where the rest of it ends that is still to be searched, */
+	__u64 alternate_chunks;	/* and how often it was looked at */
 	__u64 memory_at;	/* next register that --memory looks at */
 	struct event_header header;
 	struct event_end end;
@@ -165,7 +172,17 @@ struct {
 } segfault_first SEC(".maps");
 
 /* Filled by the tool: which walk belongs to the kernel is known then. */
-enum step { STEP_BEGIN, STEP_CONTEXT, STEP_WALK, STEP_STACK, STEP_NAMES, STEP_MEMORY, STEPS };
+enum step {
+	STEP_BEGIN,
+	STEP_CONTEXT,
+	STEP_WALK,
+	STEP_STACK,
+	STEP_INTERRUPTED,
+	STEP_SWITCHED,
+	STEP_NAMES,
+	STEP_MEMORY,
+	STEPS,
+};
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);

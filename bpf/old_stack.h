@@ -1,29 +1,34 @@
 /* SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0 */
 /*
- * Windows of the stack, page by page: from the stack pointer upward, and the
- * calls next to main, as bpf/stack.h has them.
+ * Windows of stacks, page by page, as bpf/stack.h has them: from the stack pointer
+ * upward, and the calls next to main; then those of the stack that a handler on an
+ * alternate one has interrupted, or that the program has switched from. Where
+ * these end is not looked up: what follows them does no harm.
  */
 #ifndef SEGFAULT_OLD_STACK_H
 #define SEGFAULT_OLD_STACK_H
 
+#include "chain.h"
 #include "old.h"
 
-#define RED_ZONE 128		/* x86-64 leaf functions use this much below sp */
-#define ARGC_BYTES 16		/* at the stack's start: argc and argv[0], numbers */
-#define TAIL_BYTES (32 * 1024)	/* kept of the oldest frames */
+#define CHUNK_BYTES 1024	/* of an alternate stack that is searched at a time */
+#define MAX_CHUNKS 12		/* more than the registers of most processors take */
 
 /* Where the windows begin and end; nothing where no stack is wanted. */
 static __always_inline void stack_begin(struct scratch *s, struct old_config *c)
 {
 	__u64 sp = s->walk.sp, start = sp - RED_ZONE, limit, end;
+	__u64 first = first_stack(s);
 	__u64 mapping_start = s->walk.stack_start, mapping_end = s->walk.stack_end;
 	struct event_stack *piece = (struct event_stack *)s->out;
+	struct task_struct *task = (void *)bpf_get_current_task();
 
 	piece->part.kind = PART_STACK;
 	piece->part.id = s->header.part.id;
 	s->out_bytes = 0;
 	s->stack_next = 1; /* begun */
 	s->stack_stop = 0;
+	s->other = OTHER_NONE;
 	if (!c->stack_bytes || !sp)
 		return;
 	/* An overflow leaves sp in the gap below the stack. */
@@ -33,9 +38,22 @@ static __always_inline void stack_begin(struct scratch *s, struct old_config *c)
 	 * first stack has arguments and environment above its start. */
 	limit = mapping_end;
 	if (!mapping_end || (mapping_start <= s->header.start_stack && s->header.start_stack < mapping_end)) {
-		limit = s->header.start_stack + ARGC_BYTES;
+		limit = first;
 		if (sp >= limit)
 			return;
+	}
+	if (limit == mapping_end && limit)
+		s->other = OTHER_SWITCHED;
+	if (bpf_core_field_exists(task->sas_ss_sp) && bpf_core_field_exists(task->sas_ss_size)) {
+		s->alternate_start = BPF_CORE_READ(task, sas_ss_sp);
+		s->alternate_bytes = BPF_CORE_READ(task, sas_ss_size);
+		/* Below arguments, and the kernel, whatever the program says. */
+		if (sp - s->alternate_start < s->alternate_bytes && sp < first &&
+		    s->alternate_bytes <= first - s->alternate_start) {
+			s->other = OTHER_INTERRUPTED;
+			limit = s->alternate_start + s->alternate_bytes;
+			s->alternate_top = limit & ~7ull;
+		}
 	}
 	end = start + c->stack_bytes;
 	if (limit && end > limit)
@@ -79,6 +97,14 @@ static __always_inline int stack_step(void *ctx, struct scratch *s)
 	return 0;
 }
 
+/* Goes on to what is next. */
+static __always_inline int stack_end(void *ctx, struct scratch *s, struct old_config *c)
+{
+	go_on(ctx, s, STEP_MEMORY); /* there only with --memory */
+	go_on(ctx, s, STEP_NAMES);
+	return finish(ctx, s, c);
+}
+
 static __always_inline int send_stack(void *ctx, struct scratch *s, struct old_config *c)
 {
 	if (!s->stack_next)
@@ -91,9 +117,157 @@ static __always_inline int send_stack(void *ctx, struct scratch *s, struct old_c
 more:
 	go_on(ctx, s, STEP_STACK);
 ended:
-	go_on(ctx, s, STEP_MEMORY); /* there only with --memory */
-	go_on(ctx, s, STEP_NAMES);
-	return finish(ctx, s, c);
+	if (s->other == OTHER_INTERRUPTED)
+		go_on(ctx, s, STEP_INTERRUPTED);
+	if (s->other == OTHER_SWITCHED)
+		go_on(ctx, s, STEP_SWITCHED);
+	return stack_end(ctx, s, c);
+}
+
+/*
+ * Where the windows of another stack begin and end. Of the first thread the calls
+ * next to main are kept, wherever it has come from.
+ */
+static __always_inline void other_begin(struct scratch *s, struct old_config *c, __u64 start)
+{
+	struct event_stack *piece = (struct event_stack *)s->out;
+	__u64 first = first_stack(s), end = 0;
+
+	piece->part.kind = PART_STACK;
+	piece->part.id = s->header.part.id;
+	s->other = OTHER_NONE;
+	/* Above it arguments begin. */
+	if (start && start < first) {
+		end = start + c->stack_bytes;
+		if (end > first)
+			end = first;
+		s->stack_next = start;
+	}
+	s->stack_gap = end;
+	s->stack_stop = end;
+	s->stack_resume = end;
+	if (s->header.host_pid != s->header.host_tid || end == first)
+		return;
+	s->stack_stop = first;
+	if (end < first - TAIL_BYTES)
+		s->stack_resume = first - TAIL_BYTES;
+	if (!end)
+		s->stack_next = s->stack_resume;
+}
+
+static __always_inline int is_narrow(struct scratch *s, struct old_config *c)
+{
+	return !c->aarch64 && (s->header.regs[REGS_X86_CS] & 0xffff) == USER_CS_32;
+}
+
+/* The stack pointer in a signal frame with the alternate stack's description, if
+ * that stands at an address. */
+static __always_inline __u64 wide_sp(struct scratch *s, struct old_config *c, __u64 at)
+{
+	__u64 start = 0, size = 0, sp = 0;
+
+	bpf_probe_read_user(&start, sizeof(start), (void *)at);
+	bpf_probe_read_user(&size, sizeof(size), (void *)(at + UC_STACK_SIZE));
+	if (start != s->alternate_start || size != s->alternate_bytes)
+		return 0;
+	bpf_probe_read_user(&sp, sizeof(sp), (void *)(at + (c->aarch64 ? UC_SP_ARM64 : UC_SP_X86)));
+	return sp;
+}
+
+/* The same for a 32-bit task, if its code segment stands there. */
+static __always_inline __u64 narrow_sp(__u64 at)
+{
+	struct narrow_registers regs;
+
+	if (bpf_probe_read_user(&regs, sizeof(regs), (void *)(at - offsetof(struct narrow_registers, cs))))
+		return 0;
+	return regs.ss == USER_DS && regs.sp == regs.sp_at_signal ? regs.sp : 0;
+}
+
+/*
+ * Finds what a handler that runs on its own stack has interrupted, from that
+ * stack's end downward: the first signal frame there is the one that was made on
+ * the way to it.
+ */
+static __always_inline int send_interrupted(void *ctx, struct scratch *s, struct old_config *c)
+{
+	__u64 *words = (__u64 *)s->out, top = s->alternate_top, bytes = CHUNK_BYTES;
+	__u64 start, at, word, sp = 0;
+	__u32 key = s->alternate_start;
+
+	if (is_narrow(s, c))
+		key = USER_CS_32;
+	start = top - bytes;
+	if (start < s->alternate_start) {
+		start = s->alternate_start;
+		bytes = top - start;
+	}
+	if (++s->alternate_chunks > MAX_CHUNKS || top <= s->walk.sp || top <= start)
+		goto nothing;
+	if (bpf_probe_read_user(words, bounded(bytes, CHUNK_BYTES), (void *)start))
+		goto nothing;
+	s->alternate_top = start;
+	for (;;) {
+		bytes -= 8;
+		at = bytes;
+		keep(at);
+		word = words[(at & (CHUNK_BYTES - 8)) / 8];
+		at = start + bytes;
+		if ((__u32)word == key)
+			goto found;
+		at += 4;
+		if (word >> 32 == key)
+			goto found;
+		if (!bytes)
+			goto further;
+		end_round(CHUNK_BYTES / 8, further);
+	}
+found:
+	s->alternate_top = at & ~7ull;
+	if (is_narrow(s, c))
+		sp = narrow_sp(at);
+	else
+		sp = wide_sp(s, c, at);
+	if (sp && sp - s->alternate_start >= s->alternate_bytes) {
+		other_begin(s, c, sp - RED_ZONE);
+		go_on(ctx, s, STEP_STACK);
+	}
+further:
+	go_on(ctx, s, STEP_INTERRUPTED);
+nothing:
+	go_on(ctx, s, STEP_SWITCHED);
+	return stack_end(ctx, s, c);
+}
+
+/* Follows the chain of frame pointers until it leaves its stack. */
+static __always_inline int send_switched(void *ctx, struct scratch *s, struct old_config *c)
+{
+	__u64 at = s->header.regs[c->aarch64 ? REGS_ARM64_FP : REGS_X86_FP];
+	__u64 record[2]; /* the caller's frame pointer, the return address */
+
+	for (;;) {
+		if (at < PAGE_BYTES || at >= first_stack(s) ||
+		    bpf_probe_read_user(record, sizeof(record), (void *)at))
+			goto inside;
+		if (is_narrow(s, c)) {
+			record[1] = record[0] >> 32;
+			record[0] = (__u32)record[0];
+		}
+		if (at < s->walk.sp || at >= s->walk.stack_end)
+			goto left;
+		at = record[0];
+		end_round(MAX_RECORDS, inside);
+	}
+inside:
+	at = 0;
+	goto begin;
+left:
+	if (!follows_call(record[1], first_stack(s), c->aarch64))
+		at = 0;
+begin:
+	other_begin(s, c, at);
+	go_on(ctx, s, STEP_STACK);
+	return stack_end(ctx, s, c);
 }
 
 /* What stands around one register's value, as bpf/memory.h has it. */

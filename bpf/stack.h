@@ -1,25 +1,18 @@
 /* SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0 */
 /*
- * Windows of the stack, page by page from the stack pointer upward, and of the
- * stack that a handler on an alternate one has interrupted. Arguments and
+ * Windows of the stack, page by page from the stack pointer upward; of the stack
+ * that a handler on an alternate one has interrupted; and of the one from which
+ * the program has switched to a stack that it made itself. Arguments and
  * environment, which lie above the stack's start, are never read.
  */
 #ifndef SEGFAULT_STACK_H
 #define SEGFAULT_STACK_H
 
+#include "chain.h"
 #include "identity.h"
 #include "scratch.h"
 
-#define RED_ZONE 128		/* x86-64 leaf functions use this much below sp */
-#define ARGC_BYTES 16		/* at the stack's start: argc and argv[0], numbers */
-#define TAIL_BYTES (32 * 1024)	/* kept of the oldest frames */
 #define MAX_PAGES 256
-
-/* Words of a ucontext that the kernel wrote, from its uc_stack.ss_sp on:
- * arch/x86/include/asm/sigframe.h, arch/arm64/kernel/signal.c. */
-#define UC_STACK_SIZE 16	/* uc_stack.ss_size */
-#define UC_SP_X86 (160 - 16)	/* uc_mcontext.gregs[REG_RSP] */
-#define UC_SP_ARM64 (432 - 16)	/* uc_mcontext.sp */
 #define WORDS_IN_PAGE (PAGE_BYTES / 8)
 #define MAX_SCANNED_PAGES 16
 
@@ -44,6 +37,34 @@ static long frame_callback(__u32 at, void *unused)
 	if (sp >= s->alternate_start && sp < s->alternate_end)
 		return 0; /* a signal that came while another was handled */
 	s->walk.interrupted_sp = sp;
+	bpf_probe_read_user(&s->frame_pointer, sizeof(s->frame_pointer),
+			    (void *)(address + (is_x86() ? UC_FP_X86 : UC_FP_ARM64)));
+	return 1;
+}
+
+/*
+ * The same for a 32-bit task, whose signal frame does not always have that
+ * description: a word that may be the code segment of the registers in it.
+ */
+static long narrow_callback(__u32 at, void *unused)
+{
+	struct scratch *s = scratch();
+	struct narrow_registers regs;
+	__u64 address;
+
+	if (!s)
+		return 1;
+	if (((__u32 *)s->out)[at & (2 * WORDS_IN_PAGE - 1)] != USER_CS_32)
+		return 0;
+	address = s->stack_next + at * 4 - offsetof(struct narrow_registers, cs);
+	if (bpf_probe_read_user(&regs, sizeof(regs), (void *)address))
+		return 0;
+	if (regs.ss != USER_DS || regs.sp != regs.sp_at_signal)
+		return 0;
+	if (regs.sp >= s->alternate_start && regs.sp < s->alternate_end)
+		return 0;
+	s->walk.interrupted_sp = regs.sp;
+	s->frame_pointer = regs.fp;
 	return 1;
 }
 
@@ -61,7 +82,10 @@ static long scan_callback(__u32 page, void *unused)
 	/* What follows the stack in the same page does no harm. */
 	if (bpf_probe_read_user(s->out, bytes, (void *)s->stack_next))
 		return 1;
-	bpf_loop(bytes / 8, frame_callback, 0, 0);
+	if (s->is_narrow)
+		bpf_loop(bytes / 4, narrow_callback, 0, 0);
+	else
+		bpf_loop(bytes / 8, frame_callback, 0, 0);
 	s->stack_next += bytes;
 	return s->walk.interrupted_sp != 0;
 }
@@ -71,6 +95,8 @@ static __always_inline void find_interrupted(struct scratch *s, struct task_stru
 {
 	__u64 sp = s->walk.sp;
 
+	s->is_narrow = is_x86() && (s->header.regs[REGS_X86_CS] & 0xffff) == USER_CS_32;
+	s->frame_pointer = s->header.regs[is_x86() ? REGS_X86_FP : REGS_ARM64_FP];
 	s->alternate_start = BPF_CORE_READ(task, sas_ss_sp);
 	s->alternate_end = s->alternate_start + BPF_CORE_READ(task, sas_ss_size);
 	if (!stack_bytes || sp < s->alternate_start || sp >= s->alternate_end) {
@@ -140,11 +166,12 @@ separate int send_stack_at(__u64 sp, __u64 mapping_start, __u64 mapping_end, __u
 	 * first stack has arguments and environment above its start. */
 	limit = mapping_end;
 	if (!mapping_end || (mapping_start <= s->header.start_stack && s->header.start_stack < mapping_end)) {
-		limit = s->header.start_stack + ARGC_BYTES;
+		limit = first_stack(s);
 		if (sp >= limit)
 			return 0;
 	}
-	if (alternate_end)
+	/* Below arguments, whatever the program says. */
+	if (alternate_end && alternate_end <= first_stack(s))
 		limit = alternate_end;
 	end = start + stack_bytes;
 	if (limit && end > limit)
@@ -158,15 +185,82 @@ separate int send_stack_at(__u64 sp, __u64 mapping_start, __u64 mapping_end, __u
 	return 0;
 }
 
+/* Looks at one record of the chain, and goes to the next. */
+static long record_callback(__u32 step, void *unused)
+{
+	struct scratch *s = scratch();
+	__u64 record[2] = {}; /* the caller's frame pointer, the return address */
+	__u64 at;
+
+	if (!s)
+		return 1;
+	at = s->frame_pointer;
+	if (at >= first_stack(s) || bpf_probe_read_user(record, sizeof(record), (void *)at))
+		return 1;
+	if (s->is_narrow) {
+		record[1] = record[0] >> 32;
+		record[0] = (__u32)record[0];
+	}
+	if (at < s->stack_next || at >= s->stack_end) {
+		if (follows_call(record[1], first_stack(s), !is_x86()))
+			s->other_stack = at;
+		return 1;
+	}
+	s->frame_pointer = record[0];
+	return 0;
+}
+
+/*
+ * A program that calls a function on a stack of its own making will come back to
+ * the one that it was on, and the last of these is the first stack. Where on it
+ * to begin the chain of frame pointers tells, if there is one: without it only
+ * the calls next to main are kept, and nothing of a thread's.
+ */
+separate int send_other_stack(__u64 low, __u64 high)
+{
+	struct scratch *s = scratch();
+	__u64 first, start, end;
+
+	if (!s)
+		return 0;
+	s->other_stack = 0;
+	s->stack_next = low;
+	s->stack_end = high;
+	bpf_loop(MAX_RECORDS, record_callback, 0, 0);
+	first = first_stack(s);
+	start = s->other_stack;
+	end = 0;
+	if (start) {
+		end = start + stack_bytes;
+		if (end > first)
+			end = first;
+		send_window(s, start, end);
+	}
+	if (s->header.host_tid == s->header.host_pid) {
+		start = first - TAIL_BYTES;
+		if (end > start)
+			start = end;
+		send_window(s, start, first);
+	}
+	return 0;
+}
+
 static __always_inline void send_stack(struct scratch *s)
 {
 	struct mapping_walk *w = &s->walk;
+	__u64 sp = w->sp, start = w->stack_start, end = w->stack_end, first = s->header.start_stack;
 
-	if (!stack_bytes || !w->sp)
+	if (!stack_bytes || !sp)
 		return;
-	send_stack_at(w->sp, w->stack_start, w->stack_end, s->alternate_end);
-	if (w->interrupted_sp)
-		send_stack_at(w->interrupted_sp, w->interrupted_start, w->interrupted_end, 0);
+	send_stack_at(sp, start, end, s->alternate_end);
+	if (w->interrupted_sp) {
+		sp = w->interrupted_sp;
+		start = w->interrupted_start;
+		end = w->interrupted_end;
+		send_stack_at(sp, start, end, 0);
+	}
+	if (end && (first < start || first >= end))
+		send_other_stack(sp, end);
 }
 
 #endif

@@ -130,10 +130,20 @@ impl AddressSpace for Captured<'_> {
         let end = sp.0.checked_add(self.window_bytes.checked_sub(RED_ZONE)?)?;
         let mut starts = self.event.windows.iter().map(|window| window.address);
         let next = starts.find(|start| *start > address)?;
-        // An overflow leaves the stack pointer below the stack.
-        let same = |mapping: &Mapping| mapping.contains(next);
-        let inside = sp <= address && next.0 < end && self.mapping(address).is_none_or(same);
+        let same = match self.mapping(address) {
+            Some(mapping) => mapping.contains(next),
+            // An overflow leaves the stack pointer below the stack.
+            None => self.mapping(sp).is_none(),
+        };
+        let inside = sp <= address && next.0 < end && same;
         inside.then_some(next)
+    }
+
+    fn is_other_stack(&self, address: ProcessAddress) -> bool {
+        let sp = self.event.registers.map(|registers| registers.sp());
+        let own = sp.map_or(0, |sp| sp.0.saturating_sub(RED_ZONE));
+        let mut windows = self.event.windows.iter();
+        address.0 < own && windows.any(|window| window.get(address, 1).is_some())
     }
 
     fn read_code(&self, address: ProcessAddress, buf: &mut [u8]) -> usize {

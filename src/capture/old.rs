@@ -27,6 +27,9 @@ const CONTEXT: &str = "segfault_context";
 const LIST: &str = "segfault_list";
 const TREE: &str = "segfault_tree";
 const STACK: &str = "segfault_stack";
+/// Of stacks other than that of the crash.
+const INTERRUPTED: &str = "segfault_interrupted";
+const SWITCHED: &str = "segfault_switched";
 const NAMES: &str = "segfault_names";
 /// Only with `--memory`.
 const MEMORY: &str = "segfault_memory";
@@ -69,7 +72,16 @@ impl OldCapture {
     pub fn start(config: &Config, types: &KernelTypes, is_raw: bool) -> Result<OldCapture> {
         let object = packed::object(OBJECT)?;
         let (loaded, walk) = load(&object, types, config, is_raw)?;
-        let steps = [BEGIN, CONTEXT, walk, STACK, NAMES, MEMORY];
+        let steps = [
+            BEGIN,
+            CONTEXT,
+            walk,
+            STACK,
+            INTERRUPTED,
+            SWITCHED,
+            NAMES,
+            MEMORY,
+        ];
         for (step, program) in (0..).zip(wanted(&steps, config)) {
             loaded.set_tail_call(STEPS_MAP, step, program)?;
         }
@@ -188,13 +200,9 @@ impl OldCapture {
             detail: "sender",
             reason: "not told by this kernel's tracepoint (before 4.17)",
         };
-        let stack = Lost {
-            detail: "stack",
-            reason: "of a handler on an alternate stack: what it interrupted",
-        };
         match self.first {
-            FIRST_RAW => vec![stack],
-            _ => vec![sender, stack],
+            FIRST_RAW => Vec::new(),
+            _ => vec![sender],
         }
     }
 
@@ -241,7 +249,17 @@ fn load(
             // Programs that call each other as tails are of one type.
             false => (FIRST, Some(bpf::PROG_TYPE_TRACEPOINT)),
         };
-        let programs = [first, BEGIN, CONTEXT, walk, STACK, NAMES, MEMORY];
+        let programs = [
+            first,
+            BEGIN,
+            CONTEXT,
+            walk,
+            STACK,
+            INTERRUPTED,
+            SWITCHED,
+            NAMES,
+            MEMORY,
+        ];
         let settings = loader::Settings {
             verbose: config.verbose,
             programs: wanted(&programs, config),

@@ -209,12 +209,14 @@ pub enum Detail {
     FileIdentity,
     Exe,
     Cgroup,
+    /// Which stack a handler on an alternate one has interrupted.
+    InterruptedStack,
     /// What no report misses.
     None,
 }
 
 /// In the order of [`Detail`].
-const DETAILS: [&str; 11] = [
+const DETAILS: [&str; 12] = [
     "comm",
     "ppid",
     "ns_pid",
@@ -226,6 +228,7 @@ const DETAILS: [&str; 11] = [
     "file_identity",
     "exe",
     "cgroup",
+    "interrupted_stack",
 ];
 
 /// What was found, and what was not.

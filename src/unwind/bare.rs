@@ -81,7 +81,10 @@ impl<A: Architecture> Walker<'_, A> {
             }
         }
         match self.search(at, chained) {
-            Err(Stop::NoCaller(_)) if self.returns_nowhere(at) => Err(Stop::Outermost),
+            // The frame pointer may still be that of another stack.
+            Err(Stop::NoCaller(_) | Stop::StackNotCaptured(_)) if self.returns_nowhere(at) => {
+                Err(Stop::Outermost)
+            }
             found => found,
         }
     }

@@ -250,6 +250,12 @@ pub trait AddressSpace {
         None
     }
 
+    /// Whether an address below the crash's stack pointer was captured: of a stack
+    /// that the program has switched from.
+    fn is_other_stack(&self, _address: ProcessAddress) -> bool {
+        false
+    }
+
     /// Reads code: from the bytes captured around the pc, else from the file
     /// mapped there. How many bytes there were, counted from `address`.
     fn read_code(&self, address: ProcessAddress, buf: &mut [u8]) -> usize;

@@ -13,8 +13,9 @@
 //! ```
 //!
 //! Every rule but the first must move the stack on (the crash's own frame, and
-//! one that a signal interrupted, may leave it where it is), and the number of
-//! frames is capped, so that no stack can make a walk loop.
+//! one that a signal interrupted, may leave it where it is; call-frame information
+//! may once lead down, to a stack that was switched from), and the number of frames
+//! is capped, so that no stack can make a walk loop.
 
 use std::marker::PhantomData;
 use std::rc::Rc;
@@ -68,6 +69,8 @@ pub(super) struct Walker<'a, A> {
     pub(super) space: &'a dyn AddressSpace,
     caches: &'a mut Caches,
     signals: usize,
+    /// The walk has gone down to another stack, which happens once.
+    switched: bool,
     /// What the kernel saved for the innermost handler to return to.
     saved: Option<State>,
     /// Steps of trials that are left, so that no stack can keep a walk busy.
@@ -82,6 +85,7 @@ impl<'a, A: Architecture> Walker<'a, A> {
             space,
             caches,
             signals: 0,
+            switched: false,
             saved: None,
             trial_steps: MAX_TRIAL_STEPS,
             architecture: PhantomData,
@@ -254,7 +258,7 @@ impl<'a, A: Architecture> Walker<'a, A> {
         if caller.pc.0 == 0 {
             return Err(Stop::Outermost);
         }
-        if !advances(at, &caller) {
+        if !advances(at, &caller) && !self.switches(&caller) {
             return Err(if self.is_outermost(at) {
                 Stop::Outermost
             } else {
@@ -278,6 +282,16 @@ impl<'a, A: Architecture> Walker<'a, A> {
                 .ok_or(Stop::BadReturn(caller.pc));
         }
         Ok((Trust::Cfi, self.called_from(caller)))
+    }
+
+    /// Whether a caller that lies below the frame has called it on a stack of the
+    /// program's own making: that part of its stack was captured for this.
+    fn switches(&mut self, caller: &Caller) -> bool {
+        let switches = !self.switched
+            && self.space.is_other_stack(caller.floor)
+            && self.follows_call(caller.pc);
+        self.switched |= switches;
+        switches
     }
 
     /// The cursor at a caller. A return address behind no call was put there by

@@ -14,7 +14,10 @@
 // chain thread_by_hand: null_write routine <end>
 // chain bottom_of_stack: null_write routine <cut>
 // chain switched: null_write on_own_stack switch_stack switched inner middle outer main <start>
-// gap switched *: the stack that was in use before is not captured
+// chain switched_in_thread: null_write on_own_stack switch_stack switches <thread>
+// chain switched_ahead: null_write on_own_stack switch_stack switches <thread>
+// chain switched_twice: null_write on_own_stack switch_stack switches_on switch_stack switched_twice inner middle outer main <start>
+// chain switched_handler: in_handler handler <signal> faults_on_own_stack switch_stack switched_handler inner middle outer main <start>
 // chain nested: nested* calls_nested nested inner middle outer main <start>
 // chain many_arguments: null_write with_arguments <thread>
 // chain in_constructor: null_write constructs <start>
@@ -62,13 +65,13 @@ CALLED void in_vfork(void)
 	died(status);
 }
 
-static inline void thread(void *(*run)(void *), unsigned long bytes)
+static inline void thread(void *(*run)(void *), void *argument, unsigned long bytes)
 {
 	pthread_attr_t attributes;
 	pthread_t id;
 	pthread_attr_init(&attributes);
 	pthread_attr_setstacksize(&attributes, bytes);
-	pthread_create(&id, &attributes, run, 0);
+	pthread_create(&id, &attributes, run, argument);
 	pthread_join(id, 0);
 }
 
@@ -81,7 +84,7 @@ CALLED void *smallest(void *argument)
 
 CALLED void smallest_stack(void)
 {
-	thread(smallest, PTHREAD_STACK_MIN);
+	thread(smallest, 0, PTHREAD_STACK_MIN);
 	sink++;
 }
 
@@ -103,7 +106,7 @@ CALLED void *leaps(void *argument)
 
 CALLED void leaps_over_guard(void)
 {
-	thread(leaps, 256 << 10);
+	thread(leaps, 0, 256 << 10);
 	sink++;
 }
 
@@ -339,6 +342,55 @@ CALLED void switched(void)
 	sink++;
 }
 
+// Of a thread: its own stack lies where it may.
+CALLED void *switches(void *stack)
+{
+	switch_stack(stack ? stack : own_stack(64 << 10) - 16, on_own_stack);
+	sink++;
+	return 0;
+}
+
+CALLED void switched_in_thread(void)
+{
+	thread(switches, 0, 256 << 10);
+	sink++;
+}
+
+// The thread's stack comes later, which puts it below.
+CALLED void switched_ahead(void)
+{
+	thread(switches, own_stack(64 << 10) - 16, 256 << 10);
+	sink++;
+}
+
+CALLED void switches_on(void)
+{
+	switch_stack(own_stack(64 << 10) - 16, on_own_stack);
+	sink++;
+}
+
+CALLED void switched_twice(void)
+{
+	switch_stack(own_stack(64 << 10) - 16, switches_on);
+	sink++;
+}
+
+CALLED void faults_on_own_stack(void)
+{
+	*(volatile int *)hide(0) = 1;
+	sink++;
+}
+
+CALLED void switched_handler(void)
+{
+	stack_t alternate = { own_stack(64 << 10) - (64 << 10), 0, 64 << 10 };
+	struct sigaction action = { .sa_handler = handler, .sa_flags = SA_ONSTACK };
+	sigaltstack(&alternate, 0);
+	sigaction(SIGSEGV, &action, 0);
+	switch_stack(own_stack(64 << 10) - 16, faults_on_own_stack);
+	sink++;
+}
+
 CALLED void calls_nested(void (*run)(void))
 {
 	run();
@@ -410,6 +462,10 @@ static const struct scenario scenarios[] = {
 	{ "thread_by_hand", thread_by_hand },
 	{ "bottom_of_stack", bottom_of_stack },
 	{ "switched", switched },
+	{ "switched_in_thread", switched_in_thread },
+	{ "switched_ahead", switched_ahead },
+	{ "switched_twice", switched_twice },
+	{ "switched_handler", switched_handler },
 #ifndef __clang__
 	{ "nested", nested },
 #endif

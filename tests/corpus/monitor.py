@@ -26,6 +26,8 @@ class Monitor:
                    *options]
         if name:
             command += ["-n", name]
+        # As for the live tests: to try another rung with the same crashes.
+        command += os.environ.get("SEGFAULT_ANALYZER_ARGS", "").split()
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.lines = []
         self.said = []

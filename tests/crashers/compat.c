@@ -6,12 +6,16 @@
  * sleep    in a handler that interrupts a system call of sleeper()
  * qsort    in qsort's callback
  * thread   in a thread
+ * onstack  in a thread, in a handler of thrower()'s signal on an alternate stack
+ * oninfo   the same with SA_SIGINFO
  * else     in main
  *
  * Dies by SIGSEGV (SEGV_MAPERR, address 0, write).
  * Chain: fault work, then plain_handler <signal> kill raiser main (info_handler;
  * plain_handler <signal> spinner main; the same with sleep and sleeper), compare
- * qsort sorter main, body, or main. */
+ * qsort sorter main, body, plain_handler <signal> ... thrower throws (with oninfo
+ * info_handler), or main. */
+#define _GNU_SOURCE
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -97,12 +101,36 @@ static void *body(void *arg)
 	return arg;
 }
 
+FRAME int thrower(int x)
+{
+	int y = raise(SIGUSR2);
+	KEEP_FRAME();
+	return y + x;
+}
+
+static void *throws(void *arg)
+{
+	stack_t alternate = { .ss_size = 65536, .ss_sp = malloc(65536) };
+
+	sigaltstack(&alternate, NULL);
+	thrower(1);
+	KEEP_FRAME();
+	return arg;
+}
+
 int main(int argc, char **argv)
 {
 	const char *kind = argc > 1 ? argv[1] : "";
 	struct sigaction info = { .sa_sigaction = info_handler, .sa_flags = SA_SIGINFO };
+	struct sigaction onstack = { .sa_handler = plain_handler, .sa_flags = SA_ONSTACK };
 	pthread_t thread;
 	int y = 0;
+
+	if (!strcmp(kind, "oninfo")) {
+		onstack.sa_sigaction = info_handler;
+		onstack.sa_flags |= SA_SIGINFO;
+	}
+	sigaction(SIGUSR2, &onstack, NULL);
 
 	signal(SIGUSR1, plain_handler);
 	signal(SIGALRM, plain_handler);
@@ -119,6 +147,9 @@ int main(int argc, char **argv)
 		y = sorter(argc);
 	} else if (!strcmp(kind, "thread")) {
 		pthread_create(&thread, NULL, body, NULL);
+		pthread_join(thread, NULL);
+	} else if (!strncmp(kind, "on", 2)) {
+		pthread_create(&thread, NULL, throws, NULL);
 		pthread_join(thread, NULL);
 	} else {
 		y = work(argc);

@@ -20,6 +20,8 @@ cases! {
         chain_of_a_call_of_null,
         chain_cut_by_depth,
         chain_of_two_crashes_at_once,
+        chain_from_one_stack_to_another,
+        chain_in_a_handler_from_one_stack_to_another,
     ],
 }
 
@@ -252,5 +254,38 @@ fn chain_of_two_crashes_at_once() {
     for report in run {
         report.assert_chain(DEEP);
         report.assert_reaches_start();
+    }
+}
+
+/// From a stack that the program made, in optimized code and in code that has a frame
+/// pointer in each function.
+fn chain_from_one_stack_to_another() {
+    for flags in [&["-O2", "-fPIE", "-pie"][..], &["-O0"]] {
+        let program = Program::built("switched.c", flags);
+        for (place, above) in [("main", "main"), ("thread", "body"), ("ahead", "body")] {
+            let report = stack_of(&program, &[place]);
+            report.assert_chain(&["crash", "on_stack"]);
+            if cfg!(feature = "dwarf") {
+                report.assert_chain(&["crash", "on_stack", "call_on", "switches", above]);
+                assert_eq!(report["stack_complete"], true, "{}", report.line);
+            }
+        }
+    }
+}
+
+/// There the registers that the signal interrupted say where to look.
+fn chain_in_a_handler_from_one_stack_to_another() {
+    let program = Program::new("switched.c");
+    let monitor = Monitor::start(["-n", &program.name, "-t", "--format", "json"]);
+    crash(program.command().arg("handler"));
+    let reports = monitor.stop().reports();
+    assert_eq!(reports.len(), 2, "{reports:#?}");
+    let fatal = &reports[1];
+    fatal.assert_chain(&["crash", "on_signal"]);
+    if cfg!(feature = "dwarf") {
+        let functions = fatal.functions();
+        let chain = ["crash", "on_stack", "call_on", "switches", "main"];
+        assert_eq!(functions[3..8], chain, "{}", fatal.line);
+        assert_eq!(fatal["stack_complete"], true, "{}", fatal.line);
     }
 }

@@ -20,6 +20,7 @@ cases! {
         compat_handler_that_interrupts_a_system_call,
         compat_callback_of_qsort,
         compat_thread,
+        compat_handlers_on_an_alternate_stack,
         compat_call_of_null,
         compat_signal_sent_to_itself,
         compat_without_tables,
@@ -154,6 +155,21 @@ fn compat_thread() {
         report.assert_chain(&["fault", "work", "body"]);
         assert_eq!(report["stack_complete"], true, "{}", report.line);
     });
+}
+
+/// In a thread: of the first stack something is kept in any case.
+fn compat_handlers_on_an_alternate_stack() {
+    for (kind, handler) in [("onstack", "plain_handler"), ("oninfo", "info_handler")] {
+        each_build(kind, |report, functions| {
+            report.assert_chain(&["fault", "work", handler]);
+            assert_vdso(report, 3);
+            let thrower = functions.iter().position(|f| f == "thrower");
+            let thrower = thrower.unwrap_or_else(|| panic!("{functions:?}"));
+            assert!((5..=9).contains(&thrower), "libc's own: {functions:?}");
+            assert_eq!(functions[thrower + 1], "throws");
+            assert_eq!(report["stack_complete"], true, "{}", report.line);
+        });
+    }
 }
 
 fn compat_call_of_null() {

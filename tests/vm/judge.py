@@ -262,6 +262,22 @@ def overflow(run):
     assert abs(fault - sp) < 8192, f"fault {fault:#x}, sp {sp:#x}: {report}"
 
 
+def switched(run):
+    """Stacks that the program made itself, and what it came to them from."""
+    *fatal, first, second = run["switched"].reports(5)
+    if "other_stacks" in run.lacks:
+        for report in [*fatal, first]:
+            chain(report, ["crash", "on_stack"], to_start=False)
+        return "not seen"
+    calls = ["crash", "on_stack", "call_on", "switches"]
+    for report, above in zip([*fatal, first], ["main", "body", "body", "main"]):
+        chain(report, [*calls, above], to_start=above == "main")
+        expect("stack_complete", report["stack_complete"], True, report)
+    expect("disposition", second["disposition"], "fatal", second)
+    chain(second, ["crash", "on_signal"])
+    expect("the calls before the signal", functions(second)[3:8], [*calls, "main"], second)
+
+
 def handled(run):
     tally = Tally(run)
     *three, first, second = run["handled"].reports(5)
@@ -386,6 +402,7 @@ OTHERS = [
     ("text", text),
     ("threads", threads),
     ("stack overflow", overflow),
+    ("other stacks", switched),
     ("handled faults", handled),
     ("sender", sender),
     ("filters", filters),

@@ -14,7 +14,7 @@ import subprocess
 HERE = os.path.dirname(os.path.abspath(__file__))
 SOURCES = [os.path.join(HERE, "..", place) for place in ("crashers", "live/wrappers")]
 STATIC = ["null_deep", "known", "quick", "named_thread", "only_capabilities"]
-DYNAMIC = [*STATIC[:4], "access", "handled", "overflow", "reraise", "storm", "wait"]
+DYNAMIC = [*STATIC[:4], "access", "handled", "overflow", "reraise", "storm", "switched", "wait"]
 FLAGS = ["-O2", "-Wall", "-fomit-frame-pointer", "-pthread"]
 
 

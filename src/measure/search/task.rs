@@ -80,6 +80,7 @@ const TASK: &[Rule] = &[
     Rule {
         words: &[same(Fact::AlternateStart), same(Fact::AlternateBytes)],
         fields: &[(0, Field::AlternateStart, 0), (0, Field::AlternateBytes, 8)],
+        lost: Detail::InterruptedStack,
         ..RULE
     },
     // task -> nsproxy -> mnt_namespace -> inode

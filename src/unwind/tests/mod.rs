@@ -109,6 +109,8 @@ struct Crash {
     stack_start: Option<u64>,
     /// Where a page ends that was never written to.
     unused_to: Option<u64>,
+    /// Below it memory is of another stack.
+    other_to: u64,
 }
 
 impl Crash {
@@ -132,6 +134,7 @@ impl Crash {
             },
             stack_start: None,
             unused_to: None,
+            other_to: 0,
         }
     }
 
@@ -206,6 +209,7 @@ struct Space {
     module: Rc<Module>,
     stack_start: Option<u64>,
     unused_to: Option<u64>,
+    other_to: u64,
 }
 
 impl Space {
@@ -215,6 +219,7 @@ impl Space {
             module: Rc::new(crash.module.clone()),
             stack_start: crash.stack_start,
             unused_to: crash.unused_to,
+            other_to: crash.other_to,
         }
     }
 }
@@ -238,6 +243,10 @@ impl AddressSpace for Space {
     fn above_unused(&self, address: ProcessAddress) -> Option<ProcessAddress> {
         let above = self.unused_to.filter(|above| address.0 < *above);
         above.map(ProcessAddress)
+    }
+
+    fn is_other_stack(&self, address: ProcessAddress) -> bool {
+        address.0 < self.other_to && self.memory.contains_key(&address.0)
     }
 
     fn read_code(&self, address: ProcessAddress, buf: &mut [u8]) -> usize {

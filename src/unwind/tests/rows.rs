@@ -97,6 +97,64 @@ fn a_return_address_that_was_overwritten_is_said() {
     assert_eq!(stop, Stop::BadReturn(ProcessAddress(0x4141_4141_4141_4141)));
 }
 
+/// The stack that `switch` has come from, below the one that it has led to.
+const OTHER: u64 = STACK - 0x10000;
+
+/// ```text
+/// 1100 inner:  mov (%rax), %eax        cfa = rsp+8, rip = [cfa-8]
+/// 1200 switch: push %rbp; mov %rsp, %rbp; mov %rdi, %rsp
+/// 121e         call *%rsi              cfa = rbp+16, rbp = [cfa-16]
+/// 1300 _start: call switch             returns to 1310; rip undefined
+/// ```
+fn switched_down() -> Crash {
+    let mut crash = crash(at(0x1104));
+    crash.code(0x121e, &[0xff, 0xd6]);
+    crash.call(0x1310, 0x1200);
+    crash.eh_frame(
+        eh_frame()
+            .fde(0x1100, 0x20, &[])
+            // def_cfa rbp, 16; offset rbp, cfa-16
+            .fde(0x1200, 0x40, &[0x0c, 6, 16, 0x86, 2])
+            .fde(0x1300, 0x20, &OUTERMOST),
+    );
+    crash.words[RBP] = OTHER;
+    crash.stack(STACK, &[at(0x1220), 1, 2, 3]);
+    crash.stack(OTHER, &[0, at(0x1310), 4]);
+    crash.other_to = STACK - 128;
+    crash
+}
+
+#[test]
+fn rows_lead_down_to_the_stack_that_was_switched_from() {
+    let (frames, stop) = switched_down().frames();
+    let expected = [
+        (0x1104, Trust::Context),
+        (0x1220, Trust::Cfi),
+        (0x1310, Trust::Cfi),
+    ];
+    assert_eq!(frames, expected);
+    assert_eq!(stop, Stop::Outermost);
+}
+
+#[test]
+fn rows_lead_down_once_behind_a_call_and_to_another_stack() {
+    let stopped = |crash: Crash| {
+        let (frames, stop) = crash.frames();
+        assert!(matches!(stop, Stop::NoProgress(_)), "{stop:?}");
+        frames.len()
+    };
+    let mut same = switched_down();
+    same.other_to = 0;
+    assert_eq!(stopped(same), 2, "what lies below is no other stack");
+    let mut uncalled = switched_down();
+    uncalled.code(0x130b, &[0x90; 5]);
+    assert_eq!(stopped(uncalled), 2, "no call is before the return address");
+    let mut circle = switched_down();
+    circle.stack(OTHER, &[OTHER - 32, at(0x1220), 0, 0]);
+    circle.stack(OTHER - 32, &[OTHER, at(0x1220), 0, 0]);
+    assert_eq!(stopped(circle), 3, "a second time");
+}
+
 /// ```text
 /// 1200 last:  sub $8, %rsp             1204: cfa = rsp+16
 /// 120b        call dies                its last instruction: returns to 1210

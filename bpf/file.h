@@ -21,7 +21,7 @@ static __always_inline void file_identity(struct event_mapping *m, struct file *
 	if (bpf_core_field_exists(inode->i_sb))
 		m->device = BPF_CORE_READ(inode, i_sb, s_dev);
 	m->file_size = read_if_there(inode, i_size);
-	if (bpf_core_field_exists(inode->i_mtime_sec)) {
+	if (bpf_core_field_exists(inode->i_mtime_sec) && bpf_core_field_exists(inode->i_mtime_nsec)) {
 		m->mtime_s = BPF_CORE_READ(inode, i_mtime_sec);
 		m->mtime_ns = BPF_CORE_READ(inode, i_mtime_nsec);
 	}

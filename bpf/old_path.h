@@ -36,6 +36,8 @@ static __always_inline void path_begin(struct scratch *s, const void *path)
 	struct vfsmount *mount = 0;
 	struct dentry *dentry = 0;
 
+	if (!bpf_core_field_exists(struct file, f_path))
+		return;
 	if (bpf_core_field_exists(struct path, mnt))
 		read_kernel(mount, path + bpf_core_field_offset(struct path, mnt));
 	if (bpf_core_field_exists(struct path, dentry))
@@ -59,6 +61,8 @@ static __always_inline int path_step(struct scratch *s)
 	struct dentry *dentry = (void *)s->names.dentry, *parent;
 	struct mount *mount = (void *)s->names.mount;
 
+	if (!bpf_core_field_exists(struct file, f_path))
+		return 1;
 	if (bpf_core_field_exists(mount->mnt_parent) &&
 	    dentry == BPF_CORE_READ(mount, mnt.mnt_root)) {
 		struct mount *above = BPF_CORE_READ(mount, mnt_parent);
@@ -117,7 +121,9 @@ static __always_inline void send_exe(void *ctx, struct scratch *s, struct mm_str
 {
 	struct file *file = read_if_there(mm, exe_file);
 
-	if (!file || !bpf_core_field_exists(file->f_path)) {
+	if (!bpf_core_field_exists(mm->exe_file) || !bpf_core_field_exists(file->f_path))
+		return;
+	if (!file) {
 		s->end.lost |= LOST_EXE;
 		return;
 	}

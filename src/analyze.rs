@@ -17,20 +17,17 @@ use crate::clock::Clock;
 use crate::deaths::RecentDeaths;
 use crate::event::{Disposition, EarlierFault, Event, Lost};
 use crate::fault;
+use crate::located::Namer;
 use crate::modules::{recover, Limits, Modules};
 use crate::nearby;
 use crate::registers::Arch;
-use crate::report::{FirstFault, Report, StackFrame, StackTrace};
+use crate::report::{FirstFault, Report, StackTrace};
 use crate::signature;
 use crate::space::Captured;
 use crate::symbols::budget::MemoryBudget;
 use crate::symbols::elf::DebugDirs;
-#[cfg(feature = "lines")]
-use crate::symbols::places::Places;
-use crate::symbols::resolver::Resolver;
 use crate::unwind::{self, Caches, CodeAddress, Frame, Stop, Trust, Walk};
 
-use locate::Located;
 use why::interesting;
 
 /// Rules of call-frame information kept; each takes some hundred bytes.
@@ -51,9 +48,7 @@ pub struct Analyzer {
     deaths: RecentDeaths,
     budget: Rc<MemoryBudget>,
     modules: Modules,
-    resolver: Resolver,
-    #[cfg(feature = "lines")]
-    places: Places,
+    namer: Namer,
     caches: Caches,
 }
 
@@ -80,7 +75,7 @@ impl Analyzer {
         let budget = Rc::new(MemoryBudget::new(cache_bytes - rule_bytes));
         let limits = Limits {
             block_bytes: (cache_bytes / 2).min(4 << 20),
-            debug_dirs: DebugDirs::new(config.debug_dirs.clone(), |name| std::env::var_os(name)),
+            debug_dirs: DebugDirs::new(config.debug_dirs.clone(), &|name| std::env::var_os(name)),
             ..Limits::default()
         };
         Analyzer {
@@ -94,9 +89,7 @@ impl Analyzer {
             clock: Clock::new(),
             deaths: RecentDeaths::default(),
             modules: Modules::new(limits, budget.clone()),
-            resolver: Resolver::new(config.symbol_cache_limit, budget.clone()),
-            #[cfg(feature = "lines")]
-            places: Places::new(config.symbol_cache_limit, budget.clone()),
+            namer: Namer::new(config.symbol_cache_limit, &budget),
             budget,
             caches: Caches::new(MAX_RULES, rule_bytes),
         }
@@ -114,7 +107,7 @@ impl Analyzer {
 
     #[must_use]
     pub fn figures(&self) -> Figures {
-        let symbols = self.resolver.stats();
+        let symbols = self.namer.stats();
         let modules = self.modules.stats();
         Figures {
             symbol_hits: symbols.hits,
@@ -155,7 +148,7 @@ impl Analyzer {
                 .frames
                 .iter()
                 .zip(located)
-                .flat_map(|(frame, located)| stack_frames(frame, located))
+                .flat_map(|(frame, located)| located.into_frames(frame))
                 .collect(),
             gaps: gaps(event, &walk),
             stop: walk.stop,
@@ -256,19 +249,6 @@ impl Analyzer {
         let depth = self.max_stack_depth.max(signature::FRAMES_WALKED);
         unwind::walk(&registers, &space, depth, &mut self.caches)
     }
-}
-
-fn stack_frames(frame: &Frame, located: Located) -> impl Iterator<Item = StackFrame> {
-    let (address, trust) = (frame.code.address(), frame.trust);
-    let inlined = located.inlined.into_iter().map(|location| (location, true));
-    inlined
-        .chain([(located.location, false)])
-        .map(move |(location, inlined)| StackFrame {
-            address,
-            trust,
-            inlined,
-            location,
-        })
 }
 
 /// Mappings from /proc, where the capture has none and the process is still there.

@@ -5,13 +5,13 @@
 //! capture starts; what is not needed any more is given up; and a [`Monitor`]
 //! reports what comes until something ends it.
 
-use std::io::Write as _;
 use std::time::Instant;
 
 use crate::check;
 use crate::cli::{self, Command, Config};
+use crate::desk;
 use crate::error::{Kind, Result};
-use crate::messages::{say, say_last};
+use crate::messages::{print, say, say_last};
 use crate::monitor::Monitor;
 use crate::output::{self, sink::Sink};
 use crate::sys::events::Signals;
@@ -23,9 +23,11 @@ use crate::trial;
 #[must_use]
 pub fn main(args: impl IntoIterator<Item = std::ffi::OsString>) -> u8 {
     let result = match cli::parse(args) {
-        Ok(Command::Help) => print(cli::HELP),
-        Ok(Command::Version) => print(&format!("{}\n", cli::VERSION)),
+        Ok(Command::Help) => print(cli::HELP.as_bytes()),
+        Ok(Command::Version) => print(format!("{}\n", cli::VERSION).as_bytes()),
         Ok(Command::Run(config)) => run(&config),
+        Ok(Command::Desk(task)) => desk::run(task),
+        Ok(Command::DeskHelp(text)) => print(text.as_bytes()),
         Ok(Command::Check(config)) => check(&config),
         Err(error) => Err(error),
     };
@@ -43,12 +45,6 @@ pub fn main(args: impl IntoIterator<Item = std::ffi::OsString>) -> u8 {
     }
 }
 
-fn print(text: &str) -> Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    Ok(stdout.flush()?)
-}
-
 /// `--check`: a page on standard output; fails as monitoring would.
 fn check(config: &Config) -> Result<()> {
     let mut pages = vec![check::host(config)];
@@ -62,7 +58,7 @@ fn check(config: &Config) -> Result<()> {
     let mut text = lines.fold(String::new(), |text, line| text + line + "\n");
     text.push_str(&check::verdict(failed.as_ref()));
     text.push('\n');
-    print(&text)?;
+    print(text.as_bytes())?;
     failed.map_or(Ok(()), Err)
 }
 

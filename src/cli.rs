@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use lexopt::Arg;
 
+pub mod desk;
+
 use crate::error::{Error, Result};
 
 /// What `--help` prints.
@@ -184,6 +186,10 @@ pub enum Command {
     Run(Box<Config>),
     /// `--check`: say what would be done, and whether it works.
     Check(Box<Config>),
+    /// A subcommand.
+    Desk(desk::Task),
+    /// What `--help` of a subcommand prints.
+    DeskHelp(&'static str),
     Help,
     Version,
 }
@@ -199,7 +205,9 @@ where
     let mut is_check = false;
     let mut ring_bytes = None;
     let mut debug_dirs = Vec::new();
+    let mut count = 0;
     while let Some(arg) = parser.next().map_err(unexpected)? {
+        count += 1;
         match arg {
             Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
             Arg::Short('V') | Arg::Long("version") => return Ok(Command::Version),
@@ -289,6 +297,11 @@ where
                 rung(&mut config, &value(&mut parser, "--force-rung", RUNG)?)?;
             }
             Arg::Value(word) => {
+                if count == 1 {
+                    if let Some(command) = desk::parse(&word, &mut parser)? {
+                        return Ok(command);
+                    }
+                }
                 return Err(usage(format!(
                     "'{}' given, only options expected; try --help",
                     shown(&word)

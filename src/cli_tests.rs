@@ -270,3 +270,66 @@ fn windows_of_zero_seconds_fold_nothing() {
     assert!(line(&["--max-per-minute", "0"]).contains("from 1 to"));
     assert!(line(&["--memory", "--no-memory"]).contains("exclude each other"));
 }
+
+fn task(args: &[&str]) -> desk::Task {
+    match parse(args.iter().copied()).expect("these arguments are right") {
+        Command::Desk(task) => task,
+        other => panic!("{args:?} gave {other:?}"),
+    }
+}
+
+#[test]
+fn subcommands_are_first_arguments() {
+    let plain = desk::Task::default();
+    assert_eq!(task(&["symbolize"]), plain);
+    let all = [
+        "symbolize",
+        "a",
+        "--file",
+        "b",
+        "--debug-dir=c",
+        "-",
+        "--sysroot",
+        "d",
+        "--file=e",
+        "--",
+        "--f",
+    ];
+    let expected = desk::Task {
+        given: vec!["b".into(), "c".into(), "e".into()],
+        sysroots: vec!["d".into()],
+        inputs: vec!["a".into(), "-".into(), "--f".into()],
+        ..plain.clone()
+    };
+    assert_eq!(task(&all), expected);
+    let expected = desk::Task {
+        command: desk::Command::Summarize,
+        json: true,
+        inputs: vec!["a".into()],
+        ..plain
+    };
+    assert_eq!(task(&["summarize", "--json", "a"]), expected);
+    for subcommand in ["symbolize", "summarize"] {
+        let help = parse([subcommand, "x", "-h"]).expect("these arguments are right");
+        let Command::DeskHelp(help) = help else {
+            panic!("{subcommand}: {help:?}");
+        };
+        assert!(help.contains(subcommand));
+    }
+}
+
+#[test]
+fn subcommands_have_options_of_their_own() {
+    for (args, word) in [
+        (&["symbolize", "--json"][..], "--json"),
+        (&["symbolize", "-t"], "-t"),
+        (&["symbolize", "--file"], "--file"),
+        (&["symbolize", "--sysroot="], "--sysroot"),
+        (&["summarize", "--debug-dir", "x"], "--debug-dir"),
+        (&["summarize", "--json=x"], "--json"),
+        (&["-t", "summarize"], "summarize"),
+        (&["symbolise"], "symbolise"),
+    ] {
+        assert!(line(args).contains(word), "{args:?}: {}", line(args));
+    }
+}

@@ -25,6 +25,8 @@
 //!       ──analyze─────────▶ Report
 //!
 //! Report ──output──▶ text or JSON ──sink──▶ file or pipe
+//!
+//! lines from elsewhere ──desk──▶ the same with names, or a table of them
 //! ```
 //!
 //! [`monitor`] is the loop around it: one thread, one epoll. It empties the ring into
@@ -59,7 +61,8 @@
 //!  ├─ capture ── loader, ringbuf
 //!  ├─ analyze ── space ── modules ── symbols ── unwind
 //!  │             cause ── decode, fault, unwind
-//!  │             signature, clock, deaths
+//!  │             located, signature, clock, deaths
+//!  ├─ desk ───── located, output
 //!  ├─ output ─── report ── unwind (how a frame was found)
 //!  ├─ assemble ─ abi, event ── registers
 //!  ├─ decode ─── registers
@@ -97,11 +100,13 @@ pub mod cli;
 pub mod clock;
 pub mod deaths;
 pub mod decode;
+pub mod desk;
 pub mod error;
 pub mod event;
 pub mod fault;
 pub mod fold;
 pub mod loader;
+pub mod located;
 pub mod measure;
 pub mod messages;
 pub mod modules;

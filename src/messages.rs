@@ -1,11 +1,12 @@
-//! What is said to the user on standard error, beside the reports.
+//! What is said to the user beside the reports.
 //!
-//! Nothing that is said may hold up the work: a closed standard error is
+//! Nothing that is said on standard error may hold up the work: a closed one is
 //! nobody's trouble, and a reader that has stopped costs the message, not the
 //! tool.
 
 use std::io::Write as _;
 
+use crate::error::Result;
 use crate::sys::output_file::is_writable;
 
 /// One line, or a page of several.
@@ -19,4 +20,11 @@ pub fn say(text: &str) {
 /// The last words of a program that ends: whole, however long that takes.
 pub fn say_last(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// What was asked for, on standard output.
+pub fn print(text: &[u8]) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(text)?;
+    Ok(stdout.flush()?)
 }

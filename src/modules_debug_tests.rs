@@ -94,7 +94,7 @@ fn names_come_from_the_cache_of_a_debuginfod_client() {
     let place = dir.0.join("home/.cache/debuginfod_client/abcdef0123");
     std::fs::create_dir_all(&place).unwrap();
     std::fs::rename(dir.0.join("prog.debug"), place.join("debuginfo")).unwrap();
-    let debug_dirs = DebugDirs::new(Vec::new(), |name| match name {
+    let debug_dirs = DebugDirs::new(Vec::new(), &|name| match name {
         "HOME" => Some(dir.0.join("home").into()),
         "XDG_CACHE_HOME" => Some("relative".into()),
         "DEBUGINFOD_CACHE_PATH" => Some("".into()),

@@ -4,6 +4,8 @@
 use super::*;
 use crate::address::{FileAddress, FileOffset};
 use crate::event::VmFlags;
+#[cfg(feature = "lines")]
+use crate::symbols::resolver::Names as _;
 use crate::symbols::resolver::Resolver;
 use crate::unwind::{CfiSection, ModuleData};
 use std::io::Write;

@@ -178,6 +178,9 @@ pub struct Code {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StackFrame {
     pub address: ProcessAddress,
+    /// An instruction's own address, not the one behind a call: of the crash, of
+    /// what a signal interrupted, of code that was returned to and never called.
+    pub exact: bool,
     pub trust: Trust,
     /// Has no frame on the stack: the compiler put its code into the next call
     /// that is not inlined, which has the same address and trust.

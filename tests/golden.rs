@@ -116,6 +116,7 @@ fn named(name: &str, offset: u64, module: &str) -> Location {
 fn frame(address: u64, trust: Trust, location: Location) -> StackFrame {
     StackFrame {
         inlined: false,
+        exact: trust.is_exact(),
         address: ProcessAddress(address),
         trust,
         location,
@@ -279,6 +280,10 @@ fn hard_stack() -> Report {
             Trust::Signal,
             named("__restore_rt", 0, "/lib/libc.so.6"),
         ),
+        StackFrame {
+            exact: true,
+            ..frame(0x40_3a34, Trust::Cfi, stripped.clone())
+        },
         frame(0x40_4234, Trust::FramePointer, unplaced),
         frame(0x40_5234, Trust::ScanDirect, anonymous),
         frame(0x40_6234, Trust::ScanCfi, stripped.clone()),

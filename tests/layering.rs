@@ -57,6 +57,7 @@ const GRAPH: &[(&str, &[&str])] = &[
         &["address", "event", "procfs", "symbols", "sys", "unwind"],
     ),
     ("space", &["address", "event", "modules", "sys", "unwind"]),
+    ("located", &["address", "report", "symbols", "unwind"]),
     // The way into the kernel, and out of it again.
     ("loader", &["bytes", "error", "sys"]),
     // What a kernel without type information does not tell.
@@ -85,7 +86,7 @@ const GRAPH: &[(&str, &[&str])] = &[
     ),
     ("fold", &[]),
     ("repeats", &["capture", "cli", "event", "fold", "report"]),
-    ("messages", &["sys"]),
+    ("messages", &["error", "sys"]),
     (
         "trial",
         &[
@@ -104,6 +105,7 @@ const GRAPH: &[(&str, &[&str])] = &[
             "decode",
             "event",
             "fault",
+            "located",
             "modules",
             "nearby",
             "registers",
@@ -127,6 +129,14 @@ const GRAPH: &[(&str, &[&str])] = &[
             "unwind",
         ],
     ),
+    // Reports that were brought from elsewhere.
+    (
+        "desk",
+        &[
+            "address", "bytes", "cli", "error", "located", "messages", "output", "report",
+            "symbols", "sys", "unwind",
+        ],
+    ),
     (
         "check",
         &["capture", "cli", "error", "event", "loader", "sys"],
@@ -142,7 +152,7 @@ const GRAPH: &[(&str, &[&str])] = &[
     (
         "app",
         &[
-            "check", "cli", "error", "messages", "monitor", "output", "sys", "trial",
+            "check", "cli", "desk", "error", "messages", "monitor", "output", "sys", "trial",
         ],
     ),
 ];
@@ -156,8 +166,12 @@ const PURE: &[&str] = &[
     "bytes.rs",
     "cause/",
     "cli.rs",
+    "cli/",
     "deaths.rs",
     "decode/",
+    "desk/json.rs",
+    "desk/sighting.rs",
+    "desk/table.rs",
     "event.rs",
     "fault.rs",
     "loader/btf.rs",
@@ -214,7 +228,7 @@ const HOMES: &[(&str, &[&str])] = &[
         "goblin",
         &["loader/object.rs", "loader/object/", "symbols/elf/"],
     ),
-    ("lexopt", &["cli.rs"]),
+    ("lexopt", &["cli.rs", "cli/"]),
     // An errno has no other names, and the error that carries one is everybody's.
     ("libc", &["sys/", "error.rs"]),
     ("memchr", &["bytes.rs"]),

@@ -225,6 +225,81 @@ fn less_is_lost_by_name_and_the_rest_is_right() {
     }
 }
 
+/// Whatever is not found, alone or with all that is searched for after it: there is a
+/// record, and what it has is right.
+#[test]
+fn anything_may_be_missing() {
+    let _alone = alone();
+    let program = program();
+    let Some(truth) = measured(&program) else {
+        return;
+    };
+    let mut layouts = Vec::new();
+    let mut less = truth.clone();
+    for fields in FOUND_TOGETHER.iter().rev() {
+        let mut layout = truth.clone();
+        for field in *fields {
+            layout.forget(*field);
+            less.forget(*field);
+        }
+        layouts.push((fields, layout));
+        layouts.push((fields, less.clone()));
+    }
+    for (fields, mut layout) in layouts {
+        if layout.place(Field::FPath).is_none() || layout.place(Field::Mm).is_none() {
+            layout.forget(Field::ExeFile);
+            layout.forget(Field::FPath);
+            layout.forget(Field::Mmap);
+            layout.forget(Field::MmMt);
+            layout.lose(Detail::Mappings);
+        }
+        for rung in [Rung::Old, Rung::Tracepoint] {
+            while trial::try_out(&program, &mut layout, Some(rung))
+                .unwrap_or_else(|error| panic!("without {fields:?}: {error}"))
+            {}
+        }
+    }
+}
+
+/// The fields that one rule finds, in the order of the search; but for what every report
+/// stands on.
+const FOUND_TOGETHER: &[&[Field]] = &[
+    &[Field::Comm],
+    &[Field::RealParent],
+    &[Field::GroupLeader],
+    &[Field::Stack],
+    &[Field::AlternateStart, Field::AlternateBytes],
+    &[Field::NsProxy, Field::MntNs, Field::MntNsCommon],
+    &[Field::Numbers, Field::ThreadPid, Field::PidNsCommon],
+    &[Field::StartBootTime],
+    &[
+        Field::Mm,
+        Field::StartBrk,
+        Field::Brk,
+        Field::StartStack,
+        Field::ArgStart,
+        Field::ArgEnd,
+        Field::EnvEnd,
+    ],
+    &[Field::Context],
+    &[Field::VmMm, Field::FPath],
+    &[Field::VmFlags, Field::FPath],
+    &[Field::VmFile, Field::FPath],
+    &[Field::VmPgoff, Field::FPath],
+    &[Field::FDentry, Field::FPath, Field::DName],
+    &[Field::DParent, Field::FPath],
+    &[Field::MntRoot, Field::Mnt, Field::FPath],
+    &[Field::MntMountpoint, Field::FPath],
+    &[Field::MntParent, Field::FPath],
+    &[Field::FInode, Field::INumber],
+    &[Field::ISize],
+    &[Field::ISeconds],
+    &[Field::INanoseconds],
+    &[Field::ISb, Field::SDev],
+    &[Field::DHash],
+    &[Field::ExeFile],
+];
+
 /// Without mappings from the kernel, those of a process that still lives.
 #[test]
 fn mappings_that_were_not_found_come_from_proc() {

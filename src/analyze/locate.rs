@@ -8,14 +8,13 @@ use std::collections::BTreeMap;
 use super::Analyzer;
 use crate::address::{FileAddress, ProcessAddress};
 use crate::event::{Event, Lost, Mapping};
+use crate::located::Located;
 use crate::modules::{Missing, Opened};
-use crate::report::{Location, Symbol};
+use crate::report::Symbol;
 use crate::space::Captured;
 use crate::symbols::demangle::demangle;
 #[cfg(feature = "lines")]
-use crate::symbols::lines::{Call, Refused};
-#[cfg(feature = "lines")]
-use crate::symbols::resolver::Names;
+use crate::symbols::lines::Refused;
 use crate::unwind::CodeAddress;
 
 impl Analyzer {
@@ -69,39 +68,19 @@ impl Analyzer {
                 opened, indexes, ..
             } = in_module;
             let placed = opened.placed();
-            let address = |&index: &usize| placed.file_address(codes[index].lookup());
-            let addresses: Vec<FileAddress> = indexes.iter().map(address).collect();
-            let symbols = self.resolver.resolve(opened.module.as_ref(), &addresses);
-            for (&index, symbol) in indexes.iter().zip(symbols) {
-                let at = placed.file_address(codes[index].address());
-                located[index].location.symbol = symbol.and_then(|symbol| {
-                    Some(Symbol {
-                        name: symbol.name.to_vec(),
-                        offset: at.offset_from(symbol.start)?,
-                    })
-                });
-            }
+            let lookup = |&index: &usize| (index, placed.file_address(codes[index].lookup()));
+            let which: Vec<(usize, FileAddress)> = indexes.iter().map(lookup).collect();
+            let file = opened.module.as_ref();
+            self.namer.add_names(file, &mut located, &which);
             #[cfg(feature = "lines")]
             if self.stack_trace && indexes[0] < frames {
                 let count = indexes.partition_point(|&index| index < frames);
-                let (indexes, addresses) = (&indexes[..count], &addresses[..count]);
-                let calls = self
-                    .places
-                    .resolve(opened.module.id(), addresses, |missing| {
-                        opened.module.calls(missing)
-                    });
-                match calls {
-                    Ok(calls) => {
-                        for (&index, calls) in indexes.iter().zip(calls) {
-                            let at = placed.file_address(codes[index].address());
-                            located[index].add_calls(&calls, at);
-                        }
-                    }
+                match self.namer.add_lines(file, &mut located, &which[..count]) {
                     Err(refused) if is_told(event, in_module, refused) => lost.push(Lost {
                         detail: "lines",
                         reason: refused.as_str(),
                     }),
-                    Err(_) => {}
+                    _ => {}
                 }
             }
         }
@@ -151,38 +130,6 @@ struct InModule<'a> {
     #[cfg_attr(not(feature = "lines"), expect(dead_code, reason = "told of lines"))]
     mapping: &'a Mapping,
     indexes: Vec<usize>,
-}
-
-/// Where an address is, and the calls inlined there, innermost first.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Located {
-    pub(super) inlined: Vec<Location>,
-    pub(super) location: Location,
-}
-
-impl Located {
-    #[cfg(feature = "lines")]
-    fn add_calls(&mut self, calls: &[Call], at: FileAddress) {
-        for call in calls {
-            if !call.inlined {
-                self.location.file.clone_from(&call.file);
-                self.location.line = call.line;
-                continue;
-            }
-            let symbol = call.name.as_deref().and_then(|name| {
-                Some(Symbol {
-                    name: demangle(name).into_owned(),
-                    offset: at.offset_from(call.start)?,
-                })
-            });
-            self.inlined.push(Location {
-                symbol,
-                file: call.file.clone(),
-                line: call.line,
-                ..self.location.clone()
-            });
-        }
-    }
 }
 
 /// Whether code there can have been made while the program ran: in memory of no

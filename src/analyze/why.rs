@@ -1,12 +1,12 @@
 //! Why it crashed, and what a person looks at next: the evidence of one event,
 //! brought to those that judge it.
 
-use super::locate::Located;
 use super::Analyzer;
 use crate::address::ProcessAddress;
 use crate::cause::{self, Chosen, Evidence, Verdict};
 use crate::decode::{decode, MAX_LENGTH};
 use crate::event::Event;
+use crate::located::Located;
 use crate::registers::Registers;
 use crate::report::{Code, Location};
 use crate::signature::{Place, Signature};

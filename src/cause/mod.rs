@@ -172,6 +172,12 @@ impl Scene<'_> {
         ((address << spare) as i64 >> spare) as u64 != address
     }
 
+    /// A further word of the siginfo, which is kept of the delivery's own alone.
+    fn own_siginfo(&self, word: usize) -> Option<u64> {
+        let own = self.evidence.chosen.earlier.is_none() && self.fault.known;
+        own.then_some(self.event.siginfo_more[word])
+    }
+
     fn is_silent(&self) -> bool {
         choose::is_silent(self.arch, &self.fault.trap)
     }

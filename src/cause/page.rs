@@ -17,7 +17,7 @@ pub(super) const NULL_BYTES: u64 = 0x1_0000;
 pub(super) fn verdict(scene: &Scene<'_>) -> Verdict {
     match scene.fault.code {
         code::SEGV_MAPERR | code::SEGV_ACCERR => {}
-        code::SEGV_PKUERR => return at(scene, Cause::ProtectionKey, PROTECTION_KEY),
+        code::SEGV_PKUERR => return protection_key(scene),
         code::SEGV_MTESERR => return at(scene, Cause::MemoryTag, MEMORY_TAG),
         code::SEGV_MTEAERR => return Verdict::plain(Cause::MemoryTag, MEMORY_TAG_LATE),
         code::SEGV_CPERR => return Verdict::plain(Cause::ShadowStack, SHADOW_STACK),
@@ -36,13 +36,28 @@ pub(super) fn verdict(scene: &Scene<'_>) -> Verdict {
     data(scene, access)
 }
 
-const PROTECTION_KEY: &str = ", which the thread's rights for its protection key forbid";
 const MEMORY_TAG: &str = ", whose memory has another tag than the pointer: probably used after \
                           free, or beyond its end";
 const MEMORY_TAG_LATE: &str = "an access with a pointer whose tag was not the memory's, reported \
                                late: not necessarily of this instruction";
 const SHADOW_STACK: &str = "the shadow stack refused a return, or a jump led to no landing pad: \
                             a return address or a function pointer was overwritten";
+
+fn protection_key(scene: &Scene<'_>) -> Verdict {
+    let mut words = Words::default();
+    words.text(", which the thread's rights for protection key ");
+    match scene.own_siginfo(1).map(|word| word & 0xffff_ffff) {
+        // Key 0 is that of all memory without another, and hardly ever forbidden.
+        Some(key @ 1..) => words.number(key),
+        _ => words.text("0, or another that is not known,"),
+    };
+    words.text(" forbid");
+    at(
+        scene,
+        Cause::ProtectionKey,
+        &String::from_utf8_lossy(&words.0),
+    )
+}
 
 /// arm64 has two faults that no trap stands behind: a signal's frame, and memory
 /// that was to be cleaned from the cache (arch/arm64/kernel/traps.c,

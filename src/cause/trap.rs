@@ -386,12 +386,14 @@ pub(super) fn system_call(scene: &Scene<'_>) -> Verdict {
         code::SYS_USER_DISPATCH => "the program's own dispatch of system calls",
         _ => return Verdict::plain(Cause::Unknown, "the kernel's code for it is a rare one"),
     };
-    // The kernel puts the registers back as they were before the call.
-    let number = match scene.arch {
+    // si_syscall, below si_arch, which is never 0. And the kernel puts the registers
+    // back as they were before the call.
+    let told = scene.own_siginfo(0).filter(|word| word >> 32 != 0);
+    let number = told.or_else(|| match scene.arch {
         Arch::X86_64 | Arch::I386 => scene.register(0),
         Arch::Aarch64 => scene.register(8),
         Arch::Arm => scene.register(7),
-    };
+    });
     let mut words = Words::default();
     words.text("system call ");
     if let Some(number) = number {

@@ -57,7 +57,9 @@ impl fmt::Display for KernelTypes {
         match &self.origin {
             Origin::File(path) => write!(f, "{}", path.display()),
             Origin::Kernel { id } => write!(f, "the kernel, as BTF object {id}"),
-            Origin::Measured { .. } => f.write_str("none: offsets were measured at start"),
+            Origin::Measured { .. } => {
+                f.write_str("measured at start, for want of type information")
+            }
         }
     }
 }

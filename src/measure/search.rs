@@ -131,9 +131,9 @@ pub(crate) struct Rule {
     /// Behind the last pointer.
     pub place: Place,
     pub words: &'static [Word],
-    /// Of several finds the one counts whose words are nearest behind the last pointer: what
-    /// a pointer to the structure's neighbour in memory sees of it, it sees further off.
-    /// Else there has to be but one.
+    /// Of several finds the one counts whose last searched place is nearest behind the pointer
+    /// that leads there: what a pointer to the structure's neighbour in memory sees of it, it
+    /// sees further off. Else there has to be but one.
     pub nearest: bool,
     /// What is found again so far behind the first searched place belongs to that
     /// structure's neighbour, which may be another child's.
@@ -354,10 +354,16 @@ impl Search<'_> {
 impl Found {
     /// Takes note of another find; places are tried in order.
     fn add(&mut self, rule: &Rule, way: Way) {
-        let is_searched = |place: &Place| matches!(place, Place::Task(_) | Place::Within(..));
-        let last = rule.path.len();
-        let first = rule.path.iter().position(is_searched).unwrap_or(last);
-        let key = if rule.nearest { last } else { first };
+        // Of the places that are searched, the last where the nearest counts, else the first.
+        let mut key = rule.path.len();
+        let mut is_first = true;
+        for (step, place) in rule.path.iter().chain([&rule.place]).enumerate() {
+            let is_searched = matches!(place, Place::Task(_) | Place::Within(..));
+            if is_searched && (is_first || rule.nearest) {
+                key = step;
+                is_first = false;
+            }
+        }
         let further = way[key] - self.way[key];
         if self.count == 0 || further < 0 {
             *self = Found { way, count: 1 };

@@ -236,4 +236,19 @@ fn behind_pointers_the_nearest_counts() {
     };
     assert_eq!(found(&same, &PAIRED), Some(24));
     assert_eq!(found(&same[1..], &PAIRED), None);
+    // What the pointer itself leads to need not be where one searches last.
+    const TWICE: Rule = Rule {
+        path: &[Place::Within(0, 64, 8), Place::Within(0, 256, 8)],
+        place: Place::At(0),
+        words: &[same(Fact::Inode)],
+        nearest: true,
+        fields: &[(1, Field::INumber, 0)],
+        ..RULE
+    };
+    let name = [(8, at(256)), (296, at(512)), (512, WANTED)];
+    assert_eq!(found(&name, &TWICE), Some(40));
+    let [right, pointer, text] = name;
+    let neighbours = [right, pointer, text, (16, at(160)), (24, at(160))];
+    assert_eq!(found(&neighbours, &TWICE), Some(40));
+    assert_eq!(found(&[right, pointer, text, (16, at(256))], &TWICE), None);
 }

@@ -97,26 +97,6 @@ impl Module {
             .filter(|debug| debug.source().is_current())
     }
 
-    /// The calls that each address stands for, with their lines; none where there
-    /// is no debug information.
-    #[cfg(feature = "lines")]
-    pub fn calls(&self, addresses: &[FileAddress]) -> Result<Vec<Vec<Call>>, Refused> {
-        // What an entry takes, for the price of a pass.
-        const BYTES_PER_ENTRY: u64 = 16;
-        let own = self.elf.debug_sections().exist().then_some(&self.elf);
-        let debug = || {
-            let debug = self.debug_file()?;
-            debug.source().is_current().then_some(debug)
-        };
-        let Some(elf) = own.or_else(debug) else {
-            return Ok(vec![Vec::new(); addresses.len()]);
-        };
-        let entries = elf.debug_sections().size() / BYTES_PER_ENTRY;
-        let read = || Some(lines::calls(elf, addresses));
-        let refused = Err(Refused::TimedOut);
-        self.shared.allowance.pass(entries, read).unwrap_or(refused)
-    }
-
     /// Whether the file still is what was opened.
     #[must_use]
     pub fn is_current(&self) -> bool {
@@ -218,6 +198,24 @@ impl Names for Module {
             self.elf.add_stubs(addresses, &mut answers);
             Some(answers)
         })
+    }
+
+    #[cfg(feature = "lines")]
+    fn calls(&self, addresses: &[FileAddress]) -> Result<Vec<Vec<Call>>, Refused> {
+        // What an entry takes, for the price of a pass.
+        const BYTES_PER_ENTRY: u64 = 16;
+        let own = self.elf.debug_sections().exist().then_some(&self.elf);
+        let debug = || {
+            let debug = self.debug_file()?;
+            debug.source().is_current().then_some(debug)
+        };
+        let Some(elf) = own.or_else(debug) else {
+            return Ok(vec![Vec::new(); addresses.len()]);
+        };
+        let entries = elf.debug_sections().size() / BYTES_PER_ENTRY;
+        let read = || Some(lines::calls(elf, addresses));
+        let refused = Err(Refused::TimedOut);
+        self.shared.allowance.pass(entries, read).unwrap_or(refused)
     }
 }
 

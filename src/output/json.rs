@@ -159,6 +159,9 @@ fn stack_frame(out: &mut Writer, frame: &StackFrame) {
     out.key("file").optional_string(location.file.as_deref());
     out.key("line").optional_number(location.line);
     out.key("inlined").boolean(frame.inlined);
+    if frame.exact && !frame.trust.is_exact() {
+        out.key("exact").boolean(true);
+    }
     out.close('}');
 }
 

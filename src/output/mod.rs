@@ -12,7 +12,8 @@ mod nearby;
 pub mod sink;
 mod text;
 
-use crate::report::{Location, Report};
+use crate::report::{Location, Report, StackFrame};
+use crate::unwind::Trust;
 
 /// What the reports of one run have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -44,9 +45,28 @@ pub fn json(report: &Report, options: &Options) -> Vec<u8> {
     json::report(report, options).into_bytes()
 }
 
+/// A frame's line in the stack trace of a report as text.
+#[must_use]
+pub fn text_frame(index: usize, frame: &StackFrame) -> Vec<u8> {
+    let mut out = String::new();
+    text::numbered_frame(&mut out, index, frame);
+    out.into_bytes()
+}
+
+/// What stands in brackets behind such a line, by the way that the frame was found.
+pub const MARKS: [(Trust, &str); 6] = text::MARKS;
+
+/// `YYYY-MM-DD HH:MM:SS.mmm` of a time of the Unix clock in milliseconds, in a time
+/// zone that many seconds ahead of UTC.
+#[must_use]
+pub fn date_time(unix_ms: u64, utc_offset_s: i32) -> String {
+    text::date_time(i128::from(unix_ms) + i128::from(utc_offset_s) * 1000)
+}
+
 /// `name+0xoff`, and ` (/path)` where the path is wanted and known; raw bytes.
 /// `None` where no symbol is known.
-fn symbol(location: &Location, with_path: bool) -> Option<Vec<u8>> {
+#[must_use]
+pub fn symbol(location: &Location, with_path: bool) -> Option<Vec<u8>> {
     let symbol = location.symbol.as_ref()?;
     let mut bytes = symbol.name.clone();
     bytes.extend_from_slice(format!("+{:#x}", symbol.offset).as_bytes());
@@ -59,6 +79,7 @@ fn symbol(location: &Location, with_path: bool) -> Option<Vec<u8>> {
 }
 
 /// Bytes as lower-case hexadecimal digits: how a build-id is written.
-fn hex(bytes: &[u8]) -> String {
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

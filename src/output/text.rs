@@ -72,7 +72,7 @@ fn header(out: &mut String, report: &Report, options: &Options) {
 
 /// `YYYY-MM-DD HH:MM:SS.mmm` of milliseconds since 1970, in the proleptic
 /// Gregorian calendar: years counted from March, so that the leap day is last.
-fn date_time(ms: i128) -> String {
+pub(super) fn date_time(ms: i128) -> String {
     const DAY_MS: i128 = 86_400_000;
     const DAYS_TO_1970_FROM_MARCH_OF_YEAR_0: i128 = 719_468;
     const DAYS_IN_400_YEARS: i128 = 146_097;
@@ -304,15 +304,20 @@ fn stack_trace(out: &mut String, stack: Option<&StackTrace>) {
     // One word for any number: scripts look for it.
     out.push_str(&format!("  Stack Trace ({} frames):\n", frames.len()));
     for (index, frame) in frames.iter().enumerate() {
-        out.push_str(&format!("    #{index:<2} {:#x}", frame.address));
-        stack_frame(out, frame);
-        out.push('\n');
+        numbered_frame(out, index, frame);
     }
     match stack.map(|stack| stack.stop) {
         Some(Stop::Outermost) => {}
         Some(stop) => out.push_str(&format!("    (stack ends here: {})\n", stop_reason(stop))),
         None => out.push_str("    (stack ends here: nothing of it is known)\n"),
     }
+}
+
+/// A frame's line.
+pub(super) fn numbered_frame(out: &mut String, index: usize, frame: &StackFrame) {
+    out.push_str(&format!("    #{index:<2} {:#x}", frame.address));
+    stack_frame(out, frame);
+    out.push('\n');
 }
 
 /// What follows a frame's address.
@@ -323,7 +328,11 @@ fn stack_frame(out: &mut String, frame: &StackFrame) {
         escape::text(out, &place);
     }
     if let (None, Some(build_id)) = (&location.symbol, &location.build_id) {
-        out.push_str(&format!(" (build-id {})", hex(build_id)));
+        out.push_str(&format!(" (build-id {}", hex(build_id)));
+        if frame.exact && !frame.trust.is_exact() {
+            out.push_str(", exact");
+        }
+        out.push(')');
     }
     if let Some(file) = &location.file {
         out.push_str(" at ");
@@ -335,23 +344,20 @@ fn stack_frame(out: &mut String, frame: &StackFrame) {
     if frame.inlined {
         out.push_str(" (inlined)");
     }
-    if let Some(mark) = mark(frame.trust) {
+    if let Some((_, mark)) = MARKS.iter().find(|(trust, _)| *trust == frame.trust) {
         out.push_str(&format!(" [{mark}]"));
     }
 }
 
 /// How a frame was found, where that was a lesser way than call-frame information.
-fn mark(trust: Trust) -> Option<&'static str> {
-    match trust {
-        Trust::Scan => Some("scan"),
-        Trust::ScanCfi => Some("scan, fits the next call"),
-        Trust::ScanDirect => Some("scan, calls this function"),
-        Trust::FramePointer => Some("frame pointer"),
-        Trust::Leaf => Some("leaf"),
-        Trust::Signal => Some("signal"),
-        Trust::Cfi | Trust::Context => None,
-    }
-}
+pub(super) const MARKS: [(Trust, &str); 6] = [
+    (Trust::Scan, "scan"),
+    (Trust::ScanCfi, "scan, fits the next call"),
+    (Trust::ScanDirect, "scan, calls this function"),
+    (Trust::FramePointer, "frame pointer"),
+    (Trust::Leaf, "leaf"),
+    (Trust::Signal, "signal"),
+];
 
 /// Why a walk ended, in words that follow a colon.
 pub(super) fn stop_reason(stop: Stop) -> String {

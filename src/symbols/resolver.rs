@@ -11,6 +11,8 @@ use std::rc::Rc;
 use super::budget::MemoryBudget;
 use super::demangle::demangle;
 use super::elf::Answer;
+#[cfg(feature = "lines")]
+use super::lines::{Call, Refused};
 use crate::address::FileAddress;
 
 /// A module that can be asked for the functions at addresses.
@@ -20,6 +22,13 @@ pub trait Names {
 
     /// One answer for each address; `None` when it would take too long.
     fn functions(&self, addresses: &[FileAddress]) -> Option<Vec<Answer>>;
+
+    /// The calls that each address stands for, with their lines; none where there is
+    /// no debug information.
+    #[cfg(feature = "lines")]
+    fn calls(&self, addresses: &[FileAddress]) -> Result<Vec<Vec<Call>>, Refused> {
+        Ok(vec![Vec::new(); addresses.len()])
+    }
 }
 
 /// A function's name, readable where that could be done, and its start.

@@ -128,14 +128,19 @@ fn own_descriptor(path: &Path) -> Option<RawFd> {
         .and_then(|digits| digits.parse().ok())
 }
 
-fn inherited(number: RawFd) -> nix::Result<OpenFile> {
+/// A copy of a descriptor that the process was started with.
+pub fn duplicate(number: RawFd) -> nix::Result<OwnedFd> {
     if streams::was_closed(number) {
         return Err(Errno::EBADF);
     }
     // SAFETY: F_DUPFD_CLOEXEC touches no memory; a number that is not open gives EBADF.
     let copy = Errno::result(unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) })?;
     // SAFETY: the call above has just made this descriptor, and nobody else knows it.
-    let mut fd = unsafe { OwnedFd::from_raw_fd(copy) };
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+fn inherited(number: RawFd) -> nix::Result<OpenFile> {
+    let mut fd = duplicate(number)?;
     let stat = stat::fstat(&fd)?;
     let kind = match file_type(&stat) {
         SFlag::S_IFREG if flags(&fd)?.contains(OFlag::O_APPEND) => FileKind::Appended,

@@ -91,6 +91,13 @@ impl Trust {
             Trust::Context => "context",
         }
     }
+
+    /// Whether a frame found so is always an instruction's own address, never one
+    /// behind a call.
+    #[must_use]
+    pub fn is_exact(self) -> bool {
+        matches!(self, Trust::Context | Trust::Signal)
+    }
 }
 
 /// An instruction's own address, or the address behind a call.

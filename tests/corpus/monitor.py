@@ -21,7 +21,9 @@ class Monitor:
     """One instance. `lines` grows while it runs: (time it came, text)."""
 
     def __init__(self, *options, name=NAME, depth=DEPTH):
-        command = [binary(), "-t", "--format", "json", "--max-stack-depth", str(depth), *options]
+        # Each scenario is one crash, however much it looks like another.
+        command = [binary(), "-t", "--format", "json", "--max-stack-depth", str(depth), "--fold-handled", "0",
+                   *options]
         if name:
             command += ["-n", name]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

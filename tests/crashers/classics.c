@@ -10,7 +10,7 @@
  *   marked       the same, marked by MADV_GUARD_INSTALL (Linux 6.13; else as guard)
  *   thread       endless recursion in a thread               SEGV_ACCERR
  *   frame        a local array of 64 MB                      SEGV_MAPERR
- *   threadframe  the same of 4 MB in a thread of 64 KB       SEGV_MAPERR
+ *   threadframe  the same of 4 MB in a thread of 256 KB      SEGV_MAPERR
  *   freed        a virtual call through an object that was freed
  *   poison       the same, with memory that was filled with 0xa5
  *   strcpy       copies into a string constant               SEGV_ACCERR
@@ -263,7 +263,7 @@ int main(int argc, char **argv)
 	} else if (!strcmp(kind, "frame")) {
 		y = big_frame();
 	} else if (!strcmp(kind, "threadframe")) {
-		y = in_thread(small_stack, 64 << 10);
+		y = in_thread(small_stack, 256 << 10);
 	} else if (!strcmp(kind, "freed")) {
 		object = calloc(1, sizeof(*object));
 		object->functions = table;

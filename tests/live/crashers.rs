@@ -77,6 +77,7 @@ const DEADLY: &[(&str, &[&str], &[&str])] = &[
     ("compat.c", PIE, &["main"]),
     ("big_maps.c", PIE, &["3000"]),
     ("inlined.c", PIE, &[]),
+    ("in_handler.c", PIE, &[]),
     ("compiled.c", PIE, &[]),
     ("odd_name.c", PIE, &["a \"name\"\n"]),
     ("generic.rs", &[], &[]),

@@ -20,6 +20,7 @@ mod compat;
 mod context;
 mod crashers;
 mod deliveries;
+mod desk;
 mod examples;
 mod files;
 mod filters;
@@ -120,6 +121,7 @@ fn main() -> ExitCode {
         deliveries::CASES,
         causes::CASES,
         signatures::CASES,
+        desk::CASES,
         threads::CASES,
         names::CASES,
         namespaces::CASES,

@@ -68,7 +68,10 @@ fn measured_offsets_are_told_of() {
     let outcome = run(["--force-rung", "measured", "--check"]);
     let page = outcome.text();
     assert_eq!(outcome.status.code(), Some(0), "{page}");
-    assert!(page.contains("offsets were measured at start"), "{page}");
+    assert!(
+        page.contains("Kernel types         measured at start"),
+        "{page}"
+    );
     assert!(page.contains("  cgroup "), "what reports lack: {page}");
 }
 

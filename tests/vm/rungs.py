@@ -18,12 +18,17 @@ class Rung:
     is_best: bool = False
 
 
+# Some only now and then: where the process was gone, or without `-t`.
+PERF_LACKS = (
+    "access", "cgroup", "cmdline", "data_mappings", "fault_address", "memory", "ns_pid", "sender", "uid",
+)  # fmt: skip
+
 RUNGS = [
     Rung("ring", "Rung  *ring,", is_best=True),
     Rung("old", "Rung  *old,"),
     Rung("tracepoint", "Rung  *tracepoint,", ("sender",)),
-    Rung("measured", "Kernel types  *measured"),
-    Rung("perf", "Rung  *perf,", ("access", "cgroup", "fault_address", "mappings", "ns_pid", "sender", "uid")),
+    Rung("measured", "Kernel types  *measured", ("cgroup",)),
+    Rung("perf", "Rung  *perf,", PERF_LACKS),
 ]
 
 

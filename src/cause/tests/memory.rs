@@ -445,10 +445,12 @@ fn what_is_no_overflow() {
 #[test]
 fn rare_codes() {
     let at = |code| x86(LOAD_X86, &[("rax", HEAP)]).page_fault(code, HEAP, Access::Read);
-    at(code::SEGV_PKUERR).is(
+    let mut keyed = at(code::SEGV_PKUERR);
+    keyed.event.siginfo_more = [0, 3];
+    keyed.is(
         Cause::ProtectionKey,
-        "read of 8 bytes at 0x555555570000, which the thread's rights for its protection \
-         key forbid: RAX (0x555555570000)",
+        "read of 8 bytes at 0x555555570000, which the thread's rights for protection key 3 \
+         forbid: RAX (0x555555570000)",
     );
     assert_eq!(at(77).verdict().cause, Cause::Unknown);
     let tag = arm(LOAD_ARM, &[("x0", HEAP)]);

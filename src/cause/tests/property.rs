@@ -111,7 +111,7 @@ fn random(chance: &mut Chance) -> Made {
             pc: ProcessAddress(chance.one_of(&[PC, PC + 8, 0])),
             trap: event.trap,
             boot_ns: chance.value(),
-            knows_fault: chance.next() % 4 != 0,
+            knows_fault: !chance.next().is_multiple_of(4),
         });
     }
     match chance.next() % 8 {

@@ -339,6 +339,12 @@ fn forbidden_system_calls() {
             Cause::ForbiddenSystemCall,
             "system call 59 (x86_64) was refused by a seccomp filter",
         );
+    let mut told = x86(&[], &[]).signal(signal::SIGSYS, code::SYS_SECCOMP, 0);
+    told.event.siginfo_more = [0xc000_003e_0000_006e, 0];
+    told.is(
+        Cause::ForbiddenSystemCall,
+        "system call 110 (x86_64) was refused by a seccomp filter",
+    );
     Made::new(Arch::Aarch64)
         .at(&[], &[("x8", 221)])
         .signal(signal::SIGSYS, code::SYS_SECCOMP, 0)

@@ -33,6 +33,7 @@ const WAY: &[Rule] = &[
         only: Some(Fact::Made),
         path: &[FILE, Place::Within(0, 256, 8), Place::Within(0, 256, 8)],
         words: &[same(Fact::FileName), same(Fact::FileNameEnd)],
+        nearest: true,
         fields: &[
             (1, Field::FDentry, 0),
             (1, Field::FPath, -8),

@@ -139,6 +139,8 @@ impl Search<'_> {
         } else {
             self.layout.forget(Field::Mmap);
             self.layout.forget(Field::MmMt);
+            // The way to a name has to be whole.
+            self.layout.forget(Field::FPath);
             self.layout.lose(Detail::Mappings);
             self.layout.lose(Detail::Exe);
         }

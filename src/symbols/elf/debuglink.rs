@@ -58,7 +58,7 @@ pub struct DebugDirs {
 
 impl DebugDirs {
     /// With the debuginfod caches that these environment variables lead to.
-    pub fn new(packages: Vec<PathBuf>, variable: impl Fn(&str) -> Option<OsString>) -> Self {
+    pub fn new(packages: Vec<PathBuf>, variable: &dyn Fn(&str) -> Option<OsString>) -> Self {
         let places = [
             ("DEBUGINFOD_CACHE_PATH", ""),
             ("XDG_CACHE_HOME", "debuginfod_client"),

@@ -173,7 +173,8 @@ pub fn calls(elf: &ElfFile, addresses: &[FileAddress]) -> Result<Vec<Vec<Call>>,
     calls_within(MAX_TIME, elf, addresses)
 }
 
-fn calls_within(
+/// The same, with more or less time than a host has where programs crash.
+pub fn calls_within(
     time: Duration,
     elf: &ElfFile,
     addresses: &[FileAddress],

@@ -1,0 +1,262 @@
+//! Unstripped files, found by build-id and by nothing else.
+//!
+//! In: where the user says that files are ([`Places`]), and the build-id of a module
+//! with the path that it had where it crashed. Out: its files ([`Unstripped`]), or
+//! the reason why there are none. Looked at, until there are symbols and lines:
+//!
+//! ```text
+//! DIR/.build-id/xx/rest.debug     of each directory that was given, and of packages'
+//! CACHE/BUILDID/debuginfo         of each cache of a debuginfod client
+//! ROOT/path/of/the/module         of each root
+//! the files that were given, and every file below the directories that were given
+//! ```
+//!
+//! All of them are opened as strangers' files are: regular ones only, and no path of
+//! a report leads out of a root. A file with another build-id is never used. What was
+//! given is looked through once, when something is missing.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::address::FileAddress;
+use crate::error::{Error, Result};
+use crate::output::{escape, hex};
+use crate::symbols::elf::{Answer, DebugDirs, ElfFile, Source, Table};
+#[cfg(feature = "lines")]
+use crate::symbols::lines::{self, Call, Refused};
+use crate::symbols::resolver::Names;
+use crate::sys::file::{Directory, Refusal, RegularFile};
+
+/// Files and directories that are looked through.
+const MAX_ENTRIES: usize = 250_000;
+/// How often a symbol table is read that takes too long: from the second time on
+/// the disk is not in the way.
+const TRIES: usize = 8;
+/// For the lines of one report. On a host where programs crash there is less time.
+#[cfg(feature = "lines")]
+const LINES_TIME: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Where files are looked for.
+#[derive(Debug)]
+pub(super) struct Places {
+    dirs: DebugDirs,
+    roots: Vec<PathBuf>,
+    /// Files and directories that have not been looked at yet.
+    given: Vec<PathBuf>,
+    /// What was found there, by build-id.
+    index: Vec<(Box<[u8]>, PathBuf)>,
+    /// How many modules were looked for.
+    count: u64,
+    /// What is to be said to the user.
+    pub(super) said: Vec<String>,
+}
+
+impl Places {
+    /// `given` are files, and directories to be looked through.
+    pub(super) fn new(dirs: DebugDirs, roots: Vec<PathBuf>, given: Vec<PathBuf>) -> Self {
+        Places {
+            dirs,
+            roots,
+            given,
+            index: Vec::new(),
+            count: 0,
+            said: Vec::new(),
+        }
+    }
+
+    /// The files of a module, or why there are none.
+    pub(super) fn find(&mut self, build_id: &[u8], path: &[u8]) -> Unstripped {
+        self.count += 1;
+        let mut module = Unstripped {
+            id: self.count,
+            build_id: build_id.into(),
+            path: path.into(),
+            files: Vec::new(),
+            refused: String::new(),
+        };
+        let name = hex(build_id);
+        let Some((first, rest)) = name.split_at_checked(2) else {
+            module.refused.push_str("no build-id to find a file by");
+            return module;
+        };
+        let debug = format!(".build-id/{first}/{rest}.debug");
+        let cached = format!("{name}/debuginfo");
+        for (dirs, file) in [
+            (&self.dirs.packages, debug),
+            (&self.dirs.debuginfod, cached),
+        ] {
+            for dir in dirs {
+                module.look_at(&dir.join(&file), None);
+            }
+        }
+        let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
+        for root in &self.roots {
+            module.look_at(root, Some(path));
+        }
+        if !module.is_complete() {
+            self.look_through();
+        }
+        for (id, path) in &self.index {
+            if **id == *build_id {
+                module.look_at(path, None);
+            }
+        }
+        if module.is_found() {
+            module.refused.clear();
+        } else if module.refused.is_empty() {
+            module.refused = format!("no file with its build-id {name}");
+        }
+        module
+    }
+
+    /// Something about a file, for the user.
+    pub(super) fn say(&mut self, path: &[u8], what: &str) {
+        let mut text = String::new();
+        escape::text(&mut text, path);
+        self.said.push(format!("{text}: {what}"));
+    }
+
+    /// Looks at everything that was given. Links are not followed.
+    fn look_through(&mut self) {
+        let mut left = MAX_ENTRIES;
+        while let Some(path) = self.given.pop() {
+            if left == 0 {
+                let path = path.as_os_str().as_bytes();
+                self.say(path, "too many files: the rest was not looked at");
+                self.given.clear();
+                break;
+            }
+            left -= 1;
+            if let Ok(entries) = fs::read_dir(&path) {
+                for entry in entries.flatten() {
+                    if entry.file_type().is_ok_and(|kind| !kind.is_symlink()) {
+                        self.given.push(entry.path());
+                    }
+                }
+            } else if let Ok(elf) = open(RegularFile::open(&path)) {
+                if let Some(id) = elf.build_id() {
+                    self.index.push((id.into(), path));
+                }
+            }
+        }
+    }
+}
+
+/// Fails where there is neither a directory nor, unless one is wanted, a file of use.
+pub(super) fn check(path: &Path, is_directory: bool) -> Result<()> {
+    let reason = match Directory::open(path) {
+        Ok(_) => return Ok(()),
+        Err(refusal) if is_directory => refusal.as_str(),
+        Err(_) => match open(RegularFile::open(path)) {
+            Ok(elf) if elf.build_id().is_some() => return Ok(()),
+            Ok(_) => "has no build-id",
+            Err(reason) => reason,
+        },
+    };
+    Err(Error::failed(format!("{}: {reason}", path.display())))
+}
+
+fn open(way: Result<RegularFile, Refusal>) -> Result<ElfFile, &'static str> {
+    let source = way.and_then(Source::file).map_err(Refusal::as_str)?;
+    ElfFile::parse(source).map_err(|error| error.as_str())
+}
+
+/// A module, and the files of its build: the program as it was linked; or what was
+/// left of it, and what was taken off.
+#[derive(Debug)]
+pub(super) struct Unstripped {
+    /// A number that no other module has.
+    id: u64,
+    build_id: Box<[u8]>,
+    /// Where it was when it crashed.
+    path: Box<[u8]>,
+    files: Vec<ElfFile>,
+    /// Why there are no files; while they are looked for, what stood in the way last.
+    pub(super) refused: String,
+}
+
+impl Unstripped {
+    pub(super) fn is_of(&self, build_id: &[u8], path: &[u8]) -> bool {
+        (&*self.build_id, &*self.path) == (build_id, path)
+    }
+
+    pub(super) fn is_found(&self) -> bool {
+        !self.files.is_empty()
+    }
+
+    /// Takes a file if it is one of the module's, and has what the others lack; with
+    /// `below`, the one of that path with `path` as its root.
+    fn look_at(&mut self, path: &Path, below: Option<&[u8]>) {
+        if self.is_complete() {
+            return;
+        }
+        let way = match below {
+            None => RegularFile::open(path),
+            Some(below) => Directory::open(path).and_then(|root| root.open_in_root(below)),
+        };
+        if matches!(way, Err(Refusal::NotFound)) {
+            return;
+        }
+        let reason = match open(way) {
+            Ok(elf) if elf.build_id() == Some(&*self.build_id) => {
+                let symbols = elf.has_symtab() && !self.have(ElfFile::has_symtab);
+                let lines = has_lines(&elf) && !self.have(has_lines);
+                if self.files.is_empty() || symbols || lines {
+                    self.files.push(elf);
+                }
+                return;
+            }
+            Ok(_) => "has another build-id",
+            Err(reason) => reason,
+        };
+        self.refused = format!("{}: {reason}", path.display());
+    }
+
+    fn have(&self, what: fn(&ElfFile) -> bool) -> bool {
+        self.files.iter().any(what)
+    }
+
+    fn is_complete(&self) -> bool {
+        let lines = cfg!(not(feature = "lines")) || self.have(has_lines);
+        lines && self.have(ElfFile::has_symtab)
+    }
+}
+
+#[cfg(feature = "lines")]
+fn has_lines(elf: &ElfFile) -> bool {
+    elf.debug_sections().exist()
+}
+
+#[cfg(not(feature = "lines"))]
+fn has_lines(_: &ElfFile) -> bool {
+    false
+}
+
+impl Names for Unstripped {
+    fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn functions(&self, addresses: &[FileAddress]) -> Option<Vec<Answer>> {
+        let mut answers = vec![Answer::unknown(); addresses.len()];
+        for table in [Table::Full, Table::Dynamic] {
+            for file in &self.files {
+                (0..TRIES).find_map(|_| file.add_functions(table, addresses, &mut answers))?;
+            }
+        }
+        for file in &self.files {
+            file.add_go_functions(addresses, &mut answers);
+            file.add_stubs(addresses, &mut answers);
+        }
+        Some(answers)
+    }
+
+    #[cfg(feature = "lines")]
+    fn calls(&self, addresses: &[FileAddress]) -> Result<Vec<Vec<Call>>, Refused> {
+        match self.files.iter().find(|file| has_lines(file)) {
+            Some(file) => lines::calls_within(LINES_TIME, file, addresses),
+            None => Ok(vec![Vec::new(); addresses.len()]),
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! Lines of files and of standard input, one after the other.
+//!
+//! In: the names that the user gave; none, or `-`, is standard input. Out: lines with
+//! their newline, as they stand. A line that is longer than any report comes in
+//! pieces, so that it can be passed on without being held. A file that cannot be
+//! read is said, and the next one is begun.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read as _};
+use std::path::{Path, PathBuf};
+
+use super::say;
+use crate::bytes;
+use crate::error::{Error, Result};
+use crate::sys::output_file::duplicate;
+
+/// Longer than any report: 1,024 calls with 32 inlined ones each, at 500 bytes.
+const MAX_LINE: usize = 16 << 20;
+const BUFFER: usize = 64 << 10;
+
+/// What comes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next<'a> {
+    Line(&'a [u8]),
+    /// A part of a line that is too long.
+    Piece(&'a [u8]),
+    End,
+}
+
+/// All inputs, in their order.
+#[derive(Debug)]
+pub(super) struct Input {
+    waiting: std::vec::IntoIter<PathBuf>,
+    open: Option<(File, PathBuf)>,
+    buffer: Vec<u8>,
+    /// Of the buffer, what was read and not given out yet.
+    start: usize,
+    end: usize,
+    max_line: usize,
+    /// The last piece did not end its line.
+    inside: bool,
+    failed: bool,
+    /// Lines that are no reports, and how many of them are too long.
+    pub(super) foreign: u64,
+    long: u64,
+}
+
+impl Input {
+    pub(super) fn new(mut names: Vec<PathBuf>) -> Self {
+        if names.is_empty() {
+            names.push(PathBuf::from("-"));
+        }
+        Input {
+            waiting: names.into_iter(),
+            open: None,
+            buffer: vec![0; BUFFER],
+            start: 0,
+            end: 0,
+            max_line: MAX_LINE,
+            inside: false,
+            failed: false,
+            foreign: 0,
+            long: 0,
+        }
+    }
+
+    pub(super) fn next(&mut self) -> Next<'_> {
+        let mut searched = self.start;
+        let end = loop {
+            if let Some(at) = bytes::line_end(&self.buffer[searched..self.end]) {
+                break searched + at;
+            }
+            searched = self.end;
+            if self.end - self.start >= self.max_line {
+                break self.end;
+            }
+            if self.end == self.buffer.len() {
+                self.make_room();
+                searched = self.end;
+            }
+            if self.fill() {
+                continue;
+            }
+            // A last line without newline.
+            if self.start < self.end {
+                break self.end;
+            }
+            self.inside = false;
+            if !self.open_next() {
+                return Next::End;
+            }
+        };
+        let text = &self.buffer[self.start..end];
+        self.start = end;
+        let whole = text.ends_with(b"\n") || text.len() < self.max_line;
+        let first = !self.inside;
+        self.inside = !whole;
+        if first && whole {
+            return Next::Line(text);
+        }
+        self.long += u64::from(first);
+        Next::Piece(text)
+    }
+
+    /// Whether whoever writes has to be waited for.
+    pub(super) fn is_idle(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Says what was met, and whether it was all.
+    pub(super) fn finish(&self) -> Result<()> {
+        let (foreign, long) = (self.foreign, self.long);
+        if foreign + long > 0 {
+            say(&format!(
+                "{foreign} lines are no reports, {long} are longer than 16 MB"
+            ));
+        }
+        if self.failed {
+            return Err(Error::failed("not all of the input could be read"));
+        }
+        Ok(())
+    }
+
+    /// At the end of the buffer, which holds the beginning of a line.
+    fn make_room(&mut self) {
+        self.buffer.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
+        if self.end > self.buffer.len() / 2 {
+            self.buffer.resize(self.buffer.len() * 2, 0);
+        }
+    }
+
+    /// Reads on; false at the end of the file.
+    fn fill(&mut self) -> bool {
+        let Some((file, name)) = &mut self.open else {
+            return false;
+        };
+        // No more than the longest line.
+        let room = self.buffer.len().min(self.start + self.max_line);
+        loop {
+            match file.read(&mut self.buffer[self.end..room]) {
+                Ok(0) => break,
+                Ok(count) => {
+                    self.end += count;
+                    return true;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    say(&format!("{}: {error}", name.display()));
+                    self.failed = true;
+                    break;
+                }
+            }
+        }
+        self.open = None;
+        false
+    }
+
+    /// Begins with the next input that can be opened; false when there is none.
+    fn open_next(&mut self) -> bool {
+        for name in self.waiting.by_ref() {
+            match open(&name) {
+                Ok(file) => {
+                    self.open = Some((file, name));
+                    return true;
+                }
+                Err(error) => {
+                    say(&format!("{}: {error}", name.display()));
+                    self.failed = true;
+                }
+            }
+        }
+        false
+    }
+}
+
+fn open(name: &Path) -> io::Result<File> {
+    if name.as_os_str() == "-" {
+        return Ok(File::from(duplicate(0)?));
+    }
+    File::open(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What comes of a text, in a file of its own.
+    fn all(text: &[u8], max_line: usize) -> Vec<(String, String)> {
+        let path = std::env::temp_dir().join(format!(
+            "segfault_analyzer-input-{}-{:x}",
+            std::process::id(),
+            text.as_ptr() as usize
+        ));
+        std::fs::write(&path, text).unwrap();
+        let mut input = Input::new(vec![path.clone(), path.clone()]);
+        input.buffer = vec![0; 3];
+        input.max_line = max_line;
+        let mut found = Vec::new();
+        loop {
+            let (kind, text) = match input.next() {
+                Next::Line(text) => ("line", text),
+                Next::Piece(text) => ("piece", text),
+                Next::End => break,
+            };
+            found.push((kind.to_owned(), String::from_utf8(text.to_vec()).unwrap()));
+        }
+        std::fs::remove_file(path).unwrap();
+        assert!(!input.failed && input.is_idle());
+        // The file was given twice.
+        let second = found.split_off(found.len() / 2);
+        assert_eq!(found, second);
+        found
+    }
+
+    fn lines(text: &[u8], max_line: usize) -> Vec<String> {
+        let line = |(kind, text): (String, String)| {
+            assert_eq!(kind, "line");
+            text
+        };
+        all(text, max_line).into_iter().map(line).collect()
+    }
+
+    #[test]
+    fn lines_come_with_their_newlines() {
+        assert_eq!(lines(b"", 8), [""; 0]);
+        assert_eq!(lines(b"ab\n\nc", 8), ["ab\n", "\n", "c"]);
+        assert_eq!(lines(b"1234567\n12", 8), ["1234567\n", "12"]);
+        let long = format!("{}\n", "x".repeat(10_000));
+        assert_eq!(lines(long.repeat(3).as_bytes(), MAX_LINE), vec![long; 3]);
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_comes_in_pieces() {
+        let text = "1234567812345678123\nab\n12345678\nc";
+        let found = all(text.as_bytes(), 8);
+        let kinds: Vec<&str> = found.iter().map(|(kind, _)| &**kind).collect();
+        let (piece, line) = ("piece", "line");
+        assert_eq!(kinds, [piece, piece, piece, line, piece, piece, line]);
+        let joined: String = found.into_iter().map(|(_, text)| text).collect();
+        assert_eq!(joined, text);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_passed_over_and_remembered() {
+        let mut input = Input::new(vec!["/nonexistent".into(), "/".into(), "/dev/null".into()]);
+        assert_eq!(input.next(), Next::End);
+        assert!(input.failed);
+    }
+}

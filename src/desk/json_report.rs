@@ -1,0 +1,209 @@
+//! One report as a line of JSON: its frames named, everything else as it was.
+//!
+//! In: a line. Out: the line with other values for `instruction_symbol`,
+//! `stack_trace` and `lost`, every other byte in its place. A frame that has a name
+//! keeps it, unless there are lines for it: then name, line and the calls inlined
+//! there are those of the file.
+
+use super::json::{self, Object, Span};
+use super::naming::Desk;
+use super::{add, find, hexadecimal, is_report, unhex};
+use crate::address::FileAddress;
+use crate::located::Located;
+use crate::output::{self, escape};
+use crate::report::Location;
+
+/// Appends the report with its frames named; false where the line is no report, which
+/// then is appended as it is.
+pub(super) fn symbolize(line: &[u8], desk: &mut Desk, out: &mut Vec<u8>) -> bool {
+    let Some((report, frames)) = read(line) else {
+        add(out, &[line]);
+        return false;
+    };
+    desk.clear();
+    for frame in frames.iter().filter(|frame| !is_inlined(frame)) {
+        let string = |key| json::string(frame.value(key));
+        let location = Location {
+            module: string("module"),
+            module_offset: string("module_offset")
+                .and_then(|offset| hexadecimal(&offset))
+                .map(FileAddress),
+            build_id: string("build_id").and_then(|digits| unhex(&digits)),
+            ..Location::default()
+        };
+        let exact = is_context(frame)
+            || frame.value("trust") == b"\"signal\""
+            || frame.value("exact") == b"true";
+        desk.ask(location, exact, !frame.value("symbol").is_empty());
+    }
+    desk.name();
+    put(&report, out, &mut |key, old, out| match key {
+        b"stack_trace" => put_stack(&frames, &desk.located, out),
+        b"instruction_symbol" => put_instruction(&frames, &desk.located, old, out),
+        b"lost" => put_lost(&desk.lost, old, out),
+        _ => false,
+    });
+    true
+}
+
+/// A report and its frames.
+fn read(line: &[u8]) -> Option<(Object<'_>, Vec<Object<'_>>)> {
+    let report = Object::read(line, Span::whole(line)).filter(is_report)?;
+    let frames = match report.place("stack_trace") {
+        Some(stack) => json::objects(line, stack)?,
+        // It was made without -t.
+        None => Vec::new(),
+    };
+    Some((report, frames))
+}
+
+fn is_inlined(frame: &Object<'_>) -> bool {
+    frame.value("inlined") == b"true"
+}
+
+fn is_context(frame: &Object<'_>) -> bool {
+    frame.value("trust") == b"\"context\""
+}
+
+/// Whether more than a name was found.
+fn has_lines(located: &Located) -> bool {
+    located.location.file.is_some() || !located.inlined.is_empty()
+}
+
+/// Whether what was found is more than what was reported.
+fn is_news(frame: &Object<'_>, located: &Located) -> bool {
+    let new_name = located.location.symbol.is_some() && frame.value("symbol").is_empty();
+    new_name || has_lines(located)
+}
+
+/// The stack trace with what is known now, if that is more than before. `located` has
+/// one for each frame that is not inlined.
+fn put_stack(frames: &[Object<'_>], located: &[Located], out: &mut Vec<u8>) -> bool {
+    let begin = out.len();
+    let mut changed = false;
+    let mut located = located.iter();
+    let mut written = 0;
+    out.push(b'[');
+    for (at, frame) in frames.iter().enumerate() {
+        if is_inlined(frame) {
+            continue;
+        }
+        let Some(found) = located.next() else {
+            break;
+        };
+        // Calls inlined there, as they are or as they were reported.
+        if has_lines(found) {
+            written = at;
+            for call in &found.inlined {
+                put_frame(out, frame, Some(call), true);
+            }
+        }
+        for old in &frames[written..at] {
+            put_frame(out, old, None, false);
+        }
+        let news = is_news(frame, found);
+        put_frame(out, frame, news.then_some(&found.location), false);
+        changed |= news;
+        written = at + 1;
+    }
+    for old in &frames[written..] {
+        put_frame(out, old, None, false);
+    }
+    // The last comma.
+    out.pop();
+    out.push(b']');
+    if !changed {
+        out.truncate(begin);
+    }
+    changed
+}
+
+/// Appends a frame and a comma, with what is known of it now.
+fn put_frame(out: &mut Vec<u8>, frame: &Object<'_>, known: Option<&Location>, inlined: bool) {
+    put(frame, out, &mut |key, _, out| {
+        let Some(known) = known else {
+            return false;
+        };
+        let lines = inlined || known.file.is_some();
+        match key {
+            b"symbol" if inlined || known.symbol.is_some() => {
+                put_string(out, output::symbol(known, true).as_deref());
+            }
+            b"file" if lines => put_string(out, known.file.as_deref()),
+            b"line" if lines => match known.line {
+                Some(line) => add(out, &[line.to_string().as_bytes()]),
+                None => add(out, &[b"null"]),
+            },
+            b"inlined" if inlined => add(out, &[b"true"]),
+            _ => return false,
+        }
+        true
+    });
+    out.push(b',');
+}
+
+/// What the crash itself is called, if that is what its frame was called.
+fn put_instruction(
+    frames: &[Object<'_>],
+    located: &[Located],
+    old: &[u8],
+    out: &mut Vec<u8>,
+) -> bool {
+    let own = frames.iter().find(|frame| !is_inlined(frame));
+    let (Some(frame), Some(found)) = (own, located.first()) else {
+        return false;
+    };
+    let before = frame.place("symbol").map(|place| place.of(frame.text()));
+    let named = found.location.symbol.is_some() && is_news(frame, found);
+    let same = named && is_context(frame) && before == Some(old);
+    if same {
+        put_string(out, output::symbol(&found.location, true).as_deref());
+    }
+    same
+}
+
+/// What is lost, with what the report does not say already.
+fn put_lost(lost: &[(&str, String)], old: &[u8], out: &mut Vec<u8>) -> bool {
+    let Some(begin) = old.strip_suffix(b"]") else {
+        return false;
+    };
+    add(out, &[begin]);
+    for (detail, reason) in lost {
+        let mut new = Vec::new();
+        put_string(&mut new, Some(format!("{detail}: {reason}").as_bytes()));
+        if find(old, &new).is_none() {
+            let comma = if out.ends_with(b"[") { &b""[..] } else { b"," };
+            add(out, &[comma, &new]);
+        }
+    }
+    out.push(b']');
+    true
+}
+
+/// Appends a string, or null.
+fn put_string(out: &mut Vec<u8>, text: Option<&[u8]>) {
+    let Some(text) = text else {
+        return add(out, &[b"null"]);
+    };
+    let mut quoted = String::from("\"");
+    escape::json(&mut quoted, text);
+    add(out, &[quoted.as_bytes(), b"\""]);
+}
+
+/// What appends another value for a key, or does not: key, value, and where to.
+type Replace<'a> = &'a mut dyn FnMut(&[u8], &[u8], &mut Vec<u8>) -> bool;
+
+/// Appends an object with other values for some keys.
+fn put(object: &Object<'_>, out: &mut Vec<u8>, replace: Replace<'_>) {
+    let text = object.text();
+    let Span { mut start, end } = object.whole();
+    for (key, value) in object.members() {
+        let end = value.start;
+        add(out, &[Span { start, end }.of(text)]);
+        if !replace(key.of(text), value.of(text), out) {
+            add(out, &[value.of(text)]);
+        }
+        start = value.end;
+    }
+    add(out, &[Span { start, end }.of(text)]);
+}

@@ -1,0 +1,99 @@
+//! At a desk: reports that were written elsewhere, and files that were not there.
+//!
+//! ```text
+//! symbolize  lines of reports ──json_report, text_report──▶ frames ──naming──▶ names, lines
+//!                                                             │
+//!                                     unstripped files ──files┘    found by build-id
+//! summarize  lines of reports ──sighting──▶ table               how often, since when
+//! ```
+//!
+//! Neither needs rights, a kernel with BPF, or the architecture that the program
+//! crashed on. Reports come as files or through a pipe, a line at a time, and are as
+//! hostile as what they tell of: [`json`] reads them in place. What is no report is
+//! passed on as it stands, or passed over, and counted.
+
+mod files;
+mod input;
+pub mod json;
+mod json_report;
+mod naming;
+mod sighting;
+mod summarize;
+mod symbolize;
+mod table;
+mod text_report;
+
+use crate::cli::desk::{Command, Task};
+use crate::error::Result;
+use crate::messages;
+use json::Object;
+
+/// Does what a subcommand asks for.
+pub fn run(task: Task) -> Result<()> {
+    match task.command {
+        Command::Symbolize => symbolize::run(task),
+        Command::Summarize => summarize::run(task),
+    }
+}
+
+/// A message for the user.
+fn say(text: &str) {
+    messages::say(&format!("segfault_analyzer: {text}"));
+}
+
+/// Whether an object is one of the tool's reports: keys that all of them have.
+fn is_report(object: &Object<'_>) -> bool {
+    let keys = ["timestamp", "pid", "fault_type"];
+    keys.iter().all(|key| object.place(key).is_some())
+}
+
+/// An address as reports write it: `0x` and digits.
+fn hexadecimal(text: &[u8]) -> Option<u64> {
+    match text.strip_prefix(b"0x")? {
+        digits @ [_, ..] if digits.len() <= 16 => digits.iter().try_fold(0, |value, &digit| {
+            Some(value << 4 | u64::from(hex_digit(digit)?))
+        }),
+        _ => None,
+    }
+}
+
+/// A build-id as reports write it: two digits a byte.
+fn unhex(text: &[u8]) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    for pair in text.chunks(2) {
+        let [high, low] = *pair else {
+            return None;
+        };
+        bytes.push(hex_digit(high)? << 4 | hex_digit(low)?);
+    }
+    Some(bytes)
+}
+
+fn hex_digit(digit: u8) -> Option<u8> {
+    Some(match digit {
+        b'0'..=b'9' => digit - b'0',
+        b'a'..=b'f' => digit - b'a' + 10,
+        b'A'..=b'F' => digit - b'A' + 10,
+        _ => return None,
+    })
+}
+
+/// Appends parts, one after the other.
+fn add(out: &mut Vec<u8>, parts: &[&[u8]]) {
+    for part in parts {
+        out.extend_from_slice(part);
+    }
+}
+
+/// Where a word stands first.
+fn find(text: &[u8], word: &[u8]) -> Option<usize> {
+    text.windows(word.len()).position(|part| part == word)
+}
+
+/// Where a word stands last.
+fn find_last(text: &[u8], word: &[u8]) -> Option<usize> {
+    text.windows(word.len()).rposition(|part| part == word)
+}
+
+#[cfg(test)]
+mod tests;

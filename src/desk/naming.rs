@@ -1,0 +1,154 @@
+//! Names for the frames of a report that came from elsewhere.
+//!
+//! In: frames, each with module, build-id and the address as the file numbers it.
+//! Out: what the module's files say of each, and what they do not say, for the
+//! report's `lost`. A module without files is said once. What was found is kept for
+//! the reports that follow, within bounds.
+
+use std::rc::Rc;
+
+use super::files::{Places, Unstripped};
+use crate::address::FileAddress;
+use crate::located::{Located, Namer};
+use crate::report::Location;
+use crate::symbols::budget::MemoryBudget;
+
+/// Modules whose files stay open for the next report.
+const MAX_OPEN: usize = 64;
+/// Modules that are remembered, those without files too.
+const MAX_MODULES: usize = 4096;
+/// Linkers make no longer ones.
+const MAX_BUILD_ID: usize = 64;
+/// PATH_MAX, of bytes that all read `\xNN`.
+const MAX_PATH: usize = 4 * 4096;
+/// Names, and addresses with lines, that are kept.
+const MAX_NAMES: usize = 1 << 16;
+const CACHE_BYTES: usize = 64 << 20;
+
+const TOO_MANY: &str = "too many to be read in time";
+
+/// Finds files, and asks them about the frames of one report at a time.
+#[derive(Debug)]
+pub(super) struct Desk {
+    places: Places,
+    modules: Vec<Unstripped>,
+    namer: Namer,
+    asked: Vec<Asked>,
+    /// One for each frame that was asked for, with what is known of it.
+    pub(super) located: Vec<Located>,
+    /// What the report lacks: what it is, and why.
+    pub(super) lost: Vec<(&'static str, String)>,
+}
+
+/// A frame that was asked for.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    /// The number of its module; none for what is in no file, such as [anon].
+    module: Option<usize>,
+    /// It is no return address.
+    exact: bool,
+    has_name: bool,
+}
+
+impl Desk {
+    pub(super) fn new(places: Places) -> Self {
+        Desk {
+            places,
+            modules: Vec::new(),
+            namer: Namer::new(MAX_NAMES, &Rc::new(MemoryBudget::new(CACHE_BYTES))),
+            asked: Vec::new(),
+            located: Vec::new(),
+            lost: Vec::new(),
+        }
+    }
+
+    /// What is to be said to the user since the last time.
+    pub(super) fn said(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.places.said)
+    }
+
+    /// Turns to another report.
+    pub(super) fn clear(&mut self) {
+        self.asked.clear();
+        self.located.clear();
+        self.lost.clear();
+        let open = self.modules.iter().filter(|module| module.is_found());
+        if open.count() > MAX_OPEN || self.modules.len() > MAX_MODULES {
+            self.modules.clear();
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn modules_known(&self) -> usize {
+        self.modules.len()
+    }
+
+    /// Asks for a frame, of which module and place are known.
+    pub(super) fn ask(&mut self, location: Location, exact: bool, has_name: bool) {
+        let module = self.module(&location);
+        self.asked.push(Asked {
+            module,
+            exact,
+            has_name,
+        });
+        self.located.push(Located {
+            location,
+            ..Located::default()
+        });
+    }
+
+    /// Adds to each frame what is known of it.
+    pub(super) fn name(&mut self) {
+        for (number, module) in self.modules.iter().enumerate() {
+            if self.asked.iter().all(|asked| asked.module != Some(number)) {
+                continue;
+            }
+            let mut which = Vec::new();
+            let mut has_names = true;
+            #[cfg(feature = "lines")]
+            let innermost = self.asked[0].module == Some(number);
+            for (index, asked) in self.asked.iter().enumerate() {
+                if asked.module != Some(number) {
+                    continue;
+                }
+                has_names &= asked.has_name;
+                if let Some(at) = self.located[index].location.module_offset {
+                    let lookup = at.0.wrapping_sub(u64::from(!asked.exact));
+                    which.push((index, FileAddress(lookup)));
+                }
+            }
+            let timeouts = self.namer.stats().timeouts;
+            self.namer.add_names(module, &mut self.located, &which);
+            #[cfg(feature = "lines")]
+            match self.namer.add_lines(module, &mut self.located, &which) {
+                // Of the libraries below nobody wants to know.
+                Err(refused) if innermost => self.lost.push(("lines", refused.as_str().into())),
+                _ => {}
+            }
+            let late = self.namer.stats().timeouts > timeouts;
+            let reason = if late { TOO_MANY } else { &*module.refused };
+            if !(has_names || reason.is_empty()) {
+                self.lost.push(("symbols", reason.into()));
+            }
+        }
+    }
+
+    /// The number of the module that a frame is in, looked for if it is a new one.
+    fn module(&mut self, location: &Location) -> Option<usize> {
+        let path = location.module.as_deref().unwrap_or(b"");
+        let build_id = location.build_id.as_deref().unwrap_or(b"");
+        let is_file = !build_id.is_empty() || path.starts_with(b"/");
+        if !is_file || build_id.len() > MAX_BUILD_ID || path.len() > MAX_PATH {
+            return None;
+        }
+        let same = |known: &Unstripped| known.is_of(build_id, path);
+        self.modules.iter().position(same).or_else(|| {
+            let module = self.places.find(build_id, path);
+            if !module.is_found() {
+                self.places.say(path, &module.refused);
+            }
+            self.modules.push(module);
+            Some(self.modules.len() - 1)
+        })
+    }
+}

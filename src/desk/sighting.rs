@@ -1,0 +1,126 @@
+//! What a summary wants to know of a report.
+//!
+//! In: a line of JSON. Out: answers read from it when they are asked for, because of
+//! a million reports most are of crashes that are known already. Values stay as
+//! JSON has them.
+
+use super::json::{self, Object, Span};
+use super::{add, is_report};
+
+/// Of a value; what is longer is left out.
+const MAX_VALUE: usize = 1024;
+/// Innermost calls that are shown.
+const CALLS: usize = 3;
+
+/// One report.
+#[derive(Debug)]
+pub(super) struct Sighting<'a>(Object<'a>);
+
+impl<'a> Sighting<'a> {
+    /// `None` for a line that is no report.
+    pub(super) fn read(line: &'a [u8]) -> Option<Self> {
+        let report = Object::read(line, Span::whole(line)).filter(is_report)?;
+        Some(Sighting(report))
+    }
+
+    /// Equal for equal crashes: the signature, where there is one.
+    pub(super) fn identity(&self) -> Vec<u8> {
+        let [program, signal, cause, signature, _] = self.values();
+        let mut out = Vec::new();
+        if signature.is_empty() {
+            let symbol = self.0.value("instruction_symbol");
+            add(&mut out, &[program, signal, cause, symbol]);
+        }
+        add(&mut out, &[signature]);
+        out.truncate(MAX_VALUE);
+        out
+    }
+
+    /// Processes that died: none for a fault that was handled, and for a further thread
+    /// of a process that another report tells of. Equal ones that were folded into
+    /// this report are as many more.
+    pub(super) fn deaths(&self) -> u64 {
+        if self.0.value("disposition") != b"\"fatal\"" {
+            return 0;
+        }
+        let own = u64::from(self.0.value("same_death") != b"true");
+        own.saturating_add(self.repeats())
+    }
+
+    /// Equal ones that were folded into this report.
+    pub(super) fn repeats(&self) -> u64 {
+        json::number(self.0.value("repeats")).unwrap_or(0)
+    }
+
+    /// Unix time in milliseconds.
+    pub(super) fn time_ms(&self) -> Option<u64> {
+        json::number(self.0.value("timestamp"))
+    }
+
+    /// Of the names in [`TEXTS`]; of a program the executable, else the process's name; of
+    /// a cause the signal's code, where no cause is known.
+    fn values(&self) -> [&'a [u8]; TEXTS.len()] {
+        let first = |key, other| match self.0.value(key) {
+            b"" => self.0.value(other),
+            value => value,
+        };
+        [
+            first("exe", "comm"),
+            self.0.value("signal"),
+            first("cause", "signal_code"),
+            self.0.value("signature"),
+            self.0.value("group"),
+        ]
+    }
+
+    /// What is shown of the crash, an object.
+    pub(super) fn crash(&self) -> Vec<u8> {
+        let mut out = vec![b'{'];
+        for (name, value) in TEXTS.iter().zip(self.values()) {
+            add(&mut out, &[b"\"", name.as_bytes(), b"\":"]);
+            put(&mut out, &[value]);
+            out.push(b',');
+        }
+        add(&mut out, &[b"\"calls\":["]);
+        self.put_calls(&mut out);
+        add(&mut out, &[b"]}"]);
+        out
+    }
+
+    /// The innermost calls as they are reported; of one without a name its file and the
+    /// place in it.
+    fn put_calls(&self, out: &mut Vec<u8>) {
+        let stack = self.0.place("stack_trace");
+        let Some(frames) = stack.and_then(|stack| json::objects(self.0.text(), stack)) else {
+            let symbol = self.0.value("instruction_symbol");
+            return if !symbol.is_empty() {
+                put(out, &[symbol]);
+            };
+        };
+        for (number, frame) in frames.iter().take(CALLS).enumerate() {
+            if number > 0 {
+                out.push(b',');
+            }
+            let module = frame.value("module").strip_suffix(b"\"");
+            let offset = frame.value("module_offset").strip_prefix(b"\"");
+            match (frame.value("symbol"), module, offset) {
+                (b"", Some(module), Some(offset)) => put(out, &[module, b"+", offset]),
+                (b"", ..) => put(out, &[frame.value("address")]),
+                (symbol, ..) => put(out, &[symbol]),
+            }
+        }
+    }
+}
+
+/// Of a crash, beside its calls.
+const TEXTS: [&str; 5] = ["program", "signal", "cause", "signature", "group"];
+
+/// Appends the parts of a value; null where it is not known, or too long.
+fn put(out: &mut Vec<u8>, parts: &[&[u8]]) {
+    let begin = out.len();
+    add(out, parts);
+    if out.len() == begin || out.len() > begin + MAX_VALUE {
+        out.truncate(begin);
+        add(out, &[b"null"]);
+    }
+}

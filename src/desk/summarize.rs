@@ -1,0 +1,135 @@
+//! `segfault_analyzer summarize`: reports as JSON in, a table of crashes out.
+//!
+//! As text a line has columns for people, in local time; as JSON it is an object with
+//! everything. The last line, where there is need for one, is of all crashes that
+//! have no line of their own.
+
+use super::input::{Input, Next};
+use super::json::{self, Object, Span};
+use super::sighting::Sighting;
+use super::table::{Figures, Row, Table};
+use super::{add, find_last};
+use crate::cli::desk::Task;
+use crate::error::Result;
+use crate::messages::print;
+use crate::output::{self, escape};
+use crate::sys::time;
+
+/// Characters of a name that are shown.
+const MAX_SHOWN: usize = 40;
+
+const HEADING: &str = "\
+Deaths  First seen           Last seen            Program          Cause               \
+Signature         Calls
+";
+
+/// In place of a crash, where there are many.
+const OTHERS: &[u8] =
+    br#"{"program":null,"signal":null,"cause":null,"signature":null,"group":null,"calls":[]}"#;
+
+pub(super) fn run(task: Task) -> Result<()> {
+    let mut input = Input::new(task.inputs);
+    let mut table = Table::default();
+    loop {
+        match input.next() {
+            Next::Line(line) => match Sighting::read(line) {
+                Some(sighting) => table.add(&sighting),
+                None => input.foreign += 1,
+            },
+            Next::Piece(_) => {}
+            Next::End => break,
+        }
+    }
+    time::settle_time_zone();
+    let mut out = Vec::new();
+    if !task.json {
+        add(&mut out, &[HEADING.as_bytes()]);
+    }
+    for row in table.ranked() {
+        put(&mut out, row, task.json, false);
+    }
+    if table.others.1.reports > 0 {
+        put(&mut out, &table.others, task.json, true);
+    }
+    print(&out)?;
+    input.finish()
+}
+
+/// Appends a line for a row.
+fn put(out: &mut Vec<u8>, row: &Row, is_json: bool, is_others: bool) {
+    let (crash, figures) = row;
+    let crash = if is_others { OTHERS } else { crash };
+    if !is_json {
+        add(out, &[text(crash, figures, is_others).as_bytes()]);
+        return;
+    }
+    let mut number = |name: &str, number: Option<u64>| {
+        let number = number.map_or("null".into(), |number| number.to_string());
+        add(out, &[name.as_bytes(), number.as_bytes()]);
+    };
+    number("{\"deaths\":", Some(figures.deaths));
+    number(",\"reports\":", Some(figures.reports));
+    number(",\"first_seen\":", figures.first_ms);
+    number(",\"last_seen\":", figures.last_ms);
+    let others = if is_others {
+        &b"true}\n"[..]
+    } else {
+        b"false}\n"
+    };
+    // The crash without the brackets around it.
+    let crash = &crash[1..crash.len() - 1];
+    add(out, &[b",", crash, b",\"others\":", others]);
+}
+
+/// A line of columns.
+fn text(crash: &[u8], figures: &Figures, is_others: bool) -> String {
+    let crash = Object::read(crash, Span::whole(crash));
+    let value = |key| crash.as_ref().map_or(&b""[..], |crash| crash.value(key));
+    let mut line = format!(
+        "{:>6}  {:<19}  {:<19}  {:<15}  {:<18}  {:<16}  ",
+        figures.deaths,
+        local(figures.first_ms),
+        local(figures.last_ms),
+        shown(value("program")),
+        shown(value("cause")),
+        shown(value("signature")),
+    );
+    let calls = value("calls");
+    let calls_at = json::elements(calls, Span::whole(calls)).unwrap_or_default();
+    for (number, call) in calls_at.iter().enumerate() {
+        if number > 0 {
+            line.push_str(" <- ");
+        }
+        line.push_str(&shown(call.of(calls)));
+    }
+    line.push_str(if is_others { "others\n" } else { "\n" });
+    line
+}
+
+/// A time by the clock on the wall.
+fn local(unix_ms: Option<u64>) -> String {
+    let Some(ms) = unix_ms else {
+        return "unknown".into();
+    };
+    let offset_s = time::utc_offset_s((ms / 1000) as i64);
+    let mut shown = output::date_time(ms, offset_s);
+    shown.truncate(shown.len().saturating_sub(".000".len()));
+    shown
+}
+
+/// A value as it may stand on a terminal: of `name+0xoff (/path)` the name, of a path the
+/// last part, and not too much of it.
+fn shown(value: &[u8]) -> String {
+    let mut text = json::string(value).unwrap_or(b"-".to_vec());
+    match find_last(&text, b"+0x") {
+        Some(end) if text.ends_with(b")") => text.truncate(end),
+        _ => drop(text.drain(..find_last(&text, b"/").map_or(0, |slash| slash + 1))),
+    }
+    let mut shown = String::new();
+    escape::text(&mut shown, &text);
+    if let Some((end, _)) = shown.char_indices().nth(MAX_SHOWN) {
+        shown.truncate(end);
+        shown.push_str("...");
+    }
+    shown
+}

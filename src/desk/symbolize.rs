@@ -1,0 +1,65 @@
+//! `segfault_analyzer symbolize`: reports in, the same reports with names out.
+//!
+//! The order of the lines stays. JSON and text may be mixed: a line that begins with
+//! a brace is JSON.
+
+use super::files::{self, Places};
+use super::input::{Input, Next};
+use super::json_report;
+use super::naming::Desk;
+use super::text_report::TextReport;
+use super::{add, say};
+use crate::cli::desk::Task;
+use crate::error::Result;
+use crate::messages::print;
+use crate::symbols::elf::DebugDirs;
+
+/// Where packages put debug files; not looked through.
+const DEBUG_DIR: &str = "/usr/lib/debug";
+/// What is written at once, where there is as much.
+const WRITE_BYTES: usize = 64 << 10;
+
+pub(super) fn run(task: Task) -> Result<()> {
+    for path in &task.given {
+        files::check(path, false)?;
+    }
+    for path in &task.sysroots {
+        files::check(path, true)?;
+    }
+    let mut packages = task.given.clone();
+    packages.push(DEBUG_DIR.into());
+    let dirs = DebugDirs::new(packages, &|name| std::env::var_os(name));
+    let mut desk = Desk::new(Places::new(dirs, task.sysroots, task.given));
+    let mut input = Input::new(task.inputs);
+    let mut text = TextReport::default();
+    let mut out = Vec::new();
+    loop {
+        let next = input.next();
+        let is_text = matches!(next, Next::Line(line) if !line.starts_with(b"{"));
+        if !is_text {
+            text.flush(&mut desk, &mut out);
+        }
+        let ours = match next {
+            Next::Line(line) if is_text => text.take(line, &mut desk, &mut out),
+            Next::Line(line) => json_report::symbolize(line, &mut desk, &mut out),
+            Next::Piece(piece) => {
+                add(&mut out, &[piece]);
+                true
+            }
+            Next::End => break,
+        };
+        input.foreign += u64::from(!ours);
+        for text in desk.said() {
+            say(&text);
+        }
+        if input.is_idle() || out.len() > WRITE_BYTES {
+            print(&out)?;
+            out.clear();
+        }
+    }
+    for text in desk.said() {
+        say(&text);
+    }
+    print(&out)?;
+    input.finish()
+}

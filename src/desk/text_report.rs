@@ -1,0 +1,203 @@
+//! Reports as text: frames that have a build-id named, everything else as it was.
+//!
+//! In: lines, one after the other. Out: the same lines; those of a report when its
+//! stack trace is over, because the instruction and the number of calls stand before
+//! the calls. A frame without a name is written with its module's build-id,
+//!
+//! ```text
+//!     #1  0x401234 /usr/lib/libstripped.so.1+0x1234 (build-id abcd0123) [leaf]
+//! ```
+//!
+//! and one that has a name keeps it: there is no build-id beside it to find a file
+//! by. What else stands in a report is not looked at.
+
+use super::naming::Desk;
+use super::{add, find, find_last, hexadecimal, unhex};
+use crate::address::{FileAddress, ProcessAddress};
+use crate::output::{self, escape};
+use crate::report::Location;
+use crate::unwind::{CodeAddress, Frame, Trust};
+
+/// What is held of a report until its end.
+const MAX_HELD: usize = 16 << 20;
+
+const INSTRUCTION: &[u8] = b"  Instruction:   ";
+const STACK: &[u8] = b"  Stack Trace (";
+const FRAME: &[u8] = b"    #";
+const BUILD_ID: &[u8] = b" (build-id ";
+
+/// What stands before the next line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+enum Within {
+    #[default]
+    Nothing,
+    /// A header, and whatever follows it up to the calls.
+    Report,
+    Calls,
+}
+
+/// The report that is being read.
+#[derive(Debug, Default)]
+pub(super) struct TextReport {
+    within: Within,
+    held: Vec<u8>,
+}
+
+impl TextReport {
+    /// Takes a line, and appends to `out` what can be written. False for a line that is
+    /// of no report.
+    pub(super) fn take(&mut self, line: &[u8], desk: &mut Desk, out: &mut Vec<u8>) -> bool {
+        let indented = line.starts_with(b"  ") || line == b"\n";
+        let goes_on = match self.within {
+            Within::Nothing => false,
+            Within::Report => indented,
+            Within::Calls => line.starts_with(FRAME),
+        };
+        if !goes_on || self.held.len() > MAX_HELD {
+            self.flush(desk, out);
+        }
+        if is_header(line) {
+            self.within = Within::Report;
+        } else if self.within == Within::Nothing {
+            add(out, &[line]);
+            return indented;
+        } else if line.starts_with(STACK) {
+            self.within = Within::Calls;
+        }
+        add(&mut self.held, &[line]);
+        true
+    }
+
+    /// Appends what is held.
+    pub(super) fn flush(&mut self, desk: &mut Desk, out: &mut Vec<u8>) {
+        if self.within == Within::Calls {
+            symbolize(&self.held, desk, out);
+        } else {
+            add(out, &[&self.held]);
+        }
+        self.held.clear();
+        self.within = Within::Nothing;
+    }
+}
+
+/// `[2024-02-15 10:35:12.789] SEGFAULT in process my_app (PID: 9876, TID: 9876)`
+fn is_header(line: &[u8]) -> bool {
+    line.starts_with(b"[") && find(line, b" in process ").is_some()
+}
+
+/// Appends a report with its frames named.
+fn symbolize(report: &[u8], desk: &mut Desk, out: &mut Vec<u8>) {
+    let lines: Vec<&[u8]> = report.split_inclusive(|&byte| byte == b'\n').collect();
+    // The crash itself is the first that has a frame of its own.
+    let mut context = true;
+    let mut count = 0;
+    let mut unnamed = Vec::new();
+    desk.clear();
+    for (number, line) in lines.iter().enumerate() {
+        if !line.starts_with(FRAME) {
+            continue;
+        }
+        count += 1;
+        if let Some((frame, place, location)) = parse(line, context) {
+            unnamed.push((number, frame, place));
+            desk.ask(location, matches!(frame.code, CodeAddress::Exact(_)), false);
+        }
+        context &= find(line, b" (inlined)").is_some();
+    }
+    if unnamed.is_empty() {
+        return add(out, &[report]);
+    }
+    desk.name();
+    for located in &desk.located {
+        count += located.inlined.len();
+    }
+    let (mut next, mut next_frame) = (0, 0);
+    let mut in_summary = true;
+    for (number, line) in lines.iter().enumerate() {
+        if in_summary && *line == b"\n" {
+            in_summary = false;
+            lose(report, &desk.lost, out);
+        }
+        if line.starts_with(STACK) {
+            add(
+                out,
+                &[format!("  Stack Trace ({count} frames):\n").as_bytes()],
+            );
+        } else if let Some(rest) = behind_number(line) {
+            let Some((_, frame, _)) = unnamed.get(next).filter(|frame| frame.0 == number) else {
+                add(out, &[format!("    #{next_frame:<2} ").as_bytes(), rest]);
+                next_frame += 1;
+                continue;
+            };
+            for call in std::mem::take(&mut desk.located[next]).into_frames(frame) {
+                add(out, &[&output::text_frame(next_frame, &call)]);
+                next_frame += 1;
+            }
+            next += 1;
+        } else {
+            let first = unnamed.first().zip(desk.located.first());
+            let new = first.and_then(|((_, frame, place), located)| {
+                instruction(line, place, &located.location)
+                    .filter(|_| frame.trust == Trust::Context)
+            });
+            add(out, &[new.as_deref().unwrap_or(line)]);
+        }
+    }
+}
+
+/// The line of a frame that has a build-id instead of a name: what was found, its
+/// `/path+0xoffset`, and where that is. `context`: no frame before it is one of its own.
+fn parse(line: &[u8], context: bool) -> Option<(Frame, &[u8], Location)> {
+    let rest = behind_number(line)?.strip_suffix(b"\n")?;
+    let place_end = find_last(rest, BUILD_ID)?;
+    let place_start = find(rest, b" ")? + 1;
+    let place = rest.get(place_start..place_end)?;
+    let offset = find_last(place, b"+")?;
+    let end = &rest[place_end + BUILD_ID.len()..];
+    let (id, mark) = end.split_at(find(end, b")")?);
+    let mut trust = if context { Trust::Context } else { Trust::Cfi };
+    if mark != b")" {
+        let is_it = |(_, word): &&(Trust, &str)| *mark == *format!(") [{word}]").as_bytes();
+        trust = output::MARKS.iter().find(is_it)?.0;
+    }
+    let exact = id.strip_suffix(b", exact");
+    let at = ProcessAddress(hexadecimal(&rest[..place_start - 1])?);
+    let code = match exact.is_some() || trust.is_exact() {
+        true => CodeAddress::Exact(at),
+        false => CodeAddress::Return(at),
+    };
+    let location = Location {
+        module: Some(place[..offset].to_vec()),
+        module_offset: Some(FileAddress(hexadecimal(&place[offset + 1..])?)),
+        build_id: Some(unhex(exact.unwrap_or(id))?),
+        ..Location::default()
+    };
+    Some((Frame { code, trust }, place, location))
+}
+
+/// A frame's line behind `#N `.
+fn behind_number(line: &[u8]) -> Option<&[u8]> {
+    let rest = line.strip_prefix(FRAME)?;
+    Some(&rest[find(rest, b"0x")?..])
+}
+
+/// The line of the instruction with a name, if it has the place instead.
+fn instruction(line: &[u8], place: &[u8], location: &Location) -> Option<Vec<u8>> {
+    let before = line.strip_suffix(b")\n")?.strip_suffix(place)?;
+    if !line.starts_with(INSTRUCTION) {
+        return None;
+    }
+    let mut name = String::new();
+    escape::text(&mut name, &output::symbol(location, true)?);
+    Some([before, name.as_bytes(), b")\n"].concat())
+}
+
+/// Appends what a report lacks and does not say already.
+fn lose(report: &[u8], lost: &[(&str, String)], out: &mut Vec<u8>) {
+    for (detail, reason) in lost {
+        let line = format!("  Lost:          {detail} ({reason})\n");
+        if find(report, line.as_bytes()).is_none() {
+            add(out, &[line.as_bytes()]);
+        }
+    }
+}

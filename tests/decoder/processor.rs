@@ -150,6 +150,10 @@ impl Processor {
         values[7] = self.page(STACK) + PAGE / 2;
         values[16] = self.page(CODE);
         let base = usize::from(operand.base?.0);
+        // A number of bits that is the address too leads anywhere.
+        if operand.bit_offset == operand.base {
+            return None;
+        }
         let index = operand.index.map(|index| index.register);
         for register in [index, operand.bit_offset].into_iter().flatten() {
             values[usize::from(register.0)] = 0;

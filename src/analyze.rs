@@ -204,7 +204,7 @@ impl Analyzer {
             register_notes: why::notes(event, shown.as_ref(), &places, !self.no_memory),
             instruction_code: shown
                 .filter(|_| !self.no_memory)
-                .and_then(|registers| why::code(event, &registers)),
+                .and_then(|registers| why::code(event, &registers, &chosen)),
             registers: event.registers.filter(|_| self.registers || self.memory),
             stack,
             ppid: event.ppid,

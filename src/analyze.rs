@@ -133,7 +133,9 @@ impl Analyzer {
         let mut located = self.locate(event, &codes, frames, &mut lost);
         let places = located.split_off(frames);
         let verdict = self.verdict(event, &chosen, &located, &places);
-        let signature = (self.stack_trace && event.registers.is_some())
+        // Of the crash's own frame alone it would be another one.
+        let has_callers = cfg!(feature = "dwarf") && self.stack_trace;
+        let signature = (has_callers && event.registers.is_some())
             .then(|| why::signature(event, &chosen, &verdict, &walk, &located));
         if walk.frames.len() > self.max_stack_depth {
             walk.frames.truncate(self.max_stack_depth);

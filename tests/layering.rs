@@ -133,8 +133,18 @@ const GRAPH: &[(&str, &[&str])] = &[
     (
         "desk",
         &[
-            "address", "bytes", "cli", "error", "located", "messages", "output", "report",
-            "symbols", "sys", "unwind",
+            "address",
+            "bytes",
+            "cli",
+            "error",
+            "located",
+            "messages",
+            "output",
+            "report",
+            "signature",
+            "symbols",
+            "sys",
+            "unwind",
         ],
     ),
     (

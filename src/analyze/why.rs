@@ -98,7 +98,8 @@ pub(super) fn signature(
             location: if code { &located.location } else { &nowhere },
         });
     }
-    Signature::of(chosen.fault.signal, verdict.nameless, &places)
+    let cause = verdict.nameless.as_str().as_bytes();
+    Signature::of(chosen.fault.signal, cause, &places)
 }
 
 /// What the registers point at; `places` has the fault's address before theirs.

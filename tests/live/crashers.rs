@@ -61,6 +61,8 @@ const DEADLY: &[(&str, &[&str], &[&str])] = &[
     ("forged.c", PIE, &["kernel"]),
     ("forged.c", PIE, &["thread"]),
     ("kill_self.c", PIE, &[]),
+    ("callers.c", PIE, &["first"]),
+    ("callers.c", PIE, &["second"]),
     ("reraise.c", PIE, &[]),
     ("resethand.c", PIE, &[]),
     ("threads.c", PIE, &[]),

@@ -222,6 +222,7 @@ impl Analyzer {
             maps,
             memory: self.memory.then(|| event.memory.clone()),
             repeats: None,
+            deaths: None,
             lost,
         }
     }

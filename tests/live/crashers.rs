@@ -120,6 +120,7 @@ const OTHERS: &[(&str, &[&str], &str, i32)] = &[
 
 const HARMLESS: &[(&str, &[&str])] = &[
     ("handled.c", &["25"]),
+    ("paced.c", &["1000", "1"]),
     ("ignored.c", &[]),
     ("ignored.c", &["blocked"]),
 ];

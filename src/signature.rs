@@ -16,8 +16,9 @@
 //! no file as `?`, the kernel's vDSO as `[vdso]`, whose build changes with the
 //! kernel. Frames count that the crash's own registers or call-frame information
 //! gave, innermost first, and who called what is no code; where a handler's frame
-//! lies between, those from the fault on. Inlined calls have no frame, and are left
-//! out.
+//! lies between, those from the fault on. Call-frame information that may be in a
+//! debug file counts for nothing: other hosts lack it. Inlined calls have no frame,
+//! and are left out.
 //!
 //! Where in a recursion a stack is full is chance: of a `stack_overflow` count the
 //! lines that more than one frame has, each once and sorted, or if there are none

@@ -11,16 +11,15 @@ use super::json::{self, Object};
 use super::{find_last, hexadecimal};
 use crate::located::Located;
 use crate::output::codes;
-use crate::report::{Cause, Location, Symbol};
+use crate::report::{Location, Symbol};
 use crate::signature::{Place, Signature};
 use crate::unwind::Trust;
 
-/// One call, as it was and as it is.
+/// One call, by the name that it has.
 struct Call {
     trust: Trust,
     address: Option<u64>,
-    before: Location,
-    now: Location,
+    location: Location,
 }
 
 /// The group by the names of now; `located` has one for each of `frames`.
@@ -36,49 +35,39 @@ pub(super) fn group<'a>(
     let first = report.place("first_fault");
     let first = first.and_then(|place| Object::read(report.text(), place));
     let of_first = |key| first.as_ref().map_or(&b""[..], |first| first.value(key));
-    let calls: Vec<Call> = frames.zip(located).map(call).collect();
+    let mut calls: Vec<Call> = frames.zip(located).map(call).collect();
     let pc = address(of_first("pc"));
     let earlier = calls
         .iter()
         .position(|call| pc.is_some() && call.address == pc);
     let cause = json::string(report.value("cause"))?;
-    let nameless = match &cause == Cause::StackSmashing.as_str().as_bytes() {
-        true => &[Cause::Abort, Cause::PrivilegedInstruction][..],
-        false => &[],
+    let causes: &[&[u8]] = match &*cause {
+        // What it is called where nothing has a name.
+        b"stack_smashing" => &[b"abort", b"privileged_instruction"],
+        other => &[other],
     };
-    let causes = nameless.iter().map(|cause| cause.as_str().as_bytes());
-    let causes: Vec<&[u8]> = causes.chain([&*cause]).collect();
-    for name in [report.value("signal"), of_first("signal")] {
-        let Some(signal) = signal(name) else {
+    let names = [report.value("signal"), of_first("signal")];
+    for (way, cause) in (0..8).flat_map(|way| causes.iter().map(move |cause| (way, cause))) {
+        let Some(signal) = signal(names[way & 1]) else {
             continue;
         };
-        for cause in &causes {
-            for (fault, in_code) in [
-                (None, true),
-                (None, false),
-                (earlier, true),
-                (earlier, false),
-            ] {
-                let of = |now| Signature::of(signal, cause, &places(&calls, fault, in_code, now));
-                if of(false) == stands {
-                    return Some(of(true).group);
-                }
+        let fault = earlier.filter(|_| way & 2 != 0);
+        let in_code = way & 4 == 0;
+        let of = |calls: &[Call]| Signature::of(signal, cause, &places(calls, fault, in_code));
+        if of(&calls) == stands {
+            for (call, found) in calls.iter_mut().zip(located) {
+                let now = found.location.symbol.clone();
+                call.location.symbol = now.or(call.location.symbol.take());
             }
+            return Some(of(&calls).group);
         }
     }
     None
 }
 
 fn call((frame, located): (&Object<'_>, &Located)) -> Call {
-    let string = |key| json::string(frame.value(key));
-    let named = string("symbol").map(|text| {
-        let name = name(&text, located.location.module.as_deref());
-        Symbol {
-            name: name.to_vec(),
-            offset: 0,
-        }
-    });
-    let now = &located.location;
+    let place = &located.location;
+    let named = json::string(frame.value("symbol"));
     Call {
         trust: match frame.value("trust") {
             b"\"context\"" => Trust::Context,
@@ -87,13 +76,15 @@ fn call((frame, located): (&Object<'_>, &Located)) -> Call {
             _ => Trust::Scan,
         },
         address: address(frame.value("address")),
-        now: Location {
-            symbol: now.symbol.clone().or(named.clone()),
-            ..now.clone()
-        },
-        before: Location {
-            symbol: named,
-            ..now.clone()
+        location: Location {
+            symbol: named.map(|text| Symbol {
+                name: name(&text, place.module.as_deref()).to_vec(),
+                offset: 0,
+            }),
+            module: place.module.clone(),
+            module_offset: place.module_offset,
+            build_id: place.build_id.clone(),
+            ..Location::default()
         },
     }
 }
@@ -106,7 +97,7 @@ fn name<'a>(text: &'a [u8], module: Option<&[u8]>) -> &'a [u8] {
 }
 
 /// `in_code`: where it happened lies in code, so that it has a place.
-fn places(calls: &[Call], fault: Option<usize>, in_code: bool, now: bool) -> Vec<Place<'_>> {
+fn places(calls: &[Call], fault: Option<usize>, in_code: bool) -> Vec<Place<'_>> {
     const NOWHERE: &Location = &Location {
         symbol: None,
         module: None,
@@ -122,10 +113,9 @@ fn places(calls: &[Call], fault: Option<usize>, in_code: bool, now: bool) -> Vec
         .map(|(at, call)| Place {
             trust: call.trust,
             fault: fault == Some(at),
-            location: match (at == fault.unwrap_or(0), now) {
-                (true, _) if !in_code => NOWHERE,
-                (_, true) => &call.now,
-                (_, false) => &call.before,
+            location: match in_code || at != fault.unwrap_or(0) {
+                true => &call.location,
+                false => NOWHERE,
             },
         })
         .collect()

@@ -251,13 +251,21 @@ fn death(program: &Program, kind: &str, options: &[&str]) -> Report {
     only(monitor.stop().reports())
 }
 
-/// A package's debug file gives names, and nothing else changes.
+/// A package's debug file gives names, perhaps call-frame information, and nothing
+/// else changes.
 fn signatures_do_not_depend_on_debug_files() {
     if NONE {
         return;
     }
-    let flags = [PIE, &["-g", "-Wl,--build-id=sha1"]].concat();
-    let program = Program::built("null_deep.c", &flags);
+    let usual = [PIE, &["-g", "-gz=none", "-Wl,--build-id=sha1"]].concat();
+    let without_tables = ["-fno-asynchronous-unwind-tables", "-fno-unwind-tables"];
+    for flags in [usual.clone(), [&usual[..], &without_tables].concat()] {
+        signature_without_its_debug_file(&flags);
+    }
+}
+
+fn signature_without_its_debug_file(flags: &[&str]) {
+    let program = Program::built("null_deep.c", flags);
     let named = death(&program, "", &[]);
     let id = named.frames()[0]["build_id"].as_str().expect("a build-id");
     let packages = directory();

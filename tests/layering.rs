@@ -27,7 +27,7 @@ const GRAPH: &[(&str, &[&str])] = &[
     ("decode", &["address", "registers"]),
     (
         "assemble",
-        &["abi", "address", "bytes", "event", "registers"],
+        &["abi", "address", "bytes", "event", "fault", "registers"],
     ),
     // Who called whom: registers and bytes in, frames out; opens no file.
     ("unwind", &["address", "bytes", "registers"]),

@@ -139,7 +139,9 @@ impl Analyzer {
         let mut located = self.locate(event, &codes, frames, &mut lost);
         let places = located.split_off(frames);
         let verdict = self.verdict(event, &chosen, &located, &places);
-        let signature = (self.stack_trace && event.registers.is_some())
+        // Of the crash's own frame alone it would be another one.
+        let has_callers = cfg!(feature = "dwarf") && self.stack_trace;
+        let signature = (has_callers && event.registers.is_some())
             .then(|| why::signature(event, &chosen, &verdict, &walk, &located));
         if walk.frames.len() > self.max_stack_depth {
             walk.frames.truncate(self.max_stack_depth);
@@ -210,7 +212,7 @@ impl Analyzer {
             register_notes: why::notes(event, shown.as_ref(), &places, !self.no_memory),
             instruction_code: shown
                 .filter(|_| !self.no_memory)
-                .and_then(|registers| why::code(event, &registers)),
+                .and_then(|registers| why::code(event, &registers, &chosen)),
             registers: event.registers.filter(|_| self.registers || self.memory),
             stack,
             ppid: event.ppid,
@@ -226,6 +228,7 @@ impl Analyzer {
             maps,
             memory: self.memory.then(|| event.memory.clone()),
             repeats: None,
+            deaths: None,
             lost,
         }
     }

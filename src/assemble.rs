@@ -13,6 +13,7 @@ use crate::event::{
     Disposition, EarlierFault, Event, FileIdentity, Lost, MappedFile, Mapping, MemoryWindow, Trap,
     VmFlags,
 };
+use crate::fault::{has_address, signal};
 use crate::registers::{Arch, Registers};
 
 /// A record in the making.
@@ -204,6 +205,8 @@ fn begin(raw: &RawHeader, boot_ahead_ns: u64) -> Event {
     } else {
         Arch::X86_64
     };
+    let has_registers = raw.flags & abi::header_flags::REGISTERS != 0;
+    let registers = has_registers.then(|| Registers::new(arch, raw.regs));
     let known = |number: u32| (number != 0).then_some(number);
     let code_bytes = (raw.code_bytes as usize).min(raw.code_at.len());
     Event {
@@ -213,7 +216,7 @@ fn begin(raw: &RawHeader, boot_ahead_ns: u64) -> Event {
         start_ns: raw.start_ns,
         signal: raw.signal,
         code: raw.code,
-        siginfo: raw.siginfo,
+        siginfo: siginfo(raw, registers.as_ref()),
         siginfo_more: raw.siginfo_more,
         repeats: raw.repeats,
         knows_fault: true,
@@ -246,8 +249,7 @@ fn begin(raw: &RawHeader, boot_ahead_ns: u64) -> Event {
         exe_deleted: false,
         cmdline: None,
         cgroup: None,
-        registers: (raw.flags & abi::header_flags::REGISTERS != 0)
-            .then(|| Registers::new(arch, raw.regs)),
+        registers,
         fs_base: raw.fs_base,
         gs_base: raw.gs_base,
         code_bytes: MemoryWindow {
@@ -266,6 +268,20 @@ fn begin(raw: &RawHeader, boot_ahead_ns: u64) -> Event {
         memory: Vec::new(),
         capture_ns: 0,
         lost: lost_sender(raw),
+    }
+}
+
+/// The siginfo's first word. Where the kernel shows no siginfo, the processor has
+/// named the address of a page fault; these signals name their instruction.
+fn siginfo(raw: &RawHeader, registers: Option<&Registers>) -> u64 {
+    let shown = raw.flags & abi::header_flags::NO_SENDER == 0;
+    let of_instruction = matches!(
+        raw.signal,
+        signal::SIGILL | signal::SIGFPE | signal::SIGTRAP | signal::SIGSYS
+    );
+    match registers {
+        Some(registers) if !shown && of_instruction && has_address(raw.code) => registers.pc().0,
+        _ => raw.siginfo,
     }
 }
 

@@ -16,6 +16,8 @@ const MAX_KEYS: usize = 256;
 pub struct Counted<T> {
     pub item: T,
     pub count: u64,
+    /// Of these, those that are the first of a process that died.
+    pub deaths: u64,
 }
 
 /// What is remembered of a key in its window.
@@ -74,9 +76,13 @@ impl<T> Folder<T> {
             window.passed += 1;
             return Some(item);
         }
-        let before = window.held.take().map_or(0, |held| held.count);
+        let (count, deaths) = match &window.held {
+            Some(held) => (held.count, held.deaths),
+            None => (0, 0),
+        };
         window.held = Some(Counted {
-            count: item.count.saturating_add(before),
+            count: item.count.saturating_add(count),
+            deaths: item.deaths.saturating_add(deaths),
             item: item.item,
         });
         None
@@ -124,7 +130,16 @@ mod tests {
     }
 
     fn one(item: u32) -> Counted<u32> {
-        Counted { item, count: 1 }
+        some(item, 1)
+    }
+
+    /// Of which every second one is a death.
+    fn some(item: u32, count: u64) -> Counted<u32> {
+        Counted {
+            item,
+            count,
+            deaths: count / 2,
+        }
     }
 
     #[test]
@@ -141,7 +156,13 @@ mod tests {
         );
         assert_eq!(folder.next_end(), Some(at(10)));
         assert_eq!(ended(&mut folder, at(9)), []);
-        assert_eq!(ended(&mut folder, at(10)), [Counted { item: 3, count: 2 }]);
+        assert_eq!(
+            ended(&mut folder, at(10)),
+            [Counted {
+                deaths: 0,
+                ..some(3, 2)
+            }]
+        );
         assert_eq!(
             admit(&mut folder, 7, one(5), at(10)),
             [one(5)],
@@ -161,14 +182,17 @@ mod tests {
     #[test]
     fn as_many_pass_as_are_allowed_and_counts_add_up() {
         let mut folder = Folder::new(at(60), 2);
-        let many = Counted { item: 3, count: 5 };
+        let many = some(3, 5);
         assert_eq!(admit(&mut folder, 1, one(1), at(0)), [one(1)]);
         assert_eq!(admit(&mut folder, 1, one(2), at(0)), [one(2)]);
         assert_eq!(admit(&mut folder, 1, many, at(1)), []);
         assert_eq!(admit(&mut folder, 1, one(4), at(2)), []);
         assert_eq!(
             ended(&mut folder, Duration::MAX),
-            [Counted { item: 4, count: 6 }]
+            [Counted {
+                deaths: 2,
+                ..some(4, 6)
+            }]
         );
     }
 

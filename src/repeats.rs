@@ -106,8 +106,12 @@ impl Repeats {
                 report: item.clone(),
             });
         }
-        let count = repeats.saturating_add(1);
-        self.pass(Counted { item, count }, false, now, &mut out);
+        let counted = Counted {
+            count: repeats.saturating_add(1),
+            deaths: u64::from(item.disposition == Disposition::Fatal && !item.same_death),
+            item,
+        };
+        self.pass(counted, false, now, &mut out);
         out
     }
 
@@ -165,6 +169,7 @@ impl Repeats {
         let counted = Counted {
             item: report,
             count: folded.count,
+            deaths: 0,
         };
         self.pass(counted, true, now, out);
     }
@@ -216,5 +221,6 @@ impl Repeats {
 fn told(counted: Counted<Box<Report>>, is_held: bool) -> Told {
     let mut report = counted.item;
     report.repeats = Some(counted.count.saturating_sub(1));
+    report.deaths = Some(counted.deaths);
     Told { report, is_held }
 }

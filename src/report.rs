@@ -291,6 +291,8 @@ pub struct Report {
     /// How many equal ones this one stands for beside itself; `None` where none
     /// would have been folded.
     pub repeats: Option<u64>,
+    /// Processes that died, of all that this one stands for; as `repeats`.
+    pub deaths: Option<u64>,
     /// What this report lacks, with the reason.
     pub lost: Vec<Lost>,
 }

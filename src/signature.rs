@@ -15,12 +15,14 @@
 //! A file without a build-id stands by its name without directories, a frame in
 //! no file as `?`, the kernel's vDSO as `[vdso]`, whose build changes with the
 //! kernel. Frames count that the crash's own registers or call-frame information
-//! gave, innermost first; where a handler's frame lies between, those from the
-//! fault on. Inlined calls have no frame, and are left out.
+//! gave, innermost first, and who called what is no code; where a handler's frame
+//! lies between, those from the fault on. Call-frame information that may be in a
+//! debug file counts for nothing: other hosts lack it. Inlined calls have no frame,
+//! and are left out.
 //!
 //! Where in a recursion a stack is full is chance: of a `stack_overflow` count the
 //! lines that more than one frame has, each once and sorted, or if there are none
-//! those of all frames but the innermost.
+//! those of the four frames behind the innermost.
 
 use crate::report::{Cause, Location};
 use crate::unwind::Trust;
@@ -28,6 +30,8 @@ use crate::unwind::Trust;
 /// How many frames are looked at for those that count, whichever depth a report has.
 pub const FRAMES_WALKED: usize = 16;
 const FRAMES_COUNTED: usize = 5;
+/// A place in no file.
+const NOWHERE: &[u8] = b"?";
 
 /// One frame, as far as it matters here.
 #[derive(Clone, Copy, Debug)]
@@ -48,20 +52,24 @@ pub struct Signature {
 impl Signature {
     /// Of a signal, the cause without names, and the frames from the innermost on.
     #[must_use]
-    pub fn of(signal: i32, cause: Cause, places: &[Place<'_>]) -> Signature {
+    pub fn of(signal: i32, cause: &[u8], places: &[Place<'_>]) -> Signature {
         let mut head = Fnv::default();
         head.line(signal.to_string().as_bytes());
-        head.line(cause.as_str().as_bytes());
+        head.line(cause);
         let walked = &places[..places.len().min(FRAMES_WALKED)];
         let first = walked.iter().position(|place| place.fault).unwrap_or(0);
         let (mut in_builds, mut names) = (Vec::new(), Vec::new());
+        let mut left_code = false;
         for place in &walked[first..] {
-            if place.fault || place.trust >= Trust::Cfi {
+            // The call has pushed its return address, and nothing has run since.
+            let called = left_code && place.trust == Trust::Leaf;
+            if place.fault || called || place.trust >= Trust::Cfi {
                 in_builds.push(in_build(place.location));
                 names.push(in_any_build(place.location).to_vec());
             }
+            left_code = file_name(place.location) == NOWHERE;
         }
-        let recursive = cause == Cause::StackOverflow;
+        let recursive = cause == Cause::StackOverflow.as_str().as_bytes();
         Signature {
             signature: head.of(&in_builds, recursive),
             group: head.of(&names, recursive),
@@ -118,7 +126,7 @@ fn in_any_build(location: &Location) -> &[u8] {
 fn file_name(location: &Location) -> &[u8] {
     match location.module.as_deref() {
         // Where it lies is chance: the heap, the stack, made while it ran.
-        None | Some(b"[anon]" | b"[heap]" | b"[stack]") => b"?",
+        None | Some(b"[anon]" | b"[heap]" | b"[stack]") => NOWHERE,
         Some(path) => {
             let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
             path.rsplit(|&byte| byte == b'/').next().unwrap_or(path)
@@ -155,8 +163,10 @@ impl Fnv {
         let callers = lines.get(1..).unwrap_or_default();
         let often = |line: &&Vec<u8>| lines.iter().filter(|other| other == line).count() > 1;
         let any = callers.iter().any(|line| often(&line));
+        let counted = if any { lines.len() } else { FRAMES_COUNTED - 1 };
         let mut sorted: Vec<&Vec<u8>> = Vec::new();
-        for line in callers.iter().filter(|line| !any || often(line)) {
+        let counting = callers.iter().take(counted);
+        for line in counting.filter(|line| !any || often(line)) {
             let at = sorted.iter().position(|other| *other >= line);
             if at.is_none_or(|at| sorted[at] != line) {
                 sorted.insert(at.unwrap_or(sorted.len()), line);
@@ -195,7 +205,7 @@ mod tests {
                 location,
             })
             .collect();
-        Signature::of(11, Cause::NullDereference, &places)
+        Signature::of(11, b"null_dereference", &places)
     }
 
     /// The algorithm is for ever: values of one version are compared with those
@@ -236,6 +246,19 @@ mod tests {
         assert_eq!(of(&[sure.clone(), guess]), of(&[sure]));
     }
 
+    /// All calls of null would be one bug.
+    #[test]
+    fn who_called_what_is_no_code_counts() {
+        let nowhere = (Trust::Context, Location::default());
+        let caller = |offset| (Trust::Leaf, location("/a/b", offset, "f"));
+        let main = (Trust::Cfi, location("/a/b", 99, "main"));
+        let through = |offset| of(&[nowhere.clone(), caller(offset), main.clone()]);
+        assert_ne!(through(1).signature, through(2).signature);
+        let code = (Trust::Context, location("/a/b", 7, "g"));
+        let guessed = |offset| of(&[code.clone(), caller(offset), main.clone()]);
+        assert_eq!(guessed(1), guessed(2));
+    }
+
     #[test]
     fn five_frames_count_and_no_more() {
         let frames: Vec<_> = (0..9)
@@ -265,7 +288,7 @@ mod tests {
                     location,
                 })
                 .collect();
-            Signature::of(11, Cause::StackOverflow, &places)
+            Signature::of(11, b"stack_overflow", &places)
         };
         assert_eq!(of("xababab"), of("ybabab"));
         assert_eq!(of("xababab"), of("pqabab"), "in a function that they call");
@@ -273,6 +296,7 @@ mod tests {
         assert_ne!(of("xababab"), of("xaaaa"));
         assert_eq!(of("xmn"), of("ymn"), "a large frame: no recursion");
         assert_ne!(of("xmn"), of("xon"));
+        assert_eq!(of("xmnopq"), of("ymnopr"), "what calls them all");
         assert_eq!(of("x"), of("y"));
         assert_eq!(of(""), of("x"));
     }
@@ -305,7 +329,7 @@ mod tests {
                 location,
             })
             .collect();
-        let direct = Signature::of(11, Cause::Unmapped, &places[2..]);
-        assert_eq!(Signature::of(11, Cause::Unmapped, &places), direct);
+        let direct = Signature::of(11, b"unmapped", &places[2..]);
+        assert_eq!(Signature::of(11, b"unmapped", &places), direct);
     }
 }

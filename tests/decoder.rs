@@ -102,7 +102,8 @@ fn forms(machine: Machine, code: &[u8], slot: usize) {
     }
     fs::remove_file(object).expect("our own file");
     let mut tally = Tally::default();
-    let mut disputed = Tally::default();
+    let mut disputed = 0;
+    let mut unsure = 0;
     for (number, tools) in lines.iter().enumerate() {
         let address = number * slot;
         let mut outcomes = Vec::new();
@@ -123,28 +124,24 @@ fn forms(machine: Machine, code: &[u8], slot: usize) {
         let agree = |(outcome, _): &(Outcome, String)| matches!(outcome, Outcome::Same(_));
         match outcomes.iter().position(agree) {
             Some(at) => {
+                disputed += u64::from(!outcomes.iter().all(agree));
                 let (outcome, example) = outcomes.swap_remove(at);
                 tally.count(outcome, || example);
-                outcomes.retain(|other| !agree(other));
             }
-            // Only one of them knows it.
-            None if outcomes.len() == 1 && matches!(outcomes[0].0, Outcome::Refused(_)) => {}
+            None if outcomes.len() == 1 && matches!(outcomes[0].0, Outcome::Refused(_)) => {
+                unsure += 1;
+            }
             None => {
                 if let Some((outcome, example)) = outcomes.pop() {
                     tally.count(outcome, || example);
                 }
-                outcomes.clear();
             }
         }
-        for (outcome, example) in outcomes {
-            disputed.count(outcome, || example);
-        }
     }
-    let title = format!("{name}, where a tool differs from us and from the other");
-    if std::env::var_os("DISPUTED").is_some() {
-        disputed.settle(&title);
-    }
-    disputed.print(&title);
+    println!(
+        "{name}: {disputed} where one tool agrees and the other does not, {unsure} that only one \
+         takes for instructions and we do not"
+    );
     tally.settle(&name);
 }
 

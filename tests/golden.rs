@@ -96,6 +96,7 @@ fn bare(comm: &[u8], pid: u32) -> Report {
         maps: None,
         memory: None,
         repeats: None,
+        deaths: None,
         lost: Vec::new(),
     }
 }
@@ -445,6 +446,7 @@ fn what_is_near_and_how_often() {
         bytes: b"a \"text\" \x00\x1b[1m here and there".to_vec(),
     }]);
     report.repeats = Some(41);
+    report.deaths = Some(40);
     compare("nearby.txt", &output::text(&report, &PLAIN));
     compare("nearby.json", &output::json(&report, &PLAIN));
     compare("repeats.txt", &output::repeats(&report, &PLAIN));

@@ -25,15 +25,15 @@ const GRAPH: &[(&str, &[&str])] = &[
     ("event", &["address", "registers"]),
     // What an instruction does, by its bytes.
     ("decode", &["address", "registers"]),
-    (
-        "assemble",
-        &["abi", "address", "bytes", "event", "registers"],
-    ),
     // Who called whom: registers and bytes in, frames out; opens no file.
     ("unwind", &["address", "bytes", "registers"]),
     // What the user is told, as plain data; Trust and Stop are the unwinder's.
     ("report", &["address", "event", "registers", "unwind"]),
     ("fault", &["address", "event", "registers", "report"]),
+    (
+        "assemble",
+        &["abi", "address", "bytes", "event", "fault", "registers"],
+    ),
     ("nearby", &["address", "event", "fault", "report"]),
     // Why it crashed, and what equal crashes have in common.
     (
@@ -134,8 +134,18 @@ const GRAPH: &[(&str, &[&str])] = &[
     (
         "desk",
         &[
-            "address", "bytes", "cli", "error", "located", "messages", "output", "report",
-            "symbols", "sys", "unwind",
+            "address",
+            "bytes",
+            "cli",
+            "error",
+            "located",
+            "messages",
+            "output",
+            "report",
+            "signature",
+            "symbols",
+            "sys",
+            "unwind",
         ],
     ),
     (

@@ -6,9 +6,10 @@ use crate::address::ProcessAddress;
 use crate::cause::{self, Chosen, Evidence, Fault, Verdict};
 use crate::decode::{decode, Class, MAX_LENGTH};
 use crate::event::{Event, Lost, MemoryWindow};
+use crate::fault::{self, code, signal};
 use crate::located::Located;
 use crate::registers::{Arch, Registers};
-use crate::report::{Code, Location};
+use crate::report::{Access, Code, Location};
 use crate::signature::{Place, Signature};
 use crate::space::Captured;
 use crate::unwind::{AddressSpace, CodeAddress, Walk};
@@ -183,7 +184,8 @@ pub(super) fn signature(
             location: if code { &located.location } else { &nowhere },
         });
     }
-    Signature::of(chosen.fault.signal, verdict.nameless, &places)
+    let cause = verdict.nameless.as_str().as_bytes();
+    Signature::of(chosen.fault.signal, cause, &places)
 }
 
 /// What the registers point at; `places` has the fault's address before theirs.
@@ -206,13 +208,25 @@ pub(super) fn notes(
     notes
 }
 
-pub(super) fn code(event: &Event, registers: &Registers) -> Option<Code> {
+/// Whether the signal is about what the instruction at the pc did: not where it was
+/// sent or comes behind an instruction, nor where the fetch itself failed.
+fn has_run(event: &Event, registers: &Registers, chosen: &Chosen) -> bool {
+    let raised = matches!(
+        event.signal,
+        signal::SIGSEGV | signal::SIGBUS | signal::SIGILL | signal::SIGFPE
+    );
+    let access = fault::access(registers.arch(), event.code, event.siginfo, &event.trap);
+    let fetch = event.knows_fault && access == Some(Access::Execute);
+    raised && event.code > code::SI_USER && !fetch && !chosen.made
+}
+
+pub(super) fn code(event: &Event, registers: &Registers, chosen: &Chosen) -> Option<Code> {
     let captured = &event.code_bytes;
     let bytes = code_at(event, registers.pc());
     if bytes.is_empty() {
         return None;
     }
-    let decoded = decode(registers.arch(), bytes);
+    let decoded = decode(registers.arch(), bytes).filter(|_| has_run(event, registers, chosen));
     Some(Code {
         address: captured.address,
         bytes: captured.bytes.clone(),

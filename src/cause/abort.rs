@@ -7,7 +7,7 @@
 use super::choose::sent;
 use super::words::Words;
 use super::{Scene, Verdict};
-use crate::fault;
+use crate::fault::{self, code};
 use crate::report::Cause;
 
 /// A way to abort. Names stand between spaces; one that ends in `*` stands for all
@@ -88,15 +88,24 @@ const SIGN_FRAMES: usize = 12;
 /// The verdict on a SIGABRT.
 pub(super) fn verdict(scene: &Scene<'_>) -> Verdict {
     let fault = &scene.fault;
+    let is_told = scene.event.knows_sender;
     let sender = fault::sender(fault.code, fault.siginfo);
-    if sender.is_none_or(|sender| sender.pid != Some(scene.event.ns_pid)) {
+    let is_own = match is_told {
+        true => sender.is_some_and(|sender| sender.pid == Some(scene.event.ns_pid)),
+        // Others send by kill.
+        false => fault.code == code::SI_TKILL,
+    };
+    if !is_own {
         return sent(scene);
     }
     let mut words = Words::default();
     let cause = match reason(scene.evidence.functions, &mut words) {
         Some(cause) => cause,
         None => {
-            words.text("the program aborted, or raised the signal itself");
+            words.text(match is_told {
+                true => "the program aborted, or raised the signal itself",
+                false => "probably the program aborted, or raised the signal itself",
+            });
             Cause::Abort
         }
     };

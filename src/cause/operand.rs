@@ -123,12 +123,24 @@ impl Words {
     ) -> &mut Self {
         self.access(access);
         let width = placed
-            .filter(|placed| !placed.operand.partial)
-            .and_then(|placed| Some((placed.operand.width?, placed.address)));
-        let Some((width, start)) = width else {
+            .filter(|placed| !placed.operand.partial || placed.address != address)
+            .and_then(|placed| Some((placed.operand.width?, placed)));
+        let Some((
+            width,
+            &Placed {
+                operand,
+                address: start,
+            },
+        )) = width
+        else {
             return self.text(" at ").hex(address);
         };
-        self.text(" of ").distance(width.into()).text(" at ");
+        self.text(if operand.partial {
+            " of up to "
+        } else {
+            " of "
+        });
+        self.distance(width.into()).text(" at ");
         self.hex(start);
         // Across pages: the first is there, the second is not.
         let into = address.wrapping_sub(start) & UNTAGGED;
@@ -152,7 +164,8 @@ impl Words {
         let value = |register: Reg| registers.dwarf(u16::from(register.0)).unwrap_or(0);
         let base = operand.base.filter(|&base| base != Reg::pc(arch));
         let addressed = operand.address(registers, bases(event, arch)).is_some();
-        if !addressed || base.is_none() && operand.index.is_none() {
+        let anything = base.is_some() || operand.index.is_some() || operand.segment.is_some();
+        if !addressed || !anything {
             return false;
         }
         // An array's place may be the displacement, or the index if that is not scaled.
@@ -164,7 +177,10 @@ impl Words {
                 Segment::Fs => ("FS (", event.fs_base),
                 Segment::Gs => ("GS (", event.gs_base),
             };
-            self.text(name).hex(start).text(") + ");
+            self.text(name).hex(start).text(")");
+            if base.is_some() || operand.index.is_some() {
+                self.text(" + ");
+            }
         }
         if let Some(base) = base {
             match value(base) {
@@ -279,25 +295,37 @@ pub(super) fn refused(scene: &Scene<'_>) -> Verdict {
             }
         }
         // The operand itself was good: what it holds was not.
-        (Class::Call | Class::Jump | Class::Return, Some(Target::Loaded))
-            if scene.arch == Arch::X86_64 && scene.placed().count() > 0 =>
-        {
-            let loaded = scene.placed().next().and_then(|placed| {
-                let bytes = scene.event.memory(ProcessAddress(placed.address), 8)?;
-                Some(little_endian(bytes))
-            });
-            let loaded = loaded.filter(|&target| scene.non_canonical(target));
-            let from = match decoded.class {
-                Class::Return => ", from the stack: a return address was overwritten",
-                _ => ", loaded from memory",
-            };
-            return wild(loaded, from, None);
+        (class @ (Class::Call | Class::Jump | Class::Return), Some(Target::Loaded)) => {
+            if let Some(verdict) = loaded(scene, class) {
+                return verdict;
+            }
         }
         _ => {}
     }
     let mut words = Words::default();
     words.text("general-protection fault that the instruction's operands do not explain");
     Verdict::new(Cause::Unknown, words)
+}
+
+/// The target of a near call, jump or return was no address: of what a far one
+/// loads, the segment may be what is wrong.
+fn loaded(scene: &Scene<'_>, class: Class) -> Option<Verdict> {
+    let placed = scene.placed().next()?;
+    // Of two times four bytes: lret without a prefix.
+    let far = placed.operand.width != Some(8) || matches!(scene.evidence.code, [0xca | 0xcb, ..]);
+    if far || scene.arch != Arch::X86_64 {
+        return None;
+    }
+    let bytes = scene.event.memory(ProcessAddress(placed.address), 8);
+    let target = bytes.map(little_endian);
+    if target.is_some_and(|target| !scene.non_canonical(target)) {
+        return None;
+    }
+    let from = match class {
+        Class::Return => ", from the stack: a return address was overwritten",
+        _ => ", loaded from memory",
+    };
+    Some(wild(target, from, None))
 }
 
 /// An operand that is no address, or is not aligned.
@@ -314,7 +342,12 @@ fn bad_operand(scene: &Scene<'_>) -> Option<Verdict> {
         let mut words = Words::default();
         words.touch(access, Some(&placed), address);
         let cause = if outside {
-            words.text(", which is no canonical address");
+            if scene.non_canonical(address) {
+                words.text(", which is");
+            } else {
+                words.text(", of which ").hex(last).text(" is");
+            }
+            words.text(" no canonical address");
             Cause::NonCanonical
         } else {
             words.text(", which is no multiple of ").number(alignment);

@@ -202,7 +202,7 @@ pub(super) fn undefined(scene: &Scene<'_>) -> Verdict {
             return not_for_users(scene);
         }
         Some(class) if class != Class::Undefined => {
-            words.text("this processor does not know the instruction");
+            words.text("this processor refused the instruction");
             bytes(scene, &mut words);
             words.text(": probably made for a newer one, or no code");
         }

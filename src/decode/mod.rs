@@ -11,12 +11,20 @@
 //! that make an address. What it does not know for certain it leaves out: bytes
 //! that are no instruction it knows, or that end before its operands do, give
 //! `None`; an address that depends on vector registers is marked
-//! [`opaque`](Operand::opaque) and never computed.
+//! [`opaque`](Operand::opaque) and never computed. Nor does it judge: bytes that
+//! it knows may be an instruction that this processor, or any, refuses.
+//!
+//! ```text
+//! decode ──> x86 (prefixes, ModRM) ──> x86_rules, x86_table (widths, directions)
+//!   │         └───> x86_implied (the stack, strings, targets)
+//!   └──────> aarch64 ──> aarch64_sve
+//! ```
 //!
 //! x86 by the Intel 64 and IA-32 Architectures Software Developer's Manual,
-//! volume 2, with AMD's 3DNow!, FMA4 and SVM; aarch64 by the Arm Architecture
+//! volume 2, with AMD's 3DNow!, FMA4, XOP and SVM; aarch64 by the Arm Architecture
 //! Reference Manual (DDI 0487), section C4. `make check-decoder` holds both
-//! against disassemblers, on whole libraries and on every form of every opcode.
+//! against disassemblers, on whole libraries and on every form of every opcode,
+//! and x86 against the processor itself.
 
 mod aarch64;
 mod aarch64_sve;
@@ -143,7 +151,8 @@ pub struct Operand {
     /// conditional forms, string instructions under `rep`.
     pub partial: bool,
     /// More goes into the address than stands here: a vector of indices, the
-    /// length of scalable vectors. There is no one address then.
+    /// length of scalable vectors, a code of authentication, how far a copy is.
+    /// The base is one of its parts, where it is known.
     pub opaque: bool,
 }
 

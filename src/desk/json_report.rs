@@ -1,13 +1,13 @@
 //! One report as a line of JSON: its frames named, everything else as it was.
 //!
 //! In: a line. Out: the line with other values for `instruction_symbol`,
-//! `stack_trace` and `lost`, every other byte in its place. A frame that has a name
-//! keeps it, unless there are lines for it: then name, line and the calls inlined
-//! there are those of the file.
+//! `stack_trace`, `group` and `lost`, every other byte in its place. A frame that has
+//! a name keeps it, unless there are lines for it: then name, line and the calls
+//! inlined there are those of the file.
 
 use super::json::{self, Object, Span};
 use super::naming::Desk;
-use super::{add, find, hexadecimal, is_report, unhex};
+use super::{add, find, hexadecimal, is_report, regroup, unhex};
 use crate::address::FileAddress;
 use crate::located::Located;
 use crate::output::{self, escape};
@@ -37,9 +37,22 @@ pub(super) fn symbolize(line: &[u8], desk: &mut Desk, out: &mut Vec<u8>) -> bool
         desk.ask(location, exact, !frame.value("symbol").is_empty());
     }
     desk.name();
+    let calls = frames.iter().filter(|frame| !is_inlined(frame));
+    let is_new = calls
+        .clone()
+        .zip(&desk.located)
+        .any(|(frame, found)| found.location.symbol.is_some() && frame.value("symbol").is_empty());
+    let group = regroup::group(&report, calls, &desk.located);
+    if is_new && group.is_none() && !report.value("group").is_empty() {
+        desk.lost.push((
+            "group",
+            "made without these names: not all of its frames are here".into(),
+        ));
+    }
     put(&report, out, &mut |key, old, out| match key {
         b"stack_trace" => put_stack(&frames, &desk.located, out),
         b"instruction_symbol" => put_instruction(&frames, &desk.located, old, out),
+        b"group" => put_group(group, out),
         b"lost" => put_lost(&desk.lost, old, out),
         _ => false,
     });
@@ -160,6 +173,14 @@ fn put_instruction(
         put_string(out, output::symbol(&found.location, true).as_deref());
     }
     same
+}
+
+/// The group, where it could be found anew.
+fn put_group(group: Option<u64>, out: &mut Vec<u8>) -> bool {
+    if let Some(group) = group {
+        add(out, &[format!("\"{group:016x}\"").as_bytes()]);
+    }
+    group.is_some()
 }
 
 /// What is lost, with what the report does not say already.

@@ -17,6 +17,7 @@ mod input;
 pub mod json;
 mod json_report;
 mod naming;
+mod regroup;
 mod sighting;
 mod summarize;
 mod symbolize;

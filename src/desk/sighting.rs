@@ -37,9 +37,12 @@ impl<'a> Sighting<'a> {
     }
 
     /// Processes that died: none for a fault that was handled, and for a further thread
-    /// of a process that another report tells of. Equal ones that were folded into
-    /// this report are as many more.
+    /// of a process that another report tells of. Where equal ones were folded into it
+    /// the report says how many; if it does not, they are as many more.
     pub(super) fn deaths(&self) -> u64 {
+        if let Some(deaths) = json::number(self.0.value("deaths")) {
+            return deaths;
+        }
         if self.0.value("disposition") != b"\"fatal\"" {
             return 0;
         }

@@ -105,6 +105,8 @@ mod tests {
         let folded = format!("{fatal},\"repeats\":0");
         let last = format!("{fatal},\"repeats\":40");
         assert_eq!(figures(&[&folded, &last]), [(42, 42)]);
+        let threads = format!("{thread},\"repeats\":40,\"deaths\":7");
+        assert_eq!(figures(&[&folded, &threads]), [(8, 42)]);
         let many = format!("{fatal},\"repeats\":{}", u64::MAX);
         assert_eq!(figures(&[&many, &many]), [(u64::MAX, u64::MAX)]);
         let unknown = format!("{fatal},\"repeats\":null");

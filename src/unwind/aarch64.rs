@@ -139,6 +139,7 @@ impl Architecture for Aarch64 {
             pc,
             floor: offset(slot, Self::WORD),
             signal: false,
+            debug: false,
             state: next,
         }
     }

@@ -8,7 +8,7 @@
 use std::ops::RangeInclusive;
 
 use super::depth::Depth;
-use super::{AddressSpace, CodeAddress};
+use super::{AddressSpace, CodeAddress, Trust};
 use crate::address::ProcessAddress;
 use crate::registers::{Arch, Registers};
 
@@ -119,6 +119,18 @@ pub(super) struct Caller {
     pub(super) floor: ProcessAddress,
     /// A signal interrupted it: its pc is no return address.
     pub(super) signal: bool,
+    /// `.debug_frame` has led to it.
+    pub(super) debug: bool,
+}
+
+impl Caller {
+    /// Of one that call-frame information gave.
+    pub(super) fn trust(&self) -> Trust {
+        match self.debug {
+            true => Trust::DebugFrame,
+            false => Trust::Cfi,
+        }
+    }
 }
 
 /// A processor's conventions.
@@ -205,6 +217,7 @@ pub(super) trait Architecture {
             pc: known(Self::PROGRAM_COUNTER),
             floor: known(Self::STACK_POINTER),
             signal: false,
+            debug: false,
             state,
         }
     }

@@ -150,7 +150,9 @@ fn resolve(
         Arch::Aarch64 => Vendor::AArch64,
         _ => Vendor::Default,
     });
-    row(&frames, &bases, fde_at, address)
+    let mut rule = row(&frames, &bases, fde_at, address)?;
+    rule.debug = section.kind == CfiSection::DebugFrame;
+    Some(rule)
 }
 
 /// Appends an entry: its length, its id, the rest.
@@ -218,6 +220,7 @@ fn row(
         return_column,
         expressions: expressions.bytes.into(),
         signal: fde.is_signal_trampoline(),
+        debug: false,
         first: fde.initial_address() == address.0,
     })
 }

@@ -70,7 +70,9 @@ pub enum Trust {
     Leaf,
     /// The registers that the kernel saved for a signal handler.
     Signal,
-    /// Call-frame information.
+    /// Call-frame information of `.debug_frame`, which strip(1) takes off.
+    DebugFrame,
+    /// Call-frame information that the program itself needs.
     Cfi,
     /// The registers of the crash itself.
     Context,
@@ -87,7 +89,7 @@ impl Trust {
             Trust::FramePointer => "frame_pointer",
             Trust::Leaf => "leaf",
             Trust::Signal => "signal",
-            Trust::Cfi => "cfi",
+            Trust::DebugFrame | Trust::Cfi => "cfi",
             Trust::Context => "context",
         }
     }

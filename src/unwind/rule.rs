@@ -52,6 +52,8 @@ pub(super) struct Rule {
     pub(super) expressions: Box<[u8]>,
     /// The frame of a signal: whoever it returns to was interrupted.
     pub(super) signal: bool,
+    /// It stands in `.debug_frame`.
+    pub(super) debug: bool,
     /// The address is the first that the entry is for.
     pub(super) first: bool,
 }
@@ -129,6 +131,7 @@ impl Rule {
         let caller = A::caller(next);
         Ok(Some(Caller {
             signal: self.signal,
+            debug: self.debug,
             ..caller
         }))
     }

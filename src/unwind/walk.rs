@@ -253,7 +253,7 @@ impl<'a, A: Architecture> Walker<'a, A> {
             if self.signals > MAX_SIGNALS {
                 return Err(Stop::NoProgress(at.floor));
             }
-            return Ok((Trust::Cfi, interrupted_at(caller)));
+            return Ok((caller.trust(), interrupted_at(caller)));
         }
         if caller.pc.0 == 0 {
             return Err(Stop::Outermost);
@@ -281,7 +281,7 @@ impl<'a, A: Architecture> Walker<'a, A> {
                 .scan(&lost, lost.floor, Trust::ScanCfi)
                 .ok_or(Stop::BadReturn(caller.pc));
         }
-        Ok((Trust::Cfi, self.called_from(caller)))
+        Ok((caller.trust(), self.called_from(caller)))
     }
 
     /// Whether a caller that lies below the frame has called it on a stack of the

@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
 """Crashes every program of the corpus in every build under the eyes of the real
-binary, and compares the chains it reports with those that are known.
+binary, and compares the chains and the causes that it reports with those that are
+known. Bugs to which other calls lead must have other signatures, and one bug the
+same group in all builds.
 
     check.py [PATTERN]     PATTERN is part of "source:scenario build"
 
-Needs root. Ends with 1 if a chain is wrong, and prints both.
+Needs root. Ends with 1 if anything is wrong, and prints both chains.
 """
 
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -54,7 +57,45 @@ def wrong(case, report):
         return "chain", found
     if not corpus.agrees(case.chain, found, case.program.own, True, ended):
         return f"end (stack_complete {str(ended).lower()})", found
+    if report["cause"] not in case.causes:
+        return f"cause {report['cause']}, not {' or '.join(case.causes)}: {report['cause_text']}", found
     return None, found
+
+
+def is_certain(build):
+    """Without call-frame information the crash's own frame is all that is certain."""
+    return build.language != "go" and not set(corpus.NO_TABLES) & set(build.flags)
+
+
+def same_signatures(all_cases, reports):
+    """Bugs of one program that have one signature, though other calls led there."""
+    known, wrong = {}, []
+    for number, case in enumerate(all_cases):
+        report = reports.get(number)
+        if report is None or not is_certain(case.program.build):
+            continue
+        calls = [frame.name for frame in frames(report, case.program)[:5]]
+        other = known.setdefault((case.program.path, report["signature"]), (case, calls))
+        if other[1] != calls:
+            wrong.append(f"{case}: has the signature of {other[0].scenario}")
+    return wrong
+
+
+def other_groups(all_cases, reports):
+    """Bugs whose group is not the same in all builds that have names."""
+    known, wrong = {}, []
+    for number, case in enumerate(all_cases):
+        build, report = case.program.build, reports.get(number)
+        # Those that a library or a compiler has a part in are others.
+        named = all(re.fullmatch(r"[\w:]+", call) for call in case.chain[:5])
+        # -O0 leaves a call that others inline.
+        if report is None or not named or build.strip or build.name == "O0" or not is_certain(build):
+            continue
+        key = case.program.source, case.scenario
+        other, group = known.setdefault(key, (case, report["group"]))
+        if group != report["group"]:
+            wrong.append(f"{case}: has another group than {other}")
+    return wrong
 
 
 def main():
@@ -83,9 +124,11 @@ def main():
             failures.append((case, what, found))
     if failures:
         print(corpus.table(failures))
-    print(f"corpus: {len(all_cases) - len(failures) - gaps} of {len(all_cases)} chains right; "
+    wrong_values = same_signatures(all_cases, reports) + other_groups(all_cases, reports)
+    print("\n".join(wrong_values), end="\n" if wrong_values else "")
+    print(f"corpus: {len(all_cases) - len(failures) - gaps} of {len(all_cases)} chains and causes right; "
           f"built in {built - started:.0f} s, crashed in {time.monotonic() - built:.0f} s")
-    return 1 if failures else 0
+    return 1 if failures or wrong_values else 0
 
 
 if __name__ == "__main__":

@@ -15,6 +15,11 @@ there. END is `<start>` (the C library's start up to the process's first
 frame), `<thread>` (the same of a thread or coroutine), `<depth>` (deeper than
 was asked for) or `<end>` (nothing more).
 
+Why it crashes stands there too, where it is no null pointer that is followed; `a|b`
+either:
+
+    cause NAME: TOKEN
+
 What is known to be wrong yet says so beside it, with the reason:
 
     gap NAME BUILD: REASON      BUILD may be *
@@ -126,10 +131,10 @@ class Program:
 
 
 class Case:
-    """A scenario of a program, with its chain."""
+    """A scenario of a program, with its chain and the causes that are right."""
 
-    def __init__(self, program, scenario, chain):
-        self.program, self.scenario, self.chain = program, scenario, chain
+    def __init__(self, program, scenario, chain, causes):
+        self.program, self.scenario, self.chain, self.causes = program, scenario, chain, causes
 
     @property
     def gap(self):
@@ -143,9 +148,17 @@ class Case:
         return f"{self.program.source.name}:{self.scenario} {build.name}"
 
 
+def said(source, what):
+    """What comments say of scenarios, by their names."""
+    return dict(re.findall(rf"^\s*//!? {what} (\w+): (.+)$", source.read_text(), re.M))
+
+
 def chains(source):
-    found = re.findall(r"^\s*//!? chain (\w+): (.+)$", source.read_text(), re.M)
-    return {name: chain.split() for name, chain in found}
+    return {name: chain.split() for name, chain in said(source, "chain").items()}
+
+
+def causes(source, scenario):
+    return said(source, "cause").get(scenario, "null_dereference").split("|")
 
 
 def language(source):
@@ -258,7 +271,7 @@ def cases(directory, pattern=""):
             # A static program loads no library.
             if build.static and any("plugin" in call for call in chain):
                 continue
-            found.append(Case(program, scenario, chain))
+            found.append(Case(program, scenario, chain, causes(source, scenario)))
     return found, missing
 
 

@@ -21,6 +21,9 @@
 // chain nested: nested* calls_nested nested inner middle outer main <start>
 // chain many_arguments: null_write with_arguments <thread>
 // chain in_constructor: null_write constructs <start>
+// cause leaps_over_guard: stack_overflow
+// cause returns_to_null: null_call
+// cause jumps_to_null: null_call
 #define _GNU_SOURCE
 #include "chain.h"
 #include <limits.h>

@@ -8,6 +8,7 @@
 //! chain in_drop: null_write *Drop*drop ... drops inner middle outer main <start>
 //! chain overflow: recurse+ <depth>
 //! chain in_catch_unwind: null_write ... catches inner middle outer main <start>
+//! cause overflow: stack_overflow
 
 use std::hint::black_box;
 

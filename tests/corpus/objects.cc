@@ -11,6 +11,7 @@
 // chain method_pointer: Shape::area method_pointer inner middle outer main <start>
 // chain before_main: writes Early::Early ... <start>
 // chain after_main: writes Late::~Late ... <start>
+// cause bad_table: null_call
 extern "C" {
 #include "chain.h"
 }

@@ -11,6 +11,7 @@
 // chain thread_of_thread: null_write second_thread <thread>
 // chain forked: null_write forked inner middle outer main <start>
 // chain main_thread_ended: null_write waits <thread>
+// cause overflow_of_thread: stack_overflow
 #define _GNU_SOURCE
 #include "chain.h"
 #include <pthread.h>

@@ -9,6 +9,14 @@
 // chain sends: *kill* sends inner middle outer main <start>
 // chain raises: ... raises inner middle outer main <start>
 // chain system_call: *syscall* system_call inner middle outer main <start>
+// cause text_pointer: non_canonical
+// cause non_canonical_load: non_canonical
+// cause misaligned: misaligned
+// cause privileged: privileged_instruction
+// cause read_only: write_protected
+// cause sends: sent
+// cause raises: sent
+// cause system_call: sent
 #define _GNU_SOURCE
 #include "chain.h"
 #include <signal.h>

@@ -150,6 +150,10 @@ impl Processor {
         values[7] = self.page(STACK) + PAGE / 2;
         values[16] = self.page(CODE);
         let base = usize::from(operand.base?.0);
+        // A number of bits that is the address too leads anywhere.
+        if operand.bit_offset == operand.base {
+            return None;
+        }
         let index = operand.index.map(|index| index.register);
         for register in [index, operand.bit_offset].into_iter().flatten() {
             values[usize::from(register.0)] = 0;
@@ -208,8 +212,15 @@ impl Processor {
 
     /// All that can be learnt of one instruction, against what we make of it.
     pub fn outcome(&self, code: &[u8]) -> Outcome {
+        let usual = libc::user_regs_struct {
+            rip: self.page(CODE),
+            ..self.with(&[self.page(WRITABLE); 17])
+        };
         let Some(decoded) = decode(Arch::X86_64, code) else {
-            return Outcome::Nothing;
+            return match self.run(code, &usual) {
+                End::Other => Outcome::Nothing,
+                end => Outcome::Differs(0, format!("not known: {end:x?}")),
+            };
         };
         if decoded.class == Class::SystemCall {
             return Outcome::Nothing;
@@ -228,12 +239,7 @@ impl Processor {
             return Outcome::Same(learnt);
         }
         if decoded.memory().next().is_none() {
-            let registers = self.with(&[self.page(WRITABLE); 17]);
-            let registers = libc::user_regs_struct {
-                rip: self.page(CODE),
-                ..registers
-            };
-            return match (self.run(code, &registers), decoded.class) {
+            return match (self.run(code, &usual), decoded.class) {
                 (End::Completed, Class::Privileged) => Outcome::Differs(0, "it runs".into()),
                 (End::Protection, Class::Privileged) => Outcome::Same(0),
                 // There is no such segment.

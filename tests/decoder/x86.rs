@@ -31,6 +31,8 @@ pub fn outcome(tool: Tool, machine: Machine, line: &Line) -> Outcome {
     }
 }
 
+const SEGMENTS: [u8; 6] = [0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65];
+
 /// What tools take as one instruction and no processor does so is left out, and
 /// what those of different vendors take differently.
 fn comparable(bytes: &[u8], long: bool) -> Option<&[u8]> {
@@ -55,6 +57,16 @@ fn comparable(bytes: &[u8], long: bool) -> Option<&[u8]> {
     let chosen = [0x66, 0xf2, 0xf3]
         .iter()
         .any(|prefix| prefixes.contains(prefix));
+    // LLVM takes the last of several segments; 64-bit code has only two.
+    let segment = prefixes
+        .iter()
+        .rev()
+        .find(|prefix| SEGMENTS.contains(prefix));
+    let ignored = segment.is_some_and(|last| last & 0xe7 == 0x26);
+    let chosen_before = prefixes.iter().any(|prefix| prefix & 0xfe == 0x64);
+    if long && ignored && chosen_before {
+        return None;
+    }
     let differs = match opcode {
         // No processor takes those before VEX, nor a move to cs. The other
         // extensions of APX: REX2, and two bits of EVEX.
@@ -291,6 +303,7 @@ fn touch(text: &Text, position: usize) -> Option<Touch> {
         "vmxon",
         "ldtilecfg",
         "ptwrite",
+        "xlat",
     ];
     if read.contains(&name)
         || starts_with_any(
@@ -428,7 +441,8 @@ fn implied(text: &Text, long: bool, found: &[Operand]) -> Vec<Operand> {
             return vec![];
         };
         let mut operands = stack(-i64::from(width), Touch::Write);
-        let below = -bytes - (1 + (frames & 31)) * i64::from(width);
+        // LLVM gives them a sign.
+        let below = -(bytes & 0xffff) - (1 + (frames & 31)) * i64::from(width);
         operands.extend(stack(below, Touch::Write));
         return operands;
     }

@@ -23,11 +23,11 @@ cases! {
     ],
 }
 
-const X86: bool = cfg!(target_arch = "x86_64");
+pub const X86: bool = cfg!(target_arch = "x86_64");
 
 /// Panics unless the report has this cause, and a sentence like this.
 #[track_caller]
-fn assert_cause(report: &Report, cause: &str, text: &str) {
+pub fn assert_cause(report: &Report, cause: &str, text: &str) {
     assert_eq!(report["cause"], cause, "{}", report.line);
     let pattern = Regex::new(text).expect("a pattern of this file");
     assert!(
@@ -39,7 +39,7 @@ fn assert_cause(report: &Report, cause: &str, text: &str) {
 }
 
 /// Panics unless each `REGISTER (0x...)` of the sentence is that register's value.
-fn assert_registers_are_true(report: &Report) {
+pub fn assert_registers_are_true(report: &Report) {
     let named = Regex::new(r"\b([A-Z][A-Z0-9]+) \((0x[0-9a-f]+)\)").expect("a pattern");
     for found in named.captures_iter(report.str("cause_text")) {
         let name = found[1].to_lowercase();
@@ -50,7 +50,7 @@ fn assert_registers_are_true(report: &Report) {
 }
 
 /// Address of the fault, then of the first `0x` number behind some words.
-fn number_after(report: &Report, words: &str) -> u64 {
+pub fn number_after(report: &Report, words: &str) -> u64 {
     let pattern = format!("{words}(0x[0-9a-f]+)");
     let pattern = Regex::new(&pattern).expect("a pattern of this file");
     let text = report.str("cause_text");

@@ -7,6 +7,7 @@ use std::process::Stdio;
 
 use crate::harness::status_of;
 use crate::programs::{compile, Program, NO_PIE, PIE, STATIC};
+use crate::raised::{ABORTING, CHECKED, MATH};
 use crate::{cases, Needs};
 
 cases! {
@@ -60,6 +61,8 @@ const DEADLY: &[(&str, &[&str], &[&str])] = &[
     ("forged.c", PIE, &["kernel"]),
     ("forged.c", PIE, &["thread"]),
     ("kill_self.c", PIE, &[]),
+    ("callers.c", PIE, &["first"]),
+    ("callers.c", PIE, &["second"]),
     ("reraise.c", PIE, &[]),
     ("resethand.c", PIE, &[]),
     ("threads.c", PIE, &[]),
@@ -91,18 +94,39 @@ const DEADLY: &[(&str, &[&str], &[&str])] = &[
     ("registers.c", PIE, &["7"]),
 ];
 
-const OTHERS: &[(&str, &str, i32)] = &[
-    ("signals.c", "bus", libc::SIGBUS),
-    ("signals.c", "ill", libc::SIGILL),
-    ("signals.c", "abrt", libc::SIGABRT),
-    ("signals.c", "trap", libc::SIGTRAP),
-    ("signals.c", "sys", libc::SIGSYS),
+const OTHERS: &[(&str, &[&str], &str, i32)] = &[
+    ("signals.c", PIE, "bus", libc::SIGBUS),
+    ("signals.c", PIE, "ill", libc::SIGILL),
+    ("signals.c", PIE, "abrt", libc::SIGABRT),
+    ("signals.c", PIE, "trap", libc::SIGTRAP),
+    ("signals.c", PIE, "sys", libc::SIGSYS),
     #[cfg(target_arch = "x86_64")]
-    ("signals.c", "fpe", libc::SIGFPE),
+    ("signals.c", PIE, "fpe", libc::SIGFPE),
+    ("aborts.c", CHECKED, "abort", libc::SIGABRT),
+    ("aborts.c", CHECKED, "assert", libc::SIGABRT),
+    ("aborts.c", CHECKED, "smash", libc::SIGABRT),
+    ("aborts.c", CHECKED, "fortify", libc::SIGABRT),
+    ("aborts.c", CHECKED, "twice", libc::SIGABRT),
+    ("aborts.c", CHECKED, "middle", libc::SIGABRT),
+    ("aborts.c", CHECKED, "beyond", libc::SIGABRT),
+    ("uncaught.cc", PIE, "thrown", libc::SIGABRT),
+    ("uncaught.cc", PIE, "noexcept", libc::SIGABRT),
+    ("uncaught.cc", PIE, "terminate", libc::SIGABRT),
+    ("uncaught.cc", PIE, "pure", libc::SIGABRT),
+    ("panics.rs", ABORTING, "index", libc::SIGABRT),
+    ("panics.rs", ABORTING, "unwrap", libc::SIGABRT),
+    ("panics.rs", ABORTING, "abort", libc::SIGABRT),
+    #[cfg(target_arch = "x86_64")]
+    ("traps.c", MATH, "zero", libc::SIGFPE),
+    #[cfg(target_arch = "x86_64")]
+    ("traps.c", MATH, "step", libc::SIGTRAP),
+    #[cfg(target_arch = "x86_64")]
+    ("traps.c", MATH, "segment", libc::SIGBUS),
 ];
 
 const HARMLESS: &[(&str, &[&str])] = &[
     ("handled.c", &["25"]),
+    ("paced.c", &["1000", "1"]),
     ("ignored.c", &[]),
     ("ignored.c", &["blocked"]),
 ];
@@ -120,8 +144,8 @@ fn crashers_die_by_sigsegv() {
 }
 
 fn crashers_die_by_other_signals() {
-    for (source, kind, signal) in OTHERS {
-        let status = status_of(Program::new(source).command().arg(kind));
+    for (source, flags, kind, signal) in OTHERS {
+        let status = status_of(Program::built(source, flags).command().arg(kind));
         assert_eq!(
             status.signal(),
             Some(*signal),
@@ -178,7 +202,8 @@ fn wait_crashes_when_told() {
 
 /// A new crash program without an entry above would be trusted unchecked.
 fn every_source_is_tested() {
-    let own = ["storm.c", "wait.c"];
+    // The last is for x86_64 alone.
+    let own = ["storm.c", "wait.c", "traps.c"];
     let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/crashers");
     for entry in std::fs::read_dir(dir).expect("tests/crashers") {
         let name = entry

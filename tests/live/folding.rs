@@ -1,8 +1,11 @@
 //! Which crashes are told, how often, and what of the process's memory: `--signals`,
 //! `--fold`, `--fold-handled`, `--max-per-minute`, `--memory`, `--maps`, `--no-memory`.
 
-use crate::harness::{crash, status_of, Monitor, Outcome};
-use crate::programs::Program;
+use std::ffi::OsStr;
+use std::fs;
+
+use crate::harness::{crash, run, status_of, Monitor, Outcome};
+use crate::programs::{directory, Program};
 use crate::report::{only, Report};
 use crate::{cases, Needs};
 
@@ -15,6 +18,7 @@ cases! {
         folding_of_handled_faults_may_be_turned_off,
         folding_of_equal_crashes,
         folding_of_equal_crashes_in_text,
+        folding_counts_deaths_of_processes,
         folding_keeps_different_crashes_apart,
         folding_is_off_by_default,
         limit_of_reports_a_minute,
@@ -148,6 +152,34 @@ fn folding_of_equal_crashes_in_text() {
         text.contains("  Repeats:       2 more like an earlier one, this the last\n"),
         "{text}"
     );
+}
+
+/// Several threads of one process count once, though each has a report.
+fn folding_counts_deaths_of_processes() {
+    const RUNS: u64 = 20;
+    let program = Program::new("threads.c");
+    let monitor = json_of(&program, &["--fold", "600", "-t"]);
+    for _ in 0..RUNS {
+        crash(&mut program.command());
+    }
+    let outcome = monitor.stop();
+    let reports = outcome.reports();
+    let deaths = reports.iter().map(|report| report["deaths"].as_u64());
+    let deaths: u64 = deaths.map(|deaths| deaths.expect("a number")).sum();
+    assert_eq!(deaths, RUNS);
+    assert!(counts(&outcome).iter().sum::<u64>() >= RUNS);
+    let path = directory().join("reports");
+    fs::write(&path, &outcome.stdout).expect("our own file");
+    let summary = run([
+        OsStr::new("summarize"),
+        OsStr::new("--json"),
+        path.as_os_str(),
+    ]);
+    let rows = summary.text().lines().map(Report::parse);
+    let rows: u64 = rows
+        .map(|row| row["deaths"].as_u64().expect("a number"))
+        .sum();
+    assert_eq!(rows, RUNS, "{}", summary.text());
 }
 
 fn folding_keeps_different_crashes_apart() {

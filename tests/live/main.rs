@@ -37,6 +37,7 @@ mod namespaces;
 mod options;
 mod pipes;
 mod programs;
+mod raised;
 mod refusals;
 mod report;
 mod signatures;
@@ -120,6 +121,7 @@ fn main() -> ExitCode {
         compat::CASES,
         deliveries::CASES,
         causes::CASES,
+        raised::CASES,
         signatures::CASES,
         desk::CASES,
         threads::CASES,

@@ -1,12 +1,12 @@
 //! Compiles the programs that crash, and gives each test copies of its own.
 //!
-//! `cc` (or $CC) and `rustc` run once for each source and set of flags. A copy has
+//! `cc` (or $CC), `c++` and `rustc` run once for each source and set of flags. A copy has
 //! a name that no other process on the host has, so that `-n NAME` shows one test
 //! its own crashes only, whatever else crashes meanwhile.
 
 use std::collections::HashMap;
 use std::env;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -21,6 +21,7 @@ use crate::harness::PATIENCE;
 pub const PIE: &[&str] = &["-fPIE", "-pie"];
 pub const NO_PIE: &[&str] = &["-fno-pie", "-no-pie"];
 pub const STATIC: &[&str] = &["-static"];
+const C_OPTIONS: &[&str] = &["-O2", "-Wall", "-fomit-frame-pointer", "-pthread"];
 
 /// This run's directory for programs; `main` removes it at the end.
 pub fn scratch() -> PathBuf {
@@ -69,6 +70,18 @@ impl Program {
     }
 
     pub fn built(source: &str, flags: &[&str]) -> Program {
+        Program::of(source, &compile(source, flags))
+    }
+
+    /// Built by another compiler than $CC.
+    pub fn built_by(compiler: &str, source: &str, flags: &[&str]) -> Program {
+        Program::of(
+            source,
+            &compile_file(Some(compiler), &crasher(source), flags),
+        )
+    }
+
+    fn of(source: &str, executable: &Path) -> Program {
         let tag: String = source
             .chars()
             .filter(char::is_ascii_lowercase)
@@ -76,7 +89,7 @@ impl Program {
             .collect();
         let name = unique(&tag);
         let path = directory().join(&name);
-        copy(&compile(source, flags), &path);
+        copy(executable, &path);
         Program { name, path }
     }
 
@@ -118,14 +131,14 @@ pub fn copy(from: &Path, to: &Path) {
     assert!(status.success(), "cp {from:?} {to:?}: {status}");
 }
 
-/// Compiles a file of tests/crashers (`.c` or `.rs`), once for each set of flags.
+/// Compiles a file of tests/crashers (`.c`, `.cc` or `.rs`), once for each set of flags.
 pub fn compile(source: &str, flags: &[&str]) -> PathBuf {
-    compile_file(
-        &Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("tests/crashers")
-            .join(source),
-        flags,
-    )
+    compile_file(None, &crasher(source), flags)
+}
+
+fn crasher(source: &str) -> PathBuf {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/crashers");
+    directory.join(source)
 }
 
 /// Compiles a wrapper: a program that changes something about itself (its
@@ -136,6 +149,7 @@ pub fn wrapper(source: &str) -> PathBuf {
 
 pub fn wrapper_built(source: &str, flags: &[&str]) -> PathBuf {
     compile_file(
+        None,
         &Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("tests/live/wrappers")
             .join(source),
@@ -143,25 +157,29 @@ pub fn wrapper_built(source: &str, flags: &[&str]) -> PathBuf {
     )
 }
 
-fn compile_file(source: &Path, flags: &[&str]) -> PathBuf {
+fn compile_file(compiler: Option<&str>, source: &Path, flags: &[&str]) -> PathBuf {
     let mut built = built();
-    let key = format!("{} {}", source.display(), flags.join(" "));
+    let key = format!("{compiler:?} {} {}", source.display(), flags.join(" "));
     if let Some(path) = built.get(&key) {
         return path.clone();
     }
     let dir = scratch().join(format!("build{}", built.len()));
     fs::create_dir_all(&dir).expect("a directory below target/");
     let path = dir.join(source.file_stem().expect("a source file"));
-    let mut compiler = if source.extension() == Some(OsStr::new("rs")) {
-        let mut rustc = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
-        rustc.args(["--edition=2021", "-O"]);
-        rustc
-    } else {
-        let mut cc = Command::new(env::var_os("CC").unwrap_or_else(|| "cc".into()));
-        cc.args(["-O2", "-Wall", "-fomit-frame-pointer", "-pthread"]);
-        cc
-    };
-    compiler.args(flags).arg(source).arg("-o").arg(&path);
+    let (variable, usual, options): (_, _, &[&str]) =
+        match source.extension().and_then(OsStr::to_str) {
+            Some("rs") => ("RUSTC", "rustc", &["--edition=2021", "-O"]),
+            Some("cc") => ("CXX", "c++", C_OPTIONS),
+            _ => ("CC", "cc", C_OPTIONS),
+        };
+    let compiler = compiler.map(OsString::from);
+    let compiler = compiler.or_else(|| env::var_os(variable));
+    let mut compiler = Command::new(compiler.unwrap_or_else(|| usual.into()));
+    // Libraries among the flags come behind what needs them.
+    let (libraries, flags): (Vec<&str>, Vec<&str>) =
+        flags.iter().partition(|flag| flag.starts_with("-l"));
+    compiler.args(options).args(flags).arg(source);
+    compiler.args(libraries).arg("-o").arg(&path);
     let output = compiler
         .output()
         .unwrap_or_else(|e| panic!("cannot run {compiler:?}: {e}"));

@@ -1,24 +1,37 @@
-//! Equal crashes have one signature, others have others.
+//! Equal crashes have one signature, others have others. Without call-frame
+//! information (a build without the feature `dwarf`) there are none.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 
-use crate::harness::{crash, Monitor};
+use crate::harness::{binary, crash, status_of, Monitor};
 use crate::json::report_of;
 use crate::programs::{copy, directory, unique, Program, NO_PIE, PIE};
+use crate::raised::{CHECKED, MATH};
 use crate::report::{only, Report};
 use crate::{cases, Needs};
 
 cases! {
     Needs::Bpf => [
         signatures_of_other_bugs_are_others,
+        signatures_of_other_callers_are_others,
         signatures_need_a_stack,
+        signatures_need_call_frame_information,
         signatures_do_not_depend_on_the_depth,
         signatures_are_the_same_behind_a_handler,
+        signatures_are_the_same_from_two_builds,
     ],
     Needs::Alone => [signatures_of_many_runs_are_one],
-    Needs::Tool("objcopy") => [signatures_do_not_depend_on_symbols],
+    Needs::Tool("objcopy") => [
+        signatures_do_not_depend_on_symbols,
+        signatures_do_not_depend_on_debug_files,
+        signatures_groups_are_those_of_the_names_at_the_desk,
+    ],
 }
+
+const NONE: bool = cfg!(not(feature = "dwarf"));
 
 fn is_digest(report: &Report, key: &str) -> bool {
     let digest = report[key].as_str().unwrap_or("");
@@ -27,6 +40,9 @@ fn is_digest(report: &Report, key: &str) -> bool {
 
 /// Every run has its own addresses, process ids and neighbours.
 fn signatures_of_many_runs_are_one() {
+    if NONE {
+        return;
+    }
     const RUNS: usize = 100;
     for (source, kind) in [
         ("access.c", "write"),
@@ -58,8 +74,7 @@ fn signatures_of_many_runs_are_one() {
 }
 
 fn signatures_of_other_bugs_are_others() {
-    // Without call-frame information the crash's own frame is all there is to go by.
-    if !cfg!(feature = "dwarf") {
+    if NONE {
         return;
     }
     let mut seen: BTreeMap<String, String> = BTreeMap::new();
@@ -70,7 +85,7 @@ fn signatures_of_other_bugs_are_others() {
         ),
         (
             "classics.c",
-            "munmap past before guard thread frame freed poison strcpy jump",
+            "munmap past before guard thread frame freed poison strcpy jump overwritten run",
         ),
         ("forged.c", "raise kill queue"),
     ] {
@@ -83,6 +98,60 @@ fn signatures_of_other_bugs_are_others() {
     }
 }
 
+/// Two calls of null, by functions that one function calls.
+fn signatures_of_other_callers_are_others() {
+    if NONE {
+        return;
+    }
+    let program = Program::new("callers.c");
+    let [one, other] = ["first", "second"].map(|kind| report_of(&program, &[kind], &["-t"]));
+    assert_eq!(one["cause"], "null_call", "{}", one.line);
+    assert_ne!(one["signature"], other["signature"], "{}", other.line);
+    assert_ne!(one["group"], other["group"], "{}", other.line);
+}
+
+fn signatures_need_call_frame_information() {
+    let report = report_of(&Program::new("null_deep.c"), &[], &["-t"]);
+    assert_eq!(report["signature"].is_null(), NONE, "{}", report.line);
+    assert_eq!(report["group"].is_null(), NONE, "{}", report.line);
+}
+
+/// What the tests' own build of the tool has, and the one that is to be shipped.
+fn signatures_are_the_same_from_two_builds() {
+    let builds = [
+        binary(),
+        Path::new(env!("CARGO_BIN_EXE_segfault_analyzer")).to_owned(),
+    ];
+    for (program, kind) in [
+        (Program::new("null_deep.c"), ""),
+        (Program::new("access.c"), "null_call"),
+        (Program::new("classics.c"), "thread"),
+        (Program::new("reraise.c"), ""),
+        (Program::built("aborts.c", CHECKED), "smash"),
+    ] {
+        let values = builds.each_ref().map(|build| {
+            let mut command = Command::new(build);
+            command.args([
+                "-n",
+                &program.name,
+                "-t",
+                "--format",
+                "json",
+                "--fatal-only",
+            ]);
+            let monitor = Monitor::start_as({
+                command.args(["--signals", "all"]);
+                command
+            });
+            status_of(program.command().arg(kind));
+            let report = only(monitor.stop().reports());
+            assert_eq!(report["signature"].is_null(), NONE, "{}", report.line);
+            [report["signature"].clone(), report["group"].clone()]
+        });
+        assert_eq!(values[0], values[1], "{} {kind}", program.name);
+    }
+}
+
 fn signatures_need_a_stack() {
     let report = report_of(&Program::new("quick.c"), &[], &["-r"]);
     assert!(report["signature"].is_null() && report["group"].is_null());
@@ -90,6 +159,9 @@ fn signatures_need_a_stack() {
 }
 
 fn signatures_do_not_depend_on_the_depth() {
+    if NONE {
+        return;
+    }
     let program = Program::new("null_deep.c");
     let whole = report_of(&program, &[], &["-t"]);
     for depth in ["1", "3", "100"] {
@@ -103,6 +175,9 @@ fn signatures_do_not_depend_on_the_depth() {
 
 /// A handler that raises the signal anew leaves its own frames on the stack.
 fn signatures_are_the_same_behind_a_handler() {
+    if NONE {
+        return;
+    }
     for (source, args) in [
         ("reraise.c", &[][..]),
         ("overflow.c", &["handler"]),
@@ -122,6 +197,9 @@ fn signatures_are_the_same_behind_a_handler() {
 
 /// A stripped copy has the same build; another build has the same functions.
 fn signatures_do_not_depend_on_symbols() {
+    if NONE {
+        return;
+    }
     let program = Program::built("null_deep.c", &[PIE, &["-Wl,--build-id"]].concat());
     let named = report_of(&program, &[], &["-t"]);
     let name = unique("strip");
@@ -150,4 +228,114 @@ fn signatures_do_not_depend_on_symbols() {
     let rebuilt = report_of(&Program::built("null_deep.c", NO_PIE), &[], &["-t"]);
     assert_ne!(named["signature"], rebuilt["signature"], "{}", rebuilt.line);
     assert_eq!(named["group"], rebuilt["group"], "{}", rebuilt.line);
+}
+
+#[track_caller]
+fn objcopy(args: &[&str]) {
+    let status = Command::new("objcopy").args(args).status();
+    assert!(status.expect("objcopy").success(), "objcopy {args:?}");
+}
+
+/// The one report of a program that dies by whatever signal.
+fn death(program: &Program, kind: &str, options: &[&str]) -> Report {
+    let all = [
+        "-n",
+        &program.name,
+        "-t",
+        "--format",
+        "json",
+        "--fatal-only",
+    ];
+    let monitor = Monitor::start([&all[..], &["--signals", "all"], options].concat());
+    status_of(program.command().arg(kind));
+    only(monitor.stop().reports())
+}
+
+/// A package's debug file gives names, perhaps call-frame information, and nothing
+/// else changes.
+fn signatures_do_not_depend_on_debug_files() {
+    if NONE {
+        return;
+    }
+    let usual = [PIE, &["-g", "-gz=none", "-Wl,--build-id=sha1"]].concat();
+    let without_tables = ["-fno-asynchronous-unwind-tables", "-fno-unwind-tables"];
+    for flags in [usual.clone(), [&usual[..], &without_tables].concat()] {
+        signature_without_its_debug_file(&flags);
+    }
+}
+
+fn signature_without_its_debug_file(flags: &[&str]) {
+    let program = Program::built("null_deep.c", flags);
+    let named = death(&program, "", &[]);
+    let id = named.frames()[0]["build_id"].as_str().expect("a build-id");
+    let packages = directory();
+    let of_id = packages.join(".build-id").join(&id[..2]);
+    fs::create_dir_all(&of_id).expect("our own directory");
+    let debug = of_id.join(format!("{}.debug", &id[2..]));
+    let debug = debug.to_str().expect("ASCII");
+    objcopy(&["--only-keep-debug", program.path(), debug]);
+    objcopy(&["--strip-all", program.path()]);
+    let packages = packages.to_str().expect("ASCII");
+    let with = death(&program, "", &["--debug-dir", packages]);
+    let without = death(&program, "", &[]);
+    assert!(with["instruction_symbol"].is_string(), "{}", with.line);
+    assert!(without["instruction_symbol"].is_null(), "{}", without.line);
+    for report in [&with, &without] {
+        assert_eq!(report["signature"], named["signature"], "{}", report.line);
+    }
+    assert_eq!(with["group"], named["group"], "{}", with.line);
+}
+
+/// What `symbolize` makes of a stripped program's report is what the monitor says
+/// of the program with its names.
+fn signatures_groups_are_those_of_the_names_at_the_desk() {
+    if NONE {
+        return;
+    }
+    let with_id = ["-Wl,--build-id=sha1"];
+    for (source, flags, kind) in [
+        ("null_deep.c", PIE, ""),
+        ("access.c", PIE, "null_call"),
+        ("access.c", PIE, "execute"),
+        ("classics.c", PIE, "thread"),
+        ("classics.c", PIE, "overwritten"),
+        ("reraise.c", PIE, ""),
+        ("overflow.c", PIE, "handler"),
+        ("overflow.c", PIE, "plain"),
+        ("aborts.c", CHECKED, "smash"),
+        ("aborts.c", CHECKED, "assert"),
+        #[cfg(target_arch = "x86_64")]
+        ("traps.c", MATH, "zero"),
+    ] {
+        let program = Program::built(source, &[flags, &with_id].concat());
+        let whole = directory().join("whole");
+        copy(&program.path, &whole);
+        let whole = whole.to_str().expect("ASCII");
+        let named = death(&program, kind, &[]);
+        objcopy(&["--strip-all", program.path()]);
+        for depth in ["16", "1"] {
+            let before = death(&program, kind, &["--max-stack-depth", depth]);
+            let after = at_the_desk(whole, &before.line);
+            assert_eq!(after["signature"], named["signature"], "{}", after.line);
+            // Of one frame it may be made even where there are more.
+            let is_found = after["group"] == named["group"];
+            assert!(
+                is_found || depth == "1" && after["group"] == before["group"],
+                "{source} {kind}: {}",
+                after.line
+            );
+            let is_named = after["instruction_symbol"] != before["instruction_symbol"];
+            let lost = after["lost"].to_string().contains("group: ");
+            assert_eq!(lost, is_named && !is_found, "{}", after.line);
+        }
+    }
+}
+
+fn at_the_desk(whole: &str, line: &str) -> Report {
+    let input = directory().join("input");
+    fs::write(&input, line).expect("our own file");
+    let mut command = Command::new(binary());
+    command.args(["symbolize", "--file", whole]).arg(input);
+    let output = command.output().expect("the binary");
+    Report::parse(&String::from_utf8(output.stdout).expect("text"))
 }

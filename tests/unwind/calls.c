@@ -10,6 +10,14 @@
 // chain recursion: recurse+ <depth>
 // chain big_local: big_local inner middle outer main <start>
 // chain overwritten: smash <lost> inner middle outer main <start>
+// cause null_call: null_call
+// cause wild_call: wild_jump
+// cause non_canonical_call: wild_jump
+// cause heap_call: execute_protected
+// cause slot_call: null_call
+// cause recursion: stack_overflow
+// cause big_local: stack_overflow
+// cause overwritten: wild_jump
 #include "chain.h"
 #include <stdlib.h>
 #include <string.h>

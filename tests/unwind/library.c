@@ -9,6 +9,7 @@
 // chain threads: in_thread thread <thread>
 // chain exits: at_exit ... exits inner middle outer main <start>
 // chain switches: in_thread coroutine <thread>
+// cause frees: unmapped
 #define _GNU_SOURCE
 #include "chain.h"
 #include <pthread.h>

@@ -335,6 +335,68 @@ fn a_return_to_no_address() {
     );
 }
 
+/// What a far return, call or jump was refused for may be its segment.
+#[test]
+fn far_transfers_and_good_targets_are_no_wild_jumps() {
+    let sp = STACK + 0x1_0000;
+    let unknown = "general-protection fault that the instruction's operands do not explain";
+    // lret, lretq, iretq, ljmp *(%rax)
+    for code in [&[0xcb][..], &[0x48, 0xcb], &[0x48, 0xcf], &[0xff, 0x28]] {
+        x86(code, &[("rsp", sp), ("rax", HEAP)])
+            .protection()
+            .is(Cause::Unknown, unknown);
+    }
+    let mut made = x86(&[0xc3], &[("rsp", sp)]).protection();
+    made.event.windows.push(MemoryWindow {
+        address: ProcessAddress(sp),
+        bytes: PC.to_le_bytes().to_vec(),
+    });
+    made.is(Cause::Unknown, unknown);
+}
+
+/// It begins at an address, and ends at none.
+#[test]
+fn an_operand_that_reaches_past_all_addresses() {
+    x86(LOAD_X86, &[("rax", 0x7fff_ffff_fffc)]).protection().is(
+        Cause::NonCanonical,
+        "read of 8 bytes at 0x7ffffffffffc, of which 0x800000000003 is no canonical \
+             address: RAX (0x7ffffffffffc)",
+    );
+}
+
+/// A processor names the first byte that it could not have of a masked or repeated one.
+#[test]
+fn an_address_inside_of_an_operand_that_is_used_in_part() {
+    // rep stosq
+    x86(&[0xf3, 0x48, 0xab], &[("rdi", HEAP_END - 4), ("rcx", 9)])
+        .page_fault(MAPERR, HEAP_END, Access::Write)
+        .is(
+            Cause::Unmapped,
+            "write of up to 8 bytes at 0x555555590ffc, of which 0x555555591000 is not \
+             accessible: RDI (0x555555590ffc); 0x555555591000 is the first byte past the end \
+             of [heap] (rw-)",
+        );
+}
+
+#[test]
+fn addresses_of_segments() {
+    // mov %gs:0x10, %rax
+    x86(&[0x65, 0x48, 0x8b, 0x04, 0x25, 0x10, 0, 0, 0], &[])
+        .page_fault(MAPERR, 0x10, Access::Read)
+        .is(
+            Cause::NullDereference,
+            "read of 8 bytes at 0x10: GS (0x0) + 0x10",
+        );
+    // mov %fs:-8, %rax
+    let mut made = x86(&[0x64, 0x48, 0x8b, 0x04, 0x25, 0xf8, 0xff, 0xff, 0xff], &[]);
+    made.event.fs_base = HEAP_END + 8;
+    made.page_fault(MAPERR, HEAP_END, Access::Read).is(
+        Cause::Unmapped,
+        "read of 8 bytes at 0x555555591000: FS (0x555555591008) - 0x8; \
+         0x555555591000 is the first byte past the end of [heap] (rw-)",
+    );
+}
+
 /// The top byte is a tag there; what is left may still be no address.
 #[test]
 fn non_canonical_on_aarch64() {

@@ -102,6 +102,22 @@ fn reasons_to_abort() {
     );
 }
 
+/// As before Linux 4.17, and by perf events.
+#[test]
+fn an_abort_whose_sender_is_not_told() {
+    let mut made = aborted(&["raise", "abort", "give_up"]);
+    made.event.siginfo = 0;
+    made.event.knows_sender = false;
+    made.is(Cause::Abort, "abort was called by give_up");
+    made.functions.clear();
+    made.is(
+        Cause::Abort,
+        "probably the program aborted, or raised the signal itself",
+    );
+    made.event.code = code::SI_USER;
+    assert_eq!(made.verdict().cause, Cause::Sent);
+}
+
 /// Signatures are made from what hosts without symbols would have said.
 #[test]
 fn names_do_not_change_the_nameless_cause() {

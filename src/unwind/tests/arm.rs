@@ -47,8 +47,8 @@ fn debug_frame_is_followed() {
     let (frames, stop) = crash.frames();
     let expected = [
         (0x1104, Trust::Context),
-        (0x1220, Trust::Cfi),
-        (0x1310, Trust::Cfi),
+        (0x1220, Trust::DebugFrame),
+        (0x1310, Trust::DebugFrame),
     ];
     assert_eq!(frames, expected);
     assert_eq!(stop, Stop::Outermost);

@@ -220,7 +220,11 @@ fn expressions_and_debug_frame_have_words_of_4_bytes() {
             _ => crash.section(kind, FRAMES, frames.bytes),
         }
         let (frames, stop) = crash.frames();
-        assert_eq!(frames, [(0x1104, Trust::Context), (0x1220, Trust::Cfi)]);
+        let trust = match kind {
+            CfiSection::DebugFrame => Trust::DebugFrame,
+            _ => Trust::Cfi,
+        };
+        assert_eq!(frames, [(0x1104, Trust::Context), (0x1220, trust)]);
         assert_eq!(stop, Stop::Outermost, "{kind:?}");
     }
 }

@@ -1,0 +1,136 @@
+//! The `group` of a report whose calls have got names.
+//!
+//! In: a report, its frames that are not inlined, and what is known of them now. Out:
+//! the value that the monitor would have given, had it known these names. Not all that
+//! it is made of stands in a report: which fault it is about, what the cause would be
+//! without names. There are few ways, and each is tried; right is the one that gives
+//! the values that the report has, with the names that it has. If none does, because
+//! frames are missing, there is no answer.
+
+use super::json::{self, Object};
+use super::{find_last, hexadecimal};
+use crate::located::Located;
+use crate::output::codes;
+use crate::report::{Location, Symbol};
+use crate::signature::{Place, Signature};
+use crate::unwind::Trust;
+
+/// One call, by the name that it has.
+struct Call {
+    trust: Trust,
+    address: Option<u64>,
+    location: Location,
+}
+
+/// The group by the names of now; `located` has one for each of `frames`.
+pub(super) fn group<'a>(
+    report: &Object<'_>,
+    frames: impl Iterator<Item = &'a Object<'a>>,
+    located: &[Located],
+) -> Option<u64> {
+    let stands = Signature {
+        signature: digest(report.value("signature"))?,
+        group: digest(report.value("group"))?,
+    };
+    let first = report.place("first_fault");
+    let first = first.and_then(|place| Object::read(report.text(), place));
+    let of_first = |key| first.as_ref().map_or(&b""[..], |first| first.value(key));
+    let mut calls: Vec<Call> = frames.zip(located).map(call).collect();
+    let pc = address(of_first("pc"));
+    let earlier = calls
+        .iter()
+        .position(|call| pc.is_some() && call.address == pc);
+    let cause = json::string(report.value("cause"))?;
+    let causes: &[&[u8]] = match &*cause {
+        // What it is called where nothing has a name.
+        b"stack_smashing" => &[b"abort", b"privileged_instruction"],
+        other => &[other],
+    };
+    let names = [report.value("signal"), of_first("signal")];
+    for (way, cause) in (0..8).flat_map(|way| causes.iter().map(move |cause| (way, cause))) {
+        let Some(signal) = signal(names[way & 1]) else {
+            continue;
+        };
+        let fault = earlier.filter(|_| way & 2 != 0);
+        let in_code = way & 4 == 0;
+        let of = |calls: &[Call]| Signature::of(signal, cause, &places(calls, fault, in_code));
+        if of(&calls) == stands {
+            for (call, found) in calls.iter_mut().zip(located) {
+                let now = found.location.symbol.clone();
+                call.location.symbol = now.or(call.location.symbol.take());
+            }
+            return Some(of(&calls).group);
+        }
+    }
+    None
+}
+
+fn call((frame, located): (&Object<'_>, &Located)) -> Call {
+    let place = &located.location;
+    let named = json::string(frame.value("symbol"));
+    Call {
+        trust: match frame.value("trust") {
+            b"\"context\"" => Trust::Context,
+            b"\"cfi\"" => Trust::Cfi,
+            b"\"leaf\"" => Trust::Leaf,
+            _ => Trust::Scan,
+        },
+        address: address(frame.value("address")),
+        location: Location {
+            symbol: named.map(|text| Symbol {
+                name: name(&text, place.module.as_deref()).to_vec(),
+                offset: 0,
+            }),
+            module: place.module.clone(),
+            module_offset: place.module_offset,
+            build_id: place.build_id.clone(),
+            ..Location::default()
+        },
+    }
+}
+
+/// `name` of `name+0xoff (/path)`.
+fn name<'a>(text: &'a [u8], module: Option<&[u8]>) -> &'a [u8] {
+    let path = [b" (", module.unwrap_or_default(), b")"].concat();
+    let symbol = text.strip_suffix(&*path).unwrap_or(text);
+    &symbol[..find_last(symbol, b"+0x").unwrap_or(symbol.len())]
+}
+
+/// `in_code`: where it happened lies in code, so that it has a place.
+fn places(calls: &[Call], fault: Option<usize>, in_code: bool) -> Vec<Place<'_>> {
+    const NOWHERE: &Location = &Location {
+        symbol: None,
+        module: None,
+        module_offset: None,
+        file_offset: None,
+        build_id: None,
+        file: None,
+        line: None,
+    };
+    calls
+        .iter()
+        .enumerate()
+        .map(|(at, call)| Place {
+            trust: call.trust,
+            fault: fault == Some(at),
+            location: match in_code || at != fault.unwrap_or(0) {
+                true => &call.location,
+                false => NOWHERE,
+            },
+        })
+        .collect()
+}
+
+fn signal(name: &[u8]) -> Option<i32> {
+    let name = json::string(name)?;
+    (1..=64).find(|&number| codes::signal(number).as_bytes() == name)
+}
+
+fn address(value: &[u8]) -> Option<u64> {
+    hexadecimal(&json::string(value)?)
+}
+
+/// 16 digits, without `0x`.
+fn digest(value: &[u8]) -> Option<u64> {
+    hexadecimal(&[b"0x", &*json::string(value)?].concat())
+}

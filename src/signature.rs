@@ -9,12 +9,12 @@
 //! SIGNAL                  its number, decimal
 //! CAUSE                   the token; as it would be without any function's name
 //! BUILD-ID+OFFSET         signature: lower-case hexadecimal, no 0x; five at most
-//! NAME                    group: of the function
+//! NAME                    group: of the function; of one without, as in the signature
 //! ```
 //!
-//! A file without a build-id stands by its name without directories, a frame in
-//! no file as `?`, the kernel's vDSO as `[vdso]`, whose build changes with the
-//! kernel. Frames count that the crash's own registers or call-frame information
+//! A file without a build-id stands by its name without directories, one that could
+//! not be had as `NAME@OFFSET`, counted from its beginning, a frame in no file as `?`,
+//! the kernel's vDSO as `[vdso]`, whose build changes with the kernel. Frames count that the crash's own registers or call-frame information
 //! gave, innermost first; where a handler's frame lies between, those from the
 //! fault on. Inlined calls have no frame, and are left out.
 //!
@@ -58,7 +58,7 @@ impl Signature {
         for place in &walked[first..] {
             if place.fault || place.trust >= Trust::Cfi {
                 in_builds.push(in_build(place.location));
-                names.push(in_any_build(place.location).to_vec());
+                names.push(in_any_build(place.location));
             }
         }
         let recursive = cause == Cause::StackOverflow;
@@ -85,6 +85,8 @@ fn in_build(location: &Location) -> Vec<u8> {
         line.push(b'+');
         let needed = (64 - offset.0.leading_zeros()).div_ceil(4);
         digits(&mut line, offset.0, needed.max(1));
+    } else if let Some(offset) = location.file_offset {
+        line.extend_from_slice(format!("@{:x}", offset.0).as_bytes());
     }
     line
 }
@@ -98,7 +100,7 @@ fn digits(line: &mut Vec<u8>, value: u64, count: u32) {
 }
 
 /// A function's name without what the compiler adds to a part or a copy of it.
-fn in_any_build(location: &Location) -> &[u8] {
+fn in_any_build(location: &Location) -> Vec<u8> {
     const ADDED: [&[u8]; 6] = [
         b".cold",
         b".constprop.",
@@ -108,11 +110,12 @@ fn in_any_build(location: &Location) -> &[u8] {
         b".part.",
     ];
     let Some(symbol) = &location.symbol else {
-        return file_name(location);
+        // Where nothing else is known, at least different places are.
+        return in_build(location);
     };
     let name = &symbol.name[..];
     let end = (1..name.len()).find(|&at| ADDED.iter().any(|added| name[at..].starts_with(added)));
-    &name[..end.unwrap_or(name.len())]
+    name[..end.unwrap_or(name.len())].to_vec()
 }
 
 fn file_name(location: &Location) -> &[u8] {
@@ -170,7 +173,7 @@ impl Fnv {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::address::FileAddress;
+    use crate::address::{FileAddress, FileOffset};
     use crate::report::Symbol;
 
     fn location(module: &str, offset: u64, name: &str) -> Location {
@@ -227,6 +230,23 @@ mod tests {
         assert_ne!(named.group, stripped.group);
         assert_ne!(named.signature, rebuilt.signature);
         assert_eq!(named.group, rebuilt.group);
+    }
+
+    #[test]
+    fn places_without_names_are_told_apart() {
+        let at = |module, offset| of(&[(Trust::Context, location(module, offset, ""))]);
+        assert_ne!(at("/a/b", 16).group, at("/a/b", 32).group);
+        assert_eq!(at("/a/b", 16), at("/other/name", 16), "one build");
+        let gone = |offset| {
+            let gone = Location {
+                module: Some(b"/a/b (deleted)".to_vec()),
+                file_offset: Some(FileOffset(offset)),
+                ..Location::default()
+            };
+            of(&[(Trust::Context, gone)])
+        };
+        assert_ne!(gone(16).signature, gone(32).signature);
+        assert_ne!(gone(16).group, gone(32).group);
     }
 
     #[test]

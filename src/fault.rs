@@ -105,6 +105,14 @@ pub fn syndrome_class(syndrome: u64) -> u64 {
     syndrome >> ESR_CLASS_SHIFT & 0x3f
 }
 
+/// Whether it was the instruction itself that could not be had. Without an error code,
+/// or where any memory may be executed, the address alone tells so.
+#[must_use]
+pub fn is_fetch(event: &Event, arch: Arch, pc: ProcessAddress) -> bool {
+    let access = access(arch, event.code, event.siginfo, &event.trap);
+    address_of(event) == Some(pc) && matches!(access, None | Some(Access::Execute))
+}
+
 /// How memory was touched; `None` where no page fault led to this signal, or
 /// where the last one was at another address.
 #[must_use]

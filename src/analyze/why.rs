@@ -6,6 +6,7 @@ use crate::address::ProcessAddress;
 use crate::cause::{self, Chosen, Evidence, Verdict};
 use crate::decode::{decode, MAX_LENGTH};
 use crate::event::Event;
+use crate::fault;
 use crate::located::Located;
 use crate::registers::Registers;
 use crate::report::{Code, Location};
@@ -59,6 +60,7 @@ impl Analyzer {
             code,
             functions: &functions,
             place: &places[0].location,
+            quotes: !self.no_memory,
         })
     }
 }
@@ -126,7 +128,10 @@ pub(super) fn code(event: &Event, registers: &Registers) -> Option<Code> {
     if bytes.is_empty() {
         return None;
     }
-    let decoded = decode(registers.arch(), bytes);
+    // What could not be fetched is no instruction, whatever it would mean.
+    let decoded = (!fault::is_fetch(event, registers.arch(), registers.pc()))
+        .then(|| decode(registers.arch(), bytes))
+        .flatten();
     Some(Code {
         address: captured.address,
         bytes: captured.bytes.clone(),

@@ -219,6 +219,10 @@ impl Made {
     }
 
     fn verdict(&self) -> Verdict {
+        self.verdict_with(true)
+    }
+
+    fn verdict_with(&self, quotes: bool) -> Verdict {
         let chosen = choose(&self.event, None);
         let captured = &self.event.code_bytes;
         let into = chosen.fault.pc.0.wrapping_sub(captured.address.0) as usize;
@@ -229,6 +233,7 @@ impl Made {
             code: captured.bytes.get(into..).unwrap_or_default(),
             functions: &functions,
             place: &self.place,
+            quotes,
         })
     }
 

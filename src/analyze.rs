@@ -220,6 +220,8 @@ impl Analyzer {
             maps,
             memory: self.memory.then(|| event.memory.clone()),
             repeats: None,
+            suppressed: None,
+            since_ms: None,
             lost,
         }
     }

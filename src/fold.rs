@@ -16,6 +16,9 @@ const MAX_KEYS: usize = 256;
 pub struct Counted<T> {
     pub item: T,
     pub count: u64,
+    /// Its time; of one that was held back that of the first in its window, which was
+    /// let through.
+    pub since_ms: u64,
 }
 
 /// What is remembered of a key in its window.
@@ -23,6 +26,7 @@ pub struct Counted<T> {
 struct Window<T> {
     key: u64,
     ends: Duration,
+    since_ms: u64,
     passed: u64,
     /// The last that was held back, with all before it.
     held: Option<Counted<T>>,
@@ -65,6 +69,7 @@ impl<T> Folder<T> {
             self.windows.push(Window {
                 key,
                 ends: now.saturating_add(self.window),
+                since_ms: item.since_ms,
                 passed: 1,
                 held: None,
             });
@@ -78,6 +83,7 @@ impl<T> Folder<T> {
         window.held = Some(Counted {
             count: item.count.saturating_add(before),
             item: item.item,
+            since_ms: window.since_ms,
         });
         None
     }
@@ -124,7 +130,15 @@ mod tests {
     }
 
     fn one(item: u32) -> Counted<u32> {
-        Counted { item, count: 1 }
+        counted(item, 1, u64::from(item))
+    }
+
+    fn counted(item: u32, count: u64, since_ms: u64) -> Counted<u32> {
+        Counted {
+            item,
+            count,
+            since_ms,
+        }
     }
 
     #[test]
@@ -141,7 +155,7 @@ mod tests {
         );
         assert_eq!(folder.next_end(), Some(at(10)));
         assert_eq!(ended(&mut folder, at(9)), []);
-        assert_eq!(ended(&mut folder, at(10)), [Counted { item: 3, count: 2 }]);
+        assert_eq!(ended(&mut folder, at(10)), [counted(3, 2, 1)]);
         assert_eq!(
             admit(&mut folder, 7, one(5), at(10)),
             [one(5)],
@@ -154,22 +168,22 @@ mod tests {
         let mut folder = Folder::new(at(10), 1);
         admit(&mut folder, 7, one(1), at(0));
         admit(&mut folder, 7, one(2), at(5));
-        assert_eq!(admit(&mut folder, 7, one(3), at(11)), [one(2), one(3)]);
+        assert_eq!(
+            admit(&mut folder, 7, one(3), at(11)),
+            [counted(2, 1, 1), one(3)]
+        );
         assert_eq!(ended(&mut folder, Duration::MAX), []);
     }
 
     #[test]
     fn as_many_pass_as_are_allowed_and_counts_add_up() {
         let mut folder = Folder::new(at(60), 2);
-        let many = Counted { item: 3, count: 5 };
+        let many = counted(3, 5, 3);
         assert_eq!(admit(&mut folder, 1, one(1), at(0)), [one(1)]);
         assert_eq!(admit(&mut folder, 1, one(2), at(0)), [one(2)]);
         assert_eq!(admit(&mut folder, 1, many, at(1)), []);
         assert_eq!(admit(&mut folder, 1, one(4), at(2)), []);
-        assert_eq!(
-            ended(&mut folder, Duration::MAX),
-            [Counted { item: 4, count: 6 }]
-        );
+        assert_eq!(ended(&mut folder, Duration::MAX), [counted(4, 6, 1)]);
     }
 
     #[test]

@@ -45,7 +45,7 @@ struct Site {
 pub struct Repeats {
     crashes: Option<Folder<Box<Report>>>,
     handled: Option<Folder<Box<Report>>>,
-    per_minute: Option<Folder<Box<Report>>>,
+    per_minute: Option<Folder<Told>>,
     handled_window: Option<Duration>,
     /// In the order in which their windows end.
     sites: Vec<Site>,
@@ -55,14 +55,12 @@ pub struct Repeats {
 impl Repeats {
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        let folder = |window: Option<Duration>, allowed| {
-            window.map(|window| Folder::new(window, u64::from(allowed)))
-        };
+        let folder = |window: Option<Duration>| window.map(|window| Folder::new(window, 1));
         let per_minute = config.max_per_minute;
         Repeats {
-            crashes: folder(config.fold, 1),
-            handled: folder(config.fold_handled, 1),
-            per_minute: folder(per_minute.map(|_| MINUTE), per_minute.unwrap_or(1)),
+            crashes: folder(config.fold),
+            handled: folder(config.fold_handled),
+            per_minute: per_minute.map(|allowed| Folder::new(MINUTE, allowed.into())),
             handled_window: config.fold_handled,
             sites: Vec::new(),
             held: 0,
@@ -106,8 +104,12 @@ impl Repeats {
                 report: item.clone(),
             });
         }
-        let count = repeats.saturating_add(1);
-        self.pass(Counted { item, count }, false, now, &mut out);
+        let counted = Counted {
+            since_ms: item.time.unix_ms,
+            item,
+            count: repeats.saturating_add(1),
+        };
+        self.pass(counted, false, now, &mut out);
         out
     }
 
@@ -129,17 +131,18 @@ impl Repeats {
         if let Some(folder) = &mut self.per_minute {
             folder.end(now, &mut ended);
         }
-        out.extend(ended.into_iter().map(|counted| told(counted, true)));
+        out.extend(ended.into_iter().map(suppressed));
         out
     }
 
     /// When [`Repeats::due`] has something to do.
     #[must_use]
     pub fn next_due(&self) -> Option<Duration> {
-        let folders = [&self.crashes, &self.handled, &self.per_minute];
+        let folders = [&self.crashes, &self.handled];
         let folders = folders.into_iter().flatten().filter_map(Folder::next_end);
+        let limited = self.per_minute.as_ref().and_then(Folder::next_end);
         let site = self.sites.first().map(|site| site.ends);
-        folders.chain(site).min()
+        folders.chain(limited).chain(site).min()
     }
 
     fn folder(&mut self, is_handled: bool) -> Option<&mut Folder<Box<Report>>> {
@@ -158,6 +161,7 @@ impl Repeats {
         let Some(folded) = take(&site) else {
             return;
         };
+        let since_ms = report.time.unix_ms;
         let last_ms = folded.last_boot_ns / 1_000_000;
         let later_ms = last_ms.saturating_sub(report.time.uptime_ms);
         report.time.uptime_ms += later_ms;
@@ -165,6 +169,7 @@ impl Repeats {
         let counted = Counted {
             item: report,
             count: folded.count,
+            since_ms,
         };
         self.pass(counted, true, now, out);
     }
@@ -201,20 +206,41 @@ impl Repeats {
         now: Duration,
         out: &mut Vec<Told>,
     ) {
+        let (count, since_ms) = (counted.count, counted.since_ms);
+        let item = told(counted, is_held);
         let Some(folder) = &mut self.per_minute else {
-            out.push(told(counted, is_held));
+            out.push(item);
             return;
         };
         let mut ended = Vec::new();
-        let passed = folder.admit(counted.item.program_key(), counted, now, &mut ended);
+        let key = item.report.program_key();
+        let counted = Counted {
+            item,
+            count,
+            since_ms,
+        };
+        let passed = folder.admit(key, counted, now, &mut ended);
         self.held += u64::from(passed.is_none());
-        out.extend(ended.into_iter().map(|counted| told(counted, true)));
-        out.extend(passed.map(|counted| told(counted, is_held)));
+        out.extend(ended.into_iter().map(suppressed));
+        out.extend(passed.map(|counted| counted.item));
     }
 }
 
 fn told(counted: Counted<Box<Report>>, is_held: bool) -> Told {
     let mut report = counted.item;
     report.repeats = Some(counted.count.saturating_sub(1));
+    report.since_ms = is_held.then_some(counted.since_ms);
     Told { report, is_held }
+}
+
+/// The last of an executable's that were held back: those that are not its own repetitions
+/// may be of any kind.
+fn suppressed(counted: Counted<Told>) -> Told {
+    let mut report = counted.item.report;
+    let own = report.repeats.unwrap_or(0).saturating_add(1);
+    report.suppressed = Some(counted.count.saturating_sub(own));
+    Told {
+        report,
+        is_held: true,
+    }
 }

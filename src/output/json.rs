@@ -100,6 +100,9 @@ fn our_fields(out: &mut Writer, report: &Report, options: &Options) {
     if let Some(repeats) = report.repeats {
         out.key("repeats").number(repeats);
     }
+    if let Some(suppressed) = report.suppressed {
+        out.key("suppressed").number(suppressed);
+    }
     lost(out, report);
 }
 

@@ -61,6 +61,7 @@ const OURS: &[&str] = &[
     "register_notes",
     "code",
     "repeats",
+    "suppressed",
     "lost",
 ];
 

@@ -20,36 +20,63 @@ const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
 const PARANOID: &str = "/proc/sys/kernel/perf_event_paranoid";
 const JIT: &str = "/proc/sys/net/core/bpf_jit_enable";
 
-/// What a capability is good for here, beyond what is needed in any case.
-const CAPABILITIES: [(u32, &str, &str); 7] = [
-    (capability::BPF, "BPF", "to load the capture program"),
-    (capability::PERFMON, "PERFMON", "to load it, and to attach"),
+/// What a capability is good for here, beyond what is needed in any case, and on which
+/// kernels: from the one on, before the other.
+const CAPABILITIES: [(u32, &str, &str, Version, Version); 7] = [
+    (
+        capability::BPF,
+        "BPF",
+        "to load the capture program",
+        (5, 8),
+        NEVER,
+    ),
+    (
+        capability::PERFMON,
+        "PERFMON",
+        "to load it, and to attach",
+        (5, 8),
+        NEVER,
+    ),
     (
         capability::SYS_ADMIN,
         "SYS_ADMIN",
-        "instead of both before Linux 5.8; to look into tracefs where it is not mounted",
+        "to load the capture program, and to attach",
+        (0, 0),
+        (5, 8),
     ),
     (
         capability::SYS_PTRACE,
         "SYS_PTRACE",
         "to name functions of programs in containers, while they live",
+        (0, 0),
+        NEVER,
     ),
     (
         capability::DAC_READ_SEARCH,
         "DAC_READ_SEARCH",
         "to name functions of programs whose files are not readable for this user",
+        (0, 0),
+        NEVER,
     ),
     (
         capability::CHECKPOINT_RESTORE,
         "CHECKPOINT_RESTORE",
         "to name functions of deleted programs, while they live",
+        (5, 9),
+        NEVER,
     ),
     (
         capability::SYS_RESOURCE,
         "SYS_RESOURCE",
-        "to lock memory for the rings before Linux 5.11",
+        "to lock memory for the rings",
+        (0, 0),
+        (5, 11),
     ),
 ];
+
+/// Of a kernel.
+type Version = (u32, u32);
+const NEVER: Version = (u32::MAX, 0);
 
 /// A page of rows, label and value, and of headings.
 #[derive(Debug, Default)]
@@ -63,7 +90,7 @@ impl Page {
     }
 
     fn row(&mut self, label: &str, value: &str) {
-        self.lines.push(format!("  {label:<20} {value}"));
+        self.lines.push(format!("  {label:<22} {value}"));
     }
 
     #[must_use]
@@ -96,7 +123,7 @@ pub fn host(config: &Config) -> Page {
     page.row("Ring buffer (5.8)", answer(&features.ring_buffer()));
     page.row("Raw tracepoints", answer(&features.raw_tracepoints()));
     page.row("BPF compiler", jit());
-    page.row("tracefs", tracefs::mounted_at().unwrap_or("not mounted"));
+    page.row("tracefs", tracefs::mounted());
     page.row("Perf events", &perf_events());
     page.row("/proc", proc());
     page
@@ -131,10 +158,9 @@ pub fn advice(failed: Option<&Error>) -> Page {
         page.row("To make it work", hint);
     }
     if !is_all_powerful() {
-        for (number, name, purpose) in CAPABILITIES {
-            if !process::has_capability(number) {
-                page.row(&format!("CAP_{name}"), purpose);
-            }
+        let kernel = version(&process::kernel_name());
+        for (name, purpose) in missing(kernel, process::has_capability) {
+            page.row(&format!("CAP_{name}"), purpose);
         }
     }
     if fs::read(JIT).is_ok_and(|enabled| enabled.starts_with(b"0")) {
@@ -167,6 +193,30 @@ pub fn verdict(failed: Option<&Error>) -> String {
     }
 }
 
+/// The capabilities that are not there and would matter.
+fn missing(
+    kernel: Version,
+    has: fn(u32) -> bool,
+) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let matters = CAPABILITIES
+        .into_iter()
+        .filter(move |(number, _, _, from, before)| {
+            (*from..*before).contains(&kernel) && !has(*number)
+        });
+    matters.map(|(_, name, purpose, ..)| (name, purpose))
+}
+
+/// 6.1 of `Linux 6.1.0-50-cloud-amd64 x86_64`; where it cannot be read, the newest.
+fn version(kernel: &str) -> Version {
+    let mut numbers = kernel
+        .split(|c: char| !c.is_ascii_digit())
+        .filter_map(|digits| digits.parse().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(major), Some(minor)) => (major, minor),
+        _ => (u32::MAX - 1, 0),
+    }
+}
+
 fn is_all_powerful() -> bool {
     let has = process::has_capability;
     has(capability::SYS_ADMIN) && has(capability::DAC_READ_SEARCH) && has(capability::SYS_PTRACE)
@@ -181,7 +231,7 @@ fn user() -> String {
     let has: Vec<&str> = CAPABILITIES
         .iter()
         .filter(|(number, ..)| process::has_capability(*number))
-        .map(|(_, name, _)| *name)
+        .map(|(_, name, ..)| *name)
         .collect();
     text.push_str(match has.len() {
         0 => ", without capabilities",
@@ -232,5 +282,40 @@ fn proc() -> &'static str {
         "mounted"
     } else {
         "not mounted"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(kernel: &str) -> Vec<&'static str> {
+        let missing = missing(version(kernel), |_| false);
+        missing.map(|(name, _)| name).collect()
+    }
+
+    #[test]
+    fn only_what_would_matter_on_this_kernel() {
+        let always = ["SYS_PTRACE", "DAC_READ_SEARCH"];
+        let new = ["BPF", "PERFMON", always[0], always[1], "CHECKPOINT_RESTORE"];
+        assert_eq!(names("Linux 6.18.3 x86_64"), new);
+        assert_eq!(names("Linux 5.11.0-1 x86_64"), new);
+        let debian = names("Linux 5.10.0-32-cloud-amd64 x86_64");
+        assert_eq!(debian[..5], new);
+        assert_eq!(debian[5..], ["SYS_RESOURCE"]);
+        let old = ["SYS_ADMIN", always[0], always[1], "SYS_RESOURCE"];
+        assert_eq!(names("Linux 4.19 aarch64"), old);
+        assert_eq!(names(""), new);
+    }
+
+    #[test]
+    fn labels_stay_in_their_column() {
+        let mut page = Page::default();
+        for (_, name, purpose, ..) in CAPABILITIES {
+            page.row(&format!("CAP_{name}"), purpose);
+        }
+        let begins = |line: &String| line.find("to ").expect("a purpose");
+        let columns: Vec<usize> = page.lines.iter().map(begins).collect();
+        assert_eq!(columns, [columns[0]; CAPABILITIES.len()]);
     }
 }

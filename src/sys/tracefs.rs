@@ -4,7 +4,7 @@
 //! else sees and that ends with the child: nothing on the host changes.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 
 use nix::mount::MsFlags;
 use nix::unistd::ForkResult;
@@ -34,11 +34,20 @@ pub fn event_number(group: &str, name: &str) -> Result<u64> {
     }
 }
 
-/// Where it is mounted, of the places where it usually is.
+/// Where it is mounted, of the places where it usually is; or why that is not known.
 #[must_use]
-pub fn mounted_at() -> Option<&'static str> {
-    let has_events = |root: &&str| fs::metadata(format!("{root}/events")).is_ok();
-    USUAL.into_iter().find(has_events)
+pub fn mounted() -> &'static str {
+    let mut answer = "not mounted";
+    for root in USUAL {
+        match fs::metadata(format!("{root}/events")) {
+            Ok(_) => return root,
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                answer = "not permitted to look";
+            }
+            Err(_) => {}
+        }
+    }
+    answer
 }
 
 /// Asks a child that has tracefs to itself; 0 where that fails.

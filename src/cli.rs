@@ -144,6 +144,21 @@ pub struct Config {
     pub force_rung: Option<Rung>,
 }
 
+impl Config {
+    /// What is reported, in words.
+    #[must_use]
+    pub fn monitored(&self) -> String {
+        if self.signals == 1 << SIGSEGV {
+            return "segmentation faults".into();
+        }
+        let asked = CRASH_SIGNALS
+            .iter()
+            .filter(|(_, number)| self.signals & 1 << number != 0);
+        let names: Vec<String> = asked.map(|(name, _)| format!("SIG{name}")).collect();
+        names.join(", ")
+    }
+}
+
 impl Default for Config {
     /// The manual's defaults.
     fn default() -> Self {
@@ -303,7 +318,7 @@ where
                     }
                 }
                 return Err(usage(format!(
-                    "'{}' given, only options expected; try --help",
+                    "'{}' given, only options expected, or symbolize or summarize first; try --help",
                     shown(&word)
                 )));
             }

@@ -90,6 +90,8 @@ fn signals_of_every_kind_by_name() {
         "{}",
         outcome.text()
     );
+    let said = format!("Monitoring SIGBUS of names with \"{}\"", program.name);
+    assert!(outcome.stderr.starts_with(&said), "{}", outcome.stderr);
 }
 
 fn folding_of_handled_faults_counts_each() {
@@ -253,6 +255,12 @@ fn memory_kept_out_of_reports() {
         }
         assert!(outcome.text().contains("--no-memory"), "{}", outcome.text());
     }
+    // Nor as the value of a register.
+    let program = Program::new("access.c");
+    let monitor = Monitor::start(["-n", &program.name, "--no-memory", "-r", "-t"]);
+    crash(program.command().arg("noncanonical"));
+    let outcome = monitor.stop();
+    assert!(!outcome.text().contains("AAAA"), "{}", outcome.text());
 }
 
 fn maps_nearby() {

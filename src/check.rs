@@ -20,63 +20,47 @@ const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
 const PARANOID: &str = "/proc/sys/kernel/perf_event_paranoid";
 const JIT: &str = "/proc/sys/net/core/bpf_jit_enable";
 
-/// What a capability is good for here, beyond what is needed in any case, and on which
-/// kernels: from the one on, before the other.
-const CAPABILITIES: [(u32, &str, &str, Version, Version); 7] = [
-    (
-        capability::BPF,
-        "BPF",
-        "to load the capture program",
-        (5, 8),
-        NEVER,
-    ),
-    (
-        capability::PERFMON,
-        "PERFMON",
-        "to load it, and to attach",
-        (5, 8),
-        NEVER,
-    ),
+/// What a capability is good for here, beyond what is needed in any case.
+const CAPABILITIES: [(u32, &str, &str); 7] = [
+    (capability::BPF, "BPF", "to load the capture program"),
+    (capability::PERFMON, "PERFMON", "to load it, and to attach"),
     (
         capability::SYS_ADMIN,
         "SYS_ADMIN",
         "to load the capture program, and to attach",
-        (0, 0),
-        (5, 8),
     ),
     (
         capability::SYS_PTRACE,
         "SYS_PTRACE",
         "to name functions of programs in containers, while they live",
-        (0, 0),
-        NEVER,
     ),
     (
         capability::DAC_READ_SEARCH,
         "DAC_READ_SEARCH",
         "to name functions of programs whose files are not readable for this user",
-        (0, 0),
-        NEVER,
     ),
     (
         capability::CHECKPOINT_RESTORE,
         "CHECKPOINT_RESTORE",
         "to name functions of deleted programs, while they live",
-        (5, 9),
-        NEVER,
     ),
     (
         capability::SYS_RESOURCE,
         "SYS_RESOURCE",
         "to lock memory for the rings",
-        (0, 0),
-        (5, 11),
     ),
 ];
 
-/// Of a kernel.
-type Version = (u32, u32);
-const NEVER: Version = (u32::MAX, 0);
+/// Whether it is good for anything on this kernel.
+fn matters(capability: u32, kernel: (u64, u64)) -> bool {
+    match capability {
+        capability::BPF | capability::PERFMON => kernel >= (5, 8),
+        capability::SYS_ADMIN => kernel < (5, 8),
+        capability::CHECKPOINT_RESTORE => kernel >= (5, 9),
+        capability::SYS_RESOURCE => kernel < (5, 11),
+        _ => true,
+    }
+}
 
 /// A page of rows, label and value, and of headings.
 #[derive(Debug, Default)]
@@ -159,8 +143,10 @@ pub fn advice(failed: Option<&Error>) -> Page {
     }
     if !is_all_powerful() {
         let kernel = version(&process::kernel_name());
-        for (name, purpose) in missing(kernel, process::has_capability) {
-            page.row(&format!("CAP_{name}"), purpose);
+        for (number, name, purpose) in CAPABILITIES {
+            if matters(number, kernel) && !process::has_capability(number) {
+                page.row(&format!("CAP_{name}"), purpose);
+            }
         }
     }
     if fs::read(JIT).is_ok_and(|enabled| enabled.starts_with(b"0")) {
@@ -193,28 +179,12 @@ pub fn verdict(failed: Option<&Error>) -> String {
     }
 }
 
-/// The capabilities that are not there and would matter.
-fn missing(
-    kernel: Version,
-    has: fn(u32) -> bool,
-) -> impl Iterator<Item = (&'static str, &'static str)> {
-    let matters = CAPABILITIES
-        .into_iter()
-        .filter(move |(number, _, _, from, before)| {
-            (*from..*before).contains(&kernel) && !has(*number)
-        });
-    matters.map(|(_, name, purpose, ..)| (name, purpose))
-}
-
 /// 6.1 of `Linux 6.1.0-50-cloud-amd64 x86_64`; where it cannot be read, the newest.
-fn version(kernel: &str) -> Version {
-    let mut numbers = kernel
-        .split(|c: char| !c.is_ascii_digit())
-        .filter_map(|digits| digits.parse().ok());
-    match (numbers.next(), numbers.next()) {
-        (Some(major), Some(minor)) => (major, minor),
-        _ => (u32::MAX - 1, 0),
-    }
+fn version(kernel: &str) -> (u64, u64) {
+    let mut numbers = kernel.split(|c: char| !c.is_ascii_digit());
+    let mut next = || numbers.find(|digits| !digits.is_empty())?.parse().ok();
+    let major = next().unwrap_or(u64::MAX);
+    (major, next().unwrap_or(0))
 }
 
 fn is_all_powerful() -> bool {
@@ -231,7 +201,7 @@ fn user() -> String {
     let has: Vec<&str> = CAPABILITIES
         .iter()
         .filter(|(number, ..)| process::has_capability(*number))
-        .map(|(_, name, ..)| *name)
+        .map(|(_, name, _)| *name)
         .collect();
     text.push_str(match has.len() {
         0 => ", without capabilities",
@@ -290,8 +260,10 @@ mod tests {
     use super::*;
 
     fn names(kernel: &str) -> Vec<&'static str> {
-        let missing = missing(version(kernel), |_| false);
-        missing.map(|(name, _)| name).collect()
+        let kernel = version(kernel);
+        let mut named = CAPABILITIES.to_vec();
+        named.retain(|(number, ..)| matters(*number, kernel));
+        named.iter().map(|(_, name, _)| *name).collect()
     }
 
     #[test]
@@ -311,7 +283,7 @@ mod tests {
     #[test]
     fn labels_stay_in_their_column() {
         let mut page = Page::default();
-        for (_, name, purpose, ..) in CAPABILITIES {
+        for (_, name, purpose) in CAPABILITIES {
             page.row(&format!("CAP_{name}"), purpose);
         }
         let begins = |line: &String| line.find("to ").expect("a purpose");

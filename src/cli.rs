@@ -151,11 +151,14 @@ impl Config {
         if self.signals == 1 << SIGSEGV {
             return "segmentation faults".into();
         }
-        let asked = CRASH_SIGNALS
-            .iter()
-            .filter(|(_, number)| self.signals & 1 << number != 0);
-        let names: Vec<String> = asked.map(|(name, _)| format!("SIG{name}")).collect();
-        names.join(", ")
+        let mut names = String::new();
+        for (name, number) in CRASH_SIGNALS {
+            if self.signals & 1 << number != 0 {
+                names.push_str(if names.is_empty() { "SIG" } else { ", SIG" });
+                names.push_str(name);
+            }
+        }
+        names
     }
 }
 

@@ -45,7 +45,7 @@ struct Site {
 pub struct Repeats {
     crashes: Option<Folder<Box<Report>>>,
     handled: Option<Folder<Box<Report>>>,
-    per_minute: Option<Folder<Told>>,
+    per_minute: Option<Folder<Box<Report>>>,
     handled_window: Option<Duration>,
     /// In the order in which their windows end.
     sites: Vec<Site>,
@@ -138,11 +138,10 @@ impl Repeats {
     /// When [`Repeats::due`] has something to do.
     #[must_use]
     pub fn next_due(&self) -> Option<Duration> {
-        let folders = [&self.crashes, &self.handled];
+        let folders = [&self.crashes, &self.handled, &self.per_minute];
         let folders = folders.into_iter().flatten().filter_map(Folder::next_end);
-        let limited = self.per_minute.as_ref().and_then(Folder::next_end);
         let site = self.sites.first().map(|site| site.ends);
-        folders.chain(limited).chain(site).min()
+        folders.chain(site).min()
     }
 
     fn folder(&mut self, is_handled: bool) -> Option<&mut Folder<Box<Report>>> {
@@ -207,36 +206,37 @@ impl Repeats {
         out: &mut Vec<Told>,
     ) {
         let (count, since_ms) = (counted.count, counted.since_ms);
-        let item = told(counted, is_held);
+        let report = told(counted, is_held);
         let Some(folder) = &mut self.per_minute else {
-            out.push(item);
+            out.push(Told { report, is_held });
             return;
         };
         let mut ended = Vec::new();
-        let key = item.report.program_key();
+        let key = report.program_key();
         let counted = Counted {
-            item,
+            item: report,
             count,
             since_ms,
         };
         let passed = folder.admit(key, counted, now, &mut ended);
         self.held += u64::from(passed.is_none());
         out.extend(ended.into_iter().map(suppressed));
-        out.extend(passed.map(|counted| counted.item));
+        out.extend(passed.map(|Counted { item: report, .. }| Told { report, is_held }));
     }
 }
 
-fn told(counted: Counted<Box<Report>>, is_held: bool) -> Told {
+/// A report that tells its number.
+fn told(counted: Counted<Box<Report>>, is_held: bool) -> Box<Report> {
     let mut report = counted.item;
     report.repeats = Some(counted.count.saturating_sub(1));
     report.since_ms = is_held.then_some(counted.since_ms);
-    Told { report, is_held }
+    report
 }
 
 /// The last of an executable's that were held back: those that are not its own repetitions
 /// may be of any kind.
-fn suppressed(counted: Counted<Told>) -> Told {
-    let mut report = counted.item.report;
+fn suppressed(counted: Counted<Box<Report>>) -> Told {
+    let mut report = counted.item;
     let own = report.repeats.unwrap_or(0).saturating_add(1);
     report.suppressed = Some(counted.count.saturating_sub(own));
     Told {

@@ -81,13 +81,14 @@ fn in_build(location: &Location) -> Vec<u8> {
         }
         _ => line.extend_from_slice(module),
     }
-    if let Some(offset) = offset {
-        line.push(b'+');
-        let needed = (64 - offset.0.leading_zeros()).div_ceil(4);
-        digits(&mut line, offset.0, needed.max(1));
-    } else if let Some(offset) = location.file_offset {
-        line.extend_from_slice(format!("@{:x}", offset.0).as_bytes());
-    }
+    let (sign, offset) = match (offset, location.file_offset) {
+        (Some(offset), _) => (b'+', offset.0),
+        (None, Some(offset)) => (b'@', offset.0),
+        (None, None) => return line,
+    };
+    line.push(sign);
+    let needed = (64 - offset.leading_zeros()).div_ceil(4);
+    digits(&mut line, offset, needed.max(1));
     line
 }
 

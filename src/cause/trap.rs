@@ -337,12 +337,12 @@ impl Division {
 
     /// Which the divisor is.
     fn place(&self, scene: &Scene<'_>, words: &mut Words) {
+        words.text("the divisor is ");
         if let Some(register) = self.register {
-            words.text("the divisor is ");
             words.named(scene.arch.dwarf_name(register));
         } else if let Some(address) = self.address {
-            words.text("the divisor is the ");
-            words.distance(self.width.into()).text(" at ").hex(address);
+            words.text("the ").distance(self.width.into());
+            words.text(" at ").hex(address);
         }
     }
 

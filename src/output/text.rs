@@ -51,11 +51,9 @@ pub(super) fn repeats(report: &Report, options: &Options) -> String {
     header(&mut out, report, options);
     let count = report.repeats.unwrap_or(0).saturating_add(1);
     if let Some(suppressed) = report.suppressed {
-        let crashes = match count.saturating_add(suppressed) {
-            1 => "1 more crash".to_string(),
-            count => format!("{count} more crashes"),
-        };
-        let text = format!("{crashes} of this executable (--max-per-minute)");
+        let count = count.saturating_add(suppressed);
+        let crashes = if count == 1 { "crash" } else { "crashes" };
+        let text = format!("{count} more {crashes} of this executable (--max-per-minute)");
         line(&mut out, "Suppressed", text);
     } else {
         let mut text = format!("{count} more");
@@ -63,10 +61,12 @@ pub(super) fn repeats(report: &Report, options: &Options) -> String {
             text.push_str(&format!(" of signature {signature:016x}"));
         }
         if let Some(place) = place_or_pc(report) {
-            text.push_str(&format!(" at {place}"));
+            text.push_str(" at ");
+            text.push_str(&place);
         }
         if let Some(since_ms) = report.since_ms {
-            text.push_str(&format!(", since {}", since(since_ms, report, options)));
+            text.push_str(", since ");
+            text.push_str(&since(since_ms, report, options));
         }
         line(&mut out, "Repeats", text);
     }
@@ -79,11 +79,13 @@ fn since(since_ms: u64, report: &Report, options: &Options) -> String {
     let local =
         |unix_ms: u64| date_time(i128::from(unix_ms) + i128::from(options.utc_offset_s) * 1000);
     let (since, last) = (local(since_ms), local(report.time.unix_ms));
-    let seconds = since.len() - ".000".len();
-    match since.split_once(' ') {
-        Some((date, _)) if last.starts_with(date) => since[date.len() + 1..seconds].into(),
-        _ => since[..seconds].into(),
-    }
+    const DAY: usize = "2024-02-15 ".len();
+    let begin = match since.get(..DAY) == last.get(..DAY) {
+        true => DAY,
+        false => 0,
+    };
+    let seconds = begin..since.len() - ".000".len();
+    since.get(seconds).unwrap_or_default().to_string()
 }
 
 /// What the instruction is called, or else its address.
@@ -160,10 +162,8 @@ fn manual_lines(out: &mut String, report: &Report, options: &Options) {
     };
     line(out, "Instruction", instruction);
     let mut fault_type = codes::fault_type(report.signal, report.code);
-    if report.fault_address.is_some() {
-        // The kernel names none, and yet there is one.
-        const OURS: &str = "address worked out from the instruction";
-        fault_type = fault_type.replace("no address", OURS);
+    if report.code == codes::SI_KERNEL && report.fault_address.is_some() {
+        fault_type = codes::KERNELS_BUT_WORKED_OUT.into();
     }
     line(out, "Fault Type", fault_type);
 }

@@ -43,7 +43,7 @@ static __always_inline const void *user_regs(struct scratch *s, struct old_confi
 	__u64 top = 0, from_top = c->regs_from_top;
 
 	if (bpf_core_field_exists(task->stack))
-		top = (__u64)BPF_CORE_READ(task, stack) + c->thread_size;
+		top = (__u64)BPF_CORE_READ(task, stack) + kernel_stack_bytes(c->thread_size);
 	if (!top) {
 		asm volatile("*(u64 *)(%0 + %1) = r10"
 			     :: "r"(s), "i"(offsetof(struct scratch, frame)) : "memory");

@@ -20,7 +20,7 @@ static __always_inline const void *user_regs(struct task_struct *task)
 {
 	if (has_helper(task_pt_regs))
 		return (void *)bpf_task_pt_regs(bpf_get_current_task_btf());
-	return BPF_CORE_READ(task, stack) + thread_size -
+	return BPF_CORE_READ(task, stack) + kernel_stack_bytes(thread_size) -
 	       bpf_core_type_size(struct pt_regs___size);
 }
 

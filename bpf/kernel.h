@@ -216,6 +216,7 @@ struct task_struct {
 	unsigned long sas_ss_sp;
 	unsigned long sas_ss_size;
 	struct thread_struct thread;
+	unsigned int kasan_depth; /* with KASAN, for which stacks are twice as large */
 };
 
 struct task_struct___before_5_5 {

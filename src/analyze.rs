@@ -120,13 +120,19 @@ impl Analyzer {
     }
 
     /// Everything that can be said of this crash.
-    pub fn report(&mut self, event: &Event) -> Report {
+    pub fn report(&mut self, event: &mut Event) -> Report {
+        if !event.knows_fault {
+            self.infer_fault(event);
+        }
         let arch = event
             .registers
             .map_or(Arch::NATIVE, |registers| registers.arch());
         let mut lost = event.lost.clone();
         let mut walk = self.walk(event);
-        let chosen = cause::choose(event, self.stack_trace.then_some(&walk));
+        let mut chosen = cause::choose(event, self.stack_trace.then_some(&walk));
+        if chosen.earlier.is_some() && !chosen.fault.known {
+            self.infer_earlier(event, &mut chosen);
+        }
         let shown = event.registers.filter(|_| self.registers);
         let frames = walk.frames.len();
         let codes = interesting(&walk, &chosen, shown.as_ref());

@@ -12,7 +12,7 @@ use crate::abi::{self, RawCounters, RawFold, RawFoldKey};
 use crate::cli::{Config, Rung};
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, FaultSite, Lost};
-use crate::loader::probe::Features;
+use crate::loader::probe::{self, Features};
 use crate::loader::{KernelTypes, Loaded};
 use crate::perfring::{MappedPerfRing, PerfRing};
 use crate::stats::KernelCounters;
@@ -134,6 +134,11 @@ impl Capture {
             Err(too) if refused.kind() == Kind::Unsupported => {
                 let hint = refused.hint().unwrap_or_default();
                 let hint = format!("{hint}; without BPF: {too}");
+                // With more rights it would work.
+                let refused = match too.kind() {
+                    Kind::NotPermitted => refused.with_kind(Kind::NotPermitted),
+                    _ => refused,
+                };
                 Err(refused.with_hint(hint))
             }
             Err(_) => Err(refused),
@@ -165,14 +170,15 @@ impl Capture {
     /// Whether a CPU that comes up has to be told of by [`Capture::cpu_up`].
     #[must_use]
     pub fn has_ring_for_each_cpu(&self) -> bool {
-        matches!(self.way, Way::Old(_))
+        matches!(self.way, Way::Old(_) | Way::Perf(_))
     }
 
     /// A CPU has come up: what to watch from now on, as of [`Capture::fds`].
-    pub fn cpu_up(&mut self, cpu: u32) -> Result<Option<BorrowedFd<'_>>> {
+    pub fn cpu_up(&mut self, cpu: u32) -> Result<Vec<BorrowedFd<'_>>> {
         match &mut self.way {
-            Way::Ring(_) | Way::Perf(_) => Ok(None),
-            Way::Old(old) => old.cpu_up(cpu),
+            Way::Ring(_) => Ok(Vec::new()),
+            Way::Old(old) => Ok(old.cpu_up(cpu)?.into_iter().collect()),
+            Way::Perf(perf) => perf.cpu_up(cpu),
         }
     }
 
@@ -293,8 +299,7 @@ fn rung() -> Result<(Rung, &'static str)> {
         let why = "this kernel has no raw tracepoints (4.17)";
         (Rung::Tracepoint, why)
     } else {
-        let why = "this kernel runs no BPF programs at tracepoints";
-        return Err(Error::unsupported(why).with_hint("it was built without CONFIG_BPF_EVENTS"));
+        return Err(probe::no_tracepoints());
     })
 }
 

@@ -48,6 +48,7 @@ pub mod code {
 
 /// Numbers of x86 traps, from arch/x86/include/asm/trapnr.h.
 pub mod trap {
+    pub const DIVISION: u64 = 0;
     pub const BREAKPOINT: u64 = 3;
     pub const UNDEFINED: u64 = 6;
     pub const STACK_SEGMENT: u64 = 12;

@@ -186,8 +186,8 @@ impl<'a> Monitor<'a> {
                 break;
             }
             self.empty_ring()?;
-            if let Some(event) = self.take_event() {
-                self.report(&event)?;
+            if let Some(mut event) = self.take_event() {
+                self.report(&mut event)?;
             }
         }
         Ok(())
@@ -246,8 +246,11 @@ impl<'a> Monitor<'a> {
         self.empty_ring()?;
         for cpu in up.unwrap_or_default() {
             match self.capture.cpu_up(cpu) {
-                Ok(Some(fd)) => self.poller.watch(fd, token::RING)?,
-                Ok(None) => {}
+                Ok(rings) => {
+                    for ring in rings {
+                        self.poller.watch(ring, token::RING)?;
+                    }
+                }
                 Err(error) => say(&format!("Warning: CPU {cpu} is not watched: {error}")),
             }
         }
@@ -328,7 +331,7 @@ impl<'a> Monitor<'a> {
         Some(event)
     }
 
-    fn report(&mut self, event: &Event) -> Result<()> {
+    fn report(&mut self, event: &mut Event) -> Result<()> {
         let report = self.analyzer.report(event);
         self.counters.processed += 1;
         if !self.closing_files {
@@ -363,12 +366,12 @@ impl<'a> Monitor<'a> {
     }
 
     /// Detaches, and hands on what was captured before.
-    fn drain(&mut self, mut each: impl FnMut(&mut Self, &Event) -> Result<()>) -> Result<()> {
+    fn drain(&mut self, mut each: impl FnMut(&mut Self, &mut Event) -> Result<()>) -> Result<()> {
         self.capture.stop();
         for _ in 0..LOOKS {
             self.empty_ring()?;
-            while let Some(event) = self.take_event() {
-                each(self, &event)?;
+            while let Some(mut event) = self.take_event() {
+                each(self, &mut event)?;
                 self.empty_ring()?;
             }
             if !self.assembler.is_waiting() {
@@ -377,8 +380,8 @@ impl<'a> Monitor<'a> {
             // A program on another CPU is still at it.
             std::thread::sleep(LOOK_AGAIN);
         }
-        let rest: Vec<Event> = self.assembler.give_up().collect();
-        rest.iter().try_for_each(|event| each(self, event))
+        let mut rest: Vec<Event> = self.assembler.give_up().collect();
+        rest.iter_mut().try_for_each(|event| each(self, event))
     }
 
     /// Counts what was captured and has nowhere to go, so that the books balance.

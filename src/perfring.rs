@@ -124,6 +124,13 @@ impl<M: PerfMemory> PerfRing<M> {
         })
     }
 
+    /// Whether a record of `bytes` would find no room now.
+    #[must_use]
+    pub fn has_no_room(&self, bytes: u64) -> bool {
+        let unread = self.memory.head().wrapping_sub(self.memory.tail());
+        unread.saturating_add(bytes) > self.bytes
+    }
+
     /// Whether the kernel has put nothing there that was not taken.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -68,7 +68,7 @@ fn start_with_bpf(config: &Config) -> Result<Capture> {
 
 /// What was measured and is right.
 fn layout(force_rung: Option<Rung>) -> Result<Layout> {
-    let mut layout = measure::measure(measure::OURSELVES)?;
+    let mut layout = measure::measure(measure::OURSELVES, force_rung != Some(Rung::Tracepoint))?;
     // Until nothing was taken back: each time there is less.
     while try_out(measure::OURSELVES, &mut layout, force_rung)? {}
     Ok(layout)

@@ -75,6 +75,7 @@ const GRAPH: &[(&str, &[&str])] = &[
             "cli",
             "error",
             "event",
+            "fault",
             "loader",
             "perfring",
             "procfs",

@@ -33,7 +33,7 @@ fn program() -> CString {
 }
 
 fn measured(program: &CStr) -> Option<Layout> {
-    permitted(measure(program))
+    permitted(measure(program, true))
 }
 
 fn permitted<T>(answer: Result<T>) -> Option<T> {
@@ -407,7 +407,7 @@ impl Memory for Recording<'_> {
 #[test]
 fn damaged_memory_gives_less_and_nothing_wrong() {
     let _alone = alone();
-    let Some(mut subjects) = permitted(subjects(&program())) else {
+    let Some(mut subjects) = permitted(subjects(&program(), true)) else {
         return;
     };
     let mut recording = Recording {

@@ -19,7 +19,8 @@ use crate::unwind::CodeAddress;
 
 impl Analyzer {
     /// What each address lies in. The first of them are the stack's `frames`, with
-    /// lines and inlined calls; what others are called matters only in code.
+    /// lines and inlined calls; others after them are named only where they lie in
+    /// code.
     pub(super) fn locate(
         &mut self,
         event: &Event,
@@ -31,7 +32,12 @@ impl Analyzer {
         let mut located = vec![Located::default(); codes.len()];
         let mut compiled = Vec::new();
         let mut by_module: BTreeMap<ProcessAddress, InModule> = BTreeMap::new();
+        let mut missing = Vec::new();
         for (index, code) in codes.iter().enumerate() {
+            if index == frames {
+                // Nobody misses what another address would be called.
+                missing = space.missing();
+            }
             let address = code.lookup();
             let Some(mapping) = space.mapping(address) else {
                 continue;
@@ -63,6 +69,9 @@ impl Analyzer {
             });
             in_module.indexes.push(index);
         }
+        if codes.len() == frames {
+            missing = space.missing();
+        }
         for in_module in by_module.values() {
             let InModule {
                 opened, indexes, ..
@@ -84,7 +93,6 @@ impl Analyzer {
                 }
             }
         }
-        let mut missing = space.missing();
         missing.extend(self.name_compiled(event, codes, &compiled, &mut located));
         lost.extend(missing.iter().map(|missing| Lost {
             detail: "symbols",

@@ -3,12 +3,12 @@
 
 use super::Analyzer;
 use crate::address::ProcessAddress;
-use crate::cause::{self, Chosen, Evidence, Verdict};
-use crate::decode::{decode, MAX_LENGTH};
-use crate::event::Event;
+use crate::cause::{self, Chosen, Evidence, Fault, Verdict};
+use crate::decode::{decode, Class, MAX_LENGTH};
+use crate::event::{Event, Lost, MemoryWindow};
 use crate::fault;
 use crate::located::Located;
-use crate::registers::Registers;
+use crate::registers::{Arch, Registers};
 use crate::report::{Code, Location};
 use crate::signature::{Place, Signature};
 use crate::space::Captured;
@@ -31,7 +31,90 @@ pub(super) fn interesting(
     codes
 }
 
+/// Of the instruction pointer, as the capture program has it (bpf/task.h).
+const CODE_BEFORE: u64 = 16;
+const CODE_BYTES: usize = 64;
+
 impl Analyzer {
+    /// What nothing told of a fault, as far as the instruction shows it; the code
+    /// comes from the file that is mapped there.
+    pub(super) fn infer_fault(&mut self, event: &mut Event) {
+        let Some(registers) = event.registers else {
+            return;
+        };
+        if event.code_bytes.bytes.is_empty() {
+            event.code_bytes = self.code_in_file(event, registers.pc());
+        }
+        let code = code_at(event, registers.pc());
+        let Some((siginfo, trap)) = cause::infer(event, &Fault::of(event), &registers, code) else {
+            return;
+        };
+        if self.may_be_unloaded(event, registers.pc()) {
+            return;
+        }
+        event.siginfo = siginfo;
+        event.trap = trap;
+        event.knows_fault = true;
+        let told = |lost: &Lost| matches!(lost.detail, "fault_address" | "access");
+        event.lost.retain(|lost| !told(lost));
+    }
+
+    /// Whether the process may have come here by a jump into a library that was
+    /// unloaded before, which is not told: to a function's beginning, or back into one.
+    fn may_be_unloaded(&mut self, event: &Event, pc: ProcessAddress) -> bool {
+        let file = event.mapping(pc).and_then(|mapping| mapping.file.as_ref());
+        if file.is_none_or(|file| Some(&file.path) == event.exe.as_ref()) {
+            return false;
+        }
+        let before = event.code_bytes.address;
+        let calls = (before.0..pc.0).any(|at| {
+            let decoded = decode(Arch::NATIVE, code_at(event, ProcessAddress(at)));
+            decoded.is_some_and(|it| it.class == Class::Call && at + u64::from(it.length) == pc.0)
+        });
+        let located = self.locate(event, &[CodeAddress::Exact(pc)], 1, &mut Vec::new());
+        let symbol = located
+            .first()
+            .and_then(|found| found.location.symbol.as_ref());
+        calls || symbol.is_none_or(|symbol| symbol.offset == 0)
+    }
+
+    /// The same of the handled fault before it.
+    pub(super) fn infer_earlier(&mut self, event: &mut Event, chosen: &mut Chosen) {
+        let Some(registers) = chosen.registers else {
+            return;
+        };
+        let code = self.code_in_file(event, chosen.fault.pc);
+        let code = bytes_at(&code, chosen.fault.pc);
+        let inferred = cause::infer(event, &chosen.fault, &registers, code);
+        let (Some((siginfo, trap)), Some(first)) = (inferred, event.first_fault.as_mut()) else {
+            return;
+        };
+        (first.siginfo, first.trap, first.knows_fault) = (siginfo, trap, true);
+        chosen.fault.siginfo = siginfo;
+        chosen.fault.trap = trap;
+        chosen.fault.known = true;
+    }
+
+    fn code_in_file(&mut self, event: &Event, pc: ProcessAddress) -> MemoryWindow {
+        let mapping = event
+            .mapping(pc)
+            .filter(|mapping| mapping.flags.executable());
+        let address = match mapping {
+            Some(mapping) => ProcessAddress(pc.0.saturating_sub(CODE_BEFORE)).max(mapping.start),
+            None => pc,
+        };
+        let mut bytes = vec![0; CODE_BYTES];
+        let mut len = 0;
+        if let Some(mapping) = mapping {
+            let most = mapping.end.offset_from(address).unwrap_or(0);
+            bytes.truncate(usize::try_from(most).unwrap_or(CODE_BYTES));
+            len = Captured::new(event, &mut self.modules, self.window_bytes)
+                .read_code(address, &mut bytes);
+        }
+        bytes.truncate(len);
+        MemoryWindow { address, bytes }
+    }
+
     /// `located` belongs to the walk's frames, `places` to what is interesting beside.
     pub(super) fn verdict(
         &mut self,
@@ -74,10 +157,13 @@ fn name(location: &Location) -> &[u8] {
 
 /// What was captured of the code from an address on.
 fn code_at(event: &Event, pc: ProcessAddress) -> &[u8] {
-    let captured = &event.code_bytes;
-    let into = pc.offset_from(captured.address).unwrap_or(u64::MAX);
+    bytes_at(&event.code_bytes, pc)
+}
+
+fn bytes_at(window: &MemoryWindow, pc: ProcessAddress) -> &[u8] {
+    let into = pc.offset_from(window.address).unwrap_or(u64::MAX);
     let into = usize::try_from(into).unwrap_or(usize::MAX);
-    captured.bytes.get(into..).unwrap_or_default()
+    window.bytes.get(into..).unwrap_or_default()
 }
 
 pub(super) fn signature(

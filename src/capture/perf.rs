@@ -21,47 +21,35 @@ mod change;
 mod delivery;
 mod handled;
 mod living;
+mod order;
 mod processes;
+mod rings;
 mod stack;
 mod told;
 
 use std::collections::VecDeque;
-use std::ffi::CString;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 
 use crate::capture::{Folded, Next};
 use crate::cli::Config;
-use crate::error::{Context, Error, Result};
+use crate::error::Result;
 use crate::event::{Disposition, Event, FaultSite, Lost};
-use crate::perfring::{self, MappedPerfRing, PerfRing};
-use crate::registers::Arch;
+use crate::fault::has_address;
 use crate::stats::KernelCounters;
-use crate::sys::{perf, process, time, tracefs};
+use crate::sys::{process, time};
 use change::Change;
 use delivery::Delivery;
 use handled::Handled;
 use processes::{Gap, Process, Processes};
+use rings::{Extent, Pending, Rings, What, TRACEPOINT};
 
-const GROUP: &str = "signal";
-const TRACEPOINT: &str = "signal_deliver";
-/// A sample has less than 64 KB, of which this is left to the stack.
-const MAX_STACK_BYTES: u32 = 60 << 10;
-const LEAST_RING_BYTES: u64 = 16 << 10;
-/// Of changes, beyond the share of what the user allows: without them no report has
-/// any names.
-const LEAST_CHANGES_BYTES: u64 = 256 << 10;
-/// Of changes, that are to be read while nothing else is: what comes with a dozen new
-/// processes, and takes a fraction of a millisecond.
-const MOST_UNREAD_BYTES: u32 = 32 << 10;
-/// What is waiting to be told in its turn, beyond one sample.
-const MAX_PENDING_BYTES: usize = 1 << 20;
 /// Between two looks at all processes because changes were lost.
 const LOOK_INTERVAL_NS: u64 = 1_000_000_000;
 
 /// Perf events at work.
 #[derive(Debug)]
 pub struct PerfCapture {
-    cpus: Vec<Cpu>,
+    rings: Rings,
     wanted: Wanted,
     processes: Processes,
     handled: Handled,
@@ -81,37 +69,6 @@ pub struct PerfCapture {
     counters: KernelCounters,
     /// Events so far.
     events: u64,
-    has_stopped: bool,
-}
-
-#[derive(Debug)]
-struct Cpu {
-    number: u32,
-    deliveries: Source,
-    changes: Source,
-    /// Samples read, and samples that found no room.
-    samples: u64,
-    lost: u64,
-}
-
-#[derive(Debug)]
-struct Source {
-    event: OwnedFd,
-    ring: PerfRing<MappedPerfRing>,
-}
-
-/// What was read and waits for its turn.
-#[derive(Debug)]
-struct Pending {
-    /// `CLOCK_BOOTTIME`
-    time_ns: u64,
-    what: What,
-}
-
-#[derive(Debug)]
-enum What {
-    Change(Change),
-    Delivery { cpu: u32, delivery: Box<Delivery> },
 }
 
 /// What the user asked for.
@@ -122,45 +79,24 @@ struct Wanted {
     name: Option<Vec<u8>>,
     fatal_only: bool,
     fold_ns: u64,
-    stack_bytes: u32,
+    stack: bool,
     memory: bool,
 }
 
 impl PerfCapture {
     pub fn start(config: &Config) -> Result<PerfCapture> {
-        let number = tracefs::event_number(GROUP, TRACEPOINT)
-            .context(|| format!("perf events at {GROUP}/{TRACEPOINT}"))?;
-        let online = changes_of_all_cpus()?;
-        let ring_bytes = ring_bytes(config, online.len() as u64);
+        let rings = Rings::open(config)?;
         let wanted = Wanted {
             own_pid: process::pid(),
             pid: config.pid,
             name: config.name.clone(),
             fatal_only: config.fatal_only,
             fold_ns: super::fold_ns(config),
-            stack_bytes: stack_bytes(config, ring_bytes),
+            stack: rings.stack_bytes() > 0,
             memory: config.memory,
         };
-        let filter = filter(config.signals);
-        let registers = delivery::wanted_registers(Arch::NATIVE);
-        let mut cpus = Vec::new();
-        for (cpu, changes) in online {
-            let deliveries = perf::deliveries(number, cpu, registers, wanted.stack_bytes)
-                .context(|| format!("the tracepoint on CPU {cpu}"))?;
-            perf::set_filter(deliveries.as_fd(), &filter)?;
-            cpus.push(Cpu {
-                number: cpu,
-                deliveries: Source::map(deliveries, ring_bytes, cpu)?,
-                changes: Source::map(changes, ring_bytes.max(LEAST_CHANGES_BYTES), cpu)?,
-                samples: 0,
-                lost: 0,
-            });
-        }
-        for cpu in &cpus {
-            perf::enable(cpu.changes.event.as_fd())?;
-        }
         let mut capture = PerfCapture {
-            cpus,
+            rings,
             wanted,
             processes: Processes::new(table_bytes(config)),
             handled: Handled::default(),
@@ -173,23 +109,16 @@ impl PerfCapture {
             looked_ns: 0,
             counters: KernelCounters::default(),
             events: 0,
-            has_stopped: false,
         };
-        // After the one, so that no process begins unseen; before the other, so that
-        // none dies unknown.
+        // With changes told already, so that no process begins unseen; deliveries only
+        // then, so that none dies unknown.
         capture.look_at_processes();
-        for cpu in &capture.cpus {
-            perf::enable(cpu.deliveries.event.as_fd())?;
-        }
+        capture.rings.watch_deliveries()?;
         Ok(capture)
     }
 
     pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
-        let sources = self
-            .cpus
-            .iter()
-            .flat_map(|cpu| [&cpu.deliveries, &cpu.changes]);
-        sources.map(|source| source.event.as_fd()).collect()
+        self.rings.fds()
     }
 
     /// The next delivery that is to be reported.
@@ -199,6 +128,11 @@ impl PerfCapture {
             while let Some(pending) = self.settled() {
                 match pending.what {
                     What::Change(change) => self.apply(pending.time_ns, change),
+                    What::Nonsense => {
+                        self.waiting -= 1;
+                        self.counters.detected += 1;
+                        self.counters.dropped += 1;
+                    }
                     What::Delivery { cpu, delivery } => {
                         self.waiting -= 1;
                         if let Some(event) = self.deliver(pending.time_ns, cpu, *delivery) {
@@ -228,73 +162,23 @@ impl PerfCapture {
         // It grows in suspension alone, and where we were interrupted as we asked it
         // looks too small.
         self.ahead_ns = self.ahead_ns.max(time::boot_ahead_ns());
-        let ahead_ns = self.ahead_ns;
-        let mut horizon_ns = time::monotonic_ns().saturating_add(ahead_ns);
+        let now_ns = time::monotonic_ns().saturating_add(self.ahead_ns);
         let mut read = Vec::new();
-        self.is_behind = false;
-        let mut bytes = 0;
-        for cpu in &mut self.cpus {
-            let mut last_ns = 0;
-            while bytes < MAX_PENDING_BYTES {
-                let Some((header, body)) = cpu.deliveries.ring.next_record() else {
-                    last_ns = u64::MAX;
-                    break;
-                };
-                if header.kind == perfring::LOST {
-                    cpu.lost += perfring::lost(body).unwrap_or(0);
-                }
-                if header.kind != perfring::SAMPLE {
-                    continue;
-                }
-                cpu.samples += 1;
-                bytes += body.len();
-                let has_stack = self.wanted.stack_bytes > 0;
-                let Some(delivery) = delivery::parse(Arch::NATIVE, body, has_stack) else {
-                    // Such as no kernel writes.
-                    self.counters.detected += 1;
-                    self.counters.dropped += 1;
-                    continue;
-                };
-                last_ns = delivery.time_ns.saturating_add(ahead_ns);
-                self.waiting += 1;
-                read.push(Pending {
-                    time_ns: last_ns,
-                    what: What::Delivery {
-                        cpu: cpu.number,
-                        delivery: Box::new(delivery),
-                    },
-                });
-            }
-            horizon_ns = horizon_ns.min(last_ns);
-            self.is_behind |= last_ns != u64::MAX;
+        let Extent {
+            until_ns,
+            may_lack_changes,
+        } = self.rings.read(self.ahead_ns, &mut read);
+        if may_lack_changes {
+            // Before any delivery is told that came after what was lost.
+            let now_ns = time::boottime_ns().unsigned_abs();
+            self.apply(now_ns, Change::Lost(0));
         }
-        for cpu in &mut self.cpus {
-            let mut last_ns = 0;
-            let mut bytes = 0;
-            while bytes < MAX_PENDING_BYTES {
-                let Some((header, body)) = cpu.changes.ring.next_record() else {
-                    last_ns = u64::MAX;
-                    break;
-                };
-                bytes += body.len();
-                let Some((time_ns, change)) = change::parse(header, body) else {
-                    continue;
-                };
-                last_ns = time_ns.saturating_add(ahead_ns);
-                read.push(Pending {
-                    time_ns: last_ns,
-                    what: What::Change(change),
-                });
-            }
-            horizon_ns = horizon_ns.min(last_ns);
-            self.is_behind |= last_ns != u64::MAX;
-        }
-        self.horizon_ns = horizon_ns;
+        self.is_behind = until_ns.is_some();
+        self.horizon_ns = until_ns.map_or(now_ns, |until_ns| until_ns.min(now_ns));
+        let is_change = |pending: &&Pending| matches!(pending.what, What::Change(_));
+        self.waiting += read.len() - read.iter().filter(is_change).count();
         self.pending.extend(read);
-        // Stable: what one ring tells stays in its order.
-        self.pending
-            .make_contiguous()
-            .sort_by_key(|pending| pending.time_ns);
+        order::sort(&mut self.pending);
     }
 
     fn apply(&mut self, time_ns: u64, change: Change) {
@@ -326,7 +210,7 @@ impl PerfCapture {
         self.fill_gap(pid, boot_ns);
         let known = self.processes.get(pid);
         let gap = known.map_or(Some(Gap::Unseen), |known| self.processes.gap(known));
-        let certain = told::certain_fault(&delivery, known, gap);
+        let certain = told::certain_fault(&delivery);
         let counters = &mut self.counters;
         if certain.is_some() {
             counters.fault_info_captured += 1;
@@ -334,7 +218,7 @@ impl PerfCapture {
             counters.fault_info_missed += 1;
         }
         let is_handled = told::disposition(delivery.handler) == Disposition::Handled;
-        if is_handled && told::has_address(delivery.code) {
+        if is_handled && has_address(delivery.code) {
             if let Some(fault) = told::earlier_fault(&delivery, boot_ns, certain) {
                 self.handled.remember(delivery.tid, fault);
             }
@@ -356,7 +240,7 @@ impl PerfCapture {
             counters.folded += 1;
             return None;
         };
-        let wants_stack = self.wanted.stack_bytes > 0;
+        let wants_stack = self.wanted.stack;
         counters.captured += 1;
         counters.submitted += 1;
         counters.register_failures += u64::from(delivery.registers.is_none());
@@ -374,6 +258,7 @@ impl PerfCapture {
             process: known,
             parent: known.and_then(|known| self.processes.parent(known)),
             gap,
+            may_be_renamed: known.is_some_and(|known| self.processes.may_be_renamed(known)),
             first_fault,
             look: living::look_at(pid, started_ns, boot_ns),
             repeats,
@@ -399,28 +284,23 @@ impl PerfCapture {
         self.handled.take(site)
     }
 
-    pub fn stop(&mut self) {
-        for cpu in &self.cpus {
-            let _ = perf::disable(cpu.deliveries.event.as_fd());
-            let _ = perf::disable(cpu.changes.event.as_fd());
-        }
-        self.has_stopped = true;
+    /// Watches a CPU that has come up.
+    pub fn cpu_up(&mut self, cpu: u32) -> Result<Vec<BorrowedFd<'_>>> {
+        self.rings.cpu_up(cpu)?;
+        // Whatever began there before now was not told.
+        let now_ns = time::boottime_ns().unsigned_abs();
+        self.apply(now_ns, Change::Lost(0));
+        Ok(self.rings.fds_of(cpu))
     }
 
-    /// The books. Samples that found no room are told before the next one that does;
-    /// after the last, by how often the event has happened.
+    pub fn stop(&mut self) {
+        self.rings.stop();
+    }
+
+    /// The books.
     pub fn counters(&self) -> KernelCounters {
-        let mut lost = 0;
-        for cpu in &self.cpus {
-            let mut of_cpu = cpu.lost;
-            if self.has_stopped {
-                let happened = perf::count(cpu.deliveries.event.as_fd()).unwrap_or(0);
-                of_cpu = of_cpu.max(happened.saturating_sub(cpu.samples));
-            }
-            lost += of_cpu;
-        }
+        let lost = self.rings.lost();
         let mut counters = self.counters;
-        // Still on their way, and no more lost than told.
         counters.detected += lost;
         counters.dropped += lost;
         counters.dropped_ring += lost;
@@ -429,8 +309,7 @@ impl PerfCapture {
 
     /// What the rings hold.
     pub fn bytes(&self) -> u64 {
-        let of_cpu = |cpu: &Cpu| cpu.deliveries.ring.bytes() + cpu.changes.ring.bytes();
-        self.cpus.iter().map(of_cpu).sum()
+        self.rings.bytes()
     }
 
     /// What is known of processes, in bytes.
@@ -444,33 +323,18 @@ impl PerfCapture {
     }
 
     pub fn describe(&self) -> Vec<String> {
-        let first = &self.cpus[0];
+        let known = self.processes.len();
+        let known_kb = self.processes.bytes() >> 10;
         vec![
             format!("Attached: perf events at {TRACEPOINT}"),
-            format!(
-                "Rings: {} of {} KB, {0} of {} KB",
-                self.cpus.len(),
-                first.deliveries.ring.bytes() >> 10,
-                first.changes.ring.bytes() >> 10
-            ),
-            format!(
-                "Processes: {} known, {} KB",
-                self.processes.len(),
-                self.processes.bytes() >> 10
-            ),
+            self.rings.describe(),
+            format!("Processes: {known} known, {known_kb} KB"),
         ]
     }
 
     pub fn lacks(&self) -> Vec<Lost> {
         let lost = |&(detail, reason): &(&'static str, &'static str)| Lost { detail, reason };
         told::RARELY_TOLD.iter().map(lost).collect()
-    }
-}
-
-impl Source {
-    fn map(event: OwnedFd, bytes: u64, cpu: u32) -> Result<Source> {
-        let ring = super::map_ring(&event, bytes).context(|| format!("map a ring of CPU {cpu}"))?;
-        Ok(Source { event, ring })
     }
 }
 
@@ -515,83 +379,10 @@ fn site(delivery: &Delivery) -> FaultSite {
     }
 }
 
-/// The events of changes on each CPU that is there.
-fn changes_of_all_cpus() -> Result<Vec<(u32, OwnedFd)>> {
-    let mut online = Vec::new();
-    for cpu in 0.. {
-        match perf::process_changes(cpu, MOST_UNREAD_BYTES) {
-            Ok(changes) => online.push((cpu, changes)),
-            // Not now.
-            Err(error) if error.errno() == Some(perf::ENODEV) => {}
-            // No kernel has it.
-            Err(error) if error.errno() == Some(perf::EINVAL) && cpu > 0 => break,
-            Err(error) => return Err(error.context(format!("perf events on CPU {cpu}"))),
-        }
-    }
-    if online.is_empty() {
-        return Err(Error::failed("no CPU has perf events"));
-    }
-    Ok(online)
-}
-
-/// The signals as an expression over the tracepoint's fields.
-fn filter(signals: u64) -> CString {
-    let mut text = String::new();
-    for signal in (0..64).filter(|signal| signals >> signal & 1 != 0) {
-        if !text.is_empty() {
-            text.push_str("||");
-        }
-        text.push_str("sig==");
-        text.push_str(&signal.to_string());
-    }
-    // Letters, digits and signs: there is no NUL in it.
-    CString::new(text).unwrap_or_default()
-}
-
-/// Bytes of each CPU's ring of deliveries: half of its share.
-fn ring_bytes(config: &Config, cpus: u64) -> u64 {
-    let share = u64::from(config.ring_bytes) / cpus.max(1) / 2;
-    super::whole_ring(share.max(LEAST_RING_BYTES))
-}
-
-/// Of each stack: a sample has to fit into its ring, twice.
-fn stack_bytes(config: &Config, ring_bytes: u64) -> u32 {
-    let most = (ring_bytes / 2 - 1024).min(u64::from(MAX_STACK_BYTES));
-    super::stack_bytes(config).min(most as u32) & !7
-}
-
 /// What is known of processes may take a sixth of what rings leave.
 fn table_bytes(config: &Config) -> usize {
     let rest = config
         .memory_limit_bytes
         .saturating_sub(u64::from(config.ring_bytes));
     usize::try_from(rest / 6).unwrap_or(usize::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_filter_names_each_signal() {
-        assert_eq!(filter(1 << 11).to_str(), Ok("sig==11"));
-        assert_eq!(filter(1 << 7 | 1 << 11).to_str(), Ok("sig==7||sig==11"));
-    }
-
-    #[test]
-    fn rings_hold_a_sample_twice() {
-        for (ring_kb, cpus, stack_kb) in [(256, 2, 32), (4096, 2, 512), (64, 256, 64)] {
-            let config = Config {
-                ring_bytes: ring_kb << 10,
-                stack_trace: true,
-                stack_snapshot_bytes: stack_kb << 10,
-                ..Config::default()
-            };
-            let ring = ring_bytes(&config, cpus);
-            assert!(ring.is_power_of_two());
-            let stack = u64::from(stack_bytes(&config, ring));
-            assert!(stack > 4096 && 2 * (stack + 1024) <= ring);
-            assert!(stack < 1 << 16 && stack % 8 == 0);
-        }
-    }
 }

@@ -9,7 +9,7 @@
 use super::words::Words;
 use super::{Chosen, Earlier, Fault, Scene, Verdict};
 use crate::address::ProcessAddress;
-use crate::event::{Event, Trap};
+use crate::event::{EarlierFault, Event, Trap};
 use crate::fault::{self, code, signal, trap};
 use crate::registers::Arch;
 use crate::report::Cause;
@@ -21,18 +21,37 @@ const RECENT_NS: u64 = 10_000_000_000;
 /// over it: a handler that raises the signal anew does so at once.
 const AT_ONCE_NS: u64 = 50_000_000;
 
+impl Fault {
+    /// The delivery's own.
+    #[must_use]
+    pub fn of(event: &Event) -> Fault {
+        Fault {
+            signal: event.signal,
+            code: event.code,
+            siginfo: event.siginfo,
+            trap: event.trap,
+            pc: event.registers.map_or(ProcessAddress(0), |regs| regs.pc()),
+            known: event.knows_fault,
+        }
+    }
+
+    fn earlier(first: &EarlierFault) -> Fault {
+        Fault {
+            signal: first.signal,
+            code: first.code,
+            siginfo: first.siginfo,
+            trap: first.trap,
+            pc: first.pc,
+            known: first.knows_fault,
+        }
+    }
+}
+
 /// The fault that the cause is to be looked for in. `walk` is `None` where no
 /// stack was walked.
 #[must_use]
 pub fn choose(event: &Event, walk: Option<&Walk>) -> Chosen {
-    let own = Fault {
-        signal: event.signal,
-        code: event.code,
-        siginfo: event.siginfo,
-        trap: event.trap,
-        pc: event.registers.map_or(ProcessAddress(0), |regs| regs.pc()),
-        known: event.knows_fault,
-    };
+    let own = Fault::of(event);
     let made = is_made(event, &own);
     let chosen = Chosen {
         fault: own,
@@ -46,14 +65,7 @@ pub fn choose(event: &Event, walk: Option<&Walk>) -> Chosen {
     if fault::is_sent_by_another(event) || !(made || is_empty(&own)) {
         return chosen;
     }
-    let fault = Fault {
-        signal: first.signal,
-        code: first.code,
-        siginfo: first.siginfo,
-        trap: first.trap,
-        pc: first.pc,
-        known: first.knows_fault,
-    };
+    let fault = Fault::earlier(&first);
     let interrupted = walk.and_then(|walk| walk.interrupted);
     let found = walk.is_some_and(|walk| {
         let mut frames = walk.frames.iter();

@@ -8,6 +8,7 @@
 //! believed: a signal that no trap stands behind was made, not raised.
 //!
 //! ```text
+//! infer     what nothing told of the fault, by the instruction
 //! choose    this delivery's fault, or the handled one before it
 //! judge ──> sent, made      nobody's fault
 //!      ├──> page ──> jump   the pc could not be fetched
@@ -23,6 +24,7 @@
 
 mod abort;
 mod choose;
+mod infer;
 mod jump;
 mod notes;
 mod operand;
@@ -41,6 +43,7 @@ use crate::registers::{Arch, Registers};
 use crate::report::{Access, Cause, Location};
 
 pub use choose::choose;
+pub use infer::infer;
 pub use notes::note;
 pub use operand::describe;
 
@@ -233,6 +236,19 @@ pub fn judge(evidence: &Evidence<'_>) -> Verdict {
     verdict
 }
 
+/// Words for a fault of which nothing tells more than that it was one.
+fn untold(scene: &Scene<'_>) -> Verdict {
+    let pc = scene.fault.pc;
+    let mut words = Words::default();
+    words.text("perf events alone tell neither the address nor the kind of access");
+    if scene.event.mapping(pc).is_none() {
+        words.text("; the instruction pointer is where no code was seen to be mapped");
+    } else {
+        words.text(", nor does the instruction");
+    }
+    Verdict::new(Cause::Unknown, words)
+}
+
 fn of_fault(scene: &Scene<'_>, made: bool) -> Verdict {
     let fault = &scene.fault;
     if made {
@@ -250,8 +266,7 @@ fn of_fault(scene: &Scene<'_>, made: bool) -> Verdict {
             signal::SIGSEGV | signal::SIGBUS | signal::SIGSYS
         )
     {
-        let text = "perf events alone tell neither the address nor the kind of access";
-        return Verdict::plain(Cause::Unknown, text);
+        return untold(scene);
     }
     match fault.signal {
         signal::SIGSEGV if fault.code == code::SI_KERNEL => operand::protection(scene),

@@ -27,7 +27,8 @@ pub(super) fn touched(touch: Touch) -> Option<Access> {
 }
 
 fn bases(event: &Event, arch: Arch) -> SegmentBases {
-    let known = arch == Arch::X86_64;
+    // No process that has thread-local variables has 0 there: it was not captured.
+    let known = arch == Arch::X86_64 && event.fs_base != 0;
     SegmentBases {
         fs: known.then_some(event.fs_base),
         gs: known.then_some(event.gs_base),

@@ -67,9 +67,13 @@ pub(super) fn overflow(
     if address < sp.saturating_sub(below) {
         return None;
     }
-    let stack = stack_of(scene, sp, address, access, through_sp)?;
+    let stack = stack_of(scene, sp, address, access, through_sp);
+    if stack.is_none() && !is_unreadable(scene, sp, address) {
+        return None;
+    }
+    let certain = stack.as_ref().is_some_and(|stack| stack.certain);
     let mut words = Words::default();
-    words.text(if stack.certain { "" } else { "probably " });
+    words.text(if certain { "" } else { "probably " });
     words
         .text("stack overflow: ")
         .touch(access, placed, address)
@@ -80,9 +84,21 @@ pub(super) fn overflow(
         (None, below) => words.distance(below).text(" below"),
     };
     words.text(" the stack pointer ").hex(sp);
-    end(scene, &stack, sp, &mut words);
+    match &stack {
+        Some(stack) => end(scene, stack, sp, &mut words),
+        None => {
+            words.text(", where nothing can be read");
+        }
+    }
     calls_itself(scene, &mut words);
     Some(Verdict::new(Cause::StackOverflow, words))
+}
+
+/// Whether the stack pointer leads nowhere, where it is not known what is mapped there.
+fn is_unreadable(scene: &Scene<'_>, sp: u64, address: u64) -> bool {
+    let event = scene.event;
+    let lacks = event.lacks("data_mappings") && event.lacks("stack");
+    lacks && event.windows.is_empty() && address.abs_diff(sp) < BELOW_BYTES
 }
 
 /// Whether an operand is a fixed place in the frame: at the stack pointer, or
@@ -146,7 +162,7 @@ fn stack_of<'a>(
             certain: true,
         });
     }
-    if event.lacks("mappings") {
+    if event.lacks("mappings") || event.lacks("data_mappings") {
         return None;
     }
     let above = event

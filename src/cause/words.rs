@@ -141,7 +141,8 @@ impl Words {
 /// Whether everything that is mapped next to an address was captured: mappings
 /// beside the fault's address are, others only where all are.
 pub(super) fn knows_neighbours(event: &Event, address: u64) -> bool {
-    let whole = !event.lacks("mappings") && !event.mappings.is_empty();
+    let lacks = event.lacks("mappings") || event.lacks("data_mappings");
+    let whole = !lacks && !event.mappings.is_empty();
     let all = event.mappings.len() as u64 >= u64::from(event.map_count);
     whole && (all || address == captured_around(event))
 }

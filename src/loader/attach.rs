@@ -32,12 +32,23 @@ pub fn raw_tracepoint(program: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
     }
 }
 
+/// The event on the first CPU that is online.
+fn on_any_cpu(number: u64) -> Result<OwnedFd> {
+    let mut cpu = 0;
+    loop {
+        match perf::tracepoint(number, cpu) {
+            Err(error) if error.errno() == Some(perf::ENODEV) => cpu += 1,
+            other => return other,
+        }
+    }
+}
+
 /// Runs `program` at a tracepoint that perf events know, for kernels without raw ones. The
 /// kernel runs it on every CPU, whichever the event is for.
 pub fn tracepoint(program: BorrowedFd<'_>, group: &str, name: &str) -> Result<OwnedFd> {
     let context = || format!("attach to tracepoint {group}/{name}");
     let number = tracefs::event_number(group, name).context(context)?;
-    let event = perf::tracepoint(number, 0).context(context)?;
+    let event = on_any_cpu(number).context(context)?;
     perf::set_program(event.as_fd(), program).context(context)?;
     perf::enable(event.as_fd()).context(context)?;
     Ok(event)

@@ -82,6 +82,13 @@ impl Features {
     }
 }
 
+/// Words for a kernel that has programs at neither kind of tracepoint.
+#[must_use]
+pub fn no_tracepoints() -> Error {
+    Error::unsupported("this kernel runs no BPF programs at tracepoints")
+        .with_hint("it was built without CONFIG_BPF_EVENTS")
+}
+
 /// Whether the kernel takes the smallest program of this type.
 fn has_program_type(prog_type: u32) -> Result<bool> {
     let clear = Instruction {

@@ -1,13 +1,15 @@
 //! Where the kernel's types come from.
 //!
-//! In this order: a file that the user names, `/sys/kernel/btf/vmlinux`, the
-//! kernel itself by `BPF_BTF_GET_FD_BY_ID` (for hosts without /sys), and kernel
-//! images with BTF in the places that libbpf searches. Where none of these has
+//! In this order: a file that the user names, `/sys/kernel/btf/vmlinux`, for hosts
+//! without /sys the same of a sysfs that only we see or the kernel itself by
+//! `BPF_BTF_GET_FD_BY_ID` (from 5.11 on), and kernel images with BTF in the places
+//! that libbpf searches. Where none of these has
 //! any, `measure/` makes some of what it measures. A file is raw BTF or an
 //! ELF file with a `.BTF` section, and is read through a descriptor, in pieces.
 //! What comes by descriptor from the kernel comes whole: that is the one case in
 //! which it is held in memory, until the programs are loaded.
 
+use std::ffi::CStr;
 use std::fmt;
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -17,9 +19,10 @@ use std::path::{Path, PathBuf};
 use crate::error::{Context, Error, Result};
 use crate::loader::object::section_range;
 use crate::loader::target::TypeSource;
-use crate::sys::bpf;
+use crate::sys::{bpf, unmounted};
 
 const SYSFS: &str = "/sys/kernel/btf/vmlinux";
+const IN_SYSFS: &CStr = c"kernel/btf/vmlinux";
 const RELEASE: &str = "/proc/sys/kernel/osrelease";
 const NO_SYSFS_HINT: &str =
     "without /sys it takes CAP_SYS_ADMIN to ask the kernel; mount /sys, or name a BTF file of this very kernel with --btf";
@@ -37,6 +40,7 @@ pub struct KernelTypes {
 #[derive(Debug)]
 enum Origin {
     File(PathBuf),
+    OwnSysfs,
     Kernel {
         id: u32,
     },
@@ -56,6 +60,7 @@ impl fmt::Display for KernelTypes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.origin {
             Origin::File(path) => write!(f, "{}", path.display()),
+            Origin::OwnSysfs => write!(f, "{SYSFS}, of a mount that only the tool sees"),
             Origin::Kernel { id } => write!(f, "the kernel, as BTF object {id}"),
             Origin::Measured { .. } => {
                 f.write_str("measured at start, for want of type information")
@@ -124,10 +129,14 @@ pub fn kernel_types(explicit: Option<&Path>) -> Result<KernelTypes> {
     if let Some(path) = explicit {
         return from_file(path).context(|| format!("kernel types in {}", path.display()));
     }
-    let sysfs = match from_file(Path::new(SYSFS)) {
+    let missing = match from_file(Path::new(SYSFS)) {
         Ok(types) => return Ok(types),
         Err(error) => error,
     };
+    let in_sysfs = unmounted::open(c"sysfs", IN_SYSFS);
+    if let Ok(types) = in_sysfs.and_then(|file| from_open(file, Origin::OwnSysfs)) {
+        return Ok(types);
+    }
     let hint = match from_kernel() {
         Ok(types) => return Ok(types),
         Err(error) if error.errno() == Some(bpf::EPERM) => NO_SYSFS_HINT,
@@ -138,16 +147,18 @@ pub fn kernel_types(explicit: Option<&Path>) -> Result<KernelTypes> {
             return Ok(types);
         }
     }
-    Err(sysfs
+    Err(missing
         .context("no type information of this kernel was found")
         .with_kind(crate::error::Kind::Unsupported)
         .with_hint(hint))
 }
 
 fn from_file(path: &Path) -> Result<KernelTypes> {
-    let file = File::open(path)?;
+    from_open(File::open(path)?, Origin::File(path.to_owned()))
+}
+
+fn from_open(file: File, origin: Origin) -> Result<KernelTypes> {
     let len = file.metadata()?.len();
-    let origin = Origin::File(path.to_owned());
     let whole = KernelTypes {
         origin,
         bytes: Bytes::File {

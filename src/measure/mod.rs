@@ -44,10 +44,10 @@ pub struct Subjects {
 }
 
 /// Lets children fault that are `program`, which runs [`children::run_as_child`] first.
-pub fn subjects(program: &CStr) -> Result<Subjects> {
+pub fn subjects(program: &CStr, allows_raw: bool) -> Result<Subjects> {
     let page_bytes = page_bytes() as u64;
     let mut subjects = Subjects {
-        peek: Peek::start(STACK_BYTES.max(page_bytes))?,
+        peek: Peek::start(STACK_BYTES.max(page_bytes), allows_raw)?,
         children: Vec::new(),
         tool: Tool {
             task: 0,
@@ -59,7 +59,13 @@ pub fn subjects(program: &CStr) -> Result<Subjects> {
     };
     for number in 0..facts::CHILDREN {
         let child = children::start(program, number, &subjects.peek.magic());
-        let child = child.ok_or_else(|| Error::unsupported("no child can fault on purpose"))?;
+        let child = child.ok_or_else(|| {
+            let error = Error::unsupported("no child can fault on purpose");
+            match std::fs::exists("/proc/self/exe") {
+                Ok(true) => error,
+                _ => error.with_hint("mount /proc: children are started from /proc/self/exe"),
+            }
+        })?;
         subjects.children.extend(child.child(&mut subjects.peek));
         subjects.running.push(child);
     }
@@ -67,9 +73,10 @@ pub fn subjects(program: &CStr) -> Result<Subjects> {
     Ok(subjects)
 }
 
-/// Measures with children that are `program`.
-pub fn measure(program: &CStr) -> Result<Layout> {
-    let mut subjects = subjects(program)?;
+/// Measures with children that are `program`; without `allows_raw` at the tracepoint that
+/// perf events know, as kernels before 4.17 have to.
+pub fn measure(program: &CStr, allows_raw: bool) -> Result<Layout> {
+    let mut subjects = subjects(program, allows_raw)?;
     let found = search::search(&mut subjects.peek, &subjects.children, &subjects.tool);
     found.map_err(|error| Error::unsupported(error.as_str()))
 }

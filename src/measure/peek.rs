@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 
 use crate::bytes::Cursor;
 use crate::error::{Error, Result};
-use crate::loader::probe::Features;
+use crate::loader::probe::{self, Features};
 use crate::loader::{self, attach, packed, Loaded, Settings};
 use crate::measure::children;
 use crate::measure::pieces::{Memory, Piece, PIECE};
@@ -51,13 +51,20 @@ pub struct Peek {
     stack_bytes: u64,
     name_before: [u8; NAME_BYTES],
     told: Vec<u8>,
+    /// Nothing below this is read.
+    lowest: u64,
 }
 
 impl Peek {
     /// Loads and attaches the probe; `stack_bytes` is what a kernel stack is taken for.
-    pub fn start(stack_bytes: u64) -> Result<Self> {
+    /// Without `allows_raw` as kernels before 4.17 have to.
+    pub fn start(stack_bytes: u64, allows_raw: bool) -> Result<Self> {
         let object = packed::object(OBJECT)?;
-        let is_raw = Features::new().raw_tracepoints()?;
+        let features = Features::new();
+        let is_raw = allows_raw && features.raw_tracepoints()?;
+        if !is_raw && !features.tracepoints()? {
+            return Err(probe::no_tracepoints());
+        }
         let settings = Settings {
             programs: &[PROGRAM],
             program_type: (!is_raw).then_some(bpf::PROG_TYPE_TRACEPOINT),
@@ -68,7 +75,7 @@ impl Peek {
         let failed = || Error::failed("the measuring program cannot run");
         let program = loaded.program(PROGRAM).ok_or_else(failed)?;
         let link = attach::signal_deliver(program, is_raw)?;
-        let peek = Peek {
+        let mut peek = Peek {
             loaded,
             _link: link,
             signal: OwnSignal::new().ok_or_else(failed)?,
@@ -76,11 +83,12 @@ impl Peek {
             stack_bytes,
             name_before: own_fault::thread_name(),
             told: vec![0; TOLD_BYTES],
+            lowest: 0,
         };
         let mut name = *b"________-tool\0\0\0";
         name[..8].copy_from_slice(&peek.magic);
         own_fault::set_thread_name(&name);
-        peek.write(&[]).ok_or_else(failed)?;
+        peek.lowest = lowest(peek.own_task().ok_or_else(failed)?);
         Ok(peek)
     }
 
@@ -135,13 +143,30 @@ impl Peek {
     }
 }
 
+/// Where the kernel's addresses begin, as far as one of them tells. Below there is what
+/// x86 takes for no address; some kernels warn when a program reads from there.
+fn lowest(known: u64) -> u64 {
+    const FOUR_LEVELS: u64 = 0xffff_8000_0000_0000;
+    if known < FOUR_LEVELS {
+        0
+    } else {
+        FOUR_LEVELS
+    }
+}
+
 impl Memory for Peek {
     fn read(&mut self, addresses: &[u64]) -> Vec<Piece> {
         let mut pieces = Vec::with_capacity(addresses.len());
         for some in addresses.chunks(PIECES) {
-            let answered = self.ask(some).is_some();
-            for index in 0..some.len() {
-                let failed = !answered || self.word(40 + 8 * index) != 0;
+            let mut asked = [0; PIECES];
+            for (asked, &address) in asked.iter_mut().zip(some) {
+                if address >= self.lowest {
+                    *asked = address;
+                }
+            }
+            let answered = self.ask(&asked).is_some();
+            for (index, asked) in asked[..some.len()].iter().enumerate() {
+                let failed = !answered || *asked == 0 || self.word(40 + 8 * index) != 0;
                 let piece = self.told[PIECES_AT + PIECE * index..].first_chunk::<PIECE>();
                 pieces.push(piece.filter(|_| !failed).map(|piece| Box::new(*piece)));
             }

@@ -24,6 +24,7 @@ pub mod process;
 pub mod streams;
 pub mod time;
 pub mod tracefs;
+pub mod unmounted;
 #[cfg(all(target_env = "musl", panic = "abort"))]
 mod unwinder;
 pub mod vdso;

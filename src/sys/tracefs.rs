@@ -1,8 +1,10 @@
 //! The numbers of tracepoints, which only tracefs tells.
 //!
-//! Where it is not mounted, a child mounts it in a mount namespace that nobody
-//! else sees and that ends with the child: nothing on the host changes.
+//! Where it is not mounted, a mount that stands in no tree does as well. Before Linux 5.2
+//! a child mounts it in a mount namespace that nobody else sees and that ends with the
+//! child. Nothing on the host changes.
 
+use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 
@@ -10,9 +12,12 @@ use nix::mount::MsFlags;
 use nix::unistd::ForkResult;
 
 use crate::error::{Error, Kind, Result};
+use crate::sys::unmounted;
 
 /// Where it usually is; the second is debugfs's, which mounts it when one looks.
 const USUAL: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
+const NOT_PERMITTED_HINT: &str =
+    "to see tracefs takes CAP_SYS_ADMIN, or its files made readable for this user";
 /// A directory that is always there, to mount it on in the child's namespace: for a
 /// process whose root it is only `..` leads to what is mounted there.
 const PRIVATE: &str = "/";
@@ -21,17 +26,31 @@ const PRIVATE_ROOT: &str = "/..";
 /// The number by which perf_event_open(2) knows a tracepoint.
 pub fn event_number(group: &str, name: &str) -> Result<u64> {
     let place = format!("events/{group}/{name}/id");
-    let usual = USUAL.iter().find_map(|root| number_in(root, &place));
-    if let Some(number) = usual {
+    if let Some(number) = USUAL.iter().find_map(|root| number_in(root, &place)) {
         return Ok(number);
     }
+    let refused = match number_unmounted(&place) {
+        Ok(number) => return Ok(number),
+        Err(error) => error,
+    };
     match number_from_child(&place)? {
+        0 if refused.kind() == Kind::NotPermitted => {
+            Err(refused.context("tracefs").with_hint(NOT_PERMITTED_HINT))
+        }
         0 => Err(Error::new(
             Kind::Unsupported,
             format!("tracefs cannot be mounted, or has no {place}"),
         )),
         number => Ok(number),
     }
+}
+
+fn number_unmounted(place: &str) -> Result<u64> {
+    let c_place = CString::new(place).map_err(|_| Error::failed("a NUL in a path"))?;
+    let mut text = String::new();
+    unmounted::open(c"tracefs", &c_place)?.read_to_string(&mut text)?;
+    let number = text.trim().parse();
+    number.map_err(|_| Error::failed(format!("{place} holds no number")))
 }
 
 /// Where it is mounted, of the places where it usually is; or why that is not known.

@@ -32,7 +32,7 @@ fn measured(rung: Option<&str>, program: &Program) -> Monitor {
 }
 
 fn measured_offsets_are_right_100_times() {
-    for rung in [None, Some("old")] {
+    for rung in [None, Some("old"), Some("tracepoint")] {
         let program = Program::new("registers.c");
         let monitor = measured(rung, &program);
         for number in 0..CRASHES {

@@ -1,6 +1,6 @@
 """Kernels that Debian does not have: Debian's linux-source-6.1 in its smallest
-configuration, with `board.config`, as boards have it, without BTF; or with pages of
-64 KB. Each is built once, in minutes; that needs make, flex, bison, bc, clang and
+configuration, with `board.config`, as boards have it, without BTF; besides that
+without BPF at tracepoints; or with pages of 64 KB. Each is built once, in minutes; that needs make, flex, bison, bc, clang and
 lld, for BTF pahole.
 """
 
@@ -14,6 +14,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 # By name: Debian's name of the architecture, and what configures it.
 BOARDS = {
     "board-amd64": ("amd64", ["board.config"]),
+    "board-amd64-perf": ("amd64", ["board.config", "no_bpf_events.config"]),
     "board-arm64": ("arm64", ["board.config"]),
     "board-arm64-64k": ("arm64", ["board.config", "big_pages.config"]),
 }
@@ -23,8 +24,12 @@ ARCHES = {
     "arm64": ("arm64", "arch/arm64/boot/Image"),
 }
 # What `board.config` is for, and what is lost first where a need of it is not met.
-NEEDED = ["CONFIG_BPF_EVENTS=y", "CONFIG_BPF_SYSCALL=y", "CONFIG_EPOLL=y", "CONFIG_SIGNALFD=y"]
+NEEDED = ["CONFIG_BPF_SYSCALL=y", "CONFIG_EPOLL=y", "CONFIG_EVENT_TRACING=y", "CONFIG_SIGNALFD=y"]
+# What is there only where it is asked for.
 BTF = "CONFIG_DEBUG_INFO_BTF=y"
+BIG_PAGES = "CONFIG_ARM64_64K_PAGES=y"
+BPF_EVENTS = "CONFIG_BPF_EVENTS=y"
+NO_BPF_EVENTS = "CONFIG_UPROBE_EVENTS=n"
 
 
 def image(cache, name):
@@ -93,9 +98,12 @@ def check_options(out, config):
     """An option whose own needs are not met would be lost silently."""
     with open(os.path.join(out, ".config"), encoding="utf-8") as file:
         have = set(file.read().splitlines())
-    wanted = [*NEEDED, *(option for option in (BTF, "CONFIG_ARM64_64K_PAGES=y") if option in config)]
-    for needed in wanted:
-        if needed not in have:
-            raise LookupError(f"the kernel was configured without {needed}")
-    if BTF in have and BTF not in config:
-        raise LookupError("the kernel was configured with BTF")
+    asked = {
+        BTF: BTF in config,
+        BIG_PAGES: BIG_PAGES in config,
+        BPF_EVENTS: NO_BPF_EVENTS not in config,
+    }
+    for option in [*NEEDED, *asked]:
+        is_wanted = asked.get(option, True)
+        if (option in have) != is_wanted:
+            raise LookupError(f"the kernel was configured with{'out' if is_wanted else ''} {option}")

@@ -205,7 +205,7 @@ def modules(run):
     deep = [(report, program, len(DEEP)) for report, program in deep_reports(run)]
     for report, program, own in deep + [(report, program, 2) for report, program in hundreds(run)]:
         expect("exe", report["exe"], program, report)
-        expect("cmdline", report["cmdline"], program, report)
+        tally.told(report, "cmdline", report["cmdline"], program)
         expect("comm", report["comm"], program.rpartition("/")[2], report)
         for frame in report["stack_trace"][:own]:
             expect("module", frame["module"], program, report)
@@ -250,7 +250,10 @@ def threads(run):
 
 def overflow(run):
     (report,) = run["overflow"].reports(1)
-    expect("the calls", functions(report), ["recurse"] * 16, report)
+    if "stack" in run.lacks & lost(report):
+        expect("the calls", set(functions(report)), {"recurse"}, report)
+    else:
+        expect("the calls", functions(report), ["recurse"] * 16, report)
     fault, arch = number(report["fault_address"]), run.facts["machine"]
     sp = number(report["registers"][REGISTERS[arch][1]])
     if fault is None:
@@ -323,12 +326,10 @@ def memory(run):
 
 
 def bare(run):
-    """With /proc alone, the kernel's types come from the kernel itself, from 5.11 on.
-    Nothing is mounted, or only where nobody sees it."""
+    """With /proc alone reports are as good. Nothing is mounted, or only where nobody
+    sees it."""
     scenario = run["bare"]
     expect("mounts afterwards", scenario.facts["mounts_after"], "same")
-    if kernels.version(run.facts["kernel"]) < (5, 11) and scenario.status == 4:
-        return "refused"
     expect("status", scenario.status, 0)
     expect("mounts", scenario.facts["mounts"], "same")
     for report, program in zip(scenario.reports(2), ["/static/null_deep", "/dynamic/null_deep"]):
@@ -345,6 +346,8 @@ def exits(run):
     # and Debian lets no perf event through without CAP_SYS_ADMIN.
     stderr = run["two_capabilities"].stderr
     too_few = kernels.version(run.facts["kernel"]) < (5, 11) or "perf_event_paranoid" in stderr
+    # Nor is tracefs for others than root.
+    too_few |= any(rung.name == "perf" for rung in run.taken)
     for name, status in [
         ("version", 0),
         ("help", 0),

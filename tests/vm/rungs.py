@@ -20,7 +20,8 @@ class Rung:
 
 # Some only now and then: where the process was gone, or without `-t`.
 PERF_LACKS = (
-    "access", "cgroup", "cmdline", "data_mappings", "fault_address", "memory", "ns_pid", "sender", "uid",
+    "access", "callers", "cgroup", "cmdline", "data_mappings", "fault_address", "memory", "ns_pid", "registers",
+    "sender", "stack", "uid",
 )  # fmt: skip
 
 RUNGS = [

@@ -97,7 +97,8 @@ pub fn read_all(processes: &mut Processes) -> usize {
 
 /// Reads one.
 pub fn read_one(pid: u32, processes: &mut Processes) -> Option<Process> {
-    let seen_ns = time::boottime_ns().unsigned_abs();
+    // What happens in the same tick of a coarse clock is taken in once more.
+    let seen_ns = time::boottime_ns().unsigned_abs().saturating_sub(1);
     let unix_ns = time::realtime_ns();
     let of = |what: &str| format!("/proc/{pid}/{what}");
     let stat = read(&of("stat"), MAX_STAT)?;
@@ -113,6 +114,7 @@ pub fn read_one(pid: u32, processes: &mut Processes) -> Option<Process> {
             _ => 0,
         },
         name: stat_name(&stat)?,
+        named_ns: seen_ns,
         mnt_ns: link(&of("ns/mnt"))
             .and_then(|link| namespace(&link))
             .unwrap_or(0),

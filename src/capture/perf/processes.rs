@@ -70,6 +70,8 @@ pub struct Process {
     /// Changes up to here are in it already.
     pub seen_ns: u64,
     pub name: Name,
+    /// When that was its name.
+    pub named_ns: u64,
     /// Of threads that have other names than the process.
     pub thread_names: Vec<(u32, Name)>,
     pub mnt_ns: u32,
@@ -196,6 +198,13 @@ impl Processes {
         }
     }
 
+    /// Whether what it was called last may be another program's name: its exec may be
+    /// among what was lost.
+    #[must_use]
+    pub fn may_be_renamed(&self, process: &Process) -> bool {
+        process.named_ns <= self.gap_ns
+    }
+
     /// Takes in a process as /proc shows it, unless more is known of it.
     pub fn found(&mut self, pid: u32, process: Process) {
         let known = self.get(pid);
@@ -217,6 +226,7 @@ impl Processes {
             let known = &mut self.known[place].1;
             known.parent = process.parent;
             known.name = process.name;
+            known.named_ns = process.seen_ns;
             if known.started_ns == 0 {
                 known.started_ns = process.started_ns;
             }
@@ -255,6 +265,9 @@ impl Processes {
                     };
                 }
                 process.set_name(pid, tid, name);
+                if pid == tid {
+                    process.named_ns = time_ns;
+                }
                 self.at_most_bytes += size_of::<(u32, Name)>();
             }
             Change::Mapped { pid, mapping } => self.mapped(time_ns, unix_ns, pid, mapping),
@@ -323,6 +336,7 @@ impl Processes {
 
     fn mapped(&mut self, time_ns: u64, unix_ns: i64, pid: u32, new: NewMapping) {
         let file = self.file(&new);
+        let gap_ns = self.gap_ns;
         let Some(process) = self.changing(pid, time_ns) else {
             return;
         };
@@ -331,7 +345,10 @@ impl Processes {
         }
         if process.awaits_exe && file.is_some() {
             process.awaits_exe = false;
-            process.exe.clone_from(&file);
+            // Else that may have been lost, and this be a library.
+            if process.image_ns > gap_ns {
+                process.exe.clone_from(&file);
+            }
         }
         // A list that is shared is copied now.
         let before = match Rc::strong_count(&process.mappings) {

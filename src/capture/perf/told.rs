@@ -15,29 +15,26 @@ use crate::event::{
     Disposition, EarlierFault, Event, FileIdentity, Lost, MappedFile, Mapping, MemoryWindow, Trap,
     VmFlags,
 };
+use crate::fault::{
+    code::SEGV_MAPERR, code::SI_KERNEL, has_address, signal::SIGSEGV, trap::PAGE_FAULT,
+};
 use crate::registers::{Arch, Registers};
 
 const UNTOLD: &str = "perf events do not tell it";
 const GONE: &str = "perf events do not tell it, and the process was gone";
-/// `SEGV_MAPERR` of `SIGSEGV`
-const SIGSEGV: i32 = 11;
-const MAPERR: i32 = 1;
-const SI_KERNEL: i32 = 0x80;
 /// x86: a page fault of the user's, fetching an instruction.
-const X86_PAGE_FAULT: u64 = 14;
 const X86_USER_FETCH: u64 = 0x14;
 /// arm64: an instruction abort from user space, at a translation fault.
 const ARM64_FETCH: u64 = 0x8200_0004;
-/// x86: old system calls, which the kernel itself carries out.
-const VSYSCALL_PAGE: u64 = 0xffff_ffff_ff60_0000;
-const PAGE: u64 = 4096;
+/// `vm.mmap_min_addr`, below which nothing is ever mapped.
+const NULL_BYTES: u64 = 0x1_0000;
 
 /// What reports lack always, or as a rule.
 pub const RARELY_TOLD: [(&str, &str); 9] = [
     ("access", UNTOLD),
     (
         "fault_address",
-        "perf events do not tell it, but for jumps into nowhere",
+        "perf events do not tell it, but many instructions show it",
     ),
     ("sender", UNTOLD),
     ("data_mappings", ONLY_CODE),
@@ -47,7 +44,8 @@ pub const RARELY_TOLD: [(&str, &str); 9] = [
     ("uid", GONE),
     ("cmdline", "only of what ran before, or with -t"),
 ];
-const ONLY_CODE: &str = "perf events tell only those with code";
+const ONLY_CODE: &str = "perf events tell only those with code, and not what was unmapped";
+const CHANGES_LOST: &str = "changes of processes were lost: no room in the ring";
 
 /// What the event is made with besides.
 #[derive(Debug)]
@@ -61,6 +59,8 @@ pub struct Circumstances<'a> {
     pub parent: Option<u32>,
     /// What may be missing among its mappings.
     pub gap: Option<Gap>,
+    /// It may have another name since.
+    pub may_be_renamed: bool,
     pub first_fault: Option<EarlierFault>,
     /// What the process itself still told.
     pub look: Option<Look>,
@@ -70,31 +70,19 @@ pub struct Circumstances<'a> {
     pub wants_memory: bool,
 }
 
-/// Whether the kernel made this signal for a fault at an address.
-#[must_use]
-pub fn has_address(code: i32) -> bool {
-    code > 0 && code != SI_KERNEL
-}
-
 /// The address of a fault, where it can only have been its instruction's: siginfo
-/// and trap as they must have been.
+/// and trap as they must have been. That is so where nothing is ever mapped; elsewhere
+/// code may lie that was moved there (mremap), which is not told.
 #[must_use]
-pub fn certain_fault(
-    delivery: &Delivery,
-    process: Option<&Process>,
-    gap: Option<Gap>,
-) -> Option<(u64, Trap)> {
+pub fn certain_fault(delivery: &Delivery) -> Option<(u64, Trap)> {
     let registers = delivery.registers?;
     let pc = registers.pc().0;
-    let is_known = process.is_some() && gap.is_none();
-    let holds = |known: &KnownMapping| known.start <= pc && pc < known.end;
-    let is_mapped = process?.mappings.iter().any(holds);
-    let is_unmapped = (delivery.signal, delivery.code) == (SIGSEGV, MAPERR);
-    if !is_known || is_mapped || !is_unmapped || pc & !(PAGE - 1) == VSYSCALL_PAGE {
+    let is_unmapped = (delivery.signal, delivery.code) == (SIGSEGV, SEGV_MAPERR);
+    if !is_unmapped || pc >= NULL_BYTES {
         return None;
     }
     let (error_code, number) = match registers.arch() {
-        Arch::X86_64 | Arch::I386 => (X86_USER_FETCH, X86_PAGE_FAULT),
+        Arch::X86_64 | Arch::I386 => (X86_USER_FETCH, PAGE_FAULT),
         Arch::Aarch64 | Arch::Arm => (ARM64_FETCH, 0),
     };
     let trap = Trap {
@@ -147,7 +135,7 @@ pub fn disposition(handler: u64) -> Disposition {
 pub fn event(delivery: Delivery, around: Circumstances<'_>) -> Event {
     let nobody = Process::default();
     let process = around.process.unwrap_or(&nobody);
-    let certain = certain_fault(&delivery, around.process, around.gap);
+    let certain = certain_fault(&delivery);
     let (siginfo, trap) = certain.unwrap_or(NO_FAULT);
     let sp = delivery.registers.map_or(0, |registers| registers.sp().0);
     let mut stack = delivery.stack;
@@ -164,6 +152,11 @@ pub fn event(delivery: Delivery, around: Circumstances<'_>) -> Event {
     let on_stack = beginning.and_then(|beginning| beginning.cmdline);
     let look = around.look.as_ref();
     let exe = process.exe.as_deref().filter(|exe| !exe.path.is_empty());
+    let is_whole = around.gap != Some(Gap::Lost);
+    let (exe, cmdline) = match is_whole {
+        true => (exe, process.cmdline.as_ref()),
+        false => (None, None),
+    };
     let mut event = Event {
         id: around.id,
         boot_ns: around.boot_ns,
@@ -195,7 +188,7 @@ pub fn event(delivery: Delivery, around: Circumstances<'_>) -> Event {
         thread: until_nul(&process.thread_name(delivery.tid)).to_vec(),
         exe: exe.map(|exe| exe.path.clone()),
         exe_deleted: exe.is_some_and(|exe| exe.deleted),
-        cmdline: on_stack.or_else(|| process.cmdline.as_ref().map(|cmdline| cmdline.to_vec())),
+        cmdline: on_stack.or_else(|| cmdline.map(|cmdline| cmdline.to_vec())),
         cgroup: look.and_then(|look| look.cgroup.clone()),
         registers: delivery.registers,
         fs_base: 0,
@@ -231,7 +224,8 @@ fn name_what_is_lost(event: &mut Event, around: &Circumstances<'_>) {
     let mut lost = Vec::new();
     let mut lose = |detail, reason| lost.push(Lost { detail, reason });
     lose("data_mappings", ONLY_CODE);
-    if has_address(event.code) && !event.knows_fault {
+    let has_fault = has_address(event.code) || event.code == SI_KERNEL;
+    if has_fault && !event.knows_fault {
         lose("fault_address", UNTOLD);
         lose("access", UNTOLD);
     }
@@ -249,11 +243,20 @@ fn name_what_is_lost(event: &mut Event, around: &Circumstances<'_>) {
     if event.cmdline.is_none() {
         lose("cmdline", UNTOLD);
     }
+    let unseen = match around.gap {
+        Some(Gap::Lost) => CHANGES_LOST,
+        _ => "the process's beginning was not seen",
+    };
     if event.exe.is_none() {
-        lose("exe", "the process's beginning was not seen");
+        lose("exe", unseen);
     }
-    if event.comm.is_empty() {
-        lose("comm", "the process's beginning was not seen");
+    if around.process.is_none_or(|process| process.named_ns == 0) {
+        lose("comm", unseen);
+    } else if around.may_be_renamed {
+        lose(
+            "comm",
+            "it may have another name since: changes of processes were lost",
+        );
     }
     if event.ppid.is_none() {
         lose("ppid", "its parent had ended, or was not seen");

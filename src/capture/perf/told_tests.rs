@@ -4,7 +4,7 @@ use super::*;
 use crate::capture::perf::change::name;
 use crate::capture::perf::processes::KnownFile;
 
-const PC: u64 = 0x1234;
+const PC: u64 = 0x40_1234;
 const SP: u64 = 0x8000;
 
 fn delivery(code: i32) -> Delivery {
@@ -41,6 +41,7 @@ fn process(start: u64) -> Process {
     };
     Process {
         name: name(b"x"),
+        named_ns: 1,
         thread_names: vec![(8, name(b"worker"))],
         exe: file,
         cmdline: Some(Rc::from(*b"x -v")),
@@ -60,6 +61,7 @@ fn around(process: Option<&Process>, gap: Option<Gap>) -> Circumstances<'_> {
         process,
         parent: Some(1),
         gap,
+        may_be_renamed: false,
         first_fault: None,
         look: None,
         repeats: 0,
@@ -74,8 +76,8 @@ fn details(event: &Event) -> Vec<&'static str> {
 
 #[test]
 fn what_is_not_told_is_named_and_has_no_value() {
-    let process = process(0x1000);
-    let event = told(delivery(MAPERR), Some(&process), None);
+    let process = process(0x40_1000);
+    let event = told(delivery(SEGV_MAPERR), Some(&process), None);
     assert!(!event.knows_fault && !event.knows_sender);
     assert_eq!(
         details(&event),
@@ -103,7 +105,7 @@ fn what_is_not_told_is_named_and_has_no_value() {
 
 #[test]
 fn a_process_that_is_not_gone_yet_tells_more() {
-    let process = process(0x1000);
+    let process = process(0x40_1000);
     let around = Circumstances {
         look: Some(Look {
             parent: 3,
@@ -113,7 +115,7 @@ fn a_process_that_is_not_gone_yet_tells_more() {
         }),
         ..around(Some(&process), None)
     };
-    let event = event(delivery(MAPERR), around);
+    let event = event(delivery(SEGV_MAPERR), around);
     assert_eq!(
         (event.ppid, event.uid, event.ns_pid),
         (Some(3), Some(1000), 2)
@@ -127,7 +129,7 @@ fn a_process_that_is_not_gone_yet_tells_more() {
 
 #[test]
 fn of_a_process_that_nobody_saw_little_is_told() {
-    let event = told(delivery(MAPERR), None, Some(Gap::Unseen));
+    let event = told(delivery(SEGV_MAPERR), None, Some(Gap::Unseen));
     for detail in ["exe", "comm", "cmdline", "data_mappings", "fault_address"] {
         assert!(details(&event).contains(&detail), "{detail}");
     }
@@ -136,40 +138,39 @@ fn of_a_process_that_nobody_saw_little_is_told() {
 
 #[test]
 fn a_call_into_nowhere_has_the_address_of_its_instruction() {
-    let elsewhere = process(0x10_0000);
-    let event = told(delivery(MAPERR), Some(&elsewhere), None);
-    assert!(event.knows_fault);
-    assert_eq!((event.siginfo, event.trap.address), (PC, PC));
-    assert!(!details(&event).contains(&"fault_address"));
-    let fault = |delivery: &Delivery, process, gap| certain_fault(delivery, process, gap).is_some();
-    let here = process(0x1000);
-    assert!(
-        !fault(&delivery(MAPERR), Some(&here), None),
-        "its code is there"
-    );
-    for gap in [Gap::Unseen, Gap::Lost, Gap::TooMany, Gap::Evicted] {
-        assert!(
-            !fault(&delivery(MAPERR), Some(&elsewhere), Some(gap)),
-            "{gap:?}"
-        );
-    }
-    assert!(
-        !fault(&delivery(2), Some(&elsewhere), None),
-        "something is mapped"
-    );
-    assert!(!fault(&delivery(MAPERR), None, None));
-    let vsyscall = Delivery {
-        registers: Some(Registers::new(Arch::X86_64, [VSYSCALL_PAGE + 0x400; 34])),
-        ..delivery(MAPERR)
+    let at = |pc: u64, code| Delivery {
+        registers: Some(Registers::new(Arch::X86_64, [pc; 34])),
+        ..delivery(code)
     };
-    assert!(!fault(&vsyscall, Some(&elsewhere), None));
+    let process = process(0x40_1000);
+    let event = told(at(0x10, SEGV_MAPERR), Some(&process), None);
+    assert!(event.knows_fault);
+    assert_eq!((event.siginfo, event.trap.address), (0x10, 0x10));
+    assert!(!details(&event).contains(&"fault_address"));
+    assert!(certain_fault(&at(0x10, 2)).is_none(), "something is mapped");
+    let elsewhere = certain_fault(&at(0x10_0000, SEGV_MAPERR));
+    assert!(elsewhere.is_none(), "code may have been moved there");
+}
+
+#[test]
+fn after_a_loss_nothing_is_called_what_it_was() {
+    let process = process(0x40_1000);
+    let around = Circumstances {
+        may_be_renamed: true,
+        ..around(Some(&process), Some(Gap::Lost))
+    };
+    let event = event(delivery(SEGV_MAPERR), around);
+    assert_eq!((event.exe.as_ref(), event.cmdline.as_ref()), (None, None));
+    for detail in ["exe", "comm", "cmdline", "mappings"] {
+        assert!(details(&event).contains(&detail), "{detail}");
+    }
 }
 
 #[test]
 fn arguments_are_no_part_of_the_stack() {
     let vdso = 0x7000u64;
     let words = [1, 2, 1, SP + 9 * 8, 0, 0, 33, vdso, 0];
-    let mut delivery = delivery(MAPERR);
+    let mut delivery = delivery(SEGV_MAPERR);
     delivery.stack = words
         .iter()
         .flat_map(|word: &u64| word.to_le_bytes())
@@ -177,7 +178,7 @@ fn arguments_are_no_part_of_the_stack() {
     delivery.stack.extend_from_slice(b"secret\0");
     let process = Process {
         vdso,
-        ..process(0x1000)
+        ..process(0x40_1000)
     };
     let event = told(delivery, Some(&process), None);
     assert_eq!(event.windows[0].bytes.len(), 16);

@@ -1,6 +1,7 @@
 //! Causes of made events: each token by its evidence, on both processors, and the
 //! sentences word by word. The instructions' bytes have their text beside them.
 
+mod infer;
 mod memory;
 mod names;
 mod property;

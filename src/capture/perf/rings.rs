@@ -1,0 +1,399 @@
+//! The perf events, two on each CPU, and their rings: one of deliveries, one of what
+//! processes do.
+//!
+//! Out of [`Rings::read`] comes what they hold, with the time of each. Deliveries are
+//! read before changes, because whatever led to one was written before it.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::change::{self, Change};
+use super::delivery::{self, Delivery};
+use crate::cli::Config;
+use crate::error::{Context, Error, Result};
+use crate::perfring::{self, MappedPerfRing, PerfRing};
+use crate::registers::Arch;
+use crate::sys::{perf, tracefs};
+
+const GROUP: &str = "signal";
+pub const TRACEPOINT: &str = "signal_deliver";
+/// A sample has less than 64 KB, of which this is left to the stack.
+const MAX_STACK_BYTES: u32 = 60 << 10;
+const LEAST_RING_BYTES: u64 = 16 << 10;
+/// Of changes, beyond the share of what the user allows: without them no report has
+/// any names.
+const LEAST_CHANGES_BYTES: u64 = 256 << 10;
+/// Of changes, that are to be read while nothing else is: what comes with a dozen new
+/// processes, and takes a fraction of a millisecond.
+const MOST_UNREAD_BYTES: u32 = 32 << 10;
+/// The largest of them tells of a mapping whose file has a path of 4,096 bytes.
+const MOST_CHANGE_BYTES: u64 = 4096 + 256;
+/// Read at once, beyond one record.
+const MAX_READ_BYTES: usize = 1 << 20;
+
+/// What was read and waits for its turn.
+#[derive(Debug)]
+pub struct Pending {
+    /// `CLOCK_BOOTTIME`
+    pub time_ns: u64,
+    /// Which of the rings told it.
+    pub ring: u32,
+    pub what: What,
+}
+
+#[derive(Debug)]
+pub enum What {
+    Change(Change),
+    Delivery {
+        cpu: u32,
+        delivery: Box<Delivery>,
+    },
+    /// A sample such as no kernel writes.
+    Nonsense,
+}
+
+/// What a look at the rings has brought.
+#[derive(Clone, Copy, Debug)]
+pub struct Extent {
+    /// Up to which time, where that is not all.
+    pub until_ns: Option<u64>,
+    /// A ring was as good as full. What was lost for that the kernel says only with the
+    /// next change that finds room.
+    pub may_lack_changes: bool,
+}
+
+/// The rings of all CPUs.
+#[derive(Debug)]
+pub struct Rings {
+    plan: Plan,
+    cpus: Vec<Cpu>,
+    /// Deliveries lost on CPUs that went down.
+    lost_before: u64,
+    has_stopped: bool,
+}
+
+/// What is opened on each CPU.
+#[derive(Debug)]
+struct Plan {
+    tracepoint: u64,
+    filter: CString,
+    stack_bytes: u32,
+    /// Of the ring of deliveries.
+    ring_bytes: u64,
+}
+
+#[derive(Debug)]
+struct Cpu {
+    number: u32,
+    deliveries: Source,
+    changes: Source,
+    /// Samples read, and samples that found no room.
+    samples: u64,
+    lost: u64,
+}
+
+#[derive(Debug)]
+struct Source {
+    event: OwnedFd,
+    ring: PerfRing<MappedPerfRing>,
+}
+
+impl Rings {
+    /// Opens the events; those of changes tell from here on.
+    pub fn open(config: &Config) -> Result<Rings> {
+        let tracepoint = tracefs::event_number(GROUP, TRACEPOINT)
+            .context(|| format!("perf events at {GROUP}/{TRACEPOINT}"))?;
+        let online = changes_of_all_cpus()?;
+        let ring_bytes = ring_bytes(config, online.len() as u64);
+        let plan = Plan {
+            tracepoint,
+            filter: filter(config.signals),
+            stack_bytes: stack_bytes(config, ring_bytes),
+            ring_bytes,
+        };
+        let mut cpus = Vec::new();
+        for (cpu, changes) in online {
+            cpus.push(plan.on_cpu(cpu, changes)?);
+        }
+        Ok(Rings {
+            plan,
+            cpus,
+            lost_before: 0,
+            has_stopped: false,
+        })
+    }
+
+    /// Has deliveries told from here on.
+    pub fn watch_deliveries(&self) -> Result<()> {
+        let mut cpus = self.cpus.iter();
+        cpus.try_for_each(|cpu| perf::enable(cpu.deliveries.event.as_fd()))
+    }
+
+    /// Each is readable when something has come.
+    pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        self.cpus.iter().flat_map(Cpu::fds).collect()
+    }
+
+    /// Those of one CPU.
+    pub fn fds_of(&self, number: u32) -> Vec<BorrowedFd<'_>> {
+        let cpu = self.cpus.iter().filter(|cpu| cpu.number == number);
+        cpu.flat_map(Cpu::fds).collect()
+    }
+
+    /// Watches a CPU that has come up. What it had before it went down has ended with
+    /// that, and is read no more.
+    pub fn cpu_up(&mut self, number: u32) -> Result<()> {
+        let changes = perf::process_changes(number, MOST_UNREAD_BYTES)?;
+        let new = self.plan.on_cpu(number, changes)?;
+        perf::enable(new.deliveries.event.as_fd())?;
+        if let Some(place) = self.cpus.iter().position(|cpu| cpu.number == number) {
+            self.lost_before += self.cpus.swap_remove(place).lost(true);
+        }
+        self.cpus.push(new);
+        Ok(())
+    }
+
+    /// Adds what the rings hold to `read`.
+    pub fn read(&mut self, ahead_ns: u64, read: &mut Vec<Pending>) -> Extent {
+        let has_stack = self.plan.stack_bytes > 0;
+        let mut left = MAX_READ_BYTES;
+        let mut until_ns = None;
+        for cpu in &mut self.cpus {
+            let mut last_ns = 0;
+            while let Some(delivered) = cpu.next_delivery(ahead_ns, has_stack, &mut left) {
+                last_ns = delivered.time_ns;
+                read.push(delivered);
+            }
+            if left == 0 {
+                until_ns = earlier(until_ns, last_ns);
+            }
+        }
+        let mut may_lack_changes = false;
+        for cpu in &mut self.cpus {
+            let mut left = MAX_READ_BYTES;
+            let mut last_ns = 0;
+            may_lack_changes |= cpu.changes.ring.has_no_room(MOST_CHANGE_BYTES);
+            while let Some(changed) = cpu.next_change(ahead_ns, &mut left) {
+                last_ns = changed.time_ns;
+                read.push(changed);
+            }
+            if left == 0 {
+                until_ns = earlier(until_ns, last_ns);
+            }
+        }
+        Extent {
+            until_ns,
+            may_lack_changes,
+        }
+    }
+
+    /// No event tells anything any more; what is in the rings stays there.
+    pub fn stop(&mut self) {
+        for fd in self.fds() {
+            let _ = perf::disable(fd);
+        }
+        self.has_stopped = true;
+    }
+
+    /// Deliveries that found no room.
+    pub fn lost(&self) -> u64 {
+        let of_cpus = self.cpus.iter().map(|cpu| cpu.lost(self.has_stopped));
+        self.lost_before + of_cpus.sum::<u64>()
+    }
+
+    /// What the rings hold.
+    pub fn bytes(&self) -> u64 {
+        let of_cpu = |cpu: &Cpu| cpu.deliveries.ring.bytes() + cpu.changes.ring.bytes();
+        self.cpus.iter().map(of_cpu).sum()
+    }
+
+    /// Of each stack.
+    pub fn stack_bytes(&self) -> u32 {
+        self.plan.stack_bytes
+    }
+
+    /// For `-v`.
+    pub fn describe(&self) -> String {
+        let deliveries_kb = self.plan.ring_bytes >> 10;
+        let changes_kb = self.plan.changes_bytes() >> 10;
+        let cpus = self.cpus.len();
+        format!("Rings: {cpus} of {deliveries_kb} KB, {cpus} of {changes_kb} KB")
+    }
+}
+
+fn earlier(known: Option<u64>, time_ns: u64) -> Option<u64> {
+    Some(known.map_or(time_ns, |known| known.min(time_ns)))
+}
+
+impl Plan {
+    fn changes_bytes(&self) -> u64 {
+        self.ring_bytes.max(LEAST_CHANGES_BYTES)
+    }
+
+    /// A CPU's rings; changes are told from here on.
+    fn on_cpu(&self, cpu: u32, changes: OwnedFd) -> Result<Cpu> {
+        let registers = delivery::wanted_registers(Arch::NATIVE);
+        let deliveries = perf::deliveries(self.tracepoint, cpu, registers, self.stack_bytes)
+            .context(|| format!("the tracepoint on CPU {cpu}"))?;
+        perf::set_filter(deliveries.as_fd(), &self.filter)?;
+        let cpu = Cpu {
+            number: cpu,
+            deliveries: Source::map(deliveries, self.ring_bytes, cpu)?,
+            changes: Source::map(changes, self.changes_bytes(), cpu)?,
+            samples: 0,
+            lost: 0,
+        };
+        perf::enable(cpu.changes.event.as_fd())?;
+        Ok(cpu)
+    }
+}
+
+impl Cpu {
+    fn fds(&self) -> [BorrowedFd<'_>; 2] {
+        [&self.deliveries, &self.changes].map(|source| source.event.as_fd())
+    }
+
+    /// Takes what it reads from `left`, of which there may be none.
+    fn next_delivery(
+        &mut self,
+        ahead_ns: u64,
+        has_stack: bool,
+        left: &mut usize,
+    ) -> Option<Pending> {
+        while *left > 0 {
+            let (header, body) = self.deliveries.ring.next_record()?;
+            *left = left.saturating_sub(body.len());
+            if header.kind == perfring::LOST {
+                self.lost += perfring::lost(body).unwrap_or(0);
+            }
+            if header.kind != perfring::SAMPLE {
+                continue;
+            }
+            self.samples += 1;
+            let delivery = delivery::parse(Arch::NATIVE, body, has_stack);
+            let ring = self.number * 2;
+            return Some(match delivery {
+                Some(delivery) => Pending {
+                    time_ns: delivery.time_ns.saturating_add(ahead_ns),
+                    ring,
+                    what: What::Delivery {
+                        cpu: self.number,
+                        delivery: Box::new(delivery),
+                    },
+                },
+                None => Pending {
+                    time_ns: 0,
+                    ring,
+                    what: What::Nonsense,
+                },
+            });
+        }
+        None
+    }
+
+    fn next_change(&mut self, ahead_ns: u64, left: &mut usize) -> Option<Pending> {
+        while *left > 0 {
+            let (header, body) = self.changes.ring.next_record()?;
+            *left = left.saturating_sub(body.len());
+            if let Some((time_ns, change)) = change::parse(header, body) {
+                return Some(Pending {
+                    time_ns: time_ns.saturating_add(ahead_ns),
+                    ring: self.number * 2 + 1,
+                    what: What::Change(change),
+                });
+            }
+        }
+        None
+    }
+
+    /// Samples that found no room. They are told before the next one that does; when
+    /// there comes none any more, by how often the event has happened.
+    fn lost(&self, is_over: bool) -> u64 {
+        if !is_over {
+            return self.lost;
+        }
+        let happened = perf::count(self.deliveries.event.as_fd()).unwrap_or(0);
+        happened.saturating_sub(self.samples).max(self.lost)
+    }
+}
+
+impl Source {
+    fn map(event: OwnedFd, bytes: u64, cpu: u32) -> Result<Source> {
+        let ring = crate::capture::map_ring(&event, bytes);
+        let ring = ring.context(|| format!("map a ring of CPU {cpu}"))?;
+        Ok(Source { event, ring })
+    }
+}
+
+/// The events of changes on each CPU that is there.
+fn changes_of_all_cpus() -> Result<Vec<(u32, OwnedFd)>> {
+    let mut online = Vec::new();
+    for cpu in 0.. {
+        match perf::process_changes(cpu, MOST_UNREAD_BYTES) {
+            Ok(changes) => online.push((cpu, changes)),
+            // Not now.
+            Err(error) if error.errno() == Some(perf::ENODEV) => {}
+            // No kernel has it.
+            Err(error) if error.errno() == Some(perf::EINVAL) && cpu > 0 => break,
+            Err(error) => return Err(error.context(format!("perf events on CPU {cpu}"))),
+        }
+    }
+    if online.is_empty() {
+        return Err(Error::failed("no CPU has perf events"));
+    }
+    Ok(online)
+}
+
+/// The signals as an expression over the tracepoint's fields.
+fn filter(signals: u64) -> CString {
+    let mut text = String::new();
+    for signal in (0..64).filter(|signal| signals >> signal & 1 != 0) {
+        if !text.is_empty() {
+            text.push_str("||");
+        }
+        text.push_str("sig==");
+        text.push_str(&signal.to_string());
+    }
+    // Letters, digits and signs: there is no NUL in it.
+    CString::new(text).unwrap_or_default()
+}
+
+/// Bytes of each CPU's ring of deliveries: half of its share.
+fn ring_bytes(config: &Config, cpus: u64) -> u64 {
+    let share = u64::from(config.ring_bytes) / cpus.max(1) / 2;
+    crate::capture::whole_ring(share.max(LEAST_RING_BYTES))
+}
+
+/// Of each stack: a sample has to fit into its ring, twice.
+fn stack_bytes(config: &Config, ring_bytes: u64) -> u32 {
+    let most = (ring_bytes / 2 - 1024).min(u64::from(MAX_STACK_BYTES));
+    crate::capture::stack_bytes(config).min(most as u32) & !7
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_filter_names_each_signal() {
+        assert_eq!(filter(1 << 11).to_str(), Ok("sig==11"));
+        assert_eq!(filter(1 << 7 | 1 << 11).to_str(), Ok("sig==7||sig==11"));
+    }
+
+    #[test]
+    fn rings_hold_a_sample_twice() {
+        for (ring_kb, cpus, stack_kb) in [(256, 2, 32), (4096, 2, 512), (64, 256, 64)] {
+            let config = Config {
+                ring_bytes: ring_kb << 10,
+                stack_trace: true,
+                stack_snapshot_bytes: stack_kb << 10,
+                ..Config::default()
+            };
+            let ring = ring_bytes(&config, cpus);
+            assert!(ring.is_power_of_two());
+            let stack = u64::from(stack_bytes(&config, ring));
+            assert!(stack > 4096 && 2 * (stack + 1024) <= ring);
+            assert!(stack < 1 << 16 && stack % 8 == 0);
+        }
+    }
+}

@@ -229,6 +229,8 @@ impl Analyzer {
             memory: self.memory.then(|| event.memory.clone()),
             repeats: None,
             deaths: None,
+            suppressed: None,
+            since_ms: None,
             lost,
         }
     }

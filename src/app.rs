@@ -74,6 +74,9 @@ fn run(config: &Config) -> Result<()> {
             page.lines().iter().for_each(|line| say(line));
         }
     }
+    if let Some(pid) = config.pid.filter(|pid| !process::exists(*pid)) {
+        say(&format!("Warning: there is no process {pid} now"));
+    }
     if let Some(warning) = capture.warning() {
         say(&format!("Warning: {warning}"));
     }
@@ -93,7 +96,7 @@ fn run(config: &Config) -> Result<()> {
 
 /// The line that scripts wait for.
 fn monitoring(config: &Config) -> String {
-    let mut line = String::from("Monitoring segmentation faults");
+    let mut line = format!("Monitoring {}", config.monitored());
     if let Some(pid) = config.pid {
         line.push_str(&format!(" of process {pid}"));
     }

@@ -27,7 +27,7 @@ const CAPABILITIES: [(u32, &str, &str); 7] = [
     (
         capability::SYS_ADMIN,
         "SYS_ADMIN",
-        "instead of both before Linux 5.8; to look into tracefs where it is not mounted",
+        "to load the capture program, and to attach",
     ),
     (
         capability::SYS_PTRACE,
@@ -47,9 +47,20 @@ const CAPABILITIES: [(u32, &str, &str); 7] = [
     (
         capability::SYS_RESOURCE,
         "SYS_RESOURCE",
-        "to lock memory for the rings before Linux 5.11",
+        "to lock memory for the rings",
     ),
 ];
+
+/// Whether it is good for anything on this kernel.
+fn matters(capability: u32, kernel: (u64, u64)) -> bool {
+    match capability {
+        capability::BPF | capability::PERFMON => kernel >= (5, 8),
+        capability::SYS_ADMIN => kernel < (5, 8),
+        capability::CHECKPOINT_RESTORE => kernel >= (5, 9),
+        capability::SYS_RESOURCE => kernel < (5, 11),
+        _ => true,
+    }
+}
 
 /// A page of rows, label and value, and of headings.
 #[derive(Debug, Default)]
@@ -63,7 +74,7 @@ impl Page {
     }
 
     fn row(&mut self, label: &str, value: &str) {
-        self.lines.push(format!("  {label:<20} {value}"));
+        self.lines.push(format!("  {label:<22} {value}"));
     }
 
     #[must_use]
@@ -96,7 +107,7 @@ pub fn host(config: &Config) -> Page {
     page.row("Ring buffer (5.8)", answer(&features.ring_buffer()));
     page.row("Raw tracepoints", answer(&features.raw_tracepoints()));
     page.row("BPF compiler", jit());
-    page.row("tracefs", tracefs::mounted_at().unwrap_or("not mounted"));
+    page.row("tracefs", tracefs::mounted());
     page.row("Perf events", &perf_events());
     page.row("/proc", proc());
     page
@@ -131,8 +142,9 @@ pub fn advice(failed: Option<&Error>) -> Page {
         page.row("To make it work", hint);
     }
     if !is_all_powerful() {
+        let kernel = version(&process::kernel_name());
         for (number, name, purpose) in CAPABILITIES {
-            if !process::has_capability(number) {
+            if matters(number, kernel) && !process::has_capability(number) {
                 page.row(&format!("CAP_{name}"), purpose);
             }
         }
@@ -165,6 +177,14 @@ pub fn verdict(failed: Option<&Error>) -> String {
             _ => format!("Monitoring does not work here: {error}"),
         },
     }
+}
+
+/// 6.1 of `Linux 6.1.0-50-cloud-amd64 x86_64`; where it cannot be read, the newest.
+fn version(kernel: &str) -> (u64, u64) {
+    let mut numbers = kernel.split(|c: char| !c.is_ascii_digit());
+    let mut next = || numbers.find(|digits| !digits.is_empty())?.parse().ok();
+    let major = next().unwrap_or(u64::MAX);
+    (major, next().unwrap_or(0))
 }
 
 fn is_all_powerful() -> bool {
@@ -232,5 +252,42 @@ fn proc() -> &'static str {
         "mounted"
     } else {
         "not mounted"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(kernel: &str) -> Vec<&'static str> {
+        let kernel = version(kernel);
+        let mut named = CAPABILITIES.to_vec();
+        named.retain(|(number, ..)| matters(*number, kernel));
+        named.iter().map(|(_, name, _)| *name).collect()
+    }
+
+    #[test]
+    fn only_what_would_matter_on_this_kernel() {
+        let always = ["SYS_PTRACE", "DAC_READ_SEARCH"];
+        let new = ["BPF", "PERFMON", always[0], always[1], "CHECKPOINT_RESTORE"];
+        assert_eq!(names("Linux 6.18.3 x86_64"), new);
+        assert_eq!(names("Linux 5.11.0-1 x86_64"), new);
+        let debian = names("Linux 5.10.0-32-cloud-amd64 x86_64");
+        assert_eq!(debian[..5], new);
+        assert_eq!(debian[5..], ["SYS_RESOURCE"]);
+        let old = ["SYS_ADMIN", always[0], always[1], "SYS_RESOURCE"];
+        assert_eq!(names("Linux 4.19 aarch64"), old);
+        assert_eq!(names(""), new);
+    }
+
+    #[test]
+    fn labels_stay_in_their_column() {
+        let mut page = Page::default();
+        for (_, name, purpose) in CAPABILITIES {
+            page.row(&format!("CAP_{name}"), purpose);
+        }
+        let begins = |line: &String| line.find("to ").expect("a purpose");
+        let columns: Vec<usize> = page.lines.iter().map(begins).collect();
+        assert_eq!(columns, [columns[0]; CAPABILITIES.len()]);
     }
 }

@@ -144,6 +144,24 @@ pub struct Config {
     pub force_rung: Option<Rung>,
 }
 
+impl Config {
+    /// What is reported, in words.
+    #[must_use]
+    pub fn monitored(&self) -> String {
+        if self.signals == 1 << SIGSEGV {
+            return "segmentation faults".into();
+        }
+        let mut names = String::new();
+        for (name, number) in CRASH_SIGNALS {
+            if self.signals & 1 << number != 0 {
+                names.push_str(if names.is_empty() { "SIG" } else { ", SIG" });
+                names.push_str(name);
+            }
+        }
+        names
+    }
+}
+
 impl Default for Config {
     /// The manual's defaults.
     fn default() -> Self {
@@ -303,7 +321,7 @@ where
                     }
                 }
                 return Err(usage(format!(
-                    "'{}' given, only options expected; try --help",
+                    "'{}' given, only options expected, or symbolize or summarize first; try --help",
                     shown(&word)
                 )));
             }

@@ -207,7 +207,7 @@ fn wrong_values_get_one_line_with_what_was_expected() {
         (&["--stats=5"], "--stats: '5' given, no value expected"),
         (&["--wrong\x1b[2J"], "unknown option '--wrong\\u{1b}[2J'; try --help"),
         (&["-x"], "unknown option '-x'; try --help"),
-        (&["./a.out"], "'./a.out' given, only options expected; try --help"),
+        (&["./a.out"], "'./a.out' given, only options expected, or symbolize or summarize first; try --help"),
     ];
     for (args, expected) in lines {
         assert_eq!(line(args), expected);

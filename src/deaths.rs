@@ -16,8 +16,12 @@ pub struct RecentDeaths {
 }
 
 impl RecentDeaths {
-    /// Notes a fatal delivery; true when this process's death is known already.
+    /// Notes a fatal delivery; true when this process's death is known already. Without
+    /// its start a process cannot be told from another that had the number before.
     pub fn is_repeated(&mut self, host_pid: u32, start_ns: u64) -> bool {
+        if start_ns == 0 {
+            return false;
+        }
         let process = (host_pid, start_ns);
         if !self.known.insert(process) {
             return true;
@@ -45,12 +49,19 @@ mod tests {
     }
 
     #[test]
+    fn processes_of_unknown_start_are_not_taken_for_each_other() {
+        let mut deaths = RecentDeaths::default();
+        assert!(!deaths.is_repeated(7, 0));
+        assert!(!deaths.is_repeated(7, 0));
+    }
+
+    #[test]
     fn old_deaths_are_forgotten() {
         let mut deaths = RecentDeaths::default();
         for pid in 0..=REMEMBERED as u32 {
-            assert!(!deaths.is_repeated(pid, 0));
+            assert!(!deaths.is_repeated(pid, 1));
         }
-        assert!(!deaths.is_repeated(0, 0));
+        assert!(!deaths.is_repeated(0, 1));
         assert_eq!(deaths.known.len(), REMEMBERED);
     }
 }

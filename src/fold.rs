@@ -18,6 +18,9 @@ pub struct Counted<T> {
     pub count: u64,
     /// Of these, those that are the first of a process that died.
     pub deaths: u64,
+    /// Its time; of one that was held back that of the first in its window, which was
+    /// let through.
+    pub since_ms: u64,
 }
 
 /// What is remembered of a key in its window.
@@ -25,6 +28,7 @@ pub struct Counted<T> {
 struct Window<T> {
     key: u64,
     ends: Duration,
+    since_ms: u64,
     passed: u64,
     /// The last that was held back, with all before it.
     held: Option<Counted<T>>,
@@ -67,6 +71,7 @@ impl<T> Folder<T> {
             self.windows.push(Window {
                 key,
                 ends: now.saturating_add(self.window),
+                since_ms: item.since_ms,
                 passed: 1,
                 held: None,
             });
@@ -84,6 +89,7 @@ impl<T> Folder<T> {
             count: item.count.saturating_add(count),
             deaths: item.deaths.saturating_add(deaths),
             item: item.item,
+            since_ms: window.since_ms,
         });
         None
     }
@@ -130,15 +136,16 @@ mod tests {
     }
 
     fn one(item: u32) -> Counted<u32> {
-        some(item, 1)
+        counted(item, 1, u64::from(item))
     }
 
     /// Of which every second one is a death.
-    fn some(item: u32, count: u64) -> Counted<u32> {
+    fn counted(item: u32, count: u64, since_ms: u64) -> Counted<u32> {
         Counted {
             item,
             count,
             deaths: count / 2,
+            since_ms,
         }
     }
 
@@ -160,7 +167,7 @@ mod tests {
             ended(&mut folder, at(10)),
             [Counted {
                 deaths: 0,
-                ..some(3, 2)
+                ..counted(3, 2, 1)
             }]
         );
         assert_eq!(
@@ -175,14 +182,17 @@ mod tests {
         let mut folder = Folder::new(at(10), 1);
         admit(&mut folder, 7, one(1), at(0));
         admit(&mut folder, 7, one(2), at(5));
-        assert_eq!(admit(&mut folder, 7, one(3), at(11)), [one(2), one(3)]);
+        assert_eq!(
+            admit(&mut folder, 7, one(3), at(11)),
+            [counted(2, 1, 1), one(3)]
+        );
         assert_eq!(ended(&mut folder, Duration::MAX), []);
     }
 
     #[test]
     fn as_many_pass_as_are_allowed_and_counts_add_up() {
         let mut folder = Folder::new(at(60), 2);
-        let many = some(3, 5);
+        let many = counted(3, 5, 3);
         assert_eq!(admit(&mut folder, 1, one(1), at(0)), [one(1)]);
         assert_eq!(admit(&mut folder, 1, one(2), at(0)), [one(2)]);
         assert_eq!(admit(&mut folder, 1, many, at(1)), []);
@@ -191,7 +201,7 @@ mod tests {
             ended(&mut folder, Duration::MAX),
             [Counted {
                 deaths: 2,
-                ..some(4, 6)
+                ..counted(4, 6, 1)
             }]
         );
     }

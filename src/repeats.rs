@@ -55,14 +55,12 @@ pub struct Repeats {
 impl Repeats {
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        let folder = |window: Option<Duration>, allowed| {
-            window.map(|window| Folder::new(window, u64::from(allowed)))
-        };
+        let folder = |window: Option<Duration>| window.map(|window| Folder::new(window, 1));
         let per_minute = config.max_per_minute;
         Repeats {
-            crashes: folder(config.fold, 1),
-            handled: folder(config.fold_handled, 1),
-            per_minute: folder(per_minute.map(|_| MINUTE), per_minute.unwrap_or(1)),
+            crashes: folder(config.fold),
+            handled: folder(config.fold_handled),
+            per_minute: per_minute.map(|allowed| Folder::new(MINUTE, allowed.into())),
             handled_window: config.fold_handled,
             sites: Vec::new(),
             held: 0,
@@ -109,6 +107,7 @@ impl Repeats {
         let counted = Counted {
             count: repeats.saturating_add(1),
             deaths: u64::from(item.disposition == Disposition::Fatal && !item.same_death),
+            since_ms: item.time.unix_ms,
             item,
         };
         self.pass(counted, false, now, &mut out);
@@ -133,7 +132,7 @@ impl Repeats {
         if let Some(folder) = &mut self.per_minute {
             folder.end(now, &mut ended);
         }
-        out.extend(ended.into_iter().map(|counted| told(counted, true)));
+        out.extend(ended.into_iter().map(suppressed));
         out
     }
 
@@ -162,6 +161,7 @@ impl Repeats {
         let Some(folded) = take(&site) else {
             return;
         };
+        let since_ms = report.time.unix_ms;
         let last_ms = folded.last_boot_ns / 1_000_000;
         let later_ms = last_ms.saturating_sub(report.time.uptime_ms);
         report.time.uptime_ms += later_ms;
@@ -170,6 +170,7 @@ impl Repeats {
             item: report,
             count: folded.count,
             deaths: 0,
+            since_ms,
         };
         self.pass(counted, true, now, out);
     }
@@ -206,21 +207,49 @@ impl Repeats {
         now: Duration,
         out: &mut Vec<Told>,
     ) {
+        let Counted {
+            count,
+            deaths,
+            since_ms,
+            ..
+        } = counted;
+        let report = told(counted, is_held);
         let Some(folder) = &mut self.per_minute else {
-            out.push(told(counted, is_held));
+            out.push(Told { report, is_held });
             return;
         };
         let mut ended = Vec::new();
-        let passed = folder.admit(counted.item.program_key(), counted, now, &mut ended);
+        let key = report.program_key();
+        let counted = Counted {
+            item: report,
+            count,
+            deaths,
+            since_ms,
+        };
+        let passed = folder.admit(key, counted, now, &mut ended);
         self.held += u64::from(passed.is_none());
-        out.extend(ended.into_iter().map(|counted| told(counted, true)));
-        out.extend(passed.map(|counted| told(counted, is_held)));
+        out.extend(ended.into_iter().map(suppressed));
+        out.extend(passed.map(|Counted { item: report, .. }| Told { report, is_held }));
     }
 }
 
-fn told(counted: Counted<Box<Report>>, is_held: bool) -> Told {
+/// A report that tells its number.
+fn told(counted: Counted<Box<Report>>, is_held: bool) -> Box<Report> {
     let mut report = counted.item;
     report.repeats = Some(counted.count.saturating_sub(1));
     report.deaths = Some(counted.deaths);
-    Told { report, is_held }
+    report.since_ms = is_held.then_some(counted.since_ms);
+    report
+}
+
+/// The last of an executable's that were held back: those that are not its own repetitions
+/// may be of any kind.
+fn suppressed(counted: Counted<Box<Report>>) -> Told {
+    let mut report = counted.item;
+    let own = report.repeats.unwrap_or(0).saturating_add(1);
+    report.suppressed = Some(counted.count.saturating_sub(own));
+    Told {
+        report,
+        is_held: true,
+    }
 }

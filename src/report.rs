@@ -293,6 +293,11 @@ pub struct Report {
     pub repeats: Option<u64>,
     /// Processes that died, of all that this one stands for; as `repeats`.
     pub deaths: Option<u64>,
+    /// How many more it stands for that `--max-per-minute` held back, whatever they were
+    /// like; `None` where none was.
+    pub suppressed: Option<u64>,
+    /// When the one was that was told in full, in Unix time; of those that were held back.
+    pub since_ms: Option<u64>,
     /// What this report lacks, with the reason.
     pub lost: Vec<Lost>,
 }

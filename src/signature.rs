@@ -9,16 +9,16 @@
 //! SIGNAL                  its number, decimal
 //! CAUSE                   the token; as it would be without any function's name
 //! BUILD-ID+OFFSET         signature: lower-case hexadecimal, no 0x; five at most
-//! NAME                    group: of the function
+//! NAME                    group: of the function; of one without, as in the signature
 //! ```
 //!
-//! A file without a build-id stands by its name without directories, a frame in
-//! no file as `?`, the kernel's vDSO as `[vdso]`, whose build changes with the
-//! kernel. Frames count that the crash's own registers or call-frame information
-//! gave, innermost first, and who called what is no code; where a handler's frame
-//! lies between, those from the fault on. Call-frame information that may be in a
-//! debug file counts for nothing: other hosts lack it. Inlined calls have no frame,
-//! and are left out.
+//! A file without a build-id stands by its name without directories, one that could
+//! not be had as `NAME@OFFSET`, counted from its beginning, a frame in no file as `?`,
+//! the kernel's vDSO as `[vdso]`, whose build changes with the kernel. Frames count that
+//! the crash's own registers or call-frame information gave, innermost first, and who
+//! called what is no code; where a handler's frame lies between, those from the fault
+//! on. Call-frame information that may be in a debug file counts for nothing: other
+//! hosts lack it. Inlined calls have no frame, and are left out.
 //!
 //! Where in a recursion a stack is full is chance: of a `stack_overflow` count the
 //! lines that more than one frame has, each once and sorted, or if there are none
@@ -65,7 +65,7 @@ impl Signature {
             let called = left_code && place.trust == Trust::Leaf;
             if place.fault || called || place.trust >= Trust::Cfi {
                 in_builds.push(in_build(place.location));
-                names.push(in_any_build(place.location).to_vec());
+                names.push(in_any_build(place.location));
             }
             left_code = file_name(place.location) == NOWHERE;
         }
@@ -89,11 +89,14 @@ fn in_build(location: &Location) -> Vec<u8> {
         }
         _ => line.extend_from_slice(module),
     }
-    if let Some(offset) = offset {
-        line.push(b'+');
-        let needed = (64 - offset.0.leading_zeros()).div_ceil(4);
-        digits(&mut line, offset.0, needed.max(1));
-    }
+    let (sign, offset) = match (offset, location.file_offset) {
+        (Some(offset), _) => (b'+', offset.0),
+        (None, Some(offset)) => (b'@', offset.0),
+        (None, None) => return line,
+    };
+    line.push(sign);
+    let needed = (64 - offset.leading_zeros()).div_ceil(4);
+    digits(&mut line, offset, needed.max(1));
     line
 }
 
@@ -106,7 +109,7 @@ fn digits(line: &mut Vec<u8>, value: u64, count: u32) {
 }
 
 /// A function's name without what the compiler adds to a part or a copy of it.
-fn in_any_build(location: &Location) -> &[u8] {
+fn in_any_build(location: &Location) -> Vec<u8> {
     const ADDED: [&[u8]; 6] = [
         b".cold",
         b".constprop.",
@@ -116,11 +119,12 @@ fn in_any_build(location: &Location) -> &[u8] {
         b".part.",
     ];
     let Some(symbol) = &location.symbol else {
-        return file_name(location);
+        // Where nothing else is known, at least different places are.
+        return in_build(location);
     };
     let name = &symbol.name[..];
     let end = (1..name.len()).find(|&at| ADDED.iter().any(|added| name[at..].starts_with(added)));
-    &name[..end.unwrap_or(name.len())]
+    name[..end.unwrap_or(name.len())].to_vec()
 }
 
 fn file_name(location: &Location) -> &[u8] {
@@ -180,7 +184,7 @@ impl Fnv {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::address::FileAddress;
+    use crate::address::{FileAddress, FileOffset};
     use crate::report::Symbol;
 
     fn location(module: &str, offset: u64, name: &str) -> Location {
@@ -237,6 +241,23 @@ mod tests {
         assert_ne!(named.group, stripped.group);
         assert_ne!(named.signature, rebuilt.signature);
         assert_eq!(named.group, rebuilt.group);
+    }
+
+    #[test]
+    fn places_without_names_are_told_apart() {
+        let at = |module, offset| of(&[(Trust::Context, location(module, offset, ""))]);
+        assert_ne!(at("/a/b", 16).group, at("/a/b", 32).group);
+        assert_eq!(at("/a/b", 16), at("/other/name", 16), "one build");
+        let gone = |offset| {
+            let gone = Location {
+                module: Some(b"/a/b (deleted)".to_vec()),
+                file_offset: Some(FileOffset(offset)),
+                ..Location::default()
+            };
+            of(&[(Trust::Context, gone)])
+        };
+        assert_ne!(gone(16).signature, gone(32).signature);
+        assert_ne!(gone(16).group, gone(32).group);
     }
 
     #[test]

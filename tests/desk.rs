@@ -206,6 +206,14 @@ fn command_lines_and_their_statuses() {
             outcome.stderr
         );
     }
+    let stderr = run(&["symbolise", "x"], b"").stderr;
+    assert!(stderr.contains("symbolize or summarize"), "{stderr}");
+    let text = b"[2024-02-15 10:30:45.123] SEGFAULT in process bill (PID: 7, TID: 7)\n";
+    let stderr = run(&["summarize"], text).stderr;
+    assert!(stderr.contains("only JSON lines are read"), "{stderr}");
+    let reports = fs::read(REPORTS).expect("a golden file");
+    let stderr = run(&["summarize"], &reports).stderr;
+    assert!(!stderr.contains("only JSON lines"), "{stderr}");
     for failing in [
         &["symbolize", "--file", "/etc/passwd"][..],
         &["symbolize", "--file", "/nonexistent"],

@@ -97,6 +97,8 @@ fn bare(comm: &[u8], pid: u32) -> Report {
         memory: None,
         repeats: None,
         deaths: None,
+        suppressed: None,
+        since_ms: None,
         lost: Vec::new(),
     }
 }
@@ -449,7 +451,32 @@ fn what_is_near_and_how_often() {
     report.deaths = Some(40);
     compare("nearby.txt", &output::text(&report, &PLAIN));
     compare("nearby.json", &output::json(&report, &PLAIN));
-    compare("repeats.txt", &output::repeats(&report, &PLAIN));
+}
+
+#[test]
+fn what_was_held_back() {
+    let mut report = bare(b"near", 7);
+    let day_ms = 86_400_000;
+    report.repeats = Some(41);
+    let mut text = output::repeats(&report, &PLAIN);
+    report.since_ms = Some(MANUALS_TIME_MS - 90_000);
+    report.instruction = named("price_of", 3, "/srv/bill");
+    text.extend(output::repeats(&report, &PLAIN));
+    report.signature = Some(0x6552_d0fc_c0db_cab3);
+    report.instruction.symbol = None;
+    text.extend(output::repeats(&report, &PLAIN));
+    report.since_ms = Some(MANUALS_TIME_MS - day_ms);
+    report.instruction = Location::default();
+    report.instruction_pointer = Some(ProcessAddress(0x1234));
+    text.extend(output::repeats(&report, &PLAIN));
+    for suppressed in [3, 0] {
+        report.suppressed = Some(suppressed);
+        report.repeats = Some(suppressed);
+        text.extend(output::repeats(&report, &PLAIN));
+    }
+    compare("repeats.txt", &text);
+    report.suppressed = Some(7);
+    compare("suppressed.json", &output::json(&report, &PLAIN));
 }
 
 /// Code segment 0x23; high halves that mean nothing.

@@ -143,6 +143,7 @@ impl Analyzer {
             code,
             functions: &functions,
             place: &places[0].location,
+            quotes: !self.no_memory,
         })
     }
 }

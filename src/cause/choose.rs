@@ -17,6 +17,9 @@ use crate::unwind::{Stop, Walk};
 
 /// How old an earlier fault may be, when only its age speaks for it.
 const RECENT_NS: u64 = 10_000_000_000;
+/// The same where nothing is known of the stack, so that the program may well have got
+/// over it: a handler that raises the signal anew does so at once.
+const AT_ONCE_NS: u64 = 50_000_000;
 
 impl Fault {
     /// The delivery's own.
@@ -68,13 +71,18 @@ pub fn choose(event: &Event, walk: Option<&Walk>) -> Chosen {
         let mut frames = walk.frames.iter();
         frames.any(|frame| frame.code.address() == first.pc)
     });
+    let recent_ns = match walk {
+        Some(_) => RECENT_NS,
+        None => AT_ONCE_NS,
+    };
     let earlier = if own.code == code::SI_KERNEL && own.pc == first.pc {
         Earlier::NoFrame
     } else if own.pc == first.pc || found {
         // What a handler raises is mostly blocked until it returns: to the fault.
         Earlier::Handled
     } else if walk.is_some_and(|walk| walk.stop == Stop::Outermost)
-        || event.boot_ns.saturating_sub(first.boot_ns) > RECENT_NS
+        || walk.is_none() && event.signal != first.signal
+        || event.boot_ns.saturating_sub(first.boot_ns) > recent_ns
     {
         // The handler is no longer on the stack: the program got over that fault.
         return chosen;

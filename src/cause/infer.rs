@@ -57,6 +57,7 @@ pub fn infer(
             code,
             functions: &[],
             place: &place,
+            quotes: false,
         },
         event,
         fault: *fault,

@@ -61,7 +61,7 @@ pub(super) fn verdict(scene: &Scene<'_>) -> Verdict {
             Cause::WildJump
         }
     };
-    words.resemblance("; it ", pc);
+    words.resemblance("; it ", pc, scene.evidence.quotes);
     Verdict::new(cause, words)
 }
 

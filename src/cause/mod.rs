@@ -96,6 +96,8 @@ pub struct Evidence<'a> {
     pub functions: &'a [&'a [u8]],
     /// What the fault's address is called, where it lies in code.
     pub place: &'a Location,
+    /// Whether texts of the process may be shown.
+    pub quotes: bool,
 }
 
 /// Why it crashed.

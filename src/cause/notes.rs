@@ -16,12 +16,12 @@ const TEXT_MIN: usize = 4;
 const TEXT_SHOWN: usize = 40;
 
 /// What there is to say about a register's value of so many bits; nothing, perhaps.
-/// `place` is what lies there, where that is code. A text that begins there is
-/// shown if `quotes`.
+/// `place` is what lies there, where that is code. A text that begins there, or that
+/// the value itself is, is shown if `quotes`.
 #[must_use]
 pub fn note(event: &Event, value: u64, bits: u32, place: &Location, quotes: bool) -> Vec<u8> {
     let mut words = Words::default();
-    let is_data = write(&mut words, event, value, bits, place);
+    let is_data = write(&mut words, event, value, bits, place, quotes);
     if is_data && quotes {
         quote(&mut words, event, value);
     }
@@ -29,7 +29,14 @@ pub fn note(event: &Event, value: u64, bits: u32, place: &Location, quotes: bool
 }
 
 /// Whether the value points at data.
-fn write(words: &mut Words, event: &Event, value: u64, bits: u32, place: &Location) -> bool {
+fn write(
+    words: &mut Words,
+    event: &Event,
+    value: u64,
+    bits: u32,
+    place: &Location,
+    quotes: bool,
+) -> bool {
     let negative = (value | u64::MAX << (bits - 1) << 1).wrapping_neg();
     match value {
         0 => {
@@ -47,7 +54,7 @@ fn write(words: &mut Words, event: &Event, value: u64, bits: u32, place: &Locati
         _ => {}
     }
     let Some(mapping) = event.mapping(ProcessAddress(value)) else {
-        words.resemblance("", value);
+        words.resemblance("", value, quotes);
         return false;
     };
     if place.symbol.is_some() {

@@ -242,13 +242,13 @@ impl Words {
                 let value = registers.dwarf(register.0.into()).unwrap_or(0);
                 let before = self.0.len();
                 self.text("; ").register(scene.arch, register);
-                if self.resemblance(" ", value) {
+                if self.resemblance(" ", value, scene.evidence.quotes) {
                     return;
                 }
                 self.0.truncate(before);
             }
         }
-        self.resemblance("; the address ", address);
+        self.resemblance("; the address ", address, scene.evidence.quotes);
     }
 }
 
@@ -273,7 +273,7 @@ pub(super) fn refused(scene: &Scene<'_>) -> Verdict {
     let pc = scene.fault.pc.0;
     if scene.non_canonical(pc) {
         // AMD's processors are there already, Intel's still at the jump.
-        return wild(Some(pc), "", None);
+        return wild(scene, Some(pc), "", None);
     }
     let Some(decoded) = scene.decoded else {
         return Verdict::plain(
@@ -291,7 +291,7 @@ pub(super) fn refused(scene: &Scene<'_>) -> Verdict {
         (Class::Call | Class::Jump, Some(Target::Register(register))) => {
             let value = scene.register(register.0.into());
             if let Some(target) = value.filter(|&target| scene.non_canonical(target)) {
-                return wild(Some(target), ", from ", register.name(scene.arch));
+                return wild(scene, Some(target), ", from ", register.name(scene.arch));
             }
         }
         // The operand itself was good: what it holds was not.
@@ -325,7 +325,7 @@ fn loaded(scene: &Scene<'_>, class: Class) -> Option<Verdict> {
         Class::Return => ", from the stack: a return address was overwritten",
         _ => ", loaded from memory",
     };
-    Some(wild(target, from, None))
+    Some(wild(scene, target, from, None))
 }
 
 /// An operand that is no address, or is not aligned.
@@ -363,7 +363,7 @@ fn bad_operand(scene: &Scene<'_>) -> Option<Verdict> {
 }
 
 /// A jump to what is no address.
-fn wild(target: Option<u64>, from: &str, register: Option<&str>) -> Verdict {
+fn wild(scene: &Scene<'_>, target: Option<u64>, from: &str, register: Option<&str>) -> Verdict {
     let mut words = Words::default();
     match target {
         Some(target) => words.text("jump to ").hex(target).text(", which is"),
@@ -373,7 +373,7 @@ fn wild(target: Option<u64>, from: &str, register: Option<&str>) -> Verdict {
     if register.is_some() {
         words.named(register);
     }
-    words.resemblance("; it ", target.unwrap_or(0));
+    words.resemblance("; it ", target.unwrap_or(0), scene.evidence.quotes);
     let mut verdict = Verdict::new(Cause::WildJump, words);
     verdict.access = Some(Access::Execute);
     verdict.address = target.map(ProcessAddress);

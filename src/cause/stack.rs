@@ -211,12 +211,17 @@ fn kilobytes(mapping: &Mapping) -> u64 {
     (mapping.end.0 - mapping.start.0) >> 10
 }
 
-/// The innermost calls, where they are all of one function.
+/// The function of which most calls lie one upon the other; what it calls at last, such as
+/// one of the C library, may lie before.
 fn calls_itself(scene: &Scene<'_>, words: &mut Words) {
-    if let [first, second, third, ..] = scene.evidence.functions {
-        if !first.is_empty() && first == second && second == third {
-            words.text("; ").bytes(first).text(" calls itself");
+    let mut most: &[&[u8]] = &[];
+    for run in scene.evidence.functions.chunk_by(|one, next| one == next) {
+        if run.len() > most.len().max(2) && !run[0].is_empty() {
+            most = run;
         }
+    }
+    if let Some(name) = most.first() {
+        words.text("; ").bytes(name).text(" calls itself");
     }
 }
 

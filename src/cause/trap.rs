@@ -243,14 +243,13 @@ fn division(scene: &Scene<'_>) -> Verdict {
     let divisor = divided.as_ref().and_then(|divided| divided.divisor);
     let cause = match (divisor, divided) {
         (Some(0), Some(divided)) => {
-            words.text("division by zero");
+            words.text("division by zero: ");
             divided.place(scene, &mut words);
             Cause::DivisionByZero
         }
         (Some(divisor), Some(divided)) => {
-            words
-                .text("the quotient is too large of a division by ")
-                .hex(divisor);
+            divided.overflow(divisor, &mut words);
+            words.text("; ");
             divided.place(scene, &mut words);
             Cause::DivisionOverflow
         }
@@ -271,6 +270,12 @@ struct Division {
     divisor: Option<u64>,
     /// That the divisor is in, by its DWARF number; else it is in memory.
     register: Option<u16>,
+    address: Option<u64>,
+    /// In bytes, of divisor and quotient.
+    width: u32,
+    signed: bool,
+    /// Where it is no wider than they are.
+    dividend: Option<u64>,
     /// No divisor but zero can be the reason.
     fits: bool,
 }
@@ -302,7 +307,7 @@ impl Division {
             _ => return None,
         };
         let mask = u64::MAX >> (64 - 8 * width);
-        let (mut divisor, mut register) = (None, None);
+        let (mut divisor, mut register, mut address) = (None, None, None);
         if modrm >= 0o300 {
             let number = u16::from(modrm & 7 | rex.map_or(0, |rex| (rex & 1) << 3));
             let high = width == 1 && rex.is_none() && number >= 4;
@@ -310,24 +315,54 @@ impl Division {
             let value = scene.register(register?)?;
             divisor = Some((if high { value >> 8 } else { value }) & mask);
         } else if let Some(placed) = scene.placed().next() {
-            let address = ProcessAddress(placed.address);
-            let bytes = scene.event.memory(address, width as usize);
+            address = Some(placed.address);
+            let place = ProcessAddress(placed.address);
+            let bytes = scene.event.memory(place, width as usize);
             divisor = bytes.map(little_endian);
         }
         let (low, high) = (scene.register(0)?, scene.register(dwarf(scene.arch, 2))?);
         let signed = modrm & 0o70 == 0o70;
+        let sign = (low as i64) << (64 - 8 * width) >> 63;
+        let narrow = width > 1 && signed && (high ^ sign as u64) & mask == 0;
         Some(Division {
             divisor,
             register,
+            address,
+            width,
+            signed,
+            dividend: narrow.then_some(low & mask),
             fits: dividend_fits(low, high, width, signed),
         })
     }
 
+    /// Which the divisor is.
     fn place(&self, scene: &Scene<'_>, words: &mut Words) {
-        match self.register {
-            Some(register) => words.text(", in ").named(scene.arch.dwarf_name(register)),
-            None => words.text(", in memory"),
+        words.text("the divisor is ");
+        if let Some(register) = self.register {
+            words.named(scene.arch.dwarf_name(register));
+        } else if let Some(address) = self.address {
+            words.text("the ").distance(self.width.into());
+            words.text(" at ").hex(address);
+        }
+    }
+
+    /// `the quotient -2147483648 / -1 does not fit into 4 bytes`
+    fn overflow(&self, divisor: u64, words: &mut Words) {
+        words.text("the quotient ");
+        match self.dividend {
+            Some(dividend) => self.number(dividend, words).text(" / "),
+            None => words.text("of a division by "),
         };
+        self.number(divisor, words).text(" does not fit into ");
+        words.distance(self.width.into());
+    }
+
+    fn number<'w>(&self, value: u64, words: &'w mut Words) -> &'w mut Words {
+        let spare = 64 - 8 * self.width;
+        match (value << spare) as i64 >> spare {
+            negative @ ..0 if self.signed => words.text("-").number(negative.unsigned_abs()),
+            _ => words.number(value),
+        }
     }
 }
 

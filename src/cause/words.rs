@@ -117,11 +117,16 @@ impl Words {
     }
 
     /// What a value looks like that is no address of anything, after some words:
-    /// `looks like the text "AAAA"`. False, and nothing said, if like nothing.
-    pub(super) fn resemblance(&mut self, before: &str, value: u64) -> bool {
+    /// `looks like the text "AAAA"`, the text itself only if it may be quoted. False,
+    /// and nothing said, if like nothing.
+    pub(super) fn resemblance(&mut self, before: &str, value: u64, quotes: bool) -> bool {
         if let Some((text, len)) = readable(value) {
-            self.text(before).text("looks like the text \"");
-            self.bytes(&text[..len]).text("\"");
+            self.text(before).text("looks like ");
+            if quotes {
+                self.text("the text \"").bytes(&text[..len]).text("\"");
+            } else {
+                self.text("a text");
+            }
             return true;
         }
         let Some((pattern, maker)) = fill(value) else {

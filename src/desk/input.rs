@@ -107,6 +107,11 @@ impl Input {
         self.start == self.end
     }
 
+    /// Whether there was something that is no report.
+    pub(super) fn has_foreign(&self) -> bool {
+        self.foreign + self.long > 0
+    }
+
     /// Says what was met, and whether it was all.
     pub(super) fn finish(&self) -> Result<()> {
         let (foreign, long) = (self.foreign, self.long);

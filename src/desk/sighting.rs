@@ -55,6 +55,11 @@ impl<'a> Sighting<'a> {
         json::number(self.0.value("repeats")).unwrap_or(0)
     }
 
+    /// Others that `--max-per-minute` held back with this one: of what kind is not known.
+    pub(super) fn suppressed(&self) -> u64 {
+        json::number(self.0.value("suppressed")).unwrap_or(0)
+    }
+
     /// Unix time in milliseconds.
     pub(super) fn time_ms(&self) -> Option<u64> {
         json::number(self.0.value("timestamp"))
@@ -105,9 +110,15 @@ impl<'a> Sighting<'a> {
                 out.push(b',');
             }
             let module = frame.value("module").strip_suffix(b"\"");
-            let offset = frame.value("module_offset").strip_prefix(b"\"");
+            let offset = |key| frame.value(key).strip_prefix(b"\"");
+            // Of a file that could not be had where it has the code: the address is another
+            // one in each run.
+            let (offset, sign) = match (offset("module_offset"), offset("file_offset")) {
+                (None, Some(offset)) => (Some(offset), &b"@"[..]),
+                (offset, _) => (offset, &b"+"[..]),
+            };
             match (frame.value("symbol"), module, offset) {
-                (b"", Some(module), Some(offset)) => put(out, &[module, b"+", offset]),
+                (b"", Some(module), Some(offset)) => put(out, &[module, sign, offset]),
                 (b"", ..) => put(out, &[frame.value("address")]),
                 (symbol, ..) => put(out, &[symbol]),
             }
@@ -125,5 +136,32 @@ fn put(out: &mut Vec<u8>, parts: &[&[u8]]) {
     if out.len() == begin || out.len() > begin + MAX_VALUE {
         out.truncate(begin);
         add(out, &[b"null"]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_in_files_that_could_not_be_had() {
+        let frame = |module: &str, more: &str| {
+            format!("{{\"address\":\"0x7f00\",\"symbol\":null,\"module\":{module},{more}}}")
+        };
+        let unknown = "\"module_offset\":null";
+        let frames = [
+            frame(
+                "\"/srv/bill (deleted)\"",
+                &format!("{unknown},\"file_offset\":\"0x1a3\""),
+            ),
+            frame("\"/srv/bill\"", "\"module_offset\":\"0x11a3\""),
+            frame("null", unknown),
+        ];
+        let keys = "\"timestamp\":1,\"pid\":1,\"fault_type\":\"\"";
+        let line = format!("{{{keys},\"stack_trace\":[{}]}}", frames.join(","));
+        let sighting = Sighting::read(line.as_bytes()).expect("a report");
+        let crash = String::from_utf8(sighting.crash()).expect("text");
+        let calls = r#"["/srv/bill (deleted)@0x1a3","/srv/bill+0x11a3","0x7f00"]"#;
+        assert!(crash.contains(calls), "{crash}");
     }
 }

@@ -8,7 +8,7 @@ use super::input::{Input, Next};
 use super::json::{self, Object, Span};
 use super::sighting::Sighting;
 use super::table::{Figures, Row, Table};
-use super::{add, find_last};
+use super::{add, find, find_last, say};
 use crate::cli::desk::Task;
 use crate::error::Result;
 use crate::messages::print;
@@ -22,6 +22,9 @@ const HEADING: &str = "\
 Deaths  First seen           Last seen            Program          Cause               \
 Signature         Calls
 ";
+
+/// Behind the path of a file that has none any more.
+const DELETED: &[u8] = b" (deleted)";
 
 /// In place of a crash, where there are many.
 const OTHERS: &[u8] =
@@ -52,6 +55,17 @@ pub(super) fn run(task: Task) -> Result<()> {
         put(&mut out, &table.others, task.json, true);
     }
     print(&out)?;
+    if table.suppressed > 0 {
+        say(&format!(
+            "--max-per-minute held back {} more crashes, which are in no line: of what kind is \
+             not known",
+            table.suppressed
+        ));
+    }
+    let nothing = table.ranked().is_empty() && table.others.1.reports == 0;
+    if nothing && input.has_foreign() {
+        say("nothing was a report: only JSON lines are read, as --format json writes them");
+    }
     input.finish()
 }
 
@@ -123,7 +137,13 @@ fn shown(value: &[u8]) -> String {
     let mut text = json::string(value).unwrap_or(b"-".to_vec());
     match find_last(&text, b"+0x") {
         Some(end) if text.ends_with(b")") => text.truncate(end),
-        _ => drop(text.drain(..find_last(&text, b"/").map_or(0, |slash| slash + 1))),
+        _ => {
+            drop(text.drain(..find_last(&text, b"/").map_or(0, |slash| slash + 1)));
+            // A word more would break the column.
+            if let Some(at) = find(&text, DELETED) {
+                drop(text.drain(at..at + DELETED.len()));
+            }
+        }
     }
     let mut shown = String::new();
     escape::text(&mut shown, &text);
@@ -132,4 +152,22 @@ fn shown(value: &[u8]) -> String {
         shown.push_str("...");
     }
     shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shown;
+
+    #[test]
+    fn names_fit_into_their_columns() {
+        for (value, expected) in [
+            (r#""/srv/bill (deleted)""#, "bill"),
+            (r#""/srv/bill (deleted)@0x1a3""#, "bill@0x1a3"),
+            (r#""/srv/bill+0x11a3""#, "bill+0x11a3"),
+            (r#""price_of+0x3 (/srv/bill (deleted))""#, "price_of"),
+            ("null", "-"),
+        ] {
+            assert_eq!(shown(value.as_bytes()), expected);
+        }
+    }
 }

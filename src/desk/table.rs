@@ -40,6 +40,8 @@ pub(super) struct Table {
     rows: Vec<Row>,
     /// Of all that have no row.
     pub(super) others: Row,
+    /// Crashes that were held back, of whatever kind.
+    pub(super) suppressed: u64,
 }
 
 impl Table {
@@ -56,6 +58,7 @@ impl Table {
             }
         };
         row.1.add(sighting);
+        self.suppressed = self.suppressed.saturating_add(sighting.suppressed());
     }
 
     /// The rows, the most frequent first; of equally frequent ones that first which came
@@ -109,6 +112,9 @@ mod tests {
         assert_eq!(figures(&[&folded, &threads]), [(8, 42)]);
         let many = format!("{fatal},\"repeats\":{}", u64::MAX);
         assert_eq!(figures(&[&many, &many]), [(u64::MAX, u64::MAX)]);
+        let limited = format!("{fatal},\"repeats\":2,\"suppressed\":5");
+        assert_eq!(figures(&[&limited, &limited]), [(6, 6)]);
+        assert_eq!(table(&[&limited, &limited]).suppressed, 10);
         let unknown = format!("{fatal},\"repeats\":null");
         assert_eq!(figures(&[&unknown]), [(1, 1)]);
     }

@@ -92,9 +92,14 @@ const SYS_CODES: [Code; 2] = [
     (2, "SYS_USER_DISPATCH", "System call dispatched to the user"),
 ];
 
+pub(super) const SI_KERNEL: i32 = 0x80;
+/// In place of the words for it, where an address is known all the same.
+pub(super) const KERNELS_BUT_WORKED_OUT: &str =
+    "Raised by the kernel, address worked out from the instruction (SI_KERNEL)";
+
 /// Codes that every signal can have.
 const COMMON_CODES: [Code; 10] = [
-    (0x80, "SI_KERNEL", "Raised by the kernel, no address"),
+    (SI_KERNEL, "SI_KERNEL", "Raised by the kernel, no address"),
     (0, "SI_USER", "Sent by kill"),
     (-1, "SI_QUEUE", "Sent by sigqueue"),
     (-2, "SI_TIMER", "Sent by a timer"),

@@ -103,6 +103,9 @@ fn our_fields(out: &mut Writer, report: &Report, options: &Options) {
     if let Some(deaths) = report.deaths {
         out.key("deaths").number(deaths);
     }
+    if let Some(suppressed) = report.suppressed {
+        out.key("suppressed").number(suppressed);
+    }
     lost(out, report);
 }
 

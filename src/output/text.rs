@@ -50,13 +50,50 @@ pub(super) fn repeats(report: &Report, options: &Options) -> String {
     let mut out = String::new();
     header(&mut out, report, options);
     let count = report.repeats.unwrap_or(0).saturating_add(1);
-    line(
-        &mut out,
-        "Repeats",
-        format!("{count} more like an earlier one, this the last"),
-    );
+    if let Some(suppressed) = report.suppressed {
+        let count = count.saturating_add(suppressed);
+        let crashes = if count == 1 { "crash" } else { "crashes" };
+        let text = format!("{count} more {crashes} of this executable (--max-per-minute)");
+        line(&mut out, "Suppressed", text);
+    } else {
+        let mut text = format!("{count} more");
+        if let Some(signature) = report.signature {
+            text.push_str(&format!(" of signature {signature:016x}"));
+        }
+        if let Some(place) = place_or_pc(report) {
+            text.push_str(" at ");
+            text.push_str(&place);
+        }
+        if let Some(since_ms) = report.since_ms {
+            text.push_str(", since ");
+            text.push_str(&since(since_ms, report, options));
+        }
+        line(&mut out, "Repeats", text);
+    }
     out.push('\n');
     out
+}
+
+/// The time of day, and the date where that is not the report's.
+fn since(since_ms: u64, report: &Report, options: &Options) -> String {
+    let local =
+        |unix_ms: u64| date_time(i128::from(unix_ms) + i128::from(options.utc_offset_s) * 1000);
+    let (since, last) = (local(since_ms), local(report.time.unix_ms));
+    const DAY: usize = "2024-02-15 ".len();
+    let begin = match since.get(..DAY) == last.get(..DAY) {
+        true => DAY,
+        false => 0,
+    };
+    let seconds = begin..since.len() - ".000".len();
+    since.get(seconds).unwrap_or_default().to_string()
+}
+
+/// What the instruction is called, or else its address.
+fn place_or_pc(report: &Report) -> Option<String> {
+    match place(&report.instruction, false) {
+        Some(place) => Some(escaped(&place)),
+        None => report.instruction_pointer.map(|pc| format!("{pc:#x}")),
+    }
 }
 
 fn header(out: &mut String, report: &Report, options: &Options) {
@@ -124,29 +161,21 @@ fn manual_lines(out: &mut String, report: &Report, options: &Options) {
         None => "unknown".to_string(),
     };
     line(out, "Instruction", instruction);
-    line(
-        out,
-        "Fault Type",
-        codes::fault_type(report.signal, report.code),
-    );
+    let mut fault_type = codes::fault_type(report.signal, report.code);
+    if report.code == codes::SI_KERNEL && report.fault_address.is_some() {
+        fault_type = codes::KERNELS_BUT_WORKED_OUT.into();
+    }
+    line(out, "Fault Type", fault_type);
 }
 
-/// The best name that a location has: `name+0xoff (/path)`, `/path+0xoff`, `[heap]`;
-/// without paths `name+0xoff`, `file+0xoff`. `@0xoff` is an offset in the file.
+/// The best name that a location has: `name+0xoff (/path)`, without paths `name+0xoff`;
+/// `/path+0xoff`, which else would look like a function; `[heap]`. `@0xoff` is an
+/// offset in the file.
 fn place(location: &Location, with_path: bool) -> Option<Vec<u8>> {
     if let Some(symbol) = symbol(location, with_path) {
         return Some(symbol);
     }
-    let path = location.module.as_deref()?;
-    let name_at = path
-        .iter()
-        .rposition(|&byte| byte == b'/')
-        .map_or(0, |slash| slash + 1);
-    let mut module = if with_path {
-        path.to_vec()
-    } else {
-        path[name_at..].to_vec()
-    };
+    let mut module = location.module.clone()?;
     if let Some(offset) = location.module_offset {
         module.extend_from_slice(format!("+{offset:#x}").as_bytes());
     } else if let Some(offset) = location.file_offset {

@@ -57,6 +57,13 @@ pub fn kernel_name() -> String {
     parts.map(|part| part.to_string_lossy()).join(" ")
 }
 
+/// Whether a process has this number, in our own pid namespace.
+#[must_use]
+pub fn exists(pid: u32) -> bool {
+    let pid = nix::unistd::Pid::from_raw(pid as i32);
+    nix::sys::signal::kill(pid, None) != Err(nix::errno::Errno::ESRCH)
+}
+
 /// Our effective user id.
 #[must_use]
 pub fn user() -> u32 {

@@ -6,7 +6,7 @@
 
 use std::ffi::CString;
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 
 use nix::mount::MsFlags;
 use nix::unistd::ForkResult;
@@ -53,11 +53,20 @@ fn number_unmounted(place: &str) -> Result<u64> {
     number.map_err(|_| Error::failed(format!("{place} holds no number")))
 }
 
-/// Where it is mounted, of the places where it usually is.
+/// Where it is mounted, of the places where it usually is; or why that is not known.
 #[must_use]
-pub fn mounted_at() -> Option<&'static str> {
-    let has_events = |root: &&str| fs::metadata(format!("{root}/events")).is_ok();
-    USUAL.into_iter().find(has_events)
+pub fn mounted() -> &'static str {
+    let mut answer = "not mounted";
+    for root in USUAL {
+        match fs::metadata(format!("{root}/events")) {
+            Ok(_) => return root,
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                answer = "not permitted to look";
+            }
+            Err(_) => {}
+        }
+    }
+    answer
 }
 
 /// Asks a child that has tracefs to itself; 0 where that fails.

@@ -331,6 +331,10 @@ fn causes_and_code() {
     let address = parse_hex(&code["address"]).expect("an address");
     assert_eq!(address + into, report.hex("instruction_pointer"));
     assert!(bytes.len() as u64 > 2 * into, "{}", report.line);
+    // What was to be executed and is data has none, whatever its bytes would mean.
+    let fetched = report_of(&Program::new("access.c"), &["execute"], &["-r"]);
+    assert_eq!(fetched["access"], "execute", "{}", fetched.line);
+    assert!(fetched["code"]["operands"].is_null(), "{}", fetched.line);
     let operands = code["operands"].as_str().expect("operands");
     assert!(
         operands.starts_with("write of 4 bytes at 0x18: "),

@@ -35,7 +35,8 @@ fn json_of(program: &Program, options: &[&str]) -> Monitor {
 
 /// How many crashes a report stands for.
 fn stands_for(report: &Report) -> u64 {
-    1 + report["repeats"].as_u64().unwrap_or(0)
+    let number = |key| report[key].as_u64().unwrap_or(0);
+    1 + number("repeats") + number("suppressed")
 }
 
 fn counts(outcome: &Outcome) -> Vec<u64> {
@@ -93,6 +94,8 @@ fn signals_of_every_kind_by_name() {
         "{}",
         outcome.text()
     );
+    let said = format!("Monitoring SIGBUS of names with \"{}\"", program.name);
+    assert!(outcome.stderr.starts_with(&said), "{}", outcome.stderr);
 }
 
 fn folding_of_handled_faults_counts_each() {
@@ -148,10 +151,15 @@ fn folding_of_equal_crashes_in_text() {
     let outcome = monitor.stop();
     let text = outcome.text();
     assert_eq!(text.matches("Fault Address:").count(), 1, "{text}");
+    let line = text.lines().find(|line| line.starts_with("  Repeats:"));
+    let line = line.expect("what was held back");
     assert!(
-        text.contains("  Repeats:       2 more like an earlier one, this the last\n"),
-        "{text}"
+        line.starts_with("  Repeats:       2 more at ") && line.contains("+0x"),
+        "{line}"
     );
+    let since = line.rsplit_once(", since ").expect("a time").1;
+    let first = text.split(&[' ', '.']).nth(1).expect("the time of day");
+    assert_eq!(since, first, "{text}");
 }
 
 /// Several threads of one process count once, though each has a report.
@@ -210,7 +218,21 @@ fn limit_of_reports_a_minute() {
     for kind in ["read", "write", "read", "null_call", "execute"] {
         crash(program.command().arg(kind));
     }
-    assert_eq!(counts(&monitor.stop()), [1, 1, 3]);
+    let outcome = monitor.stop();
+    assert_eq!(counts(&outcome), [1, 1, 3]);
+    let reports = outcome.reports();
+    assert!(reports[0]["suppressed"].is_null(), "{}", reports[0].line);
+    assert_eq!(reports[2]["suppressed"].as_u64(), Some(2));
+    assert_eq!(reports[2]["repeats"].as_u64(), Some(0), "unlike the others");
+    let monitor = Monitor::start(["-n", &program.name, "--max-per-minute", "1"]);
+    for kind in ["read", "write", "null_call"] {
+        crash(program.command().arg(kind));
+    }
+    let outcome = monitor.stop();
+    let text = outcome.text();
+    let line = "  Suppressed:    2 more crashes of this executable (--max-per-minute)\n";
+    assert!(text.contains(line), "{text}");
+    assert!(!text.contains("Repeats:"), "{text}");
 }
 
 const TEXT: &str = "in plain sight";
@@ -265,6 +287,12 @@ fn memory_kept_out_of_reports() {
         }
         assert!(outcome.text().contains("--no-memory"), "{}", outcome.text());
     }
+    // Nor as the value of a register.
+    let program = Program::new("access.c");
+    let monitor = Monitor::start(["-n", &program.name, "--no-memory", "-r", "-t"]);
+    crash(program.command().arg("noncanonical"));
+    let outcome = monitor.stop();
+    assert!(!outcome.text().contains("AAAA"), "{}", outcome.text());
 }
 
 fn maps_nearby() {

@@ -62,6 +62,7 @@ const OURS: &[&str] = &[
     "code",
     "repeats",
     "deaths",
+    "suppressed",
     "lost",
 ];
 

@@ -69,7 +69,7 @@ fn measured_offsets_are_told_of() {
     let page = outcome.text();
     assert_eq!(outcome.status.code(), Some(0), "{page}");
     assert!(
-        page.contains("Kernel types         measured at start"),
+        page.contains("Kernel types           measured at start"),
         "{page}"
     );
     assert!(page.contains("  cgroup "), "what reports lack: {page}");

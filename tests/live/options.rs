@@ -14,6 +14,7 @@ cases! {
         option_defaults,
         option_duration,
         option_pid,
+        option_pid_of_nobody,
         option_process_name,
         option_registers,
         option_stack_trace,
@@ -89,6 +90,18 @@ fn option_pid() {
         crash(&mut program.command());
         assert_eq!(monitor.stop().text(), "", "{spelling:?}");
     }
+}
+
+fn option_pid_of_nobody() {
+    let mut child = std::process::Command::new("true").spawn().expect("true");
+    child.wait().expect("our own child");
+    let pid = child.id().to_string();
+    let outcome = Monitor::start(["-p", &pid]).stop();
+    let warning = format!("Warning: there is no process {pid} now\n");
+    assert!(outcome.stderr.starts_with(&warning), "{}", outcome.stderr);
+    let own = std::process::id().to_string();
+    let outcome = Monitor::start(["-p", &own]).stop();
+    assert!(!outcome.stderr.contains("Warning"), "{}", outcome.stderr);
 }
 
 fn option_process_name() {

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::chains::DEEP;
@@ -120,6 +120,9 @@ fn check_says_what_is_missing() {
     let page = outcome.text();
     assert!(page.contains("\n  CAP_PERFMON "), "{page}");
     assert!(!page.contains("\n  CAP_BPF "), "{page}");
+    if Path::new("/sys/kernel/tracing/events").exists() {
+        assert!(!page.contains("not mounted"), "it is: {page}");
+    }
     assert!(
         page.contains("\nMonitoring is not permitted here: "),
         "{page}"

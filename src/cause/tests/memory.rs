@@ -430,6 +430,19 @@ fn overflow_of_the_first_stack() {
              8 bytes below the stack pointer 0x7ffd00000004; its stack, [stack] (rw-), \
              ends at 0x7ffd00000000 and has 132 KB; f calls itself",
         );
+    // What it calls may be what finds the stack full.
+    for (functions, says) in [
+        (&["write", "write", "f", "f", "f", "main"][..], true),
+        (&["", "", "", "", "f", "f", "f"], true),
+        (&["", "", "", "f", "g", "f", "g"], false),
+    ] {
+        let made = x86(&[0x55], &[("rsp", sp)]).named(functions);
+        let text = made
+            .page_fault(MAPERR, sp - 8, Access::Write)
+            .verdict()
+            .text;
+        assert_eq!(text.ends_with(b"; f calls itself"), says, "{functions:?}");
+    }
     let made = arm(&0xa9be_7bfd_u32.to_le_bytes(), &[("sp", STACK + 0x10)]).page_fault(
         MAPERR,
         STACK - 0x10,

@@ -220,6 +220,10 @@ impl Made {
     }
 
     fn verdict(&self) -> Verdict {
+        self.verdict_with(true)
+    }
+
+    fn verdict_with(&self, quotes: bool) -> Verdict {
         let chosen = choose(&self.event, None);
         let captured = &self.event.code_bytes;
         let into = chosen.fault.pc.0.wrapping_sub(captured.address.0) as usize;
@@ -230,6 +234,7 @@ impl Made {
             code: captured.bytes.get(into..).unwrap_or_default(),
             functions: &functions,
             place: &self.place,
+            quotes,
         })
     }
 

@@ -124,9 +124,15 @@ fn a_fault_whose_handler_raised_the_signal_anew() {
          probably: a handler got this fault shortly before the signal",
     );
     // So long ago that the program must have got over it.
-    made.event.boot_ns += 60_000_000_000;
-    assert_eq!(made.verdict().cause, Cause::Sent);
-    made.event.boot_ns -= 60_000_000_000;
+    for age_ns in [100_000_000, 60_000_000_000] {
+        made.event.boot_ns += age_ns;
+        assert_eq!(made.verdict().cause, Cause::Sent);
+        made.event.boot_ns -= age_ns;
+    }
+    // abort(), or kill() of another program, has nothing to do with it.
+    made.event.signal = signal::SIGABRT;
+    assert_eq!(made.verdict().cause, Cause::Abort);
+    made.event.signal = signal::SIGSEGV;
     made.event.siginfo = 5;
     assert_eq!(made.verdict().cause, Cause::Sent, "killed by another");
 }
@@ -243,10 +249,13 @@ fn divisions() {
         made
     };
     // idiv %ecx
-    trap(&[0xf7, 0xf9], &[("rcx", 0xffff_ffff_0000_0000)])
-        .is(Cause::DivisionByZero, "division by zero, in RCX");
+    trap(&[0xf7, 0xf9], &[("rcx", 0xffff_ffff_0000_0000)]).is(
+        Cause::DivisionByZero,
+        "division by zero: the divisor is RCX",
+    );
     // div %r9
-    trap(&[0x49, 0xf7, 0xf1], &[("r9", 0)]).is(Cause::DivisionByZero, "division by zero, in R9");
+    trap(&[0x49, 0xf7, 0xf1], &[("r9", 0)])
+        .is(Cause::DivisionByZero, "division by zero: the divisor is R9");
     // idiv %ecx
     trap(
         &[0xf7, 0xf9],
@@ -258,10 +267,13 @@ fn divisions() {
     )
     .is(
         Cause::DivisionOverflow,
-        "the quotient is too large of a division by 0xffffffff, in RCX",
+        "the quotient -2147483648 / -1 does not fit into 4 bytes; the divisor is RCX",
     );
     // div %ah
-    trap(&[0xf6, 0xf4], &[("rax", 0x0012)]).is(Cause::DivisionByZero, "division by zero, in RAX");
+    trap(&[0xf6, 0xf4], &[("rax", 0x0012)]).is(
+        Cause::DivisionByZero,
+        "division by zero: the divisor is RAX",
+    );
     // idivl -8(%rbp), not captured: 7 divided by anything else would fit.
     let mut made = trap(
         &[0xf7, 0x7d, 0xf8],
@@ -277,7 +289,21 @@ fn divisions() {
         address: ProcessAddress(STACK + 0xf8),
         bytes: vec![0; 4],
     });
-    made.is(Cause::DivisionByZero, "division by zero, in memory");
+    made.is(
+        Cause::DivisionByZero,
+        "division by zero: the divisor is the 4 bytes at 0x7ffd000000f8",
+    );
+    made.event.windows[0].bytes = vec![0xff; 4];
+    made.is(
+        Cause::DivisionOverflow,
+        "the quotient -2147483648 / -1 does not fit into 4 bytes; \
+         the divisor is the 4 bytes at 0x7ffd000000f8",
+    );
+    // div %rcx
+    trap(&[0x48, 0xf7, 0xf1], &[("rcx", 3), ("rax", 0), ("rdx", 3)]).is(
+        Cause::DivisionOverflow,
+        "the quotient of a division by 3 does not fit into 8 bytes; the divisor is RCX",
+    );
 }
 
 #[test]

@@ -78,8 +78,9 @@ fn run(config: &Config) -> Result<()> {
         say(&format!("Warning: {warning}"));
     }
     give_up_privileges(config);
-    say(&monitoring(config));
     let mut monitor = Monitor::new(config, capture, sink, signals, started)?;
+    // Last of all: scripts wait for it.
+    say(&monitoring(config));
     let ended = monitor.watch();
     let ended = ended.and_then(|()| monitor.finish());
     if ended.is_err() {

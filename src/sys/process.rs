@@ -67,6 +67,7 @@ pub fn user() -> u32 {
 pub mod capability {
     pub const DAC_OVERRIDE: u32 = 1;
     pub const DAC_READ_SEARCH: u32 = 2;
+    pub const IPC_LOCK: u32 = 14;
     pub const SYS_PTRACE: u32 = 19;
     pub const SYS_ADMIN: u32 = 21;
     pub const SYS_RESOURCE: u32 = 24;

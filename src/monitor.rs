@@ -35,8 +35,10 @@ const CLOSE_FILES_AFTER: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Code, stack, and what the allocator and the libraries hold.
 const BASE_BYTES: u64 = 1536 << 10;
-/// No queue needs more, whatever the limit.
+/// No queue needs more, whatever the limit, and none does with less, whatever else
+/// has been taken.
 const QUEUE_MAX_BYTES: u64 = 32 << 20;
+const QUEUE_MIN_BYTES: u64 = 256 << 10;
 
 /// What woke us.
 mod token {
@@ -141,7 +143,7 @@ impl<'a> Monitor<'a> {
             .memory_limit_bytes
             .saturating_sub(capture.ring_bytes())
             .saturating_sub(BASE_BYTES);
-        let queue_max_bytes = (free / 3).min(QUEUE_MAX_BYTES);
+        let queue_max_bytes = (free / 3).clamp(QUEUE_MIN_BYTES, QUEUE_MAX_BYTES);
         sink.limit_queue(usize::try_from(free / 6).unwrap_or(usize::MAX));
         Ok(Monitor {
             analyzer: Analyzer::new(config, free / 3),

@@ -205,8 +205,7 @@ impl Capture {
         }
     }
 
-    /// The programs' books as they stand. Deliveries that the kernel itself kept
-    /// from them count as detected and dropped.
+    /// The programs' books as they stand.
     #[must_use]
     pub fn counters(&self) -> KernelCounters {
         match &self.way {
@@ -381,19 +380,20 @@ fn fold_ns(config: &Config) -> u64 {
 
 fn kernel_counters(raw: &RawCounters, missed: u64) -> KernelCounters {
     KernelCounters {
-        detected: raw.detected + missed,
+        detected: raw.detected,
         filtered: raw.filtered,
         folded: raw.folded,
         captured: raw.captured,
         submitted: raw.submitted,
-        dropped: raw.dropped + missed,
-        dropped_busy: raw.dropped_busy + missed,
+        dropped: raw.dropped,
+        dropped_busy: raw.dropped_busy,
         dropped_ring: raw.dropped_ring,
         fault_info_captured: raw.fault_info_captured,
         fault_info_missed: raw.fault_info_missed,
         register_failures: raw.register_failures,
         stack_failures: raw.stack_failures,
         parts_lost: raw.parts_lost,
+        missed,
     }
 }
 

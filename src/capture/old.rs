@@ -187,8 +187,11 @@ impl OldCapture {
 
     /// A program's name, with how many instructions that meant for the verifier.
     fn verified(&self, program: &str) -> String {
-        let info = self.loaded.program_info(program);
-        format!("{program} ({})", info.map_or(0, |info| info.verified_insns))
+        // Kernels before 5.16 do not tell.
+        match self.loaded.program_info(program) {
+            Ok(info) if info.verified_insns > 0 => format!("{program} ({})", info.verified_insns),
+            _ => program.to_string(),
+        }
     }
 
     pub fn lacks(&self) -> Vec<Lost> {

@@ -14,7 +14,9 @@ use crate::error::{Kind, Result};
 use crate::messages::{print, say, say_last};
 use crate::monitor::Monitor;
 use crate::output::{self, sink::Sink};
+use crate::sys::bpf;
 use crate::sys::events::Signals;
+use crate::sys::perf;
 use crate::sys::process::{self, capability};
 use crate::sys::time;
 use crate::trial;
@@ -80,9 +82,10 @@ fn run(config: &Config) -> Result<()> {
     if let Some(warning) = capture.warning() {
         say(&format!("Warning: {warning}"));
     }
-    give_up_privileges(config);
-    say(&monitoring(config));
+    give_up_privileges(config, capture.has_ring_for_each_cpu());
     let mut monitor = Monitor::new(config, capture, sink, signals, started)?;
+    // Last of all: scripts wait for it.
+    say(&monitoring(config));
     let ended = monitor.watch();
     let ended = ended.and_then(|()| monitor.finish());
     if ended.is_err() {
@@ -112,9 +115,9 @@ fn monitoring(config: &Config) -> String {
     line
 }
 
-/// What is needed from here on: to read the program's figures, and the files
-/// and /proc entries of others. All else goes.
-fn give_up_privileges(config: &Config) {
+/// What is needed from here on: to read the program's figures, the files and /proc
+/// entries of others, and to give CPUs that come up their rings. All else goes.
+fn give_up_privileges(config: &Config, opens_rings: bool) {
     let mut kept = vec![
         capability::BPF,
         capability::PERFMON,
@@ -126,7 +129,11 @@ fn give_up_privileges(config: &Config) {
         // SIGHUP opens the file anew, in whoever's directory.
         kept.push(capability::DAC_OVERRIDE);
     }
-    if !process::has_capability(capability::BPF) {
+    // Of a CPU that comes up, the ring is locked memory.
+    if opens_rings && bpf::raise_memlock_limit().is_err() {
+        kept.push(capability::IPC_LOCK);
+    }
+    if !process::has_capability(capability::BPF) || opens_rings && perf::takes_all_rights() {
         kept.push(capability::SYS_ADMIN);
     }
     if let Err(error) = process::keep_capabilities(&kept) {

@@ -22,6 +22,7 @@ use crate::sys::mmap::page_bytes;
 pub mod old;
 mod perf;
 mod ring;
+mod share;
 
 /// Kernel stacks are as large as a page where pages are larger than this.
 const THREAD_BYTES: u64 = 16384;
@@ -82,7 +83,7 @@ impl Capture {
             Err(refused) if rung == Rung::Ring && refused.kind() != Kind::NotPermitted => {
                 let why = "this kernel refuses the program of the ring rung";
                 let old = Self::start_at(Rung::Old, why, config, types);
-                old.map_err(|_| refused)
+                old.map_err(|error| better_told(error, refused))
             }
             other => other,
         }
@@ -141,7 +142,7 @@ impl Capture {
                 };
                 Err(refused.with_hint(hint))
             }
-            Err(_) => Err(refused),
+            Err(error) => Err(better_told(error, refused)),
         }
     }
 
@@ -204,8 +205,7 @@ impl Capture {
         }
     }
 
-    /// The programs' books as they stand. Deliveries that the kernel itself kept
-    /// from them count as detected and dropped.
+    /// The programs' books as they stand.
     #[must_use]
     pub fn counters(&self) -> KernelCounters {
         match &self.way {
@@ -278,6 +278,15 @@ impl Capture {
     }
 }
 
+/// What a second way failed for, if the user can change that by an option; else why it
+/// was not the first.
+fn better_told(error: Error, refused: Error) -> Error {
+    match error.kind() {
+        Kind::Usage => error,
+        _ => refused,
+    }
+}
+
 fn lost(types: &KernelTypes) -> Vec<Lost> {
     let mut lost = Vec::new();
     for detail in types.lost() {
@@ -321,12 +330,6 @@ fn stack_bytes(config: &Config) -> u32 {
     } else {
         0
     }
-}
-
-/// The largest ring of one CPU that has no more than so many bytes, and at least a page.
-fn whole_ring(most_bytes: u64) -> u64 {
-    // A power of two.
-    (1u64 << most_bytes.max(1).ilog2()).max(page_bytes() as u64)
 }
 
 /// Maps a ring; what locked memory is allowed may have to be raised first.
@@ -377,19 +380,20 @@ fn fold_ns(config: &Config) -> u64 {
 
 fn kernel_counters(raw: &RawCounters, missed: u64) -> KernelCounters {
     KernelCounters {
-        detected: raw.detected + missed,
+        detected: raw.detected,
         filtered: raw.filtered,
         folded: raw.folded,
         captured: raw.captured,
         submitted: raw.submitted,
-        dropped: raw.dropped + missed,
-        dropped_busy: raw.dropped_busy + missed,
+        dropped: raw.dropped,
+        dropped_busy: raw.dropped_busy,
         dropped_ring: raw.dropped_ring,
         fault_info_captured: raw.fault_info_captured,
         fault_info_missed: raw.fault_info_missed,
         register_failures: raw.register_failures,
         stack_failures: raw.stack_failures,
         parts_lost: raw.parts_lost,
+        missed,
     }
 }
 

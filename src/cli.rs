@@ -30,7 +30,7 @@ const RING_BYTES: u32 = 256 << 10;
 /// The ring with `-t`: records with stacks are many times larger.
 const RING_BYTES_WITH_STACKS: u32 = 4 << 20;
 /// What the program itself may need beside the ring.
-const MEMORY_BESIDE_RING_MB: u64 = 4;
+pub const MEMORY_BESIDE_RING_MB: u64 = 4;
 /// Longest `-n`; a name in the kernel has 15 bytes, an executable's may be longer.
 const NAME_MAX_BYTES: usize = 64;
 /// `PID_MAX_LIMIT` of include/linux/threads.h, 64-bit.

@@ -3,7 +3,8 @@
 //! One thread waits on everything. The ring is emptied first, into a bounded
 //! queue of events, and reports are written one by one from there: a burst
 //! fills our memory before it fills the ring, and a full ring is counted in the
-//! kernel. While nothing crashes nothing runs.
+//! kernel. A reader who takes no report is one more thing that is waited for. While
+//! nothing crashes nothing runs.
 
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
@@ -13,7 +14,7 @@ use crate::analyze::{recover_mappings, Analyzer};
 use crate::assemble::Assembler;
 use crate::capture::{Capture, Next};
 use crate::cli::{Config, Format};
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::event::Event;
 use crate::messages::say;
 use crate::output::{self, sink::Sink};
@@ -34,8 +35,10 @@ const CLOSE_FILES_AFTER: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Code, stack, and what the allocator and the libraries hold.
 const BASE_BYTES: u64 = 1536 << 10;
-/// No queue needs more, whatever the limit.
+/// No queue needs more, whatever the limit, and none does with less, whatever else
+/// has been taken.
 const QUEUE_MAX_BYTES: u64 = 32 << 20;
+const QUEUE_MIN_BYTES: u64 = 256 << 10;
 
 /// What woke us.
 mod token {
@@ -49,6 +52,7 @@ mod token {
     pub const CLOSE_FILES: u64 = 7;
     pub const REPEATS: u64 = 8;
     pub const DEVICES: u64 = 9;
+    pub const READER: u64 = 10;
 }
 
 /// A running capture, and what becomes of its records.
@@ -59,6 +63,10 @@ pub struct Monitor<'a> {
     sink: Sink,
     signals: Signals,
     poller: Poller,
+    /// Among what the poller watches: the rings, as long as there is room for what
+    /// they hold; the output, while a report waits for its reader.
+    watches_rings: bool,
+    watches_reader: bool,
     /// Kept for its descriptor, which the poller watches.
     _duration: Timer,
     statistics: Timer,
@@ -72,6 +80,8 @@ pub struct Monitor<'a> {
     announcements: Option<Announcements>,
     clock_set: Option<ClockSet>,
     assembler: Assembler,
+    /// To be printed, but for a reader who takes nothing.
+    outbox: VecDeque<Told>,
     /// Whole, and not yet reported.
     queue: VecDeque<Event>,
     queue_bytes: u64,
@@ -129,16 +139,11 @@ impl<'a> Monitor<'a> {
         if config.stats {
             statistics.every(config.stats_interval)?;
         }
-        let clone = |fd: std::os::fd::BorrowedFd<'_>| fd.try_clone_to_owned();
-        sink.set_wakers(vec![
-            clone(signals.fd()).context(|| "duplicate a descriptor")?,
-            clone(duration.fd()).context(|| "duplicate a descriptor")?,
-        ]);
         let free = config
             .memory_limit_bytes
             .saturating_sub(capture.ring_bytes())
             .saturating_sub(BASE_BYTES);
-        let queue_max_bytes = (free / 3).min(QUEUE_MAX_BYTES);
+        let queue_max_bytes = (free / 3).clamp(QUEUE_MIN_BYTES, QUEUE_MAX_BYTES);
         sink.limit_queue(usize::try_from(free / 6).unwrap_or(usize::MAX));
         Ok(Monitor {
             analyzer: Analyzer::new(config, free / 3),
@@ -152,6 +157,8 @@ impl<'a> Monitor<'a> {
             sink,
             signals,
             poller,
+            watches_rings: true,
+            watches_reader: false,
             _duration: duration,
             statistics,
             look_again,
@@ -163,6 +170,7 @@ impl<'a> Monitor<'a> {
             announcements,
             clock_set,
             assembler: Assembler::new(page_bytes() as u64, queue_max_bytes),
+            outbox: VecDeque::new(),
             queue: VecDeque::new(),
             queue_bytes: 0,
             queue_max_bytes,
@@ -174,22 +182,62 @@ impl<'a> Monitor<'a> {
 
     /// Reports crashes until something ends it.
     pub fn watch(&mut self) -> Result<()> {
-        // What came before the rings were watched wakes nobody: perf events tell it
-        // once, and adding them to a poller has asked already (perf_poll()).
-        self.empty_ring()?;
         while !self.stopping {
-            for token in self.poller.wait(self.queue.is_empty())? {
+            self.empty_ring()?;
+            if self.is_idle() {
+                self.watch_rings()?;
+                self.watch_reader()?;
+            }
+            for token in self.poller.wait(self.is_idle())? {
                 self.woken_by(token)?;
             }
-            if self.stopping {
-                // What told us so wakes no write that waits for a reader any more.
-                break;
+            if self.stopping || self.sink.is_blocked() {
+                continue;
             }
-            self.empty_ring()?;
             if let Some(mut event) = self.take_event() {
                 self.report(&mut event)?;
             }
         }
+        Ok(())
+    }
+
+    /// Whether there is nothing to do but to wait.
+    fn is_idle(&self) -> bool {
+        self.sink.is_blocked() || self.queue.is_empty()
+    }
+
+    /// Before a wait: rings that cannot be emptied would end it at once.
+    fn watch_rings(&mut self) -> Result<()> {
+        let has_room = self.queue_bytes < self.queue_max_bytes;
+        if has_room == self.watches_rings {
+            return Ok(());
+        }
+        self.watches_rings = has_room;
+        if !has_room {
+            self.capture
+                .fds()
+                .into_iter()
+                .for_each(|ring| self.poller.forget(ring));
+            return Ok(());
+        }
+        for ring in self.capture.fds() {
+            self.poller.watch(ring, token::RING)?;
+        }
+        // What came before they were watched wakes nobody: perf events tell it once,
+        // and adding them to a poller has asked already (perf_poll()).
+        self.empty_ring()
+    }
+
+    fn watch_reader(&mut self) -> Result<()> {
+        let is_blocked = self.sink.is_blocked();
+        if is_blocked == self.watches_reader {
+            return Ok(());
+        }
+        self.watches_reader = is_blocked;
+        if is_blocked {
+            return self.poller.watch_writable(self.sink.fd(), token::READER);
+        }
+        self.poller.forget(self.sink.fd());
         Ok(())
     }
 
@@ -218,8 +266,13 @@ impl<'a> Monitor<'a> {
                     self.close_files.once(next)?;
                 }
             }
+            token::READER => self.go_on()?,
             token::REPEATS => {
                 self.repeats_due.acknowledge();
+                if self.sink.is_blocked() {
+                    // They are due when it is not.
+                    return Ok(());
+                }
                 let now = self.started.elapsed();
                 let capture = &mut self.capture;
                 let told = self.repeats.due(now, &mut |site| capture.take_folded(site));
@@ -247,7 +300,7 @@ impl<'a> Monitor<'a> {
         for cpu in up.unwrap_or_default() {
             match self.capture.cpu_up(cpu) {
                 Ok(rings) => {
-                    for ring in rings {
+                    for ring in rings.into_iter().filter(|_| self.watches_rings) {
                         self.poller.watch(ring, token::RING)?;
                     }
                 }
@@ -260,7 +313,13 @@ impl<'a> Monitor<'a> {
     fn obey(&mut self) -> Result<()> {
         while let Some(request) = self.signals.read()? {
             match request {
-                Request::Reopen if self.sink.is_named() => self.sink.reopen(),
+                Request::Reopen if self.sink.is_named() => {
+                    if std::mem::take(&mut self.watches_reader) {
+                        self.poller.forget(self.sink.fd());
+                    }
+                    self.sink.reopen();
+                    self.go_on()?;
+                }
                 Request::Reopen | Request::Stop => self.stopping = true,
             }
         }
@@ -347,9 +406,19 @@ impl<'a> Monitor<'a> {
         self.print(told)
     }
 
+    /// Writes what waited for a reader.
+    fn go_on(&mut self) -> Result<()> {
+        self.sink.go_on()?;
+        self.print(Vec::new())
+    }
+
     /// Writes reports, and sees to it that those held back are not forgotten.
     fn print(&mut self, told: Vec<Told>) -> Result<()> {
-        for Told { report, is_held } in told {
+        self.outbox.extend(told);
+        while !self.sink.is_blocked() {
+            let Some(Told { report, is_held }) = self.outbox.pop_front() else {
+                break;
+            };
             self.options.utc_offset_s = utc_offset_s((report.time.unix_ms / 1000) as i64);
             let text = match self.config.format {
                 Format::Json => output::json(&report, &self.options),
@@ -425,6 +494,7 @@ impl<'a> Monitor<'a> {
             user: UserCounters {
                 reports_held: self.repeats.held(),
                 reports_not_written: self.counters.reports_not_written
+                    + self.outbox.len() as u64
                     + self.sink.reports_not_written(),
                 output_errors: self.sink.errors(),
                 symbol_cache_hits: analyzer.symbol_hits,

@@ -39,6 +39,9 @@ pub struct KernelCounters {
     pub stack_failures: u64,
     /// Parts that found no room.
     pub parts_lost: u64,
+    /// Deliveries that the kernel kept from the program, which was at work on that CPU:
+    /// of any signal, watched or not. In none of the other figures.
+    pub missed: u64,
 }
 
 /// What the tool itself counted since it started.
@@ -211,6 +214,7 @@ impl Statistics {
         page.count("Dropped, ring full", kernel.dropped_ring);
         page.count("Dropped, capture busy", kernel.dropped_busy);
         page.count("Record parts lost", kernel.parts_lost);
+        page.count("Signals not looked at", kernel.missed);
         page.count("Evicted from caches", user.evicted);
         page.count("Lookups given up", user.lookups_given_up);
         page.count("Reports not written", user.reports_not_written);

@@ -7,6 +7,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use crate::abi::{self, RawCounters};
+use crate::capture::share::Share;
 use crate::capture::{Folded, Next, FOLDS_MAP};
 use crate::cli::Config;
 use crate::error::{Context, Error, Kind, Result};
@@ -57,6 +58,7 @@ pub struct OldCapture {
     current: usize,
     headers: u64,
     lost: u64,
+    share: Share,
     types: String,
 }
 
@@ -85,7 +87,8 @@ impl OldCapture {
         for (step, program) in (0..).zip(wanted(&steps, config)) {
             loaded.set_tail_call(STEPS_MAP, step, program)?;
         }
-        let rings = rings(map(&loaded, EVENTS_MAP)?, u64::from(config.ring_bytes))?;
+        let share = Share::of(config);
+        let rings = rings(map(&loaded, EVENTS_MAP)?, share)?;
         let ring_bytes = rings.first().map_or(0, |ring| ring.ring.bytes());
         let settings = settings(config, types, ring_bytes);
         bpf::map_update_elem(map(&loaded, CONFIG_MAP)?, &[0; 4], &settings, 0)
@@ -103,6 +106,7 @@ impl OldCapture {
             current: 0,
             headers: 0,
             lost: 0,
+            share,
             types: types.to_string(),
         })
     }
@@ -151,13 +155,17 @@ impl OldCapture {
     /// had before it went down has ended with that; it stays if it was not emptied.
     pub fn cpu_up(&mut self, cpu: u32) -> Result<Option<BorrowedFd<'_>>> {
         let bytes = self.rings.first().map_or(0, |ring| ring.ring.bytes());
-        let events = map(&self.loaded, EVENTS_MAP)?;
-        let Some(new) = ring(events, cpu, bytes).context(|| format!("the ring of CPU {cpu}"))?
-        else {
+        let context = || format!("the ring of CPU {cpu}");
+        let Some(event) = event(cpu).context(context)? else {
             return Ok(None);
         };
-        self.rings
-            .retain(|ring| ring.cpu != cpu || !ring.ring.is_empty());
+        let kept = |ring: &CpuRing| ring.cpu != cpu || !ring.ring.is_empty();
+        let all = self.rings.iter().filter(|ring| kept(ring));
+        let all_bytes = bytes + all.map(|ring| ring.ring.bytes()).sum::<u64>();
+        self.share.check(all_bytes, self.rings.len() + 1)?;
+        let events = map(&self.loaded, EVENTS_MAP)?;
+        let new = ring(events, cpu, event, bytes).context(context)?;
+        self.rings.retain(kept);
         self.rings.push(new);
         self.current = 0;
         Ok(self.rings.last().map(|ring| ring.event.as_fd()))
@@ -191,8 +199,11 @@ impl OldCapture {
 
     /// A program's name, with how many instructions that meant for the verifier.
     fn verified(&self, program: &str) -> String {
-        let info = self.loaded.program_info(program);
-        format!("{program} ({})", info.map_or(0, |info| info.verified_insns))
+        // Kernels before 5.16 do not tell.
+        match self.loaded.program_info(program) {
+            Ok(info) if info.verified_insns > 0 => format!("{program} ({})", info.verified_insns),
+            _ => program.to_string(),
+        }
     }
 
     pub fn lacks(&self) -> Vec<Lost> {
@@ -281,38 +292,43 @@ fn load(
 }
 
 /// A ring for each CPU that is there, put into the map that the programs write to.
-fn rings(events: BorrowedFd<'_>, wanted_bytes: u64) -> Result<Vec<CpuRing>> {
-    let slots = bpf::map_info(events)?.max_entries;
-    let online = process::cpus() as u64;
-    let share = (wanted_bytes / online).max(LEAST_RING_BYTES);
-    let bytes = super::whole_ring(share);
-    let mut rings = Vec::new();
+fn rings(map: BorrowedFd<'_>, share: Share) -> Result<Vec<CpuRing>> {
+    process::allow_open_files();
+    let slots = bpf::map_info(map)?.max_entries;
+    let mut online = Vec::new();
     for cpu in 0..slots {
-        rings.extend(ring(events, cpu, bytes).context(|| format!("the ring of CPU {cpu}"))?);
+        let event = event(cpu).context(|| format!("the ring of CPU {cpu}"))?;
+        online.extend(event.map(|event| (cpu, event)));
     }
-    if rings.is_empty() {
+    if online.is_empty() {
         return Err(Error::failed("no CPU has a ring for perf events"));
     }
-    Ok(rings)
+    let cpus = online.len();
+    let bytes = share.ring(cpus as u64, 1, LEAST_RING_BYTES);
+    share.check(bytes * cpus as u64, cpus)?;
+    let ring =
+        |(cpu, event)| ring(map, cpu, event, bytes).context(|| format!("the ring of CPU {cpu}"));
+    online.into_iter().map(ring).collect()
 }
 
-/// The ring of one CPU; `None` where that is not there, or not now.
-fn ring(events: BorrowedFd<'_>, cpu: u32, bytes: u64) -> Result<Option<CpuRing>> {
-    let event = match perf::bpf_output(cpu) {
-        Ok(event) => event,
-        Err(error) => {
-            return match error.errno() {
-                Some(perf::ENODEV | perf::EINVAL | perf::ENXIO) => Ok(None),
-                Some(bpf::EACCES) => Err(error.with_hint(PARANOID_HINT)),
-                _ => Err(error),
-            };
-        }
-    };
+/// What one CPU's ring belongs to; `None` where that is not there, or not now.
+fn event(cpu: u32) -> Result<Option<OwnedFd>> {
+    match perf::bpf_output(cpu) {
+        Ok(event) => Ok(Some(event)),
+        Err(error) => match error.errno() {
+            Some(perf::ENODEV | perf::EINVAL | perf::ENXIO) => Ok(None),
+            Some(bpf::EACCES) => Err(error.with_hint(PARANOID_HINT)),
+            _ => Err(error),
+        },
+    }
+}
+
+fn ring(events: BorrowedFd<'_>, cpu: u32, event: OwnedFd, bytes: u64) -> Result<CpuRing> {
     let ring = super::map_ring(&event, bytes).context(|| "map it")?;
     let descriptor = event.as_raw_fd().to_ne_bytes();
     bpf::map_update_elem(events, &cpu.to_ne_bytes(), &descriptor, 0)?;
     perf::enable(event.as_fd())?;
-    Ok(Some(CpuRing { cpu, event, ring }))
+    Ok(CpuRing { cpu, event, ring })
 }
 
 /// `struct old_config` of bpf/old.h.

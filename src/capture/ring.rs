@@ -109,7 +109,10 @@ impl RingCapture {
             .map_or(0, |info| info.verified_insns);
         vec![
             format!("Kernel types: {}", self.types),
-            format!("Program: {PROGRAM}, {verified} instructions verified"),
+            match verified {
+                0 => format!("Program: {PROGRAM}"),
+                _ => format!("Program: {PROGRAM}, {verified} instructions verified"),
+            },
             format!("Attached: raw tracepoint {TRACEPOINT}"),
             format!("Ring: {} KB", self.ring.bytes() / 1024),
         ]

@@ -9,6 +9,7 @@ use crate::loader::insn::POISON_HELPER;
 use crate::sys::bpf;
 
 const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
+const UID_MAP: &str = "/proc/self/uid_map";
 /// Lines of the verifier's log that usually tell the reason: the last ones before its statistics.
 const TELLING_LINES: usize = 4;
 
@@ -37,10 +38,20 @@ fn is_locked_down() -> bool {
     std::fs::read_to_string(LOCKDOWN).is_ok_and(|modes| modes.contains("[confidentiality]"))
 }
 
+/// Whether each user is whom the first user namespace has under that number.
+fn is_identity(map: &str) -> bool {
+    map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
+}
+
 fn permission_hint() -> String {
     if is_locked_down() {
         return format!(
             "kernel lockdown is in confidentiality mode ({LOCKDOWN}), which forbids reading kernel memory"
+        );
+    }
+    if std::fs::read_to_string(UID_MAP).is_ok_and(|map| !is_identity(&map)) {
+        return format!(
+            "this is a user namespace ({UID_MAP}), where capabilities do not reach the kernel: run it as root outside of it"
         );
     }
     let missing = bpf::effective_capabilities().ok().and_then(missing_right);
@@ -148,7 +159,7 @@ fn telling_lines(log: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{missing_right, verifier};
+    use super::{is_identity, missing_right, verifier};
     use crate::error::Error;
 
     #[test]
@@ -158,6 +169,15 @@ mod tests {
         assert!(missing_right(1 << 39).is_some_and(|hint| hint.starts_with("CAP_PERFMON")));
         assert!(missing_right(1 << 38).is_some_and(|hint| hint.starts_with("CAP_BPF")));
         assert!(missing_right(0).is_some_and(|hint| hint.starts_with("run as root")));
+    }
+
+    #[test]
+    fn a_user_namespace_has_users_of_its_own() {
+        assert!(is_identity("         0          0 4294967295\n"));
+        assert!(!is_identity("         0       1000          1\n"));
+        assert!(!is_identity(
+            "         0     100000      65536\n     65536     200000      65536\n"
+        ));
     }
 
     #[test]

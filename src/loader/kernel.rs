@@ -140,7 +140,10 @@ pub fn load(
     let needs_types = prepared
         .iter()
         .any(|one| !unroll::is_marked(&one.joined.instructions));
-    let btf = needs_types.then(|| load_btf(object)).flatten();
+    let btf = match needs_types {
+        true => load_btf(object)?,
+        false => None,
+    };
     let mut loaded = Loaded {
         maps: Vec::new(),
         programs: Vec::new(),
@@ -343,12 +346,29 @@ fn data_contents(object: &Object, settings: &Settings<'_>) -> Result<Vec<Option<
 }
 
 /// The object's types in the kernel, or nothing where no rendition of them is taken.
-fn load_btf(object: &Object) -> Option<OwnedFd> {
-    let whole = btf_load::finish(object).ok()?;
-    (0..btf_load::RENDITIONS).find_map(|number| {
-        let bytes = btf_load::rendition(object, &whole, number)?;
-        with_memlock(|| bpf::btf_load(&bytes, &mut [])).ok()
-    })
+fn load_btf(object: &Object) -> Result<Option<OwnedFd>> {
+    let Ok(whole) = btf_load::finish(object) else {
+        return Ok(None);
+    };
+    for number in 0..btf_load::RENDITIONS {
+        let Some(bytes) = btf_load::rendition(object, &whole, number) else {
+            continue;
+        };
+        match with_memlock(|| bpf::btf_load(&bytes, &mut [])) {
+            Ok(types) => return Ok(Some(types)),
+            Err(error) if is_want(&error) => {
+                return Err(error.context("types of the capture program"));
+            }
+            // This kernel does not know what is in them.
+            Err(_) => {}
+        }
+    }
+    Ok(None)
+}
+
+/// Whether it was refused for want of descriptors or memory, not for what it was.
+fn is_want(error: &Error) -> bool {
+    matches!(error.errno(), Some(bpf::EMFILE | bpf::ENFILE | bpf::ENOMEM))
 }
 
 fn load_program(
@@ -424,7 +444,7 @@ fn explain_refusal(
         explain::refused(plain.context(format!("program {}", program.name)))
     };
     let errno = error.errno().unwrap_or(0);
-    if matches!(errno, bpf::EPERM | bpf::ENOSYS) {
+    if matches!(errno, bpf::EPERM | bpf::ENOSYS) || is_want(error) {
         return refused(errno);
     }
     let mut log = Vec::new();

@@ -7,19 +7,19 @@
 //! off again, so that no half line stays; elsewhere the rest follows later.
 //! Trouble is said once on standard error, and so is its end.
 //!
-//! A reader that stopped must not make the tool deaf: while a report waits for
-//! room, the descriptors of [`Sink::set_wakers`] are watched too. Once the tool
-//! is ending ([`Sink::end`]) nothing waits longer than that for a reader who
-//! takes nothing.
+//! A reader that stopped must not make the tool deaf: no write waits for one.
+//! Whoever writes asks [`Sink::is_blocked`], watches [`Sink::fd`] beside everything
+//! else, and has it go on. Only when the tool is ending ([`Sink::end`]) a write waits,
+//! and no longer than it is told to.
 
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
 use crate::messages;
-use crate::sys::output_file::{self, Fifo, FileKind, OpenFile, Wait, WriteError};
+use crate::sys::output_file::{self, Fifo, FileKind, OpenFile, WriteError};
 
 /// What may wait, together.
 const QUEUE_BYTES: usize = 1 << 20;
@@ -38,8 +38,8 @@ pub enum Written {
 /// How an attempt to write the first of the queue ended.
 enum Attempt {
     Done,
-    /// Something else wants attention, or the time is over.
-    Interrupted,
+    /// The reader takes nothing now.
+    Blocked,
     Failed(WriteError),
 }
 
@@ -54,8 +54,8 @@ pub struct Sink {
     queue_limit_bytes: usize,
     /// Bytes of the first in the queue that were written and could not be undone.
     written_of_first: usize,
-    wakers: Vec<OwnedFd>,
-    /// How long a write waits for a reader who takes nothing; `None`: until woken.
+    is_blocked: bool,
+    /// How long a write waits for a reader who takes nothing, once the tool is ending.
     patience: Option<Duration>,
     /// The last attempt failed, and that was said.
     in_trouble: bool,
@@ -85,7 +85,7 @@ impl Sink {
             queued_bytes: 0,
             queue_limit_bytes: QUEUE_BYTES,
             written_of_first: 0,
-            wakers: Vec::new(),
+            is_blocked: false,
             patience: None,
             in_trouble: false,
             lost: 0,
@@ -98,10 +98,21 @@ impl Sink {
         self.queue_limit_bytes = self.queue_limit_bytes.min(bytes);
     }
 
-    /// While a write waits for a reader, one of these becoming readable ends the
-    /// wait; the report then waits in the queue.
-    pub fn set_wakers(&mut self, wakers: Vec<OwnedFd>) {
-        self.wakers = wakers;
+    /// Whether a report waits for a reader who took nothing, so that the next one is
+    /// better written later: [`Sink::go_on`] when [`Sink::fd`] is writable.
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        self.is_blocked
+    }
+
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.file.fd.as_fd()
+    }
+
+    /// Writes what waits. Errors as those of [`Sink::write`].
+    pub fn go_on(&mut self) -> Result<()> {
+        self.flush()
     }
 
     /// Whether this was opened by a name of its own, so that [`Sink::reopen`]
@@ -175,7 +186,7 @@ impl Sink {
     /// From here on a reader who takes nothing for so long is waited for no more,
     /// neither with this report nor with those that follow.
     pub fn end(&mut self, patience: Duration) {
-        self.wakers.clear();
+        self.is_blocked = false;
         self.patience = Some(patience);
     }
 
@@ -195,6 +206,7 @@ impl Sink {
 
     /// Writes what waits, until it is done or cannot go on.
     fn flush(&mut self) -> Result<()> {
+        self.is_blocked = false;
         while let Some(report) = self.queue.pop_front() {
             match self.attempt(&report) {
                 Attempt::Done => {
@@ -202,8 +214,10 @@ impl Sink {
                     self.written_of_first = 0;
                     self.trouble_is_over();
                 }
-                Attempt::Interrupted => {
+                Attempt::Blocked => {
                     self.queue.push_front(report);
+                    // Who is waited for no more holds nothing up.
+                    self.is_blocked = self.patience.is_none();
                     return Ok(());
                 }
                 Attempt::Failed(WriteError::BrokenPipe) => {
@@ -229,17 +243,16 @@ impl Sink {
         };
         let begun_at = self.written_of_first;
         while self.written_of_first < report.len() {
-            match output_file::write(&self.file.fd, &report[self.written_of_first..]) {
+            match output_file::write(&self.file, &report[self.written_of_first..]) {
                 Ok(taken) => self.written_of_first += taken,
                 Err(WriteError::Interrupted) => {}
                 Err(WriteError::WouldBlock) => {
-                    match output_file::wait_writable(&self.file.fd, &self.wakers, self.patience) {
-                        Wait::Ready => {}
-                        Wait::Woken => return Attempt::Interrupted,
-                        Wait::Expired => {
-                            self.patience = Some(Duration::ZERO);
-                            return Attempt::Interrupted;
-                        }
+                    let Some(patience) = self.patience else {
+                        return Attempt::Blocked;
+                    };
+                    if !output_file::wait_writable(&self.file.fd, patience) {
+                        self.patience = Some(Duration::ZERO);
+                        return Attempt::Blocked;
                     }
                 }
                 Err(error) => {

@@ -1,8 +1,8 @@
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{pipe, Read, Write as _};
+use std::io::{pipe, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{symlink, MetadataExt, PermissionsExt};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -203,6 +203,7 @@ fn a_report_larger_than_the_pipe_arrives_whole() {
         reader.read_to_end(&mut all).map(|_| all)
     });
     let report = vec![b'x'; 300_000];
+    sink.end(Duration::from_secs(60));
     assert_eq!(sink.write(&report).expect("somebody reads"), Written::Now);
     drop(sink);
     let all = reader.join().expect("it ends").expect("it reads");
@@ -214,13 +215,23 @@ fn a_stopped_reader_does_not_make_us_deaf() {
     let (mut reader, writer) = pipe().expect("a pipe");
     let mut sink = inherited(&writer);
     drop(writer);
-    let (wakes, mut waker) = pipe().expect("a pipe");
-    waker.write_all(b"!").expect("it has room");
-    sink.set_wakers(vec![wakes.into()]);
     let large = "a".repeat(100_000) + "\n";
+    assert!(!sink.is_blocked());
     assert_eq!(write(&mut sink, &large), Written::Later);
     assert_eq!(write(&mut sink, "b\n"), Written::Later);
+    assert!(sink.is_blocked());
     assert_eq!(sink.reports_not_written(), 2);
+    let mut taken = vec![0; 50_000];
+    reader.read_exact(&mut taken).expect("it is there");
+    sink.go_on().expect("somebody reads");
+    assert_eq!(
+        sink.reports_not_written(),
+        0,
+        "there was room for all of it"
+    );
+    assert!(!sink.is_blocked());
+    assert_eq!(write(&mut sink, &large), Written::Later);
+    assert_eq!(write(&mut sink, "b\n"), Written::Later);
 
     let reader = std::thread::spawn(move || {
         let mut all = String::new();
@@ -230,24 +241,42 @@ fn a_stopped_reader_does_not_make_us_deaf() {
     assert_eq!(sink.finish().expect("somebody reads"), 0);
     drop(sink);
     let all = reader.join().expect("it ends").expect("it reads");
-    assert_eq!(
-        all,
-        large + "b\n",
+    let written = format!("{large}b\n{large}b\n");
+    assert!(
+        taken == written.as_bytes()[..taken.len()] && all == written[taken.len()..],
         "begun reports are continued, not repeated"
     );
+}
+
+/// As the journal is, whose readers and writers share how it waits.
+#[test]
+fn a_socket_that_waits_for_everybody_else_does_not_wait_for_us() {
+    let (mut reader, ours) = UnixStream::pair().expect("a pair");
+    let mut sink = inherited(&ours);
+    drop(ours);
+    let large = "a".repeat(10_000_000) + "\n";
+    assert_eq!(write(&mut sink, &large), Written::Later);
+    assert!(sink.is_blocked());
+    let reader = std::thread::spawn(move || {
+        let mut all = String::new();
+        reader.read_to_string(&mut all).map(|_| all)
+    });
+    sink.end(Duration::from_secs(60));
+    assert_eq!(sink.finish().expect("somebody reads"), 0);
+    drop(sink);
+    let all = reader.join().expect("it ends").expect("it reads");
+    assert!(all == large);
 }
 
 #[test]
 fn a_reader_that_stays_stopped_costs_no_more_than_patience() {
     let (_reader, writer) = pipe().expect("a pipe");
     let mut sink = inherited(&writer);
-    let (wakes, mut waker) = pipe().expect("a pipe");
-    waker.write_all(b"!").expect("it has room");
-    sink.set_wakers(vec![wakes.into()]);
     write(&mut sink, &"a".repeat(100_000));
     sink.end(Duration::from_millis(10));
     for _ in 0..3 {
-        assert_eq!(write(&mut sink, "b\n"), Written::Later, "without a waker");
+        assert_eq!(write(&mut sink, "b\n"), Written::Later);
+        assert!(!sink.is_blocked(), "nothing waits for it any more");
     }
     assert_eq!(sink.finish().expect("no error"), 4);
 }

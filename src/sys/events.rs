@@ -48,6 +48,13 @@ impl Poller {
         }
     }
 
+    /// Wakes with `token` whenever `fd` takes something.
+    pub fn watch_writable(&self, fd: impl AsFd, token: u64) -> Result<()> {
+        self.epoll
+            .add(fd, EpollEvent::new(EpollFlags::EPOLLOUT, token))
+            .map_err(failed("epoll_ctl(EPOLL_CTL_ADD)"))
+    }
+
     pub fn forget(&self, fd: BorrowedFd<'_>) {
         let _ = self.epoll.delete(fd);
     }

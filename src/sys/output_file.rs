@@ -7,8 +7,9 @@
 //!
 //! # Safety
 //!
-//! The only unsafe call takes a descriptor of the process by its number, which
-//! the user named (`/dev/fd/3`), and makes a copy of it that is ours.
+//! One unsafe call takes a descriptor of the process by its number, which the user
+//! named (`/dev/fd/3`), and makes a copy of it that is ours; the other one sends bytes
+//! that it borrows for so long.
 
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -45,6 +46,8 @@ pub struct OpenFile {
     pub kind: FileKind,
     /// Opened by its own name, so that it can be opened anew; else inherited.
     pub named: bool,
+    /// Takes what is sent, without a wait.
+    is_socket: bool,
 }
 
 /// Why a write did not happen.
@@ -156,6 +159,7 @@ fn inherited(number: RawFd) -> nix::Result<OpenFile> {
         fd,
         kind,
         named: false,
+        is_socket: file_type(&stat) == SFlag::S_IFSOCK,
     })
 }
 
@@ -231,6 +235,7 @@ fn named(fd: OwnedFd) -> Result<OpenFile> {
         fd,
         kind,
         named: true,
+        is_socket: false,
     })
 }
 
@@ -260,8 +265,12 @@ fn flags(fd: &OwnedFd) -> nix::Result<OFlag> {
 }
 
 /// One write(2) of at least one byte: how much of it was taken.
-pub fn write(fd: &OwnedFd, bytes: &[u8]) -> std::result::Result<usize, WriteError> {
-    match unistd::write(fd, bytes) {
+pub fn write(file: &OpenFile, bytes: &[u8]) -> std::result::Result<usize, WriteError> {
+    let taken = match file.is_socket {
+        true => send(&file.fd, bytes),
+        false => unistd::write(&file.fd, bytes),
+    };
+    match taken {
         // No error and no progress: some device that will not say why.
         Ok(0) => Err(WriteError::Failed(Errno::EIO)),
         Ok(taken) => Ok(taken),
@@ -270,6 +279,14 @@ pub fn write(fd: &OwnedFd, bytes: &[u8]) -> std::result::Result<usize, WriteErro
         Err(Errno::EPIPE) => Err(WriteError::BrokenPipe),
         Err(other) => Err(WriteError::Failed(other)),
     }
+}
+
+/// A write to a socket that does not wait, whatever those who share it have set.
+fn send(fd: &OwnedFd, bytes: &[u8]) -> nix::Result<usize> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the bytes are live for the call, which reads as many as it is told.
+    let sent = unsafe { libc::send(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) };
+    Errno::result(sent).map(isize::cast_unsigned)
 }
 
 /// The size of a regular file; `None` where it cannot be had.
@@ -284,17 +301,6 @@ pub fn truncate(fd: &OwnedFd, size: u64) -> bool {
         .is_ok_and(|size| unistd::ftruncate(fd, size).is_ok())
 }
 
-/// What ended a wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wait {
-    /// The output takes something again, or will say what is wrong.
-    Ready,
-    /// One of the other descriptors has something to read.
-    Woken,
-    /// The time is over.
-    Expired,
-}
-
 /// Whether a short write would be taken at once: not where a pipe is full and its
 /// reader has stopped.
 #[must_use]
@@ -303,24 +309,12 @@ pub fn is_writable(fd: &impl AsFd) -> bool {
     !matches!(poll(&mut polled, PollTimeout::ZERO), Ok(0))
 }
 
-/// Waits until the output takes something, one of `wakers` becomes readable, or
-/// `limit` is over (`None`: without end).
+/// Waits until the output takes something, or will say what is wrong; false when
+/// `limit` is over.
 #[must_use]
-pub fn wait_writable(fd: &OwnedFd, wakers: &[OwnedFd], limit: Option<Duration>) -> Wait {
-    let timeout = limit.map_or(PollTimeout::NONE, |limit| {
-        PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX)
-    });
-    let mut polled = vec![PollFd::new(fd.as_fd(), PollFlags::POLLOUT)];
-    polled.extend(
-        wakers
-            .iter()
-            .map(|waker| PollFd::new(waker.as_fd(), PollFlags::POLLIN)),
-    );
-    match poll(&mut polled, timeout) {
-        Ok(0) => Wait::Expired,
-        Ok(_) if polled[0].any() == Some(true) => Wait::Ready,
-        Ok(_) => Wait::Woken,
-        // A signal: whoever waits asks again.
-        Err(_) => Wait::Ready,
-    }
+pub fn wait_writable(fd: &OwnedFd, limit: Duration) -> bool {
+    let timeout = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
+    let mut polled = [PollFd::new(fd.as_fd(), PollFlags::POLLOUT)];
+    // A signal: whoever waits asks again.
+    !matches!(poll(&mut polled, timeout), Ok(0))
 }

@@ -71,6 +71,20 @@ struct Attribute {
 }
 const _: () = assert!(size_of::<Attribute>() == 96);
 
+/// Above 2, which Debian's and Android's kernels know, opening takes CAP_SYS_ADMIN.
+const PARANOID: &str = "/proc/sys/kernel/perf_event_paranoid";
+
+/// Whether CAP_PERFMON does not suffice to open events of others, or may not.
+#[must_use]
+pub fn takes_all_rights() -> bool {
+    is_more_than_perfmon(std::fs::read_to_string(PARANOID).ok().as_deref())
+}
+
+fn is_more_than_perfmon(level: Option<&str>) -> bool {
+    let level = level.and_then(|level| level.trim().parse::<i32>().ok());
+    level.is_none_or(|level| level > 2)
+}
+
 fn open(mut attribute: Attribute, cpu: u32) -> Result<OwnedFd> {
     let failed = |errno| Error::syscall("perf_event_open", errno);
     attribute.size = size_of::<Attribute>() as u32;
@@ -225,4 +239,23 @@ fn checked(answer: libc::c_int, call: &str) -> Result<()> {
         return Err(Error::syscall(call, nix::errno::Errno::last_raw()));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_more_than_perfmon;
+
+    #[test]
+    fn only_levels_that_are_known_spare_the_right_to_everything() {
+        for (level, is_more) in [
+            (Some("-1\n"), false),
+            (Some("2\n"), false),
+            (Some("3\n"), true),
+            (Some("4\n"), true),
+            (Some(""), true),
+            (None, true),
+        ] {
+            assert_eq!(is_more_than_perfmon(level), is_more, "{level:?}");
+        }
+    }
 }

@@ -31,12 +31,46 @@ fn namespace(path: &str) -> Option<u32> {
     u32::try_from(inode).ok()
 }
 
-/// CPUs that the kernel may bring up, at least one.
+/// CPUs that run now, at least one.
 #[must_use]
 pub fn cpus() -> usize {
+    let of_sysfs = || super::bpf::online_cpus().ok();
+    of_sysfs()
+        .or_else(|| cpus_of_stat(&std::fs::read_to_string("/proc/stat").ok()?))
+        .unwrap_or_else(our_cpus)
+}
+
+/// The lines `cpu0` and so on of /proc/stat.
+fn cpus_of_stat(text: &str) -> Option<usize> {
+    let names = text.lines().filter_map(|line| line.strip_prefix("cpu"));
+    let count = names
+        .filter(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
+        .count();
+    (count > 0).then_some(count)
+}
+
+/// Those that we may run on: what the C library of a static program knows.
+fn our_cpus() -> usize {
     // SAFETY: sysconf only reads its argument.
     let count = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_CONF) };
     usize::try_from(count).unwrap_or(1).max(1)
+}
+
+/// Allows as many open files as we may have without asking anybody: with a ring or two
+/// for each CPU they may be more than the usual limit.
+pub fn allow_open_files() {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the struct is live for the call, which fills it.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        return;
+    }
+    limit.rlim_cur = limit.rlim_max;
+    // What cannot be had shows when a file is opened.
+    // SAFETY: the struct is live for the call and only read.
+    let _ = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
 }
 
 /// Ours and our children's memory that is resident now, in bytes, where /proc tells.
@@ -74,6 +108,7 @@ pub fn user() -> u32 {
 pub mod capability {
     pub const DAC_OVERRIDE: u32 = 1;
     pub const DAC_READ_SEARCH: u32 = 2;
+    pub const IPC_LOCK: u32 = 14;
     pub const SYS_PTRACE: u32 = 19;
     pub const SYS_ADMIN: u32 = 21;
     pub const SYS_RESOURCE: u32 = 24;
@@ -148,4 +183,16 @@ pub fn has_capability(number: u32) -> bool {
         data.get(number as usize / 32)
             .is_some_and(|data| data.effective & 1 << (number % 32) != 0)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cpus_of_stat;
+
+    #[test]
+    fn the_sum_of_all_cpus_is_none_of_them() {
+        let text = "cpu  1 2 3\ncpu0 1 2 3\ncpu7 1 2 3\nintr 5\ncpus 4\n";
+        assert_eq!(cpus_of_stat(text), Some(2));
+        assert_eq!(cpus_of_stat("intr 5\n"), None);
+    }
 }

@@ -18,6 +18,7 @@ mod causes;
 mod chains;
 mod compat;
 mod context;
+mod cpus;
 mod crashers;
 mod deliveries;
 mod desk;
@@ -114,6 +115,7 @@ fn main() -> ExitCode {
         help::CASES,
         options::CASES,
         lifetime::CASES,
+        cpus::CASES,
         text::CASES,
         json::CASES,
         context::CASES,

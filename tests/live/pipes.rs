@@ -1,16 +1,17 @@
 //! Reports on standard output: whole ones, at once, until the reader has gone.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, PipeReader, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{binary, crash, eventually, Monitor, PATIENCE};
+use crate::harness::{binary, complete_lines, crash, eventually, status_of, Monitor, PATIENCE};
 use crate::programs::{directory, wait_lines, Program};
 use crate::report::{only, Report};
+use crate::statistics::Block;
 use crate::{cases, Needs};
 
 cases! {
@@ -20,6 +21,10 @@ cases! {
         pipe_ends_with_sighup,
         pipe_closed_ends_with_0,
         pipe_with_a_stopped_reader_ends,
+    ],
+    Needs::Alone => [
+        pipe_with_a_stopped_reader_loses_nothing,
+        pipe_with_a_stopped_reader_and_no_room_costs_nothing,
     ],
 }
 
@@ -137,4 +142,113 @@ fn pipe_with_a_stopped_reader_ends() {
         "{}",
         outcome.stderr
     );
+}
+
+/// A monitor whose output nobody reads yet, and what reads it.
+fn unread(program: &Program, rung: &str, options: &[&str]) -> (Monitor, PipeReader) {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let mut command = Command::new(binary());
+    command
+        .args(["-n", &program.name, "--format", "json", "-t", "--stats"])
+        .args(["--stats-interval", "1", "--force-rung", rung])
+        .args(["--stack-snapshot", "8"])
+        .args(options)
+        .stdout(writer);
+    let mut monitor = Monitor::spawn_redirected(command);
+    monitor.wait_attached();
+    (monitor, reader)
+}
+
+fn storm(program: &Program, crashes: u64) {
+    let mut command = program.command();
+    command.args([&crashes.to_string(), "1"]);
+    assert!(status_of(&mut command).success());
+}
+
+/// Reads what has come and what is still to come; how many reports that were, once the
+/// monitor has ended, and its last page of statistics.
+fn read_again(monitor: Monitor, mut reader: PipeReader) -> (u64, Block) {
+    let all = std::thread::spawn(move || {
+        let mut all = Vec::new();
+        reader.read_to_end(&mut all).map(|_| all)
+    });
+    // Without one more crash: what takes reports again wakes it by itself.
+    eventually("what waited to be written", PATIENCE, || {
+        let pages = Block::all(&monitor.stderr());
+        let page = pages.last()?;
+        let is_done = page.count("Reports not written") == 0
+            && page.count("Events processed") == page.count("Events submitted to userspace");
+        is_done.then_some(())
+    });
+    let outcome = monitor.stop();
+    let all = all.join().expect("it ends").expect("it reads");
+    let lines = complete_lines(&all);
+    lines.iter().for_each(|line| {
+        Report::parse(line);
+    });
+    (lines.len() as u64, Block::last(&outcome.stderr))
+}
+
+/// More than the ring holds, while the memory that is allowed holds far more.
+fn pipe_with_a_stopped_reader_loses_nothing() {
+    const CRASHES: u64 = 800;
+    let program = Program::new("storm.c");
+    for rung in ["ring", "old", "perf"] {
+        let (monitor, reader) = unread(&program, rung, &["--ring-buffer", "1024"]);
+        storm(&program, CRASHES);
+        let pages = Block::all(&monitor.stderr()).len();
+        eventually("statistics meanwhile", PATIENCE, || {
+            let pages = Block::all(&monitor.stderr()).len() - pages;
+            (pages >= 3).then_some(())
+        });
+        let page = Block::last(&monitor.stderr());
+        let submitted = page.count("Events submitted to userspace");
+        assert_eq!(submitted, CRASHES, "{rung}: {page:?}");
+        assert!(
+            page.count("Events processed") < CRASHES / 2,
+            "{rung}: nobody reads: {page:?}"
+        );
+        let (reports, page) = read_again(monitor, reader);
+        page.assert_balanced();
+        assert_eq!(reports, CRASHES, "{rung}: {page:?}");
+        assert_eq!(page.count("Events dropped"), 0, "{rung}: {page:?}");
+        assert!(page.number("Memory usage (% of limit)") <= 100.0);
+    }
+}
+
+/// With all memory taken the rings fill up; that is no reason to run.
+fn pipe_with_a_stopped_reader_and_no_room_costs_nothing() {
+    const CRASHES: u64 = 1500;
+    let program = Program::new("storm.c");
+    for rung in ["ring", "old", "perf"] {
+        let options = ["--ring-buffer", "256", "--memory-limit", "5"];
+        let (monitor, reader) = unread(&program, rung, &options);
+        storm(&program, CRASHES);
+        let before = ticks(monitor.id());
+        std::thread::sleep(std::time::Duration::from_secs(2));
+        let taken = ticks(monitor.id()) - before;
+        assert!(taken < 20, "{rung}: {taken} ticks in 2 s");
+        let page = Block::last(&monitor.stderr());
+        assert!(
+            page.number("Memory usage (% of limit)") <= 100.0,
+            "{page:?}"
+        );
+        let (reports, page) = read_again(monitor, reader);
+        page.assert_balanced();
+        let dropped = page.count("Events dropped");
+        assert_eq!(reports + dropped, CRASHES, "{rung}: {page:?}");
+        assert!(
+            dropped > 0,
+            "{rung}: {CRASHES} were to be too many: {page:?}"
+        );
+    }
+}
+
+/// Of the processor, in user and in kernel mode: hundredths of a second.
+fn ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+    let (_, rest) = stat.rsplit_once(')').expect("the name's end");
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let number = |at: usize| fields[at].parse::<u64>().expect("a number");
+    number(11) + number(12)
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::chains::DEEP;
-use crate::harness::{binary, crash, run, Monitor, Outcome};
+use crate::harness::{binary, crash, eventually, run, Monitor, Outcome, PATIENCE};
 use crate::programs::{compile, copy, public_directory, unique, wrapper, Program, PIE};
 use crate::report::only;
 use crate::{cases, Needs};
@@ -24,7 +24,9 @@ cases! {
         without_bpf_calls_are_found_all_the_same,
         without_sysfs_btf_comes_from_the_kernel,
         refused_without_any_btf,
+        refused_for_want_of_descriptors,
     ],
+    Needs::Tool("unshare") => [refused_in_a_user_namespace],
 }
 
 const NOBODY: u32 = 65_534;
@@ -195,13 +197,12 @@ fn works_or_names_btf(mut command: Command) {
     let program = Program::new("null_deep.c");
     command.args(["-d", "20", "-n", &program.name, "--format", "json", "-t"]);
     let mut monitor = Monitor::spawn(command);
-    let attached =
-        crate::harness::eventually("attached or refused", crate::harness::PATIENCE, || {
-            if monitor.stderr().contains("Monitoring") {
-                return Some(true);
-            }
-            monitor.has_ended().then_some(false)
-        });
+    let attached = eventually("attached or refused", PATIENCE, || {
+        if monitor.stderr().contains("Monitoring") {
+            return Some(true);
+        }
+        monitor.has_ended().then_some(false)
+    });
     if !attached {
         let outcome = monitor.wait();
         assert_eq!(
@@ -233,4 +234,39 @@ fn refused_without_any_btf() {
     let mut command = Command::new(wrapper("no_sys.c"));
     command.arg(wrapper("no_bpf.c")).arg("btf").arg(binary());
     works_or_names_btf(command);
+}
+
+/// With too few of them it says so, and not before that it monitors.
+fn refused_for_want_of_descriptors() {
+    let mut is_enough = false;
+    for rung in ["ring", "old", "perf"] {
+        for limit in 6..40 {
+            let mut command = Command::new("sh");
+            command.arg("-c").arg("ulimit -n $0 && exec \"$@\"");
+            command.arg(limit.to_string()).arg(binary());
+            command.args(["-n", "nobody-has-this", "--force-rung", rung]);
+            let mut monitor = Monitor::spawn(command);
+            is_enough = eventually("attached or refused", PATIENCE, || {
+                let has_ended = monitor.has_ended();
+                let is_attached = monitor.stderr().contains("Monitoring");
+                (has_ended || is_attached).then_some(is_attached)
+            });
+            if is_enough {
+                monitor.stop();
+                break;
+            }
+            let outcome = monitor.wait();
+            let said = &outcome.stderr;
+            assert_eq!(outcome.status.code(), Some(1), "{rung}, {limit}: {said}");
+            assert!(said.contains("os error 24"), "{rung}, {limit}: {said}");
+            assert!(!said.contains("Monitoring"), "{rung}, {limit}: {said}");
+        }
+        assert!(is_enough, "{rung}: 40 are not enough");
+    }
+}
+
+fn refused_in_a_user_namespace() {
+    let mut command = Command::new("unshare");
+    command.arg("-Ur").arg(binary());
+    refused(command, 3, &["Permission denied", "user namespace"]);
 }

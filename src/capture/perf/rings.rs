@@ -9,11 +9,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::change::{self, Change};
 use super::delivery::{self, Delivery};
+use crate::capture::share::Share;
 use crate::cli::Config;
 use crate::error::{Context, Error, Result};
 use crate::perfring::{self, MappedPerfRing, PerfRing};
 use crate::registers::Arch;
-use crate::sys::{perf, tracefs};
+use crate::sys::{perf, process, tracefs};
 
 const GROUP: &str = "signal";
 pub const TRACEPOINT: &str = "signal_deliver";
@@ -23,6 +24,8 @@ const LEAST_RING_BYTES: u64 = 16 << 10;
 /// Of changes, beyond the share of what the user allows: without them no report has
 /// any names.
 const LEAST_CHANGES_BYTES: u64 = 256 << 10;
+/// The same where many CPUs would take half of all memory for that.
+const FEWEST_CHANGES_BYTES: u64 = 64 << 10;
 /// Of changes, that are to be read while nothing else is: what comes with a dozen new
 /// processes, and takes a fraction of a millisecond.
 const MOST_UNREAD_BYTES: u32 = 32 << 10;
@@ -78,8 +81,10 @@ struct Plan {
     tracepoint: u64,
     filter: CString,
     stack_bytes: u32,
-    /// Of the ring of deliveries.
+    /// Of the ring of deliveries, and of the one of changes.
     ring_bytes: u64,
+    changes_bytes: u64,
+    share: Share,
 }
 
 #[derive(Debug)]
@@ -103,14 +108,18 @@ impl Rings {
     pub fn open(config: &Config) -> Result<Rings> {
         let tracepoint = tracefs::event_number(GROUP, TRACEPOINT)
             .context(|| format!("perf events at {GROUP}/{TRACEPOINT}"))?;
+        process::allow_open_files();
         let online = changes_of_all_cpus()?;
-        let ring_bytes = ring_bytes(config, online.len() as u64);
+        let (ring_bytes, changes_bytes) = ring_bytes(config, online.len() as u64);
         let plan = Plan {
             tracepoint,
             filter: filter(config.signals),
             stack_bytes: stack_bytes(config, ring_bytes),
             ring_bytes,
+            changes_bytes,
+            share: Share::of(config),
         };
+        plan.check(online.len())?;
         let mut cpus = Vec::new();
         for (cpu, changes) in online {
             cpus.push(plan.on_cpu(cpu, changes)?);
@@ -143,6 +152,8 @@ impl Rings {
     /// Watches a CPU that has come up. What it had before it went down has ended with
     /// that, and is read no more.
     pub fn cpu_up(&mut self, number: u32) -> Result<()> {
+        let others = self.cpus.iter().filter(|cpu| cpu.number != number);
+        self.plan.check(others.count() + 1)?;
         let changes = perf::process_changes(number, MOST_UNREAD_BYTES)?;
         let new = self.plan.on_cpu(number, changes)?;
         perf::enable(new.deliveries.event.as_fd())?;
@@ -215,7 +226,7 @@ impl Rings {
     /// For `-v`.
     pub fn describe(&self) -> String {
         let deliveries_kb = self.plan.ring_bytes >> 10;
-        let changes_kb = self.plan.changes_bytes() >> 10;
+        let changes_kb = self.plan.changes_bytes >> 10;
         let cpus = self.cpus.len();
         format!("Rings: {cpus} of {deliveries_kb} KB, {cpus} of {changes_kb} KB")
     }
@@ -226,8 +237,10 @@ fn earlier(known: Option<u64>, time_ns: u64) -> Option<u64> {
 }
 
 impl Plan {
-    fn changes_bytes(&self) -> u64 {
-        self.ring_bytes.max(LEAST_CHANGES_BYTES)
+    /// Refuses as many CPUs as there is no room for.
+    fn check(&self, cpus: usize) -> Result<()> {
+        let all = (self.ring_bytes + self.changes_bytes) * cpus as u64;
+        self.share.check(all, cpus)
     }
 
     /// A CPU's rings; changes are told from here on.
@@ -239,7 +252,7 @@ impl Plan {
         let cpu = Cpu {
             number: cpu,
             deliveries: Source::map(deliveries, self.ring_bytes, cpu)?,
-            changes: Source::map(changes, self.changes_bytes(), cpu)?,
+            changes: Source::map(changes, self.changes_bytes, cpu)?,
             samples: 0,
             lost: 0,
         };
@@ -358,10 +371,15 @@ fn filter(signals: u64) -> CString {
     CString::new(text).unwrap_or_default()
 }
 
-/// Bytes of each CPU's ring of deliveries: half of its share.
-fn ring_bytes(config: &Config, cpus: u64) -> u64 {
-    let share = u64::from(config.ring_bytes) / cpus.max(1) / 2;
-    crate::capture::whole_ring(share.max(LEAST_RING_BYTES))
+/// Bytes of each CPU's ring of deliveries: half of its share; and of the one of changes.
+fn ring_bytes(config: &Config, cpus: u64) -> (u64, u64) {
+    let share = Share::of(config);
+    let ring = share.ring(cpus, 2, LEAST_RING_BYTES);
+    let changes = ring.max(LEAST_CHANGES_BYTES);
+    (
+        ring,
+        share.modest(changes, FEWEST_CHANGES_BYTES, ring, cpus),
+    )
 }
 
 /// Of each stack: a sample has to fit into its ring, twice.
@@ -389,11 +407,26 @@ mod tests {
                 stack_snapshot_bytes: stack_kb << 10,
                 ..Config::default()
             };
-            let ring = ring_bytes(&config, cpus);
-            assert!(ring.is_power_of_two());
+            let (ring, changes) = ring_bytes(&config, cpus);
+            assert!(ring.is_power_of_two() && changes.is_power_of_two());
+            assert!(changes >= 2 * u64::from(MOST_UNREAD_BYTES));
             let stack = u64::from(stack_bytes(&config, ring));
             assert!(stack > 4096 && 2 * (stack + 1024) <= ring);
             assert!(stack < 1 << 16 && stack % 8 == 0);
+        }
+    }
+
+    #[test]
+    fn many_cpus_fit_into_the_memory_that_is_allowed() {
+        for (ring_kb, cpus) in [(256, 2), (256, 24), (4096, 256), (256, 512), (4096, 512)] {
+            let config = Config {
+                ring_bytes: ring_kb << 10,
+                ..Config::default()
+            };
+            let (ring, changes) = ring_bytes(&config, cpus);
+            let all = (ring + changes) * cpus;
+            assert!(all <= config.memory_limit_bytes / 2, "{cpus}: {all}");
+            assert!(cpus > 24 || changes >= LEAST_CHANGES_BYTES);
         }
     }
 }

@@ -53,10 +53,18 @@ pub fn effective_capabilities() -> Result<u64> {
 /// map is one more than the highest of them on the kernels that number them without holes, and
 /// the count of them everywhere.
 pub fn possible_cpus() -> Result<usize> {
-    const PATH: &str = "/sys/devices/system/cpu/possible";
-    let text = std::fs::read_to_string(PATH).map_err(|error| Error::from(error).context(PATH))?;
+    cpus_of("/sys/devices/system/cpu/possible")
+}
+
+/// How many CPUs run now.
+pub fn online_cpus() -> Result<usize> {
+    cpus_of("/sys/devices/system/cpu/online")
+}
+
+fn cpus_of(path: &'static str) -> Result<usize> {
+    let text = std::fs::read_to_string(path).map_err(|error| Error::from(error).context(path))?;
     parse_cpu_list(text.trim())
-        .ok_or_else(|| Error::failed(format!("{PATH}: {:?} is no list of CPUs", text.trim())))
+        .ok_or_else(|| Error::failed(format!("{path}: {:?} is no list of CPUs", text.trim())))
 }
 
 fn parse_cpu_list(list: &str) -> Option<usize> {

@@ -108,15 +108,13 @@ test-rungs: build
 	$(Q)SEGFAULT_ANALYZER='$(abspath $(BINARY))' SEGFAULT_ANALYZER_ARGS='--force-rung old' \
 		$(TEST) --test live $(TEST_FLAGS)
 	$(Q)SEGFAULT_ANALYZER='$(abspath $(BINARY))' SEGFAULT_ANALYZER_ARGS='--force-rung tracepoint' \
-		$(TEST) --test live $(TEST_FLAGS) -- $(NO_SENDER) $(HIDDEN)
+		$(TEST) --test live $(TEST_FLAGS) -- $(NO_SENDER)
 	$(Q)SEGFAULT_ANALYZER='$(abspath $(BINARY))' SEGFAULT_ANALYZER_ARGS='--force-rung perf' \
 		$(TEST) --test live $(TEST_FLAGS) -- $(TOLD_LESS)
 
-# That tracepoint does not tell who has sent a signal;
+# That tracepoint does not tell who has sent a signal.
 NO_SENDER := --skip delivery_of_a_signal_sent --skip delivery_raised_again \
 	--skip causes_of_signals_that_nothing_raised
-# and while a BPF program stands on it perf events are not told of it.
-HIDDEN := --skip without_bpf_calls_are_found_all_the_same
 
 # Of these groups some test looks at what perf events alone do not tell; and of
 # stacks they copy one.

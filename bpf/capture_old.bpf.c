@@ -180,18 +180,23 @@ static __always_inline void recall_fault(struct event_header *h, struct task_str
 	bpf_map_delete_elem(&segfault_first, &tid);
 }
 
-/* Handled faults are no crashes: see fold.h. */
-static __always_inline int is_counted_only(struct old_config *c, struct glance *g, const void *regs)
+static __always_inline struct fold_key fold_key(struct old_config *c, struct glance *g, const void *regs)
 {
-	struct fold_key key = {
+	return (struct fold_key){
 		.pc = read_word(regs + (c->aarch64 ? REGS_ARM64_PC : REGS_X86_PC) * 8),
 		.pid = bpf_get_current_pid_tgid() >> 32,
 		.signal = g->signal,
 		.code = g->code,
 	};
+}
 
+/* Handled faults are no crashes: see fold.h. */
+static __always_inline int is_counted_only(struct old_config *c, struct glance *g, const void *regs)
+{
 	if (!c->fold_ns || g->handler <= SIG_IGN)
 		return 0;
+	struct fold_key key = fold_key(c, g, regs);
+
 	return is_folded(&key, bpf_ktime_get_ns(), c->fold_ns, &g->repeats);
 }
 
@@ -310,7 +315,7 @@ int segfault_begin(void *ctx)
 	__u32 pid;
 
 	if (!s || !c || !b)
-		return 0;
+		return SEEN;
 	if (has_address(s->glance.code))
 		count(b, fault_info_captured);
 	else
@@ -321,12 +326,12 @@ int segfault_begin(void *ctx)
 	if (!passes_filters(c, &s->glance, pid) || !passes_name(s, c, task)) {
 		count(b, filtered);
 		s->busy = 0;
-		return 0;
+		return SEEN;
 	}
 	if (is_counted_only(c, &s->glance, regs)) {
 		count(b, folded);
 		s->busy = 0;
-		return 0;
+		return SEEN;
 	}
 	count(b, captured);
 	clear(&s->calls, offsetof(struct scratch, walk.vma) - offsetof(struct scratch, calls));
@@ -336,8 +341,12 @@ int segfault_begin(void *ctx)
 		count(b, register_failures);
 	/* Whether it has arrived the reader knows; from 5.1 on so do we. */
 	if (send(ctx, s, &s->header, sizeof(s->header), 0)) {
+		struct fold_key key = fold_key(c, &s->glance, regs);
+
+		/* The next of them must not be folded into a record that is not there. */
+		bpf_map_delete_elem(&segfault_folds, &key);
 		s->busy = 0;
-		return 0;
+		return SEEN;
 	}
 	go_on(ctx, s, STEP_CONTEXT);
 	return finish(ctx, s, c);
@@ -376,7 +385,7 @@ static __always_inline int begin(void *ctx, struct scratch *s)
 	b = books();
 	if (b)
 		count(b, dropped);
-	return 0;
+	return SEEN;
 }
 
 /* Arguments of the raw tracepoint: include/trace/events/signal.h. */
@@ -393,7 +402,7 @@ int segfault_first_raw(struct delivery *ctx)
 	struct scratch *s = claimed(ctx->signal);
 
 	if (!s)
-		return 0;
+		return SEEN;
 	s->glance.code = read_word(info + SIGINFO_CODE);
 	s->glance.siginfo = read_word(info + SIGINFO_WORDS);
 	s->glance.siginfo_more[0] = read_word(info + SIGINFO_WORDS + 8);
@@ -427,7 +436,7 @@ int segfault_event(struct delivery_record *ctx)
 	__s32 code = ctx->code;
 
 	if (!s)
-		return 0;
+		return SEEN;
 	read_trap(task, &address, &unused, &trap);
 	if (!has_address(code) || trap != PF_TRAP)
 		address = 0;
@@ -450,7 +459,7 @@ int segfault_context(void *ctx)
 	struct mm_struct *mm;
 
 	if (!s || !c)
-		return 0;
+		return SEEN;
 	mm = read_if_there(task, mm);
 	s->names.is_foreign = s->header.mnt_ns && s->header.mnt_ns != c->own_mnt_ns;
 	send_cgroup(ctx, s, task);
@@ -471,7 +480,7 @@ int segfault_list(void *ctx)
 	struct scratch *s = scratch();
 	struct old_config *c = config();
 
-	return s && c ? walk_list(ctx, s, c) : 0;
+	return s && c ? walk_list(ctx, s, c) : SEEN;
 }
 
 SEC("raw_tp/signal_deliver")
@@ -480,7 +489,7 @@ int segfault_tree(void *ctx)
 	struct scratch *s = scratch();
 	struct old_config *c = config();
 
-	return s && c ? walk_tree(ctx, s, c) : 0;
+	return s && c ? walk_tree(ctx, s, c) : SEEN;
 }
 
 SEC("raw_tp/signal_deliver")
@@ -489,7 +498,7 @@ int segfault_stack(void *ctx)
 	struct scratch *s = scratch();
 	struct old_config *c = config();
 
-	return s && c ? send_stack(ctx, s, c) : 0;
+	return s && c ? send_stack(ctx, s, c) : SEEN;
 }
 
 SEC("raw_tp/signal_deliver")
@@ -498,7 +507,7 @@ int segfault_interrupted(void *ctx)
 	struct scratch *s = scratch();
 	struct old_config *c = config();
 
-	return s && c ? send_interrupted(ctx, s, c) : 0;
+	return s && c ? send_interrupted(ctx, s, c) : SEEN;
 }
 
 SEC("raw_tp/signal_deliver")
@@ -507,7 +516,7 @@ int segfault_switched(void *ctx)
 	struct scratch *s = scratch();
 	struct old_config *c = config();
 
-	return s && c ? send_switched(ctx, s, c) : 0;
+	return s && c ? send_switched(ctx, s, c) : SEEN;
 }
 
 SEC("raw_tp/signal_deliver")
@@ -516,7 +525,7 @@ int segfault_names(void *ctx)
 	struct scratch *s = scratch();
 	struct old_config *c = config();
 
-	return s && c ? send_names(ctx, s, c) : 0;
+	return s && c ? send_names(ctx, s, c) : SEEN;
 }
 
 SEC("raw_tp/signal_deliver")
@@ -525,5 +534,5 @@ int segfault_memory(void *ctx)
 	struct scratch *s = scratch();
 	struct old_config *c = config();
 
-	return s && c ? send_memory(ctx, s, c) : 0;
+	return s && c ? send_memory(ctx, s, c) : SEEN;
 }

@@ -31,6 +31,9 @@
 #define WALK_CALLS 20		/* of these, until the walk has to end */
 #define MAX_TEXT 128		/* of names that -n looks into */
 
+/* What programs return: with 0 at a tracepoint perf events would not be told of it. */
+#define SEEN 1
+
 /* What the tool writes before it attaches; src/capture/old.rs has the mirror. */
 struct old_config {
 	__u64 watched_signals;
@@ -294,7 +297,7 @@ static __always_inline int finish(void *ctx, struct scratch *s, struct old_confi
 	e->duration_ns = bpf_ktime_get_ns() - s->began_ns;
 	send(ctx, s, e, sizeof(*e), 0);
 	s->busy = 0;
-	return 0;
+	return SEEN;
 }
 
 #endif

@@ -17,6 +17,7 @@
 #define PIECES 16
 #define PIECE_BYTES 256
 #define TOP_BYTES 4096
+#define SEEN 1		/* with 0 perf events would not be told of the delivery */
 #define IS_CHILD 'c'	/* after the magic and a dash */
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
@@ -66,7 +67,7 @@ int segfault_peek(void *ctx)
 	struct peek_answer *told = bpf_map_lookup_elem(&segfault_told, &zero);
 
 	if (!ask || !told || bpf_get_current_comm(&name, sizeof(name)) || name.words[0] != ask->magic)
-		return 0;
+		return SEEN;
 	if (name.bytes[9] == IS_CHILD) {
 		told->ids = bpf_get_current_pid_tgid();
 		/* Through memory: arithmetic on the register itself is refused. */
@@ -77,11 +78,11 @@ int segfault_peek(void *ctx)
 		told->stack_top = (frame & ~(ask->stack_bytes - 1)) + ask->stack_bytes;
 		bpf_probe_read(told->top, TOP_BYTES, (void *)(told->stack_top - TOP_BYTES));
 		told->task = bpf_get_current_task();
-		return 0;
+		return SEEN;
 	}
 	told->own_task = bpf_get_current_task();
 #pragma clang loop unroll(full)
 	for (int i = 0; i < PIECES; i++)
 		told->failed[i] = bpf_probe_read(told->piece[i], PIECE_BYTES, (void *)ask->address[i]);
-	return 0;
+	return SEEN;
 }

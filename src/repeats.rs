@@ -14,9 +14,12 @@ use crate::event::{Disposition, FaultSite};
 use crate::fold::{Counted, Folder};
 use crate::report::Report;
 
-/// Sites of handled faults remembered at a time; past that the oldest is asked
-/// for its number at once.
-const MAX_SITES: usize = 256;
+/// Sites of handled faults remembered at a time, with a report each; past that the
+/// oldest is asked for its number at once, and its next fault is told in full.
+const MAX_SITES: u64 = 1024;
+const MIN_SITES: u64 = 64;
+/// Of the memory that the user allows, for each of them.
+const SITE_SHARE_BYTES: u64 = 64 << 10;
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// A report on its way out.
@@ -49,6 +52,7 @@ pub struct Repeats {
     handled_window: Option<Duration>,
     /// In the order in which their windows end.
     sites: Vec<Site>,
+    max_sites: usize,
     held: u64,
 }
 
@@ -63,6 +67,8 @@ impl Repeats {
             per_minute: per_minute.map(|allowed| Folder::new(MINUTE, allowed.into())),
             handled_window: config.fold_handled,
             sites: Vec::new(),
+            max_sites: (config.memory_limit_bytes / SITE_SHARE_BYTES).clamp(MIN_SITES, MAX_SITES)
+                as usize,
             held: 0,
         }
     }
@@ -95,7 +101,7 @@ impl Repeats {
         }
         if let (true, Some(window), Some(site)) = (is_handled, self.handled_window, site) {
             self.sites.retain(|known| known.site != site);
-            if self.sites.len() >= MAX_SITES {
+            if self.sites.len() >= self.max_sites {
                 self.end_first_site(now, take, &mut out);
             }
             self.sites.push(Site {

@@ -95,36 +95,29 @@ pub struct Statistics {
 
 impl Statistics {
     /// Dropped, of those that passed the filters.
-    fn drop_percent(&self) -> f64 {
-        percent(
-            self.kernel.dropped,
-            self.kernel.submitted.saturating_add(self.kernel.dropped),
-        )
+    fn drop_percent(&self) -> String {
+        let passed = self.kernel.submitted.saturating_add(self.kernel.dropped);
+        percent(self.kernel.dropped, passed, 2)
     }
 
     /// Detected with a fault address, of all detected.
-    fn fault_info_percent(&self) -> f64 {
+    fn fault_info_percent(&self) -> String {
         let captured = self.kernel.fault_info_captured;
-        percent(
-            captured,
-            captured.saturating_add(self.kernel.fault_info_missed),
-        )
+        let all = captured.saturating_add(self.kernel.fault_info_missed);
+        percent(captured, all, 2)
     }
 
     /// Processed, by the second of runtime.
-    fn events_per_second(&self) -> f64 {
-        let seconds = self.runtime.as_secs_f64();
-        if seconds > 0.0 {
-            self.user.processed as f64 / seconds
-        } else {
-            0.0
-        }
+    fn events_per_second(&self) -> String {
+        let processed = u128::from(self.user.processed) * 1_000_000_000;
+        quotient(processed, self.runtime.as_nanos(), 1)
     }
 
     /// Addresses named from the cache, of all that were asked for.
-    fn cache_hit_percent(&self) -> f64 {
+    fn cache_hit_percent(&self) -> String {
         let hits = self.user.symbol_cache_hits;
-        percent(hits, hits.saturating_add(self.user.symbol_cache_misses))
+        let asked = hits.saturating_add(self.user.symbol_cache_misses);
+        percent(hits, asked, 2)
     }
 
     /// Of the timed records.
@@ -147,8 +140,8 @@ impl Statistics {
         } = self;
         let mut page = Page::default();
         page.text.push_str("=== Segfault Analyzer Statistics ===\n");
-        page.text
-            .push_str(&format!("Runtime: {:.1}s\n", self.runtime.as_secs_f64()));
+        let runtime_s = quotient(self.runtime.as_nanos(), 1_000_000_000, 1);
+        page.text.push_str(&format!("Runtime: {runtime_s}s\n"));
 
         page.section("Event Counts");
         page.count("Total segfaults detected", kernel.detected);
@@ -159,15 +152,9 @@ impl Statistics {
         page.count("Events dropped", kernel.dropped);
 
         page.section("Performance Metrics");
-        page.line("Event drop rate", &format!("{:.2}%", self.drop_percent()));
-        page.line(
-            "Fault info capture rate",
-            &format!("{:.2}%", self.fault_info_percent()),
-        );
-        page.line(
-            "Events per second",
-            &format!("{:.1}", self.events_per_second()),
-        );
+        page.line("Event drop rate", &self.drop_percent());
+        page.line("Fault info capture rate", &self.fault_info_percent());
+        page.line("Events per second", &self.events_per_second());
 
         page.section("Feature Statistics");
         page.count("Register capture failures", kernel.register_failures);
@@ -178,19 +165,13 @@ impl Statistics {
         page.section("Symbol Resolution");
         page.count("Symbol cache hits", user.symbol_cache_hits);
         page.count("Symbol cache misses", user.symbol_cache_misses);
-        page.line(
-            "Symbol cache hit rate",
-            &format!("{:.2}%", self.cache_hit_percent()),
-        );
+        page.line("Symbol cache hit rate", &self.cache_hit_percent());
 
-        let memory_mb = sizes.memory_bytes as f64 / f64::from(1 << 20);
-        let memory_percent = percent(sizes.memory_bytes, sizes.memory_limit_bytes);
+        let memory_mb = quotient(sizes.memory_bytes.into(), 1 << 20, 2);
+        let memory_percent = percent(sizes.memory_bytes, sizes.memory_limit_bytes, 1);
         page.section("Memory Usage");
-        page.line("Estimated memory usage", &format!("{memory_mb:.2} MB"));
-        page.line(
-            "Memory usage (% of limit)",
-            &format!("{memory_percent:.1}%"),
-        );
+        page.line("Estimated memory usage", &format!("{memory_mb} MB"));
+        page.line("Memory usage (% of limit)", &memory_percent);
         page.line(
             "Ring buffer size (fixed)",
             &format!("{} KB", sizes.ring_bytes >> 10),
@@ -225,12 +206,19 @@ impl Statistics {
 }
 
 /// A share in percent; of nothing it is zero.
-fn percent(part: u64, whole: u64) -> f64 {
-    if whole == 0 {
-        0.0
-    } else {
-        part as f64 * 100.0 / whole as f64
-    }
+fn percent(part: u64, whole: u64, digits: u32) -> String {
+    let hundredfold = u128::from(part) * 100;
+    format!("{}%", quotient(hundredfold, whole.into(), digits))
+}
+
+/// A quotient with so many digits behind the point, rounded; by nothing it is zero.
+/// In integers: what formats floating-point numbers takes 10 KB of a binary.
+fn quotient(dividend: u128, divisor: u128, digits: u32) -> String {
+    let scale = 10u128.pow(digits);
+    let whole = dividend.saturating_mul(scale).saturating_add(divisor / 2);
+    let whole = whole.checked_div(divisor).unwrap_or(0);
+    let width = digits as usize;
+    format!("{}.{:0width$}", whole / scale, whole % scale)
 }
 
 fn microseconds(ns: u64) -> String {
@@ -285,6 +273,15 @@ mod tests {
             page.contains("  Events per second:            0.0\n"),
             "{page}"
         );
+    }
+
+    #[test]
+    fn quotients_are_rounded() {
+        assert_eq!(percent(2, 3, 2), "66.67%");
+        assert_eq!(percent(1, 1000, 1), "0.1%");
+        assert_eq!(quotient(1, 20, 1), "0.1");
+        assert_eq!(quotient(1049, 100, 1), "10.5");
+        assert_eq!(quotient(7, 0, 2), "0.00");
     }
 
     #[test]

@@ -152,10 +152,11 @@ fn desk_lines_are_those_of_gdb() {
             _ => assert!(calls[0].ends_with(" ?:0"), "{answer} {calls:?}"),
         }
     }
+    assert_ne!(report["group"], Report::parse(&line)["group"]);
     // Nothing else is another than before.
     let mut before = Report::parse(&line).value;
     let mut after = report.value.clone();
-    for key in ["instruction_symbol", "stack_trace"] {
+    for key in ["instruction_symbol", "stack_trace", "group"] {
         before[key].take();
         after[key].take();
     }

@@ -1,6 +1,8 @@
 //! Why it ended, of other signals than SIGSEGV: `--signals all`. The header names the
 //! signal, the code has its name, and every number of a sentence is a true one.
 
+use std::os::unix::process::ExitStatusExt;
+
 use regex_lite::Regex;
 
 use crate::causes::{assert_cause, assert_registers_are_true, number_after, X86};
@@ -34,9 +36,18 @@ pub const CHECKED: &[&str] = &[
 
 /// The one report of a program that dies by whatever signal.
 fn death(program: &Program, kind: &str, options: &[&str]) -> Report {
-    let all = ["-n", &program.name, "--format", "json", "--signals", "all"];
+    let all = [
+        "-n",
+        &program.name,
+        "--format",
+        "json",
+        "--signals",
+        "all",
+        "--stats",
+    ];
     let monitor = Monitor::start([&all[..], options].concat());
-    status_of(program.command().arg(kind));
+    let status = status_of(program.command().arg(kind));
+    assert!(status.signal().is_some(), "{kind}: {status:?}");
     only(monitor.stop().reports())
 }
 
@@ -56,35 +67,35 @@ const TRAPS: &[Trap] = &[
         "SIGFPE",
         "FPE_INTDIV",
         "division_by_zero",
-        r"^division by zero(, in [A-Z0-9]+|: by any other number the quotient would fit)$",
+        r"^division by zero: (the divisor is [A-Z0-9]+|by any other number the quotient would fit)$",
     ),
     (
         "least",
         "SIGFPE",
         "FPE_INTDIV",
         "division_overflow",
-        "^the quotient is too large of a division by 0xffffffff, in [A-Z0-9]+$",
+        "^the quotient -2147483648 / -1 does not fit into 4 bytes; the divisor is [A-Z0-9]+$",
     ),
     (
         "wide",
         "SIGFPE",
         "FPE_INTDIV",
         "division_by_zero",
-        r"^division by zero(, in [A-Z0-9]+|: by any other number the quotient would fit)$",
+        r"^division by zero: (the divisor is [A-Z0-9]+|by any other number the quotient would fit)$",
     ),
     (
         "byte",
         "SIGFPE",
         "FPE_INTDIV",
         "division_by_zero",
-        "^division by zero, in RCX$",
+        "^division by zero: the divisor is RCX$",
     ),
     (
         "large",
         "SIGFPE",
         "FPE_INTDIV",
         "division_overflow",
-        "^the quotient is too large of a division by 0x3, in R9$",
+        "^the quotient of a division by 3 does not fit into 8 bytes; the divisor is R9$",
     ),
     (
         "float",

@@ -77,7 +77,7 @@ FRAME int do_beyond(void)
 {
 	char *volatile p = malloc(40), *volatile q = malloc(5000), *volatile r = malloc(40);
 
-	memset(p, 'B', 40 + one * 24);
+	memset(p, 'A', 40 + one * 24); /* glibc takes B for a mapping's size */
 	free(q);
 	free(r);
 	free(p);

@@ -193,8 +193,9 @@ fn read_again(monitor: Monitor, mut reader: PipeReader) -> (u64, Block) {
 fn pipe_with_a_stopped_reader_loses_nothing() {
     const CRASHES: u64 = 800;
     let program = Program::new("storm.c");
-    for rung in ["ring", "old", "perf"] {
-        let (monitor, reader) = unread(&program, rung, &["--ring-buffer", "1024"]);
+    // Of perf events each CPU has a quarter of it.
+    for (rung, ring_kb) in [("ring", "1024"), ("old", "1024"), ("perf", "4096")] {
+        let (monitor, reader) = unread(&program, rung, &["--ring-buffer", ring_kb]);
         storm(&program, CRASHES);
         let pages = Block::all(&monitor.stderr()).len();
         eventually("statistics meanwhile", PATIENCE, || {

@@ -386,6 +386,12 @@ def kernel_log(run):
     expect("complaints", run["complaints"].stdout.strip(), "")
 
 
+def signatures(run):
+    """Of crashes whose stack every rung has: program, cause, signature."""
+    reports = [report for report, _ in [*deep_reports(run), *hundreds(run)]]
+    return {(report["exe"], report["cause"], report["signature"]) for report in reports}
+
+
 # Each gives its cell.
 MAIN = [
     ("Attached in", attach),

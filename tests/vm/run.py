@@ -68,7 +68,22 @@ def main():
         tried = list(guests.map(lambda item: bench.try_kernel(*item), find))
     rows = [row for rows in tried for row in rows]
     print_table(rows)
-    return 1 if any(row.failures for row in rows) else 0
+    several = several_signatures(rows)
+    return 1 if several or any(row.failures for row in rows) else 0
+
+
+def several_signatures(rows):
+    """Whether one crash of one file has several, on whatever kernel and rung; said so."""
+    known = {}
+    for row in rows:
+        for program, cause, signature in row.signatures:
+            known.setdefault((row.machine, program, cause), set()).add(signature)
+    several = {crash: found for crash, found in known.items() if len(found) > 1}
+    for (machine, program, cause), found in several.items():
+        note(f"{machine}: {program}, {cause}: signatures {', '.join(sorted(found))}")
+    if known and not several:
+        print(f"{len(known)} crashes: each has one signature on all kernels and rungs")
+    return bool(several)
 
 
 class Row:
@@ -80,6 +95,8 @@ class Row:
         self.machine = ""
         self.checksum = ""
         self.cells = []
+        # Of each crash: program, cause, signature.
+        self.signatures = set()
         self.refused = None
         self.failures = []
 
@@ -169,6 +186,7 @@ def judged(kernel, guest, run):
     elif guest.is_done or run is not guest.runs[-1]:
         row.rung = row.rung or ", ".join(rung.name for rung in run.taken)
         row.cells, row.failures = judge.judge(run)
+        row.signatures = judge.signatures(run)
         if kernels.is_to_refuse(guest.facts):
             row.failures.append("was to be refused: see REFUSED_WITHOUT_BTF")
     return row

@@ -43,7 +43,7 @@ fn signatures_of_many_runs_are_one() {
     if NONE {
         return;
     }
-    const RUNS: usize = 100;
+    const RUNS: usize = 1000;
     for (source, kind) in [
         ("access.c", "write"),
         ("classics.c", "freed"),

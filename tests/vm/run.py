@@ -186,7 +186,8 @@ def judged(kernel, guest, run):
     elif guest.is_done or run is not guest.runs[-1]:
         row.rung = row.rung or ", ".join(rung.name for rung in run.taken)
         row.cells, row.failures = judge.judge(run)
-        row.signatures = judge.signatures(run)
+        if not row.failures:
+            row.signatures = judge.signatures(run)
         if kernels.is_to_refuse(guest.facts):
             row.failures.append("was to be refused: see REFUSED_WITHOUT_BTF")
     return row

@@ -75,9 +75,11 @@ FRAME int do_middle(void)
 
 FRAME int do_beyond(void)
 {
-	char *volatile p = malloc(40), *volatile q = malloc(5000), *volatile r = malloc(40);
+	/* Of a size that nobody has freed before, so that they lie one behind the other. */
+	char *volatile p = malloc(3000), *volatile q = malloc(5000), *volatile r = malloc(3000);
 
-	memset(p, 'A', 40 + one * 24); /* glibc takes B for a mapping's size */
+	/* glibc takes B for the size of a mapping. */
+	memset(p, 'A', 3000 + one * 24);
 	free(q);
 	free(r);
 	free(p);

@@ -119,7 +119,7 @@ NO_SENDER := --skip delivery_of_a_signal_sent --skip delivery_raised_again \
 # Of these groups some test looks at what perf events alone do not tell; and of
 # stacks they copy one.
 TOLD_LESS := $(foreach group,books causes context deliveries desk examples folding json limits lines \
-	measured names namespaces options refusals signatures statistics surroundings,--skip $(group)::) \
+	measured names namespaces options raised refusals signatures statistics surroundings,--skip $(group)::) \
 	--skip one_stack_to_another --skip compat_handlers_on_an_alternate_stack
 
 SIX := $(OUT)/six

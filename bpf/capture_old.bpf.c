@@ -4,7 +4,7 @@
  * go: the same record from the same tracepoint, put together by a chain of small
  * programs and sent through a perf event array. See old.h.
  *
- * first -> context -> walk (list or tree) -> stack -> names, each as often as
+ * first -> begin -> context -> walk (list or tree) -> stack -> names, each as often as
  * needed and as tail calls allow; whichever runs out of them sends the end. Where
  * the stack is not the first one, interrupted or switched, and stack again, come
  * before names.

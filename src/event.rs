@@ -147,7 +147,7 @@ pub struct EarlierFault {
     pub siginfo: u64,
     pub pc: ProcessAddress,
     pub trap: Trap,
-    /// Whether siginfo and trap could be had.
+    /// Whether siginfo and trap could be had, or worked out.
     pub knows_fault: bool,
     /// `CLOCK_BOOTTIME` of that delivery.
     pub boot_ns: u64,

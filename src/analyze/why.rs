@@ -42,6 +42,10 @@ impl Analyzer {
         let Some(registers) = event.registers else {
             return;
         };
+        // It may run another program by now than the one whose code would be read.
+        if event.lacks("mappings") {
+            return;
+        }
         if event.code_bytes.bytes.is_empty() {
             event.code_bytes = self.code_in_file(event, registers.pc());
         }
@@ -49,7 +53,8 @@ impl Analyzer {
         let Some((siginfo, trap)) = cause::infer(event, &Fault::of(event), &registers, code) else {
             return;
         };
-        if self.may_be_unloaded(event, registers.pc()) {
+        let code = event.code_bytes.clone();
+        if self.may_be_unloaded(event, &Fault::of(event), &code) {
             return;
         }
         event.siginfo = siginfo;
@@ -61,14 +66,16 @@ impl Analyzer {
 
     /// Whether the process may have come here by a jump into a library that was
     /// unloaded before, which is not told: to a function's beginning, or back into one.
-    fn may_be_unloaded(&mut self, event: &Event, pc: ProcessAddress) -> bool {
+    fn may_be_unloaded(&mut self, event: &Event, fault: &Fault, code: &MemoryWindow) -> bool {
+        let pc = fault.pc;
         let file = event.mapping(pc).and_then(|mapping| mapping.file.as_ref());
-        if file.is_none_or(|file| Some(&file.path) == event.exe.as_ref()) {
+        let own = file.is_none_or(|file| Some(&file.path) == event.exe.as_ref());
+        // A fetch that fails has one of the other codes.
+        if own || fault.code == code::SI_KERNEL {
             return false;
         }
-        let before = event.code_bytes.address;
-        let calls = (before.0..pc.0).any(|at| {
-            let decoded = decode(Arch::NATIVE, code_at(event, ProcessAddress(at)));
+        let calls = (code.address.0..pc.0).any(|at| {
+            let decoded = decode(Arch::NATIVE, bytes_at(code, ProcessAddress(at)));
             decoded.is_some_and(|it| it.class == Class::Call && at + u64::from(it.length) == pc.0)
         });
         let located = self.locate(event, &[CodeAddress::Exact(pc)], 1, &mut Vec::new());
@@ -80,12 +87,15 @@ impl Analyzer {
 
     /// The same of the handled fault before it.
     pub(super) fn infer_earlier(&mut self, event: &mut Event, chosen: &mut Chosen) {
-        let Some(registers) = chosen.registers else {
+        let Some(registers) = chosen.registers.filter(|_| !event.lacks("mappings")) else {
             return;
         };
-        let code = self.code_in_file(event, chosen.fault.pc);
-        let code = bytes_at(&code, chosen.fault.pc);
-        let inferred = cause::infer(event, &chosen.fault, &registers, code);
+        let fault = chosen.fault;
+        let code = self.code_in_file(event, fault.pc);
+        let inferred = cause::infer(event, &fault, &registers, bytes_at(&code, fault.pc));
+        if self.may_be_unloaded(event, &fault, &code) {
+            return;
+        }
         let (Some((siginfo, trap)), Some(first)) = (inferred, event.first_fault.as_mut()) else {
             return;
         };

@@ -58,7 +58,8 @@ pub struct Fault {
     pub siginfo: u64,
     pub trap: Trap,
     pub pc: ProcessAddress,
-    /// Address and trap are what the kernel says; perf events tell neither.
+    /// Address and trap are what the kernel says, or all that the instruction leaves
+    /// possible ([`infer`]); perf events tell neither.
     pub known: bool,
 }
 

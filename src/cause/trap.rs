@@ -86,14 +86,25 @@ fn beyond_file(scene: &Scene<'_>) -> Verdict {
     let placed = scene.faulting_operand();
     let mut words = Words::default();
     words.touch(access, placed.as_ref(), address);
-    let mapping = scene.event.mapping(ProcessAddress(address));
+    let event = scene.event;
+    let mapping = event.mapping(ProcessAddress(address));
+    if mapping.is_none() && (event.lacks("mappings") || event.lacks("data_mappings")) {
+        words.text(", for which the kernel had no page: what is mapped there is not known, perhaps a file that ends before");
+        return Verdict::new(Cause::Unknown, words);
+    }
     let Some((mapping, file)) = mapping.and_then(|it| Some((it, it.file.as_ref()?))) else {
         words.text(", for which the kernel had no page: huge pages or memory ran out, or it could not be read");
         return Verdict::new(Cause::Unknown, words);
     };
     let offset = file.offset.0.wrapping_add(address - mapping.start.0);
     words.text(", offset ").hex(offset).text(" of ");
-    words.bytes(&scene.event.mapping_name(mapping));
+    words.bytes(&event.mapping_name(mapping));
+    let known = &file.identity;
+    // A file that was emptied has a time; of one without either nothing is known.
+    if (known.size, known.mtime_s, known.mtime_ns) == (0, 0, 0) {
+        words.text(", whose size is not known");
+        return Verdict::new(Cause::Unknown, words);
+    }
     match offset.checked_sub(file.identity.size) {
         Some(past) => {
             words

@@ -46,7 +46,7 @@ pub(super) fn symbolize(line: &[u8], desk: &mut Desk, out: &mut Vec<u8>) -> bool
     if is_new && group.is_none() && !report.value("group").is_empty() {
         desk.lost.push((
             "group",
-            "made without these names: not all of its frames are here".into(),
+            "made without these names: what it was made of is not all here".into(),
         ));
     }
     put(&report, out, &mut |key, old, out| match key {

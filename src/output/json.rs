@@ -2,8 +2,9 @@
 //!
 //! Keys stand in the order of the manual's sample, then ours. A key that
 //! belongs to an option (`registers`, `stack_trace`, `stack_complete`,
-//! `register_notes`, `code`) is absent without that option, `host_pid` where it does not differ from `pid`; all
-//! others are always there, `null` where nothing is known. The line is ASCII,
+//! `register_notes`, `code`, `maps`, `memory`, `repeats`, `deaths`, `suppressed`)
+//! is absent without that option, `host_pid` where it does not differ from `pid`;
+//! all others are always there, `null` where nothing is known. The line is ASCII,
 //! with no other escape than `\uXXXX` (see [`super::escape`]).
 
 use crate::address::ProcessAddress;

@@ -7,7 +7,9 @@
 use crate::capture::Folded;
 use crate::event::{EarlierFault, FaultSite};
 
-const MAX_SITES: usize = 256;
+/// More than are asked for ([`Repeats`](crate::repeats)), as in bpf/fold.h: of what is
+/// given up here nobody tells.
+const MAX_SITES: usize = 2048;
 const MAX_FIRST: usize = 256;
 
 #[derive(Debug)]

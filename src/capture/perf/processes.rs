@@ -403,7 +403,8 @@ impl Processes {
 
     fn insert(&mut self, pid: u32, process: Process) {
         // Pid 0 is whoever our namespace does not have, and a half is for mappings.
-        if pid == 0 || self.known.len() * ENTRY_BYTES > self.max_bytes / 2 {
+        let is_full = self.known.len() * ENTRY_BYTES > self.max_bytes / 2;
+        if pid == 0 || is_full && self.place(pid).is_err() {
             self.evicted += u64::from(pid != 0);
             return;
         }

@@ -151,3 +151,21 @@ fn a_stack_that_cannot_be_read_has_probably_overflowed() {
     made.event.lost.truncate(1);
     assert_ne!(made.verdict().cause, Cause::StackOverflow);
 }
+
+/// Whether a file is mapped there is not known then, nor how long it is.
+#[test]
+fn a_bus_error_is_not_explained_by_mappings_that_were_not_told() {
+    let mut made = Made::new(Arch::X86_64)
+        .at(LOAD_X86, &[("rax", 0x7f00_4000_0000)])
+        .page_fault(code::BUS_ADRERR, 0x7f00_4000_0000, Access::Read);
+    made.event.signal = signal::SIGBUS;
+    made.event.lost = vec![crate::event::Lost {
+        detail: "data_mappings",
+        reason: "",
+    }];
+    made.is(
+        Cause::Unknown,
+        "read of 8 bytes at 0x7f0040000000, for which the kernel had no page: what is mapped \
+         there is not known, perhaps a file that ends before",
+    );
+}

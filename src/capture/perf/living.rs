@@ -85,14 +85,16 @@ pub fn read_all(processes: &mut Processes) -> usize {
         return 0;
     };
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    let mut count = 0;
+    let mut there = Vec::new();
     for pid in pids {
         if let Some(process) = read_one(pid, processes) {
             processes.found(pid, process);
-            count += 1;
+            there.push(pid);
         }
     }
-    count
+    there.sort_unstable();
+    processes.forget_others(&there);
+    there.len()
 }
 
 /// Reads one.

@@ -85,6 +85,8 @@ pub struct Process {
     pub awaits_exe: bool,
     pub is_cut: Option<Gap>,
     pub has_ended: bool,
+    /// The last look at all processes did not find it.
+    pub is_missing: bool,
 }
 
 impl Process {
@@ -215,6 +217,16 @@ impl Processes {
         self.insert(pid, process);
     }
 
+    /// Forgets those that two looks did not find: their end was among what was lost. At
+    /// the first what they did last may still be waiting to be told. `there` is sorted.
+    pub fn forget_others(&mut self, there: &[u32]) {
+        self.known.retain_mut(|(pid, process)| {
+            let is_there = process.has_ended || there.binary_search(pid).is_ok();
+            let was_missing = std::mem::replace(&mut process.is_missing, !is_there);
+            is_there || !was_missing
+        });
+    }
+
     /// Takes in what /proc shows of a process that is ending: without its memory there
     /// are no mappings any more, but the rest is true.
     pub fn found_ending(&mut self, pid: u32, process: Process) {
@@ -299,6 +311,7 @@ impl Processes {
                 thread_names: Vec::new(),
                 seen_ns: 0,
                 has_ended: false,
+                is_missing: false,
                 ..known.clone()
             },
             None => Process::default(),

@@ -63,6 +63,20 @@ fn starts(process: &Process) -> Vec<(u64, u64, u64)> {
 }
 
 #[test]
+fn who_is_gone_for_two_looks_is_forgotten() {
+    let mut processes = Processes::new(1 << 20);
+    for pid in [7, 8, 9] {
+        processes.found(pid, Process::default());
+    }
+    processes.forget_others(&[7, 8]);
+    assert!(processes.get(9).is_some(), "its last signal may be waiting");
+    processes.forget_others(&[7]);
+    assert!(processes.get(9).is_none());
+    processes.forget_others(&[7, 8]);
+    assert!(processes.get(7).is_some() && processes.get(8).is_some());
+}
+
+#[test]
 fn a_program_is_known_from_its_fork_on() {
     let processes = after(vec![
         forked(7, 1),

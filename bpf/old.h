@@ -281,6 +281,9 @@ static __always_inline int finish(void *ctx, struct scratch *s, struct old_confi
 
 	if (!s->header.code_bytes)
 		e->lost |= LOST_CODE;
+	/* No call was left to send them. */
+	if (s->names.entry < s->walk.entries)
+		e->lost |= LOST_NAMES;
 	if (c->stack_bytes && !e->stack_bytes) {
 		struct counters *b = books();
 

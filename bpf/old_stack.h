@@ -12,6 +12,7 @@
 #include "old.h"
 
 #define CHUNK_BYTES 1024	/* of an alternate stack that is searched at a time */
+#define NAMES_CALLS 6		/* left to what comes after the search of an alternate stack */
 #define MAX_CHUNKS 12		/* more than the registers of most processors take */
 
 /* Where the windows begin and end; nothing where no stack is wanted. */
@@ -202,7 +203,8 @@ static __always_inline int send_interrupted(void *ctx, struct scratch *s, struct
 		start = s->alternate_start;
 		bytes = top - start;
 	}
-	if (++s->alternate_chunks > MAX_CHUNKS || top <= s->walk.sp || top <= start)
+	if (++s->alternate_chunks > MAX_CHUNKS || s->calls > MAX_CALLS - NAMES_CALLS ||
+	    top <= s->walk.sp || top <= start)
 		goto nothing;
 	if (bpf_probe_read_user(words, bounded(bytes, CHUNK_BYTES), (void *)start))
 		goto nothing;

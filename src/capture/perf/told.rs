@@ -2,8 +2,8 @@
 //!
 //! Perf events tell less than a program in the kernel: every detail that an event
 //! lacks for that reason is named in its `lost`, and none has a value that was
-//! guessed. One fault address is certain all the same: that of an instruction which
-//! is in no mapping with code.
+//! guessed. One fault address is certain all the same: that of a jump to where nothing
+//! is ever mapped. Others the faulting instruction shows, in [`infer`](crate::cause::infer).
 
 use super::delivery::Delivery;
 use super::living::Look;

@@ -195,6 +195,7 @@ const PURE: &[&str] = &[
     "loader/object.rs",
     "loader/object/",
     "loader/packed.rs",
+    "loader/parse.rs",
     "loader/relo.rs",
     "loader/relo/",
     "loader/target.rs",
@@ -235,10 +236,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("cpp_demangle", &["symbols/demangle.rs"]),
     ("gimli", &["unwind/"]),
     // Two kinds of ELF: objects for BPF, and what processes map.
-    (
-        "goblin",
-        &["loader/object.rs", "loader/object/", "symbols/elf/"],
-    ),
+    ("goblin", &["loader/parse.rs", "symbols/elf/"]),
     ("lexopt", &["cli.rs", "cli/"]),
     // An errno has no other names, and the error that carries one is everybody's.
     ("libc", &["sys/", "error.rs"]),

@@ -19,7 +19,7 @@ use crate::loader::btf_load;
 use crate::loader::explain;
 use crate::loader::insn;
 use crate::loader::link::{self, Joined, MapReference};
-use crate::loader::maps::{Content, Map, MAPPABLE, PERF_EVENT_ARRAY};
+use crate::loader::object::{Content, Map, MAPPABLE, PERF_EVENT_ARRAY};
 use crate::loader::object::{Object, Program};
 use crate::loader::relo::{self, Engine};
 use crate::loader::target::{Target, TypeSource};

@@ -27,6 +27,7 @@ pub mod link;
 pub mod maps;
 pub mod object;
 pub mod packed;
+pub mod parse;
 pub mod probe;
 pub mod relo;
 pub mod source;

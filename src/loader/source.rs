@@ -17,7 +17,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Error, Result};
-use crate::loader::object::section_range;
+use crate::loader::parse::section_range;
 use crate::loader::target::TypeSource;
 use crate::sys::{bpf, unmounted};
 

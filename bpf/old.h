@@ -226,8 +226,9 @@ static __always_inline struct counters *books(void)
 #define count(books, name) __sync_fetch_and_add(&(books)->name, 1)
 
 /*
- * A length from 1 to a power of two. Before 4.16 a verifier forgets a bound when
- * it puts a register on the stack: the mask has to stand right before the use.
+ * A length from 1 to a power of two. Before 5.3 a verifier forgets a number, even a
+ * constant one, that the compiler puts on the stack for a while: the mask has to
+ * stand right before the use. tests/old_verifier/ says what else they cannot follow.
  */
 static __always_inline __u64 bounded(__u64 bytes, __u64 limit)
 {

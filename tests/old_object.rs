@@ -46,6 +46,7 @@ const MAP_TYPES: [u32; 6] = [
 /// Largest value of a per-CPU map (`PCPU_MIN_UNIT_SIZE`).
 const PER_CPU_VALUE_BYTES: u32 = 32 << 10;
 
+const TAIL_CALL: i32 = 12;
 const CALL: u8 = 0x85;
 const EXIT: u8 = 0x95;
 const LDIMM64: u8 = 0x18;
@@ -130,6 +131,58 @@ fn only_helpers_of_4_15_are_called() {
             );
         }
     });
+}
+
+/// The interpreter of 6.12 and later needs that of programs that call others as their
+/// tails: see `tail_call()` in bpf/old.h. No compiler may have put anything else there.
+#[test]
+fn programs_that_call_tails_have_the_largest_stack() {
+    let object = object();
+    for (name, program) in programs(&object) {
+        let is_end = |one: &&Instruction| {
+            let base = if one.code & 7 == 1 {
+                one.source
+            } else {
+                one.destination
+            };
+            matches!(one.code & 7, 1..=3) && base == 10 && one.offset < -504
+        };
+        let ends: Vec<_> = program.iter().filter(is_end).collect();
+        assert!(ends.iter().all(|one| one.code & 7 != 1), "{name} reads it");
+        let is_tail_call = |one: &Instruction| one.code == CALL && one.immediate == TAIL_CALL;
+        for (at, _) in program
+            .iter()
+            .enumerate()
+            .filter(|(_, one)| is_tail_call(one))
+        {
+            let before = program[..at]
+                .iter()
+                .rev()
+                .take_while(|one| one.code & 7 != 5);
+            assert_eq!(before.filter(is_end).count(), 1, "{name} at {at}");
+        }
+        let calls = program.iter().filter(|one| is_tail_call(one)).count();
+        assert_eq!(ends.len(), calls, "{name}");
+        assert!(calls > 0, "{name}: all of them go on somewhere");
+    }
+}
+
+/// The program of `ring` has calls between functions instead, which no kernel takes
+/// together with these on every processor.
+#[test]
+fn no_other_object_calls_tails() {
+    for bytes in [
+        &include_bytes!("../prebuilt/capture.bpf.o")[..],
+        include_bytes!("../prebuilt/peek.bpf.o"),
+    ] {
+        let object = Object::parse(bytes).expect("the object is whole");
+        for program in &object.programs {
+            let joined = link::join(&object, program).expect("a program of the object");
+            let calls = |one: &&Instruction| one.code == CALL && one.source == 0;
+            let tails = joined.instructions.iter().filter(calls);
+            assert_eq!(tails.filter(|one| one.immediate == TAIL_CALL).count(), 0);
+        }
+    }
 }
 
 #[test]

@@ -379,7 +379,7 @@ static __always_inline int begin(void *ctx, struct scratch *s)
 {
 	struct counters *b;
 
-	bpf_tail_call(ctx, &segfault_steps, STEP_BEGIN);
+	tail_call(ctx, STEP_BEGIN);
 	/* Not reached while the tool runs. */
 	s->busy = 0;
 	b = books();

@@ -24,11 +24,13 @@
 
 enum walk_result { WALK_ON, WALK_END, WALK_TORN, WALK_CUT };
 
-/* All that is needed of a vma lies before the end of this field. */
-#define VMA_BYTES (bpf_core_field_offset(struct vm_area_struct, vm_file) + 8)
+/* All that is needed of a vma lies before the end of this field. The compiler takes
+ * the number out of the loop and onto the stack: see bounded(). */
+#define VMA_BYTES \
+	bounded(bpf_core_field_offset(struct vm_area_struct, vm_file) + 8, sizeof(__u64) * NODE_WORDS)
 
-#define vma_word(s, field) \
-	(*(__u64 *)((void *)(s)->walk.vma + bpf_core_field_offset(struct vm_area_struct, field)))
+/* The place is in the load itself, so that there is no number to be forgotten. */
+#define vma_word(s, field) ((__u64)((struct vm_area_struct *)(s)->walk.vma)->field)
 
 /* One where `low` < `high`, both below 2^63: a branch here would double what the
  * verifier has to look at. */

@@ -95,10 +95,11 @@ const GRAPH: &[(&str, &[&str])] = &[
     ("fold", &[]),
     ("repeats", &["capture", "cli", "event", "fold", "report"]),
     ("messages", &["error", "sys"]),
+    // Which way of capture works here.
     (
-        "trial",
+        "start",
         &[
-            "assemble", "capture", "cli", "error", "event", "loader", "measure", "sys",
+            "assemble", "capture", "cli", "error", "event", "loader", "measure", "messages", "sys",
         ],
     ),
     // An event becomes a report, a report becomes lines.
@@ -170,7 +171,7 @@ const GRAPH: &[(&str, &[&str])] = &[
     (
         "app",
         &[
-            "check", "cli", "desk", "error", "messages", "monitor", "output", "sys", "trial",
+            "check", "cli", "desk", "error", "messages", "monitor", "output", "start", "sys",
         ],
     ),
 ];
@@ -195,6 +196,7 @@ const PURE: &[&str] = &[
     "loader/btf.rs",
     "loader/btf/",
     "loader/btf_load.rs",
+    "loader/compare.rs",
     "loader/insn.rs",
     "loader/lines.rs",
     "loader/link.rs",

@@ -19,7 +19,7 @@
 //! vector. Hostile bytes cost time in proportion to their length and no more.
 
 use std::cell::RefCell;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::bytes::{find, until_nul, Cursor, ShortRead};
 use crate::keyed::Map;
@@ -263,7 +263,7 @@ impl std::fmt::Debug for Target<'_> {
 #[derive(Debug)]
 struct Lookups {
     window: Window,
-    cache: Map<u32, Rc<Type>>,
+    cache: Map<u32, Arc<Type>>,
 }
 
 impl<'a> Target<'a> {
@@ -478,22 +478,22 @@ fn next_flavour(strings: &[u8], from: usize) -> usize {
 }
 
 impl Types for Target<'_> {
-    fn get(&self, id: u32) -> Result<Rc<Type>, BtfError> {
+    fn get(&self, id: u32) -> Result<Arc<Type>, BtfError> {
         if id == 0 {
-            return Ok(Rc::new(Type::void()));
+            return Ok(Arc::new(Type::void()));
         }
         if id >= self.count {
             return Err(BtfError::NoType { id });
         }
         let mut lookups = self.lookups.borrow_mut();
         if let Some(found) = lookups.cache.get(&id) {
-            return Ok(Rc::clone(found));
+            return Ok(Arc::clone(found));
         }
-        let found = Rc::new(self.read(id, &mut lookups.window)?);
+        let found = Arc::new(self.read(id, &mut lookups.window)?);
         if lookups.cache.len() >= CACHE_TYPES {
             lookups.cache.clear();
         }
-        lookups.cache.insert(id, Rc::clone(&found));
+        lookups.cache.insert(id, Arc::clone(&found));
         Ok(found)
     }
 }

@@ -21,6 +21,7 @@
 #include "identity.h"
 #include "stack.h"
 #include "memory.h"
+#include "proof.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
@@ -228,11 +229,12 @@ int segfault_probe(struct delivery *ctx)
 {
 	struct delivery d = { ctx->signal, ctx->info, ctx->action };
 	struct task_struct *task = (void *)bpf_get_current_task();
+	__u64 proof = *(volatile __u64 *)&counters.only_thread;
 	struct glance g;
 	struct scratch *s;
 
 	/* First of all: for SIGKILL the info may be a small constant. */
-	if (d.signal >= 64 || !(watched_signals >> d.signal & 1))
+	if (proof ? !is_proof(proof, d.signal) : d.signal >= 64 || !(watched_signals >> d.signal & 1))
 		return 0;
 	count(detected);
 	look(&g, &d, task);
@@ -241,7 +243,7 @@ int segfault_probe(struct delivery *ctx)
 	else
 		count(fault_info_missed);
 	remember_fault(&g, task);
-	if (!passes_filters(g.handler > SIG_IGN, task)) {
+	if (!proof && !passes_filters(g.handler > SIG_IGN, task)) {
 		count(filtered);
 		return 0;
 	}
@@ -251,9 +253,9 @@ int segfault_probe(struct delivery *ctx)
 		count(dropped_busy);
 		return 0;
 	}
-	if (!passes_name(s, task)) {
+	if (!proof && !passes_name(s, task)) {
 		count(filtered);
-	} else if (is_counted_only(&g)) {
+	} else if (!proof && is_counted_only(&g)) {
 		count(folded);
 	} else {
 		count(captured);

@@ -22,6 +22,7 @@
 #include "old_walk.h"
 #include "old_stack.h"
 #include "old_names.h"
+#include "proof.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
@@ -323,12 +324,12 @@ int segfault_begin(void *ctx)
 	regs = user_regs(s, c, task);
 	remember_fault(c, &s->glance, task, regs);
 	pid = pid_for_us(c, pid_of(read_if_there(task, group_leader)));
-	if (!passes_filters(c, &s->glance, pid) || !passes_name(s, c, task)) {
+	if (!b->only_thread && (!passes_filters(c, &s->glance, pid) || !passes_name(s, c, task))) {
 		count(b, filtered);
 		s->busy = 0;
 		return SEEN;
 	}
-	if (is_counted_only(c, &s->glance, regs)) {
+	if (!b->only_thread && is_counted_only(c, &s->glance, regs)) {
 		count(b, folded);
 		s->busy = 0;
 		return SEEN;
@@ -360,7 +361,9 @@ static __always_inline struct scratch *claimed(__u64 signal)
 	struct counters *b = books();
 
 	/* First of all: for SIGKILL the info may be a small constant. */
-	if (!s || !c || !b || signal > 63 || !(c->watched_signals >> signal & 1))
+	if (!s || !c || !b || signal > 63)
+		return 0;
+	if (b->only_thread ? !is_proof(b->only_thread, signal) : !(c->watched_signals >> signal & 1))
 		return 0;
 	count(b, detected);
 	if (s->busy) {

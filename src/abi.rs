@@ -209,6 +209,7 @@ record! {
         stack_failures: u64,
         parts_lost: u64,
         wake_pending: u64,
+        only_thread: u64,
     }
 }
 

@@ -28,13 +28,13 @@ pub mod recover;
 mod search;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::address::ProcessAddress;
 use crate::event::{Event, FileIdentity, MappedFile, Mapping};
+use crate::keyed::{Key, Map};
 use crate::symbols::budget::MemoryBudget;
 use crate::symbols::elf::{DebugDirs, ElfFile, Source};
 use crate::sys;
@@ -160,10 +160,10 @@ pub struct Modules {
     limits: Limits,
     budget: Rc<MemoryBudget>,
     shared: Rc<Shared>,
-    hasher: RandomState,
-    kept: HashMap<u64, Kept>,
+    hasher: Key,
+    kept: Map<u64, Kept>,
     /// Until when a file is not looked for again.
-    missing: HashMap<u64, (Instant, Missing)>,
+    missing: Map<u64, (Instant, Missing)>,
     peers: Peers,
     own_mnt_ns: Option<u32>,
     vdso: Option<Option<Rc<Module>>>,
@@ -183,9 +183,9 @@ impl Modules {
             limits,
             budget,
             shared,
-            hasher: RandomState::new(),
-            kept: HashMap::new(),
-            missing: HashMap::new(),
+            hasher: Key::default(),
+            kept: Map::default(),
+            missing: Map::default(),
             peers: Peers::default(),
             own_mnt_ns: own_mount_namespace(),
             vdso: None,

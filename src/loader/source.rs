@@ -84,6 +84,21 @@ impl KernelTypes {
         }
     }
 
+    /// For what needs none.
+    #[must_use]
+    pub fn none() -> KernelTypes {
+        KernelTypes::measured(Vec::new(), None, Vec::new())
+    }
+
+    /// The file that holds them, if the user has named it.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        match &self.origin {
+            Origin::File(path) if path != Path::new(SYSFS) => Some(path),
+            _ => None,
+        }
+    }
+
     /// The size of kernel stacks, if it was measured.
     #[must_use]
     pub fn thread_bytes(&self) -> Option<u64> {

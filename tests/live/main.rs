@@ -42,6 +42,7 @@ mod raised;
 mod refusals;
 mod report;
 mod signatures;
+mod starting;
 mod statistics;
 mod surroundings;
 mod text;
@@ -139,6 +140,7 @@ fn main() -> ExitCode {
         limits::CASES,
         statistics::CASES,
         refusals::CASES,
+        starting::CASES,
         surroundings::CASES,
         busybox::CASES,
         books::CASES,

@@ -153,6 +153,13 @@ impl AddressSpace for Captured<'_> {
             buf.copy_from_slice(bytes);
             return buf.len();
         }
+        let compiled = &self.event.compiled;
+        let behind = compiled.partition_point(|window| window.address <= address);
+        let window = behind.checked_sub(1).map(|index| &compiled[index]);
+        if let Some(bytes) = window.and_then(|window| window.get(address, buf.len())) {
+            buf.copy_from_slice(bytes);
+            return buf.len();
+        }
         let Some(opened) = self.opened(address) else {
             return 0;
         };

@@ -31,6 +31,8 @@ const STACK: &str = "segfault_stack";
 /// Of stacks other than that of the crash.
 const INTERRUPTED: &str = "segfault_interrupted";
 const SWITCHED: &str = "segfault_switched";
+/// Code in no file.
+const COMPILED: &str = "segfault_compiled";
 const NAMES: &str = "segfault_names";
 /// Only with `--memory`.
 const MEMORY: &str = "segfault_memory";
@@ -81,6 +83,7 @@ impl OldCapture {
             STACK,
             INTERRUPTED,
             SWITCHED,
+            COMPILED,
             NAMES,
             MEMORY,
         ];
@@ -268,6 +271,7 @@ fn load(
             STACK,
             INTERRUPTED,
             SWITCHED,
+            COMPILED,
             NAMES,
             MEMORY,
         ];

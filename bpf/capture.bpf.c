@@ -142,6 +142,7 @@ static __always_inline void send_details(struct scratch *s, struct task_struct *
 		send_exe(s, mm);
 		send_mappings(s, mm, pc);
 		send_stack(s);
+		send_compiled(s);
 		send_memory(s);
 		send_cmdline(s, mm);
 	}
@@ -204,6 +205,7 @@ static __always_inline void capture(struct scratch *s, struct glance *g, struct 
 	clear(&s->header, sizeof(s->header));
 	clear(&s->end, sizeof(s->end));
 	clear(&s->walk, offsetof(struct mapping_walk, node));
+	clear(&s->compiled, offsetof(struct compiled, part));
 	s->began_ns = bpf_ktime_get_ns();
 	fill_header(s, g, task);
 	s->walk.sp = regs_sp(g->regs);

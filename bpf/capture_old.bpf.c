@@ -7,7 +7,7 @@
  * first -> begin -> context -> walk (list or tree) -> stack -> names, each as often as
  * needed and as tail calls allow; whichever runs out of them sends the end. Where
  * the stack is not the first one, interrupted or switched, and stack again, come
- * before names.
+ * before names; so does compiled where there is a chain of frame pointers.
  */
 #include <linux/bpf.h>
 #include <linux/types.h>
@@ -21,6 +21,7 @@
 #include "old_path.h"
 #include "old_walk.h"
 #include "old_stack.h"
+#include "old_compiled.h"
 #include "old_names.h"
 #include "proof.h"
 
@@ -520,6 +521,15 @@ int segfault_switched(void *ctx)
 	struct old_config *c = config();
 
 	return s && c ? send_switched(ctx, s, c) : SEEN;
+}
+
+SEC("raw_tp/signal_deliver")
+int segfault_compiled(void *ctx)
+{
+	struct scratch *s = scratch();
+	struct old_config *c = config();
+
+	return s && c ? send_compiled(ctx, s, c) : SEEN;
 }
 
 SEC("raw_tp/signal_deliver")

@@ -24,6 +24,7 @@ enum part_kind {
 	PART_END = 5,
 	PART_RANGES = 6,
 	PART_MEMORY = 7,
+	PART_CODE = 8,
 };
 
 /* Every part begins with this. */
@@ -166,6 +167,14 @@ struct event_stack {
 	struct part part;
 	__u64 address;
 	/* bytes follow */
+};
+
+#define EVENT_CODE_BEFORE 8	/* bytes before a return address */
+
+/* A PART_CODE holds these: code at what may be a return address, in no file. */
+struct event_code {
+	__u64 address;	/* of code[0] */
+	__u8 code[32];
 };
 
 enum lost_bits {

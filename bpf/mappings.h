@@ -17,6 +17,7 @@
 #ifndef SEGFAULT_MAPPINGS_H
 #define SEGFAULT_MAPPINGS_H
 
+#include "compiled.h"
 #include "file.h"
 #include "path.h"
 #include "scratch.h"
@@ -243,6 +244,8 @@ separate int emit_mapping(__u64 address, __u64 start, __u64 end, __u64 vm_flags)
 	m->end = end;
 	m->vm_flags = vm_flags;
 	s->walk.sent++;
+	if (vm_flags & VM_EXEC)
+		note_compiled(s, file, start, end);
 	if (!file)
 		return 0;
 	m->flags = MAPPING_FILE;

@@ -29,6 +29,7 @@
 #define MAX_ENTRIES 256		/* mappings that are wanted with their names */
 #define MAX_CALLS 30		/* tail calls a record; the kernel's limit is 32, the first is not counted */
 #define WALK_CALLS 20		/* of these, until the walk has to end */
+#define COMPILED_SITES 64	/* records whose code is read */
 #define MAX_TEXT 128		/* of names that -n looks into */
 
 /* What programs return: with 0 at a tracepoint perf events would not be told of it. */
@@ -182,6 +183,7 @@ enum step {
 	STEP_STACK,
 	STEP_INTERRUPTED,
 	STEP_SWITCHED,
+	STEP_COMPILED,
 	STEP_NAMES,
 	STEP_MEMORY,
 	STEPS,

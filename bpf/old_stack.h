@@ -98,9 +98,19 @@ static __always_inline int stack_step(void *ctx, struct scratch *s)
 	return 0;
 }
 
+/* Whether a chain of frame pointers seems to begin: most programs have none. */
+static __always_inline int is_chained(struct scratch *s, struct old_config *c)
+{
+	__u64 at = s->header.regs[c->aarch64 ? REGS_ARM64_FP : REGS_X86_FP];
+
+	return c->stack_bytes && !(at & 7) && at - s->walk.sp < c->stack_bytes;
+}
+
 /* Goes on to what is next. */
 static __always_inline int stack_end(void *ctx, struct scratch *s, struct old_config *c)
 {
+	if (is_chained(s, c))
+		go_on(ctx, s, STEP_COMPILED);
 	go_on(ctx, s, STEP_MEMORY); /* there only with --memory */
 	go_on(ctx, s, STEP_NAMES);
 	return finish(ctx, s, c);

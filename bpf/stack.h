@@ -126,6 +126,7 @@ static __always_inline int stack_step(struct scratch *s)
 	if (bpf_probe_read_user(s->out + sizeof(*piece), bytes, (void *)address))
 		return 0;
 	piece->address = address;
+	look_for_compiled(s, bytes);
 	s->out_bytes = sizeof(*piece) + bytes;
 	send_out(PART_STACK, LOST_RING_STACK);
 	if (s->end.lost & LOST_RING_STACK)

@@ -225,6 +225,14 @@ record! {
 }
 
 record! {
+    /// `struct event_code`
+    RawCode {
+        address: u64,
+        code: [u8; 32],
+    }
+}
+
+record! {
     /// `struct fold_key`
     RawFoldKey {
         pc: u64,
@@ -254,6 +262,7 @@ pub fn layout() -> Vec<(&'static str, usize, Vec<FieldLayout>)> {
         ("event_text", RawText::SIZE, RawText::fields()),
         ("event_mapping", RawMapping::SIZE, RawMapping::fields()),
         ("event_range", RawRange::SIZE, RawRange::fields()),
+        ("event_code", RawCode::SIZE, RawCode::fields()),
         ("event_stack", RawStack::SIZE, RawStack::fields()),
         ("event_end", RawEnd::SIZE, RawEnd::fields()),
         ("counters", RawCounters::SIZE, RawCounters::fields()),
@@ -349,6 +358,8 @@ pub enum Part<'a> {
         address: u64,
         bytes: &'a [u8],
     },
+    /// At what may be return addresses into code of no file.
+    Code(Vec<RawCode>),
     /// Mappings whose files have no names.
     Ranges(Vec<RawRange>),
     End(RawEnd),
@@ -422,11 +433,20 @@ pub fn decode(bytes: &[u8]) -> Result<(u64, Part<'_>), BadPart> {
         }
         5 => Part::End(RawEnd::read(&mut cursor)?),
         6 => {
+            let mut cursor = Cursor::at(bytes, RawPart::SIZE);
             let mut ranges = Vec::new();
             while cursor.left() > 0 {
                 ranges.push(RawRange::read(&mut cursor)?);
             }
             Part::Ranges(ranges)
+        }
+        8 => {
+            let mut cursor = Cursor::at(bytes, RawPart::SIZE);
+            let mut sites = Vec::new();
+            while cursor.left() > 0 {
+                sites.push(RawCode::read(&mut cursor)?);
+            }
+            Part::Code(sites)
         }
         kind => return Err(BadPart::Kind(kind)),
     };

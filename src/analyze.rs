@@ -158,7 +158,7 @@ impl Analyzer {
                 .zip(located)
                 .flat_map(|(frame, located)| located.into_frames(frame))
                 .collect(),
-            gaps: gaps(event, &walk),
+            gaps: walk.uncertain || gaps(event, &walk),
             stop: walk.stop,
         });
         if event.registers.is_none() {
@@ -241,6 +241,7 @@ impl Analyzer {
             return Walk {
                 frames: Vec::new(),
                 stop: Stop::NoCaller(ProcessAddress(0)),
+                uncertain: false,
                 interrupted: None,
             };
         };
@@ -252,6 +253,7 @@ impl Analyzer {
             return Walk {
                 frames: vec![frame],
                 stop: Stop::Depth,
+                uncertain: false,
                 interrupted: None,
             };
         }

@@ -136,6 +136,10 @@ impl Assembler {
                 address: ProcessAddress(address),
                 bytes: bytes.to_vec(),
             }),
+            Part::Code(sites) => event.compiled.extend(sites.iter().map(|site| MemoryWindow {
+                address: ProcessAddress(site.address),
+                bytes: site.code.to_vec(),
+            })),
             Part::Ranges(ranges) => {
                 let mappings = ranges.iter().map(|range| unnamed(range, self.page_bytes));
                 event.mappings.extend(mappings);
@@ -180,6 +184,7 @@ fn memory_bytes(part: &Part<'_>) -> u64 {
             .map(|record| size_of::<Mapping>() + record.path.len() + record.lower.len())
             .sum(),
         Part::Ranges(ranges) => ranges.len() * size_of::<Mapping>(),
+        Part::Code(sites) => sites.len() * 2 * size_of::<MemoryWindow>(),
     };
     bytes as u64
 }
@@ -188,7 +193,7 @@ fn memory_bytes(part: &Part<'_>) -> u64 {
 fn detail(part: &Part<'_>) -> &'static str {
     match part {
         Part::Mappings(_) | Part::Ranges(_) => "mappings",
-        Part::Stack { .. } => "stack",
+        Part::Stack { .. } | Part::Code(_) => "stack",
         Part::Memory { .. } => "memory",
         Part::Text { .. } | Part::Header(_) | Part::End(_) => "context",
     }
@@ -252,6 +257,7 @@ fn begin(raw: &RawHeader, boot_ahead_ns: u64) -> Event {
         registers,
         fs_base: raw.fs_base,
         gs_base: raw.gs_base,
+        compiled: Vec::new(),
         code_bytes: MemoryWindow {
             address: ProcessAddress(raw.code_address),
             bytes: raw.code_at[..code_bytes].to_vec(),
@@ -489,6 +495,7 @@ fn in_order(mut event: Event) -> Event {
     event.mappings.dedup_by_key(|mapping| mapping.start);
     event.windows = in_order_of_address(std::mem::take(&mut event.windows));
     event.memory = joined(std::mem::take(&mut event.memory));
+    event.compiled = joined(std::mem::take(&mut event.compiled));
     event.lost.sort_unstable();
     event.lost.dedup();
     event

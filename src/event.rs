@@ -246,6 +246,8 @@ pub struct Event {
     pub fs_base: u64,
     pub gs_base: u64,
     pub code_bytes: MemoryWindow,
+    /// The same at what may be return addresses into code of no file; sorted.
+    pub compiled: Vec<MemoryWindow>,
     pub start_stack: ProcessAddress,
     pub start_brk: ProcessAddress,
     pub brk: ProcessAddress,
@@ -348,6 +350,7 @@ impl Event {
             .windows
             .iter()
             .chain(&self.memory)
+            .chain(&self.compiled)
             .map(|window| window.bytes.capacity())
             .sum();
         let bytes = size_of::<Event>()

@@ -31,6 +31,8 @@ const STACK: &str = "segfault_stack";
 /// Of stacks other than that of the crash.
 const INTERRUPTED: &str = "segfault_interrupted";
 const SWITCHED: &str = "segfault_switched";
+/// Code in no file.
+const COMPILED: &str = "segfault_compiled";
 const NAMES: &str = "segfault_names";
 /// Only with `--memory`.
 const MEMORY: &str = "segfault_memory";
@@ -250,13 +252,13 @@ fn map<'a>(loaded: &'a loader::Loaded, name: &str) -> Result<BorrowedFd<'a>> {
 fn chain(config: &Config, walk: &'static str) -> Vec<(u32, &'static str)> {
     let mut chain = vec![(0, BEGIN), (1, CONTEXT), (2, walk)];
     match (config.stack_trace, config.memory) {
-        (true, _) => chain.extend([(3, STACK), (4, INTERRUPTED), (5, SWITCHED)]),
+        (true, _) => chain.extend([(3, STACK), (4, INTERRUPTED), (5, SWITCHED), (6, COMPILED)]),
         (false, true) => chain.push((3, MEMORY)),
         (false, false) => chain.push((3, NAMES)),
     }
-    chain.push((6, NAMES));
+    chain.push((7, NAMES));
     if config.memory {
-        chain.push((7, MEMORY));
+        chain.push((8, MEMORY));
     }
     chain
 }

@@ -193,6 +193,7 @@ pub fn event(delivery: Delivery, around: Circumstances<'_>) -> Event {
         registers: delivery.registers,
         fs_base: 0,
         gs_base: 0,
+        compiled: Vec::new(),
         code_bytes: MemoryWindow {
             address: ProcessAddress(0),
             bytes: Vec::new(),

@@ -107,6 +107,7 @@ fn quiet(arch: Arch) -> Event {
         registers: Some(registers),
         fs_base: 0x7f00_3000_0000,
         gs_base: 0,
+        compiled: Vec::new(),
         code_bytes: MemoryWindow {
             address: ProcessAddress(PC - 16),
             bytes: vec![0x90; 64],

@@ -142,7 +142,8 @@ impl Analyzer {
         // Of the crash's own frame alone it would be another one.
         let has_callers = cfg!(feature = "dwarf") && self.stack_trace;
         let signature = (has_callers && event.registers.is_some())
-            .then(|| why::signature(event, &chosen, &verdict, &walk, &located));
+            .then(|| why::signature(event, &chosen, &verdict, &walk, &located))
+            .unwrap_or_default();
         if walk.frames.len() > self.max_stack_depth {
             walk.frames.truncate(self.max_stack_depth);
             walk.stop = Stop::Depth;
@@ -223,8 +224,8 @@ impl Analyzer {
             cgroup: event.cgroup.clone(),
             cause: verdict.cause,
             cause_text: verdict.text,
-            signature: signature.map(|both| both.signature),
-            group: signature.map(|both| both.group),
+            signature: signature.signature,
+            group: signature.group,
             maps,
             memory: self.memory.then(|| event.memory.clone()),
             repeats: None,

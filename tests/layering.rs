@@ -16,6 +16,7 @@ const GRAPH: &[(&str, &[&str])] = &[
     ("bytes", &[]),
     ("error", &[]),
     ("deaths", &[]),
+    ("dying", &[]),
     ("procfs", &[]),
     // The operating system.
     ("sys", &["bytes", "error"]),
@@ -41,6 +42,7 @@ const GRAPH: &[(&str, &[&str])] = &[
         &[
             "address",
             "decode",
+            "dying",
             "event",
             "fault",
             "registers",
@@ -48,7 +50,7 @@ const GRAPH: &[(&str, &[&str])] = &[
             "unwind",
         ],
     ),
-    ("signature", &["report", "unwind"]),
+    ("signature", &["dying", "report", "unwind"]),
     ("clock", &["event", "report", "sys"]),
     // Files: what their bytes are called, and which of them a process had mapped.
     ("symbols", &["address", "bytes", "sys", "unwind"]),

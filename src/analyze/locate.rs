@@ -57,6 +57,7 @@ impl Analyzer {
                 if !linked {
                     location.file_offset = mapping.file_offset(address);
                 }
+                located[index].unread = mapping.file.is_some();
                 continue;
             };
             let placed = opened.placed();

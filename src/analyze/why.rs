@@ -10,7 +10,7 @@ use crate::fault::{self, code, signal};
 use crate::located::Located;
 use crate::registers::{Arch, Registers};
 use crate::report::{Access, Code, Location};
-use crate::signature::{Place, Signature};
+use crate::signature::{Crash, Place, Signature};
 use crate::space::Captured;
 use crate::unwind::{AddressSpace, CodeAddress, Walk};
 
@@ -191,12 +191,17 @@ pub(super) fn signature(
         places.push(Place {
             trust: frame.trust,
             fault: chosen.earlier.is_some() && frame.code.address() == chosen.fault.pc,
+            unread: code && located.unread,
             // A wild pc is another one in each run.
             location: if code { &located.location } else { &nowhere },
         });
     }
-    let cause = verdict.nameless.as_str().as_bytes();
-    Signature::of(chosen.fault.signal, cause, &places)
+    let crash = Crash {
+        signal: chosen.fault.signal,
+        cause: verdict.nameless.as_str().as_bytes(),
+        exe: event.exe.as_deref(),
+    };
+    Signature::of(&crash, &places)
 }
 
 /// What the registers point at; `places` has the fault's address before theirs.

@@ -22,7 +22,7 @@ use crate::modules::{recover, Limits, Modules};
 use crate::nearby;
 use crate::registers::Arch;
 use crate::report::{FirstFault, Report, StackTrace};
-use crate::signature;
+use crate::signature::{self, Signature};
 use crate::space::Captured;
 use crate::symbols::budget::MemoryBudget;
 use crate::symbols::elf::DebugDirs;
@@ -144,6 +144,9 @@ impl Analyzer {
         let signature = (has_callers && event.registers.is_some())
             .then(|| why::signature(event, &chosen, &verdict, &walk, &located))
             .unwrap_or_default();
+        if has_callers && event.registers.is_some() {
+            lost.extend(lost_values(event, &signature));
+        }
         if walk.frames.len() > self.max_stack_depth {
             walk.frames.truncate(self.max_stack_depth);
             walk.stop = Stop::Depth;
@@ -281,6 +284,20 @@ fn gaps(event: &Event, walk: &Walk) -> bool {
             .frames
             .iter()
             .any(|frame| frame.trust <= Trust::ScanDirect)
+}
+
+/// Why a crash with a stack has no signature or no group.
+fn lost_values(event: &Event, values: &Signature) -> Option<Lost> {
+    let detail = match (values.signature, values.group) {
+        (None, _) => "signature",
+        (_, None) => "group",
+        _ => return None,
+    };
+    let reason = match event.exe {
+        None => "the executable is not known",
+        Some(_) => "a frame that it is made of may be missing, because a file could not be had",
+    };
+    Some(Lost { detail, reason })
 }
 
 /// As /proc/PID/exe shows it.

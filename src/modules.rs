@@ -11,6 +11,7 @@
 //! what is left of the path below a root that chroot(2) has set
 //! the path in the root of another process of the same mount namespace
 //! what its parent runs and has mapped, whatever has become of the file's name
+//! a file that is open already, or one at the same path here, with the same build-id
 //! ```
 //!
 //! A file is taken only when inode, size and modification time are those that the

@@ -21,6 +21,13 @@ macro_rules! ways {
                 black_box(None::<u32>).unwrap() + $number
             }
 
+            /// Through functions of the library that are generic, which are compiled into the
+            /// program and stay calls where nothing is optimized.
+            #[inline(never)]
+            pub fn slice(text: &str) -> u32 {
+                text[black_box(8 + $number)..].len() as u32
+            }
+
             #[inline(never)]
             pub fn message() -> u32 {
                 if black_box(true) {
@@ -51,10 +58,10 @@ macro_rules! ways {
 
             #[inline(never)]
             pub fn abort() -> u32 {
-                if black_box(true) {
+                if black_box($number) > 0 {
                     std::process::abort();
                 }
-                $number
+                black_box($number)
             }
         }
     };
@@ -69,6 +76,8 @@ fn main() {
         Some("index2") => second::index(&[1, 2, 3]),
         Some("unwrap1") => first::unwrap(),
         Some("unwrap2") => second::unwrap(),
+        Some("slice1") => first::slice("short"),
+        Some("slice2") => second::slice("short"),
         Some("message1") => first::message(),
         Some("message2") => second::message(),
         Some("drop1") => first::drop(),

@@ -374,24 +374,36 @@ fn signatures_of_deaths_are_as_many_as_bugs() {
     for flags in [PIE, &[PIE, &["-s"]].concat()] {
         deaths_differ(&Program::built("thrown.cc", flags), THROWN);
     }
-    for flags in [ABORTING, &[ABORTING, &["-Cstrip=symbols"]].concat()] {
+    let [stripped, plain] = ["-Cstrip=symbols", "-Copt-level=0"];
+    for flags in [
+        ABORTING,
+        &[ABORTING, &[stripped]].concat(),
+        &[ABORTING, &[plain]].concat(),
+    ] {
         deaths_differ(&Program::built("panicking.rs", flags), PANICS);
     }
 }
 
 const DEATHS: &str = "abort assert smash twice middle fortify";
 const THROWN: &str = "thrown noexcept at terminate";
-const PANICS: &str = "index unwrap message drop thread abort";
+const PANICS: &str = "index unwrap slice message drop thread abort";
 
 /// Each of the kinds, from its first place and from its second.
 fn deaths_differ(program: &Program, kinds: &str) {
     let mut signatures: BTreeMap<String, String> = BTreeMap::new();
     let mut groups: BTreeMap<String, String> = BTreeMap::new();
-    for kind in kinds.split(' ').flat_map(|kind| [format!("{kind}1"), format!("{kind}2")]) {
+    for kind in kinds
+        .split(' ')
+        .flat_map(|kind| [format!("{kind}1"), format!("{kind}2")])
+    {
         let reports = [0; 2].map(|_| death(program, &kind, &[]));
         for (seen, key) in [(&mut signatures, "signature"), (&mut groups, "group")] {
             assert!(is_digest(&reports[0], key), "{kind}: {}", reports[0].line);
-            assert_eq!(reports[0][key], reports[1][key], "{kind}: {}", reports[1].line);
+            assert_eq!(
+                reports[0][key], reports[1][key],
+                "{kind}: {}",
+                reports[1].line
+            );
             let other = seen.insert(reports[0].str(key).to_owned(), kind.clone());
             assert_eq!(other, None, "{key} of {kind}: {}", reports[0].line);
         }
@@ -444,11 +456,24 @@ fn signatures_do_not_depend_on_files_that_are_gone() {
     monitor.signal(Signal::SIGCONT);
     let gone = only(monitor.stop().reports());
     for key in ["build_id", "module_offset"] {
-        assert_eq!(gone.frames()[0][key], named.frames()[0][key], "{}", gone.line);
+        assert_eq!(
+            gone.frames()[0][key],
+            named.frames()[0][key],
+            "{}",
+            gone.line
+        );
     }
     assert!(gone["instruction_symbol"].is_null(), "{}", gone.line);
-    assert!(gone["signature"].is_null() && gone["group"].is_null(), "{}", gone.line);
-    assert!(gone["lost"].to_string().contains("signature: "), "{}", gone.line);
+    assert!(
+        gone["signature"].is_null() && gone["group"].is_null(),
+        "{}",
+        gone.line
+    );
+    assert!(
+        gone["lost"].to_string().contains("signature: "),
+        "{}",
+        gone.line
+    );
 }
 
 /// The same crash in places from which the monitor can open the file, and in others: one
@@ -460,7 +485,14 @@ fn signatures_wherever_the_file_is() {
     let flags = [PIE, &["-Wl,--build-id"]].concat();
     let program = Program::built("deaths.c", &flags);
     let here = death(&program, "length1", &[]);
-    let options = ["--fatal-only", "-t", "--format", "json", "-n", &program.name];
+    let options = [
+        "--fatal-only",
+        "-t",
+        "--format",
+        "json",
+        "-n",
+        &program.name,
+    ];
     for script in [
         "mkdir d; cp $P d/; d/$N length1",
         "mkdir d; mount -t tmpfs none d; cp $P d/; d/$N length1",
@@ -473,20 +505,32 @@ fn signatures_wherever_the_file_is() {
     ] {
         let monitor = Monitor::start(options);
         let mut command = Command::new("unshare");
-        command.args(["-m", "sh", "-c", script]).current_dir(directory());
+        command
+            .args(["-m", "sh", "-c", script])
+            .current_dir(directory());
         command.env("P", &program.path).env("N", &program.name);
         status_of(&mut command);
         let report = only(monitor.stop().reports());
         if report["signature"].is_null() {
-            assert!(report["lost"].to_string().contains("signature: "), "{}", report.line);
+            assert!(
+                report["lost"].to_string().contains("signature: "),
+                "{}",
+                report.line
+            );
             assert!(report["group"].is_null(), "{}", report.line);
         } else {
             // The executable of /proc/self/fd/3 has another thread's name, not another path.
-            assert_eq!(report["signature"], here["signature"], "{script}: {}", report.line);
+            assert_eq!(
+                report["signature"], here["signature"],
+                "{script}: {}",
+                report.line
+            );
             assert_eq!(report["group"], here["group"], "{script}: {}", report.line);
         }
         for frame in report.frames() {
-            let in_file = frame["module"].as_str().is_some_and(|name| name.starts_with('/'));
+            let in_file = frame["module"]
+                .as_str()
+                .is_some_and(|name| name.starts_with('/'));
             let placed = frame["module_offset"].is_string() && frame["build_id"].is_string();
             assert!(placed || !in_file, "{script}: {}", report.line);
         }

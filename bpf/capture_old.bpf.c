@@ -465,6 +465,7 @@ int segfault_context(void *ctx)
 	if (!s || !c)
 		return SEEN;
 	mm = read_if_there(task, mm);
+	s->names.heads = c->stack_bytes;
 	s->names.is_foreign = s->header.mnt_ns && s->header.mnt_ns != c->own_mnt_ns;
 	send_cgroup(ctx, s, task);
 	if (mm) {

@@ -19,6 +19,7 @@
 
 #include "common.h"
 #include "fold.h"
+#include "head.h"
 
 /* As above, with an address that is the kernel's and nowhere mapped: at zero this
  * helper might find something. */
@@ -26,6 +27,7 @@
 #define clear(into, bytes) bpf_probe_read(into, bytes, (void *)NOWHERE)
 
 #define NOWHERE (-4096l)	/* a kernel address that is never mapped */
+#define VM_EXEC_BIT 2
 #define MAX_ENTRIES 256		/* mappings that are wanted with their names */
 #define MAX_CALLS 30		/* tail calls a record; the kernel's limit is 32, the first is not counted */
 #define WALK_CALLS 20		/* of these, until the walk has to end */
@@ -79,6 +81,7 @@ struct old_walk {
 	__u32 seen;
 	__u32 sent;
 	__u32 retries;
+	struct head head;	/* of the current mapping */
 	__u64 vma[NODE_WORDS];	/* a copy of the current mapping, */
 	__u64 node[NODE_WORDS];	/* and of the current node */
 };
@@ -108,6 +111,8 @@ struct old_names {
 	__u32 flags;		/* enum path_flags */
 	__u32 layer;		/* up to the root of the file system, past all mounts */
 	__u64 is_foreign;	/* the mount namespace is not the tool's */
+	__u64 heads;		/* files' first bytes are wanted, */
+	__u64 head_sent;	/* and the last that were sent begin there */
 };
 
 enum other_stack { OTHER_NONE, OTHER_INTERRUPTED, OTHER_SWITCHED };

@@ -11,7 +11,6 @@
 
 #include "old.h"
 
-#define VM_EXEC_BIT 2
 #define MAX_RETRIES 200
 #define MAX_LEVELS 12
 #define TREE_LEVELS 2		/* descended before slots; what is deeper goes on later */
@@ -54,6 +53,7 @@ static __always_inline int take_mapping(struct scratch *s, struct old_config *c)
 
 	w->covered = end;
 	w->seen++;
+	head_step(&w->head, vma_word(s, vm_file), start, vma_word(s, vm_pgoff));
 	/* A guard that sp has run into is not the stack: that is above. */
 	hit = is_below(w->sp, end) & (w->stack_seen ^ 1) & (flags | flags >> 1);
 	w->stack_seen |= hit;
@@ -77,6 +77,7 @@ static __always_inline int take_mapping(struct scratch *s, struct old_config *c)
 	entry->vm_flags = flags;
 	entry->page_offset = vma_word(s, vm_pgoff);
 	entry->file = vma_word(s, vm_file);
+	entry->head = w->head.address;
 	at = w->ranges;
 	w->ranges = at + (c->all_mappings & (wanted ^ 1));
 	keep(at);

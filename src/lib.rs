@@ -62,7 +62,7 @@
 //!  ├─ capture ── loader, ringbuf
 //!  ├─ analyze ── space ── modules ── symbols ── unwind
 //!  │             cause ── decode, fault, unwind
-//!  │             located, signature, clock, deaths
+//!  │             located, signature ── dying, clock, deaths
 //!  ├─ desk ───── located, output
 //!  ├─ output ─── report ── unwind (how a frame was found)
 //!  ├─ assemble ─ abi, event ── registers
@@ -102,6 +102,7 @@ pub mod clock;
 pub mod deaths;
 pub mod decode;
 pub mod desk;
+pub mod dying;
 pub mod error;
 pub mod event;
 pub mod fault;

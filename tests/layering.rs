@@ -15,6 +15,7 @@ const GRAPH: &[(&str, &[&str])] = &[
     ("address", &[]),
     ("bytes", &[]),
     ("error", &[]),
+    ("dying", &[]),
     ("procfs", &[]),
     // The operating system.
     ("sys", &["bytes", "error"]),
@@ -46,6 +47,7 @@ const GRAPH: &[(&str, &[&str])] = &[
         &[
             "address",
             "decode",
+            "dying",
             "event",
             "fault",
             "registers",
@@ -53,7 +55,7 @@ const GRAPH: &[(&str, &[&str])] = &[
             "unwind",
         ],
     ),
-    ("signature", &["report", "unwind"]),
+    ("signature", &["dying", "report", "unwind"]),
     ("clock", &["event", "report", "sys"]),
     // Files: what their bytes are called, and which of them a process had mapped.
     ("symbols", &["address", "bytes", "sys", "unwind"]),

@@ -9,7 +9,7 @@ use super::Analyzer;
 use crate::address::{FileAddress, ProcessAddress};
 use crate::event::{Event, Lost, Mapping};
 use crate::located::Located;
-use crate::modules::{Missing, Opened};
+use crate::modules::{Head, Missing, Opened};
 use crate::report::Symbol;
 use crate::space::Captured;
 use crate::symbols::demangle::demangle;
@@ -51,12 +51,7 @@ impl Analyzer {
                 if is_compiled(mapping) && !event.is_vdso(mapping) {
                     compiled.push(index);
                 }
-                let address = code.address();
-                let linked = is_where_linked(event, mapping);
-                location.module_offset = linked.then_some(FileAddress(address.0));
-                if !linked {
-                    location.file_offset = mapping.file_offset(address);
-                }
+                located[index].place_without_file(event, mapping, code.address());
                 continue;
             };
             let placed = opened.placed();
@@ -132,6 +127,27 @@ impl Analyzer {
     }
 }
 
+impl Located {
+    /// As far as the process's memory tells, where the file could not be had.
+    fn place_without_file(&mut self, event: &Event, mapping: &Mapping, at: ProcessAddress) {
+        let location = &mut self.location;
+        let head = Head::of(mapping);
+        let bias = head.as_ref().and_then(|head| head.bias(mapping));
+        let linked = is_where_linked(event, mapping).then_some(0);
+        location.module_offset = bias
+            .or(linked)
+            .map(|bias| FileAddress(at.0.wrapping_sub(bias)));
+        if location.module_offset.is_none() {
+            location.file_offset = mapping.file_offset(at);
+        } else if let Some(head) = &head {
+            location.build_id = head.build_id().map(<[u8]>::to_vec);
+        }
+        // What was compiled into a memfd lies in a file that has nothing to tell.
+        let is_made = is_compiled(mapping) && head.is_none() && !is_program(event, mapping);
+        self.unread = mapping.file.is_some() && !is_made;
+    }
+}
+
 /// The addresses, by their numbers, in one file.
 struct InModule<'a> {
     opened: Opened,
@@ -168,8 +184,12 @@ fn is_where_linked(event: &Event, mapping: &Mapping) -> bool {
     // At most 1 GB behind the program.
     const LOW_HEAP: u64 = 2 * LOW;
     let wide = event.registers.is_some_and(|regs| !regs.is_32_bit());
-    let file = mapping.file.as_ref();
-    let is_program = file.is_some_and(|file| Some(&file.path) == event.exe.as_ref());
     let low = mapping.end.0 <= LOW && (1..LOW_HEAP).contains(&event.start_brk.0);
-    wide && is_program && low
+    wide && is_program(event, mapping) && low
+}
+
+/// Whether the executable's own file is mapped there.
+fn is_program(event: &Event, mapping: &Mapping) -> bool {
+    let file = mapping.file.as_ref();
+    file.is_some_and(|file| Some(&file.path) == event.exe.as_ref())
 }

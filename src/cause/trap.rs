@@ -2,12 +2,13 @@
 //! errors, division, undefined and privileged instructions, breakpoints,
 //! forbidden system calls.
 
-use super::abort::{is_one_of, MUSL_HEAP};
+use super::abort::MUSL_HEAP;
 use super::operand::{refused, touched};
 use super::words::Words;
 use super::{Scene, Verdict};
 use crate::address::ProcessAddress;
 use crate::decode::{Class, Decoded};
+use crate::dying::is_one_of;
 use crate::fault::{self, code, trap};
 use crate::registers::Arch;
 use crate::report::Cause;

@@ -286,7 +286,7 @@ impl ModuleData for Module {
 /// read-only data and of data, `lld` pads none. Permissions tell them apart, but
 /// for data that became read-only after relocation; what is mapped executable is
 /// always certain.
-fn bias(loads: &[Load], mapping: &Mapping) -> Option<u64> {
+pub(super) fn bias(loads: &[Load], mapping: &Mapping) -> Option<u64> {
     let offset = mapping.file.as_ref()?.offset.0;
     let length = mapping.end.offset_from(mapping.start)?;
     let end = offset.checked_add(length)?;

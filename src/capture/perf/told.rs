@@ -316,6 +316,7 @@ fn mapping(known: &KnownMapping) -> Mapping {
         deleted: file.deleted,
         detached: file.detached,
         truncated: false,
+        head: None,
     });
     Mapping {
         start: ProcessAddress(known.start),

@@ -47,6 +47,7 @@ fn mapping(start: u64, end: u64, flags: u64, path: Option<&str>) -> Mapping {
             deleted: false,
             detached: false,
             truncated: false,
+            head: None,
         }),
     }
 }

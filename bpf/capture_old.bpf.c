@@ -465,7 +465,7 @@ int segfault_context(void *ctx)
 	send_cgroup(ctx, s, task);
 	if (mm) {
 		send_exe(ctx, s, mm);
-		send_cmdline(ctx, s);
+		send_cmdline(ctx, s, is_narrow(s, c));
 		walk_begin(s, c, mm);
 		go_on(ctx, s, STEP_WALK);
 		/* Without a walk: */

@@ -161,9 +161,9 @@ ended:
 }
 
 /* The arguments as they stand in the program's memory: it may have changed them. */
-static __always_inline void send_cmdline(void *ctx, struct scratch *s)
+static __always_inline void send_cmdline(void *ctx, struct scratch *s, int is_narrow)
 {
-	__u64 start = s->header.arg_start, bytes = argument_bytes(&s->header), first;
+	__u64 start = s->header.arg_start, bytes = argument_bytes(&s->header, is_narrow), first;
 	__u8 *into = s->out + sizeof(struct event_text);
 
 	if (!bytes) {

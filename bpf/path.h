@@ -163,7 +163,7 @@ static __always_inline void send_cgroup(struct scratch *s, struct task_struct *t
 /* The arguments as they stand in the program's memory: it may have changed them. */
 static __always_inline void send_cmdline(struct scratch *s)
 {
-	__u64 start = s->header.arg_start, bytes = argument_bytes(&s->header);
+	__u64 start = s->header.arg_start, bytes = argument_bytes(&s->header, s->is_narrow);
 	__u8 *into = s->out + sizeof(struct event_text);
 
 	if (!bytes) {

@@ -208,6 +208,7 @@ pub fn event(delivery: Delivery, around: Circumstances<'_>) -> Event {
         env_end: ProcessAddress(0),
         vdso: ProcessAddress(process.vdso),
         map_count: 0,
+        is_laid_out: true,
         mappings: process.mappings.iter().map(mapping).collect(),
         windows: Vec::new(),
         memory: Vec::new(),

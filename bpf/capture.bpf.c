@@ -123,11 +123,11 @@ static __always_inline void fill_header(struct scratch *s, struct glance *g, str
 	fill_identity(h, task, leader);
 	if (g->handler <= SIG_IGN)
 		recall_fault(h, task);
-	fill_registers(h, g->regs, task);
 	if (mm)
 		fill_memory_layout(h, mm);
 	else
 		h->flags |= HEADER_KERNEL_TASK;
+	fill_registers(h, g->regs, task);
 }
 
 /* Sends what is optional, in the order of its worth. */
@@ -144,7 +144,7 @@ static __always_inline void send_details(struct scratch *s, struct task_struct *
 		send_stack(s);
 		send_compiled(s);
 		send_memory(s);
-		send_cmdline(s, mm);
+		send_cmdline(s);
 	}
 	send_cgroup(s, task);
 }

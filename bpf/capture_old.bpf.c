@@ -299,11 +299,11 @@ static __always_inline void fill_header(struct scratch *s, struct old_config *c,
 	fill_identity(h, c, task, leader);
 	if (g->handler <= SIG_IGN)
 		recall_fault(h, task);
-	fill_registers(s, c, regs, task);
 	if (mm)
 		fill_memory_layout(h, mm);
 	else if (bpf_core_field_exists(task->mm))
 		h->flags |= HEADER_KERNEL_TASK;
+	fill_registers(s, c, regs, task);
 }
 
 SEC("raw_tp/signal_deliver")
@@ -470,7 +470,7 @@ int segfault_context(void *ctx)
 	send_cgroup(ctx, s, task);
 	if (mm) {
 		send_exe(ctx, s, mm);
-		send_cmdline(ctx, s, mm);
+		send_cmdline(ctx, s, is_narrow(s, c));
 		walk_begin(s, c, mm);
 		go_on(ctx, s, STEP_WALK);
 		/* Without a walk: */

@@ -104,6 +104,8 @@ struct event_header {
 	char comm[EVENT_NAME];	/* of the process: its first thread */
 	char thread[EVENT_NAME];
 	__u8 code_at[EVENT_CODE];
+	__u64 arg_end;
+	__u64 env_start;
 };
 
 enum text_kind {

@@ -140,6 +140,8 @@ record! {
         comm: [u8; 16],
         thread: [u8; 16],
         code_at: [u8; 64],
+        arg_end: u64,
+        env_start: u64,
     }
 }
 

@@ -270,6 +270,7 @@ fn begin(raw: &RawHeader, boot_ahead_ns: u64) -> Event {
         brk: ProcessAddress(raw.brk),
         arg_start: ProcessAddress(raw.arg_start),
         env_end: ProcessAddress(raw.env_end),
+        is_laid_out: raw.start_stack != 0 && raw.arg_end != 0,
         vdso: ProcessAddress(raw.vdso),
         map_count: raw.map_count,
         mappings: Vec::new(),

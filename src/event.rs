@@ -268,6 +268,8 @@ pub struct Event {
     pub env_end: ProcessAddress,
     pub vdso: ProcessAddress,
     pub map_count: u32,
+    /// Whether exec(2) has come so far that these are this program's.
+    pub is_laid_out: bool,
 
     /// Sorted by start, without overlaps.
     pub mappings: Vec<Mapping>,

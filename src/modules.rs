@@ -272,7 +272,8 @@ impl Modules {
         let image = sys::vdso::image()?;
         let id = self.hasher.hash_one(&image);
         let elf = ElfFile::parse(Source::Memory(image)).ok()?;
-        Some(Rc::new(Module::new(id, elf, None, self.shared.clone())))
+        let homes = Vec::new();
+        Some(Rc::new(Module::new(id, elf, homes, self.shared.clone())))
     }
 
     fn module(&mut self, mapping: &Mapping, process: ProcessHint) -> Result<Rc<Module>, Missing> {

@@ -279,6 +279,7 @@ const FOUND_TOGETHER: &[&[Field]] = &[
         Field::StartStack,
         Field::ArgStart,
         Field::ArgEnd,
+        Field::EnvStart,
         Field::EnvEnd,
     ],
     &[Field::Context],

@@ -7,10 +7,12 @@ use std::collections::BTreeMap;
 
 use super::Analyzer;
 use crate::address::{FileAddress, ProcessAddress};
+use crate::cause;
 use crate::event::{Event, Lost, Mapping};
 use crate::located::Located;
 use crate::modules::{Head, Missing, Opened};
-use crate::report::Symbol;
+use crate::registers::Arch;
+use crate::report::{Location, Symbol};
 use crate::space::Captured;
 use crate::symbols::demangle::demangle;
 #[cfg(feature = "lines")]
@@ -40,6 +42,7 @@ impl Analyzer {
             }
             let address = code.lookup();
             let Some(mapping) = space.mapping(address) else {
+                located[index].location = outside(event, code.address());
                 continue;
             };
             if index >= frames && !mapping.flags.executable() {
@@ -145,6 +148,19 @@ impl Located {
         // What was compiled into a memfd lies in a file that has nothing to tell.
         let is_made = is_compiled(mapping) && head.is_none() && !is_program(event, mapping);
         self.unread = mapping.file.is_some() && !is_made;
+    }
+}
+
+/// The kernel's page for old programs, which is no mapping of the process.
+fn outside(event: &Event, address: ProcessAddress) -> Location {
+    let wide = event
+        .registers
+        .is_some_and(|regs| regs.arch() == Arch::X86_64);
+    let is_there = wide && cause::is_vsyscall(address.0);
+    Location {
+        module: is_there.then(|| b"[vsyscall]".to_vec()),
+        module_offset: is_there.then_some(FileAddress(address.0 & 0xfff)),
+        ..Location::default()
     }
 }
 

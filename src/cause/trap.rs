@@ -444,12 +444,13 @@ pub(super) fn system_call(scene: &Scene<'_>) -> Verdict {
     let mut words = Words::default();
     words.text("system call ");
     if let Some(number) = number {
-        words.number(number & 0xffff_ffff).text(" ");
+        words.system_call(scene.arch, number & 0xffff_ffff);
+        words.text(" ");
     }
     words
-        .text("(")
+        .text("of ")
         .text(scene.arch.as_str())
-        .text(") was refused by ")
+        .text(" was refused by ")
         .text(who);
     Verdict::new(Cause::ForbiddenSystemCall, words)
 }

@@ -13,8 +13,8 @@ use std::rc::Rc;
 use super::process::{self, LiveProcess};
 use super::{Head, Missing, Module, Modules, ProcessHint};
 use crate::event::{FileIdentity, MappedFile, Mapping};
-use crate::symbols::elf::{ElfFile, Source};
-use crate::sys::file::{Refusal, RegularFile, Status};
+use crate::symbols::elf::{ElfFile, Home, Source};
+use crate::sys::file::{Directory, Refusal, RegularFile, Status};
 use crate::sys::time;
 
 /// Of a root that lies deeper nothing is found.
@@ -42,14 +42,15 @@ impl Modules {
         let times = (status.size, status.mtime_s, status.mtime_ns);
         let devices = (status.device, file.identity.device);
         let id = self.hasher.hash_one((status.inode, devices, times));
-        let module = Module::new(id, elf, path, self.shared.clone());
+        let homes = self.homes(&elf, file, process, path);
+        let module = Module::new(id, elf, homes, self.shared.clone());
         Ok(Rc::new(module))
     }
 
     /// Another copy of a file that cannot be reached: one that is open already, or that
     /// another mount namespace's path leads to in ours, by a build-id that is a hash.
     fn of_same_build(
-        &self,
+        &mut self,
         mapping: &Mapping,
         file: &MappedFile,
         process: ProcessHint,
@@ -74,8 +75,53 @@ impl Modules {
         }
         let times = (status.size, status.mtime_s, status.mtime_ns);
         let id = self.hasher.hash_one((status.inode, status.device, times));
-        let module = Module::new(id, elf, Some(path.to_owned()), self.shared.clone());
+        let homes = self.homes(&elf, file, process, Some(path.to_owned()));
+        let module = Module::new(id, elf, homes, self.shared.clone());
         Some(Rc::new(module))
+    }
+
+    /// Where the file lies, however it was reached: its debug file is looked for there,
+    /// and is known by what it holds.
+    fn homes(
+        &mut self,
+        elf: &ElfFile,
+        file: &MappedFile,
+        process: ProcessHint,
+        found: Option<PathBuf>,
+    ) -> Vec<Home> {
+        let mut homes: Vec<Home> = Vec::new();
+        let mut add = |root: Option<Rc<Directory>>, path: &[u8]| {
+            let dir = Path::new(OsStr::from_bytes(path)).parent();
+            let known =
+                |home: &Home| Some(&*home.dir) == dir && home.root.is_some() == root.is_some();
+            match dir {
+                Some(dir) if dir.is_absolute() && !homes.iter().any(known) => {
+                    let dir = dir.to_owned();
+                    homes.push(Home { root, dir });
+                }
+                _ => {}
+            }
+        };
+        if file.truncated
+            || file.detached
+            || (elf.debug_link().is_none() && elf.build_id().is_none())
+        {
+            return homes;
+        }
+        if process.mnt_ns != 0 && Some(process.mnt_ns) != self.own_mnt_ns {
+            let live = live_process(process).or_else(|| self.peers.find(process.mnt_ns));
+            add(live.and_then(|live| live.root()).map(Rc::new), &file.path);
+        }
+        if let Some(found) = found {
+            add(None, found.as_os_str().as_bytes());
+        }
+        add(None, &file.path);
+        if let (Some(lower), true) = (&file.lower_path, elf.debug_link().is_some()) {
+            for place in process::places_of(file.identity.device, lower) {
+                add(None, &place);
+            }
+        }
+        homes
     }
 
     /// The first file that is the one that was mapped.

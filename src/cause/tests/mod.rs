@@ -117,6 +117,7 @@ fn quiet(arch: Arch) -> Event {
         start_brk: ProcessAddress(HEAP),
         brk: ProcessAddress(HEAP_END),
         arg_start: ProcessAddress(STACK + 0x2_0900),
+        is_laid_out: true,
         env_end: ProcessAddress(STACK + 0x2_0f00),
         vdso: ProcessAddress(0),
         map_count: mappings.len() as u32,

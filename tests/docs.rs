@@ -161,6 +161,30 @@ fn links_lead_somewhere() {
     }
 }
 
+/// Files that a page names, such as `src/main.rs`, are there. The pages describe the
+/// layout with `src/base/`; before it is there, sources may have other names.
+#[test]
+fn named_files_exist() {
+    let has_new_layout = repository().join("src/base").exists();
+    for page in pages() {
+        let text = prose(&fs::read_to_string(&page).expect("a page"));
+        for name in text.split('`').skip(1).step_by(2) {
+            let is_below = |room: &&str| name.starts_with(*room);
+            let is_path = ["src/", "tests/", "bpf/", "docs/"]
+                .iter()
+                .any(|room| is_below(&room));
+            let is_path = is_path && (has_new_layout || !is_below(&"src/"));
+            let is_plain = name
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b));
+            if is_path && is_plain {
+                let exists = repository().join(name).exists();
+                assert!(exists, "{}: there is no {name}", page.display());
+            }
+        }
+    }
+}
+
 /// Every page of docs/ can be reached from the README.
 #[test]
 fn the_readme_leads_to_every_page() {

@@ -34,7 +34,7 @@ const BANNED: [&str; 14] = [
     "nothing that this tool can tell",
     "tells of",
     "what is no report",
-    "one counts",
+    "at once one counts",
     "a rare one",
     "in the way that",
 ];

@@ -41,6 +41,8 @@ mod programs;
 mod raised;
 mod refusals;
 mod report;
+#[path = "../schema/validate.rs"]
+mod schema;
 mod signatures;
 mod starting;
 mod statistics;

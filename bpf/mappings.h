@@ -17,6 +17,7 @@
 #ifndef SEGFAULT_MAPPINGS_H
 #define SEGFAULT_MAPPINGS_H
 
+#include "compiled.h"
 #include "file.h"
 #include "path.h"
 #include "scratch.h"
@@ -215,6 +216,30 @@ static __always_inline int next_mapping(struct scratch *s)
 	return tree_next(&s->walk, s->header.start_stack);
 }
 
+/* Appends the first bytes of the current mapping's file, once for all its code. */
+static __always_inline void append_head(struct scratch *s, struct event_mapping *m, __u64 file)
+{
+	struct mapping_walk *w = &s->walk;
+	__u32 at = s->out_bytes & (OUT_BYTES - 1);
+
+	if (m->page_offset && w->head.file != file && w->previous) {
+		/* Linkers put a file's code at its beginning, or right behind it. */
+		struct vm_area_struct *lower = (void *)w->previous;
+
+		head_step(&w->head, (__u64)BPF_CORE_READ(lower, vm_file),
+			  BPF_CORE_READ(lower, vm_start), BPF_CORE_READ(lower, vm_pgoff));
+	}
+	head_step(&w->head, file, m->start, m->page_offset);
+	m->head = w->head.address;
+	if (!m->head || m->head == w->head_sent)
+		return;
+	w->head_sent = m->head;
+	if (bpf_probe_read_user(&s->out[at], HEAD_BYTES, (void *)m->head))
+		return;
+	m->head_bytes = HEAD_BYTES;
+	s->out_bytes = at + HEAD_BYTES;
+}
+
 /* Appends one mapping, sending what was gathered when it gets full. */
 separate int emit_mapping(__u64 address, __u64 start, __u64 end, __u64 vm_flags)
 {
@@ -243,11 +268,15 @@ separate int emit_mapping(__u64 address, __u64 start, __u64 end, __u64 vm_flags)
 	m->end = end;
 	m->vm_flags = vm_flags;
 	s->walk.sent++;
+	if (vm_flags & VM_EXEC)
+		note_compiled(s, file, start, end);
 	if (!file)
 		return 0;
 	m->flags = MAPPING_FILE;
 	m->page_offset = BPF_CORE_READ(vma, vm_pgoff);
 	file_identity(m, file);
+	if (stack_bytes && (vm_flags & VM_EXEC))
+		append_head(s, m, (__u64)file);
 	path = (__u64)file + bpf_core_field_offset(struct file, f_path);
 	user_path = path;
 	/* Counted, not timed: on a virtual machine time passes while nothing runs. */
@@ -334,6 +363,7 @@ static long mapping_callback(__u32 step, void *unused)
 	struct vm_area_struct *vma = (void *)s->walk.vma;
 
 	vm_flags = BPF_CORE_READ(vma, vm_flags);
+	s->walk.previous = s->walk.below;
 	if (mapping_wanted(s, vm_flags))
 		emit_mapping(s->walk.vma, s->walk.start, s->walk.end, vm_flags);
 	return s->walk.until && s->walk.end > s->walk.until;

@@ -15,6 +15,14 @@
 #define NAMES_CALLS 6		/* left to what comes after the search of an alternate stack */
 #define MAX_CHUNKS 12		/* more than the registers of most processors take */
 
+/* Both windows, without what must not be shown. */
+static __always_inline void stack_hide(struct scratch *s)
+{
+	s->stack_gap = shown_until(&s->header, s->stack_next, s->stack_gap);
+	if (s->stack_resume < s->stack_stop)
+		s->stack_stop = shown_until(&s->header, s->stack_resume, s->stack_stop);
+}
+
 /* Where the windows begin and end; nothing where no stack is wanted. */
 static __always_inline void stack_begin(struct scratch *s, struct old_config *c)
 {
@@ -68,6 +76,7 @@ static __always_inline void stack_begin(struct scratch *s, struct old_config *c)
 		if (end < limit - TAIL_BYTES)
 			s->stack_resume = limit - TAIL_BYTES;
 	}
+	stack_hide(s);
 }
 
 /* One page, or what is left of a window; nonzero at the end. */
@@ -98,9 +107,19 @@ static __always_inline int stack_step(void *ctx, struct scratch *s)
 	return 0;
 }
 
+/* Whether a chain of frame pointers seems to begin: most programs have none. */
+static __always_inline int is_chained(struct scratch *s, struct old_config *c)
+{
+	__u64 at = s->header.regs[c->aarch64 ? REGS_ARM64_FP : REGS_X86_FP];
+
+	return c->stack_bytes && !(at & 7) && at - s->walk.sp < c->stack_bytes;
+}
+
 /* Goes on to what is next. */
 static __always_inline int stack_end(void *ctx, struct scratch *s, struct old_config *c)
 {
+	if (is_chained(s, c))
+		go_on(ctx, s, STEP_COMPILED);
 	go_on(ctx, s, STEP_MEMORY); /* there only with --memory */
 	go_on(ctx, s, STEP_NAMES);
 	return finish(ctx, s, c);
@@ -147,13 +166,14 @@ static __always_inline void other_begin(struct scratch *s, struct old_config *c,
 	s->stack_gap = end;
 	s->stack_stop = end;
 	s->stack_resume = end;
-	if (s->header.host_pid != s->header.host_tid || end == first)
-		return;
-	s->stack_stop = first;
-	if (end < first - TAIL_BYTES)
-		s->stack_resume = first - TAIL_BYTES;
-	if (!end)
-		s->stack_next = s->stack_resume;
+	if (s->header.host_pid == s->header.host_tid && end != first) {
+		s->stack_stop = first;
+		if (end < first - TAIL_BYTES)
+			s->stack_resume = first - TAIL_BYTES;
+		if (!end)
+			s->stack_next = s->stack_resume;
+	}
+	stack_hide(s);
 }
 
 static __always_inline int is_narrow(struct scratch *s, struct old_config *c)

@@ -9,6 +9,7 @@
 
 #include "common.h"
 #include "fold.h"
+#include "head.h"
 
 /* The state of a walk over the mappings; survives from step to step. */
 struct mapping_walk {
@@ -46,6 +47,9 @@ struct mapping_walk {
 	__u32 retries;
 	__u32 components;	/* of all paths together */
 	__u32 pad;
+	__u64 previous;		/* the mapping below the current one */
+	struct head head;	/* of the last with code, */
+	__u64 head_sent;	/* and the last whose bytes were sent */
 	__u64 node[NODE_WORDS];
 };
 
@@ -56,6 +60,22 @@ struct path_walk {
 	struct kernfs_node *cgroup;
 	__u32 flags;		/* enum path_flags */
 	__u32 layer;		/* up to the root of the file system, past all mounts */
+};
+
+#define COMPILED_RANGES 4
+#define COMPILED_SITES 64
+
+/* Code in no file: where it is, and what was read of it. See compiled.h. */
+struct compiled {
+	__u64 low;	/* all ranges lie between */
+	__u64 high;
+	__u64 start[COMPILED_RANGES];
+	__u64 end[COMPILED_RANGES];
+	__u64 last[2];	/* addresses that were read */
+	__u32 count;	/* of ranges */
+	__u32 sites;
+	struct part part;	/* and, right behind it, what it holds */
+	struct event_code site[COMPILED_SITES];
 };
 
 struct scratch {
@@ -76,6 +96,7 @@ struct scratch {
 	struct event_end end;
 	struct mapping_walk walk;
 	struct path_walk path;
+	struct compiled compiled;
 	__u8 out[OUT_BYTES + NAME_MAX_BYTES];
 	__u8 slack[OUT_BYTES / 2];	/* for the verifier: masked length past a masked offset */
 };

@@ -16,6 +16,8 @@ use crate::unwind::{AddressSpace, Placed};
 /// What the window of a stack has below the stack pointer, `RED_ZONE` of
 /// bpf/stack.h.
 const RED_ZONE: u64 = 128;
+/// What a stack's top may be aligned to.
+const STACK_ALIGNMENT: u64 = 64;
 
 const VDSO_REASON: &str = "our own vDSO, which stands for every process's, was not found";
 const OTHER_VDSO_REASON: &str = "the vDSO of 32-bit programs is in no file";
@@ -151,6 +153,13 @@ impl AddressSpace for Captured<'_> {
             buf.copy_from_slice(bytes);
             return buf.len();
         }
+        let compiled = &self.event.compiled;
+        let behind = compiled.partition_point(|window| window.address <= address);
+        let window = behind.checked_sub(1).map(|index| &compiled[index]);
+        if let Some(bytes) = window.and_then(|window| window.get(address, buf.len())) {
+            buf.copy_from_slice(bytes);
+            return buf.len();
+        }
         let Some(opened) = self.opened(address) else {
             return 0;
         };
@@ -171,6 +180,23 @@ impl AddressSpace for Captured<'_> {
         self.mapping(address)
             .is_some_and(|mapping| mapping.flags.executable() && mapping.file.is_some())
             && self.opened(address).is_none()
+    }
+
+    fn is_stack_top(&self, address: ProcessAddress) -> bool {
+        let below = ProcessAddress(address.0.wrapping_sub(1));
+        let first = self.stack_start().is_some_and(|start| {
+            let same = self
+                .mapping(below)
+                .is_none_or(|mapping| mapping.contains(start));
+            same && address >= start
+        });
+        first
+            || self.mapping(below).is_some_and(|mapping| {
+                mapping
+                    .end
+                    .offset_from(address)
+                    .is_some_and(|left| left <= STACK_ALIGNMENT)
+            })
     }
 
     fn stack_start(&self) -> Option<ProcessAddress> {

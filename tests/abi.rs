@@ -290,6 +290,7 @@ fn parts_are_decoded_by_the_headers_numbers() {
             "PART_RANGES" => matches!(decoded, Ok(Part::Ranges(_)) | Err(BadPart::Short(_))),
             "PART_STACK" => matches!(decoded, Ok(Part::Stack { .. })),
             "PART_MEMORY" => matches!(decoded, Ok(Part::Memory { .. })),
+            "PART_CODE" => matches!(decoded, Ok(Part::Code(_)) | Err(BadPart::Short(_))),
             "PART_END" => matches!(decoded, Ok(Part::End(_))),
             _ => panic!("src/abi.rs does not know {name}"),
         };

@@ -39,6 +39,7 @@ impl Architecture for Aarch64 {
     const STACK_POINTER: u16 = SP;
     const FRAME_POINTER: u16 = FP;
     const PROGRAM_COUNTER: u16 = PC;
+    const LINK: Option<u16> = Some(LR);
     // x18 belongs to the platform; x19 to x28 and x29 are the callee's to keep.
     const PRESERVED: u64 = 0x7ff << 19 | 1 << 18;
 
@@ -96,6 +97,15 @@ impl Architecture for Aarch64 {
         Ok(Self::caller(before))
     }
 
+    /// As far as it is certain: none of it calls, or may write x30.
+    fn keeps_link(code: &[u8]) -> bool {
+        let writes = |code: u32| {
+            let second = u32::from(LR) == code >> 10 & 31;
+            u32::from(LR) == code & 31 || second || call(code) != Before::Other
+        };
+        !instructions(code).any(writes)
+    }
+
     fn leaf(space: &dyn AddressSpace, state: &State) -> Option<Caller> {
         let pc = Self::code_pointer(space, state.get(LR)?);
         let mut next = *state;
@@ -140,6 +150,7 @@ impl Architecture for Aarch64 {
             floor: offset(slot, Self::WORD),
             signal: false,
             debug: false,
+            assumed: false,
             state: next,
         }
     }

@@ -20,6 +20,8 @@ pub(super) const COLUMNS: u16 = 33;
 pub(super) struct State {
     values: [u64; COLUMNS as usize],
     known: u64,
+    /// Not known, but what it was when the callee was entered, if that left it alone.
+    left: u64,
 }
 
 impl State {
@@ -27,6 +29,7 @@ impl State {
         let mut state = State {
             values: [0; COLUMNS as usize],
             known: 0,
+            left: 0,
         };
         for number in 0..COLUMNS {
             if let Some(value) = registers.dwarf(number) {
@@ -41,17 +44,25 @@ impl State {
         (self.known & (1 << number) != 0).then_some(value)
     }
 
+    /// The value of a register that the callee may have overwritten, but perhaps did not.
+    pub(super) fn left_alone(&self, number: u16) -> Option<u64> {
+        let value = *self.values.get(usize::from(number))?;
+        (self.left & (1 << number) != 0).then_some(value)
+    }
+
     /// Numbers that are not tracked are ignored.
     pub(super) fn set(&mut self, number: u16, value: u64) {
         if let Some(slot) = self.values.get_mut(usize::from(number)) {
             *slot = value;
             self.known |= 1 << number;
+            self.left &= !(1 << number);
         }
     }
 
     pub(super) fn forget(&mut self, number: u16) {
         if number < COLUMNS {
             self.known &= !(1 << number);
+            self.left &= !(1 << number);
         }
     }
 
@@ -67,6 +78,13 @@ impl State {
     /// Keeps only the registers whose bit is set.
     pub(super) fn keep(&mut self, mask: u64) {
         self.known &= mask;
+        self.left &= mask;
+    }
+
+    /// The same, for a caller: its callee may have left the others alone.
+    pub(super) fn keep_behind_call(&mut self, preserved: u64) {
+        self.left |= self.known & !preserved;
+        self.known &= preserved;
     }
 }
 
@@ -121,6 +139,8 @@ pub(super) struct Caller {
     pub(super) signal: bool,
     /// `.debug_frame` has led to it.
     pub(super) debug: bool,
+    /// Right if the callee has left a register alone that it may overwrite.
+    pub(super) assumed: bool,
 }
 
 impl Caller {
@@ -144,6 +164,8 @@ pub(super) trait Architecture {
     const FRAME_POINTER: u16;
     /// The column that holds the frame's own pc.
     const PROGRAM_COUNTER: u16;
+    /// The register that a call leaves the return address in, if it does not push it.
+    const LINK: Option<u16> = None;
     /// Registers that a function leaves as it found them, as bits.
     const PRESERVED: u64;
 
@@ -203,6 +225,27 @@ pub(super) trait Architecture {
         None
     }
 
+    /// Whether a function jumps on through a register or memory, with the stack as it
+    /// was: a stub, a tail call, a compiler's thunk for indirect calls.
+    fn jumps_on(code: &[u8]) -> bool {
+        Self::is_jump(code)
+    }
+
+    /// Whether code from the pc on gives the stack back through the frame pointer.
+    fn leaves_by_frame(_code: &[u8]) -> bool {
+        false
+    }
+
+    /// Whether the link register still holds what it held where the code begins.
+    fn keeps_link(_code: &[u8]) -> bool {
+        false
+    }
+
+    /// What the call before an address has called, if it went through a register.
+    fn called(_: &dyn AddressSpace, _returns: ProcessAddress, _: &State) -> Option<u64> {
+        None
+    }
+
     /// Whether code jumps to a place so many bytes from its start.
     fn jumps_into(code: &[u8], distance: RangeInclusive<i64>) -> bool;
 
@@ -218,6 +261,7 @@ pub(super) trait Architecture {
             floor: known(Self::STACK_POINTER),
             signal: false,
             debug: false,
+            assumed: false,
             state,
         }
     }
@@ -232,4 +276,8 @@ pub(super) struct Cursor {
     /// The crash's own frame, or one that a signal interrupted: every register
     /// is known, and the stack may not have been touched yet.
     pub(super) interrupted: bool,
+    /// This frame has called the one before it: see `proof`.
+    pub(super) proven: bool,
+    /// It was found by the frame pointer of code that is in no file.
+    pub(super) chained: bool,
 }

@@ -3,7 +3,7 @@
 //! In: a frame that is to be left. Out: its caller, by what its own code says, by
 //! the frame pointer or by a search of the stack (`scan`), or why there is none.
 
-use super::architecture::{Architecture, Cursor};
+use super::architecture::{Architecture, Before, Cursor};
 use super::depth::Depth;
 use super::scan::Lead;
 use super::stack::{offset, word};
@@ -33,7 +33,8 @@ impl<A: Architecture> Walker<'_, A> {
         }
         if let Some(caller) = A::leaf(self.space, &at.state) {
             if self.follows_call(caller.pc) {
-                return Ok((Trust::Leaf, self.called_from(caller)));
+                let proven = self.proves_bad_call(at, &caller);
+                return Ok((Trust::Leaf, self.called_by(caller, proven)));
             }
         }
         let chained = self.by_frame_pointer(at);
@@ -50,14 +51,27 @@ impl<A: Architecture> Walker<'_, A> {
         if matches!(at.code, CodeAddress::Exact(_)) && !at.interrupted {
             return Err(Stop::NoCaller(at.code.address()));
         }
-        let chained = self.by_frame_pointer(at);
-        let own = chained.is_some_and(|(_, chained)| {
-            self.is_direct(at, chained.code.address()) || self.sets_frame_pointer(at)
-        });
-        if let (Some(chained), true) = (chained, own) {
-            return Ok(chained);
+        let compiled = self.is_compiled(at);
+        let mut chained = self.by_frame_pointer(at);
+        // Compilers keep frame pointers in all of their code or in none.
+        let mut kept = false;
+        if let Some((trust, found)) = chained {
+            let own = self.is_direct(at, found.code.address())
+                || self.sets_frame_pointer(at)
+                || self.leaves_by_frame(at);
+            let record = ProcessAddress(found.floor.0.wrapping_sub(2 * A::WORD));
+            let found = Cursor {
+                proven: own || self.nothing_between(at.floor, record),
+                chained: compiled,
+                ..found
+            };
+            chained = Some((trust, found));
+            kept = compiled && (at.chained || self.is_compiled(&found));
+            if own {
+                return Ok((trust, found));
+            }
         }
-        if at.interrupted {
+        if at.interrupted && !kept {
             if let Some(leaf) = self.leaf(at, chained.as_ref()) {
                 return Ok(leaf);
             }
@@ -71,6 +85,9 @@ impl<A: Architecture> Walker<'_, A> {
             };
             // The record tells the caller's frame pointer, too.
             return Ok(chained.filter(agrees).unwrap_or(read));
+        }
+        if let (Some(chained), true) = (chained, kept) {
+            return Ok(chained);
         }
         if self.space.lacks_file(at.code.lookup()) {
             let found = self.by_records_alone(at);
@@ -135,12 +152,14 @@ impl<A: Architecture> Walker<'_, A> {
     pub(super) fn by_code(&mut self, at: &Cursor) -> Option<(Trust, Cursor)> {
         // A function's end is not seen: what follows a call that does not return
         // may be another's.
-        let depth = self.depth(at).or_else(|| self.depth_ahead(at))?;
-        self.at_depth(at, &depth)
+        let depth = self.depth(at);
+        let ahead = depth.is_none();
+        let depth = depth.or_else(|| self.depth_ahead(at))?;
+        self.at_depth(at, &depth, ahead)
     }
 
     /// How deep the function's code up to here has moved the stack pointer.
-    fn depth(&self, at: &Cursor) -> Option<Depth> {
+    fn depth(&mut self, at: &Cursor) -> Option<Depth> {
         let start = self.function_start(at.code.lookup())?;
         let len = usize::try_from(at.code.address().offset_from(start)?).ok()?;
         let mut code = [0; MAX_CODE];
@@ -169,7 +188,7 @@ impl<A: Architecture> Walker<'_, A> {
     /// The caller whose return address lies that deep: where that is sure, even one
     /// that no call can be seen before. Its code may not be at hand, or somebody put
     /// it there, as `makecontext` does.
-    fn at_depth(&mut self, at: &Cursor, depth: &Depth) -> Option<(Trust, Cursor)> {
+    fn at_depth(&mut self, at: &Cursor, depth: &Depth, ahead: bool) -> Option<(Trust, Cursor)> {
         let slot = offset(at.floor, depth.bytes);
         let value = word::<A>(self.space, slot).ok()?;
         let mut caller = A::returned_through(self.space, &at.state, slot, value);
@@ -177,7 +196,13 @@ impl<A: Architecture> Walker<'_, A> {
         let led = direct || self.lead(at, caller.pc) > Lead::Unlikely;
         // A function that aligns the stack copies its return address.
         let copied = !direct && caller.pc == at.code.address();
-        let sure = depth.sure && self.space.is_executable(caller.pc);
+        let sure = depth.sure && !ahead && self.space.is_executable(caller.pc);
+        // What a function pointer leads to returns, as far as a compiler knows.
+        let goes_on = at.interrupted || self.site(at.code.address()).before == Before::Indirect;
+        let proven = direct
+            || sure
+            || (ahead && depth.sure && goes_on)
+            || self.code_agrees(at, &caller, depth.bytes);
         let returns = sure || self.is_return(&caller);
         if copied || !led || !returns || !advances(at, &caller) {
             return None;
@@ -194,13 +219,16 @@ impl<A: Architecture> Walker<'_, A> {
         } else {
             Trust::Scan
         };
-        Some((trust, self.called_from(caller)))
+        Some((trust, self.called_by(caller, proven)))
     }
 
     /// Whether the return address is zero, where the function's code says it lies.
-    fn returns_nowhere(&self, at: &Cursor) -> bool {
+    fn returns_nowhere(&mut self, at: &Cursor) -> bool {
         let slot = self.depth(at).map(|depth| offset(at.floor, depth.bytes));
-        slot.is_some_and(|slot| word::<A>(self.space, slot) == Ok(0))
+        slot.is_some_and(|slot| {
+            let zero = word::<A>(self.space, slot) == Ok(0);
+            zero && self.ends_stack(offset(slot, A::WORD))
+        })
     }
 
     /// Whether the frame pointer's record is one made by hand for a thread's first
@@ -217,7 +245,7 @@ impl<A: Architecture> Walker<'_, A> {
     }
 
     /// Whether the frame's function is known to have set up the frame pointer.
-    fn sets_frame_pointer(&self, at: &Cursor) -> bool {
+    fn sets_frame_pointer(&mut self, at: &Cursor) -> bool {
         let lookup = at.code.lookup();
         let Some(start) = self.function_start(lookup) else {
             return false;
@@ -249,7 +277,8 @@ impl<A: Architecture> Walker<'_, A> {
         let good = A::is_jump(&code[..len.min(STUB_BYTES)])
             || self.is_direct(at, caller.pc)
             || self.lead(at, caller.pc) > Lead::Unlikely && self.steps_on_or_silent(&caller);
-        good.then(|| (Trust::Leaf, self.called_from(caller)))
+        let proven = good && self.proves_leaf(at, &caller);
+        good.then(|| (Trust::Leaf, self.called_by(caller, proven)))
     }
 
     fn by_frame_pointer(&mut self, at: &Cursor) -> Option<(Trust, Cursor)> {
@@ -291,6 +320,6 @@ impl<A: Architecture> Walker<'_, A> {
             above = next;
         }
         let known = self.steps(&above) > 0;
-        known.then(|| (Trust::FramePointer, self.called_from(caller)))
+        known.then(|| (Trust::FramePointer, self.called_by(caller, true)))
     }
 }

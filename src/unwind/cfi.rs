@@ -221,7 +221,7 @@ fn row(
         expressions: expressions.bytes.into(),
         signal: fde.is_signal_trampoline(),
         debug: false,
-        first: fde.initial_address() == address.0,
+        start: FileAddress(fde.initial_address()),
     })
 }
 

@@ -18,6 +18,8 @@
 const MAX_AHEAD: usize = 256;
 /// The number of rsp in an instruction.
 const RSP: u8 = 4;
+/// And of rbp.
+const RBP: u8 = 5;
 
 /// What a function has pushed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,14 +36,19 @@ pub(super) struct Depth {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Effect {
     None,
+    Call,
     Push(Option<u8>),
     /// Bytes taken; negative ones are given back.
     Take(i64),
     /// The stack pointer is set to what is not known here.
     Set,
+    /// The same, from the frame pointer.
+    Frame,
     Pop(u8),
     /// Nothing behind it follows from what is before it.
     Leaves,
+    /// The same, for another function.
+    JumpsTo,
     Return,
     /// So many bytes from the next instruction on.
     Jump(i64),
@@ -76,7 +83,7 @@ pub(super) fn of(mode: Mode, code: &[u8]) -> Option<Depth> {
         let (len, effect) = instruction(mode, &code[at..])?;
         at += len;
         match effect {
-            Effect::None => {}
+            Effect::None | Effect::Call => {}
             Effect::Push(register) => {
                 depth = depth.and_then(|depth| depth.checked_add(word));
                 let number = register.and_then(|register| dwarf(mode, register));
@@ -88,15 +95,22 @@ pub(super) fn of(mode: Mode, code: &[u8]) -> Option<Depth> {
                 depth = depth.and_then(|depth| depth.checked_add_signed(bytes));
             }
             Effect::Pop(_) => depth = depth.and_then(|depth| depth.checked_sub(word)),
-            Effect::Set => depth = None,
-            Effect::Branch(_) | Effect::Leaves | Effect::Return | Effect::Jump(_) => {}
+            Effect::Set | Effect::Frame => depth = None,
+            Effect::Branch(_)
+            | Effect::Leaves
+            | Effect::JumpsTo
+            | Effect::Return
+            | Effect::Jump(_) => {}
         }
         body = body.max(depth.unwrap_or(0));
         if let Effect::Branch(distance) | Effect::Jump(distance) = effect {
             let distance = isize::try_from(distance).ok()?;
             jumps.extend(at.checked_add_signed(distance).map(|to| (to, depth)));
         }
-        if matches!(effect, Effect::Leaves | Effect::Return | Effect::Jump(_)) {
+        if matches!(
+            effect,
+            Effect::Leaves | Effect::JumpsTo | Effect::Return | Effect::Jump(_)
+        ) {
             reached = false;
             // Where there are few registers arguments are pushed, too.
             depth = (mode == Mode::Bits64).then_some(body);
@@ -115,11 +129,14 @@ pub(super) fn ahead(mode: Mode, code: &[u8]) -> Option<Depth> {
     let word = mode as i64;
     let mut popped = [None; 16];
     let (mut at, mut up) = (0_usize, 0_i64);
+    let mut sure = true;
     for _ in 0..MAX_AHEAD {
         let (len, effect) = instruction(mode, code.get(at..)?)?;
         at += len;
         match effect {
             Effect::None | Effect::Branch(_) => {}
+            // Perhaps one that does not return: what follows it may be another function.
+            Effect::Call => sure = false,
             Effect::Push(_) => up -= word,
             Effect::Pop(register) => {
                 if let Some(number) = dwarf(mode, register) {
@@ -128,22 +145,69 @@ pub(super) fn ahead(mode: Mode, code: &[u8]) -> Option<Depth> {
                 up += word;
             }
             Effect::Take(bytes) => up = up.checked_sub(bytes)?,
-            Effect::Set | Effect::Leaves => return None,
+            Effect::Set | Effect::Frame | Effect::Leaves | Effect::JumpsTo => return None,
             // Forward only: so it ends.
             Effect::Jump(distance) => at = at.checked_add(usize::try_from(distance).ok()?)?,
             Effect::Return => {
                 let bytes = u64::try_from(up).ok()?;
                 let below = |slot: i64| u64::try_from(up - slot).ok();
                 let saved = popped.map(|slot| slot.and_then(below));
-                return Some(Depth {
-                    bytes,
-                    saved,
-                    sure: false,
-                });
+                return Some(Depth { bytes, saved, sure });
             }
         }
     }
     None
+}
+
+/// Whether a function jumps to another one with the stack as it was, without a branch.
+pub(super) fn jumps_on(mode: Mode, code: &[u8]) -> bool {
+    let (mut at, mut bytes) = (0, 0_i64);
+    loop {
+        let rest = code.get(at..).unwrap_or_default();
+        let Some((len, effect)) = instruction(mode, rest) else {
+            return false;
+        };
+        at += len;
+        match effect {
+            Effect::None => {}
+            Effect::Push(_) => bytes += mode as i64,
+            Effect::Pop(_) => bytes -= mode as i64,
+            Effect::Take(taken) => bytes = bytes.saturating_add(taken),
+            Effect::JumpsTo => return bytes == 0,
+            _ => return false,
+        }
+    }
+}
+
+/// Whether the code from the pc on gives the stack back through the frame pointer: a
+/// function that has pushed one, and pushes none until then.
+pub(super) fn leaves_by_frame(mode: Mode, code: &[u8]) -> bool {
+    let mut at = 0_usize;
+    for _ in 0..MAX_AHEAD {
+        let rest = code.get(at..).unwrap_or_default();
+        let Some((len, effect)) = instruction(mode, rest) else {
+            return false;
+        };
+        at += len;
+        match effect {
+            Effect::Frame => return true,
+            Effect::Push(Some(RBP))
+            | Effect::Set
+            | Effect::Leaves
+            | Effect::JumpsTo
+            | Effect::Return => return false,
+            // Forward only: so it ends.
+            Effect::Jump(distance) => {
+                let ahead = usize::try_from(distance).ok();
+                let Some(to) = ahead.and_then(|ahead| at.checked_add(ahead)) else {
+                    return false;
+                };
+                at = to;
+            }
+            _ => {}
+        }
+    }
+    false
 }
 
 /// The registers that functions keep; all but rbp have one number in both.
@@ -163,6 +227,8 @@ struct Operands {
     rm: u8,
     /// An offset from rsp alone.
     from_rsp: Option<i64>,
+    /// One from rbp alone.
+    from_rbp: bool,
     len: usize,
 }
 
@@ -232,6 +298,7 @@ fn instruction(mode: Mode, code: &[u8]) -> Option<(usize, Effect)> {
             let (len, operands) = with(0)?;
             let effect = match (operands.reg, operands.from_rsp) {
                 (RSP, Some(offset)) => Effect::Take(-offset),
+                (RSP, None) if operands.from_rbp => Effect::Frame,
                 (RSP, None) => Effect::Set,
                 _ => Effect::None,
             };
@@ -245,13 +312,13 @@ fn instruction(mode: Mode, code: &[u8]) -> Option<(usize, Effect)> {
         0xa8 | 0xb0..=0xb7 => plain(1, Effect::None),
         0xa9 => plain(word, Effect::None),
         0xb8..=0xbf => plain(if rex & 8 != 0 { 8 } else { word }, Effect::None),
-        0xe8 => plain(4, Effect::None),
+        0xe8 => plain(4, Effect::Call),
         0xe9 => plain(4, Effect::Jump(signed(rest.get(..4)?))),
         0xeb => plain(1, Effect::Jump(signed(rest.get(..1)?))),
         0xc2 => plain(2, Effect::Return),
         0xc3 => plain(0, Effect::Return),
         0xf4 => plain(0, Effect::Leaves),
-        0xc9 => plain(0, Effect::Set),
+        0xc9 => plain(0, Effect::Frame),
         0xf6 | 0xf7 => {
             let operands = operands(rest, rex)?;
             let size = if opcode == 0xf6 { 1 } else { word };
@@ -260,7 +327,8 @@ fn instruction(mode: Mode, code: &[u8]) -> Option<(usize, Effect)> {
         }
         0xff => with(0).map(|(len, operands)| {
             let effect = match operands.reg & 7 {
-                4 => Effect::Leaves,
+                2 => Effect::Call,
+                4 => Effect::JumpsTo,
                 6 => Effect::Push(None),
                 _ => Effect::None,
             };
@@ -316,6 +384,7 @@ fn operands(rest: &[u8], rex: u8) -> Option<Operands> {
         reg: modrm >> 3 & 7 | (rex & 4) << 1,
         rm: low | (rex & 1) << 3,
         from_rsp: None,
+        from_rbp: mode != 0 && mode != 3 && low == RBP && rex & 1 == 0,
         len: 1,
     };
     if mode == 3 {
@@ -360,7 +429,15 @@ fn writes(opcode: u8, operands: &Operands) -> Effect {
     } else {
         (operands.mode == 3).then_some(operands.rm)
     };
-    if target == Some(RSP) && opcode & 1 != 0 {
+    let source = if opcode & 2 != 0 {
+        operands.rm
+    } else {
+        operands.reg
+    };
+    let moves = matches!(opcode, 0x89 | 0x8b) && operands.mode == 3;
+    if target == Some(RSP) && moves && source == RBP {
+        Effect::Frame
+    } else if target == Some(RSP) && opcode & 1 != 0 {
         Effect::Set
     } else {
         Effect::None
@@ -379,129 +456,5 @@ fn adjusts(operands: &Operands, value: i64) -> Effect {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn bytes(code: &[u8]) -> Option<u64> {
-        of(Mode::Bits64, code).map(|depth| depth.bytes)
-    }
-
-    #[test]
-    fn a_prologue_is_counted_between_other_instructions() {
-        let code = [
-            0xf3, 0x0f, 0x1e, 0xfa, // endbr64
-            0x41, 0x54, // push %r12
-            0x89, 0xfa, // mov %edi, %edx
-            0x53, // push %rbx
-            0x48, 0x8b, 0x05, 1, 2, 3, 4, // mov x(%rip), %rax
-            0x48, 0x81, 0xec, 0x08, 0x01, 0, 0, // sub $264, %rsp
-            0xff, 0xd7, // call *%rdi
-        ];
-        let depth = of(Mode::Bits64, &code).expect("all known");
-        assert_eq!(depth.bytes, 8 + 8 + 264);
-        assert_eq!((depth.saved[12], depth.saved[3]), (Some(8), Some(16)));
-    }
-
-    #[test]
-    fn the_body_counts_behind_a_return() {
-        // sub $24, %rsp; je; add $24, %rsp; ret; call
-        let code = [
-            0x48, 0x83, 0xec, 24, 0x74, 5, 0x48, 0x83, 0xc4, 24, 0xc3, 0xe8, 0, 0, 0, 0,
-        ];
-        assert_eq!(bytes(&code), Some(24));
-        assert_eq!(bytes(&code[..10]), Some(0));
-    }
-
-    #[test]
-    fn behind_a_return_the_jump_that_led_there_counts() {
-        let code = [
-            0x56, // push %esi
-            0x83, 0xec, 20, // sub $20, %esp
-            0x6a, 1, // push $1
-            0xe8, 0, 0, 0, 0, // call
-            0x83, 0xc4, 4, // add $4, %esp
-            0x74, 5, // je
-            0x83, 0xc4, 20,   // add $20, %esp
-            0x5e, // pop %esi
-            0xc3, // ret
-            0xe8, 0, 0, 0, 0, // call
-        ];
-        let bytes = |code: &[u8]| of(Mode::Bits32, code).map(|depth| depth.bytes);
-        assert_eq!(bytes(&code), Some(4 + 20));
-        let filled = [&code[..15], &[6], &code[16..21], &[0x90], &code[21..]].concat();
-        assert_eq!(bytes(&filled), Some(4 + 20), "not right behind it");
-        let unreached = [&code[..15], &[7], &code[16..]].concat();
-        assert_eq!(bytes(&unreached), None);
-    }
-
-    #[test]
-    fn what_is_given_back_was_taken() {
-        let code = [
-            0x89, 0xc2, // mov %eax, %edx
-            0x74, 1,    // je
-            0xcc, // int3
-            0xeb, 2, // jmp over what follows
-            0x0f, 0x0b, // ud2
-            0x48, 0x81, 0xc4, 0x08, 0x01, 0, 0,    // add $264, %rsp
-            0x5b, // pop %rbx
-            0x41, 0x5c, // pop %r12
-            0xc3, // ret
-            0x06,
-        ];
-        let depth = ahead(Mode::Bits64, &code).expect("up to the return");
-        assert_eq!(depth.bytes, 264 + 8 + 8);
-        assert_eq!((depth.saved[12], depth.saved[3]), (Some(8), Some(16)));
-        for (code, why) in [
-            (&[0x50, 0xc3][..], "more is taken than given back"),
-            (&[0xc9, 0xc3], "leave"),
-            (&[0xeb, 0xfe], "a loop"),
-            (&[0xeb, 1, 0xc3], "beyond what can be read"),
-            (&[0x0f, 0x0b, 0xc3], "ud2"),
-            (&[0x90; 300], "no return"),
-        ] {
-            assert_eq!(ahead(Mode::Bits64, code), None, "{why}");
-        }
-        assert_eq!(ahead(Mode::Bits64, &[0xc2, 8, 0]), Some(Depth::default()));
-    }
-
-    #[test]
-    fn words_of_32_bits_are_counted_in_fours() {
-        let code = [
-            0x55, // push %ebp
-            0x53, // push %ebx
-            0x83, 0xec, 12,   // sub $12, %esp
-            0x40, // inc %eax
-            0xa1, 1, 2, 3, 4, // mov x, %eax
-            0x6a, 1, // push $1
-            0xe8, 0, 0, 0, 0, // call
-        ];
-        let depth = of(Mode::Bits32, &code).expect("all known");
-        assert_eq!(depth.bytes, 4 + 4 + 12 + 4);
-        assert_eq!((depth.saved[5], depth.saved[3]), (Some(4), Some(8)));
-        let code = [
-            0x83, 0xc4, 16,   // add $16, %esp
-            0x5b, // pop %ebx
-            0x5d, // pop %ebp
-            0xc3, // ret
-        ];
-        let ahead = ahead(Mode::Bits32, &code).expect("all known");
-        assert_eq!((ahead.bytes, ahead.saved), (depth.bytes, depth.saved));
-        assert!(depth.sure && !ahead.sure);
-    }
-
-    #[test]
-    fn what_is_not_known_gives_nothing() {
-        for (code, why) in [
-            (&[0x48, 0x29, 0xc4][..], "sub %rax, %rsp"),
-            (&[0x48, 0x83, 0xe4, 0xe0], "and $-32, %rsp"),
-            (&[0x48, 0x8d, 0x65, 0xf0], "lea -16(%rbp), %rsp"),
-            (&[0x58], "pop without push"),
-            (&[0x06], "no instruction"),
-            (&[0x48, 0x81, 0xec, 8], "half an instruction"),
-        ] {
-            assert_eq!(bytes(code), None, "{why}");
-        }
-        // lea -32(%rsp), %rsp
-        assert_eq!(bytes(&[0x48, 0x8d, 0x64, 0x24, 0xe0]), Some(32));
-    }
-}
+#[path = "depth_tests.rs"]
+mod tests;

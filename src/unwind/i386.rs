@@ -190,6 +190,10 @@ impl Architecture for I386 {
         depth::ahead(Mode::Bits32, code)
     }
 
+    fn leaves_by_frame(code: &[u8]) -> bool {
+        depth::leaves_by_frame(Mode::Bits32, code)
+    }
+
     fn jumps_into(code: &[u8], distance: RangeInclusive<i64>) -> bool {
         X86_64::jumps_into(code, distance)
     }

@@ -35,6 +35,7 @@ mod expression;
 #[cfg(feature = "dwarf")]
 mod frames;
 mod i386;
+mod proof;
 #[cfg_attr(
     not(feature = "dwarf"),
     expect(dead_code, reason = "rows come from call-frame information")
@@ -143,7 +144,7 @@ pub struct Frame {
 /// Why a walk ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// The outermost frame: call-frame information says so, or a zero return address.
+    /// The outermost frame: call-frame information says so, or the stack's start.
     Outermost,
     /// As many frames as were asked for.
     Depth,
@@ -163,6 +164,9 @@ pub enum Stop {
 pub struct Walk {
     pub frames: Vec<Frame>,
     pub stop: Stop,
+    /// The caller of some frame is not certain: frames may be missing, or be left over
+    /// from calls long done.
+    pub uncertain: bool,
     /// Those with which the innermost handler of a signal interrupted its thread,
     /// if the kernel's copy of them was found.
     pub interrupted: Option<Registers>,
@@ -278,5 +282,11 @@ pub trait AddressSpace {
     /// nothing above it is a frame. `None` where it is not known.
     fn stack_start(&self) -> Option<ProcessAddress> {
         None
+    }
+
+    /// Whether a stack ends at an address, give or take what is aligned away: the
+    /// process's first, or one that fills the mapping that it lies in.
+    fn is_stack_top(&self, _address: ProcessAddress) -> bool {
+        false
     }
 }

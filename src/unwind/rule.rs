@@ -18,7 +18,7 @@ use std::ops::Range;
 use super::architecture::{Architecture, Caller, State};
 use super::stack::word;
 use super::AddressSpace;
-use crate::address::ProcessAddress;
+use crate::address::{FileAddress, ProcessAddress};
 
 /// Bytes of [`Rule::expressions`].
 pub(super) type Slice = Range<u32>;
@@ -54,8 +54,8 @@ pub(super) struct Rule {
     pub(super) signal: bool,
     /// It stands in `.debug_frame`.
     pub(super) debug: bool,
-    /// The address is the first that the entry is for.
-    pub(super) first: bool,
+    /// The first address that the entry is for.
+    pub(super) start: FileAddress,
 }
 
 /// What a row gives; `None` where the return address is explicitly undefined:
@@ -102,16 +102,19 @@ impl Rule {
             space,
             bias,
         };
-        let cfa = within.cfa::<A>()?;
+        let (cfa, assumed) = within.cfa::<A>()?;
         let mut next = *state;
         if !self.signal {
-            next.keep(A::PRESERVED);
+            next.keep_behind_call(A::PRESERVED);
         }
         next.set(A::STACK_POINTER, cfa);
         for (number, column) in &self.columns {
             match within.value::<A>(*number, column, cfa) {
                 Ok(Some(value)) => next.set(*number, value),
                 Ok(None) => next.forget(*number),
+                Err(_) if *number == self.return_column && assumed => {
+                    return Err(Failure::Unusable)
+                }
                 Err(failure) if *number == self.return_column => return Err(failure),
                 // A register that turns out to be needed is missed then.
                 Err(_) => next.forget(*number),
@@ -132,6 +135,7 @@ impl Rule {
         Ok(Some(Caller {
             signal: self.signal,
             debug: self.debug,
+            assumed,
             ..caller
         }))
     }
@@ -146,14 +150,21 @@ struct Within<'a> {
 }
 
 impl Within<'_> {
-    fn cfa<A: Architecture>(&self) -> Result<u64, Failure> {
-        match &self.rule.cfa {
-            Cfa::Register(number, offset) => match self.state.get(*number) {
-                Some(value) => Ok(value.wrapping_add(*offset as u64) & A::LAST),
-                None if *number == A::STACK_POINTER => self.cfa_by_record::<A>(),
-                None => Err(Failure::Unusable),
-            },
-            Cfa::Expression(slice) => self.expression::<A>(slice, None),
+    /// The CFA, and whether it is one only if the callee has left a register alone:
+    /// assembly keeps it in one that callees may use (OpenSSL's AVX code in rax).
+    fn cfa<A: Architecture>(&self) -> Result<(u64, bool), Failure> {
+        let (number, offset) = match &self.rule.cfa {
+            Cfa::Register(number, offset) => (*number, *offset as u64),
+            Cfa::Expression(slice) => return Ok((self.expression::<A>(slice, None)?, false)),
+        };
+        let at = |value: u64| value.wrapping_add(offset) & A::LAST;
+        match self.state.get(number) {
+            Some(value) => Ok((at(value), false)),
+            None if number == A::STACK_POINTER => Ok((self.cfa_by_record::<A>()?, false)),
+            None => {
+                let left = self.state.left_alone(number).ok_or(Failure::Unusable)?;
+                Ok((at(left), true))
+            }
         }
     }
 

@@ -16,7 +16,7 @@
 
 use super::architecture::{Architecture, Before, Caller, Cursor};
 use super::stack::{offset, word};
-use super::walk::{is_entry, Walker};
+use super::walk::Walker;
 use super::{Placed, Trust};
 use crate::address::ProcessAddress;
 
@@ -117,7 +117,8 @@ impl<A: Architecture> Walker<'_, A> {
             }
         }
         let ((trust, ..), caller) = best?;
-        Some((trust, self.called_from(caller)))
+        let proven = self.proves_scanned(at, &caller);
+        Some((trust, self.called_by(caller, proven)))
     }
 
     /// Whether a word may be a return address, but its code is not at hand.
@@ -145,6 +146,10 @@ impl<A: Architecture> Walker<'_, A> {
         if !self.follows_call(caller.pc) {
             return None;
         }
+        // What is called by its place in a file is not compiled while the program runs.
+        if self.is_compiled(at) && self.calls_into_file(caller.pc) {
+            return None;
+        }
         // Callers of callers that have to be skipped called something else: where
         // none leads here, the nearest wins.
         let lead = self.lead(at, caller.pc).max(Lead::Possible);
@@ -154,8 +159,7 @@ impl<A: Architecture> Walker<'_, A> {
             return Some(((Trust::ScanDirect, true, Lead::Likely), caller));
         }
         let lookup = ProcessAddress(caller.pc.0.wrapping_sub(1));
-        let module = self.space.module(lookup);
-        if module.is_some_and(|module| is_entry(&module, lookup)) {
+        if self.is_entry(lookup, caller.floor) {
             // Whatever led here, all other frames come before it.
             return Some(((Trust::ScanCfi, true, Lead::Possible), caller));
         }
@@ -298,7 +302,14 @@ impl<A: Architecture> Walker<'_, A> {
         }
     }
 
-    fn same_module(&self, one: ProcessAddress, other: ProcessAddress) -> bool {
+    /// Whether the call before a return address is one of code in a file, perhaps of a
+    /// stub of the procedure linkage table.
+    fn calls_into_file(&mut self, returns: ProcessAddress) -> bool {
+        let target = self.site(returns).before.target(returns);
+        target.is_some_and(|target| self.space.module(target).is_some())
+    }
+
+    pub(super) fn same_module(&self, one: ProcessAddress, other: ProcessAddress) -> bool {
         let identity = |module: Placed| (module.data.identity(), module.bias);
         let one = self.space.module(one).map(identity);
         one.is_some() && one == self.space.module(other).map(identity)

@@ -59,6 +59,7 @@ pub fn walk(
         _ => Walk {
             frames: Vec::new(),
             stop: Stop::NoCaller(registers.pc()),
+            uncertain: false,
             interrupted: None,
         },
     }
@@ -99,7 +100,10 @@ impl<'a, A: Architecture> Walker<'a, A> {
             state: State::new(registers),
             floor: registers.sp(),
             interrupted: true,
+            proven: true,
+            chained: false,
         };
+        let mut uncertain = false;
         let mut trust = Trust::Context;
         let stop = loop {
             if frames.len() >= max_frames {
@@ -113,11 +117,13 @@ impl<'a, A: Architecture> Walker<'a, A> {
                 Ok(next) => (trust, cursor) = next,
                 Err(stop) => break stop,
             }
+            uncertain |= !cursor.proven;
         };
         let interrupted = self.saved.and_then(|state| state.registers(registers));
         Walk {
             frames,
             stop,
+            uncertain,
             interrupted,
         }
     }
@@ -181,9 +187,12 @@ impl<'a, A: Architecture> Walker<'a, A> {
 
     /// Whether code with call-frame information begins at an address.
     fn begins(&mut self, pc: ProcessAddress) -> bool {
-        let module = self.space.module(pc);
-        let rule = module.and_then(|module| self.rule(&module, pc));
-        rule.is_some_and(|rule| rule.first)
+        let Some(module) = self.space.module(pc) else {
+            return false;
+        };
+        let file = module.file_address(pc);
+        let rule = self.rule(&module, pc);
+        rule.is_some_and(|rule| rule.start == file)
     }
 
     pub(super) fn is_restorer(&mut self, caller: &Caller) -> bool {
@@ -255,8 +264,15 @@ impl<'a, A: Architecture> Walker<'a, A> {
             }
             return Ok((caller.trust(), interrupted_at(caller)));
         }
+        if caller.assumed && !(advances(at, &caller) && self.is_return(&caller)) {
+            return self.without_cfi(at);
+        }
         if caller.pc.0 == 0 {
-            return Err(Stop::Outermost);
+            let ends = self.ends_stack(caller.floor) || self.is_outermost(at);
+            return Err(match ends || self.is_trampoline(at) {
+                true => Stop::Outermost,
+                false => Stop::BadReturn(caller.pc),
+            });
         }
         if !advances(at, &caller) && !self.switches(&caller) {
             return Err(if self.is_outermost(at) {
@@ -276,12 +292,15 @@ impl<'a, A: Architecture> Walker<'a, A> {
                 state: caller.state,
                 floor: caller.floor,
                 interrupted: false,
+                proven: false,
+                chained: false,
             };
             return self
                 .scan(&lost, lost.floor, Trust::ScanCfi)
                 .ok_or(Stop::BadReturn(caller.pc));
         }
-        Ok((caller.trust(), self.called_from(caller)))
+        let proven = self.proves_assumed(at, &caller);
+        Ok((caller.trust(), self.called_by(caller, proven)))
     }
 
     /// Whether a caller that lies below the frame has called it on a stack of the
@@ -297,6 +316,11 @@ impl<'a, A: Architecture> Walker<'a, A> {
     /// The cursor at a caller. A return address behind no call was put there by
     /// hand (a restorer, the end of a coroutine): it is where a function begins.
     pub(super) fn called_from(&mut self, caller: Caller) -> Cursor {
+        self.called_by(caller, false)
+    }
+
+    /// The same; whether that it has called the frame before it is proven.
+    pub(super) fn called_by(&mut self, caller: Caller, proven: bool) -> Cursor {
         let site = self.site(caller.pc);
         let by_hand = site.before == Before::Other || self.restores(site, &caller.state);
         Cursor {
@@ -308,6 +332,8 @@ impl<'a, A: Architecture> Walker<'a, A> {
             state: caller.state,
             floor: caller.floor,
             interrupted: false,
+            proven,
+            chained: false,
         }
     }
 
@@ -320,10 +346,30 @@ impl<'a, A: Architecture> Walker<'a, A> {
         if self.space.stack_start() == Some(at.floor) {
             return true;
         }
-        let lookup = at.code.lookup();
-        self.space
-            .module(lookup)
-            .is_some_and(|module| is_entry(&module, lookup))
+        self.is_entry(at.code.lookup(), at.floor)
+    }
+
+    /// Whether an address belongs to a file's entry point, with a frame whose part of
+    /// the stack begins at `floor`: by its symbol, or because nothing has called it.
+    pub(super) fn is_entry(&mut self, address: ProcessAddress, floor: ProcessAddress) -> bool {
+        let Some(module) = self.space.module(address) else {
+            return false;
+        };
+        let file = module.file_address(address);
+        let Some(entry) = module.data.entry() else {
+            return false;
+        };
+        if file
+            .offset_from(entry)
+            .is_none_or(|into| into >= ENTRY_BYTES)
+        {
+            return false;
+        }
+        if let Some(start) = module.data.function_start(file) {
+            return start == entry;
+        }
+        let top = self.space.stack_start();
+        top.is_some_and(|top| floor <= top && self.nothing_between(floor, top))
     }
 
     /// Whether the call before a return address is one of the function that a
@@ -333,27 +379,19 @@ impl<'a, A: Architecture> Walker<'a, A> {
         target.is_some() && target == self.function_start(at.code.lookup())
     }
 
-    pub(super) fn function_start(&self, address: ProcessAddress) -> Option<ProcessAddress> {
+    /// By its symbol, else by the entry of call-frame information that is for it.
+    pub(super) fn function_start(&mut self, address: ProcessAddress) -> Option<ProcessAddress> {
         let module = self.space.module(address)?;
-        let start = module.data.function_start(module.file_address(address))?;
+        let start = module.data.function_start(module.file_address(address));
+        let start = start.or_else(|| Some(self.rule(&module, address)?.start))?;
         Some(module.process_address(start))
     }
 
-    pub(super) fn same_function(&self, pc: ProcessAddress, returns: ProcessAddress) -> bool {
+    pub(super) fn same_function(&mut self, pc: ProcessAddress, returns: ProcessAddress) -> bool {
         let lookup = CodeAddress::Return(returns).lookup();
         let start = self.function_start(pc);
         start.is_some() && start == self.function_start(lookup)
     }
-}
-
-/// Whether an address belongs to a file's entry point.
-pub(super) fn is_entry(module: &Placed, address: ProcessAddress) -> bool {
-    let address = module.file_address(address);
-    let into = module
-        .data
-        .entry()
-        .and_then(|entry| address.offset_from(entry));
-    into.is_some_and(|into| into < ENTRY_BYTES)
 }
 
 /// Whether a caller's part of the stack lies above the frame's.
@@ -368,5 +406,7 @@ fn interrupted_at(caller: Caller) -> Cursor {
         state: caller.state,
         floor: caller.floor,
         interrupted: true,
+        proven: true,
+        chained: false,
     }
 }

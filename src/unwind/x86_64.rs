@@ -145,10 +145,11 @@ impl Architecture for X86_64 {
         )
     }
 
-    /// `mov %rsp, %rbp`, in both of its encodings.
+    /// `mov %rsp, %rbp`, in both of its encodings; Go's `lea n(%rsp), %rbp`.
     fn sets_frame_pointer(code: &[u8]) -> bool {
-        code.windows(3)
-            .any(|bytes| matches!(bytes, [0x48, 0x89, 0xe5] | [0x48, 0x8b, 0xec]))
+        let moves = |bytes: &[u8]| matches!(bytes, [0x48, 0x89, 0xe5] | [0x48, 0x8b, 0xec]);
+        let adds = |bytes: &[u8]| matches!(bytes, [0x48, 0x8d, 0x6c | 0xac, 0x24]);
+        code.windows(3).any(moves) || code.windows(4).any(adds)
     }
 
     fn depth(code: &[u8]) -> Option<Depth> {
@@ -157,6 +158,34 @@ impl Architecture for X86_64 {
 
     fn depth_ahead(code: &[u8]) -> Option<Depth> {
         depth::ahead(Mode::Bits64, code)
+    }
+
+    /// A thunk calls over a trap, then puts `mov %reg, (%rsp); ret` what it is to jump to.
+    fn jumps_on(code: &[u8]) -> bool {
+        let thunk = |bytes: &[u8]| matches!(bytes, [0x48 | 0x4c, 0x89, modrm, 0x24, 0xc3] if modrm & 0xc7 == 4);
+        Self::is_jump(code)
+            || depth::jumps_on(Mode::Bits64, code)
+            || (code.first() == Some(&0xe8) && code.windows(5).any(thunk))
+    }
+
+    fn leaves_by_frame(code: &[u8]) -> bool {
+        depth::leaves_by_frame(Mode::Bits64, code)
+    }
+
+    /// `call *%reg`
+    fn called(space: &dyn AddressSpace, returns: ProcessAddress, state: &State) -> Option<u64> {
+        // The order of instruction encodings, as DWARF numbers.
+        const NUMBERS: [u16; 8] = [0, 2, 1, RBX, RSP, RBP, 4, 5];
+        let mut code = [0; 3];
+        let start = ProcessAddress(returns.0.wrapping_sub(3));
+        if space.read_code(start, &mut code) < code.len() {
+            return None;
+        }
+        match code {
+            [0x41, 0xff, modrm @ 0xd0..=0xd7] => state.get(u16::from(modrm & 7) + 8),
+            [_, 0xff, modrm @ 0xd0..=0xd7] => state.get(NUMBERS[usize::from(modrm & 7)]),
+            _ => None,
+        }
     }
 
     /// `jmp rel32`, plain or conditional, wherever its bytes stand.

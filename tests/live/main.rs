@@ -44,6 +44,7 @@ mod report;
 #[path = "../schema/validate.rs"]
 mod schema;
 mod signatures;
+mod starting;
 mod statistics;
 mod surroundings;
 mod text;
@@ -141,6 +142,7 @@ fn main() -> ExitCode {
         limits::CASES,
         statistics::CASES,
         refusals::CASES,
+        starting::CASES,
         surroundings::CASES,
         busybox::CASES,
         books::CASES,

@@ -47,6 +47,7 @@ fn mapping(start: u64, end: u64, flags: u64, path: Option<&str>) -> Mapping {
             deleted: false,
             detached: false,
             truncated: false,
+            head: None,
         }),
     }
 }
@@ -107,6 +108,7 @@ fn quiet(arch: Arch) -> Event {
         registers: Some(registers),
         fs_base: 0x7f00_3000_0000,
         gs_base: 0,
+        compiled: Vec::new(),
         code_bytes: MemoryWindow {
             address: ProcessAddress(PC - 16),
             bytes: vec![0x90; 64],
@@ -115,6 +117,7 @@ fn quiet(arch: Arch) -> Event {
         start_brk: ProcessAddress(HEAP),
         brk: ProcessAddress(HEAP_END),
         arg_start: ProcessAddress(STACK + 0x2_0900),
+        is_laid_out: true,
         env_end: ProcessAddress(STACK + 0x2_0f00),
         vdso: ProcessAddress(0),
         map_count: mappings.len() as u32,

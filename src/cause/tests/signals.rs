@@ -173,6 +173,7 @@ fn frames_tell_whether_a_handler_is_still_there() {
     let mut walk = Walk {
         frames: vec![frame(PC), frame(PC + 4)],
         stop: Stop::Outermost,
+        uncertain: false,
         interrupted: None,
     };
     assert_eq!(

@@ -275,4 +275,8 @@ impl AddressSpace for Space {
     fn stack_start(&self) -> Option<ProcessAddress> {
         self.stack_start.map(ProcessAddress)
     }
+
+    fn is_stack_top(&self, address: ProcessAddress) -> bool {
+        self.stack_start.is_some_and(|start| start <= address.0)
+    }
 }

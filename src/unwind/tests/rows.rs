@@ -63,9 +63,13 @@ fn rows_lead_to_an_undefined_return_address() {
 }
 
 #[test]
-fn a_zero_return_address_is_an_end() {
+fn a_zero_return_address_is_an_end_where_the_stack_ends() {
     let mut crash = three_frames();
     crash.stack(STACK + 32, &[0]);
+    let (frames, stop) = crash.frames();
+    let overwritten = Stop::BadReturn(ProcessAddress(0));
+    assert_eq!((frames.len(), stop), (2, overwritten));
+    crash.stack_start = Some(STACK + 40);
     let (frames, stop) = crash.frames();
     assert_eq!((frames.len(), stop), (2, Stop::Outermost));
 }
@@ -203,9 +207,10 @@ fn saved_registers_come_back() {
     assert_eq!(stop, Stop::Outermost);
 }
 
-/// A row that needs a register which calls do not preserve.
+/// A row that needs a register which calls do not preserve: only where the callee has
+/// left it alone it leads on to a call.
 #[test]
-fn stale_registers_are_not_used() {
+fn stale_registers_are_used_where_they_lead_to_a_call() {
     let mut crash = three_frames();
     crash.module.sections.clear();
     crash.eh_frame(
@@ -215,6 +220,19 @@ fn stale_registers_are_not_used() {
             .fde(0x1200, 0x40, &[0x0c, 0, 8]),
     );
     crash.words[10] = STACK + 0x20;
+    let walk = crash.walk();
+    assert_eq!(
+        walk.frames.get(2).map(|frame| frame.trust),
+        Some(Trust::Cfi)
+    );
+    assert!(!walk.uncertain, "the call is one of 1200");
+    // Onward, but to no call; and back.
+    crash.words[10] = STACK + 0x18;
+    let trusts = |crash: &Crash| crash.frames().0.iter().map(|frame| frame.1).collect();
+    let scanned: Vec<Trust> = trusts(&crash);
+    assert_eq!(scanned.get(2), Some(&Trust::Scan));
+    assert!(crash.walk().uncertain);
+    crash.words[10] = STACK - 0x20;
     let (frames, stop) = crash.frames();
     assert_eq!(
         frames[..2],

@@ -167,7 +167,26 @@ fn entry_points_and_the_first_stack_pointer_are_outermost() {
     crash.call_through(0x1220);
     crash.stack(STACK, &[at(0x1220)]);
     crash.module.entry = Some(0x1210);
+    assert_ne!(
+        crash.frames().1,
+        Stop::Outermost,
+        "something may have called it"
+    );
+    crash.module.functions = vec![(0x1218, 0x40)];
+    assert_ne!(
+        crash.frames().1,
+        Stop::Outermost,
+        "a function behind the entry point"
+    );
+    crash.module.functions = vec![(0x1210, 0x40)];
     assert_eq!(crash.frames().1, Stop::Outermost);
+    crash.module.functions.clear();
+    crash.stack_start = Some(STACK + 0x20);
+    crash.stack(STACK + 8, &[1, 2, 3]);
+    assert_eq!(crash.frames().1, Stop::Outermost, "nothing has called it");
+    crash.stack(STACK + 8, &[1, at(0x1220), 3]);
+    assert_ne!(crash.frames().1, Stop::Outermost);
+    crash.stack_start = None;
     crash.module.entry = None;
     assert_ne!(crash.frames().1, Stop::Outermost);
     crash.stack_start = Some(STACK + 8);

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0 */
+/*
+ * Code before return addresses, as bpf/compiled.h has it, for those that the chain
+ * of frame pointers leads to: compilers that make code while a program runs keep it.
+ */
+#ifndef SEGFAULT_OLD_COMPILED_H
+#define SEGFAULT_OLD_COMPILED_H
+
+#include "old_stack.h"
+
+static __always_inline int send_compiled(void *ctx, struct scratch *s, struct old_config *c)
+{
+	__u64 at = s->header.regs[c->aarch64 ? REGS_ARM64_FP : REGS_X86_FP];
+	__u64 low = s->walk.sp, first = first_stack(s), sites = 0, code, index;
+	__u64 record[2]; /* the caller's frame pointer, the return address */
+	struct event_code *site;
+
+	for (;;) {
+		if (at < low || at < PAGE_BYTES || at >= first ||
+		    bpf_probe_read_user(record, sizeof(record), (void *)at))
+			goto out;
+		code = record[1];
+		if (c->aarch64)
+			code &= (1ull << ARM64_CODE_BITS) - 1;
+		code -= EVENT_CODE_BEFORE;
+		if (code < PAGE_BYTES || code >= first)
+			goto out;
+		index = sites;
+		keep(index);
+		index &= COMPILED_SITES - 1;
+		site = (struct event_code *)(s->out + sizeof(struct part)) + index;
+		site->address = code;
+		if (bpf_probe_read_user(site->code, sizeof(site->code), (void *)code))
+			goto out;
+		sites++;
+		low = at + sizeof(record);
+		at = record[0];
+		end_round(COMPILED_SITES, out);
+	}
+out:
+	if (sites) {
+		s->out_bytes = sizeof(struct part) + sites * sizeof(struct event_code);
+		send_out(ctx, s, PART_CODE, LOST_RING_STACK);
+	}
+	go_on(ctx, s, STEP_MEMORY); /* there only with --memory */
+	go_on(ctx, s, STEP_NAMES);
+	return finish(ctx, s, c);
+}
+
+#endif

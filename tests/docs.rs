@@ -169,11 +169,10 @@ fn named_files_exist() {
     for page in pages() {
         let text = prose(&fs::read_to_string(&page).expect("a page"));
         for name in text.split('`').skip(1).step_by(2) {
-            let is_below = |room: &&str| name.starts_with(*room);
-            let is_path = ["src/", "tests/", "bpf/", "docs/"]
-                .iter()
-                .any(|room| is_below(&room));
-            let is_path = is_path && (has_new_layout || !is_below(&"src/"));
+            let is_below = |room: &str| name.starts_with(room);
+            let mut rooms = vec!["tests/", "bpf/", "docs/"];
+            rooms.extend(has_new_layout.then_some("src/"));
+            let is_path = rooms.into_iter().any(is_below);
             let is_plain = name
                 .bytes()
                 .all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b));

@@ -22,7 +22,7 @@ Q := @
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: all help target build aarch64 dist check-dist demo test test-rungs test-six test-vm fetch-vm corpus compare load lint doc check-fuzz check-decoder figures bpf \
+.PHONY: all help target build aarch64 dist check-dist demo test test-rungs test-six test-vm fetch-vm corpus compare load lint doc man check-man picture check-fuzz check-decoder figures bpf \
 	check-prebuilt check-static check-size clean
 
 all: build
@@ -39,9 +39,12 @@ help:
 	@echo 'make load             chains under load, in a huge library, in real programs (root)'
 	@echo 'make lint             formatting and clippy, with and without gimli'
 	@echo 'make doc              documentation of the code, without a warning'
+	@echo 'make man              the man page, from docs/manual.md (needs python3)'
+	@echo 'make check-man        the man page is what docs/manual.md gives'
+	@echo 'make picture          the pictures of the README, from a report of make demo'
 	@echo 'make check-fuzz       the fuzz targets compile (needs a C++ compiler)'
 	@echo 'make check-decoder    instructions as disassemblers read them (minutes; needs llvm-19, binutils)'
-	@echo 'make figures          measure it on this machine, as the README has it'
+	@echo 'make figures          measure it on this machine, as docs/performance.md has it'
 	@echo 'make bpf              compile bpf/ into prebuilt/ (needs $(CLANG), libbpf-dev)'
 	@echo 'make check-prebuilt   prebuilt/ is what bpf/ gives (needs the same)'
 	@echo 'make check-static     the binary is static (needs file, readelf)'
@@ -177,6 +180,17 @@ figures: build
 
 doc:
 	$(Q)RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps
+
+# The man page is committed: whoever packages the tool needs no python3.
+man:
+	$(Q)python3 docs/man.py docs/manual.md >docs/segfault_analyzer.1
+
+check-man:
+	$(Q)python3 docs/man.py docs/manual.md | cmp - docs/segfault_analyzer.1
+	@echo 'docs/segfault_analyzer.1 is what docs/manual.md gives'
+
+picture: build
+	$(Q)CC='$(CC)' sh tests/demo/run.sh $(BINARY) | python3 tests/demo/picture.py docs/images/report
 
 # Targets for cargo-fuzz, which has a crate of its own; here only that they compile.
 check-fuzz:

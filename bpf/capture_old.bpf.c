@@ -23,6 +23,7 @@
 #include "old_stack.h"
 #include "old_compiled.h"
 #include "old_names.h"
+#include "proof.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
@@ -298,11 +299,11 @@ static __always_inline void fill_header(struct scratch *s, struct old_config *c,
 	fill_identity(h, c, task, leader);
 	if (g->handler <= SIG_IGN)
 		recall_fault(h, task);
-	fill_registers(s, c, regs, task);
 	if (mm)
 		fill_memory_layout(h, mm);
 	else if (bpf_core_field_exists(task->mm))
 		h->flags |= HEADER_KERNEL_TASK;
+	fill_registers(s, c, regs, task);
 }
 
 SEC("raw_tp/signal_deliver")
@@ -324,12 +325,12 @@ int segfault_begin(void *ctx)
 	regs = user_regs(s, c, task);
 	remember_fault(c, &s->glance, task, regs);
 	pid = pid_for_us(c, pid_of(read_if_there(task, group_leader)));
-	if (!passes_filters(c, &s->glance, pid) || !passes_name(s, c, task)) {
+	if (!b->only_thread && (!passes_filters(c, &s->glance, pid) || !passes_name(s, c, task))) {
 		count(b, filtered);
 		s->busy = 0;
 		return SEEN;
 	}
-	if (is_counted_only(c, &s->glance, regs)) {
+	if (!b->only_thread && is_counted_only(c, &s->glance, regs)) {
 		count(b, folded);
 		s->busy = 0;
 		return SEEN;
@@ -361,7 +362,9 @@ static __always_inline struct scratch *claimed(__u64 signal)
 	struct counters *b = books();
 
 	/* First of all: for SIGKILL the info may be a small constant. */
-	if (!s || !c || !b || signal > 63 || !(c->watched_signals >> signal & 1))
+	if (!s || !c || !b || signal > 63)
+		return 0;
+	if (b->only_thread ? !is_proof(b->only_thread, signal) : !(c->watched_signals >> signal & 1))
 		return 0;
 	count(b, detected);
 	if (s->busy) {
@@ -380,7 +383,7 @@ static __always_inline int begin(void *ctx, struct scratch *s)
 {
 	struct counters *b;
 
-	bpf_tail_call(ctx, &segfault_steps, STEP_BEGIN);
+	tail_call(ctx, STEP_BEGIN);
 	/* Not reached while the tool runs. */
 	s->busy = 0;
 	b = books();
@@ -462,11 +465,12 @@ int segfault_context(void *ctx)
 	if (!s || !c)
 		return SEEN;
 	mm = read_if_there(task, mm);
+	s->names.heads = c->stack_bytes;
 	s->names.is_foreign = s->header.mnt_ns && s->header.mnt_ns != c->own_mnt_ns;
 	send_cgroup(ctx, s, task);
 	if (mm) {
 		send_exe(ctx, s, mm);
-		send_cmdline(ctx, s, mm);
+		send_cmdline(ctx, s, is_narrow(s, c));
 		walk_begin(s, c, mm);
 		go_on(ctx, s, STEP_WALK);
 		/* Without a walk: */

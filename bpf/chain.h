@@ -7,10 +7,9 @@
 #ifndef SEGFAULT_CHAIN_H
 #define SEGFAULT_CHAIN_H
 
-#include "common.h"
+#include "hidden.h"
 
 #define RED_ZONE 128		/* x86-64 leaf functions use this much below sp */
-#define ARGC_BYTES 16		/* at the stack's start: argc and argv[0], numbers */
 #define TAIL_BYTES (32 * 1024)	/* kept of the oldest frames */
 
 /* Words of a ucontext that the kernel wrote, from its uc_stack.ss_sp on:

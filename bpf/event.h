@@ -104,6 +104,8 @@ struct event_header {
 	char comm[EVENT_NAME];	/* of the process: its first thread */
 	char thread[EVENT_NAME];
 	__u8 code_at[EVENT_CODE];
+	__u64 arg_end;
+	__u64 env_start;
 };
 
 enum text_kind {
@@ -137,7 +139,7 @@ enum mapping_flags {
 	MAPPING_PATH = 1 << 4,		/* a path follows */
 };
 
-/* A PART_MAPPINGS holds these, each followed by its paths, padded to 8 bytes. */
+/* A PART_MAPPINGS holds these, each followed by its head and paths, padded to 8 bytes. */
 struct event_mapping {
 	__u64 start;
 	__u64 end;
@@ -151,6 +153,9 @@ struct event_mapping {
 	__u32 flags;		/* enum mapping_flags */
 	__u16 path_bytes;	/* the path that the program saw */
 	__u16 lower_bytes;	/* then that from the root of its file system on, or 0 */
+	__u64 head;		/* where the file's first byte is mapped, or 0 */
+	__u32 head_bytes;	/* of these how many follow, before the paths; each once */
+	__u32 pad;
 };
 
 /* A PART_RANGES holds these: mappings of which no more could be sent. */
@@ -160,6 +165,7 @@ struct event_range {
 	__u64 vm_flags;
 	__u64 page_offset;
 	__u64 file;	/* the kernel's address of it, 0 for none */
+	__u64 head;	/* as in event_mapping */
 };
 
 /* A PART_STACK, and a PART_MEMORY: what stands around a register's value. */
@@ -236,6 +242,7 @@ struct counters {
 	__u64 stack_failures;		/* a stack was wanted and nothing of it arrived */
 	__u64 parts_lost;		/* parts that found no room */
 	__u64 wake_pending;		/* a reserve failed: the next success must wake */
+	__u64 only_thread;		/* no count but a setting, last: see proof.h */
 };
 
 #endif

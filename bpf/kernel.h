@@ -162,6 +162,7 @@ struct mm_struct {
 	unsigned long start_stack;
 	unsigned long arg_start;
 	unsigned long arg_end;
+	unsigned long env_start;
 	unsigned long env_end;
 	struct file *exe_file;
 	mm_context_t context;

@@ -216,6 +216,30 @@ static __always_inline int next_mapping(struct scratch *s)
 	return tree_next(&s->walk, s->header.start_stack);
 }
 
+/* Appends the first bytes of the current mapping's file, once for all its code. */
+static __always_inline void append_head(struct scratch *s, struct event_mapping *m, __u64 file)
+{
+	struct mapping_walk *w = &s->walk;
+	__u32 at = s->out_bytes & (OUT_BYTES - 1);
+
+	if (m->page_offset && w->head.file != file && w->previous) {
+		/* Linkers put a file's code at its beginning, or right behind it. */
+		struct vm_area_struct *lower = (void *)w->previous;
+
+		head_step(&w->head, (__u64)BPF_CORE_READ(lower, vm_file),
+			  BPF_CORE_READ(lower, vm_start), BPF_CORE_READ(lower, vm_pgoff));
+	}
+	head_step(&w->head, file, m->start, m->page_offset);
+	m->head = w->head.address;
+	if (!m->head || m->head == w->head_sent)
+		return;
+	w->head_sent = m->head;
+	if (bpf_probe_read_user(&s->out[at], HEAD_BYTES, (void *)m->head))
+		return;
+	m->head_bytes = HEAD_BYTES;
+	s->out_bytes = at + HEAD_BYTES;
+}
+
 /* Appends one mapping, sending what was gathered when it gets full. */
 separate int emit_mapping(__u64 address, __u64 start, __u64 end, __u64 vm_flags)
 {
@@ -251,6 +275,8 @@ separate int emit_mapping(__u64 address, __u64 start, __u64 end, __u64 vm_flags)
 	m->flags = MAPPING_FILE;
 	m->page_offset = BPF_CORE_READ(vma, vm_pgoff);
 	file_identity(m, file);
+	if (stack_bytes && (vm_flags & VM_EXEC))
+		append_head(s, m, (__u64)file);
 	path = (__u64)file + bpf_core_field_offset(struct file, f_path);
 	user_path = path;
 	/* Counted, not timed: on a virtual machine time passes while nothing runs. */
@@ -356,6 +382,7 @@ static long mapping_callback(__u32 step, void *unused)
 		if (s->walk.below && !s->walk.below_sent)
 			emit_below(s->walk.below, s->walk.below_start);
 	}
+	s->walk.previous = s->walk.below;
 	if (mapping_wanted(s, vm_flags))
 		emit_mapping(s->walk.vma, s->walk.start, s->walk.end, vm_flags);
 	return s->walk.until && s->walk.end > s->walk.until;

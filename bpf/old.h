@@ -19,6 +19,7 @@
 
 #include "common.h"
 #include "fold.h"
+#include "head.h"
 
 /* As above, with an address that is the kernel's and nowhere mapped: at zero this
  * helper might find something. */
@@ -26,6 +27,7 @@
 #define clear(into, bytes) bpf_probe_read(into, bytes, (void *)NOWHERE)
 
 #define NOWHERE (-4096l)	/* a kernel address that is never mapped */
+#define VM_EXEC_BIT 2
 #define MAX_ENTRIES 256		/* mappings that are wanted with their names */
 #define MAX_CALLS 30		/* tail calls a record; the kernel's limit is 32, the first is not counted */
 #define WALK_CALLS 20		/* of these, until the walk has to end */
@@ -80,6 +82,7 @@ struct old_walk {
 	__u32 seen;
 	__u32 sent;
 	__u32 retries;
+	struct head head;	/* of the current mapping */
 	__u64 vma[NODE_WORDS];	/* a copy of the current mapping, */
 	__u64 node[NODE_WORDS];	/* and of the current node */
 };
@@ -109,6 +112,8 @@ struct old_names {
 	__u32 flags;		/* enum path_flags */
 	__u32 layer;		/* up to the root of the file system, past all mounts */
 	__u64 is_foreign;	/* the mount namespace is not the tool's */
+	__u64 heads;		/* files' first bytes are wanted, */
+	__u64 head_sent;	/* and the last that were sent begin there */
 };
 
 enum other_stack { OTHER_NONE, OTHER_INTERRUPTED, OTHER_SWITCHED };
@@ -229,8 +234,9 @@ static __always_inline struct counters *books(void)
 #define count(books, name) __sync_fetch_and_add(&(books)->name, 1)
 
 /*
- * A length from 1 to a power of two. Before 4.16 a verifier forgets a bound when
- * it puts a register on the stack: the mask has to stand right before the use.
+ * A length from 1 to a power of two. Before 5.3 a verifier forgets a number, even a
+ * constant one, that the compiler puts on the stack for a while: the mask has to
+ * stand right before the use. tests/old_verifier/ says what else they cannot follow.
  */
 static __always_inline __u64 bounded(__u64 bytes, __u64 limit)
 {
@@ -268,13 +274,25 @@ static __always_inline void send_out(void *ctx, struct scratch *s, __u32 kind, _
 	send(ctx, s, s->out, bounded(bytes, OUT_BYTES), lost);
 }
 
+/*
+ * Calls a program as this one's tail. The interpreter of 6.12 and later gives a
+ * program a stack of its own size, and one that is called so gets no larger one:
+ * it writes past the end. So all that call have the largest: the word at its end is
+ * theirs.
+ */
+static __always_inline void tail_call(void *ctx, __u32 step)
+{
+	asm volatile("*(u64 *)(r10 - 512) = %0" :: "r"(ctx) : "memory");
+	bpf_tail_call(ctx, &segfault_steps, step);
+}
+
 /* Goes on in another program, and comes back only if that cannot be. */
 static __always_inline void go_on(void *ctx, struct scratch *s, __u32 step)
 {
 	if (s->calls >= MAX_CALLS)
 		return;
 	s->calls++;
-	bpf_tail_call(ctx, &segfault_steps, step);
+	tail_call(ctx, step);
 }
 
 /* The record's last part; the scratch is free after it. */

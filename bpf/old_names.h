@@ -13,6 +13,25 @@
 #define ROUND_STEPS 6		/* of a path a round: most paths end in one */
 #define MAX_COMPONENTS 48
 
+/* The first bytes of its file, once for all its code. */
+static __always_inline void name_head(struct scratch *s, struct event_mapping *m, __u64 head)
+{
+	__u64 at = s->names.path_at;
+
+	m->head = head;
+	if (!s->names.heads || !head || head == s->names.head_sent)
+		return;
+	s->names.head_sent = head;
+	keep(at);
+	if (at > OUT_BYTES - HEAD_BYTES)
+		return;
+	if (bpf_probe_read_user(&s->out[at], HEAD_BYTES, (void *)head))
+		return;
+	m->head_bytes = HEAD_BYTES;
+	s->names.path_at = at + HEAD_BYTES;
+	s->out_bytes = at + HEAD_BYTES;
+}
+
 /* Begins the next mapping: all but its paths, which may take several rounds. */
 static __always_inline void name_begin(struct scratch *s, struct event_range *entry)
 {
@@ -38,6 +57,8 @@ static __always_inline void name_begin(struct scratch *s, struct event_range *en
 	m->flags = MAPPING_FILE;
 	m->page_offset = entry->page_offset;
 	file_identity(m, file);
+	if (entry->vm_flags >> VM_EXEC_BIT & 1)
+		name_head(s, m, entry->head);
 	if (!bpf_core_field_exists(file->f_path))
 		return;
 	m->flags = MAPPING_FILE | MAPPING_PATH;

@@ -5,6 +5,7 @@
 #ifndef SEGFAULT_OLD_PATH_H
 #define SEGFAULT_OLD_PATH_H
 
+#include "hidden.h"
 #include "old.h"
 
 #define EXE_COMPONENTS 20
@@ -160,14 +161,16 @@ ended:
 }
 
 /* The arguments as they stand in the program's memory: it may have changed them. */
-static __always_inline void send_cmdline(void *ctx, struct scratch *s, struct mm_struct *mm)
+static __always_inline void send_cmdline(void *ctx, struct scratch *s, int is_narrow)
 {
-	__u64 start = s->header.arg_start, first;
-	__u64 bytes = read_if_there(mm, arg_end) - start;
+	__u64 start = s->header.arg_start, bytes = argument_bytes(&s->header, is_narrow), first;
 	__u8 *into = s->out + sizeof(struct event_text);
 
-	if (!start || !bytes)
+	if (!bytes) {
+		if (s->header.arg_start != s->header.arg_end)
+			s->end.lost |= LOST_CMDLINE;
 		return;
+	}
 	text_start(s);
 	if (bytes > PAGE_BYTES) {
 		bytes = PAGE_BYTES;

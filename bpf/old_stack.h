@@ -15,6 +15,14 @@
 #define NAMES_CALLS 6		/* left to what comes after the search of an alternate stack */
 #define MAX_CHUNKS 12		/* more than the registers of most processors take */
 
+/* Both windows, without what must not be shown. */
+static __always_inline void stack_hide(struct scratch *s)
+{
+	s->stack_gap = shown_until(&s->header, s->stack_next, s->stack_gap);
+	if (s->stack_resume < s->stack_stop)
+		s->stack_stop = shown_until(&s->header, s->stack_resume, s->stack_stop);
+}
+
 /* Where the windows begin and end; nothing where no stack is wanted. */
 static __always_inline void stack_begin(struct scratch *s, struct old_config *c)
 {
@@ -71,6 +79,7 @@ static __always_inline void stack_begin(struct scratch *s, struct old_config *c)
 		if (end < limit - TAIL_BYTES)
 			s->stack_resume = limit - TAIL_BYTES;
 	}
+	stack_hide(s);
 }
 
 /* One page, or what is left of a window; nonzero at the end. */
@@ -161,16 +170,16 @@ static __always_inline void other_begin(struct scratch *s, struct old_config *c,
 	s->stack_gap = end;
 	s->stack_stop = end;
 	s->stack_resume = end;
-	if (s->header.host_pid != s->header.host_tid || end == first)
-		return;
-	/* Its own window has them. */
-	if (s->walk.sp < first && first - s->walk.sp < s->walk.stack_end - s->walk.sp)
-		return;
-	s->stack_stop = first;
-	if (end < first - TAIL_BYTES)
-		s->stack_resume = first - TAIL_BYTES;
-	if (!end)
-		s->stack_next = s->stack_resume;
+	/* Its own window may have them. */
+	if (s->header.host_pid == s->header.host_tid && end != first &&
+	    !(s->walk.sp < first && first - s->walk.sp < s->walk.stack_end - s->walk.sp)) {
+		s->stack_stop = first;
+		if (end < first - TAIL_BYTES)
+			s->stack_resume = first - TAIL_BYTES;
+		if (!end)
+			s->stack_next = s->stack_resume;
+	}
+	stack_hide(s);
 }
 
 static __always_inline int is_narrow(struct scratch *s, struct old_config *c)

@@ -11,7 +11,6 @@
 
 #include "old.h"
 
-#define VM_EXEC_BIT 2
 #define MAX_RETRIES 200
 #define MAX_LEVELS 12
 #define TREE_LEVELS 2		/* descended before slots; what is deeper goes on later */
@@ -24,11 +23,13 @@
 
 enum walk_result { WALK_ON, WALK_END, WALK_TORN, WALK_CUT };
 
-/* All that is needed of a vma lies before the end of this field. */
-#define VMA_BYTES (bpf_core_field_offset(struct vm_area_struct, vm_file) + 8)
+/* All that is needed of a vma lies before the end of this field. The compiler takes
+ * the number out of the loop and onto the stack: see bounded(). */
+#define VMA_BYTES \
+	bounded(bpf_core_field_offset(struct vm_area_struct, vm_file) + 8, sizeof(__u64) * NODE_WORDS)
 
-#define vma_word(s, field) \
-	(*(__u64 *)((void *)(s)->walk.vma + bpf_core_field_offset(struct vm_area_struct, field)))
+/* The place is in the load itself, so that there is no number to be forgotten. */
+#define vma_word(s, field) ((__u64)((struct vm_area_struct *)(s)->walk.vma)->field)
 
 /* One where `low` < `high`, both below 2^63: a branch here would double what the
  * verifier has to look at. */
@@ -52,6 +53,7 @@ static __always_inline int take_mapping(struct scratch *s, struct old_config *c)
 
 	w->covered = end;
 	w->seen++;
+	head_step(&w->head, vma_word(s, vm_file), start, vma_word(s, vm_pgoff));
 	/* A guard that sp has run into is not the stack: that is above. */
 	hit = is_below(w->sp, end) & (w->stack_seen ^ 1) & (flags | flags >> 1);
 	w->stack_seen |= hit;
@@ -80,6 +82,7 @@ static __always_inline int take_mapping(struct scratch *s, struct old_config *c)
 	entry->vm_flags = flags;
 	entry->page_offset = vma_word(s, vm_pgoff);
 	entry->file = vma_word(s, vm_file);
+	entry->head = w->head.address;
 	at = w->ranges;
 	w->ranges = at + (c->all_mappings & (wanted ^ 1));
 	keep(at);

@@ -8,6 +8,7 @@
 #ifndef SEGFAULT_PATH_H
 #define SEGFAULT_PATH_H
 
+#include "hidden.h"
 #include "scratch.h"
 
 #define MAX_COMPONENTS 128
@@ -160,14 +161,16 @@ static __always_inline void send_cgroup(struct scratch *s, struct task_struct *t
 }
 
 /* The arguments as they stand in the program's memory: it may have changed them. */
-static __always_inline void send_cmdline(struct scratch *s, struct mm_struct *mm)
+static __always_inline void send_cmdline(struct scratch *s)
 {
-	__u64 start = s->header.arg_start;
-	__u64 bytes = BPF_CORE_READ(mm, arg_end) - start;
+	__u64 start = s->header.arg_start, bytes = argument_bytes(&s->header, s->is_narrow);
 	__u8 *into = s->out + sizeof(struct event_text);
 
-	if (!start || !bytes)
+	if (!bytes) {
+		if (s->header.arg_start != s->header.arg_end)
+			s->end.lost |= LOST_CMDLINE;
 		return;
+	}
 	text_start(s);
 	if (bytes > PAGE_BYTES) {
 		bytes = PAGE_BYTES;

@@ -9,6 +9,7 @@
 
 #include "common.h"
 #include "fold.h"
+#include "head.h"
 
 /* The state of a walk over the mappings; survives from step to step. */
 struct mapping_walk {
@@ -47,6 +48,9 @@ struct mapping_walk {
 	__u32 retries;
 	__u32 components;	/* of all paths together */
 	__u32 pad;
+	__u64 previous;		/* the mapping below the current one */
+	struct head head;	/* of the last with code, */
+	__u64 head_sent;	/* and the last whose bytes were sent */
 	__u64 node[NODE_WORDS];
 };
 

@@ -2,8 +2,8 @@
 /*
  * Windows of the stack, page by page from the stack pointer upward; of the stack
  * that a handler on an alternate one has interrupted; and of the one from which
- * the program has switched to a stack that it made itself. Arguments and
- * environment, which lie above the stack's start, are never read.
+ * the program has switched to a stack that it made itself. hidden.h says what is
+ * never sent of them.
  */
 #ifndef SEGFAULT_STACK_H
 #define SEGFAULT_STACK_H
@@ -145,7 +145,7 @@ static long stack_callback(__u32 step, void *unused)
 static __always_inline void send_window(struct scratch *s, __u64 start, __u64 end)
 {
 	s->stack_next = start;
-	s->stack_end = end;
+	s->stack_end = shown_until(&s->header, start, end);
 	bpf_loop(MAX_PAGES, stack_callback, 0, 0);
 }
 

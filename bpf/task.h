@@ -5,7 +5,7 @@
 #ifndef SEGFAULT_TASK_H
 #define SEGFAULT_TASK_H
 
-#include "common.h"
+#include "hidden.h"
 
 #define FIRST_PID_NS 0xeffffffc	/* PROC_PID_INIT_INO, include/linux/proc_ns.h */
 #define X86_REGS_BYTES 168	/* all of pt_regs: what follows is not the task's */
@@ -75,19 +75,23 @@ static __always_inline __u64 thread_identity(struct task_struct *task)
  * that is there, and what stands before it. */
 static __always_inline void fill_code(struct event_header *h, __u64 pc)
 {
-	__u64 bytes = PAGE_BYTES - (pc & (PAGE_BYTES - 1));
+	__u64 bytes = PAGE_BYTES - (pc & (PAGE_BYTES - 1)), start = pc - CODE_BEFORE;
 
 	/* What reads all memory must not read the kernel's. */
 	if ((__s64)pc < 0)
 		return;
-	h->code_address = pc - CODE_BEFORE;
-	if (!bpf_probe_read_user(h->code_at, EVENT_CODE, (void *)h->code_address)) {
+	h->code_address = start;
+	if (shown_until(h, start, start + EVENT_CODE) == start + EVENT_CODE &&
+	    !bpf_probe_read_user(h->code_at, EVENT_CODE, (void *)start)) {
 		h->code_bytes = EVENT_CODE;
 		return;
 	}
 	h->code_address = pc;
 	if (bytes > EVENT_CODE)
 		bytes = EVENT_CODE;
+	bytes = shown_until(h, pc, pc + bytes) - pc;
+	if (!bytes)
+		return;
 	/* From one, which a verifier before 4.16 sees in no other way. */
 	bytes--;
 	keep(bytes);
@@ -97,15 +101,15 @@ static __always_inline void fill_code(struct event_header *h, __u64 pc)
 }
 
 /*
- * The bytes around an address that may be shown: without arguments and
- * environment, and in its own page if the next ones are not there. Zero if none.
+ * The bytes around an address that may be shown, and in its own page if the next
+ * ones are not there. Zero if none.
  */
 static __always_inline int memory_around(struct event_header *h, __u64 address, int in_page,
 					 __u64 *start, __u64 *end)
 {
 	__u64 page = address & ~(PAGE_BYTES - 1ull);
 
-	if (address < PAGE_BYTES || (__s64)address < 0 || !h->env_end)
+	if (address < PAGE_BYTES || (__s64)address < 0)
 		return 0;
 	*start = (address & ~15ull) - MEMORY_BYTES / 2;
 	*end = *start + MEMORY_BYTES;
@@ -113,16 +117,10 @@ static __always_inline int memory_around(struct event_header *h, __u64 address, 
 		*start = page;
 	if (in_page && *end > page + PAGE_BYTES)
 		*end = page + PAGE_BYTES;
-	if (address >= h->env_end) {
-		if (*start < h->env_end)
-			*start = h->env_end;
-	} else if (address < h->arg_start) {
-		if (*end > h->arg_start)
-			*end = h->arg_start;
-	} else {
-		return 0;
-	}
-	return *end > *start;
+	*start = shown_from(h, *start, address);
+	*end = shown_until(h, *start, *end);
+	/* What ends before it lies around nothing. */
+	return *end > *start && address < *end;
 }
 
 static __always_inline void fill_memory_layout(struct event_header *h, struct mm_struct *mm)
@@ -131,6 +129,8 @@ static __always_inline void fill_memory_layout(struct event_header *h, struct mm
 	h->start_brk = read_if_there(mm, start_brk);
 	h->brk = read_if_there(mm, brk);
 	h->arg_start = read_if_there(mm, arg_start);
+	h->arg_end = read_if_there(mm, arg_end);
+	h->env_start = read_if_there(mm, env_start);
 	h->env_end = read_if_there(mm, env_end);
 	h->vdso = (__u64)read_if_there(mm, context.vdso);
 	h->map_count = read_if_there(mm, map_count);

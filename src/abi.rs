@@ -140,6 +140,8 @@ record! {
         comm: [u8; 16],
         thread: [u8; 16],
         code_at: [u8; 64],
+        arg_end: u64,
+        env_start: u64,
     }
 }
 
@@ -167,6 +169,9 @@ record! {
         flags: u32,
         path_bytes: u16,
         lower_bytes: u16,
+        head: u64,
+        head_bytes: u32,
+        pad: u32,
     }
 }
 
@@ -209,6 +214,7 @@ record! {
         stack_failures: u64,
         parts_lost: u64,
         wake_pending: u64,
+        only_thread: u64,
     }
 }
 
@@ -220,6 +226,7 @@ record! {
         vm_flags: u64,
         page_offset: u64,
         file: u64,
+        head: u64,
     }
 }
 
@@ -330,10 +337,12 @@ pub enum TextKind {
     Cgroup,
 }
 
-/// One mapping, with its paths as they were gathered: leaf first.
+/// One mapping, with the first bytes of its file, and its paths as they were gathered:
+/// leaf first.
 #[derive(Clone, Copy, Debug)]
 pub struct MappingRecord<'a> {
     pub raw: RawMapping,
+    pub head: &'a [u8],
     pub path: &'a [u8],
     pub lower: &'a [u8],
 }
@@ -457,13 +466,19 @@ fn decode_mappings(bytes: &[u8]) -> Result<Vec<MappingRecord<'_>>, ShortRead> {
     let mut mappings = Vec::new();
     while cursor.left() > 0 {
         let raw = RawMapping::read(&mut cursor)?;
+        let head = cursor.take(raw.head_bytes as usize)?;
         let path = cursor.take(usize::from(raw.path_bytes))?;
         let lower = cursor.take(usize::from(raw.lower_bytes))?;
         let misaligned = cursor.offset() % 8;
         if misaligned != 0 {
             cursor.skip((8 - misaligned).min(cursor.left()))?;
         }
-        mappings.push(MappingRecord { raw, path, lower });
+        mappings.push(MappingRecord {
+            raw,
+            head,
+            path,
+            lower,
+        });
     }
     Ok(mappings)
 }
@@ -527,11 +542,16 @@ mod tests {
     fn mappings_carry_two_paths_and_are_padded() {
         let mut bytes = vec![0; RawPart::SIZE];
         bytes[0] = 3;
-        for (path, lower) in [(&b"ls\0bin\0"[..], &b""[..]), (&b"x\0"[..], &b"y\0z\0"[..])] {
-            let mut raw = [0; 72];
+        for (path, lower, head) in [
+            (&b"ls\0bin\0"[..], &b""[..], &b"\x7fELF"[..]),
+            (&b"x\0"[..], &b"y\0z\0"[..], &b""[..]),
+        ] {
+            let mut raw = [0; RawMapping::SIZE];
             raw[68..70].copy_from_slice(&(path.len() as u16).to_le_bytes());
             raw[70..72].copy_from_slice(&(lower.len() as u16).to_le_bytes());
+            raw[80..84].copy_from_slice(&(head.len() as u32).to_le_bytes());
             bytes.extend_from_slice(&raw);
+            bytes.extend_from_slice(head);
             bytes.extend_from_slice(path);
             bytes.extend_from_slice(lower);
             bytes.resize(bytes.len().next_multiple_of(8), 0xee);
@@ -542,6 +562,7 @@ mod tests {
             panic!("not decoded");
         };
         assert_eq!(mappings[0].path, b"ls\0bin\0");
+        assert_eq!(mappings[0].head, b"\x7fELF");
         assert_eq!(
             (mappings[1].path, mappings[1].lower),
             (&b"x\0"[..], &b"y\0z\0"[..])

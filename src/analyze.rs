@@ -22,7 +22,7 @@ use crate::modules::{recover, Limits, Modules};
 use crate::nearby;
 use crate::registers::Arch;
 use crate::report::{FirstFault, Report, StackTrace};
-use crate::signature;
+use crate::signature::{self, Signature};
 use crate::space::Captured;
 use crate::symbols::budget::MemoryBudget;
 use crate::symbols::elf::DebugDirs;
@@ -142,7 +142,11 @@ impl Analyzer {
         // Of the crash's own frame alone it would be another one.
         let has_callers = cfg!(feature = "dwarf") && self.stack_trace;
         let signature = (has_callers && event.registers.is_some())
-            .then(|| why::signature(event, &chosen, &verdict, &walk, &located));
+            .then(|| why::signature(event, &chosen, &verdict, &walk, &located))
+            .unwrap_or_default();
+        if has_callers && event.registers.is_some() {
+            lost.extend(lost_values(event, &signature));
+        }
         if walk.frames.len() > self.max_stack_depth {
             walk.frames.truncate(self.max_stack_depth);
             walk.stop = Stop::Depth;
@@ -229,8 +233,8 @@ impl Analyzer {
             cgroup: event.cgroup.clone(),
             cause: verdict.cause,
             cause_text: verdict.text,
-            signature: signature.map(|both| both.signature),
-            group: signature.map(|both| both.group),
+            signature: signature.signature,
+            group: signature.group,
             maps,
             memory: self.memory.then(|| event.memory.clone()),
             repeats: None,
@@ -288,6 +292,20 @@ fn gaps(event: &Event, walk: &Walk) -> bool {
             .frames
             .iter()
             .any(|frame| frame.trust <= Trust::ScanDirect)
+}
+
+/// Why a crash with a stack has no signature or no group.
+fn lost_values(event: &Event, values: &Signature) -> Option<Lost> {
+    let detail = match (values.signature, values.group) {
+        (None, _) => "signature",
+        (_, None) => "group",
+        _ => return None,
+    };
+    let reason = match event.exe {
+        None => "the executable is not known",
+        Some(_) => "a frame that it is made of may be missing, because a file could not be had",
+    };
+    Some(Lost { detail, reason })
 }
 
 /// As /proc/PID/exe shows it.

@@ -14,12 +14,12 @@ use crate::error::{Kind, Result};
 use crate::messages::{print, say, say_last};
 use crate::monitor::Monitor;
 use crate::output::{self, sink::Sink};
+use crate::start;
 use crate::sys::bpf;
 use crate::sys::events::Signals;
 use crate::sys::perf;
 use crate::sys::process::{self, capability};
 use crate::sys::time;
-use crate::trial;
 
 /// Runs a command line; the process's exit status.
 #[must_use]
@@ -50,7 +50,7 @@ pub fn main(args: impl IntoIterator<Item = std::ffi::OsString>) -> u8 {
 /// `--check`: a page on standard output; fails as monitoring would.
 fn check(config: &Config) -> Result<()> {
     let mut pages = vec![check::host(config)];
-    let started = trial::start(config);
+    let started = start::start(config);
     if let Ok(capture) = &started {
         pages.push(check::capture(capture));
     }
@@ -69,7 +69,7 @@ fn run(config: &Config) -> Result<()> {
     // First of all: scripts follow the file at once.
     let sink = Sink::open(config.output.as_deref(), config.append)?;
     let signals = Signals::new()?;
-    let capture = trial::start(config)?;
+    let capture = start::start(config)?;
     let started = Instant::now();
     if config.verbose {
         for page in [check::host(config), check::capture(&capture)] {
@@ -79,7 +79,7 @@ fn run(config: &Config) -> Result<()> {
     if let Some(pid) = config.pid.filter(|pid| !process::exists(*pid)) {
         say(&format!("Warning: there is no process {pid} now"));
     }
-    if let Some(warning) = capture.warning() {
+    for warning in capture.warnings() {
         say(&format!("Warning: {warning}"));
     }
     give_up_privileges(config, capture.has_ring_for_each_cpu());

@@ -10,8 +10,8 @@
 use crate::abi::{self, BadPart, MappingRecord, Part, RawEnd, RawHeader, RawRange, TextKind};
 use crate::address::{FileOffset, ProcessAddress};
 use crate::event::{
-    Disposition, EarlierFault, Event, FileIdentity, Lost, MappedFile, Mapping, MemoryWindow, Trap,
-    VmFlags,
+    Disposition, EarlierFault, Event, FileHead, FileIdentity, Lost, MappedFile, Mapping,
+    MemoryWindow, Trap, VmFlags,
 };
 use crate::fault::{has_address, signal};
 use crate::registers::{Arch, Registers};
@@ -181,7 +181,10 @@ fn memory_bytes(part: &Part<'_>) -> u64 {
         }
         Part::Mappings(records) => records
             .iter()
-            .map(|record| size_of::<Mapping>() + record.path.len() + record.lower.len())
+            .map(|record| {
+                let texts = record.path.len() + record.lower.len() + record.head.len();
+                size_of::<Mapping>() + texts
+            })
             .sum(),
         Part::Ranges(ranges) => ranges.len() * size_of::<Mapping>(),
         Part::Code(sites) => sites.len() * 2 * size_of::<MemoryWindow>(),
@@ -267,6 +270,7 @@ fn begin(raw: &RawHeader, boot_ahead_ns: u64) -> Event {
         brk: ProcessAddress(raw.brk),
         arg_start: ProcessAddress(raw.arg_start),
         env_end: ProcessAddress(raw.env_end),
+        is_laid_out: raw.start_stack != 0 && raw.arg_end != 0,
         vdso: ProcessAddress(raw.vdso),
         map_count: raw.map_count,
         mappings: Vec::new(),
@@ -395,6 +399,10 @@ fn mapping(record: &MappingRecord<'_>, page_bytes: u64) -> Mapping {
         deleted: flags & abi::path_flags::DELETED != 0,
         detached: flags & abi::path_flags::DETACHED != 0,
         truncated: flags & abi::path_flags::TRUNCATED != 0,
+        head: (raw.head != 0).then(|| FileHead {
+            address: ProcessAddress(raw.head),
+            bytes: record.head.into(),
+        }),
     });
     Mapping {
         start: ProcessAddress(raw.start),
@@ -414,6 +422,7 @@ fn unnamed(range: &RawRange, page_bytes: u64) -> Mapping {
         deleted: false,
         detached: false,
         truncated: false,
+        head: None,
     });
     Mapping {
         start: ProcessAddress(range.start),
@@ -493,12 +502,29 @@ fn in_order(mut event: Event) -> Event {
         (mapping.start, !named)
     });
     event.mappings.dedup_by_key(|mapping| mapping.start);
+    share_heads(&mut event.mappings);
     event.windows = in_order_of_address(std::mem::take(&mut event.windows));
     event.memory = joined(std::mem::take(&mut event.memory));
     event.compiled = joined(std::mem::take(&mut event.compiled));
     event.lost.sort_unstable();
     event.lost.dedup();
     event
+}
+
+/// The bytes came with one of the mappings of a file, and are all of these's.
+fn share_heads(mappings: &mut [Mapping]) {
+    fn head(mapping: &mut Mapping) -> Option<&mut FileHead> {
+        mapping.file.as_mut()?.head.as_mut()
+    }
+    let mut last: Option<FileHead> = None;
+    for head in mappings.iter_mut().filter_map(head) {
+        match &last {
+            Some(last) if last.address == head.address && head.bytes.is_empty() => {
+                *head = last.clone();
+            }
+            _ => last = Some(head.clone()),
+        }
+    }
 }
 
 fn in_order_of_address(mut windows: Vec<MemoryWindow>) -> Vec<MemoryWindow> {

@@ -4,16 +4,17 @@
 //! the programs' counters. There are three ways to that, by what the kernel has:
 //! `ring` (one program, one ring for all CPUs), `old` (a chain of programs for
 //! kernels from 4.15 on, a ring for each CPU) and `perf` (no program at all: whole
-//! events come out). What is the same for several is here.
+//! events come out). Which of them it is `start` decides. What is the same for several
+//! is here.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::abi::{self, RawCounters, RawFold, RawFoldKey};
 use crate::cli::{Config, Rung};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Context, Result};
 use crate::event::{Event, FaultSite, Lost};
-use crate::loader::probe::{self, Features};
-use crate::loader::{KernelTypes, Loaded};
+use crate::loader::object::Object;
+use crate::loader::{packed, KernelTypes, Loaded};
 use crate::perfring::{MappedPerfRing, PerfRing};
 use crate::stats::KernelCounters;
 use crate::sys::bpf;
@@ -33,7 +34,7 @@ pub struct Capture {
     way: Way,
     /// Which way it is and why, for `-v`.
     choice: String,
-    warning: Option<String>,
+    warnings: Vec<String>,
     /// Details that no record has, because the kernel's types do not suffice.
     lost: Vec<Lost>,
 }
@@ -56,6 +57,26 @@ pub struct Folded {
 /// The map in which the programs count them.
 const FOLDS_MAP: &str = "segfault_folds";
 
+/// What the name of a thread begins with that no other thread's does.
+pub type Mark = [u8; 8];
+
+/// The program of the first way, for a look at what it asks of a kernel.
+pub fn ring_object() -> Result<Object> {
+    packed::object(ring::OBJECT)
+}
+
+/// Has the programs see threads with this mark alone, or clears their books, by which
+/// everybody is seen: see bpf/proof.h. The books are the first of the map's one value.
+fn set_books(books: BorrowedFd<'_>, only: Option<Mark>) -> Result<()> {
+    let mut value = vec![0; bpf::map_info(books)?.value_size as usize];
+    let mark = only.unwrap_or_default();
+    if let Some(place) = value.get_mut(..size_of::<RawCounters>()) {
+        let begins = place.len() - mark.len();
+        place[begins..].copy_from_slice(&mark);
+    }
+    bpf::map_update_elem(books, &[0; 4], &value, 0).context(|| "the books of the capture program")
+}
+
 /// What a look into the rings gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
@@ -71,85 +92,61 @@ pub enum Next {
 }
 
 impl Capture {
-    /// Loads and attaches; from then on every wanted crash is in the rings.
-    pub fn start(config: &Config, types: &KernelTypes) -> Result<Capture> {
-        if let Some(rung) = config.force_rung {
-            return Self::start_at(rung, "as --force-rung says", config, types);
-        }
-        let (rung, why) = rung()?;
-        match Self::start_at(rung, why, config, types) {
-            // Types that were measured may lack what the one program cannot do without, and
-            // kernels without a JIT refuse the callbacks of bpf_loop.
-            Err(refused) if rung == Rung::Ring && refused.kind() != Kind::NotPermitted => {
-                let why = "this kernel refuses the program of the ring rung";
-                let old = Self::start_at(Rung::Old, why, config, types);
-                old.map_err(|error| better_told(error, refused))
-            }
-            other => other,
-        }
-    }
-
-    fn start_at(rung: Rung, why: &str, config: &Config, types: &KernelTypes) -> Result<Capture> {
-        let way = match rung {
-            Rung::Ring => Way::Ring(Box::new(ring::RingCapture::start(config, types)?)),
+    /// Loads and attaches in one way. With a mark, only threads whose names begin with it
+    /// are captured, past all filters, until [`Capture::let_filters_hold`]; without, every
+    /// wanted crash is in the rings from here on. Perf events alone need no types.
+    pub fn start(
+        method: Rung,
+        config: &Config,
+        types: &KernelTypes,
+        only: Option<Mark>,
+    ) -> Result<Capture> {
+        let way = match method {
+            Rung::Ring => Way::Ring(Box::new(ring::RingCapture::start(config, types, only)?)),
             Rung::Old | Rung::Tracepoint => {
-                let is_raw = rung == Rung::Old;
-                Way::Old(Box::new(old::OldCapture::start(config, types, is_raw)?))
+                let is_raw = method == Rung::Old;
+                let old = old::OldCapture::start(config, types, is_raw, only)?;
+                Way::Old(Box::new(old))
             }
-            Rung::Perf => return Self::start_perf(why, config),
+            Rung::Perf => Way::Perf(Box::new(perf::PerfCapture::start(config, only)?)),
         };
         Ok(Capture {
             way,
-            choice: format!("Rung: {}, {why}", rung.name()),
-            warning: None,
-            lost: lost(types),
+            choice: String::new(),
+            warnings: Vec::new(),
+            lost: match method {
+                Rung::Perf => Vec::new(),
+                _ => lost(types),
+            },
         })
     }
 
-    /// Perf events alone, for which no types of the kernel are needed.
-    pub fn start_perf(why: &str, config: &Config) -> Result<Capture> {
-        let perf = perf::PerfCapture::start(config)?;
-        Ok(Capture {
-            way: Way::Perf(Box::new(perf)),
-            choice: format!("Rung: {}, {why}", Rung::Perf.name()),
-            warning: None,
-            lost: Vec::new(),
-        })
-    }
-
-    /// Perf events, where BPF cannot be had; else the reason for that.
-    pub fn start_without_bpf(refused: Error, config: &Config) -> Result<Capture> {
-        let why = refused.to_string();
-        match Self::start_perf(&why, config) {
-            Ok(mut capture) => {
-                let hint = refused.hint().unwrap_or_default();
-                let said = match refused.kind() {
-                    Kind::NotPermitted => "BPF is not permitted",
-                    _ => &why,
-                };
-                capture.warning = Some(format!(
-                    "{said}; perf events have to do, and reports will lack details; {hint}"
-                ));
-                Ok(capture)
+    /// From here on every wanted crash is in the rings, and nothing was counted before.
+    pub fn let_filters_hold(&mut self, config: &Config) -> Result<()> {
+        match &mut self.way {
+            Way::Ring(ring) => ring.let_filters_hold(),
+            Way::Old(old) => old.let_filters_hold(),
+            Way::Perf(perf) => {
+                perf.let_filters_hold(config);
+                Ok(())
             }
-            Err(too) if refused.kind() == Kind::Unsupported => {
-                let hint = refused.hint().unwrap_or_default();
-                let hint = format!("{hint}; without BPF: {too}");
-                // With more rights it would work.
-                let refused = match too.kind() {
-                    Kind::NotPermitted => refused.with_kind(Kind::NotPermitted),
-                    _ => refused,
-                };
-                Err(refused.with_hint(hint))
-            }
-            Err(error) => Err(better_told(error, refused)),
         }
     }
 
-    /// What somebody with more rights could make better.
+    /// Notes which way it is and why, for `-v`.
+    pub fn note_choice(&mut self, choice: String) {
+        self.choice = choice;
+    }
+
+    /// Notes something that the user is to be warned of.
+    pub fn warn(&mut self, warning: String) {
+        self.warnings.push(warning);
+    }
+
+    /// What somebody with more rights, or a better kernel, could make better.
     #[must_use]
-    pub fn warning(&self) -> Option<&str> {
-        self.warning.as_deref()
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// Details that no record has, because the kernel's types do not suffice.
@@ -278,15 +275,6 @@ impl Capture {
     }
 }
 
-/// What a second way failed for, if the user can change that by an option; else why it
-/// was not the first.
-fn better_told(error: Error, refused: Error) -> Error {
-    match error.kind() {
-        Kind::Usage => error,
-        _ => refused,
-    }
-}
-
 fn lost(types: &KernelTypes) -> Vec<Lost> {
     let mut lost = Vec::new();
     for detail in types.lost() {
@@ -294,22 +282,6 @@ fn lost(types: &KernelTypes) -> Vec<Lost> {
         lost.push(Lost { detail, reason });
     }
     lost
-}
-
-/// Which way this kernel takes, and why.
-fn rung() -> Result<(Rung, &'static str)> {
-    let features = Features::new();
-    // Most kernels take one question: with bpf_loop they have all else.
-    Ok(if features.callbacks().unwrap_or(false) {
-        (Rung::Ring, "this kernel has bpf_loop")
-    } else if features.raw_tracepoints()? {
-        (Rung::Old, "this kernel has no bpf_loop (5.17)")
-    } else if features.tracepoints()? {
-        let why = "this kernel has no raw tracepoints (4.17)";
-        (Rung::Tracepoint, why)
-    } else {
-        return Err(probe::no_tracepoints());
-    })
 }
 
 /// How large kernel stacks are: as measured, or as usual.

@@ -1,7 +1,9 @@
 //! Which processes have died of late: several threads that fault at once are
 //! one death, and each of its reports but the first says so.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
+
+use crate::keyed::Set;
 
 /// How many deaths are remembered: reports of one come within moments.
 const REMEMBERED: usize = 1024;
@@ -11,7 +13,7 @@ type Process = (u32, u64);
 
 #[derive(Debug, Default)]
 pub struct RecentDeaths {
-    known: HashSet<Process>,
+    known: Set<Process>,
     order: VecDeque<Process>,
 }
 

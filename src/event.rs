@@ -4,6 +4,8 @@
 //! [`crate::abi`] decodes the parts that the capture program wrote into an
 //! [`Event`]; everything after it works from this and from files on disk.
 
+use std::rc::Rc;
+
 use crate::address::{FileOffset, ProcessAddress};
 use crate::registers::Registers;
 
@@ -86,6 +88,17 @@ pub struct MappedFile {
     /// Has no place in a file system, such as a memfd.
     pub detached: bool,
     pub truncated: bool,
+    /// As the process has it in its memory; `None` where it was not captured.
+    pub head: Option<FileHead>,
+}
+
+/// The first bytes of a mapped file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileHead {
+    /// Where they are mapped.
+    pub address: ProcessAddress,
+    /// None where they could not be read.
+    pub bytes: Rc<[u8]>,
 }
 
 /// A mapping of the crashed process.
@@ -255,6 +268,8 @@ pub struct Event {
     pub env_end: ProcessAddress,
     pub vdso: ProcessAddress,
     pub map_count: u32,
+    /// Whether exec(2) has come so far that these are this program's.
+    pub is_laid_out: bool,
 
     /// Sorted by start, without overlaps.
     pub mappings: Vec<Mapping>,
@@ -344,7 +359,10 @@ impl Event {
             .iter()
             .filter_map(|mapping| mapping.file.as_ref());
         let paths: usize = paths
-            .map(|file| file.path.len() + text(&file.lower_path))
+            .map(|file| {
+                let head = file.head.as_ref().map_or(0, |head| head.bytes.len());
+                file.path.len() + text(&file.lower_path) + head
+            })
             .sum();
         let windows: usize = self
             .windows

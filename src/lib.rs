@@ -41,7 +41,7 @@
 //! tested with kernels that are not running and crashes that happened elsewhere,
 //! and fuzzed. What acts on the system is small and is called from few places:
 //! `loader::kernel` and `loader::attach`, [`ringbuf`], [`modules`], `output::sink`,
-//! [`clock`], [`monitor`], [`app`].
+//! [`clock`], [`start`], [`monitor`], [`app`].
 //!
 //! **The kernel boundary is one directory.** All system calls that the standard
 //! library does not have, and all unsafe code, are in [`sys`], one wrapper for each
@@ -58,16 +58,17 @@
 //!
 //! ```text
 //! app ─ monitor
+//!  ├─ start ──── capture, measure, assemble
 //!  ├─ capture ── loader, ringbuf
 //!  ├─ analyze ── space ── modules ── symbols ── unwind
 //!  │             cause ── decode, fault, unwind
-//!  │             located, signature, clock, deaths
+//!  │             located, signature ── dying, clock, deaths
 //!  ├─ desk ───── located, output
 //!  ├─ output ─── report ── unwind (how a frame was found)
 //!  ├─ assemble ─ abi, event ── registers
 //!  ├─ decode ─── registers
 //!  └─ cli, stats
-//! anyone ── address, bytes, error          these import nothing of ours
+//! anyone ── address, bytes, error, keyed   these import nothing of ours but sys
 //! ```
 //!
 //! [`unwind`] opens no file, so that every hard stack can be laid out by hand in a
@@ -101,10 +102,12 @@ pub mod clock;
 pub mod deaths;
 pub mod decode;
 pub mod desk;
+pub mod dying;
 pub mod error;
 pub mod event;
 pub mod fault;
 pub mod fold;
+pub mod keyed;
 pub mod loader;
 pub mod located;
 pub mod measure;
@@ -121,8 +124,8 @@ pub mod report;
 pub mod ringbuf;
 pub mod signature;
 pub mod space;
+pub mod start;
 pub mod stats;
 pub mod symbols;
 pub mod sys;
-pub mod trial;
 pub mod unwind;

@@ -24,6 +24,8 @@ use crate::unwind::{CodeAddress, Frame};
 pub struct Located {
     pub inlined: Vec<Location>,
     pub location: Location,
+    /// Its file could not be had.
+    pub unread: bool,
 }
 
 impl Located {

@@ -11,36 +11,40 @@
 //! what is left of the path below a root that chroot(2) has set
 //! the path in the root of another process of the same mount namespace
 //! what its parent runs and has mapped, whatever has become of the file's name
+//! a file that is open already, or one at the same path here, with the same build-id
 //! ```
 //!
 //! A file is taken only when inode, size and modification time are those that the
 //! crashed process had mapped: what was replaced, changed or deleted since is
 //! refused, because a wrong name is worse than none. Where size and time were not
-//! captured it must not have changed since it was mapped. A module once open stays so,
-//! and good, after its file has lost its name; one that was written to is dropped.
+//! captured it must not have changed since it was mapped. Where the process's memory
+//! shows its build-id, it must have that one, too. A module once open stays so, and good,
+//! after its file has lost its name; one that was written to is dropped.
 
 mod allowance;
 mod blocks;
 mod compiled;
+mod head;
 mod module;
 mod process;
 pub mod recover;
 mod search;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::address::ProcessAddress;
 use crate::event::{Event, FileIdentity, MappedFile, Mapping};
+use crate::keyed::{Key, Map};
 use crate::symbols::budget::MemoryBudget;
 use crate::symbols::elf::{DebugDirs, ElfFile, Source};
 use crate::sys;
 use crate::unwind::Placed;
 use allowance::Allowance;
 use blocks::Blocks;
+pub use head::Head;
 pub use module::Module;
 use module::Shared;
 use process::{own_mount_namespace, Peers};
@@ -160,10 +164,10 @@ pub struct Modules {
     limits: Limits,
     budget: Rc<MemoryBudget>,
     shared: Rc<Shared>,
-    hasher: RandomState,
-    kept: HashMap<u64, Kept>,
+    hasher: Key,
+    kept: Map<u64, Kept>,
     /// Until when a file is not looked for again.
-    missing: HashMap<u64, (Instant, Missing)>,
+    missing: Map<u64, (Instant, Missing)>,
     peers: Peers,
     own_mnt_ns: Option<u32>,
     vdso: Option<Option<Rc<Module>>>,
@@ -183,9 +187,9 @@ impl Modules {
             limits,
             budget,
             shared,
-            hasher: RandomState::new(),
-            kept: HashMap::new(),
-            missing: HashMap::new(),
+            hasher: Key::default(),
+            kept: Map::default(),
+            missing: Map::default(),
             peers: Peers::default(),
             own_mnt_ns: own_mount_namespace(),
             vdso: None,
@@ -196,6 +200,11 @@ impl Modules {
     /// The file behind a mapping, and where the mapping puts it.
     pub fn open(&mut self, mapping: &Mapping, process: ProcessHint) -> Result<Opened, Missing> {
         let opened = self.module(mapping, process).and_then(|module| {
+            if Head::of(mapping).is_some_and(|head| head.contradicts(module.build_id())) {
+                return Err(Missing {
+                    reason: "file is not what was mapped: its build-id is another",
+                });
+            }
             let bias = module.bias(mapping).ok_or(Missing {
                 reason: "mapped part is no segment of the file",
             })?;
@@ -263,7 +272,8 @@ impl Modules {
         let image = sys::vdso::image()?;
         let id = self.hasher.hash_one(&image);
         let elf = ElfFile::parse(Source::Memory(image)).ok()?;
-        Some(Rc::new(Module::new(id, elf, None, self.shared.clone())))
+        let homes = Vec::new();
+        Some(Rc::new(Module::new(id, elf, homes, self.shared.clone())))
     }
 
     fn module(&mut self, mapping: &Mapping, process: ProcessHint) -> Result<Rc<Module>, Missing> {

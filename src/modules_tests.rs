@@ -69,6 +69,7 @@ fn mapping_of(path: &Path) -> Mapping {
             deleted: false,
             detached: false,
             truncated: false,
+            head: None,
         }),
     }
 }

@@ -5,10 +5,11 @@
 //! arguments, symbols) is kept as raw bytes here and escaped by the writers in
 //! [`crate::output`]. What is unknown is `None`, never zero.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
 
 use crate::address::{FileAddress, FileOffset, ProcessAddress};
 use crate::event::{Disposition, Lost, MemoryWindow, VmFlags};
+use crate::keyed::Key;
 use crate::registers::Registers;
 use crate::unwind::{Stop, Trust};
 
@@ -310,7 +311,7 @@ impl Report {
         if let Some(signature) = self.signature {
             return signature;
         }
-        let mut hasher = DefaultHasher::new();
+        let mut hasher = Key::default().build_hasher();
         self.program_key().hash(&mut hasher);
         (self.signal, self.code).hash(&mut hasher);
         self.instruction.module.hash(&mut hasher);
@@ -324,7 +325,7 @@ impl Report {
     /// Equal for reports of one executable.
     #[must_use]
     pub fn program_key(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
+        let mut hasher = Key::default().build_hasher();
         self.exe.as_ref().unwrap_or(&self.comm).hash(&mut hasher);
         hasher.finish()
     }

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Measures the binary on this machine, and prints the README's table of figures.
+"""Measures the binary on this machine, and prints the table of
+docs/performance.md.
 
     tests/figures.py BINARY [OTHER-ARCHITECTURE'S-BINARY...]
 

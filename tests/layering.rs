@@ -15,10 +15,13 @@ const GRAPH: &[(&str, &[&str])] = &[
     ("address", &[]),
     ("bytes", &[]),
     ("error", &[]),
-    ("deaths", &[]),
+    ("dying", &[]),
     ("procfs", &[]),
     // The operating system.
     ("sys", &["bytes", "error"]),
+    // Maps whose keys crashed programs choose.
+    ("keyed", &["sys"]),
+    ("deaths", &["keyed"]),
     // What a crash is, as plain data.
     ("abi", &["bytes"]),
     ("registers", &["address"]),
@@ -26,9 +29,12 @@ const GRAPH: &[(&str, &[&str])] = &[
     // What an instruction does, by its bytes.
     ("decode", &["address", "registers"]),
     // Who called whom: registers and bytes in, frames out; opens no file.
-    ("unwind", &["address", "bytes", "registers"]),
+    ("unwind", &["address", "bytes", "keyed", "registers"]),
     // What the user is told, as plain data; Trust and Stop are the unwinder's.
-    ("report", &["address", "event", "registers", "unwind"]),
+    (
+        "report",
+        &["address", "event", "keyed", "registers", "unwind"],
+    ),
     ("fault", &["address", "event", "registers", "report"]),
     (
         "assemble",
@@ -41,6 +47,7 @@ const GRAPH: &[(&str, &[&str])] = &[
         &[
             "address",
             "decode",
+            "dying",
             "event",
             "fault",
             "registers",
@@ -48,18 +55,20 @@ const GRAPH: &[(&str, &[&str])] = &[
             "unwind",
         ],
     ),
-    ("signature", &["report", "unwind"]),
+    ("signature", &["dying", "report", "unwind"]),
     ("clock", &["event", "report", "sys"]),
     // Files: what their bytes are called, and which of them a process had mapped.
     ("symbols", &["address", "bytes", "sys", "unwind"]),
     (
         "modules",
-        &["address", "event", "procfs", "symbols", "sys", "unwind"],
+        &[
+            "address", "event", "keyed", "procfs", "symbols", "sys", "unwind",
+        ],
     ),
     ("space", &["address", "event", "modules", "sys", "unwind"]),
     ("located", &["address", "report", "symbols", "unwind"]),
     // The way into the kernel, and out of it again.
-    ("loader", &["bytes", "error", "sys"]),
+    ("loader", &["bytes", "error", "keyed", "sys"]),
     // What a kernel without type information does not tell.
     ("measure", &["bytes", "error", "loader", "procfs", "sys"]),
     ("ringbuf", &["error", "sys"]),
@@ -88,10 +97,11 @@ const GRAPH: &[(&str, &[&str])] = &[
     ("fold", &[]),
     ("repeats", &["capture", "cli", "event", "fold", "report"]),
     ("messages", &["error", "sys"]),
+    // Which way of capture works here.
     (
-        "trial",
+        "start",
         &[
-            "assemble", "capture", "cli", "error", "event", "loader", "measure", "sys",
+            "assemble", "capture", "cli", "error", "event", "loader", "measure", "messages", "sys",
         ],
     ),
     // An event becomes a report, a report becomes lines.
@@ -163,7 +173,7 @@ const GRAPH: &[(&str, &[&str])] = &[
     (
         "app",
         &[
-            "check", "cli", "desk", "error", "messages", "monitor", "output", "sys", "trial",
+            "check", "cli", "desk", "error", "messages", "monitor", "output", "start", "sys",
         ],
     ),
 ];
@@ -188,6 +198,7 @@ const PURE: &[&str] = &[
     "loader/btf.rs",
     "loader/btf/",
     "loader/btf_load.rs",
+    "loader/compare.rs",
     "loader/insn.rs",
     "loader/lines.rs",
     "loader/link.rs",
@@ -195,6 +206,7 @@ const PURE: &[&str] = &[
     "loader/object.rs",
     "loader/object/",
     "loader/packed.rs",
+    "loader/parse.rs",
     "loader/relo.rs",
     "loader/relo/",
     "loader/target.rs",
@@ -235,10 +247,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("cpp_demangle", &["symbols/demangle.rs"]),
     ("gimli", &["unwind/"]),
     // Two kinds of ELF: objects for BPF, and what processes map.
-    (
-        "goblin",
-        &["loader/object.rs", "loader/object/", "symbols/elf/"],
-    ),
+    ("goblin", &["loader/parse.rs", "symbols/elf/"]),
     ("lexopt", &["cli.rs", "cli/"]),
     // An errno has no other names, and the error that carries one is everybody's.
     ("libc", &["sys/", "error.rs"]),
@@ -486,6 +495,23 @@ fn each_dependency_has_one_home() {
         }
     }
     none("dependencies away from home", &wrong);
+}
+
+/// What the standard library keys with randomness that it opens /dev/urandom for, and
+/// panics without: early after boot, on kernels before 5.6.
+const RANDOM: &[&str] = &["HashMap", "HashSet", "RandomState", "DefaultHasher"];
+
+#[test]
+fn maps_need_no_randomness_of_the_system() {
+    let mut wrong = Vec::new();
+    for source in sources().iter().filter(|source| source.name != "keyed.rs") {
+        for (number, line) in &source.lines {
+            for name in RANDOM.iter().filter(|name| line.contains(**name)) {
+                wrong.push(format!("src/{}:{number}: {name}", source.name));
+            }
+        }
+    }
+    none("hash maps that are not of crate::keyed", &wrong);
 }
 
 #[test]

@@ -17,7 +17,7 @@ use segfault_analyzer::measure::peek::Peek;
 use segfault_analyzer::measure::pieces::{Memory, Piece};
 use segfault_analyzer::measure::search::search;
 use segfault_analyzer::measure::{measure, subjects};
-use segfault_analyzer::trial;
+use segfault_analyzer::start::measured as trial;
 
 const KERNEL_TYPES: &str = "/sys/kernel/btf/vmlinux";
 
@@ -279,6 +279,7 @@ const FOUND_TOGETHER: &[&[Field]] = &[
         Field::StartStack,
         Field::ArgStart,
         Field::ArgEnd,
+        Field::EnvStart,
         Field::EnvEnd,
     ],
     &[Field::Context],

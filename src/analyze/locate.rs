@@ -7,10 +7,12 @@ use std::collections::BTreeMap;
 
 use super::Analyzer;
 use crate::address::{FileAddress, ProcessAddress};
+use crate::cause;
 use crate::event::{Event, Lost, Mapping};
 use crate::located::Located;
-use crate::modules::{Missing, Opened};
-use crate::report::Symbol;
+use crate::modules::{Head, Missing, Opened};
+use crate::registers::Arch;
+use crate::report::{Location, Symbol};
 use crate::space::Captured;
 use crate::symbols::demangle::demangle;
 #[cfg(feature = "lines")]
@@ -40,6 +42,7 @@ impl Analyzer {
             }
             let address = code.lookup();
             let Some(mapping) = space.mapping(address) else {
+                located[index].location = outside(event, code.address());
                 continue;
             };
             if index >= frames && !mapping.flags.executable() {
@@ -51,12 +54,7 @@ impl Analyzer {
                 if is_compiled(mapping) && !event.is_vdso(mapping) {
                     compiled.push(index);
                 }
-                let address = code.address();
-                let linked = is_where_linked(event, mapping);
-                location.module_offset = linked.then_some(FileAddress(address.0));
-                if !linked {
-                    location.file_offset = mapping.file_offset(address);
-                }
+                located[index].place_without_file(event, mapping, code.address());
                 continue;
             };
             let placed = opened.placed();
@@ -132,6 +130,40 @@ impl Analyzer {
     }
 }
 
+impl Located {
+    /// As far as the process's memory tells, where the file could not be had.
+    fn place_without_file(&mut self, event: &Event, mapping: &Mapping, at: ProcessAddress) {
+        let location = &mut self.location;
+        let head = Head::of(mapping);
+        let bias = head.as_ref().and_then(|head| head.bias(mapping));
+        let linked = is_where_linked(event, mapping).then_some(0);
+        location.module_offset = bias
+            .or(linked)
+            .map(|bias| FileAddress(at.0.wrapping_sub(bias)));
+        if location.module_offset.is_none() {
+            location.file_offset = mapping.file_offset(at);
+        } else if let Some(head) = &head {
+            location.build_id = head.build_id().map(<[u8]>::to_vec);
+        }
+        // What was compiled into a memfd lies in a file that has nothing to tell.
+        let is_made = is_compiled(mapping) && head.is_none() && !is_program(event, mapping);
+        self.unread = mapping.file.is_some() && !is_made;
+    }
+}
+
+/// The kernel's page for old programs, which is no mapping of the process.
+fn outside(event: &Event, address: ProcessAddress) -> Location {
+    let wide = event
+        .registers
+        .is_some_and(|regs| regs.arch() == Arch::X86_64);
+    let is_there = wide && cause::is_vsyscall(address.0);
+    Location {
+        module: is_there.then(|| b"[vsyscall]".to_vec()),
+        module_offset: is_there.then_some(FileAddress(address.0 & 0xfff)),
+        ..Location::default()
+    }
+}
+
 /// The addresses, by their numbers, in one file.
 struct InModule<'a> {
     opened: Opened,
@@ -168,8 +200,12 @@ fn is_where_linked(event: &Event, mapping: &Mapping) -> bool {
     // At most 1 GB behind the program.
     const LOW_HEAP: u64 = 2 * LOW;
     let wide = event.registers.is_some_and(|regs| !regs.is_32_bit());
-    let file = mapping.file.as_ref();
-    let is_program = file.is_some_and(|file| Some(&file.path) == event.exe.as_ref());
     let low = mapping.end.0 <= LOW && (1..LOW_HEAP).contains(&event.start_brk.0);
-    wide && is_program && low
+    wide && is_program(event, mapping) && low
+}
+
+/// Whether the executable's own file is mapped there.
+fn is_program(event: &Event, mapping: &Mapping) -> bool {
+    let file = mapping.file.as_ref();
+    file.is_some_and(|file| Some(&file.path) == event.exe.as_ref())
 }

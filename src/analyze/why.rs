@@ -10,9 +10,9 @@ use crate::fault::{self, code, signal};
 use crate::located::Located;
 use crate::registers::{Arch, Registers};
 use crate::report::{Access, Code, Location};
-use crate::signature::{Place, Signature};
+use crate::signature::{Crash, Place, Signature};
 use crate::space::Captured;
-use crate::unwind::{AddressSpace, CodeAddress, Walk};
+use crate::unwind::{AddressSpace, CodeAddress, Stop, Walk};
 
 /// The addresses that are to be named: those of the walk's frames, then the
 /// fault's, then those that registers hold.
@@ -191,12 +191,28 @@ pub(super) fn signature(
         places.push(Place {
             trust: frame.trust,
             fault: chosen.earlier.is_some() && frame.code.address() == chosen.fault.pc,
+            unread: match mapping {
+                Some(_) => code && located.unread,
+                None => event.lacks("mappings"),
+            },
             // A wild pc is another one in each run.
             location: if code { &located.location } else { &nowhere },
         });
     }
-    let cause = verdict.nameless.as_str().as_bytes();
-    Signature::of(chosen.fault.signal, cause, &places)
+    // What found no room in the ring this time may have it the next.
+    let is_short = event
+        .lost
+        .iter()
+        .any(|lost| lost.reason.starts_with("no room"));
+    if let (true, Some(last)) = (is_short && walk.stop != Stop::Outermost, places.last_mut()) {
+        last.unread = true;
+    }
+    let crash = Crash {
+        signal: chosen.fault.signal,
+        cause: verdict.nameless.as_str().as_bytes(),
+        exe: event.exe.as_deref(),
+    };
+    Signature::of(&crash, &places)
 }
 
 /// What the registers point at; `places` has the fault's address before theirs.

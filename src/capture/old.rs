@@ -8,9 +8,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use crate::abi::{self, RawCounters};
 use crate::capture::share::Share;
-use crate::capture::{Folded, Next, FOLDS_MAP};
+use crate::capture::{Folded, Mark, Next, FOLDS_MAP};
 use crate::cli::Config;
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context, Error, Result};
 use crate::event::{FaultSite, Lost};
 use crate::loader::{self, attach, object::Object, packed, KernelTypes};
 use crate::perfring::{MappedPerfRing, PerfRecord, PerfRing};
@@ -73,21 +73,15 @@ struct CpuRing {
 
 impl OldCapture {
     /// Attaches to the raw tracepoint, or to the one that perf events know.
-    pub fn start(config: &Config, types: &KernelTypes, is_raw: bool) -> Result<OldCapture> {
+    pub fn start(
+        config: &Config,
+        types: &KernelTypes,
+        is_raw: bool,
+        only: Option<Mark>,
+    ) -> Result<OldCapture> {
         let object = packed::object(OBJECT)?;
-        let (loaded, walk) = load(&object, types, config, is_raw)?;
-        let steps = [
-            BEGIN,
-            CONTEXT,
-            walk,
-            STACK,
-            INTERRUPTED,
-            SWITCHED,
-            COMPILED,
-            NAMES,
-            MEMORY,
-        ];
-        for (step, program) in (0..).zip(wanted(&steps, config)) {
+        let (loaded, chain) = load(&object, types, config, is_raw)?;
+        for (step, program) in chain {
             loaded.set_tail_call(STEPS_MAP, step, program)?;
         }
         let share = Share::of(config);
@@ -96,6 +90,9 @@ impl OldCapture {
         let settings = settings(config, types, ring_bytes);
         bpf::map_update_elem(map(&loaded, CONFIG_MAP)?, &[0; 4], &settings, 0)
             .context(|| "settings of the capture program")?;
+        if only.is_some() {
+            super::set_books(map(&loaded, BOOKS_MAP)?, only)?;
+        }
         let first = if is_raw { FIRST_RAW } else { FIRST };
         let program = loaded
             .program(first)
@@ -112,6 +109,11 @@ impl OldCapture {
             share,
             types: types.to_string(),
         })
+    }
+
+    pub fn let_filters_hold(&mut self) -> Result<()> {
+        (self.headers, self.lost) = (0, 0);
+        super::set_books(map(&self.loaded, BOOKS_MAP)?, None)
     }
 
     pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
@@ -245,54 +247,63 @@ fn map<'a>(loaded: &'a loader::Loaded, name: &str) -> Result<BorrowedFd<'a>> {
         .ok_or_else(|| Error::failed(format!("the capture program has no {name}")))
 }
 
-/// Without the last program, which is for `--memory`, where that is not wanted.
-fn wanted<'a, 'b>(programs: &'b [&'a str], config: &Config) -> &'b [&'a str] {
-    &programs[..programs.len() - usize::from(!config.memory)]
+/// Which programs these options ask for, and in which slots of the chain they stand:
+/// where no stack is wanted, what follows it takes its slot.
+fn chain(config: &Config, walk: &'static str) -> Vec<(u32, &'static str)> {
+    let mut chain = vec![(0, BEGIN), (1, CONTEXT), (2, walk)];
+    match (config.stack_trace, config.memory) {
+        (true, _) => chain.extend([(3, STACK), (4, INTERRUPTED), (5, SWITCHED), (6, COMPILED)]),
+        (false, true) => chain.push((3, MEMORY)),
+        (false, false) => chain.push((3, NAMES)),
+    }
+    chain.push((7, NAMES));
+    if config.memory {
+        chain.push((8, MEMORY));
+    }
+    chain
 }
 
-/// Loads the chain with the walk that this kernel's mappings ask for.
+/// Loads the chain with the walk that this kernel's mappings ask for; what stands in its
+/// slots.
 fn load(
     object: &Object,
     types: &KernelTypes,
     config: &Config,
     is_raw: bool,
-) -> Result<(loader::Loaded, &'static str)> {
-    let with = |walk| {
-        let (first, program_type) = match is_raw {
-            true => (FIRST_RAW, None),
-            // Programs that call each other as tails are of one type.
-            false => (FIRST, Some(bpf::PROG_TYPE_TRACEPOINT)),
-        };
-        let programs = [
-            first,
-            BEGIN,
-            CONTEXT,
-            walk,
-            STACK,
-            INTERRUPTED,
-            SWITCHED,
-            COMPILED,
-            NAMES,
-            MEMORY,
-        ];
-        let settings = loader::Settings {
-            verbose: config.verbose,
-            programs: wanted(&programs, config),
-            program_type,
-            ..loader::Settings::default()
-        };
-        loader::load(object, types, &settings)
+) -> Result<(loader::Loaded, Vec<(u32, &'static str)>)> {
+    let (first, program_type) = match is_raw {
+        true => (FIRST_RAW, None),
+        // Programs that call each other as tails are of one type.
+        false => (FIRST, Some(bpf::PROG_TYPE_TRACEPOINT)),
     };
-    if types.lost().contains(&"mappings") {
-        // Nothing leads to a mapping: the stack is what follows.
-        return Ok((with(STACK)?, STACK));
+    // Nothing leads to a mapping: what follows the walk takes its place.
+    let has_mappings = !types.lost().contains(&"mappings");
+    let mut chain = chain(config, TREE);
+    if !has_mappings {
+        chain[2].1 = chain[3].1;
     }
-    // Only one of the two has its fields in any kernel: the other is poisoned.
-    match with(LIST) {
-        Ok(loaded) => Ok((loaded, LIST)),
-        Err(error) if error.kind() == Kind::Unsupported => Ok((with(TREE)?, TREE)),
-        Err(error) => Err(error),
+    let mut programs = vec![first];
+    if has_mappings {
+        programs.push(LIST);
     }
+    for (_, program) in &chain {
+        if !programs.contains(program) {
+            programs.push(program);
+        }
+    }
+    let settings = loader::Settings {
+        verbose: config.verbose,
+        programs: &programs,
+        // Of one of the two no kernel has all that it reads.
+        either: has_mappings.then_some((LIST, TREE)),
+        program_type,
+        ..loader::Settings::default()
+    };
+    let loaded = loader::load(object, types, &settings)?;
+    if loaded.program(LIST).is_some() {
+        chain[2].1 = LIST;
+    }
+    Ok((loaded, chain))
 }
 
 /// A ring for each CPU that is there, put into the map that the programs write to.

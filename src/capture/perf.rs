@@ -30,7 +30,7 @@ mod told;
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 
-use crate::capture::{Folded, Next};
+use crate::capture::{Folded, Mark, Next};
 use crate::cli::Config;
 use crate::error::Result;
 use crate::event::{Disposition, Event, FaultSite, Lost};
@@ -42,6 +42,9 @@ use delivery::Delivery;
 use handled::Handled;
 use processes::{Gap, Process, Processes};
 use rings::{Extent, Pending, Rings, What, TRACEPOINT};
+
+/// SIGBUS and SIGSEGV: see bpf/proof.h.
+const SIGNALS_OF_PROOF: u64 = 1 << 7 | 1 << 11;
 
 /// Between two looks at all processes because changes were lost.
 const LOOK_INTERVAL_NS: u64 = 1_000_000_000;
@@ -74,6 +77,7 @@ pub struct PerfCapture {
 /// What the user asked for.
 #[derive(Debug)]
 struct Wanted {
+    signals: u64,
     own_pid: u32,
     pid: Option<u32>,
     name: Option<Vec<u8>>,
@@ -84,17 +88,13 @@ struct Wanted {
 }
 
 impl PerfCapture {
-    pub fn start(config: &Config) -> Result<PerfCapture> {
-        let rings = Rings::open(config)?;
-        let wanted = Wanted {
-            own_pid: process::pid(),
-            pid: config.pid,
-            name: config.name.clone(),
-            fatal_only: config.fatal_only,
-            fold_ns: super::fold_ns(config),
-            stack: rings.stack_bytes() > 0,
-            memory: config.memory,
-        };
+    pub fn start(config: &Config, only: Option<Mark>) -> Result<PerfCapture> {
+        let proof = only.map_or(0, |_| SIGNALS_OF_PROOF);
+        let rings = Rings::open(config, config.signals | proof)?;
+        let mut wanted = Wanted::of(config, &rings);
+        if let Some(mark) = only {
+            wanted = wanted.only(mark);
+        }
         let mut capture = PerfCapture {
             rings,
             wanted,
@@ -117,6 +117,11 @@ impl PerfCapture {
         Ok(capture)
     }
 
+    pub fn let_filters_hold(&mut self, config: &Config) {
+        self.wanted = Wanted::of(config, &self.rings);
+        self.counters = KernelCounters::default();
+    }
+
     pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
         self.rings.fds()
     }
@@ -135,6 +140,10 @@ impl PerfCapture {
                     }
                     What::Delivery { cpu, delivery } => {
                         self.waiting -= 1;
+                        // Told for the proof at start alone: an event's filter is final.
+                        if self.wanted.signals >> (delivery.signal & 63) & 1 == 0 {
+                            continue;
+                        }
                         if let Some(event) = self.deliver(pending.time_ns, cpu, *delivery) {
                             return Next::Event(Box::new(event));
                         }
@@ -339,6 +348,31 @@ impl PerfCapture {
 }
 
 impl Wanted {
+    fn of(config: &Config, rings: &Rings) -> Wanted {
+        Wanted {
+            signals: config.signals,
+            own_pid: process::pid(),
+            pid: config.pid,
+            name: config.name.clone(),
+            fatal_only: config.fatal_only,
+            fold_ns: super::fold_ns(config),
+            stack: rings.stack_bytes() > 0,
+            memory: config.memory,
+        }
+    }
+
+    /// Processes of which the name has the mark, and no others.
+    fn only(self, mark: Mark) -> Wanted {
+        Wanted {
+            signals: SIGNALS_OF_PROOF,
+            pid: None,
+            name: Some(mark.to_vec()),
+            fatal_only: false,
+            fold_ns: 0,
+            ..self
+        }
+    }
+
     /// `-p`, `-n`, `--fatal-only`, and never ourselves; `None` where that cannot be
     /// told, or where no namespace of ours has the process.
     fn passes(

@@ -6,7 +6,7 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use crate::abi::{self, RawCounters};
-use crate::capture::{Folded, FOLDS_MAP};
+use crate::capture::{Folded, Mark, FOLDS_MAP};
 use crate::cli::Config;
 use crate::error::{Context, Error, Result};
 use crate::event::FaultSite;
@@ -37,7 +37,7 @@ pub struct RingCapture {
 }
 
 impl RingCapture {
-    pub fn start(config: &Config, types: &KernelTypes) -> Result<RingCapture> {
+    pub fn start(config: &Config, types: &KernelTypes, only: Option<Mark>) -> Result<RingCapture> {
         let object = packed::object(OBJECT)?;
         let settings = Constants::of(config, types);
         let rodata = settings.list();
@@ -49,7 +49,7 @@ impl RingCapture {
                 max_entries: &[(RING_MAP, config.ring_bytes)],
                 verbose: config.verbose,
                 programs: &[PROGRAM],
-                program_type: None,
+                ..loader::Settings::default()
             },
         )?;
         let missing = |what| move || Error::failed(format!("the capture program has no {what}"));
@@ -58,6 +58,9 @@ impl RingCapture {
         let books_fd = loaded.map(BOOKS_MAP).ok_or_else(missing(BOOKS_MAP))?;
         let books =
             SharedMemory::map(books_fd, 0, page_bytes(), false).context(|| "map the counters")?;
+        if only.is_some() {
+            super::set_books(books_fd, only)?;
+        }
         let program = loaded.program(PROGRAM).ok_or_else(missing(PROGRAM))?;
         let link = attach::raw_tracepoint(program, TRACEPOINT)?;
         Ok(RingCapture {
@@ -67,6 +70,11 @@ impl RingCapture {
             books,
             types: types.to_string(),
         })
+    }
+
+    pub fn let_filters_hold(&mut self) -> Result<()> {
+        let books = self.loaded.map(BOOKS_MAP);
+        books.map_or(Ok(()), |books| super::set_books(books, None))
     }
 
     pub fn fds(&self) -> Vec<BorrowedFd<'_>> {

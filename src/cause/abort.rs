@@ -7,6 +7,7 @@
 use super::choose::sent;
 use super::words::Words;
 use super::{Scene, Verdict};
+use crate::dying::is_one_of;
 use crate::fault::{self, code};
 use crate::report::Cause;
 
@@ -159,22 +160,4 @@ pub(super) fn in_allocator(scene: &Scene<'_>, text: &mut Vec<u8>) {
             b" of the C library: probably the heap was overwritten, or a bad pointer freed",
         );
     }
-}
-
-/// Whether a name is one of those that stand between spaces.
-pub(super) fn is_one_of(name: &[u8], names: &str) -> bool {
-    let mut patterns = names.as_bytes().split(|&byte| byte == b' ');
-    patterns.any(|pattern| {
-        let Some(star) = pattern.iter().position(|&byte| byte == b'*') else {
-            return name == pattern && !name.is_empty();
-        };
-        let (head, tail) = (&pattern[..star], &pattern[star + 1..]);
-        match head {
-            [] => name.windows(tail.len()).any(|window| window == tail),
-            _ => {
-                let longer = name.len() >= head.len() + tail.len();
-                longer && name.starts_with(head) && name.ends_with(tail)
-            }
-        }
-    })
 }

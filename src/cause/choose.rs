@@ -7,6 +7,7 @@
 //! last fault, and the system call that it is in, give those away.
 
 use super::words::Words;
+use super::{calls, jump};
 use super::{Chosen, Earlier, Fault, Scene, Verdict};
 use crate::address::ProcessAddress;
 use crate::event::{EarlierFault, Event, Trap};
@@ -262,7 +263,8 @@ pub(super) fn made(scene: &Scene<'_>) -> Verdict {
     let mut words = Words::default();
     words.text("no fault: a signal with a kernel's code and no matching trap was made by the process itself");
     if let Some(number) = system_call(scene.event) {
-        words.text(", in system call ").number(number);
+        words.text(", in system call ");
+        words.system_call(kernel_arch(scene.event), number);
     }
     Verdict::new(Cause::Sent, words)
 }
@@ -270,10 +272,39 @@ pub(super) fn made(scene: &Scene<'_>) -> Verdict {
 /// Words for a SIGSEGV that the kernel raised without a trap.
 pub(super) fn without_trap(scene: &Scene<'_>) -> Verdict {
     let mut words = Words::default();
+    let call = system_call(scene.event).or_else(|| unfinished_call(scene));
+    let arch = kernel_arch(scene.event);
+    if call.is_some_and(|number| calls::is_exec(arch, number)) {
+        words.text("exec of ");
+        match &scene.event.exe {
+            Some(exe) => words.bytes(exe),
+            None => words.text("a program"),
+        };
+        words.text(" failed when the program before it was gone already: probably a part of the file could not be mapped, or its interpreter, or memory ran out");
+        return Verdict::new(Cause::Unknown, words);
+    }
+    if scene.arch == Arch::X86_64 && jump::is_vsyscall(scene.fault.pc.0) {
+        words.text("call of the vsyscall page at ");
+        words.hex(scene.fault.pc.0);
+        words.text(
+            ": none of its functions begins there, or what it was to write to cannot be written",
+        );
+        return Verdict::new(Cause::WildJump, words);
+    }
     words.text("the kernel raised the signal itself, not for a fault of an instruction: ");
-    match system_call(scene.event) {
-        Some(number) => words.text("in system call ").number(number),
+    match call {
+        Some(number) => words.text("in system call ").system_call(arch, number),
         None => words.text("the frame of a signal's handler was bad, or had no room"),
     };
     Verdict::new(Cause::Unknown, words)
+}
+
+/// arm64: the system call of a process that has no memory layout yet, which is that of
+/// the program before.
+fn unfinished_call(scene: &Scene<'_>) -> Option<u64> {
+    let own = scene.arch == Arch::Aarch64 && scene.evidence.chosen.earlier.is_none();
+    let number = scene
+        .register(8)
+        .filter(|_| own && !scene.event.is_laid_out)?;
+    calls::is_exec(Arch::Aarch64, number).then_some(number)
 }

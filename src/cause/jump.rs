@@ -6,6 +6,7 @@ use super::{Scene, Verdict};
 use crate::address::ProcessAddress;
 use crate::decode::MAX_LENGTH;
 use crate::fault::code;
+use crate::registers::Arch;
 use crate::report::Cause;
 
 /// The verdict on a fetch that failed.
@@ -47,6 +48,10 @@ pub(super) fn verdict(scene: &Scene<'_>) -> Verdict {
             words.text(" may not be executed");
             Cause::ExecuteProtected
         }
+        _ if scene.arch == Arch::X86_64 && is_vsyscall(pc) => {
+            words.text(", in the vsyscall page, which this kernel does not have (vsyscall=none)");
+            Cause::WildJump
+        }
         _ if scene.non_canonical(pc) => {
             words.text(", which is no canonical address");
             Cause::WildJump
@@ -63,6 +68,14 @@ pub(super) fn verdict(scene: &Scene<'_>) -> Verdict {
     };
     words.resemblance("; it ", pc, scene.evidence.quotes);
     Verdict::new(cause, words)
+}
+
+/// Whether an address is in the page with three system calls that x86_64 had before
+/// the vDSO: VSYSCALL_ADDR in arch/x86/include/uapi/asm/vsyscall.h.
+#[must_use]
+pub fn is_vsyscall(address: u64) -> bool {
+    const VSYSCALL: u64 = 0xffff_ffff_ff60_0000;
+    address & !0xfff == VSYSCALL
 }
 
 /// The instruction begins in one page, and goes on in one that cannot be fetched.

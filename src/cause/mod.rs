@@ -23,6 +23,7 @@
 //! like`. What cannot be known is `unknown`, and the sentence says why.
 
 mod abort;
+mod calls;
 mod choose;
 mod infer;
 mod jump;
@@ -44,6 +45,7 @@ use crate::report::{Access, Cause, Location};
 
 pub use choose::choose;
 pub use infer::infer;
+pub use jump::is_vsyscall;
 pub use notes::note;
 pub use operand::describe;
 

@@ -7,6 +7,7 @@ use crate::address::ProcessAddress;
 use crate::decode::{Operand, SegmentBases};
 use crate::event::Mapping;
 use crate::fault::code;
+use crate::registers::Arch;
 use crate::report::{Access, Cause};
 
 /// Below this nothing is ever mapped (`vm.mmap_min_addr`): what points there is
@@ -131,6 +132,10 @@ fn null(scene: &Scene<'_>, access: Option<Access>, placed: Option<&Placed>) -> V
 }
 
 fn unmapped(scene: &Scene<'_>, address: u64, words: &mut Words) -> Cause {
+    if scene.arch == Arch::X86_64 && jump::is_vsyscall(address) {
+        words.text("; the address is in the vsyscall page, which may only be called");
+        return Cause::AccessProtected;
+    }
     if address >> 63 != 0 {
         words.text("; the address is in the kernel's half");
         return Cause::Unmapped;

@@ -67,7 +67,8 @@ pub(super) fn overflow(
     if address < sp.saturating_sub(below) {
         return None;
     }
-    let stack = stack_of(scene, sp, address, access, through_sp);
+    let stack = stack_of(scene, sp, address, access, through_sp)
+        .or_else(|| left_far(scene, sp, address, access));
     if stack.is_none() && !is_unreadable(scene, sp, address) {
         return None;
     }
@@ -101,15 +102,26 @@ fn is_unreadable(scene: &Scene<'_>, sp: u64, address: u64) -> bool {
     lacks && event.windows.is_empty() && address.abs_diff(sp) < BELOW_BYTES
 }
 
+/// Its DWARF number.
+fn frame_pointer(arch: Arch) -> u16 {
+    match arch {
+        Arch::X86_64 => 6,
+        Arch::I386 => 5,
+        Arch::Aarch64 => 29,
+        Arch::Arm => 11,
+    }
+}
+
 /// Whether an operand is a fixed place in the frame: at the stack pointer, or
 /// between it and the frame pointer.
 fn is_frame(scene: &Scene<'_>, placed: &Placed, sp: u64, address: u64) -> bool {
-    let (stack_pointer, frame_pointer) = match scene.arch {
-        Arch::X86_64 => (7, 6),
-        Arch::I386 => (4, 5),
-        Arch::Aarch64 => (31, 29),
-        Arch::Arm => (13, 11),
+    let stack_pointer = match scene.arch {
+        Arch::X86_64 => 7,
+        Arch::I386 => 4,
+        Arch::Aarch64 => 31,
+        Arch::Arm => 13,
     };
+    let frame_pointer = frame_pointer(scene.arch);
     let Some(base) = placed.operand.base else {
         return false;
     };
@@ -173,13 +185,95 @@ fn stack_of<'a>(
     let in_gap = address < mapping.start.0 || (untouchable(mapping) && address < mapping.end.0);
     // What ends a thread's stack, and is next above a frame that reaches over it.
     let guard = mapping.file.is_none() && untouchable(mapping);
-    let plausible =
-        first || guard && access == Some(Access::Write) && mapping.start.0 - sp < FRAME_BYTES;
+    let below = mapping.start.0 - sp;
+    let own = own_stack(scene).is_some_and(|own| own.start == mapping.start);
+    // A stack without a guard; whose it is, is not known.
+    let bare = is_memory(mapping) && below <= PUSHED_BYTES;
+    let plausible = first
+        || own && below < FRAME_BYTES
+        || bare
+        || guard && access == Some(Access::Write) && below < FRAME_BYTES;
     (in_gap && plausible).then_some(Stack {
         mapping,
         left: true,
-        certain: first,
+        certain: first || own,
     })
+}
+
+fn is_memory(mapping: &Mapping) -> bool {
+    mapping.file.is_none() && mapping.flags.readable() && mapping.flags.writable()
+}
+
+/// The stack that the thread was given: the first thread's, or the one at whose top the
+/// C library has put what it keeps of a thread, where x86_64 has the base of FS.
+fn own_stack<'a>(scene: &Scene<'a>) -> Option<&'a Mapping> {
+    let event = scene.event;
+    if event.host_pid == event.host_tid {
+        return event.mapping(event.start_stack);
+    }
+    let thread = ProcessAddress(event.fs_base);
+    event.mapping(thread).filter(|mapping| is_memory(mapping))
+}
+
+/// A frame that reaches over whatever ends the stack, so that the stack pointer is in
+/// another mapping. That may as well be a stack of the program's own making, so that
+/// something has to say where the frame ends: its frame pointer, or the instruction
+/// that made it. And the fault is between: where that mapping ends, or at the stack
+/// pointer, where no stack can be.
+fn left_far<'a>(
+    scene: &Scene<'a>,
+    sp: u64,
+    address: u64,
+    access: Option<Access>,
+) -> Option<Stack<'a>> {
+    let event = scene.event;
+    let other = event.mapping(ProcessAddress(sp))?;
+    let holds = |at: u64| other.contains(ProcessAddress(at));
+    if holds(event.fs_base) || holds(event.start_stack.0) {
+        return None;
+    }
+    let is_end = |end: &u64| {
+        let above = event.mapping(ProcessAddress(*end));
+        *end > address.max(other.end.0) && *end - sp < FRAME_BYTES && above.is_none_or(is_memory)
+    };
+    let frame_pointer = scene.register(frame_pointer(scene.arch));
+    let aligned = frame_pointer.filter(|at| at % 8 == 0).filter(is_end);
+    aligned.or_else(|| made_frame(scene, sp).filter(is_end))?;
+    let inside = event.mapping(ProcessAddress(address));
+    let at_end = match inside {
+        Some(guard) => {
+            let flags = guard.flags;
+            !flags.readable() && !flags.writable() && guard.start >= other.end
+        }
+        None => address.wrapping_sub(other.end.0) < BELOW_BYTES,
+    };
+    let at_sp = access == Some(Access::Write) && !other.flags.writable() && holds(address);
+    (at_end || at_sp).then_some(Stack {
+        mapping: inside.unwrap_or(other),
+        left: true,
+        certain: false,
+    })
+}
+
+/// Where the frame ends that the code before the instruction has just made:
+/// `sub $size, %rsp`, and `sub sp, sp, #size` in units of 4 KB.
+fn made_frame(scene: &Scene<'_>, sp: u64) -> Option<u64> {
+    let code = &scene.event.code_bytes;
+    let before = scene.fault.pc.0.wrapping_sub(code.address.0);
+    let before = usize::try_from(before).unwrap_or(usize::MAX);
+    let before = &code.bytes[..before.min(code.bytes.len())];
+    let size = match scene.arch {
+        Arch::X86_64 => before.windows(7).rev().find_map(|bytes| match *bytes {
+            [0x48, 0x81, 0xec, a, b, c, d] => Some(u32::from_le_bytes([a, b, c, d])),
+            _ => None,
+        }),
+        Arch::Aarch64 => before.chunks_exact(4).rev().find_map(|bytes| {
+            let word = u32::from_le_bytes(bytes.try_into().ok()?);
+            (word & 0xffc0_03ff == 0xd140_03ff).then_some((word >> 10 & 0xfff) << 12)
+        }),
+        Arch::I386 | Arch::Arm => None,
+    };
+    sp.checked_add(size?.into())
 }
 
 /// What the stack is, and where it ends.
@@ -188,7 +282,10 @@ fn end(scene: &Scene<'_>, stack: &Stack<'_>, sp: u64, words: &mut Words) {
     let mut own = (!left).then_some(mapping);
     if left && mapping.contains(ProcessAddress(sp)) {
         words.text(", which is in ").mapping(scene.event, mapping);
-        words.text(", probably the guard of its stack");
+        words.text(match mapping.flags.readable() {
+            true => ", below a frame that reaches over the end of its stack",
+            false => ", probably the guard of its stack",
+        });
         let above = scene.event.mapping(mapping.end);
         own = above.filter(|above| above.flags.writable());
     } else if left {

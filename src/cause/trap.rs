@@ -2,12 +2,13 @@
 //! errors, division, undefined and privileged instructions, breakpoints,
 //! forbidden system calls.
 
-use super::abort::{is_one_of, MUSL_HEAP};
+use super::abort::MUSL_HEAP;
 use super::operand::{refused, touched};
 use super::words::Words;
 use super::{Scene, Verdict};
 use crate::address::ProcessAddress;
 use crate::decode::{Class, Decoded};
+use crate::dying::is_one_of;
 use crate::fault::{self, code, trap};
 use crate::registers::Arch;
 use crate::report::Cause;
@@ -443,12 +444,13 @@ pub(super) fn system_call(scene: &Scene<'_>) -> Verdict {
     let mut words = Words::default();
     words.text("system call ");
     if let Some(number) = number {
-        words.number(number & 0xffff_ffff).text(" ");
+        words.system_call(scene.arch, number & 0xffff_ffff);
+        words.text(" ");
     }
     words
-        .text("(")
+        .text("of ")
         .text(scene.arch.as_str())
-        .text(") was refused by ")
+        .text(" was refused by ")
         .text(who);
     Verdict::new(Cause::ForbiddenSystemCall, words)
 }

@@ -2,9 +2,11 @@
 //!
 //! A sentence is bytes, because names in it are; the writers escape it.
 
+use super::calls;
 use crate::address::ProcessAddress;
 use crate::event::{Event, Mapping, VmFlags};
 use crate::fault::has_address;
+use crate::registers::Arch;
 use crate::report::{Access, Location};
 
 /// A sentence in the making.
@@ -35,6 +37,15 @@ impl Words {
     /// A register, as in a report's text.
     pub(super) fn named(&mut self, register: Option<&str>) -> &mut Self {
         self.text(&register.unwrap_or("?").to_ascii_uppercase())
+    }
+
+    /// `59 (execve)`, or the number alone.
+    pub(super) fn system_call(&mut self, arch: Arch, number: u64) -> &mut Self {
+        self.number(number);
+        match calls::name(arch, number) {
+            Some(name) => self.text(" (").text(name).text(")"),
+            None => self,
+        }
     }
 
     /// `1 byte`, `12 bytes`, `more than 3 MB`.

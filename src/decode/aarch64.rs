@@ -9,6 +9,7 @@
 //! whether there is such an instruction is not looked at. Loads and stores that
 //! are not allocated give `None`.
 
+use super::aarch64_fields::{bits, reg, signed};
 use super::{aarch64_sve, Class, Decoded, Extend, Index, Operand, Reg, Target, Touch};
 
 const PC: Reg = Reg(32);
@@ -17,20 +18,6 @@ const SP: Reg = Reg(31);
 const LINK: Reg = Reg(30);
 /// Set where one of two pairs of registers begins with an odd one, as none may.
 const ODD: u32 = 1 << 16 | 1;
-
-/// Bits `from` to `from + count - 1`.
-pub(super) fn bits(word: u32, from: u32, count: u32) -> u32 {
-    word >> from & ((1 << count) - 1)
-}
-
-/// The same with their sign.
-pub(super) fn signed(word: u32, from: u32, count: u32) -> i64 {
-    i64::from((word << (32 - from - count)) as i32 >> (32 - count))
-}
-
-pub(super) fn reg(word: u32, from: u32) -> Reg {
-    Reg(bits(word, from, 5) as u8)
-}
 
 impl Operand {
     pub(super) fn accesses(&mut self, touch: Touch, bytes: u32) {

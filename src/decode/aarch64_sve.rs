@@ -5,7 +5,7 @@
 //! by vectors, unless it is zero. Of gathers and scatters not even the base is
 //! told: it may be a vector.
 
-use super::aarch64::{bits, reg, signed};
+use super::aarch64_fields::{bits, reg, signed};
 use super::{Extend, Index, Operand, Touch};
 
 /// What is known of an address.

@@ -17,7 +17,7 @@
 //! ```text
 //! decode ──> x86 (prefixes, ModRM) ──> x86_rules, x86_table (widths, directions)
 //!   │         └───> x86_implied (the stack, strings, targets)
-//!   └──────> aarch64 ──> aarch64_sve
+//!   └──────> aarch64 ──> aarch64_sve        aarch64_fields: bits of a word
 //! ```
 //!
 //! x86 by the Intel 64 and IA-32 Architectures Software Developer's Manual,
@@ -27,6 +27,7 @@
 //! and x86 against the processor itself.
 
 mod aarch64;
+mod aarch64_fields;
 mod aarch64_sve;
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,8 @@
 //! Where vendors differ it is as Intel has it: near calls and jumps of 64-bit code
 //! have 64 bits whatever 66 says, far ones a 64-bit offset with REX.W.
 
-use super::x86_rules::{self as rules, find, Rule, Width};
+use super::x86_rules::{self as rules, Rule, Width};
+use super::x86_table::find;
 use super::{Decoded, Extend, Index, Operand, Reg, Segment, Target, Touch, MAX_LENGTH};
 
 // Registers as instructions number them.

@@ -7,7 +7,7 @@
 //! as they mostly follow from prefixes: an EVEX operand's width is also the N by
 //! which its 8-bit displacement counts.
 
-use super::{x86_table, Class};
+use super::Class;
 
 /// One line: the opcodes `first..=last`, if ModRM.reg has a value whose bit is in
 /// `regs`. Eight bytes, as there are hundreds of them.
@@ -38,7 +38,7 @@ pub(super) const NP: u16 = 1;
 pub(super) const P66: u16 = 2;
 pub(super) const PF3: u16 = 4;
 pub(super) const PF2: u16 = 8;
-const ANY: u16 = NP | P66 | PF3 | PF2;
+pub(super) const ANY: u16 = NP | P66 | PF3 | PF2;
 pub(super) const NP66: u16 = NP | P66;
 // `when`: encodings: legacy, VEX, EVEX.
 pub(super) const L: u16 = 0x10;
@@ -228,33 +228,4 @@ impl Rule {
     pub(super) fn is_bare(&self) -> bool {
         self.width >= Width::Bare
     }
-}
-
-/// The rule for an opcode of a map. `when` has one prefix, one encoding, W, the
-/// mode, and whether ModRM names memory.
-pub(super) fn find(map: u8, opcode: u8, when: u16, reg: u8) -> Option<&'static Rule> {
-    /// Of each set a rule names any, or none if it is for all of them.
-    const CHOICES: [u16; 5] = [ANY, LVE, W0 | W1, LONG | SHORT, MEM | REG];
-    let rules = match map {
-        0 => x86_table::ONE_BYTE,
-        1 => x86_table::MAP_0F,
-        2 => x86_table::MAP_38,
-        3 => x86_table::MAP_3A,
-        5 => x86_table::MAP_5,
-        6 => x86_table::MAP_6,
-        8 => x86_table::XOP_8,
-        9 => x86_table::XOP_9,
-        10 => x86_table::XOP_10,
-        _ => return None,
-    };
-    let bare_vector = when & VE != 0 && when & NP != 0;
-    rules.iter().find(|rule| {
-        (rule.first..=rule.last).contains(&opcode)
-            && rule.regs >> reg & 1 != 0
-            && !(bare_vector && rule.when & MM == MM)
-            && CHOICES.iter().all(|choice| {
-                let named = rule.when & choice;
-                named == 0 || named & when != 0
-            })
-    })
 }

@@ -535,3 +535,32 @@ pub(super) const XOP_10: &[Rule] = &[
     r(0, 0x10, 0x10, Y, READ),
     r(0, 0x12, 0x12, B4, READ),
 ];
+
+/// The rule for an opcode of a map. `when` has one prefix, one encoding, W, the
+/// mode, and whether ModRM names memory.
+pub(super) fn find(map: u8, opcode: u8, when: u16, reg: u8) -> Option<&'static Rule> {
+    /// Of each set a rule names any, or none if it is for all of them.
+    const CHOICES: [u16; 5] = [ANY, LVE, W0 | W1, LONG | SHORT, MEM | REG];
+    let rules = match map {
+        0 => ONE_BYTE,
+        1 => MAP_0F,
+        2 => MAP_38,
+        3 => MAP_3A,
+        5 => MAP_5,
+        6 => MAP_6,
+        8 => XOP_8,
+        9 => XOP_9,
+        10 => XOP_10,
+        _ => return None,
+    };
+    let bare_vector = when & VE != 0 && when & NP != 0;
+    rules.iter().find(|rule| {
+        (rule.first..=rule.last).contains(&opcode)
+            && rule.regs >> reg & 1 != 0
+            && !(bare_vector && rule.when & MM == MM)
+            && CHOICES.iter().all(|choice| {
+                let named = rule.when & choice;
+                named == 0 || named & when != 0
+            })
+    })
+}

@@ -12,7 +12,7 @@ use super::{find_last, hexadecimal};
 use crate::located::Located;
 use crate::output::codes;
 use crate::report::{Location, Symbol};
-use crate::signature::{Place, Signature};
+use crate::signature::{Crash, Place, Signature};
 use crate::unwind::Trust;
 
 /// One call, by the name that it has.
@@ -29,9 +29,10 @@ pub(super) fn group<'a>(
     located: &[Located],
 ) -> Option<u64> {
     let stands = Signature {
-        signature: digest(report.value("signature"))?,
-        group: digest(report.value("group"))?,
+        signature: digest(report.value("signature")),
+        group: Some(digest(report.value("group"))?),
     };
+    let exe = json::string(report.value("exe"))?;
     let first = report.place("first_fault");
     let first = first.and_then(|place| Object::read(report.text(), place));
     let of_first = |key| first.as_ref().map_or(&b""[..], |first| first.value(key));
@@ -53,13 +54,18 @@ pub(super) fn group<'a>(
         };
         let fault = earlier.filter(|_| way & 2 != 0);
         let in_code = way & 4 == 0;
-        let of = |calls: &[Call]| Signature::of(signal, cause, &places(calls, fault, in_code));
+        let crash = Crash {
+            signal,
+            cause,
+            exe: Some(&exe),
+        };
+        let of = |calls: &[Call]| Signature::of(&crash, &places(calls, fault, in_code));
         if of(&calls) == stands {
             for (call, found) in calls.iter_mut().zip(located) {
                 let now = found.location.symbol.clone();
                 call.location.symbol = now.or(call.location.symbol.take());
             }
-            return Some(of(&calls).group);
+            return of(&calls).group;
         }
     }
     None
@@ -113,6 +119,7 @@ fn places(calls: &[Call], fault: Option<usize>, in_code: bool) -> Vec<Place<'_>>
         .map(|(at, call)| Place {
             trust: call.trust,
             fault: fault == Some(at),
+            unread: false,
             location: match in_code || at != fault.unwrap_or(0) {
                 true => &call.location,
                 false => NOWHERE,

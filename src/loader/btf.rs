@@ -11,7 +11,7 @@
 //! `Documentation/bpf/btf.rst`.
 
 use std::fmt;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::bytes::{string_at, Cursor, ShortRead};
 
@@ -391,10 +391,10 @@ fn parse_enumerator(head: &Head, tail: &mut Cursor<'_>) -> Result<Enumerator, Sh
 /// Types that can be asked for by number.
 pub trait Types {
     /// The type with this number.
-    fn get(&self, id: u32) -> Result<Rc<Type>, BtfError>;
+    fn get(&self, id: u32) -> Result<Arc<Type>, BtfError>;
 
     /// The first type from `id` on that is no modifier and no typedef, and its number.
-    fn resolve(&self, id: u32) -> Result<(u32, Rc<Type>), BtfError> {
+    fn resolve(&self, id: u32) -> Result<(u32, Arc<Type>), BtfError> {
         let mut at = id;
         for _ in 0..MAX_DEPTH {
             let found = self.get(at)?;
@@ -470,7 +470,7 @@ pub fn essential_name(name: &[u8]) -> &[u8] {
 pub struct Btf {
     header: Header,
     bytes: Vec<u8>,
-    types: Vec<Rc<Type>>,
+    types: Vec<Arc<Type>>,
     /// Where each type begins, counted from the first byte.
     places: Vec<u32>,
 }
@@ -482,7 +482,7 @@ impl Btf {
         let end = header.types_offset as usize + header.types_len as usize;
         let within = bytes.get(..end).unwrap_or(bytes);
         let mut cursor = Cursor::at(within, header.types_offset as usize);
-        let mut types = vec![Rc::new(Type::void())];
+        let mut types = vec![Arc::new(Type::void())];
         let mut places = vec![0];
         while cursor.left() > 0 {
             let id = u32::try_from(types.len()).unwrap_or(u32::MAX);
@@ -494,7 +494,7 @@ impl Btf {
             }
             // The header's offsets have 32 bits and the cursor stays within them.
             places.push(cursor.offset() as u32);
-            types.push(Rc::new(Type::parse(&mut cursor, id)?));
+            types.push(Arc::new(Type::parse(&mut cursor, id)?));
         }
         Ok(Btf {
             header,
@@ -518,7 +518,7 @@ impl Btf {
 
     /// The types with their numbers, without void.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &Type)> {
-        (0..).zip(self.types.iter().map(Rc::as_ref)).skip(1)
+        (0..).zip(self.types.iter().map(Arc::as_ref)).skip(1)
     }
 
     /// Where type `id` begins in [`Btf::bytes`].
@@ -548,7 +548,7 @@ impl Btf {
 }
 
 impl Types for Btf {
-    fn get(&self, id: u32) -> Result<Rc<Type>, BtfError> {
+    fn get(&self, id: u32) -> Result<Arc<Type>, BtfError> {
         self.types
             .get(id as usize)
             .cloned()

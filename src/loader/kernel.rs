@@ -12,22 +12,31 @@
 //! A program is loaded without a log first, because the log costs the kernel
 //! more than the verification; only a refusal is asked for again with one.
 
+use std::borrow::Cow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::OnceLock;
 
 use crate::error::{Context, Error, Result};
 use crate::loader::btf_load;
 use crate::loader::explain;
 use crate::loader::insn;
 use crate::loader::link::{self, Joined, MapReference};
-use crate::loader::maps::{Content, Map, MAPPABLE, PERF_EVENT_ARRAY};
+use crate::loader::object::{Content, Map, MAPPABLE, PERF_EVENT_ARRAY};
 use crate::loader::object::{Object, Program};
 use crate::loader::relo::{self, Engine};
 use crate::loader::target::{Target, TypeSource};
 use crate::loader::unroll;
-use crate::sys::bpf;
+use crate::sys::{bpf, process};
 
 /// Verifier logs are asked for in these sizes, until one suffices.
-const LOG_SIZES: [usize; 3] = [256 << 10, 2 << 20, 16 << 20];
+/// Before 5.2 a log has less than 16 MB.
+const LOG_SIZES: [usize; 3] = [256 << 10, 2 << 20, (16 << 20) - 1];
+
+/// Programs that are loaded at the same time.
+const MOST_LOADERS: usize = 4;
+/// Of a thread that loads; what is large is on the heap.
+const LOADER_STACK_BYTES: usize = 128 << 10;
 
 /// Slots of a perf event array where the number of CPUs cannot be had.
 const CPUS_UNKNOWN: usize = 1024;
@@ -47,6 +56,9 @@ pub struct Settings<'a> {
     pub verbose: bool,
     /// Names of the programs to load.
     pub programs: &'a [&'a str],
+    /// Two of them that do the same for different kernels: only the one of which this
+    /// kernel has more is loaded.
+    pub either: Option<(&'a str, &'a str)>,
     /// What kind of program all of them are, if not what their sections say.
     pub program_type: Option<u32>,
 }
@@ -135,6 +147,9 @@ pub fn load(
         });
     }
     relocate(object, kernel_types, &mut prepared)?;
+    if let Some((one, other)) = settings.either {
+        drop_lesser(&mut prepared, one, other);
+    }
     let maps = create_maps(object, &prepared, settings)?;
     // What is written out no longer has the lines and functions that types describe.
     let needs_types = prepared
@@ -148,8 +163,8 @@ pub fn load(
         maps: Vec::new(),
         programs: Vec::new(),
     };
-    for one in &mut prepared {
-        let fd = load_program(object, one, &maps, btf.as_ref(), settings)?;
+    let programs = load_programs(object, &prepared, &maps, btf.as_ref(), settings)?;
+    for (one, fd) in prepared.iter().zip(programs) {
         loaded.programs.push((one.program.name.clone(), fd));
     }
     for (map, fd) in object.maps.iter().zip(maps) {
@@ -169,6 +184,20 @@ pub fn load(
         }
     }
     Ok(loaded)
+}
+
+/// Leaves out the one of two programs for which the kernel lacks more.
+fn drop_lesser(prepared: &mut Vec<Prepared<'_>>, one: &str, other: &str) {
+    let missing = |name: &str| {
+        let found = prepared.iter().find(|one| one.program.name == name);
+        found.map_or(usize::MAX, |one| one.poisoned.len())
+    };
+    let lesser = if missing(one) > missing(other) {
+        one
+    } else {
+        other
+    };
+    prepared.retain(|one| one.program.name != lesser);
 }
 
 /// Applies the CO-RE relocations of all programs.
@@ -371,9 +400,46 @@ fn is_want(error: &Error) -> bool {
     matches!(error.errno(), Some(bpf::EMFILE | bpf::ENFILE | bpf::ENOMEM))
 }
 
+/// Loads each, as many at once as there are CPUs: the verifier takes most of the time.
+/// After a refusal no further one is begun.
+fn load_programs(
+    object: &Object,
+    prepared: &[Prepared<'_>],
+    maps: &[Option<OwnedFd>],
+    btf: Option<&OwnedFd>,
+    settings: &Settings<'_>,
+) -> Result<Vec<OwnedFd>> {
+    let next = AtomicUsize::new(0);
+    let answers: Vec<_> = prepared.iter().map(|_| OnceLock::new()).collect();
+    let work = || loop {
+        let at = next.fetch_add(1, Ordering::Relaxed);
+        let Some((one, place)) = prepared.get(at).zip(answers.get(at)) else {
+            break;
+        };
+        let answer = load_program(object, one, maps, btf, settings);
+        if answer.is_err() {
+            next.store(prepared.len(), Ordering::Relaxed);
+        }
+        let _ = place.set(answer);
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..process::our_cpus().min(prepared.len()).min(MOST_LOADERS) {
+            let thread = std::thread::Builder::new().stack_size(LOADER_STACK_BYTES);
+            // Where there can be none, this one does it all.
+            let _ = thread.spawn_scoped(scope, work);
+        }
+        work();
+    });
+    // What was not begun stands behind a refusal.
+    answers
+        .into_iter()
+        .filter_map(OnceLock::into_inner)
+        .collect()
+}
+
 fn load_program(
     object: &Object,
-    prepared: &mut Prepared<'_>,
+    prepared: &Prepared<'_>,
     maps: &[Option<OwnedFd>],
     btf: Option<&OwnedFd>,
     settings: &Settings<'_>,
@@ -386,25 +452,27 @@ fn load_program(
             program.name, program.section
         ))
     })?;
+    let mut joined = prepared.joined.clone();
     for reference in &prepared.joined.maps {
         // Poison has taken the place of the load.
-        let instruction = prepared.joined.instructions.get(reference.instruction);
+        let instruction = joined.instructions.get(reference.instruction);
         if instruction.is_some_and(insn::Instruction::is_wide_load) {
-            put_map(&mut prepared.joined.instructions, reference, maps)
+            put_map(&mut joined.instructions, reference, maps)
                 .context(|| format!("program {}", program.name))?;
         }
     }
-    let is_marked = unroll::is_marked(&prepared.joined.instructions);
+    let is_marked = unroll::is_marked(&joined.instructions);
+    let mut poisoned = Cow::Borrowed(&prepared.poisoned);
     if is_marked {
-        let (written, origins) = unroll::unroll(&prepared.joined.instructions, unroll::OLD_LIMIT)
+        let (written, origins) = unroll::unroll(&joined.instructions, unroll::OLD_LIMIT)
             .map_err(|error| Error::failed(error.to_string()))
             .context(|| format!("program {}", program.name))?;
-        prepared.joined.instructions = written;
-        prepared.poisoned = moved(&prepared.poisoned, &origins);
+        joined.instructions = written;
+        poisoned = Cow::Owned(moved(&prepared.poisoned, &origins));
     }
     let extension = &object.extension;
-    let functions = link::info(object, &prepared.joined, &extension.functions);
-    let lines = link::info(object, &prepared.joined, &extension.lines);
+    let functions = link::info(object, &joined, &extension.functions);
+    let lines = link::info(object, &joined, &extension.lines);
     let types = btf.filter(|_| !is_marked).map(|btf| bpf::ProgramTypes {
         btf: btf.as_fd(),
         func_info_rec_size: extension.functions.record_size,
@@ -412,7 +480,7 @@ fn load_program(
         line_info_rec_size: extension.lines.record_size,
         line_info: &lines,
     });
-    let instructions = insn::encode(&prepared.joined.instructions);
+    let instructions = insn::encode(&joined.instructions);
     let wanted = bpf::NewProgram {
         prog_type,
         instructions: &instructions,
@@ -421,7 +489,7 @@ fn load_program(
         types: types.filter(|types| !types.func_info.is_empty()),
     };
     let answer = with_memlock(|| bpf::prog_load(&wanted, &mut []));
-    answer.map_err(|error| explain_refusal(&error, &wanted, &prepared.poisoned, settings.verbose))
+    answer.map_err(|error| explain_refusal(&error, &wanted, &poisoned, settings.verbose))
 }
 
 /// Where what was poisoned is in a program that was written out.

@@ -21,8 +21,7 @@ use std::fmt;
 use crate::error::Error;
 use crate::loader::insn::{self, InsnError, Instruction};
 use crate::loader::lines::{RelocationRecord, Table};
-use crate::loader::maps;
-use crate::loader::object::{Location, Object, Program, ReferenceKind, Relocation};
+use crate::loader::object::{map_at, Location, Object, Program, ReferenceKind, Relocation};
 
 /// Functions in one program: the kernel's limit.
 const MAX_PIECES: usize = 256;
@@ -222,7 +221,7 @@ impl Joiner<'_> {
             return self.refer(instruction, from, to, false);
         }
         // A place one past the end of the data still belongs to it.
-        let map = maps::at(&self.object.maps, to).or_else(|| maps::at(&self.object.maps, target));
+        let map = map_at(&self.object.maps, to).or_else(|| map_at(&self.object.maps, target));
         let map = map.ok_or(LinkError::Dangling { from, to })?;
         let found = &self.object.maps[map];
         let place = to.offset.wrapping_sub(found.location.offset);

@@ -11,79 +11,10 @@
 //! a member of another name is refused rather than overlooked.
 
 use crate::loader::btf::{Btf, BtfError, Kind, Tail, Type, Types};
-use crate::loader::object::{Location, Object, ObjectError, ReferenceKind};
-
-/// `BPF_MAP_TYPE_ARRAY`.
-pub const ARRAY: u32 = 2;
-/// `BPF_MAP_TYPE_PROG_ARRAY`.
-pub const PROG_ARRAY: u32 = 3;
-/// `BPF_MAP_TYPE_PERF_EVENT_ARRAY`.
-pub const PERF_EVENT_ARRAY: u32 = 4;
-/// `BPF_F_RDONLY_PROG`: programs only read the map.
-pub const READ_ONLY_TO_PROGRAMS: u32 = 1 << 7;
-/// `BPF_F_MMAPABLE` (5.5): user space can map the values.
-pub const MAPPABLE: u32 = 1 << 10;
-
-/// What a map begins with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Content {
-    Empty,
-    /// The bytes of a data section; the map is frozen if they are constants.
-    Data {
-        bytes: Vec<u8>,
-        constant: bool,
-    },
-    /// Programs of the object, by name, and the slots that they belong in.
-    Programs(Vec<(u32, String)>),
-}
-
-/// A variable in global data.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Variable {
-    pub name: String,
-    pub offset: u32,
-    pub size: u32,
-}
-
-/// A map to be created.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Map {
-    /// `segfault_rodata` for `.rodata`, the variable's name otherwise.
-    pub name: String,
-    pub location: Location,
-    /// Bytes that it takes in its section: a reference into them is a reference to this map.
-    pub extent: u64,
-    pub map_type: u32,
-    pub key_size: u32,
-    pub value_size: u32,
-    pub max_entries: u32,
-    pub flags: u32,
-    pub content: Content,
-    /// For global data, what is in it.
-    pub variables: Vec<Variable>,
-}
-
-impl Map {
-    /// Whether references to it are places in its value rather than the map itself.
-    #[must_use]
-    pub fn is_data(&self) -> bool {
-        matches!(self.content, Content::Data { .. })
-    }
-
-    fn contains(&self, location: Location) -> bool {
-        self.location.section == location.section
-            && location
-                .offset
-                .checked_sub(self.location.offset)
-                .is_some_and(|within| within < self.extent)
-    }
-}
-
-/// The map that lies at this place of the object.
-#[must_use]
-pub fn at(maps: &[Map], location: Location) -> Option<usize> {
-    maps.iter().position(|map| map.contains(location))
-}
+use crate::loader::object::{
+    Content, Location, Map, Object, ObjectError, ReferenceKind, Variable, ARRAY, MAPPABLE,
+    PROG_ARRAY, READ_ONLY_TO_PROGRAMS,
+};
 
 /// All maps of an object, in the order of its sections.
 pub fn describe(object: &Object) -> Result<Vec<Map>, ObjectError> {

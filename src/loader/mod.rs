@@ -9,7 +9,7 @@
 //! ```
 //!
 //! `object`, `btf`, `lines`, `maps`, `link`, `target`, `relo`, `insn`, `unroll`,
-//! `packed` and `btf_load` are pure: bytes in, values out, no system call. `source` opens the
+//! `packed`, `compare` and `btf_load` are pure: bytes in, values out, no system call. `source` opens the
 //! kernel's types, `kernel` and `attach` act, `probe` asks what can be done,
 //! `explain` says why it could not.
 //!
@@ -19,6 +19,7 @@
 pub mod attach;
 pub mod btf;
 pub mod btf_load;
+pub mod compare;
 pub mod explain;
 pub mod insn;
 pub mod kernel;
@@ -27,6 +28,7 @@ pub mod link;
 pub mod maps;
 pub mod object;
 pub mod packed;
+pub mod parse;
 pub mod probe;
 pub mod relo;
 pub mod source;

@@ -20,6 +20,7 @@ const RINGBUF: u32 = 27;
 const RAW_TRACEPOINT: u32 = 17;
 const TRACEPOINT: u32 = bpf::PROG_TYPE_TRACEPOINT;
 const PROBE_LOG: usize = 4096;
+const LOAD: &str = "bpf(BPF_PROG_LOAD)";
 const SMALLEST_RING: u32 = 4096;
 
 /// Answers of this kernel; each is asked for at most once.
@@ -77,7 +78,12 @@ impl Features {
         if let Some(known) = self.callbacks.get() {
             return Ok(*known);
         }
-        let known = has_helper(HELPER_LOOP)?;
+        let known = match has_helper(HELPER_LOOP)? {
+            Some(known) => known,
+            // Before 4.17 there is no program of this type, of which nothing is said.
+            None if !self.raw_tracepoints()? => false,
+            None => return Err(explain::refused(Error::syscall(LOAD, bpf::EINVAL))),
+        };
         Ok(*self.callbacks.get_or_init(|| known))
     }
 }
@@ -125,8 +131,8 @@ fn has_program_type(prog_type: u32) -> Result<bool> {
 /// Whether tracing programs can call the helper of this number.
 ///
 /// A program that calls it with nothing set up is always refused; a kernel without the helper
-/// says so, one with it finds fault with the arguments.
-fn has_helper(number: i32) -> Result<bool> {
+/// says so, one with it finds fault with the arguments; `None` where it says nothing.
+fn has_helper(number: i32) -> Result<Option<bool>> {
     let call = Instruction {
         code: 0x85,
         immediate: number,
@@ -146,7 +152,7 @@ fn has_helper(number: i32) -> Result<bool> {
     };
     let mut log = [0; PROBE_LOG];
     match bpf::prog_load(&program, &mut log) {
-        Ok(_) => Ok(true),
+        Ok(_) => Ok(Some(true)),
         Err(error) if matches!(error.errno(), Some(bpf::EINVAL | bpf::EACCES)) && log[0] != 0 => {
             // "invalid func unknown#181", or "program of this type cannot use helper ...".
             let is_unknown = [
@@ -156,8 +162,9 @@ fn has_helper(number: i32) -> Result<bool> {
             ]
             .iter()
             .any(|phrase| bytes::find(&log, phrase).is_some());
-            Ok(!is_unknown)
+            Ok(Some(!is_unknown))
         }
+        Err(error) if error.errno() == Some(bpf::EINVAL) => Ok(None),
         Err(error) => Err(explain::refused(error)),
     }
 }

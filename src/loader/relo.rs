@@ -17,9 +17,9 @@
 //! around them; integers of any width; pointers to anything. `type_matches` is
 //! refused: nothing here needs it.
 
-use std::collections::HashMap;
 use std::fmt;
 
+use crate::keyed::Map;
 use crate::loader::btf::{Btf, BtfError, Kind, Tail, Types};
 use crate::loader::lines::RelocationRecord;
 use crate::loader::target::{Names, Target};
@@ -193,7 +193,7 @@ impl std::error::Error for RelocationError {}
 pub struct Engine<'a> {
     local: &'a Btf,
     target: &'a Target<'a>,
-    known: HashMap<(u32, u32, u32), Fixup>,
+    known: Map<(u32, u32, u32), Fixup>,
 }
 
 /// The names that an object's relocations can ask a kernel for.
@@ -224,7 +224,7 @@ impl<'a> Engine<'a> {
         Engine {
             local,
             target,
-            known: HashMap::new(),
+            known: Map::default(),
         }
     }
 

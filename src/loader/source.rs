@@ -17,7 +17,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Error, Result};
-use crate::loader::object::section_range;
+use crate::loader::parse::section_range;
 use crate::loader::target::TypeSource;
 use crate::sys::{bpf, unmounted};
 
@@ -81,6 +81,21 @@ impl KernelTypes {
         KernelTypes {
             origin: Origin::Measured { thread_bytes, lost },
             bytes: Bytes::Held(bytes),
+        }
+    }
+
+    /// For what needs none.
+    #[must_use]
+    pub fn none() -> KernelTypes {
+        KernelTypes::measured(Vec::new(), None, Vec::new())
+    }
+
+    /// The file that holds them, if the user has named it.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        match &self.origin {
+            Origin::File(path) if path != Path::new(SYSFS) => Some(path),
+            _ => None,
         }
     }
 

@@ -19,10 +19,10 @@
 //! vector. Hostile bytes cost time in proportion to their length and no more.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::bytes::{find, until_nul, Cursor, ShortRead};
+use crate::keyed::Map;
 use crate::loader::btf::{
     essential_name, BtfError, Head, Header, Kind, Type, Types, HEADER_LEN, HEAD_LEN, MAX_TYPES,
 };
@@ -144,7 +144,7 @@ pub struct NameId(u32);
 /// The names that matter, each with a number.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
-    numbers: HashMap<Vec<u8>, NameId>,
+    numbers: Map<Vec<u8>, NameId>,
     /// One bit for each pair of length and last byte that some wanted name has.
     shapes: Vec<u64>,
 }
@@ -154,7 +154,7 @@ impl Names {
     #[must_use]
     pub fn new() -> Self {
         Names {
-            numbers: HashMap::new(),
+            numbers: Map::default(),
             shapes: vec![0; 256],
         }
     }
@@ -205,7 +205,7 @@ struct Place {
 /// Strings of the target that matter, by their offset.
 #[derive(Debug)]
 struct Places {
-    by_offset: HashMap<u32, Place>,
+    by_offset: Map<u32, Place>,
     /// One bit for each residue that some offset has: most offsets are told off here.
     residues: Vec<u64>,
 }
@@ -213,7 +213,7 @@ struct Places {
 impl Places {
     fn new() -> Self {
         Places {
-            by_offset: HashMap::new(),
+            by_offset: Map::default(),
             residues: vec![0; 1024],
         }
     }
@@ -245,7 +245,7 @@ pub struct Target<'a> {
     header: Header,
     names: Names,
     places: Places,
-    candidates: HashMap<NameId, Vec<(u32, Kind)>>,
+    candidates: Map<NameId, Vec<(u32, Kind)>>,
     index: Vec<u32>,
     count: u32,
     lookups: RefCell<Lookups>,
@@ -263,7 +263,7 @@ impl std::fmt::Debug for Target<'_> {
 #[derive(Debug)]
 struct Lookups {
     window: Window,
-    cache: HashMap<u32, Rc<Type>>,
+    cache: Map<u32, Arc<Type>>,
 }
 
 impl<'a> Target<'a> {
@@ -284,12 +284,12 @@ impl<'a> Target<'a> {
             header,
             names,
             places: Places::new(),
-            candidates: HashMap::new(),
+            candidates: Map::default(),
             index: Vec::new(),
             count: 1,
             lookups: RefCell::new(Lookups {
                 window: Window::new(LOOKUP_WINDOW),
-                cache: HashMap::new(),
+                cache: Map::default(),
             }),
         };
         target.scan_strings(&mut window)?;
@@ -478,22 +478,22 @@ fn next_flavour(strings: &[u8], from: usize) -> usize {
 }
 
 impl Types for Target<'_> {
-    fn get(&self, id: u32) -> Result<Rc<Type>, BtfError> {
+    fn get(&self, id: u32) -> Result<Arc<Type>, BtfError> {
         if id == 0 {
-            return Ok(Rc::new(Type::void()));
+            return Ok(Arc::new(Type::void()));
         }
         if id >= self.count {
             return Err(BtfError::NoType { id });
         }
         let mut lookups = self.lookups.borrow_mut();
         if let Some(found) = lookups.cache.get(&id) {
-            return Ok(Rc::clone(found));
+            return Ok(Arc::clone(found));
         }
-        let found = Rc::new(self.read(id, &mut lookups.window)?);
+        let found = Arc::new(self.read(id, &mut lookups.window)?);
         if lookups.cache.len() >= CACHE_TYPES {
             lookups.cache.clear();
         }
-        lookups.cache.insert(id, Rc::clone(&found));
+        lookups.cache.insert(id, Arc::clone(&found));
         Ok(found)
     }
 }

@@ -97,6 +97,7 @@ fields! {
         StartStack "start_stack" What::U64,
         ArgStart "arg_start" What::U64,
         ArgEnd "arg_end" What::U64,
+        EnvStart "env_start" What::U64,
         EnvEnd "env_end" What::U64,
         ExeFile "exe_file" What::Pointer,
         Context "context" What::StructOf(Field::Vdso),

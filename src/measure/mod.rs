@@ -47,7 +47,7 @@ pub struct Subjects {
 pub fn subjects(program: &CStr, allows_raw: bool) -> Result<Subjects> {
     let page_bytes = page_bytes() as u64;
     let mut subjects = Subjects {
-        peek: Peek::start(STACK_BYTES.max(page_bytes), allows_raw)?,
+        peek: Peek::start(STACK_BYTES.max(page_bytes), allows_raw, children::magic())?,
         children: Vec::new(),
         tool: Tool {
             task: 0,

@@ -10,7 +10,6 @@ use crate::bytes::Cursor;
 use crate::error::{Error, Result};
 use crate::loader::probe::{self, Features};
 use crate::loader::{self, attach, packed, Loaded, Settings};
-use crate::measure::children;
 use crate::measure::pieces::{Memory, Piece, PIECE};
 use crate::sys::bpf;
 use crate::sys::own_fault::{self, OwnSignal, NAME_BYTES};
@@ -57,8 +56,9 @@ pub struct Peek {
 
 impl Peek {
     /// Loads and attaches the probe; `stack_bytes` is what a kernel stack is taken for.
-    /// Without `allows_raw` as kernels before 4.17 have to.
-    pub fn start(stack_bytes: u64, allows_raw: bool) -> Result<Self> {
+    /// Without `allows_raw` it attaches as kernels before 4.17 require. `magic` is what the
+    /// names of threads begin with that the probe looks at.
+    pub fn start(stack_bytes: u64, allows_raw: bool, magic: [u8; 8]) -> Result<Self> {
         let object = packed::object(OBJECT)?;
         let features = Features::new();
         let is_raw = allows_raw && features.raw_tracepoints()?;
@@ -79,7 +79,7 @@ impl Peek {
             loaded,
             _link: link,
             signal: OwnSignal::new().ok_or_else(failed)?,
-            magic: children::magic(),
+            magic,
             stack_bytes,
             name_before: own_fault::thread_name(),
             told: vec![0; TOLD_BYTES],

@@ -4,9 +4,9 @@
 //! all files share. When the room is used up a block makes way that was not read
 //! since the hand of the clock last came by. Large reads pass through unkept.
 
-use std::collections::HashMap;
 use std::rc::Rc;
 
+use crate::keyed::Map;
 use crate::symbols::budget::MemoryBudget;
 use crate::symbols::elf::Source;
 
@@ -28,7 +28,7 @@ struct Slot {
 pub(super) struct Blocks {
     slots: Vec<Slot>,
     /// By file and block number.
-    index: HashMap<(u64, u64), usize>,
+    index: Map<(u64, u64), usize>,
     hand: usize,
     max: usize,
     budget: Rc<MemoryBudget>,
@@ -40,7 +40,7 @@ impl Blocks {
     pub(super) fn new(max_bytes: usize, budget: Rc<MemoryBudget>) -> Self {
         Blocks {
             slots: Vec::new(),
-            index: HashMap::new(),
+            index: Map::default(),
             hand: 0,
             max: max_bytes / BLOCK,
             budget,
@@ -129,7 +129,7 @@ impl Blocks {
     pub(super) fn clear(&mut self) {
         self.budget.give_back(self.slots.len() * BLOCK);
         self.slots = Vec::new();
-        self.index = HashMap::new();
+        self.index = Map::default();
         self.hand = 0;
     }
 }

@@ -6,7 +6,6 @@
 //! stubs of calls into other files.
 
 use std::cell::{OnceCell, RefCell};
-use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::allowance::Allowance;
@@ -14,7 +13,7 @@ use super::blocks::Blocks;
 use crate::address::FileAddress;
 use crate::event::Mapping;
 use crate::symbols::budget::MemoryBudget;
-use crate::symbols::elf::{find_debug_file, Answer, DebugDirs, ElfFile, Found, Load, Table};
+use crate::symbols::elf::{find_debug_file, Answer, DebugDirs, ElfFile, Found, Home, Load, Table};
 #[cfg(feature = "lines")]
 use crate::symbols::lines::{self, Call, Refused};
 use crate::symbols::resolver::Names;
@@ -37,8 +36,7 @@ pub(super) struct Shared {
 pub struct Module {
     id: u64,
     elf: ElfFile,
-    /// Where it was found, if that is a path of our own mount namespace.
-    path: Option<PathBuf>,
+    homes: Vec<Home>,
     debug: OnceCell<Option<ElfFile>>,
     /// Answers to `function_start`, and the one to be replaced next.
     starts: RefCell<(Vec<Answer>, usize)>,
@@ -46,11 +44,12 @@ pub struct Module {
 }
 
 impl Module {
-    pub(super) fn new(id: u64, elf: ElfFile, path: Option<PathBuf>, shared: Rc<Shared>) -> Self {
+    /// `homes`: where it lies, for links to its debug file.
+    pub(super) fn new(id: u64, elf: ElfFile, homes: Vec<Home>, shared: Rc<Shared>) -> Self {
         Module {
             id,
             elf,
-            path,
+            homes,
             debug: OnceCell::new(),
             starts: RefCell::default(),
             shared,
@@ -67,17 +66,11 @@ impl Module {
         &self.elf
     }
 
-    /// Where the file was found, if that is a path of our own mount namespace.
-    #[must_use]
-    pub fn path(&self) -> Option<&Path> {
-        self.path.as_deref()
-    }
-
     /// The separate file with its symbols; looked for once.
     #[must_use]
     pub fn debug_file(&self) -> Option<&ElfFile> {
         let find = || {
-            let debug = find_debug_file(&self.elf, self.path(), &self.shared.debug_dirs)?;
+            let debug = find_debug_file(&self.elf, &self.homes, &self.shared.debug_dirs)?;
             let bytes = debug.memory();
             // It goes unused where there is no room for it.
             self.shared.budget.fits(bytes).then(|| {
@@ -135,10 +128,11 @@ impl Module {
 
     /// Heap bytes, about.
     pub(super) fn memory(&self) -> usize {
-        let path = self.path.as_ref().map_or(0, |path| path.as_os_str().len());
+        let home = |home: &Home| size_of::<Home>() + home.dir.as_os_str().len();
+        let homes: usize = self.homes.iter().map(home).sum();
         // The answers' names come on top; most are short.
         let starts = MAX_STARTS * (size_of::<Answer>() + 32);
-        size_of::<Self>() + path + starts + self.elf.memory()
+        size_of::<Self>() + homes + starts + self.elf.memory()
     }
 
     fn remembered_start(&self, address: FileAddress) -> Option<Option<FileAddress>> {
@@ -290,7 +284,7 @@ impl ModuleData for Module {
 /// read-only data and of data, `lld` pads none. Permissions tell them apart, but
 /// for data that became read-only after relocation; what is mapped executable is
 /// always certain.
-fn bias(loads: &[Load], mapping: &Mapping) -> Option<u64> {
+pub(super) fn bias(loads: &[Load], mapping: &Mapping) -> Option<u64> {
     let offset = mapping.file.as_ref()?.offset.0;
     let length = mapping.end.offset_from(mapping.start)?;
     let end = offset.checked_add(length)?;

@@ -35,6 +35,7 @@ fn mapping(start: u64, len: u64, offset: u64, executable: bool) -> Mapping {
             deleted: false,
             detached: false,
             truncated: false,
+            head: None,
         }),
     }
 }

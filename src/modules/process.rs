@@ -70,6 +70,11 @@ impl LiveProcess {
         Some(opened)
     }
 
+    /// What it has as its root.
+    pub(super) fn root(&self) -> Option<Directory> {
+        self.0.open_directory("root").ok()
+    }
+
     /// Its mappings as they are now, if it began before that time: otherwise it is another.
     pub(super) fn lines_before(&self, boot_ns: u64) -> Option<Vec<Line>> {
         let stat = self.0.read_small("stat", 1024)?;

@@ -67,6 +67,7 @@ fn mapping(process: &LiveProcess, line: Line) -> Mapping {
         lower_path: None,
         detached: line.path.starts_with(b"/memfd:"),
         truncated: false,
+        head: None,
     });
     mapping
 }

@@ -11,14 +11,16 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::process::{self, LiveProcess};
-use super::{Missing, Module, Modules, ProcessHint};
+use super::{Head, Missing, Module, Modules, ProcessHint};
 use crate::event::{FileIdentity, MappedFile, Mapping};
-use crate::symbols::elf::{ElfFile, Source};
-use crate::sys::file::{Refusal, RegularFile, Status};
+use crate::symbols::elf::{ElfFile, Home, Source};
+use crate::sys::file::{Directory, Refusal, RegularFile, Status};
 use crate::sys::time;
 
 /// Of a root that lies deeper nothing is found.
 const MAX_SHORTENED: usize = 16;
+/// Bytes of a build-id that no two files have by chance: linkers make 16 and more.
+const MIN_HASH: usize = 16;
 
 impl Modules {
     pub(super) fn search(
@@ -28,9 +30,11 @@ impl Modules {
         process: ProcessHint,
     ) -> Result<Rc<Module>, Missing> {
         let mut verdict = Verdict::default();
-        let (found, status, path) = self
-            .candidates(mapping, file, process, &mut verdict)
-            .ok_or_else(|| verdict.missing(file))?;
+        let candidate = self.candidates(mapping, file, process, &mut verdict);
+        let Some((found, status, path)) = candidate else {
+            let same = self.of_same_build(mapping, file, process);
+            return same.ok_or_else(|| verdict.missing(file));
+        };
         let refused = |reason| Missing { reason };
         let source = Source::file(found).map_err(|refusal| refused(refusal.as_str()))?;
         let elf = ElfFile::parse(source).map_err(|error| refused(error.as_str()))?;
@@ -38,8 +42,86 @@ impl Modules {
         let times = (status.size, status.mtime_s, status.mtime_ns);
         let devices = (status.device, file.identity.device);
         let id = self.hasher.hash_one((status.inode, devices, times));
-        let module = Module::new(id, elf, path, self.shared.clone());
+        let homes = self.homes(&elf, file, process, path);
+        let module = Module::new(id, elf, homes, self.shared.clone());
         Ok(Rc::new(module))
+    }
+
+    /// Another copy of a file that cannot be reached: one that is open already, or that
+    /// another mount namespace's path leads to in ours, by a build-id that is a hash.
+    fn of_same_build(
+        &mut self,
+        mapping: &Mapping,
+        file: &MappedFile,
+        process: ProcessHint,
+    ) -> Option<Rc<Module>> {
+        let head = Head::of(mapping)?;
+        let build_id = head.build_id().filter(|id| id.len() >= MIN_HASH)?;
+        let mut kept = self.kept.values().map(|kept| &kept.module);
+        let is_same = |module: &&Rc<Module>| module.build_id() == Some(build_id);
+        if let Some(module) = kept.find(|module| is_same(module) && module.is_current()) {
+            return Some(module.clone());
+        }
+        let foreign = process.mnt_ns != 0 && Some(process.mnt_ns) != self.own_mnt_ns;
+        if !(foreign && file.path.starts_with(b"/")) || file.truncated || file.detached {
+            return None;
+        }
+        let path = Path::new(OsStr::from_bytes(&file.path));
+        let found = RegularFile::open(path).ok()?;
+        let status = found.status().ok()?;
+        let elf = ElfFile::parse(Source::file(found).ok()?).ok()?;
+        if elf.build_id() != Some(build_id) {
+            return None;
+        }
+        let times = (status.size, status.mtime_s, status.mtime_ns);
+        let id = self.hasher.hash_one((status.inode, status.device, times));
+        let homes = self.homes(&elf, file, process, Some(path.to_owned()));
+        let module = Module::new(id, elf, homes, self.shared.clone());
+        Some(Rc::new(module))
+    }
+
+    /// Where the file lies, however it was reached: its debug file is looked for there,
+    /// and is known by what it holds.
+    fn homes(
+        &mut self,
+        elf: &ElfFile,
+        file: &MappedFile,
+        process: ProcessHint,
+        found: Option<PathBuf>,
+    ) -> Vec<Home> {
+        let mut homes: Vec<Home> = Vec::new();
+        let mut add = |root: Option<Rc<Directory>>, path: &[u8]| {
+            let dir = Path::new(OsStr::from_bytes(path)).parent();
+            let known =
+                |home: &Home| Some(&*home.dir) == dir && home.root.is_some() == root.is_some();
+            match dir {
+                Some(dir) if dir.is_absolute() && !homes.iter().any(known) => {
+                    let dir = dir.to_owned();
+                    homes.push(Home { root, dir });
+                }
+                _ => {}
+            }
+        };
+        if file.truncated
+            || file.detached
+            || (elf.debug_link().is_none() && elf.build_id().is_none())
+        {
+            return homes;
+        }
+        if process.mnt_ns != 0 && Some(process.mnt_ns) != self.own_mnt_ns {
+            let live = live_process(process).or_else(|| self.peers.find(process.mnt_ns));
+            add(live.and_then(|live| live.root()).map(Rc::new), &file.path);
+        }
+        if let Some(found) = found {
+            add(None, found.as_os_str().as_bytes());
+        }
+        add(None, &file.path);
+        if let (Some(lower), true) = (&file.lower_path, elf.debug_link().is_some()) {
+            for place in process::places_of(file.identity.device, lower) {
+                add(None, &place);
+            }
+        }
+        homes
     }
 
     /// The first file that is the one that was mapped.

@@ -13,6 +13,7 @@
 #![allow(unsafe_code)]
 
 pub mod bpf;
+pub mod chance;
 pub mod events;
 pub mod file;
 pub mod hotplug;

@@ -1,5 +1,6 @@
 //! A process that faults on purpose, handles it and waits, and one that signals
-//! itself: what is needed to find a kernel's offsets without its help.
+//! itself: what is needed to find a kernel's offsets without its help. Also a copy of
+//! this process that faults, handles it and ends: what a capture is proved on.
 //!
 //! Whatever a child does answers with `None` where it failed: its parent sees no
 //! more than that.
@@ -109,6 +110,10 @@ fn let_through(signal: i32) -> libc::sigset_t {
 
 /// Has this thread's faults handled on the stack from `start` on.
 pub fn handle_faults(start: u64, bytes: usize) -> Option<()> {
+    handle(start, bytes, say_so_and_wait)
+}
+
+fn handle(start: u64, bytes: usize, handler: extern "C" fn(libc::c_int)) -> Option<()> {
     let stack = libc::stack_t {
         ss_sp: start as *mut libc::c_void,
         ss_flags: 0,
@@ -116,10 +121,19 @@ pub fn handle_faults(start: u64, bytes: usize) -> Option<()> {
     };
     // SAFETY: the struct is live; the stack is there for good.
     done(unsafe { libc::sigaltstack(&raw const stack, null_mut()) }.into())?;
-    set_handler(libc::SIGSEGV, say_so_and_wait, libc::SA_ONSTACK)?;
-    let_through(libc::SIGSEGV);
+    for signal in [libc::SIGSEGV, libc::SIGBUS] {
+        set_handler(signal, handler, libc::SA_ONSTACK)?;
+        let_through(signal);
+    }
     Some(())
 }
+
+/// The instruction of [`fault`] that faults, and the one behind it.
+pub const FAULTING: &[u8] = if cfg!(target_arch = "aarch64") {
+    b"\x29\x01\x00\xf9\x20\x00\x20\xd4"
+} else {
+    b"\x48\xc7\x00\x01\x00\x00\x00\x0f\x0b"
+};
 
 /// Faults with these registers; [`handle_faults`] takes it from there.
 pub fn fault(registers: &Registers) -> ! {
@@ -364,6 +378,115 @@ impl Drop for Spawned {
         let _ = nix::sys::signal::kill(self.pid, nix::sys::signal::SIGKILL);
         let _ = nix::sys::wait::waitpid(self.pid, None);
     }
+}
+
+/// A page of which the next one is mapped and not there: an access to that gives SIGBUS.
+/// It goes with this.
+#[derive(Debug)]
+pub struct Brink {
+    start: u64,
+    page: usize,
+    stack: u64,
+    stack_bytes: usize,
+    has_next: bool,
+}
+
+impl Brink {
+    /// The page holds `fill`, and is there for a child to have its stack pointer in;
+    /// beside it there is a stack for the child's handler.
+    #[must_use]
+    pub fn new(page: usize, stack_bytes: usize, fill: u8) -> Option<Brink> {
+        let stack = map_memory(stack_bytes)?;
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let kind = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+        // SAFETY: a new mapping at an address of the kernel's choosing.
+        let start = unsafe { libc::mmap(null_mut(), page, protection, kind, -1, 0) };
+        let mut brink = Brink {
+            start: 0,
+            page,
+            stack,
+            stack_bytes,
+            has_next: false,
+        };
+        if start == libc::MAP_FAILED {
+            return None;
+        }
+        // SAFETY: the page is ours, can be written, and is known to nobody else.
+        unsafe { start.cast::<u8>().write_bytes(fill, page) };
+        // What is behind a shared mapping does not grow with it.
+        // SAFETY: the mapping is ours, and nothing refers to it but this struct.
+        let moved = unsafe { libc::mremap(start, page, 2 * page, libc::MREMAP_MAYMOVE) };
+        brink.has_next = moved != libc::MAP_FAILED;
+        brink.start = if brink.has_next { moved } else { start } as u64;
+        Some(brink)
+    }
+
+    /// The middle of the page.
+    #[must_use]
+    pub fn middle(&self) -> u64 {
+        self.start + self.page as u64 / 2
+    }
+
+    /// An address that is mapped and not there, where such can be made.
+    #[must_use]
+    pub fn beyond(&self) -> Option<u64> {
+        self.has_next
+            .then_some(self.start + self.page as u64 + 0x128)
+    }
+
+    /// Lets a copy of this process, with this name, fault with these registers and end;
+    /// its process id. `None` where there was none, or it did not end as it should.
+    #[must_use]
+    pub fn fault_in_child(&self, name: &[u8; NAME_BYTES], registers: &Registers) -> Option<u32> {
+        // SAFETY: the child makes system calls and no others.
+        match unsafe { nix::unistd::fork() }.ok()? {
+            ForkResult::Child => {
+                set_thread_name(name);
+                end_in_any_case();
+                if handle(self.stack, self.stack_bytes, leave).is_some() {
+                    fault(registers)
+                }
+                end()
+            }
+            ForkResult::Parent { child } => {
+                let ended = loop {
+                    match nix::sys::wait::waitpid(child, None) {
+                        Err(nix::errno::Errno::EINTR) => {}
+                        ended => break ended.ok()?,
+                    }
+                };
+                let is_right = matches!(ended, nix::sys::wait::WaitStatus::Exited(_, 0));
+                is_right.then_some(child.as_raw().unsigned_abs())
+            }
+        }
+    }
+}
+
+impl Drop for Brink {
+    fn drop(&mut self) {
+        let pages = 1 + usize::from(self.has_next);
+        for (start, bytes) in [
+            (self.start, self.page * pages),
+            (self.stack, self.stack_bytes),
+        ] {
+            // SAFETY: mapped by `new`, and nothing refers to it any more.
+            unsafe { libc::munmap(start as *mut libc::c_void, bytes) };
+        }
+    }
+}
+
+extern "C" fn leave(_: libc::c_int) {
+    // SAFETY: ends this process, and runs nothing of it.
+    unsafe { libc::_exit(0) }
+}
+
+/// Ends this process in two seconds, whatever it inherited.
+fn end_in_any_case() {
+    // SAFETY: the default is no function of ours.
+    unsafe { libc::signal(libc::SIGALRM, libc::SIG_DFL) };
+    let_through(libc::SIGALRM);
+    // SAFETY: takes a number by value.
+    unsafe { libc::alarm(2) };
 }
 
 /// For as long as this lives SIGUSR1 is delivered, to a handler that does nothing.

@@ -4,6 +4,23 @@ use std::os::unix::fs::MetadataExt;
 
 use crate::error::{Error, Result};
 
+/// The base name of our executable, where /proc tells it and it is still there.
+#[must_use]
+pub fn executable_name() -> Option<Vec<u8>> {
+    let path = std::fs::read_link("/proc/self/exe").ok()?;
+    let path = path.into_os_string().into_encoded_bytes();
+    let base = path.rsplit(|byte| *byte == b'/').next()?;
+    let is_there = path.starts_with(b"/") && !base.ends_with(b" (deleted)");
+    is_there.then(|| base.to_vec())
+}
+
+/// What we were executed as, if that was anything.
+#[must_use]
+pub fn first_argument() -> Option<Vec<u8>> {
+    let name = std::env::args_os().next()?.into_encoded_bytes();
+    (!name.is_empty()).then_some(name)
+}
+
 /// The initial pid namespace's inode, which never changes
 /// (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
 const FIRST_PID_NAMESPACE: u32 = 0xefff_fffc;
@@ -50,7 +67,8 @@ fn cpus_of_stat(text: &str) -> Option<usize> {
 }
 
 /// Those that we may run on: what the C library of a static program knows.
-fn our_cpus() -> usize {
+#[must_use]
+pub fn our_cpus() -> usize {
     // SAFETY: sysconf only reads its argument.
     let count = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_CONF) };
     usize::try_from(count).unwrap_or(1).max(1)

@@ -6,7 +6,6 @@
 //! bounded by entries and bytes: a full cache drops the half that was not used
 //! lately.
 
-use std::collections::HashMap;
 use std::hash::Hash;
 use std::mem::size_of;
 use std::rc::Rc;
@@ -15,6 +14,7 @@ use super::architecture::Site;
 use super::rule::Rule;
 use super::CfiSection;
 use crate::address::FileAddress;
+use crate::keyed::Map;
 
 /// A file and an address in it.
 pub(super) type Place = (u64, FileAddress);
@@ -131,14 +131,14 @@ pub(super) struct Bounded<K, V> {
 
 #[derive(Debug)]
 struct Generation<K, V> {
-    map: HashMap<K, (V, usize)>,
+    map: Map<K, (V, usize)>,
     bytes: usize,
 }
 
 impl<K, V> Default for Generation<K, V> {
     fn default() -> Self {
         Generation {
-            map: HashMap::new(),
+            map: Map::default(),
             bytes: 0,
         }
     }

@@ -10,13 +10,12 @@
 //! (LSB "Exception Frames"; DWARF 5, 6.4.1.) Sections are read in windows; their
 //! instructions are not looked at here, and hostile lengths end a pass early.
 
-use std::collections::HashMap;
-
 use super::cache::{Index, IndexEntry};
 use super::eh_hdr::{encoding, uleb128, value};
 use super::{CfiSection, ModuleData, SectionRange};
 use crate::address::FileAddress;
 use crate::bytes::Cursor;
+use crate::keyed::Map;
 
 /// Longest entry that is read. The longest in Debian's libraries has 12 KB.
 const MAX_ENTRY: u64 = 64 << 10;
@@ -157,7 +156,7 @@ impl<'a> Section<'a> {
             ..Pass::default()
         };
         let mut window = Window::new(*self);
-        let mut encodings = HashMap::new();
+        let mut encodings = Map::default();
         let end = self.range.size.min(MAX_PASS);
         let mut offset = 0;
         while offset < end {

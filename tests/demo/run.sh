@@ -1,5 +1,5 @@
 #!/bin/sh
-# Starts the binary, crashes tests/demo/crash.c under its eyes, prints the
+# Starts the binary, crashes tests/demo/crash.c while it watches, and prints the
 # report. Needs a C compiler, and root or sudo for the binary.
 set -eu
 binary=$1
@@ -16,7 +16,7 @@ fi
 # Now, while it can ask for a password.
 $sudo true
 
-work=$(mktemp -d)
+work=$(mktemp -d "${TMPDIR:-/tmp}/demo.XXXX")
 monitor=
 trap 'test -z "$monitor" || $sudo kill "$monitor" 2>/dev/null || true; rm -rf "$work"' EXIT
 
@@ -27,7 +27,7 @@ wait_for() { # text file
 	until grep -q "$1" "$2" 2>/dev/null; do
 		tries=$((tries + 1))
 		if [ $tries -gt 100 ] || ! $sudo kill -0 "$monitor" 2>/dev/null; then
-			echo "demo: no '$1'; the tool said:" >&2
+			echo "demo: '$1' did not appear; the tool printed:" >&2
 			cat "$work/said" >&2
 			exit 1
 		fi
@@ -42,7 +42,7 @@ wait_for '^Monitoring' "$work/said"
 cat "$work/said"
 
 echo "+ demo_crash"
-(cd "$work" && ./demo_crash) 2>/dev/null || true
+("$work/demo_crash") 2>/dev/null || true
 wait_for 'main+0x' "$work/report"
 $sudo kill "$monitor"
 wait "$monitor"

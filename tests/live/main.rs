@@ -41,7 +41,10 @@ mod programs;
 mod raised;
 mod refusals;
 mod report;
+#[path = "../schema/validate.rs"]
+mod schema;
 mod signatures;
+mod starting;
 mod statistics;
 mod surroundings;
 mod text;
@@ -139,6 +142,7 @@ fn main() -> ExitCode {
         limits::CASES,
         statistics::CASES,
         refusals::CASES,
+        starting::CASES,
         surroundings::CASES,
         busybox::CASES,
         books::CASES,

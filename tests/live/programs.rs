@@ -81,7 +81,18 @@ impl Program {
         )
     }
 
-    fn of(source: &str, executable: &Path) -> Program {
+    /// The same under a name that another program has, in another directory.
+    pub fn named(self, name: &str) -> Program {
+        let path = directory().join(name);
+        copy(&self.path, &path);
+        Program {
+            name: name.to_owned(),
+            path,
+        }
+    }
+
+    /// One more copy, for `source` in its name.
+    pub fn of(source: &str, executable: &Path) -> Program {
         let tag: String = source
             .chars()
             .filter(char::is_ascii_lowercase)

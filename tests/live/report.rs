@@ -2,8 +2,13 @@
 
 use std::fmt;
 use std::ops::Index;
+use std::sync::LazyLock;
 
 use serde_json::Value;
+
+use crate::schema::Schema;
+
+static SCHEMA: LazyLock<Schema> = LazyLock::new(Schema::of_reports);
 
 /// A parsed report; `report["key"]` is null where the key is absent, and the
 /// tests treat both alike, as the format does.
@@ -32,6 +37,10 @@ impl Report {
         let value: Value =
             serde_json::from_str(line).unwrap_or_else(|e| panic!("not JSON: {e}: {line}"));
         assert!(value.is_object(), "not an object: {line}");
+        // A row of `summarize` is read here, too.
+        let is_row = value.get("first_seen").is_some();
+        let errors = SCHEMA.errors(if is_row { "summary" } else { "report" }, &value);
+        assert!(errors.is_empty(), "{errors:#?}: {line}");
         Report {
             line: line.to_owned(),
             value,

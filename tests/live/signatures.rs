@@ -6,10 +6,12 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use nix::sys::signal::Signal;
+
 use crate::harness::{binary, crash, status_of, Monitor};
 use crate::json::report_of;
-use crate::programs::{copy, directory, unique, Program, NO_PIE, PIE};
-use crate::raised::{CHECKED, MATH};
+use crate::programs::{copy, directory, unique, Program, NO_PIE, PIE, STATIC};
+use crate::raised::{ABORTING, CHECKED, MATH};
 use crate::report::{only, Report};
 use crate::{cases, Needs};
 
@@ -22,7 +24,12 @@ cases! {
         signatures_do_not_depend_on_the_depth,
         signatures_are_the_same_behind_a_handler,
         signatures_are_the_same_from_two_builds,
+        signatures_of_deaths_are_as_many_as_bugs,
+        signatures_of_callers_of_the_c_library,
+        signatures_of_two_executables_in_one_library,
+        signatures_do_not_depend_on_files_that_are_gone,
     ],
+    Needs::Tool("unshare") => [signatures_wherever_the_file_is],
     Needs::Alone => [signatures_of_many_runs_are_one],
     Needs::Tool("objcopy") => [
         signatures_do_not_depend_on_symbols,
@@ -206,6 +213,7 @@ fn signatures_do_not_depend_on_symbols() {
     }
     let program = Program::built("null_deep.c", &[PIE, &["-Wl,--build-id"]].concat());
     let named = report_of(&program, &[], &["-t"]);
+    let named_program = program.name.clone();
     let name = unique("strip");
     let path = directory().join(&name);
     copy(&program.path, &path);
@@ -233,7 +241,8 @@ fn signatures_do_not_depend_on_symbols() {
     assert!(one["instruction_symbol"].is_null(), "{}", one.line);
     assert_ne!(one["group"], other["group"], "{}", other.line);
 
-    let rebuilt = report_of(&Program::built("null_deep.c", NO_PIE), &[], &["-t"]);
+    let rebuilt = Program::built("null_deep.c", NO_PIE).named(&named_program);
+    let rebuilt = report_of(&rebuilt, &[], &["-t"]);
     assert_ne!(named["signature"], rebuilt["signature"], "{}", rebuilt.line);
     assert_eq!(named["group"], rebuilt["group"], "{}", rebuilt.line);
 }
@@ -346,4 +355,184 @@ fn at_the_desk(whole: &str, line: &str) -> Report {
     command.args(["symbolize", "--file", whole]).arg(input);
     let output = command.output().expect("the binary");
     Report::parse(&String::from_utf8(output.stdout).expect("text"))
+}
+
+/// Each way to die, from two places of one program: neither the way nor the place may
+/// be lost, with and without symbols, whatever the C library is linked to.
+fn signatures_of_deaths_are_as_many_as_bugs() {
+    if NONE {
+        return;
+    }
+    let optimized = ["-O2", "-fstack-protector-all"];
+    let fixed = [STATIC, &optimized].concat();
+    let stripped = [PIE, &optimized, &["-s"]].concat();
+    let fixed_stripped = [&fixed[..], &["-s"]].concat();
+    let whole = [PIE, &optimized].concat();
+    for flags in [&whole, &stripped, &fixed, &fixed_stripped] {
+        deaths_differ(&Program::built("deaths.c", flags), DEATHS);
+    }
+    for flags in [PIE, &[PIE, &["-s"]].concat()] {
+        deaths_differ(&Program::built("thrown.cc", flags), THROWN);
+    }
+    let [stripped, plain] = ["-Cstrip=symbols", "-Copt-level=0"];
+    for flags in [
+        ABORTING,
+        &[ABORTING, &[stripped]].concat(),
+        &[ABORTING, &[plain]].concat(),
+    ] {
+        deaths_differ(&Program::built("panicking.rs", flags), PANICS);
+    }
+}
+
+const DEATHS: &str = "abort assert smash twice middle fortify";
+const THROWN: &str = "thrown noexcept at terminate";
+const PANICS: &str = "index unwrap slice message drop thread abort";
+
+/// Each of the kinds, from its first place and from its second.
+fn deaths_differ(program: &Program, kinds: &str) {
+    let mut signatures: BTreeMap<String, String> = BTreeMap::new();
+    let mut groups: BTreeMap<String, String> = BTreeMap::new();
+    for kind in kinds
+        .split(' ')
+        .flat_map(|kind| [format!("{kind}1"), format!("{kind}2")])
+    {
+        let reports = [0; 2].map(|_| death(program, &kind, &[]));
+        for (seen, key) in [(&mut signatures, "signature"), (&mut groups, "group")] {
+            assert!(is_digest(&reports[0], key), "{kind}: {}", reports[0].line);
+            assert_eq!(
+                reports[0][key], reports[1][key],
+                "{kind}: {}",
+                reports[1].line
+            );
+            let other = seen.insert(reports[0].str(key).to_owned(), kind.clone());
+            assert_eq!(other, None, "{key} of {kind}: {}", reports[0].line);
+        }
+    }
+}
+
+/// Bad pointers given to it: which function of it took them is not what counts.
+fn signatures_of_callers_of_the_c_library() {
+    if NONE {
+        return;
+    }
+    let kinds = "length1 length2 copy1 copy2 print1 print2 sort1 sort2";
+    deaths_of(&Program::new("deaths.c"), kinds);
+    deaths_of(&Program::built("deaths.c", STATIC), kinds);
+}
+
+fn deaths_of(program: &Program, kinds: &str) {
+    let mut seen: BTreeMap<String, String> = BTreeMap::new();
+    for kind in kinds.split(' ') {
+        let report = death(program, kind, &[]);
+        let other = seen.insert(report.str("signature").to_owned(), kind.to_owned());
+        assert_eq!(other, None, "the same as {kind}: {}", report.line);
+    }
+}
+
+/// Where every frame that counts lies in a library, the executable tells them apart.
+fn signatures_of_two_executables_in_one_library() {
+    if NONE {
+        return;
+    }
+    let program = Program::new("deaths.c");
+    let other = Program::of("deaths.c", &program.path);
+    let [one, other] = [&program, &other].map(|program| death(program, "thread1", &[]));
+    assert_ne!(one["signature"], other["signature"], "{}", other.line);
+    assert_ne!(one["group"], other["group"], "{}", other.line);
+}
+
+/// A frame has its build-id and its place in the file when that is gone, and no other
+/// signature than with it.
+fn signatures_do_not_depend_on_files_that_are_gone() {
+    if NONE {
+        return;
+    }
+    let program = Program::built("null_deep.c", &[PIE, &["-Wl,--build-id"]].concat());
+    let named = death(&program, "", &[]);
+    let monitor = Monitor::start(["-n", &program.name, "-t", "--format", "json"]);
+    monitor.signal(Signal::SIGSTOP);
+    crash(&mut program.command());
+    fs::remove_file(&program.path).expect("our own file");
+    monitor.signal(Signal::SIGCONT);
+    let gone = only(monitor.stop().reports());
+    for key in ["build_id", "module_offset"] {
+        assert_eq!(
+            gone.frames()[0][key],
+            named.frames()[0][key],
+            "{}",
+            gone.line
+        );
+    }
+    assert!(gone["instruction_symbol"].is_null(), "{}", gone.line);
+    assert!(
+        gone["signature"].is_null() && gone["group"].is_null(),
+        "{}",
+        gone.line
+    );
+    assert!(
+        gone["lost"].to_string().contains("signature: "),
+        "{}",
+        gone.line
+    );
+}
+
+/// The same crash in places from which the monitor can open the file, and in others: one
+/// value, or none and a word about it.
+fn signatures_wherever_the_file_is() {
+    if NONE {
+        return;
+    }
+    let flags = [PIE, &["-Wl,--build-id"]].concat();
+    let program = Program::built("deaths.c", &flags);
+    let here = death(&program, "length1", &[]);
+    let options = [
+        "--fatal-only",
+        "-t",
+        "--format",
+        "json",
+        "-n",
+        &program.name,
+    ];
+    for script in [
+        "mkdir d; cp $P d/; d/$N length1",
+        "mkdir d; mount -t tmpfs none d; cp $P d/; d/$N length1",
+        "mkdir d; mount -t tmpfs none d; cp $P d/; exec d/$N length1",
+        "mkdir -p d; cp $P d/; exec 3<d/$N; rm d/$N; /proc/self/fd/3 length1",
+        "mkdir l u m; mount -t tmpfs none u; mkdir u/u u/w; cp $P l/; mount -t overlay none \
+            -o lowerdir=l,upperdir=u/u,workdir=u/w m; exec m/$N length1",
+        "mkdir l u m; mount -t tmpfs none u; mkdir u/u u/w; cp $P l/; mount -t overlay none \
+            -o lowerdir=l,upperdir=u/u,workdir=u/w m; touch m/$N; exec m/$N length1",
+    ] {
+        let monitor = Monitor::start(options);
+        let mut command = Command::new("unshare");
+        command
+            .args(["-m", "sh", "-c", script])
+            .current_dir(directory());
+        command.env("P", &program.path).env("N", &program.name);
+        status_of(&mut command);
+        let report = only(monitor.stop().reports());
+        if report["signature"].is_null() {
+            assert!(
+                report["lost"].to_string().contains("signature: "),
+                "{}",
+                report.line
+            );
+            assert!(report["group"].is_null(), "{}", report.line);
+        } else {
+            // The executable of /proc/self/fd/3 has another thread's name, not another path.
+            assert_eq!(
+                report["signature"], here["signature"],
+                "{script}: {}",
+                report.line
+            );
+            assert_eq!(report["group"], here["group"], "{script}: {}", report.line);
+        }
+        for frame in report.frames() {
+            let in_file = frame["module"]
+                .as_str()
+                .is_some_and(|name| name.starts_with('/'));
+            let placed = frame["module_offset"].is_string() && frame["build_id"].is_string();
+            assert!(placed || !in_file, "{script}: {}", report.line);
+        }
+    }
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::chains::DEEP;
 use crate::harness::{
-    binary, complete_lines, crash, options_for_all, status_of, Monitor, PATIENCE,
+    binary, complete_lines, crash, eventually, options_for_all, status_of, Monitor, PATIENCE,
 };
 use crate::programs::{
     compile, copy, directory, public_directory, unique, wrapper_built, Program, STATIC,
@@ -25,6 +25,7 @@ cases! {
         surroundings_of_an_empty_root,
         surroundings_without_streams,
         surroundings_without_standard_output,
+        surroundings_without_randomness,
     ],
     Needs::StaticAndTool("nsenter") => [
         surroundings_that_are_read_only,
@@ -166,6 +167,34 @@ fn surroundings_without_standard_output() {
         "{}",
         outcome.stderr
     );
+}
+
+/// As early after boot, on kernels before 5.6: getrandom(2) would have to wait, and there
+/// is no /dev/urandom; or there is no getrandom(2) at all.
+fn surroundings_without_randomness() {
+    for errno in ["EAGAIN", "ENOSYS"] {
+        let root = Root::new();
+        root.add("no_random", &wrapper_built("no_random.c", STATIC));
+        let exec = |arguments: &str| format!("exec chroot $R /no_random {errno} {arguments}");
+        let script = exec("/segfault_analyzer \"$@\"");
+        let mut monitor = root.script_on_each_rung(&script);
+        monitor.args(["-r", "--maps", "--fold", "600", "-o", "/reports"]);
+        let monitor = Monitor::start_as(monitor);
+        let pid = root.crash();
+        eventually("a report", PATIENCE, || {
+            let reports = fs::read(root.dir.join("reports")).unwrap_or_default();
+            reports.ends_with(b"\n").then_some(())
+        });
+        monitor.stop();
+        let reports = fs::read(root.dir.join("reports")).expect("reports");
+        whole(&Report::parse(&complete_lines(&reports)[0]), pid);
+        for desk in ["symbolize --file /$N", "summarize"] {
+            let script = exec(&format!("/segfault_analyzer {desk} /reports"));
+            let outcome = Monitor::spawn(root.script(&script)).wait();
+            assert_eq!(outcome.status.code(), Some(0), "{desk}: {}", outcome.stderr);
+            assert!(outcome.text().contains("null_dereference"), "{desk}");
+        }
+    }
 }
 
 /// Namespaces of its own, another root, and two capabilities.

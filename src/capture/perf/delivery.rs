@@ -36,6 +36,8 @@ pub struct Delivery {
     pub registers: Option<Registers>,
     /// From the stack pointer on.
     pub stack: Vec<u8>,
+    /// How much it would be if memory went on for so long.
+    pub stack_room: usize,
 }
 
 /// x86: the number of a register in a sample, and its word in `pt_regs`.
@@ -96,7 +98,10 @@ fn read(kernel: Arch, body: &[u8], has_stack: bool) -> Result<Delivery, ShortRea
         0 => None,
         _ => Some(registers(kernel, abi, &mut cursor)?),
     };
-    let stack = if has_stack { stack(&mut cursor)? } else { &[] };
+    let (stack, stack_room) = match has_stack {
+        true => stack(&mut cursor)?,
+        false => (&[][..], 0),
+    };
     Ok(Delivery {
         pid,
         tid,
@@ -106,17 +111,18 @@ fn read(kernel: Arch, body: &[u8], has_stack: bool) -> Result<Delivery, ShortRea
         handler: Cursor::at(fields, HANDLER_AT).u64()?,
         registers,
         stack: stack.to_vec(),
+        stack_room,
     })
 }
 
-fn stack<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], ShortRead> {
+fn stack<'a>(cursor: &mut Cursor<'a>) -> Result<(&'a [u8], usize), ShortRead> {
     let room = cursor.u64()?;
     if room == 0 {
-        return Ok(&[]);
+        return Ok((&[], 0));
     }
     let stack = cursor.take(usize::try_from(room).unwrap_or(usize::MAX))?;
     let filled = usize::try_from(cursor.u64()?).unwrap_or(usize::MAX);
-    Ok(&stack[..filled.min(stack.len())])
+    Ok((&stack[..filled.min(stack.len())], stack.len()))
 }
 
 fn registers(kernel: Arch, abi: u64, cursor: &mut Cursor<'_>) -> Result<Registers, ShortRead> {

@@ -23,6 +23,8 @@ const NS_PER_TICK: u64 = 10_000_000;
 const PARENT: usize = 4;
 const THREADS: usize = 20;
 const STARTED: usize = 22;
+/// Then their end, and the same of the environment.
+const ARG_START: usize = 48;
 
 const MAX_MAPS: u64 = 8 << 20;
 const MAX_STAT: u64 = 4096;
@@ -148,18 +150,32 @@ pub fn read_one(pid: u32, processes: &mut Processes) -> Option<Process> {
         });
     }
     process.exe = link(&of("exe")).map(|path| exe(&path, &process));
-    let cmdline = read(&of("cmdline"), MAX_CMDLINE).filter(|line| line.ends_with(b"\0"));
-    process.cmdline = cmdline.map(|mut line| {
-        line.pop();
-        line.iter_mut()
-            .filter(|byte| **byte == 0)
-            .for_each(|byte| *byte = b' ');
-        Rc::from(line)
-    });
+    process.cmdline = read(&of("cmdline"), MAX_CMDLINE).and_then(|line| arguments(line, &stat));
     if procfs::stat_field(&stat, THREADS) > Some(1) {
         process.thread_names = thread_names(pid, &process.name);
     }
     Some(process)
+}
+
+/// Arguments with spaces between. Where a title took the place of the last one's zero
+/// the file has more: part of the environment, perhaps. Nor are they arguments that
+/// the process has set where its environment is.
+fn arguments(mut line: Vec<u8>, stat: &[u8]) -> Option<Rc<[u8]>> {
+    let field = |number| procfs::stat_field(stat, number);
+    let (start, end) = (field(ARG_START)?, field(ARG_START + 1)?);
+    let (env_start, env_end) = (field(ARG_START + 2)?, field(ARG_START + 3)?);
+    if start == 0 || env_start == 0 || start < env_end && env_start < end {
+        return None;
+    }
+    let bytes = end
+        .checked_sub(start)
+        .filter(|bytes| *bytes <= MAX_CMDLINE)?;
+    line.truncate(usize::try_from(bytes).ok()?);
+    line.pop_if(|last| *last == 0);
+    line.iter_mut()
+        .filter(|byte| **byte == 0)
+        .for_each(|byte| *byte = b' ');
+    (!line.is_empty()).then(|| Rc::from(line))
 }
 
 fn read(path: &str, max: u64) -> Option<Vec<u8>> {
@@ -284,6 +300,20 @@ mod tests {
         assert!(look_at(pid, started + NS_PER_TICK, now).is_some());
         assert!(look_at(pid, started + 2 * NS_PER_TICK, now).is_none());
         assert!(look_at(pid, 0, started - 1).is_none());
+    }
+
+    #[test]
+    fn arguments_end_where_the_kernel_says_that_they_do() {
+        let stat = |places: &str| format!("7 (x) S{} {places}", " 0".repeat(44)).into_bytes();
+        let line = |text: &[u8], places| arguments(text.to_vec(), &stat(places));
+        let usual = line(b"prog\0-v\0", "1000 1008 1008 1040");
+        assert_eq!(usual.as_deref(), Some(&b"prog -v"[..]));
+        let title = line(b"prog: a titleHOME=/secret\0", "1000 1013 1013 1040");
+        assert_eq!(title.as_deref(), Some(&b"prog: a title"[..]));
+        let all = line(b"prog\0HOME=/secret\0", "1000 1018 1005 1018");
+        assert_eq!(all, None);
+        assert_eq!(line(b"prog\0", "1000 0 0 0"), None);
+        assert_eq!(line(b"", "1000 1008 1008 1040"), None);
     }
 
     #[test]

@@ -90,6 +90,14 @@ pub struct Process {
 }
 
 impl Process {
+    /// Whether an address is above all files that are mapped with code, as the first
+    /// stack is; the kernel's own code has no file.
+    #[must_use]
+    pub fn is_above_files(&self, address: u64) -> bool {
+        let mut files = self.mappings.iter().filter(|known| known.file.is_some());
+        files.all(|known| known.end <= address)
+    }
+
     /// The name of one of its threads.
     #[must_use]
     pub fn thread_name(&self, tid: u32) -> Name {

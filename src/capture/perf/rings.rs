@@ -105,7 +105,7 @@ struct Source {
 
 impl Rings {
     /// Opens the events; those of changes tell from here on.
-    pub fn open(config: &Config) -> Result<Rings> {
+    pub fn open(config: &Config, signals: u64) -> Result<Rings> {
         let tracepoint = tracefs::event_number(GROUP, TRACEPOINT)
             .context(|| format!("perf events at {GROUP}/{TRACEPOINT}"))?;
         process::allow_open_files();
@@ -113,7 +113,7 @@ impl Rings {
         let (ring_bytes, changes_bytes) = ring_bytes(config, online.len() as u64);
         let plan = Plan {
             tracepoint,
-            filter: filter(config.signals),
+            filter: filter(signals),
             stack_bytes: stack_bytes(config, ring_bytes),
             ring_bytes,
             changes_bytes,

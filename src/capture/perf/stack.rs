@@ -8,13 +8,18 @@
 //!
 //! The kernel lays it out so (create_elf_tables() of fs/binfmt_elf.c), in words of the
 //! program's size. With 33, `AT_SYSINFO_EHDR`, it says where it put its own code,
-//! which is known; for 32-bit programs on x86 `AT_SYSINFO` stands before. Neither
-//! arguments nor environment are handed on as stack.
+//! which is known; the size of pages and the rate of clock ticks always stand next to
+//! each other. Neither arguments nor environment are handed on as stack: a copy that
+//! may have them, and no beginning by which they are told, is dropped.
 
 use crate::bytes::until_nul;
 
-const AT_SYSINFO: u64 = 32;
+const AT_PAGESZ: u64 = 6;
+const AT_CLKTCK: u64 = 17;
+const CLOCK_TICKS: u64 = 100;
 const AT_SYSINFO_EHDR: u64 = 33;
+/// Tags are less (include/uapi/linux/auxvec.h), pointers are not.
+const TAGS: u64 = 256;
 /// A longer command line is left out.
 const MAX_ARGUMENTS: usize = 4096;
 
@@ -34,13 +39,7 @@ pub fn beginning(stack: &[u8], sp: u64, vdso: u64, word_bytes: usize) -> Option<
     let first = (sp.wrapping_neg() % word_bytes as u64) as usize;
     let chunks = stack.get(first..)?.chunks_exact(word_bytes);
     let words: Vec<u64> = chunks.map(word).collect();
-    let told = words
-        .windows(2)
-        .position(|pair| pair == [AT_SYSINFO_EHDR, vdso])?;
-    let auxiliary = match words[..told] {
-        [.., AT_SYSINFO, _] => told - 2,
-        _ => told,
-    };
+    let auxiliary = auxiliary_vector(&words, vdso)?;
     // Zeros end the environment, and before it the arguments.
     let environment_end = auxiliary.checked_sub(1).filter(|&end| words[end] == 0)?;
     let arguments_end = words[..environment_end]
@@ -52,10 +51,36 @@ pub fn beginning(stack: &[u8], sp: u64, vdso: u64, word_bytes: usize) -> Option<
         .find(|(word, count)| *word == count)?;
     let argc = arguments_end - 1 - usize::try_from(count).ok()?;
     let arguments = &words[argc + 1..arguments_end];
+    let environment = &words[arguments_end + 1..environment_end];
     Some(Beginning {
         at: first + argc * word_bytes,
-        cmdline: cmdline(stack, sp, arguments),
+        cmdline: cmdline(stack, sp, arguments, environment),
     })
+}
+
+/// The word at which the auxiliary vector begins.
+fn auxiliary_vector(words: &[u64], vdso: u64) -> Option<usize> {
+    let is_vdso = |pair: &[u64]| vdso != 0 && pair == [AT_SYSINFO_EHDR, vdso];
+    let is_known = |four: &[u64]| matches!(*four, [AT_PAGESZ, bytes, AT_CLKTCK, CLOCK_TICKS] if bytes.is_power_of_two());
+    let mut at = words
+        .windows(2)
+        .position(is_vdso)
+        .or_else(|| words.windows(4).position(is_known))?;
+    while at >= 2 && (1..TAGS).contains(&words[at - 2]) {
+        at -= 2;
+    }
+    Some(at)
+}
+
+/// Whether a copy without a [`beginning`] may hold arguments and environment all the
+/// same: it was made from above all files that are mapped, where the first stack is,
+/// and ends with that or begins with text. `room`: what it would have had.
+#[must_use]
+pub fn may_have_strings(stack: &[u8], room: usize, is_first: bool) -> bool {
+    const LOOKED_AT: usize = 256;
+    let is_text = |&byte: &u8| byte == 0 || byte.is_ascii_graphic() || byte.is_ascii_whitespace();
+    let begins = &stack[..stack.len().min(LOOKED_AT)];
+    is_first && (stack.len() < room || begins.iter().all(is_text))
 }
 
 fn word(bytes: &[u8]) -> u64 {
@@ -63,13 +88,21 @@ fn word(bytes: &[u8]) -> u64 {
     bytes.fold(0, |word, byte| word << 8 | u64::from(*byte))
 }
 
-fn cmdline(stack: &[u8], sp: u64, arguments: &[u64]) -> Option<Vec<u8>> {
+/// The arguments, which end where the environment begins, whatever they hold.
+fn cmdline(stack: &[u8], sp: u64, arguments: &[u64], environment: &[u64]) -> Option<Vec<u8>> {
+    let above = environment.iter().filter(|&&address| address >= sp);
+    let limit = match above.min() {
+        Some(first) => usize::try_from(first - sp).ok()?.min(stack.len()),
+        // It was moved: where it was is not known.
+        None if !environment.is_empty() => return None,
+        None => stack.len(),
+    };
     let mut line = Vec::new();
     for address in arguments {
         let at = usize::try_from(address.checked_sub(sp)?).ok()?;
-        let rest = stack.get(at..)?;
+        let rest = stack.get(at..limit)?;
         let argument = until_nul(rest);
-        if argument.len() == rest.len() {
+        if argument.len() == rest.len() && limit == stack.len() {
             return None;
         }
         if !line.is_empty() {
@@ -93,7 +126,7 @@ mod tests {
     /// A stack with these words below argc, and these arguments.
     fn stack(below: &[u64], arguments: &[&str], word_bytes: usize) -> Vec<u8> {
         let auxiliary = match word_bytes {
-            4 => vec![AT_SYSINFO, VDSO + 8, AT_SYSINFO_EHDR, VDSO, 0, 0],
+            4 => vec![32, VDSO + 8, AT_SYSINFO_EHDR, VDSO, 0, 0],
             _ => vec![AT_SYSINFO_EHDR, VDSO, 0, 0],
         };
         let words = below.len() + 1 + arguments.len() + 3 + auxiliary.len();
@@ -144,6 +177,56 @@ mod tests {
         bytes.extend_from_slice(&stack(&[1, 2], &["prog"], 8));
         let found = beginning(&bytes, SP - 3, VDSO, 8).unwrap();
         assert_eq!(found.at, 3 + 16);
+    }
+
+    #[test]
+    fn a_beginning_is_found_without_its_vdso() {
+        let words = [7, 1, SP + 96, 0, SP + 101, 0, 16, 5, 6, 4096, 17, 100];
+        let mut bytes: Vec<u8> = words
+            .iter()
+            .flat_map(|word: &u64| word.to_le_bytes())
+            .collect();
+        bytes.extend_from_slice(b"prog\0HOME=/secret\0");
+        for vdso in [0, VDSO] {
+            let found = beginning(&bytes, SP, vdso, 8).unwrap();
+            assert_eq!(
+                (found.at, found.cmdline.as_deref()),
+                (8, Some(&b"prog"[..]))
+            );
+        }
+    }
+
+    #[test]
+    fn arguments_end_where_the_environment_begins() {
+        let mut good = stack(&[5, 6], &["prog", "x"], 8);
+        // The zero behind the last argument is overwritten: a title that was too long.
+        let end = good.windows(7).position(|it| it == b"x\0HOME=").unwrap() + 1;
+        good[end] = b'!';
+        let found = beginning(&good, SP, VDSO, 8).unwrap();
+        assert_eq!(found.cmdline.as_deref(), Some(&b"prog x!"[..]));
+        // And the pointers to the environment lead elsewhere.
+        let pointer = SP + end as u64 + 1;
+        let at = good
+            .windows(8)
+            .position(|it| it == pointer.to_le_bytes())
+            .unwrap();
+        good[at..at + 8].copy_from_slice(&0x1234_5678u64.to_le_bytes());
+        let found = beginning(&good, SP, VDSO, 8).unwrap();
+        assert_eq!(found.cmdline, None);
+    }
+
+    #[test]
+    fn a_copy_that_may_hold_strings_is_known() {
+        let text = b"ME=1\0DB_PASSWORD=secret\0".repeat(20);
+        assert!(may_have_strings(&text, text.len(), true));
+        assert!(!may_have_strings(&text, text.len(), false), "another stack");
+        let mut words = vec![0x90; 4096];
+        assert!(!may_have_strings(&words, 4096, true));
+        words.extend_from_slice(&text);
+        assert!(
+            may_have_strings(&words, 8192, true),
+            "it ends with the stack"
+        );
     }
 
     #[test]

@@ -149,6 +149,10 @@ pub fn event(delivery: Delivery, around: Circumstances<'_>) -> Event {
         stack.truncate(beginning.at);
         sp.wrapping_add(beginning.at as u64)
     });
+    let is_first = process.is_above_files(sp);
+    if beginning.is_none() && stack::may_have_strings(&stack, delivery.stack_room, is_first) {
+        stack.clear();
+    }
     let on_stack = beginning.and_then(|beginning| beginning.cmdline);
     let look = around.look.as_ref();
     let exe = process.exe.as_deref().filter(|exe| !exe.path.is_empty());
@@ -205,6 +209,7 @@ pub fn event(delivery: Delivery, around: Circumstances<'_>) -> Event {
         env_end: ProcessAddress(0),
         vdso: ProcessAddress(process.vdso),
         map_count: 0,
+        is_laid_out: true,
         mappings: process.mappings.iter().map(mapping).collect(),
         windows: Vec::new(),
         memory: Vec::new(),
@@ -316,6 +321,7 @@ fn mapping(known: &KnownMapping) -> Mapping {
         deleted: file.deleted,
         detached: file.detached,
         truncated: false,
+        head: None,
     });
     Mapping {
         start: ProcessAddress(known.start),

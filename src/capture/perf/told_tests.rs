@@ -19,6 +19,7 @@ fn delivery(code: i32) -> Delivery {
         handler: 0,
         registers: Some(Registers::new(Arch::X86_64, words)),
         stack: Vec::new(),
+        stack_room: 0,
     }
 }
 

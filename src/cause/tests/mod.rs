@@ -47,6 +47,7 @@ fn mapping(start: u64, end: u64, flags: u64, path: Option<&str>) -> Mapping {
             deleted: false,
             detached: false,
             truncated: false,
+            head: None,
         }),
     }
 }
@@ -116,6 +117,7 @@ fn quiet(arch: Arch) -> Event {
         start_brk: ProcessAddress(HEAP),
         brk: ProcessAddress(HEAP_END),
         arg_start: ProcessAddress(STACK + 0x2_0900),
+        is_laid_out: true,
         env_end: ProcessAddress(STACK + 0x2_0f00),
         vdso: ProcessAddress(0),
         map_count: mappings.len() as u32,

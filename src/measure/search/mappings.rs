@@ -44,6 +44,7 @@ const MM: &[Rule] = &[
             (1, Field::StartStack, 48),
             (1, Field::ArgStart, 56),
             (1, Field::ArgEnd, 64),
+            (1, Field::EnvStart, 72),
             (1, Field::EnvEnd, 80),
         ],
         lost: Detail::MemoryLayout,

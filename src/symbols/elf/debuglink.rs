@@ -1,26 +1,36 @@
 //! The separate file that holds a stripped program's symbols.
 //!
-//! In: a stripped file, its path in our own mount namespace, and the directories
-//! that packages and debuginfod clients put debug files in ([`DebugDirs`]). Out: the
-//! debug file, checked to belong: by equal build-ids, or by the checksum in
-//! `.gnu_debuglink` where one of them has none. A link is a file name; one with a
-//! slash in it is refused.
+//! In: a stripped file, where it lies ([`Home`]), and the directories that packages
+//! and debuginfod clients put debug files in ([`DebugDirs`]). Out: the debug file,
+//! checked to belong: by its build-id, and where a link led to it by the checksum in
+//! `.gnu_debuglink`. A link is a file name; one with a slash in it is refused.
+//!
+//! ```text
+//! DEBUGDIR/.build-id/xx/rest.debug
+//! DIR/link, DIR/.debug/link, DEBUGDIR/DIR/link     DIR: where the program lies
+//! ROOT/DEBUGDIR/DIR/link                           DIR below ROOT: chroot(2)
+//! CACHE/BUILDID/debuginfo
+//! ```
+//!
 //! GDB manual, "Debugging Information in Separate Files"; debuginfod(8), "CACHE".
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use super::source::{FileRange, Source};
 use super::ElfFile;
 use crate::bytes::until_nul;
-use crate::sys::file::RegularFile;
+use crate::sys::file::{Directory, RegularFile};
 
 /// The longest file name that Linux has, its NUL, and the checksum.
 const MAX_LINK: u64 = 256 + 8;
 /// A larger file is not read through for a checksum; its build-id has to do.
 const MAX_CHECKED: u64 = 64 << 20;
+/// Parts of a path that are taken for a root.
+const MAX_ROOTS: usize = 8;
 
 /// Content of `.gnu_debuglink`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,24 +87,43 @@ impl DebugDirs {
     }
 }
 
-/// The file with the symbols that `stripped` lacks. `path` is where it was found,
-/// `None` where that is no path of our own mount namespace.
+/// A directory where a file lies, or lay when it was mapped.
+#[derive(Debug)]
+pub struct Home {
+    /// Of a process in another mount namespace; `None` for our own.
+    pub root: Option<Rc<Directory>>,
+    /// Absolute, below that root.
+    pub dir: PathBuf,
+}
+
+impl Home {
+    fn open(&self, path: &Path) -> Option<ElfFile> {
+        let Some(root) = &self.root else {
+            return open(path);
+        };
+        parse(root.open_in_root(path.as_os_str().as_bytes()).ok()?)
+    }
+}
+
+/// The file with the symbols that `stripped` lacks, which lies at these places.
 #[must_use]
-pub fn find_debug_file(
-    stripped: &ElfFile,
-    path: Option<&Path>,
-    dirs: &DebugDirs,
-) -> Option<ElfFile> {
-    by_build_id(stripped, &dirs.packages)
-        .or_else(|| by_link(stripped, path?, &dirs.packages))
+pub fn find_debug_file(stripped: &ElfFile, homes: &[Home], dirs: &DebugDirs) -> Option<ElfFile> {
+    by_build_id(stripped, homes, &dirs.packages)
+        .or_else(|| by_link(stripped, homes, &dirs.packages))
         .or_else(|| cached(stripped, &dirs.debuginfod))
         .or_else(|| packed(stripped))
 }
 
-fn by_build_id(stripped: &ElfFile, debug_dirs: &[PathBuf]) -> Option<ElfFile> {
+fn by_build_id(stripped: &ElfFile, homes: &[Home], debug_dirs: &[PathBuf]) -> Option<ElfFile> {
     let (first, rest) = stripped.build_id()?.split_first()?;
     let name = format!(".build-id/{first:02x}/{}.debug", hex(rest));
-    first_with_build_id(stripped, debug_dirs, &name)
+    first_with_build_id(stripped, debug_dirs, &name).or_else(|| {
+        let other = homes.iter().find(|home| home.root.is_some())?;
+        let inside = debug_dirs.iter().map(|dir| dir.join(&name));
+        inside
+            .filter_map(|path| other.open(&path))
+            .find(|debug| debug.has_symtab() && debug.build_id() == stripped.build_id())
+    })
 }
 
 /// It lacks what other tables of the file name, and has no lines.
@@ -128,29 +157,49 @@ fn hex(bytes: &[u8]) -> String {
     digits
 }
 
-fn by_link(stripped: &ElfFile, path: &Path, debug_dirs: &[PathBuf]) -> Option<ElfFile> {
+fn by_link(stripped: &ElfFile, homes: &[Home], debug_dirs: &[PathBuf]) -> Option<ElfFile> {
     let link = stripped.debug_link()?;
     let name = OsStr::from_bytes(&link.name);
-    let dir = path.parent()?;
-    let beside = [dir.join(name), dir.join(".debug").join(name)];
-    let inside = dir.strip_prefix("/").unwrap_or(dir);
-    let elsewhere = debug_dirs.iter().map(|debug| debug.join(inside).join(name));
-    beside
-        .into_iter()
-        .chain(elsewhere)
-        .filter_map(|candidate| open(&candidate))
-        .find(|debug| debug.has_symtab() && belongs(debug, stripped, link.crc))
+    homes.iter().find_map(|home| {
+        places(&home.dir, debug_dirs)
+            .filter_map(|place| home.open(&place.join(name)))
+            .find(|debug| debug.has_symtab() && belongs(debug, stripped, link.crc))
+    })
 }
 
+/// The directories where a link of a program in `dir` may lead. A debug directory
+/// belongs to a root, which for a process in chroot(2) may be any part of the path.
+fn places<'a>(dir: &'a Path, debug_dirs: &'a [PathBuf]) -> impl Iterator<Item = PathBuf> + 'a {
+    let beside = [dir.to_owned(), dir.join(".debug")];
+    let roots: Vec<&Path> = dir.ancestors().collect();
+    let roots = roots.into_iter().rev().take(MAX_ROOTS);
+    let elsewhere = roots.flat_map(move |root| {
+        let inside = dir.strip_prefix(root).unwrap_or(Path::new(""));
+        debug_dirs.iter().map(move |debug| {
+            let debug = debug.strip_prefix("/").unwrap_or(debug);
+            root.join(debug).join(inside)
+        })
+    });
+    beside.into_iter().chain(elsewhere)
+}
+
+/// Two programs may have one build-id, which can be chosen.
 fn belongs(debug: &ElfFile, stripped: &ElfFile, crc: u32) -> bool {
-    match (debug.build_id(), stripped.build_id()) {
-        (Some(one), Some(other)) => one == other,
-        _ => debug.source().size() <= MAX_CHECKED && crc32(debug.source()) == crc,
+    let ids = (debug.build_id(), stripped.build_id());
+    let is_other = matches!(ids, (Some(one), Some(own)) if one != own);
+    let is_known = matches!(ids, (Some(_), Some(_)));
+    match debug.source().size() {
+        _ if is_other => false,
+        0..=MAX_CHECKED => crc32(debug.source()) == crc,
+        _ => is_known,
     }
 }
 
 fn open(path: &Path) -> Option<ElfFile> {
-    let file = RegularFile::open(path).ok()?;
+    parse(RegularFile::open(path).ok()?)
+}
+
+fn parse(file: RegularFile) -> Option<ElfFile> {
     ElfFile::parse(Source::file(file).ok()?).ok()
 }
 

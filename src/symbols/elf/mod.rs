@@ -31,7 +31,7 @@ use goblin::elf::Elf;
 use crate::address::{FileAddress, FileOffset};
 use crate::unwind::{CfiSection, SectionRange};
 
-pub use debuglink::{crc32, find_debug_file, DebugDirs, DebugLink};
+pub use debuglink::{crc32, find_debug_file, DebugDirs, DebugLink, Home};
 use layout::Layout;
 pub use source::{FileRange, Source, MAX_NAME};
 use symtab::SymbolTable;

@@ -74,7 +74,8 @@ fn the_better_symbol_wins() {
             symbol("global", 0x1000, 0x20, GLOBAL | IFUNC),
             symbol("_global", 0x1000, 0x20, GLOBAL | FUNC),
             symbol("outer", 0x1100, 0x100, GLOBAL | FUNC),
-            symbol("inner", 0x1140, 0x20, GLOBAL | FUNC),
+            symbol("inner", 0x1140, 0x20, LOCAL | FUNC),
+            symbol("innermost", 0x1140, 0x10, LOCAL | NOTYPE),
             symbol("nothing", 0x1200, 0x10, GLOBAL | OBJECT),
             symbol("thread", 0x1200, 0x10, GLOBAL | TLS),
             SynthSymbol {
@@ -89,9 +90,26 @@ fn the_better_symbol_wins() {
         .build(),
     );
     assert_eq!(
-        names(&elf, &[0x1000, 0x1120, 0x1150, 0x1170, 0x1205]),
-        ["global+0x0", "outer+0x20", "inner+0x10", "outer+0x70", "-"]
+        names(&elf, &[0x1000, 0x1120, 0x1144, 0x1150, 0x1170, 0x1205]),
+        [
+            "_global+0x0",
+            "outer+0x20",
+            "innermost+0x4",
+            "inner+0x10",
+            "outer+0x70",
+            "-"
+        ]
     );
+}
+
+#[test]
+fn a_resolver_is_not_called_as_what_it_chooses() {
+    let chosen = symbol("chosen", 0x1000, 0x20, GLOBAL | IFUNC);
+    let named = symbol("choose", 0x1000, 0x20, LOCAL | FUNC);
+    let elf = parse(with_symtab(vec![chosen.clone(), named]).build());
+    assert_eq!(names(&elf, &[0x1004]), ["choose+0x4"]);
+    let elf = parse(with_symtab(vec![chosen]).build());
+    assert_eq!(names(&elf, &[0x1004]), ["chosen.resolver+0x4"]);
 }
 
 #[test]
@@ -322,6 +340,7 @@ fn compare_with_nm(path: &str, dynamic: bool) {
     let mut wrong = Vec::new();
     for (value, shown) in values.iter().zip(names(&elf, &values)) {
         let name = shown.strip_suffix("+0x0").unwrap_or("");
+        let name = name.strip_suffix(".resolver").unwrap_or(name);
         if !expected[value].contains(name) {
             wrong.push(format!("{value:#x}: {shown}, not {:?}", expected[value]));
         }

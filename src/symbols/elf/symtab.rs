@@ -14,11 +14,15 @@
 //!     else one without size that begins at low, in a section that goes on to here
 //! ```
 //!
-//! Better is: GLOBAL over WEAK over LOCAL, then the nearer start, then fewest
-//! leading underscores, then the first. A size of 0 reaches up to the next symbol
-//! in `.symtab`; in `.dynsym`, which lacks most symbols, it names its start alone.
-//! The format: System V ABI, "Symbol Table".
+//! Better is the innermost: the nearer start, then the smaller size. Of equal ones
+//! GLOBAL goes before WEAK before LOCAL, then fewest leading underscores, then the
+//! first. STT_GNU_IFUNC is the name of what its resolver chooses: the resolver itself,
+//! which is what stands there, has its own name or, without one, the other with
+//! `.resolver` behind it, as compilers name those that they make. A size of 0 reaches
+//! up to the next symbol in `.symtab`; in `.dynsym`, which lacks most symbols, it
+//! names its start alone. The format: System V ABI, "Symbol Table".
 
+use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
 use goblin::container::Ctx;
@@ -78,10 +82,23 @@ pub(crate) struct SymbolTable {
     pub(crate) code: Box<[CodeSection]>,
 }
 
+/// The greater is the better: start, no IFUNC, smallness, binding.
+type Rank = (u64, bool, Reverse<u64>, u8);
+
+fn rank(symbol: &Sym, start: u64) -> Rank {
+    let is_itself = symbol.st_type() != sym::STT_GNU_IFUNC;
+    (
+        start,
+        is_itself,
+        Reverse(symbol.st_size),
+        binding_rank(symbol),
+    )
+}
+
 /// The best symbol so far: its rank, and the aliases that share it.
 #[derive(Clone, Copy, Debug)]
 struct Best {
-    binding: u8,
+    rank: Rank,
     start: u64,
     size: u64,
     section: usize,
@@ -94,7 +111,7 @@ impl Best {
         let mut names = [0; MAX_ALIASES];
         names[0] = u32::try_from(symbol.st_name).unwrap_or(0);
         Best {
-            binding: binding_rank(symbol),
+            rank: rank(symbol, start),
             start,
             size: symbol.st_size,
             section: symbol.st_shndx,
@@ -105,10 +122,10 @@ impl Best {
 
     /// Puts the better of the two into `slot`.
     fn offer(slot: &mut Option<Best>, symbol: &Sym, start: u64) {
-        let offered = (binding_rank(symbol), start);
+        let offered = rank(symbol, start);
         match slot {
-            Some(best) if (best.binding, best.start) > offered => {}
-            Some(best) if (best.binding, best.start) == offered => {
+            Some(best) if best.rank > offered => {}
+            Some(best) if best.rank == offered => {
                 if let Some(free) = best.names.get_mut(best.count) {
                     *free = u32::try_from(symbol.st_name).unwrap_or(0);
                     best.count += 1;
@@ -133,8 +150,12 @@ impl Best {
                 chosen = Some((underscores, name.to_vec()));
             }
         }
+        let (_, is_itself, ..) = self.rank;
         chosen.map(|(_, name)| Found {
-            name,
+            name: match is_itself {
+                true => name,
+                false => [&name[..], b".resolver"].concat(),
+            },
             start: FileAddress(self.start),
             size: self.size,
         })

@@ -6,7 +6,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use segfault_analyzer::loader::btf::{Btf, Types};
-use segfault_analyzer::loader::object::section_range;
+use segfault_analyzer::loader::parse::section_range;
 use segfault_analyzer::loader::relo::{wanted_names, Engine};
 use segfault_analyzer::loader::target::Target;
 use segfault_analyzer::loader::{link, Object};

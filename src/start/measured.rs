@@ -1,10 +1,9 @@
-//! The start of a capture; where offsets were measured, tried out first.
+//! Offsets that were measured, tried out before a capture proper starts.
 //!
-//! Nothing is believed because it was found: with offsets that were measured, one
-//! more child faults under a capture of its own, and what the record says is
-//! compared with what the child was told to have and with its /proc. What differs
-//! is taken out by name before the capture proper starts. What every report stands
-//! on, registers and fault, has to be right.
+//! Nothing is believed because it was found: one more child faults under a capture of
+//! its own, and what the record says is compared with what the child was told to have
+//! and with its /proc. What differs is taken out by name. What every report stands on,
+//! registers and fault, has to be right.
 
 use std::ffi::CStr;
 
@@ -13,8 +12,8 @@ use crate::capture::{Capture, Next};
 use crate::cli::{Config, Rung};
 use crate::error::{Error, Kind, Result};
 use crate::event::{Disposition, Event};
-use crate::loader::source::NO_TYPES_HINT;
-use crate::loader::{self, KernelTypes};
+use crate::loader::probe::Features;
+use crate::loader::KernelTypes;
 use crate::measure::children::{self, Running};
 use crate::measure::facts::{is_childs_fault, Fact, Seen};
 use crate::measure::layout::{Detail, Field};
@@ -29,45 +28,8 @@ const SIGSEGV: i32 = 11;
 const SEGV_MAPERR: i32 = 1;
 const NS_PER_TICK: u64 = 10_000_000;
 
-/// Loads and attaches what the user asked for; where BPF cannot be had perf events
-/// have to do.
-pub fn start(config: &Config) -> Result<Capture> {
-    if config.force_rung == Some(Rung::Perf) {
-        return Capture::start_perf("as --force-rung says", config);
-    }
-    let is_asked = config.force_rung.is_some() || config.measure_types || config.btf.is_some();
-    match start_with_bpf(config) {
-        Err(refused) if !is_asked && is_without_bpf(&refused) => {
-            Capture::start_without_bpf(refused, config)
-        }
-        other => other,
-    }
-}
-
-/// Whether BPF cannot be had, rather than that something went wrong with it.
-fn is_without_bpf(refused: &Error) -> bool {
-    matches!(refused.kind(), Kind::NotPermitted | Kind::Unsupported)
-}
-
-fn start_with_bpf(config: &Config) -> Result<Capture> {
-    if !config.measure_types {
-        match loader::kernel_types(config.btf.as_deref()) {
-            Err(error) if config.btf.is_none() && error.kind() == Kind::Unsupported => {}
-            types => return Capture::start(config, &types?),
-        }
-    }
-    let layout = layout(config.force_rung).map_err(|error| {
-        let error = error.context("without type information, offsets had to be measured");
-        match error.hint() {
-            Some(_) => error,
-            None => error.with_hint(NO_TYPES_HINT),
-        }
-    });
-    Capture::start(config, &types(&layout?))
-}
-
 /// What was measured and is right.
-fn layout(force_rung: Option<Rung>) -> Result<Layout> {
+pub(super) fn layout(force_rung: Option<Rung>) -> Result<Layout> {
     let mut layout = measure::measure(measure::OURSELVES, force_rung != Some(Rung::Tracepoint))?;
     // Until nothing was taken back: each time there is less.
     while try_out(measure::OURSELVES, &mut layout, force_rung)? {}
@@ -75,7 +37,7 @@ fn layout(force_rung: Option<Rung>) -> Result<Layout> {
 }
 
 /// What was measured, for the loader.
-fn types(layout: &Layout) -> KernelTypes {
+pub(super) fn types(layout: &Layout) -> KernelTypes {
     KernelTypes::measured(layout.to_btf(), layout.thread_bytes, layout.lost())
 }
 
@@ -99,7 +61,7 @@ pub fn crash(
     let magic = children::magic();
     let name = measure::facts::thread_name(&magic, CHILD);
     let config = only(&name[..name.len() - 1], force_rung, Config::default());
-    let mut capture = Capture::start(&config, &types(layout))?;
+    let mut capture = plain(&config, &types(layout))?;
     let child = children::start(program, CHILD, &magic);
     capture.stop();
     let mut assembler = Assembler::new(page_bytes() as u64, RING_BYTES.into());
@@ -112,6 +74,26 @@ pub fn crash(
     }
     let record = event.zip(child);
     record.ok_or_else(|| Error::unsupported("a child's fault was not captured"))
+}
+
+/// The first way that these types suffice for.
+fn plain(config: &Config, types: &KernelTypes) -> Result<Capture> {
+    if let Some(method) = config.force_rung {
+        return Capture::start(method, config, types, None);
+    }
+    let features = Features::new();
+    let mut refused = Error::unsupported("no program for types that were measured");
+    for method in super::PROGRAMS {
+        if super::lack(method, &features)?.is_some() {
+            continue;
+        }
+        match Capture::start(method, config, types, None) {
+            Err(error) if error.kind() == Kind::NotPermitted => return Err(error),
+            Err(error) => refused = error,
+            started => return started,
+        }
+    }
+    Err(refused)
 }
 
 /// To capture one child, with all of its mappings.

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0 */
+/*
+ * What is never copied out of a process, whatever asks for it: what stands on the
+ * first stack above argc (pointers to arguments and environment, and the strings
+ * themselves), and the arguments where a program has moved them. Every read of user
+ * memory that ends up in a record goes by this; the command line alone has arguments.
+ *
+ * The bounds are those of mm_struct, which the process may set: prctl(2),
+ * PR_SET_MM. They count only if they are in the order in which exec(2) makes them.
+ * Before exec(2) has written them, and where the kernel's layout is not known, all
+ * memory is hidden.
+ */
+#ifndef SEGFAULT_HIDDEN_H
+#define SEGFAULT_HIDDEN_H
+
+#include "common.h"
+
+#define MAX_ARGC (1 << 20)	/* of pointers more than a stack has room for */
+#define ARGC_BYTES 16		/* at the stack's start: argc and argv[0], numbers */
+
+static __always_inline int is_laid_out(struct event_header *h)
+{
+	return h->start_stack && h->arg_end && h->arg_start <= h->arg_end &&
+	       h->start_stack < h->env_start && h->env_start <= h->env_end;
+}
+
+/* Nothing but the kernel's own code is above the first stack, whose end is not kept;
+ * env_end may have been set. */
+static __always_inline int is_above_strings(struct event_header *h, __u64 address)
+{
+	return h->vdso && address >= h->vdso && h->vdso > h->start_stack;
+}
+
+/* Where what may be shown from `start` on has to end, at `end` or before; `start`
+ * itself where nothing may be. */
+static __always_inline __u64 shown_until(struct event_header *h, __u64 start, __u64 end)
+{
+	__u64 first = h->start_stack + ARGC_BYTES;
+
+	if (!is_laid_out(h))
+		return start;
+	if (!is_above_strings(h, start) && end > first)
+		end = first;
+	if (start < h->arg_end && end > h->arg_start)
+		end = h->arg_start;
+	return end > start ? end : start;
+}
+
+/* Where the bytes begin that may be shown up to an address, from `start` on. */
+static __always_inline __u64 shown_from(struct event_header *h, __u64 start, __u64 address)
+{
+	if (start < h->vdso && is_above_strings(h, address))
+		start = h->vdso;
+	if (start < h->arg_end && address >= h->arg_end)
+		start = h->arg_end;
+	return start;
+}
+
+/* The first pointer to the environment, as exec(2) has left it above argc and argv;
+ * zero where there is none. */
+static __always_inline __u64 first_variable(struct event_header *h, int is_narrow)
+{
+	__u64 word = is_narrow ? 4 : 8, argc = 0, first = 0;
+
+	bpf_probe_read_user(&argc, sizeof(argc), (void *)h->start_stack);
+	if (is_narrow)
+		argc = (__u32)argc;
+	if (argc > MAX_ARGC)
+		return 0;
+	bpf_probe_read_user(&first, sizeof(first), (void *)(h->start_stack + (argc + 2) * word));
+	return is_narrow ? (__u32)first : first;
+}
+
+/* Bytes of the arguments: none of the environment, though the program says that
+ * both are one, or that each is the other. */
+static __always_inline __u64 argument_bytes(struct event_header *h, int is_narrow)
+{
+	__u64 start = h->arg_start, end = h->arg_end, first;
+
+	if (!is_laid_out(h))
+		return 0;
+	/* In a place of their own (PR_SET_MM_ARG_START). */
+	if (start < h->start_stack && end <= h->start_stack)
+		return end - start;
+	first = first_variable(h, is_narrow);
+	if (end > h->env_start)
+		end = h->env_start;
+	if (first > h->start_stack && end > first)
+		end = first;
+	return end > start ? end - start : 0;
+}
+
+#endif

@@ -1,0 +1,47 @@
+//! What a file says of itself in the memory of the process that had it mapped.
+//!
+//! In: a mapping with the first bytes of its file. Out: the build-id, and where the
+//! mapping puts the file's addresses; also of files that nobody can open any more, or
+//! that have been replaced since. A process can write what it likes into its own memory:
+//! these bytes are believed of that process alone, and are parsed as any other file is.
+
+use super::module::bias;
+use crate::event::Mapping;
+use crate::symbols::elf::{ElfFile, Source};
+
+/// The file as its beginning shows it.
+#[derive(Debug)]
+pub struct Head {
+    elf: ElfFile,
+}
+
+impl Head {
+    /// `None` where the bytes are missing or are not those of an ELF file.
+    #[must_use]
+    pub fn of(mapping: &Mapping) -> Option<Head> {
+        let head = mapping.file.as_ref()?.head.as_ref()?;
+        if head.bytes.is_empty() {
+            return None;
+        }
+        let elf = ElfFile::parse(Source::Memory(head.bytes.to_vec())).ok()?;
+        Some(Head { elf })
+    }
+
+    /// `None` where its note is missing, or lies further behind.
+    #[must_use]
+    pub fn build_id(&self) -> Option<&[u8]> {
+        self.elf.build_id()
+    }
+
+    /// `process = file + bias`.
+    #[must_use]
+    pub fn bias(&self, mapping: &Mapping) -> Option<u64> {
+        bias(self.elf.loads(), mapping)
+    }
+
+    /// Whether a file with that build-id is certainly another.
+    #[must_use]
+    pub fn contradicts(&self, build_id: Option<&[u8]>) -> bool {
+        self.build_id().is_some_and(|own| build_id != Some(own))
+    }
+}

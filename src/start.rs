@@ -1,0 +1,321 @@
+//! Which way of capture works here: the one place that decides it.
+//!
+//! ```text
+//! types    the kernel's own, a file's that the user names, or measured ones
+//! ways     ring, chain, tracepoint, perf events: what the kernel is known to lack is
+//!          passed over, what it refuses is followed by the next, with a warning
+//! proof    a child of ours faults; what its record says has to be right
+//! ```
+//!
+//! Out comes a [`Capture`] whose records were seen to be right, or why there is none:
+//! what is not permitted, or what this kernel lacks. A way that the user has named is
+//! taken or refused, and nothing else is tried.
+
+use crate::capture::{self, Capture};
+use crate::cli::{Config, Rung};
+use crate::error::{Error, Kind, Result};
+use crate::loader::compare;
+use crate::loader::probe::{self, Features};
+use crate::loader::source::NO_TYPES_HINT;
+use crate::loader::{self, KernelTypes};
+use crate::messages::say;
+
+pub mod measured;
+pub mod proof;
+
+use proof::{Outcome, Proof};
+
+/// With programs, from the one that gives most to the one that needs least.
+const PROGRAMS: [Rung; 3] = [Rung::Ring, Rung::Old, Rung::Tracepoint];
+
+/// What makes the user's own choice unnecessary.
+const FORCED_HINT: &str = "without --force-rung the best that this kernel has is taken";
+
+/// Why one way does not work.
+struct Refusal {
+    error: Error,
+    /// No other way would be better.
+    is_final: bool,
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Refusal {
+        Refusal {
+            error,
+            is_final: false,
+        }
+    }
+}
+
+/// Loads and attaches what the user asked for, and proves it.
+pub fn start(config: &Config) -> Result<Capture> {
+    match config.force_rung {
+        Some(method) => forced(method, config),
+        None => best(config),
+    }
+}
+
+/// One way, as the user says.
+fn forced(method: Rung, config: &Config) -> Result<Capture> {
+    let types = match method {
+        Rung::Perf => Ok(KernelTypes::none()),
+        _ => types(config),
+    };
+    let why = "as --force-rung says";
+    let started = types
+        .map_err(Refusal::from)
+        .and_then(|types| proved(method, config, &types, why));
+    started.map_err(|refusal| match lack(method, &Features::new()) {
+        Ok(Some(lack)) => {
+            let message = format!("--force-rung {}: {lack}", method.name());
+            Error::unsupported(message).with_hint(FORCED_HINT)
+        }
+        _ => refusal.error,
+    })
+}
+
+/// The first way that works.
+fn best(config: &Config) -> Result<Capture> {
+    let mut refused = Vec::new();
+    match types(config) {
+        Ok(types) => {
+            if let Some(capture) = by_programs(config, &types, &mut refused)? {
+                return Ok(capture);
+            }
+        }
+        Err(error) if config.btf.is_some() => return Err(error),
+        Err(error) => refused.push(error),
+    }
+    let refusal = telling(refused);
+    if let Some(path) = &config.btf {
+        return Err(refusal.context(format!("with the types in {}", path.display())));
+    }
+    if config.measure_types {
+        return Err(refusal);
+    }
+    without_programs(config, refusal)
+}
+
+/// The first way with programs that works; why the others do not is added to `refused`.
+fn by_programs(
+    config: &Config,
+    types: &KernelTypes,
+    refused: &mut Vec<Error>,
+) -> Result<Option<Capture>> {
+    let features = Features::new();
+    let mut why = "this kernel has bpf_loop".to_string();
+    for method in PROGRAMS {
+        match lack(method, &features) {
+            Ok(None) => {}
+            Ok(Some(lack)) => {
+                why = lack.to_string();
+                continue;
+            }
+            Err(error) => {
+                refused.push(error);
+                continue;
+            }
+        }
+        match proved(method, config, types, &why) {
+            Ok(mut capture) => {
+                if !refused.is_empty() {
+                    let refusal = telling(std::mem::take(refused));
+                    capture.warn(instead(&refusal, method, &capture));
+                }
+                return Ok(Some(capture));
+            }
+            Err(Refusal { error, is_final }) => {
+                if is_final || error.kind() == Kind::Usage {
+                    return Err(error);
+                }
+                if config.verbose {
+                    say(&format!("Refused: {}: {error}", method.name()));
+                }
+                why = format!("{} is refused", method.name());
+                refused.push(error);
+            }
+        }
+    }
+    if refused.is_empty() {
+        refused.push(probe::no_tracepoints());
+    }
+    Ok(None)
+}
+
+/// Perf events, where there is no program; else the reason for that.
+fn without_programs(config: &Config, refused: Error) -> Result<Capture> {
+    let why = first_line(&refused);
+    let started = proved(Rung::Perf, config, &KernelTypes::none(), &why);
+    match started.map_err(|refusal| refusal.error) {
+        Ok(mut capture) => {
+            capture.warn(instead(&refused, Rung::Perf, &capture));
+            Ok(capture)
+        }
+        Err(too) if refused.kind() == Kind::NotPermitted => Err(match too.kind() {
+            Kind::Usage => too,
+            _ => refused,
+        }),
+        Err(too) if too.kind() == Kind::Usage => Err(too),
+        Err(too) => {
+            let hint = refused.hint().unwrap_or_default();
+            let hint = format!("{hint}; without BPF: {too}");
+            // With more rights it would work.
+            let kind = match too.kind() {
+                Kind::NotPermitted => Kind::NotPermitted,
+                _ => Kind::Unsupported,
+            };
+            Err(refused
+                .with_kind(kind)
+                .with_hint(hint.trim_start_matches("; ").to_string()))
+        }
+    }
+}
+
+/// What this way needs and the kernel is known to lack.
+fn lack(method: Rung, features: &Features) -> Result<Option<&'static str>> {
+    let (has, lack) = match method {
+        // Most kernels take this one question: with bpf_loop they have all else.
+        Rung::Ring => (features.callbacks()?, "this kernel has no bpf_loop (5.17)"),
+        Rung::Old => (
+            features.raw_tracepoints()?,
+            "this kernel has no raw tracepoints (4.17)",
+        ),
+        Rung::Tracepoint => (
+            features.tracepoints()?,
+            "this kernel runs no BPF programs at tracepoints",
+        ),
+        Rung::Perf => (true, ""),
+    };
+    Ok((!has).then_some(lack))
+}
+
+/// Types of this kernel, or measured ones.
+fn types(config: &Config) -> Result<KernelTypes> {
+    if !config.measure_types {
+        match loader::kernel_types(config.btf.as_deref()) {
+            Err(error) if config.btf.is_none() && error.kind() == Kind::Unsupported => {}
+            Ok(types) => return agreeing(types),
+            refused => return refused,
+        }
+    }
+    let layout = measured::layout(config.force_rung).map_err(|error| {
+        let error = error.context("without type information, offsets had to be measured");
+        match error.hint() {
+            Some(_) => error,
+            None => error.with_hint(NO_TYPES_HINT),
+        }
+    });
+    Ok(measured::types(&layout?))
+}
+
+/// Types from a file that the user has named, if the kernel's own do not say otherwise.
+fn agreeing(types: KernelTypes) -> Result<KernelTypes> {
+    let Some(path) = types.file() else {
+        return Ok(types);
+    };
+    let Ok(kernels) = loader::kernel_types(None) else {
+        return Ok(types);
+    };
+    match compare::first_difference(&capture::ring_object()?, &types, &kernels)? {
+        None => Ok(types),
+        Some(difference) => {
+            let message = format!("{} describes another kernel: {difference}", path.display());
+            let hint = format!("without --btf the kernel's own are used: {kernels}");
+            Err(Error::unsupported(message).with_hint(hint))
+        }
+    }
+}
+
+/// Starts one way, and lets the filters hold once its records were seen to be right.
+fn proved(
+    method: Rung,
+    config: &Config,
+    types: &KernelTypes,
+    why: &str,
+) -> Result<Capture, Refusal> {
+    let proof = Proof::new();
+    let mut capture = Capture::start(method, config, types, Some(proof.mark()))?;
+    capture.note_choice(format!("Rung: {}, {why}", method.name()));
+    match proof.of(&mut capture, config) {
+        Outcome::Right => {}
+        Outcome::Impossible(reason) => {
+            capture.warn(format!("not proved that reports will be right: {reason}"));
+        }
+        Outcome::Doubtful(details) => match types.file() {
+            Some(_) => return Err(wrong(types, details[0])),
+            None => capture.warn(format!(
+                "of a fault on purpose the record was right but for: {}",
+                details.join(", ")
+            )),
+        },
+        Outcome::Wrong(what) => return Err(wrong(types, what)),
+        Outcome::Unseen => {
+            let error =
+                Error::unsupported("a fault on purpose was not captured, though all is attached");
+            let hint = "something keeps the kernel from running what is attached";
+            return Err(error.with_hint(hint).into());
+        }
+    }
+    capture.let_filters_hold(config)?;
+    Ok(capture)
+}
+
+/// For a record that is not what it should be.
+fn wrong(types: &KernelTypes, what: &str) -> Refusal {
+    let error = match types.file() {
+        Some(path) => Error::unsupported(format!(
+            "{} describes another kernel: of a fault on purpose {what} is wrong",
+            path.display()
+        ))
+        .with_hint("without --btf this kernel's own types are used, or offsets are measured"),
+        None => Error::unsupported(format!("the record of a fault on purpose is wrong: {what}"))
+            .with_hint("types that describe another kernel, or a kernel unlike others"),
+    };
+    Refusal {
+        error,
+        is_final: types.file().is_some(),
+    }
+}
+
+/// Of several refusals the one that tells what to do: a missing right, else the first.
+fn telling(mut refused: Vec<Error>) -> Error {
+    let right = |error: &Error| error.kind() == Kind::NotPermitted;
+    let place = refused.iter().position(right).unwrap_or(0);
+    match refused.is_empty() {
+        true => probe::no_tracepoints(),
+        false => refused.swap_remove(place),
+    }
+}
+
+/// Without the verifier's log, which has lines of its own.
+fn first_line(error: &Error) -> String {
+    let text = error.to_string();
+    text.lines().next().unwrap_or_default().to_string()
+}
+
+/// What the user is told where it is not the best way that works.
+fn instead(refused: &Error, method: Rung, capture: &Capture) -> String {
+    let reason = match refused.kind() {
+        Kind::NotPermitted => "BPF is not permitted".to_string(),
+        _ => first_line(refused),
+    };
+    let way = match method {
+        Rung::Ring => "one program has",
+        Rung::Old => "a chain of small programs has",
+        Rung::Tracepoint => "programs at the tracepoint have",
+        Rung::Perf => "perf events have",
+    };
+    let lacks: Vec<&str> = capture.lacks().iter().map(|lost| lost.detail).collect();
+    let lacks = match (method, lacks.join(", ")) {
+        (Rung::Old | Rung::Tracepoint, lacks) if lacks.is_empty() => {
+            "mappings beyond 256".to_string()
+        }
+        (Rung::Old | Rung::Tracepoint, lacks) => format!("mappings beyond 256, {lacks}"),
+        (_, lacks) => lacks,
+    };
+    let hint = refused.hint().map(|hint| format!("; {hint}"));
+    format!(
+        "{reason}; {way} to do, and reports will lack details: {lacks}{}",
+        hint.unwrap_or_default()
+    )
+}

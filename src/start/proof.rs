@@ -1,0 +1,281 @@
+//! The proof of a capture: a child of ours faults as it was told to, and what its
+//! record says is compared with that.
+//!
+//! The child is a copy of this process, with a name that nobody else has, by which the
+//! programs tell it from all others: until the proof is over nobody else is seen. It
+//! handles its fault and ends: no core, no line in the kernel's log, and no report. The
+//! fault is a SIGBUS where one can be made, so that other monitors of segmentation
+//! faults do not see it either. [`wrong`] and [`doubtful`] are pure.
+
+use crate::assemble::Assembler;
+use crate::capture::{Capture, Mark, Next};
+use crate::cli::Config;
+use crate::event::{Disposition, Event};
+use crate::measure::children;
+use crate::measure::facts::{self, is_childs_fault, Known, Name, REGISTERS};
+use crate::sys::mmap::page_bytes;
+use crate::sys::own_fault::{self, Brink, Registers};
+use crate::sys::{process, time};
+
+/// The child's number, unlike those of children that are measured.
+const CHILD: u32 = 5;
+/// Of the handler; the processor's vector registers may take 11 KB of it.
+const STACK_BYTES: usize = 64 << 10;
+const FILL: u8 = 0xa6;
+const SIGBUS: i32 = 7;
+const BUS_ADRERR: i32 = 2;
+const SIGSEGV: i32 = 11;
+const SEGV_MAPERR: i32 = 1;
+/// The programs may round a start time down, and older kernels' clocks differ a little.
+const START_SLACK_NS: u64 = 100_000_000;
+/// Bytes of the stack that are looked at.
+const LOOKED_AT: usize = 64;
+
+/// What came of it.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Right,
+    /// Something beside what every report stands on is not as it should be.
+    Doubtful(Vec<&'static str>),
+    Wrong(&'static str),
+    /// Nothing was captured.
+    Unseen,
+    /// No child could be made.
+    Impossible(&'static str),
+}
+
+/// A proof to come.
+#[derive(Debug)]
+pub struct Proof {
+    name: Name,
+}
+
+/// What the child's record has to say.
+#[derive(Clone, Debug)]
+pub struct Told {
+    pub name: Name,
+    pub pid: u32,
+    pub parent: u32,
+    pub signal: i32,
+    pub code: i32,
+    pub address: u64,
+    pub sp: u64,
+    pub values: [u64; REGISTERS],
+    /// Between which times it was forked and ended.
+    pub began_ns: u64,
+    pub ended_ns: u64,
+    /// Where they are known.
+    pub brk: u64,
+    pub mnt_ns: Option<u32>,
+    /// The base name of the executable, and the first argument.
+    pub exe: Option<Vec<u8>>,
+    pub argument: Option<Vec<u8>>,
+    pub has_stack: bool,
+    /// Details that no record has.
+    pub lost: Vec<&'static str>,
+}
+
+impl Default for Proof {
+    fn default() -> Self {
+        Proof::new()
+    }
+}
+
+impl Proof {
+    #[must_use]
+    pub fn new() -> Proof {
+        let name = facts::thread_name(&children::magic(), CHILD);
+        Proof { name }
+    }
+
+    /// What the name of the child begins with.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        let mut mark = Mark::default();
+        mark.copy_from_slice(&self.name[..8]);
+        mark
+    }
+
+    /// Lets the child fault, and looks at what a capture that sees it alone has of that.
+    pub fn of(&self, capture: &mut Capture, config: &Config) -> Outcome {
+        let Some(brink) = Brink::new(page_bytes(), STACK_BYTES, FILL) else {
+            return Outcome::Impossible("there is no memory for a child");
+        };
+        let Some(mut told) = self.told(&brink, config, capture) else {
+            return Outcome::Impossible("no child can fault on purpose here");
+        };
+        told.ended_ns = now_ns();
+        let Some(event) = self.event(capture) else {
+            return Outcome::Unseen;
+        };
+        if let Some(wrong) = wrong(&event, &told) {
+            return Outcome::Wrong(wrong);
+        }
+        let doubtful = doubtful(&event, &told);
+        match doubtful.is_empty() {
+            true => Outcome::Right,
+            false => Outcome::Doubtful(doubtful),
+        }
+    }
+
+    /// What the child has had, which has ended.
+    fn told(&self, brink: &Brink, config: &Config, capture: &Capture) -> Option<Told> {
+        let known = Known::of_name(&self.name);
+        let (signal, code, address) = match brink.beyond() {
+            Some(address) => (SIGBUS, BUS_ADRERR, address),
+            None => (SIGSEGV, SEGV_MAPERR, known.fault_address()),
+        };
+        let registers = Registers {
+            fault_address: address,
+            sp: brink.middle(),
+            values: known.registers(),
+        };
+        let mut values = [0; REGISTERS];
+        for (value, bytes) in values.iter_mut().zip(registers.values.chunks_exact(8)) {
+            *value = bytes.try_into().map_or(0, u64::from_ne_bytes);
+        }
+        let began_ns = now_ns();
+        let brk = own_fault::heap_end();
+        let pid = brink.fault_in_child(&self.name, &registers)?;
+        Some(Told {
+            name: self.name,
+            pid,
+            parent: process::pid(),
+            signal,
+            code,
+            address,
+            sp: registers.sp,
+            values,
+            began_ns,
+            ended_ns: 0,
+            brk,
+            mnt_ns: process::mount_namespace(),
+            exe: process::executable_name(),
+            argument: process::first_argument(),
+            has_stack: config.stack_trace,
+            lost: capture.lacks().iter().map(|lost| lost.detail).collect(),
+        })
+    }
+
+    /// The child's record, if there is one; nothing else is left in the rings.
+    fn event(&self, capture: &mut Capture) -> Option<Event> {
+        let mut assembler = Assembler::new(page_bytes() as u64, capture.ring_bytes());
+        assembler.set_boot_ahead_ns(time::boot_ahead_ns());
+        let mut found = None;
+        loop {
+            let mut event = None;
+            match capture.next_part(|part| event = assembler.feed(part).ok().flatten()) {
+                Next::Nothing => return found,
+                Next::Event(whole) => event = Some(*whole),
+                Next::Part | Next::Lost { .. } => {}
+            }
+            found = event
+                .filter(|event| [SIGBUS, SIGSEGV].contains(&event.signal))
+                .or(found);
+        }
+    }
+}
+
+fn now_ns() -> u64 {
+    time::boottime_ns().unsigned_abs()
+}
+
+/// The registers that a child sets, by their numbers in DWARF, as [`Known::registers`] has
+/// them.
+const NUMBERS: [u16; REGISTERS] = if cfg!(target_arch = "aarch64") {
+    [19, 20, 21, 22, 23, 24]
+} else {
+    [15, 14, 13, 12, 6, 3]
+};
+
+/// What every report stands on, if it is not as it should be.
+#[must_use]
+pub fn wrong(event: &Event, told: &Told) -> Option<&'static str> {
+    let has = |detail| !told.lost.contains(&detail);
+    let name = &told.name[..told.name.len() - 1];
+    let Some(registers) = event.registers else {
+        return Some("registers, of which there are none");
+    };
+    let values = NUMBERS.map(|number| registers.dwarf(number));
+    let code = event.memory(registers.pc(), own_fault::FAULTING.len());
+    let is_pid = event.pid == Some(told.pid) || event.ns_pid == told.pid;
+    let times = told.began_ns.saturating_sub(START_SLACK_NS)..=told.ended_ns + START_SLACK_NS;
+    if (event.signal, event.code) != (told.signal, told.code) {
+        Some("the signal")
+    } else if registers.sp().0 != told.sp || values != told.values.map(Some) {
+        Some("a register")
+    } else if event.knows_fault && has("fault") && event.siginfo != told.address {
+        Some("the fault's address")
+    } else if event.knows_fault && has("fault") && event.trap.address != told.address {
+        Some("the address that the processor gave")
+    } else if event.knows_fault
+        && has("fault")
+        && !is_childs_fault(event.trap.number, event.trap.error_code)
+    {
+        Some("the processor's account of the fault")
+    } else if has("comm") && event.comm != name || event.thread != name {
+        Some("the name of the process")
+    } else if has("ns_pid") && !is_pid {
+        Some("the process id")
+    } else if !times.contains(&event.boot_ns) {
+        Some("the time")
+    } else if code.is_some_and(|code| code != own_fault::FAULTING) {
+        Some("the code")
+    } else if event.disposition != Disposition::Handled {
+        Some("the handler")
+    } else {
+        None
+    }
+}
+
+/// Details that are there and are not as they should be.
+#[must_use]
+pub fn doubtful(event: &Event, told: &Told) -> Vec<&'static str> {
+    let mut found = Vec::new();
+    let mut expect = |detail, name, holds: bool| {
+        if !holds && !told.lost.contains(&detail) && !event.lacks(detail) {
+            found.push(name);
+        }
+    };
+    let is_base = |path: &[u8], base: &[u8]| path.rsplit(|byte| *byte == b'/').next() == Some(base);
+    let pc = event.registers.map(|registers| registers.pc());
+    let mapping = pc.and_then(|pc| event.mapping(pc));
+    let stack = event
+        .registers
+        .and_then(|registers| event.memory(registers.sp(), LOOKED_AT));
+    let times = told.began_ns.saturating_sub(START_SLACK_NS)..=told.ended_ns;
+    expect("ppid", "the parent", event.ppid == Some(told.parent));
+    expect("start_time", "the start", times.contains(&event.start_ns));
+    expect(
+        "memory_layout",
+        "the memory's layout",
+        event.brk.0 == 0 || event.brk.0 == told.brk,
+    );
+    expect(
+        "mount_namespace",
+        "the mount namespace",
+        event.mnt_ns == 0 || told.mnt_ns.is_none_or(|known| known == event.mnt_ns),
+    );
+    expect(
+        "mappings",
+        "the mappings",
+        mapping.is_some_and(|mapping| mapping.flags.executable() && mapping.file.is_some()),
+    );
+    if let (Some(path), Some(base)) = (&event.exe, &told.exe) {
+        expect("exe", "the executable", is_base(path, base));
+    }
+    if let (Some(line), Some(first)) = (&event.cmdline, &told.argument) {
+        let shorter = line.len().min(first.len());
+        let holds = line[..shorter] == first[..shorter];
+        expect("cmdline", "the command line", holds);
+    }
+    if told.has_stack {
+        let holds = stack.is_some_and(|bytes| bytes.iter().all(|byte| *byte == FILL));
+        expect("stack", "the stack", holds);
+    }
+    found
+}
+
+#[cfg(test)]
+#[path = "proof_tests.rs"]
+mod tests;

@@ -1,0 +1,184 @@
+use super::*;
+use crate::abi;
+use crate::address::{FileOffset, ProcessAddress};
+use crate::event::{FileIdentity, MappedFile, Mapping, MemoryWindow, Trap, VmFlags};
+use crate::registers::{Arch, Registers as Seen, WORDS};
+
+const PC: u64 = 0x40_1000;
+
+fn told() -> Told {
+    Told {
+        name: facts::thread_name(b"abcdefgh", CHILD),
+        pid: 77,
+        parent: 70,
+        signal: SIGBUS,
+        code: BUS_ADRERR,
+        address: 0x7f00_0000_1128,
+        sp: 0x7f00_0000_0800,
+        values: [1, 2, 3, 4, 5, 6],
+        began_ns: 5_000_000_000,
+        ended_ns: 5_001_000_000,
+        brk: 0x60_0000,
+        mnt_ns: Some(9),
+        exe: Some(b"tool".to_vec()),
+        argument: Some(b"./tool".to_vec()),
+        has_stack: true,
+        lost: Vec::new(),
+    }
+}
+
+/// A record of nothing.
+fn empty() -> Event {
+    let mut assembler = Assembler::new(4096, 1 << 20);
+    let mut part = |kind: u32, bytes: usize| {
+        let mut part = vec![0; bytes];
+        part[..4].copy_from_slice(&kind.to_ne_bytes());
+        part[4..8].copy_from_slice(&(bytes as u32).to_ne_bytes());
+        part[8] = 1;
+        assembler.feed(&part).expect("a part")
+    };
+    assert!(part(1, abi::HEADER_IN_RING - 8).is_none());
+    part(5, abi::END_IN_RING - 8).expect("an event")
+}
+
+fn mapping() -> Mapping {
+    Mapping {
+        start: ProcessAddress(PC & !0xfff),
+        end: ProcessAddress((PC & !0xfff) + 0x1000),
+        flags: VmFlags(5),
+        file: Some(MappedFile {
+            identity: FileIdentity::default(),
+            offset: FileOffset(0),
+            path: b"/opt/tool".to_vec(),
+            lower_path: None,
+            deleted: false,
+            detached: false,
+            truncated: false,
+        }),
+    }
+}
+
+/// What a capture that is right has of it.
+fn event() -> Event {
+    let told = told();
+    let mut registers = Seen::new(Arch::NATIVE, [0; WORDS]);
+    for (number, value) in NUMBERS.into_iter().zip(told.values) {
+        registers.set_dwarf(number, value);
+    }
+    let (pc, sp) = match Arch::NATIVE {
+        Arch::Aarch64 => (32, 31),
+        _ => (16, 7),
+    };
+    registers.set_dwarf(pc, PC);
+    registers.set_dwarf(sp, told.sp);
+    let window = |address, bytes| MemoryWindow {
+        address: ProcessAddress(address),
+        bytes,
+    };
+    Event {
+        signal: told.signal,
+        code: told.code,
+        siginfo: told.address,
+        knows_fault: true,
+        disposition: Disposition::Handled,
+        trap: Trap {
+            address: told.address,
+            error_code: match Arch::NATIVE {
+                Arch::Aarch64 => 0x9200_0047,
+                _ => 6,
+            },
+            number: match Arch::NATIVE {
+                Arch::Aarch64 => 0,
+                _ => 14,
+            },
+        },
+        boot_ns: told.began_ns + 1000,
+        start_ns: told.began_ns + 10,
+        pid: Some(told.pid),
+        ppid: Some(told.parent),
+        mnt_ns: 9,
+        comm: told.name[..15].to_vec(),
+        thread: told.name[..15].to_vec(),
+        exe: Some(b"/opt/tool".to_vec()),
+        cmdline: Some(b"./tool -t".to_vec()),
+        brk: ProcessAddress(told.brk),
+        registers: Some(registers),
+        code_bytes: window(PC - 16, [&[0x90; 16], own_fault::FAULTING].concat()),
+        windows: vec![window(told.sp - 128, vec![FILL; 1024])],
+        mappings: vec![mapping()],
+        ..empty()
+    }
+}
+
+#[test]
+fn what_is_as_told_is_right() {
+    assert_eq!(wrong(&event(), &told()), None);
+    assert_eq!(doubtful(&event(), &told()), [""; 0]);
+}
+
+/// As with types of another kernel: whatever is read elsewhere is noticed.
+#[test]
+fn whatever_differs_is_wrong() {
+    let changes: [(&str, fn(&mut Event)); 12] = [
+        ("signal", |event| event.code = 1),
+        ("registers", |event| event.registers = None),
+        ("register", |event| {
+            let mut registers = event.registers.expect("registers");
+            registers.set_dwarf(NUMBERS[3], 0);
+            event.registers = Some(registers);
+        }),
+        ("fault's address", |event| event.siginfo = 0),
+        ("processor gave", |event| event.trap.address ^= 8),
+        ("account", |event| event.trap.error_code = 0),
+        ("name", |event| event.comm.clear()),
+        ("name", |event| event.thread = b"other".to_vec()),
+        ("process id", |event| {
+            (event.pid, event.ns_pid) = (Some(2_168_138_672), 0)
+        }),
+        ("time", |event| event.boot_ns = 0),
+        ("code", |event| event.code_bytes.bytes.fill(0)),
+        ("handler", |event| event.disposition = Disposition::Fatal),
+    ];
+    for (word, change) in changes {
+        let mut event = event();
+        change(&mut event);
+        let found = wrong(&event, &told());
+        assert!(
+            found.is_some_and(|found| found.contains(word)),
+            "{word}: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn details_are_doubtful_by_name_unless_they_are_lost() {
+    let changes: [(&str, &str, fn(&mut Event)); 8] = [
+        ("parent", "ppid", |event| event.ppid = Some(1)),
+        ("start", "start_time", |event| event.start_ns = 7),
+        ("layout", "memory_layout", |event| event.brk.0 = 1),
+        ("namespace", "mount_namespace", |event| event.mnt_ns = 1),
+        ("mappings", "mappings", |event| event.mappings.clear()),
+        ("executable", "exe", |event| {
+            event.exe = Some(b"/opt/another".to_vec())
+        }),
+        ("command line", "cmdline", |event| {
+            event.cmdline = Some(b"PASSWORD=x".to_vec())
+        }),
+        ("stack", "stack", |event| event.windows.clear()),
+    ];
+    for (word, detail, change) in changes {
+        let mut event = event();
+        change(&mut event);
+        assert_eq!(wrong(&event, &told()), None);
+        let found = doubtful(&event, &told());
+        assert!(
+            found.len() == 1 && found[0].contains(word),
+            "{word}: {found:?}"
+        );
+        let told = Told {
+            lost: vec![detail],
+            ..told()
+        };
+        assert_eq!(doubtful(&event, &told), [""; 0], "{word}");
+    }
+}

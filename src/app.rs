@@ -7,16 +7,17 @@
 
 use std::time::Instant;
 
+use crate::base::error::{Kind, Result};
 use crate::check;
-use crate::cli::{self, Command, Config};
+use crate::cli::{self, Command};
+use crate::config::Config;
 use crate::desk;
-use crate::error::{Kind, Result};
-use crate::messages::{print, say, say_last};
 use crate::monitor::Monitor;
-use crate::output::{self, sink::Sink};
+use crate::report::output::{self, sink::Sink};
 use crate::start;
 use crate::sys::bpf;
 use crate::sys::events::Signals;
+use crate::sys::messages::{print, say, say_last};
 use crate::sys::perf;
 use crate::sys::process::{self, capability};
 use crate::sys::time;

@@ -6,10 +6,10 @@
 
 use std::fs;
 
+use crate::base::error::{Error, Kind};
 use crate::capture::Capture;
-use crate::cli::Config;
-use crate::error::{Error, Kind};
-use crate::event::Lost;
+use crate::config::Config;
+use crate::crash::event::Lost;
 use crate::loader;
 use crate::loader::probe::Features;
 use crate::sys::mmap::page_bytes;
@@ -223,7 +223,7 @@ fn lockdown() -> String {
     }
 }
 
-fn answer(answer: &crate::error::Result<bool>) -> &'static str {
+fn answer(answer: &crate::base::error::Result<bool>) -> &'static str {
     match answer {
         Ok(true) => "yes",
         Ok(false) => "no",

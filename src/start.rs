@@ -11,14 +11,14 @@
 //! what is not permitted, or what this kernel lacks. A way that the user has named is
 //! taken or refused, and nothing else is tried.
 
+use crate::base::error::{Error, Kind, Result};
 use crate::capture::{self, Capture};
-use crate::cli::{Config, Rung};
-use crate::error::{Error, Kind, Result};
+use crate::config::{Config, Rung};
 use crate::loader::compare;
 use crate::loader::probe::{self, Features};
 use crate::loader::source::NO_TYPES_HINT;
 use crate::loader::{self, KernelTypes};
-use crate::messages::say;
+use crate::sys::messages::say;
 
 pub mod measured;
 pub mod proof;

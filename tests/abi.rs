@@ -9,7 +9,9 @@
 
 use std::collections::BTreeMap;
 
-use segfault_analyzer::abi::{self, header_flags, path_flags, BadPart, Part, TextKind};
+use segfault_analyzer::capture::record::abi::{
+    self, header_flags, path_flags, BadPart, Part, TextKind,
+};
 use segfault_analyzer::loader::btf::{Btf, Kind, Type, Types};
 use segfault_analyzer::loader::Object;
 

@@ -7,16 +7,18 @@
 use std::path::Path;
 use std::time::Duration;
 
-use segfault_analyzer::address::{FileAddress, FileOffset, ProcessAddress};
-use segfault_analyzer::event::{Disposition, Lost, MemoryWindow, VmFlags};
-use segfault_analyzer::output::{self, Options};
-use segfault_analyzer::registers::{Arch, Registers, WORDS};
+use segfault_analyzer::base::address::{FileAddress, FileOffset, ProcessAddress};
+use segfault_analyzer::capture::counters::KernelCounters;
+use segfault_analyzer::crash::event::{Disposition, Lost, MemoryWindow, VmFlags};
+use segfault_analyzer::crash::frame::{Stop, Trust};
+use segfault_analyzer::crash::kinds::{Access, Sender};
+use segfault_analyzer::crash::registers::{Arch, Registers, WORDS};
+use segfault_analyzer::monitor::statistics::{Sizes, Statistics, UserCounters};
+use segfault_analyzer::report::output::{self, Options};
 use segfault_analyzer::report::{
-    Access, Cause, Code, FirstFault, Location, Near, NearbyMapping, Report, Sender, StackFrame,
-    StackTrace, Symbol, Timestamp,
+    Cause, Code, FirstFault, Location, Near, NearbyMapping, Report, StackFrame, StackTrace, Symbol,
+    Timestamp,
 };
-use segfault_analyzer::stats::{KernelCounters, Sizes, Statistics, UserCounters};
-use segfault_analyzer::unwind::{Stop, Trust};
 
 const SIGBUS: i32 = 7;
 const SIGSEGV: i32 = 11;

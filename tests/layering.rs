@@ -11,132 +11,41 @@ use std::path::{Path, PathBuf};
 /// Each module, and the modules that it may import. What it may import stands
 /// above it, so that there are no circles.
 const GRAPH: &[(&str, &[&str])] = &[
-    // Leaves: anyone may use them, and they know nobody.
-    ("address", &[]),
-    ("bytes", &[]),
-    ("error", &[]),
-    ("dying", &[]),
-    ("procfs", &[]),
+    // Leaves: any room may use them, and they use none.
+    ("base", &[]),
     // The operating system.
-    ("sys", &["bytes", "error"]),
-    // Maps whose keys crashed programs choose.
+    ("sys", &["base"]),
+    // Maps with a secret key.
     ("keyed", &["sys"]),
-    ("deaths", &["keyed"]),
-    // What a crash is, as plain data.
-    ("abi", &["bytes"]),
-    ("registers", &["address"]),
-    ("event", &["address", "registers"]),
+    // What a crash is, and what the user asked for, as plain data.
+    ("crash", &["base"]),
+    ("config", &["crash"]),
     // What an instruction does, by its bytes.
-    ("decode", &["address", "registers"]),
+    ("decode", &["base", "crash"]),
     // Who called whom: registers and bytes in, frames out; opens no file.
-    ("unwind", &["address", "bytes", "keyed", "registers"]),
-    // What the user is told, as plain data; Trust and Stop are the unwinder's.
-    (
-        "report",
-        &["address", "event", "keyed", "registers", "unwind"],
-    ),
-    ("fault", &["address", "event", "registers", "report"]),
-    (
-        "assemble",
-        &["abi", "address", "bytes", "event", "fault", "registers"],
-    ),
-    ("nearby", &["address", "event", "fault", "report"]),
-    // Why it crashed, and what equal crashes have in common.
-    (
-        "cause",
-        &[
-            "address",
-            "decode",
-            "dying",
-            "event",
-            "fault",
-            "registers",
-            "report",
-            "unwind",
-        ],
-    ),
-    ("signature", &["dying", "report", "unwind"]),
-    ("clock", &["event", "report", "sys"]),
+    ("unwind", &["base", "crash", "keyed"]),
     // Files: what their bytes are called, and which of them a process had mapped.
-    ("symbols", &["address", "bytes", "sys", "unwind"]),
+    ("symbols", &["base", "sys", "unwind"]),
     (
         "modules",
-        &[
-            "address", "event", "keyed", "procfs", "symbols", "sys", "unwind",
-        ],
+        &["base", "crash", "keyed", "symbols", "sys", "unwind"],
     ),
-    ("space", &["address", "event", "modules", "sys", "unwind"]),
-    ("located", &["address", "report", "symbols", "unwind"]),
     // The way into the kernel, and out of it again.
-    ("loader", &["bytes", "error", "keyed", "sys"]),
-    // What a kernel without type information does not tell.
-    ("measure", &["bytes", "error", "loader", "procfs", "sys"]),
-    ("ringbuf", &["error", "sys"]),
-    ("perfring", &["error", "sys"]),
-    ("stats", &[]),
-    ("cli", &["error"]),
+    ("loader", &["base", "keyed", "sys"]),
+    ("measure", &["base", "loader", "sys"]),
+    ("capture", &["base", "config", "crash", "loader", "sys"]),
+    // The command line.
+    ("cli", &["base", "config", "crash"]),
+    // A report, and all that is decided about it once it is made.
     (
-        "capture",
-        &[
-            "abi",
-            "address",
-            "bytes",
-            "cli",
-            "error",
-            "event",
-            "fault",
-            "loader",
-            "perfring",
-            "procfs",
-            "registers",
-            "ringbuf",
-            "stats",
-            "sys",
-        ],
+        "report",
+        &["base", "capture", "config", "crash", "keyed", "sys"],
     ),
-    ("fold", &[]),
-    ("repeats", &["capture", "cli", "event", "fold", "report"]),
-    ("messages", &["error", "sys"]),
-    // Which way of capture works here.
-    (
-        "start",
-        &[
-            "assemble", "capture", "cli", "error", "event", "loader", "measure", "messages", "sys",
-        ],
-    ),
-    // An event becomes a report, a report becomes lines.
+    // An event becomes a report.
     (
         "analyze",
         &[
-            "address",
-            "cause",
-            "cli",
-            "clock",
-            "deaths",
-            "decode",
-            "event",
-            "fault",
-            "located",
-            "modules",
-            "nearby",
-            "registers",
-            "report",
-            "signature",
-            "space",
-            "symbols",
-            "unwind",
-        ],
-    ),
-    (
-        "output",
-        &[
-            "address",
-            "error",
-            "event",
-            "messages",
-            "registers",
-            "report",
-            "sys",
+            "base", "config", "crash", "decode", "keyed", "modules", "report", "symbols", "sys",
             "unwind",
         ],
     ),
@@ -144,36 +53,31 @@ const GRAPH: &[(&str, &[&str])] = &[
     (
         "desk",
         &[
-            "address",
-            "bytes",
-            "cli",
-            "error",
-            "located",
-            "messages",
-            "output",
-            "report",
-            "signature",
-            "symbols",
-            "sys",
-            "unwind",
+            "analyze", "base", "cli", "crash", "report", "symbols", "sys",
+        ],
+    ),
+    // The choice of the capture method, and what this host offers.
+    (
+        "start",
+        &[
+            "base", "capture", "config", "crash", "loader", "measure", "sys",
         ],
     ),
     (
         "check",
-        &["capture", "cli", "error", "event", "loader", "sys"],
+        &["base", "capture", "config", "crash", "loader", "sys"],
     ),
     // The wiring.
     (
         "monitor",
         &[
-            "analyze", "assemble", "capture", "cli", "error", "event", "messages", "output",
-            "repeats", "stats", "sys",
+            "analyze", "base", "capture", "config", "crash", "report", "sys",
         ],
     ),
     (
         "app",
         &[
-            "check", "cli", "desk", "error", "messages", "monitor", "output", "start", "sys",
+            "base", "check", "cli", "config", "desk", "monitor", "report", "start", "sys",
         ],
     ),
 ];
@@ -181,20 +85,17 @@ const GRAPH: &[(&str, &[&str])] = &[
 /// Files that make values of values: the same on every machine, so none of them
 /// may ask the system anything.
 const PURE: &[&str] = &[
-    "abi.rs",
-    "address.rs",
-    "assemble.rs",
-    "bytes.rs",
-    "cause/",
-    "cli.rs",
+    "capture/record/abi.rs",
+    "base/address.rs",
+    "capture/record/assemble.rs",
+    "base/bytes.rs",
+    "analyze/cause/",
     "cli/",
-    "deaths.rs",
+    "analyze/deaths.rs",
     "decode/",
     "desk/json.rs",
     "desk/sighting.rs",
     "desk/table.rs",
-    "event.rs",
-    "fault.rs",
     "loader/btf.rs",
     "loader/btf/",
     "loader/btf_load.rs",
@@ -216,17 +117,17 @@ const PURE: &[&str] = &[
     "measure/pieces.rs",
     "measure/search.rs",
     "measure/search/",
-    "output/codes.rs",
-    "output/escape.rs",
-    "output/json.rs",
-    "output/text.rs",
-    "procfs.rs",
-    "registers.rs",
-    "report.rs",
-    "signature.rs",
-    "stats.rs",
+    "report/output/escape.rs",
+    "report/output/json.rs",
+    "report/output/text.rs",
+    "base/procfs.rs",
+    "report/mod.rs",
+    "report/signature.rs",
+    "monitor/statistics.rs",
     "symbols/demangle.rs",
     "unwind/",
+    "config.rs",
+    "crash/",
 ];
 
 /// What a pure file must not name.
@@ -248,10 +149,10 @@ const HOMES: &[(&str, &[&str])] = &[
     ("gimli", &["unwind/"]),
     // Two kinds of ELF: objects for BPF, and what processes map.
     ("goblin", &["loader/parse.rs", "symbols/elf/"]),
-    ("lexopt", &["cli.rs", "cli/"]),
+    ("lexopt", &["cli/"]),
     // An errno has no other names, and the error that carries one is everybody's.
-    ("libc", &["sys/", "error.rs"]),
-    ("memchr", &["bytes.rs"]),
+    ("libc", &["sys/", "base/error.rs"]),
+    ("memchr", &["base/bytes.rs"]),
     ("nix", &["sys/"]),
     ("lzma_rs", &["symbols/elf/"]),
     ("rustc_demangle", &["symbols/demangle.rs"]),
@@ -558,7 +459,7 @@ fn no_file_grows_without_end() {
 #[test]
 fn the_reader_of_sources_sees_what_it_should() {
     let source = |text: &str| Source {
-        name: "cli.rs".into(),
+        name: "cli/mod.rs".into(),
         lines: vec![(1, text.to_owned())],
     };
     let seen = |text: &str| -> Vec<String> {

@@ -9,7 +9,7 @@ use std::ffi::c_int;
 use std::os::fd::AsFd;
 
 use nix::sys::signal::{raise, sigaction, SaFlags, SigAction, SigHandler, SigSet, Signal};
-use segfault_analyzer::error::{Kind, Result};
+use segfault_analyzer::base::error::{Kind, Result};
 use segfault_analyzer::loader::probe::Features;
 use segfault_analyzer::loader::{self, attach, btf_load, Loaded, Object, Settings};
 use segfault_analyzer::sys::bpf;
@@ -128,7 +128,7 @@ fn bpf_loop_callbacks() {
     }
 }
 
-fn refusal(name: &str) -> Option<segfault_analyzer::error::Error> {
+fn refusal(name: &str) -> Option<segfault_analyzer::base::error::Error> {
     let settings = Settings {
         programs: &[name],
         ..Settings::default()

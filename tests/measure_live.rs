@@ -8,9 +8,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use segfault_analyzer::analyze::recover_mappings;
-use segfault_analyzer::cli::Rung;
-use segfault_analyzer::error::{Kind, Result};
-use segfault_analyzer::event::Lost;
+use segfault_analyzer::base::error::{Kind, Result};
+use segfault_analyzer::config::Rung;
+use segfault_analyzer::crash::event::Lost;
 use segfault_analyzer::loader::btf::{Btf, Types};
 use segfault_analyzer::measure::layout::{Detail, Field, Layout};
 use segfault_analyzer::measure::peek::Peek;

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
-use segfault_analyzer::address::FileAddress;
+use segfault_analyzer::base::address::FileAddress;
 use segfault_analyzer::symbols::elf::{Answer, ElfFile, Source, Table};
 use segfault_analyzer::sys::file::RegularFile;
 

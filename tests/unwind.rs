@@ -28,7 +28,8 @@ use std::collections::HashMap;
 
 use build::{Flavour, Program, FLAVOURS};
 use child::Child;
-use segfault_analyzer::unwind::{walk, Caches, CodeAddress, Stop, Walk};
+use segfault_analyzer::crash::frame::{CodeAddress, Stop};
+use segfault_analyzer::unwind::{walk, Caches, Walk};
 use space::Space;
 
 const DEPTH: usize = 64;

@@ -6,18 +6,18 @@
 use std::collections::BTreeMap;
 
 use super::Analyzer;
-use crate::address::{FileAddress, ProcessAddress};
-use crate::cause;
-use crate::event::{Event, Lost, Mapping};
-use crate::located::Located;
+use crate::analyze::cause;
+use crate::analyze::located::Located;
+use crate::analyze::space::Captured;
+use crate::base::address::{FileAddress, ProcessAddress};
+use crate::crash::event::{Event, Lost, Mapping};
+use crate::crash::frame::CodeAddress;
+use crate::crash::registers::Arch;
 use crate::modules::{Head, Missing, Opened};
-use crate::registers::Arch;
 use crate::report::{Location, Symbol};
-use crate::space::Captured;
 use crate::symbols::demangle::demangle;
 #[cfg(feature = "lines")]
 use crate::symbols::lines::Refused;
-use crate::unwind::CodeAddress;
 
 impl Analyzer {
     /// What each address lies in. The first of them are the stack's `frames`, with

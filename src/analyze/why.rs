@@ -2,17 +2,20 @@
 //! brought to those that judge it.
 
 use super::Analyzer;
-use crate::address::ProcessAddress;
-use crate::cause::{self, Chosen, Evidence, Fault, Verdict};
+use crate::analyze::cause::{self, Chosen, Evidence, Fault, Verdict};
+use crate::analyze::located::Located;
+use crate::analyze::space::Captured;
+use crate::base::address::ProcessAddress;
+use crate::crash::event::{Event, Lost, MemoryWindow};
+use crate::crash::fault::{self};
+use crate::crash::frame::{CodeAddress, Stop};
+use crate::crash::kinds::Access;
+use crate::crash::registers::{Arch, Registers};
+use crate::crash::signals::{code, signal};
 use crate::decode::{decode, Class, MAX_LENGTH};
-use crate::event::{Event, Lost, MemoryWindow};
-use crate::fault::{self, code, signal};
-use crate::located::Located;
-use crate::registers::{Arch, Registers};
-use crate::report::{Access, Code, Location};
-use crate::signature::{Crash, Place, Signature};
-use crate::space::Captured;
-use crate::unwind::{AddressSpace, CodeAddress, Stop, Walk};
+use crate::report::signature::{Crash, Place, Signature};
+use crate::report::{Code, Location};
+use crate::unwind::{AddressSpace, Walk};
 
 /// The addresses that are to be named: those of the walk's frames, then the
 /// fault's, then those that registers hold.

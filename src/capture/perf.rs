@@ -17,6 +17,7 @@
 //!
 //! Filters work here, not in the kernel, but for the signal's number.
 
+pub mod buffer;
 mod change;
 mod delivery;
 mod handled;
@@ -30,12 +31,12 @@ mod told;
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 
+use crate::base::error::Result;
+use crate::capture::counters::KernelCounters;
 use crate::capture::{Folded, Mark, Next};
-use crate::cli::Config;
-use crate::error::Result;
-use crate::event::{Disposition, Event, FaultSite, Lost};
-use crate::fault::has_address;
-use crate::stats::KernelCounters;
+use crate::config::Config;
+use crate::crash::event::{Disposition, Event, FaultSite, Lost};
+use crate::crash::fault::has_address;
 use crate::sys::{process, time};
 use change::Change;
 use delivery::Delivery;
@@ -397,7 +398,7 @@ impl Wanted {
         let known = known.filter(|known| known.name[0] != 0)?;
         let exe = known.exe.as_ref().map_or(&[][..], |exe| &exe.path);
         let base = exe.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-        let holds = |text: &[u8]| crate::bytes::find(text, wanted).is_some();
+        let holds = |text: &[u8]| crate::base::bytes::find(text, wanted).is_some();
         Some(holds(&known.name) || holds(&known.thread_name(delivery.tid)) || holds(base))
     }
 }

@@ -3,16 +3,18 @@
 //! Settings are constants to the program; its counters are read from shared
 //! memory without a system call.
 
+pub mod buffer;
+
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use crate::abi::{self, RawCounters};
+use crate::base::error::{Context, Error, Result};
+use crate::capture::counters::KernelCounters;
+use crate::capture::record::abi::{self, RawCounters};
+use crate::capture::ring::buffer::{MappedRing, Ring};
 use crate::capture::{Folded, Mark, FOLDS_MAP};
-use crate::cli::Config;
-use crate::error::{Context, Error, Result};
-use crate::event::FaultSite;
+use crate::config::Config;
+use crate::crash::event::FaultSite;
 use crate::loader::{self, attach, packed, KernelTypes};
-use crate::ringbuf::{MappedRing, Ring};
-use crate::stats::KernelCounters;
 use crate::sys::mmap::{page_bytes, SharedMemory};
 use crate::sys::process;
 

@@ -4,8 +4,8 @@
 //! has a least size all the same, so that many CPUs may take more than that, but never
 //! what `--memory-limit` leaves no room for: then the start is refused.
 
-use crate::cli::{Config, MEMORY_BESIDE_RING_MB};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
+use crate::config::{Config, MEMORY_BESIDE_RING_MB};
 use crate::sys::mmap::page_bytes;
 
 /// What the rings of all CPUs may take together, in bytes.

@@ -36,8 +36,8 @@ mod x86_implied;
 mod x86_rules;
 mod x86_table;
 
-use crate::address::ProcessAddress;
-use crate::registers::{Arch, Registers};
+use crate::base::address::ProcessAddress;
+use crate::crash::registers::{Arch, Registers};
 
 /// The longest instruction, in bytes (x86; those of aarch64 have four).
 pub const MAX_LENGTH: usize = 15;

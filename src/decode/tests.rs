@@ -2,7 +2,7 @@
 //! the matter of `make check-decoder`.
 
 use super::*;
-use crate::registers::WORDS;
+use crate::crash::registers::WORDS;
 
 /// An instruction in words: its class if it has one, then its operands, then
 /// where it goes.

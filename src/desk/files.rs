@@ -19,9 +19,9 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::address::FileAddress;
-use crate::error::{Error, Result};
-use crate::output::{escape, hex};
+use crate::base::address::FileAddress;
+use crate::base::error::{Error, Result};
+use crate::report::output::{escape, hex};
 use crate::symbols::elf::{Answer, DebugDirs, ElfFile, Source, Table};
 #[cfg(feature = "lines")]
 use crate::symbols::lines::{self, Call, Refused};

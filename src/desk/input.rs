@@ -10,8 +10,8 @@ use std::io::{self, ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 use super::say;
-use crate::bytes;
-use crate::error::{Error, Result};
+use crate::base::bytes;
+use crate::base::error::{Error, Result};
 use crate::sys::output_file::duplicate;
 
 /// Longer than any report: 1,024 calls with 32 inlined ones each, at 500 bytes.

@@ -8,9 +8,9 @@
 use super::json::{self, Object, Span};
 use super::naming::Desk;
 use super::{add, find, hexadecimal, is_report, regroup, unhex};
-use crate::address::FileAddress;
-use crate::located::Located;
-use crate::output::{self, escape};
+use crate::analyze::located::Located;
+use crate::base::address::FileAddress;
+use crate::report::output::{self, escape};
 use crate::report::Location;
 
 /// Appends the report with its frames named; false where the line is no report, which

@@ -170,7 +170,7 @@ fn everything_that_the_tool_writes_comes_back() {
             .map(|_| random.below(256) as u8)
             .collect();
         let mut quoted = String::from("\"");
-        crate::output::escape::json(&mut quoted, &bytes);
+        crate::report::output::escape::json(&mut quoted, &bytes);
         quoted.push('"');
         let mut expected = String::new();
         for chunk in bytes.utf8_chunks() {

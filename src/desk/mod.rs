@@ -24,9 +24,9 @@ mod symbolize;
 mod table;
 mod text_report;
 
+use crate::base::error::Result;
 use crate::cli::desk::{Command, Task};
-use crate::error::Result;
-use crate::messages;
+use crate::sys::messages;
 use json::Object;
 
 /// Does what a subcommand asks for.

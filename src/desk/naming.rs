@@ -8,10 +8,10 @@
 use std::rc::Rc;
 
 use super::files::{Places, Unstripped};
-use crate::address::FileAddress;
-use crate::located::{Located, Namer};
+use crate::analyze::located::{Located, Namer};
+use crate::base::address::FileAddress;
+use crate::base::budget::MemoryBudget;
 use crate::report::Location;
-use crate::symbols::budget::MemoryBudget;
 
 /// Modules whose files stay open for the next report.
 const MAX_OPEN: usize = 64;

@@ -9,11 +9,11 @@
 
 use super::json::{self, Object};
 use super::{find_last, hexadecimal};
-use crate::located::Located;
-use crate::output::codes;
+use crate::analyze::located::Located;
+use crate::crash::frame::Trust;
+use crate::crash::signals;
+use crate::report::signature::{Crash, Place, Signature};
 use crate::report::{Location, Symbol};
-use crate::signature::{Crash, Place, Signature};
-use crate::unwind::Trust;
 
 /// One call, by the name that it has.
 struct Call {
@@ -130,7 +130,7 @@ fn places(calls: &[Call], fault: Option<usize>, in_code: bool) -> Vec<Place<'_>>
 
 fn signal(name: &[u8]) -> Option<i32> {
     let name = json::string(name)?;
-    (1..=64).find(|&number| codes::signal(number).as_bytes() == name)
+    (1..=64).find(|&number| signals::signal_name(number).as_bytes() == name)
 }
 
 fn address(value: &[u8]) -> Option<u64> {

@@ -9,10 +9,10 @@ use super::json::{self, Object, Span};
 use super::sighting::Sighting;
 use super::table::{Figures, Row, Table};
 use super::{add, find, find_last, say};
+use crate::base::error::Result;
 use crate::cli::desk::Task;
-use crate::error::Result;
-use crate::messages::print;
-use crate::output::{self, escape};
+use crate::report::output::{self, escape};
+use crate::sys::messages::print;
 use crate::sys::time;
 
 /// Characters of a name that are shown.

@@ -9,10 +9,10 @@ use super::json_report;
 use super::naming::Desk;
 use super::text_report::TextReport;
 use super::{add, say};
+use crate::base::error::Result;
 use crate::cli::desk::Task;
-use crate::error::Result;
-use crate::messages::print;
 use crate::symbols::elf::DebugDirs;
+use crate::sys::messages::print;
 
 /// Where packages put debug files; not looked through.
 const DEBUG_DIR: &str = "/usr/lib/debug";

@@ -13,10 +13,10 @@
 
 use super::naming::Desk;
 use super::{add, find, find_last, hexadecimal, unhex};
-use crate::address::{FileAddress, ProcessAddress};
-use crate::output::{self, escape};
+use crate::base::address::{FileAddress, ProcessAddress};
+use crate::crash::frame::{CodeAddress, Frame, Trust};
+use crate::report::output::{self, escape};
 use crate::report::Location;
-use crate::unwind::{CodeAddress, Frame, Trust};
 
 /// What is held of a report until its end.
 const MAX_HELD: usize = 16 << 20;

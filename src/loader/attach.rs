@@ -5,7 +5,7 @@
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::error::{Context, Error, Kind, Result};
+use crate::base::error::{Context, Error, Kind, Result};
 use crate::sys::{bpf, perf, tracefs};
 
 /// Runs `program` each time that a signal is about to be delivered: at the raw tracepoint, or

@@ -13,7 +13,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::bytes::{string_at, Cursor, ShortRead};
+use crate::base::bytes::{string_at, Cursor, ShortRead};
 
 mod kind;
 

@@ -4,7 +4,7 @@
 //! stand at the same place. What only one has does not count: type information may be
 //! cut down to what is needed.
 
-use crate::error::{Context, Error, Result};
+use crate::base::error::{Context, Error, Result};
 use crate::loader::link;
 use crate::loader::object::Object;
 use crate::loader::relo::{self, Engine, RelocationKind};

@@ -4,7 +4,7 @@
 //! one, the capabilities that this process has. What goes out: one line that says
 //! what was refused and why, and a hint. Nothing here tries again.
 
-use crate::error::{Error, Kind};
+use crate::base::error::{Error, Kind};
 use crate::loader::insn::POISON_HELPER;
 use crate::sys::bpf;
 
@@ -88,7 +88,7 @@ pub fn verifier(
     verbose: bool,
     relocation_at: impl Fn(usize) -> Option<String>,
 ) -> Error {
-    let log = String::from_utf8_lossy(crate::bytes::until_nul(log));
+    let log = String::from_utf8_lossy(crate::base::bytes::until_nul(log));
     // Under lockdown the helpers that read kernel memory are as if they did not exist.
     if log.contains("bpf_probe_read") && is_locked_down() {
         let plain = Error::not_permitted(telling_lines(&log)).context(format!("program {name}"));
@@ -160,7 +160,7 @@ fn telling_lines(log: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::{is_identity, missing_right, verifier};
-    use crate::error::Error;
+    use crate::base::error::Error;
 
     #[test]
     fn the_missing_capability_is_named() {

@@ -10,7 +10,7 @@
 
 use std::fmt;
 
-use crate::bytes::Cursor;
+use crate::base::bytes::Cursor;
 use crate::loader::relo::Fixup;
 
 /// Bytes of one instruction slot; `LDIMM64` takes two slots.

@@ -17,7 +17,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::OnceLock;
 
-use crate::error::{Context, Error, Result};
+use crate::base::error::{Context, Error, Result};
 use crate::loader::btf_load;
 use crate::loader::explain;
 use crate::loader::insn;

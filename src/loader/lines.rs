@@ -6,7 +6,7 @@
 //! sizes may grow in later compilers: what is known is read, the rest is kept.
 //! The format is `Documentation/bpf/btf.rst`, ".BTF.ext section".
 
-use crate::bytes::{Cursor, ShortRead};
+use crate::base::bytes::{Cursor, ShortRead};
 use crate::loader::btf::BtfError;
 
 const MAGIC: u16 = 0xeb9f;

@@ -18,7 +18,7 @@
 
 use std::fmt;
 
-use crate::error::Error;
+use crate::base::error::Error;
 use crate::loader::insn::{self, InsnError, Instruction};
 use crate::loader::lines::{RelocationRecord, Table};
 use crate::loader::object::{map_at, Location, Object, Program, ReferenceKind, Relocation};

@@ -13,8 +13,8 @@
 //! This is the block format of LZ4. build.rs packs, and only what it has packed is
 //! unpacked here; bytes that make no sense give nothing all the same.
 
-use crate::bytes::Cursor;
-use crate::error::{Context, Result};
+use crate::base::bytes::Cursor;
+use crate::base::error::{Context, Result};
 use crate::loader::object::Object;
 
 const SHORTEST_MATCH: usize = 4;

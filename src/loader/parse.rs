@@ -23,8 +23,8 @@ use goblin::elf::section_header::{
 };
 use goblin::elf::sym::{Symtab, STB_GLOBAL, STB_WEAK, STT_FUNC, STT_SECTION};
 
-use crate::bytes::{string_at, until_nul};
-use crate::error::{Error, Result};
+use crate::base::bytes::{string_at, until_nul};
+use crate::base::error::{Error, Result};
 use crate::loader::btf::Btf;
 use crate::loader::insn;
 use crate::loader::lines::Extension;

@@ -7,8 +7,8 @@
 
 use std::cell::OnceCell;
 
-use crate::bytes;
-use crate::error::{Error, Result};
+use crate::base::bytes;
+use crate::base::error::{Error, Result};
 use crate::loader::explain;
 use crate::loader::insn::{self, Instruction};
 use crate::sys::bpf;

@@ -16,7 +16,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Context, Error, Result};
+use crate::base::error::{Context, Error, Result};
 use crate::loader::parse::section_range;
 use crate::loader::target::TypeSource;
 use crate::sys::{bpf, unmounted};
@@ -164,7 +164,7 @@ pub fn kernel_types(explicit: Option<&Path>) -> Result<KernelTypes> {
     }
     Err(missing
         .context("no type information of this kernel was found")
-        .with_kind(crate::error::Kind::Unsupported)
+        .with_kind(crate::base::error::Kind::Unsupported)
         .with_hint(hint))
 }
 

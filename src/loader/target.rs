@@ -21,7 +21,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use crate::bytes::{find, until_nul, Cursor, ShortRead};
+use crate::base::bytes::{find, until_nul, Cursor, ShortRead};
 use crate::keyed::Map;
 use crate::loader::btf::{
     essential_name, BtfError, Head, Header, Kind, Type, Types, HEADER_LEN, HEAD_LEN, MAX_TYPES,

@@ -10,10 +10,10 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use crate::base::procfs;
 use crate::measure::facts::{self, Child, Fact, Facts, Known, Name, Seen};
 use crate::measure::facts::{GONE, OUTER, TOLD_BYTES};
 use crate::measure::peek::Peek;
-use crate::procfs;
 use crate::sys::file::Directory;
 use crate::sys::mmap::page_bytes;
 use crate::sys::own_fault::{self, Registers, Spawned};

@@ -5,7 +5,7 @@
 //! chance decides is sent. All values are such that no field has them by accident,
 //! and differ between the children. Names have sixteen bytes, which are two words.
 
-use crate::procfs::Line;
+use crate::base::procfs::Line;
 
 /// Children whose memory is searched.
 pub const CHILDREN: u32 = 2;

@@ -12,7 +12,7 @@
 
 use std::ffi::CStr;
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::sys::mmap::page_bytes;
 use crate::sys::process;
 

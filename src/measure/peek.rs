@@ -6,8 +6,8 @@
 
 use std::os::fd::OwnedFd;
 
-use crate::bytes::Cursor;
-use crate::error::{Error, Result};
+use crate::base::bytes::Cursor;
+use crate::base::error::{Error, Result};
 use crate::loader::probe::{self, Features};
 use crate::loader::{self, attach, packed, Loaded, Settings};
 use crate::measure::pieces::{Memory, Piece, PIECE};

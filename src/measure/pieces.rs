@@ -4,7 +4,7 @@
 //! test's recording) and each piece is asked for once. What cannot be read is no
 //! error: a guess led there.
 
-use crate::bytes::Cursor;
+use crate::base::bytes::Cursor;
 
 /// Bytes that are read at a time.
 pub const PIECE: usize = 256;

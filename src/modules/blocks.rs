@@ -6,8 +6,8 @@
 
 use std::rc::Rc;
 
+use crate::base::budget::MemoryBudget;
 use crate::keyed::Map;
-use crate::symbols::budget::MemoryBudget;
 use crate::symbols::elf::Source;
 
 const BLOCK: usize = 4096;

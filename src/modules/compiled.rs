@@ -12,7 +12,7 @@ use std::path::Path;
 use super::process::LiveProcess;
 use super::search::live_process;
 use super::{Missing, Modules, ProcessHint};
-use crate::address::ProcessAddress;
+use crate::base::address::ProcessAddress;
 use crate::symbols::elf::Source;
 use crate::symbols::perf_map::{self, Compiled};
 use crate::sys::file::{Refusal, RegularFile, Status};

@@ -6,7 +6,7 @@
 //! these bytes are believed of that process alone, and are parsed as any other file is.
 
 use super::module::bias;
-use crate::event::Mapping;
+use crate::crash::event::Mapping;
 use crate::symbols::elf::{ElfFile, Source};
 
 /// The file as its beginning shows it.

@@ -10,9 +10,9 @@ use std::rc::Rc;
 
 use super::allowance::Allowance;
 use super::blocks::Blocks;
-use crate::address::FileAddress;
-use crate::event::Mapping;
-use crate::symbols::budget::MemoryBudget;
+use crate::base::address::FileAddress;
+use crate::base::budget::MemoryBudget;
+use crate::crash::event::Mapping;
 use crate::symbols::elf::{find_debug_file, Answer, DebugDirs, ElfFile, Found, Home, Load, Table};
 #[cfg(feature = "lines")]
 use crate::symbols::lines::{self, Call, Refused};

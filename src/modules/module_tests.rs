@@ -1,8 +1,8 @@
 //! Load biases of segments as linkers lay them out.
 
 use super::*;
-use crate::address::{FileOffset, ProcessAddress};
-use crate::event::{FileIdentity, MappedFile, VmFlags};
+use crate::base::address::{FileOffset, ProcessAddress};
+use crate::crash::event::{FileIdentity, MappedFile, VmFlags};
 
 fn load(address: u64, offset: u64, size: u64, executable: bool) -> Load {
     Load {

@@ -10,8 +10,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::event::Mapping;
-use crate::procfs::{self, Line};
+use crate::base::procfs::{self, Line};
+use crate::crash::event::Mapping;
 use crate::sys::file::{Directory, Refusal, RegularFile};
 
 /// `/proc/PID/stat` counts in units of 1/100 second on x86 and arm64.

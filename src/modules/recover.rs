@@ -4,10 +4,10 @@
 //! what it had then as long as nothing else ran in it; or nothing, when its memory
 //! is gone, or its number is another's. proc(5).
 
-use crate::address::{FileOffset, ProcessAddress};
-use crate::event::{Event, FileIdentity, MappedFile, Mapping, VmFlags};
+use crate::base::address::{FileOffset, ProcessAddress};
+use crate::base::procfs::Line;
+use crate::crash::event::{Event, FileIdentity, MappedFile, Mapping, VmFlags};
 use crate::modules::process::LiveProcess;
-use crate::procfs::Line;
 
 /// Fills in the mappings; whether there were any.
 pub fn mappings(event: &mut Event) -> bool {

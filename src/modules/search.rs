@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use super::process::{self, LiveProcess};
 use super::{Head, Missing, Module, Modules, ProcessHint};
-use crate::event::{FileIdentity, MappedFile, Mapping};
+use crate::crash::event::{FileIdentity, MappedFile, Mapping};
 use crate::symbols::elf::{ElfFile, Home, Source};
 use crate::sys::file::{Directory, Refusal, RegularFile, Status};
 use crate::sys::time;

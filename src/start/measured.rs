@@ -7,11 +7,11 @@
 
 use std::ffi::CStr;
 
-use crate::assemble::Assembler;
+use crate::base::error::{Error, Kind, Result};
+use crate::capture::record::assemble::Assembler;
 use crate::capture::{Capture, Next};
-use crate::cli::{Config, Rung};
-use crate::error::{Error, Kind, Result};
-use crate::event::{Disposition, Event};
+use crate::config::{Config, Rung};
+use crate::crash::event::{Disposition, Event};
 use crate::loader::probe::Features;
 use crate::loader::KernelTypes;
 use crate::measure::children::{self, Running};

@@ -7,10 +7,10 @@
 //! fault is a SIGBUS where one can be made, so that other monitors of segmentation
 //! faults do not see it either. [`wrong`] and [`doubtful`] are pure.
 
-use crate::assemble::Assembler;
+use crate::capture::record::assemble::Assembler;
 use crate::capture::{Capture, Mark, Next};
-use crate::cli::Config;
-use crate::event::{Disposition, Event};
+use crate::config::Config;
+use crate::crash::event::{Disposition, Event};
 use crate::measure::children;
 use crate::measure::facts::{self, is_childs_fault, Known, Name, REGISTERS};
 use crate::sys::mmap::page_bytes;

@@ -1,8 +1,8 @@
 use super::*;
-use crate::abi;
-use crate::address::{FileOffset, ProcessAddress};
-use crate::event::{FileIdentity, MappedFile, Mapping, MemoryWindow, Trap, VmFlags};
-use crate::registers::{Arch, Registers as Seen, WORDS};
+use crate::base::address::{FileOffset, ProcessAddress};
+use crate::capture::record::abi;
+use crate::crash::event::{FileIdentity, MappedFile, Mapping, MemoryWindow, Trap, VmFlags};
+use crate::crash::registers::{Arch, Registers as Seen, WORDS};
 
 const PC: u64 = 0x40_1000;
 

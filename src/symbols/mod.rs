@@ -10,7 +10,6 @@
 //! code, [`demangle`] makes Rust's names readable, [`budget`] bounds what all caches
 //! hold together.
 
-pub mod budget;
 pub mod demangle;
 pub mod elf;
 #[cfg(feature = "lines")]

@@ -14,8 +14,8 @@
 use std::time::{Duration, Instant};
 
 use super::elf::{Source, MAX_NAME};
-use crate::address::ProcessAddress;
-use crate::bytes;
+use crate::base::address::ProcessAddress;
+use crate::base::bytes;
 
 /// A Java program with all of its code compiled writes some 5 MB.
 pub const MAX_SIZE: u64 = 64 << 20;

@@ -7,9 +7,9 @@
 
 use std::rc::Rc;
 
-use super::budget::MemoryBudget;
 use super::lines::{Call, Refused};
-use crate::address::FileAddress;
+use crate::base::address::FileAddress;
+use crate::base::budget::MemoryBudget;
 
 /// A table of more would take long to insert into.
 const MAX_ENTRIES: usize = 4096;

@@ -8,12 +8,12 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::budget::MemoryBudget;
 use super::demangle::demangle;
 use super::elf::Answer;
 #[cfg(feature = "lines")]
 use super::lines::{Call, Refused};
-use crate::address::FileAddress;
+use crate::base::address::FileAddress;
+use crate::base::budget::MemoryBudget;
 
 /// A module that can be asked for the functions at addresses.
 pub trait Names {

@@ -20,7 +20,7 @@
 use std::mem::{offset_of, size_of};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 mod info;
 mod limits;

@@ -10,7 +10,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 fn failed(call: &'static str) -> impl Fn(Errno) -> Error {
     move |errno| Error::syscall(call, errno as i32)

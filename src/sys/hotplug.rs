@@ -5,7 +5,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 const NETLINK_KOBJECT_UEVENT: libc::c_int = 15;
 const FROM_THE_KERNEL: u32 = 1;

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use nix::sys::mman::{MapFlags, ProtFlags};
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// A shared mapping of a descriptor, unmapped when dropped.
 #[derive(Debug)]

@@ -10,6 +10,7 @@
 //! holds one operation and says which fact makes it sound and where that fact
 //! was established. No function asks its callers for more than its signature
 //! does.
+
 #![allow(unsafe_code)]
 
 pub mod bpf;
@@ -17,6 +18,7 @@ pub mod chance;
 pub mod events;
 pub mod file;
 pub mod hotplug;
+pub mod messages;
 pub mod mmap;
 pub mod output_file;
 pub mod own_fault;

@@ -3,7 +3,7 @@
 //! A path comes in, an [`OpenFile`] goes out that is safe to write reports of
 //! strangers' crashes to: made with mode 0600, never reached through a link that
 //! somebody else could have laid. What is done about a failed write is not
-//! decided here; see [`crate::output::sink`].
+//! decided here; see [`crate::report::output::sink`].
 //!
 //! # Safety
 //!
@@ -22,7 +22,7 @@ use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use nix::sys::stat::{self, FileStat, Mode, SFlag};
 use nix::unistd;
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::sys::streams;
 
 /// As many links in a row as are followed.

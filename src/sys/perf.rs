@@ -14,7 +14,7 @@ use std::ffi::CStr;
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 pub use libc::{EINVAL, ENODEV, ENXIO};
 

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// The base name of our executable, where /proc tells it and it is still there.
 #[must_use]

@@ -11,7 +11,7 @@ use std::io::{ErrorKind, Read, Write};
 use nix::mount::MsFlags;
 use nix::unistd::ForkResult;
 
-use crate::error::{Error, Kind, Result};
+use crate::base::error::{Error, Kind, Result};
 use crate::sys::unmounted;
 
 /// Where it usually is; the second is debugfs's, which mounts it when one looks.

@@ -9,8 +9,8 @@ use std::ops::RangeInclusive;
 
 use super::depth::Depth;
 use super::{AddressSpace, CodeAddress, Trust};
-use crate::address::ProcessAddress;
-use crate::registers::{Arch, Registers};
+use crate::base::address::ProcessAddress;
+use crate::crash::registers::{Arch, Registers};
 
 /// DWARF columns that are tracked: aarch64's x0 to x30, sp and pc are 33.
 pub(super) const COLUMNS: u16 = 33;

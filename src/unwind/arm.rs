@@ -9,8 +9,8 @@ use std::ops::RangeInclusive;
 use super::architecture::{Architecture, Before, Caller, Site, State};
 use super::stack::offset;
 use super::AddressSpace;
-use crate::address::ProcessAddress;
-use crate::registers::Arch;
+use crate::base::address::ProcessAddress;
+use crate::crash::registers::Arch;
 
 pub(super) struct Arm;
 

@@ -9,8 +9,8 @@ use super::scan::Lead;
 use super::stack::{offset, word};
 use super::walk::{advances, Walker};
 use super::{CodeAddress, Stop, Trust};
-use crate::address::ProcessAddress;
-use crate::registers::Arch;
+use crate::base::address::ProcessAddress;
+use crate::crash::registers::Arch;
 
 /// Code that tells a stub, which has no frame.
 const STUB_BYTES: usize = 16;

@@ -13,7 +13,7 @@ use std::rc::Rc;
 use super::architecture::Site;
 use super::rule::Rule;
 use super::CfiSection;
-use crate::address::FileAddress;
+use crate::base::address::FileAddress;
 use crate::keyed::Map;
 
 /// A file and an address in it.

@@ -26,8 +26,8 @@ use super::eh_hdr::{self, Nearest};
 use super::frames::{Entry, Section, MAX_PASS};
 use super::rule::{Cfa, Column, Rule, Slice};
 use super::{CfiSection, Placed};
-use crate::address::{FileAddress, ProcessAddress};
-use crate::registers::Arch;
+use crate::base::address::{FileAddress, ProcessAddress};
+use crate::crash::registers::Arch;
 
 type Reader<'a> = EndianSlice<'a, LittleEndian>;
 
@@ -170,7 +170,7 @@ fn push(bytes: &mut Vec<u8>, id: u32, body: &[u8]) -> Option<()> {
 /// segment sizes that `.debug_frame` has since version 4.
 fn cie_body(section: &Section<'_>, cie: &Entry) -> Option<Vec<u8>> {
     let (&version, rest) = cie.body()?.split_first()?;
-    let augmentation = crate::bytes::string_at(rest, 0)?;
+    let augmentation = crate::base::bytes::string_at(rest, 0)?;
     let mut rest = rest.get(augmentation.len() + 1..)?;
     let sized = section.kind == CfiSection::DebugFrame && version >= 4;
     if sized {

@@ -12,8 +12,8 @@
 //! and panics on a hostile one.
 
 use super::{CfiSection, ModuleData, SectionRange};
-use crate::address::FileAddress;
-use crate::bytes::Cursor;
+use crate::base::address::FileAddress;
+use crate::base::bytes::Cursor;
 
 /// DW_EH_PE_*: how a pointer is encoded.
 pub(super) mod encoding {

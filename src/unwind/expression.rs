@@ -12,7 +12,7 @@ use super::architecture::State;
 use super::rule::Failure;
 use super::stack::sized;
 use super::AddressSpace;
-use crate::address::ProcessAddress;
+use crate::base::address::ProcessAddress;
 
 /// Steps of one expression. Real ones take fewer than 20.
 const MAX_STEPS: u32 = 1_000;

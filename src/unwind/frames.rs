@@ -13,8 +13,8 @@
 use super::cache::{Index, IndexEntry};
 use super::eh_hdr::{encoding, uleb128, value};
 use super::{CfiSection, ModuleData, SectionRange};
-use crate::address::FileAddress;
-use crate::bytes::Cursor;
+use crate::base::address::FileAddress;
+use crate::base::bytes::Cursor;
 use crate::keyed::Map;
 
 /// Longest entry that is read. The longest in Debian's libraries has 12 KB.
@@ -264,7 +264,7 @@ fn code_encoding(section: &Section<'_>, cie: &Entry) -> Option<u8> {
     }
     let mut cursor = Cursor::at(&cie.bytes, cie.body_at());
     let version = cursor.u8().ok()?;
-    let augmentation = crate::bytes::string_at(&cie.bytes, cursor.offset())?;
+    let augmentation = crate::base::bytes::string_at(&cie.bytes, cursor.offset())?;
     cursor.skip(augmentation.len() + 1).ok()?;
     if section.kind == CfiSection::DebugFrame && version >= 4 {
         let sizes: [u8; 2] = cursor.array().ok()?;

@@ -16,8 +16,8 @@ use super::depth::{self, Depth, Mode};
 use super::stack::{offset, word};
 use super::x86_64::{self, X86_64};
 use super::AddressSpace;
-use crate::address::ProcessAddress;
-use crate::registers::Arch;
+use crate::base::address::ProcessAddress;
+use crate::crash::registers::Arch;
 
 pub(super) struct I386;
 

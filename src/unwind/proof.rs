@@ -28,7 +28,7 @@ use super::architecture::{Architecture, Before, Caller, Cursor};
 use super::stack::{offset, word};
 use super::walk::Walker;
 use super::CodeAddress;
-use crate::address::ProcessAddress;
+use crate::base::address::ProcessAddress;
 
 /// Code at the target of a call that tells a stub.
 const STUB_BYTES: usize = 16;

@@ -18,7 +18,7 @@ use std::ops::Range;
 use super::architecture::{Architecture, Caller, State};
 use super::stack::word;
 use super::AddressSpace;
-use crate::address::{FileAddress, ProcessAddress};
+use crate::base::address::{FileAddress, ProcessAddress};
 
 /// Bytes of [`Rule::expressions`].
 pub(super) type Slice = Range<u32>;

@@ -18,7 +18,7 @@ use super::architecture::{Architecture, Before, Caller, Cursor};
 use super::stack::{offset, word};
 use super::walk::Walker;
 use super::{Placed, Trust};
-use crate::address::ProcessAddress;
+use crate::base::address::ProcessAddress;
 
 /// Words that are looked at: 64 KB of stack.
 const MAX_WORDS: u64 = 8192;

@@ -2,7 +2,7 @@
 
 use super::architecture::Architecture;
 use super::AddressSpace;
-use crate::address::ProcessAddress;
+use crate::base::address::ProcessAddress;
 
 /// The longest word.
 const MAX_WORD: usize = 8;

@@ -27,8 +27,8 @@ use super::i386::I386;
 use super::rule::{Applied, Failure, Rule};
 use super::x86_64::X86_64;
 use super::{AddressSpace, Caches, CodeAddress, Frame, Placed, Stop, Trust, Walk};
-use crate::address::ProcessAddress;
-use crate::registers::{Arch, Registers};
+use crate::base::address::ProcessAddress;
+use crate::crash::registers::{Arch, Registers};
 
 /// Signal frames in one walk: handlers that crash in handlers that crash.
 const MAX_SIGNALS: usize = 16;

@@ -10,8 +10,8 @@ use super::architecture::{Architecture, Before, Caller, Site, State};
 use super::depth::{self, Depth, Mode};
 use super::stack::{offset, word};
 use super::AddressSpace;
-use crate::address::ProcessAddress;
-use crate::registers::Arch;
+use crate::base::address::ProcessAddress;
+use crate::crash::registers::Arch;
 
 pub(super) struct X86_64;
 

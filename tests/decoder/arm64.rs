@@ -4,10 +4,10 @@
 //! ldr w0, [x1, w2, uxtw #2]     ldp x29, x30, [sp], #16     ldr x0, 0x1234
 //! ```
 
+use segfault_analyzer::crash::registers::Arch;
 use segfault_analyzer::decode::{
     decode, Class, Decoded, Extend, Index, Operand, Reg, Target, Touch,
 };
-use segfault_analyzer::registers::Arch;
 
 use super::listing::Line;
 use super::outcome::Outcome;

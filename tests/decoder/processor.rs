@@ -6,8 +6,8 @@
 use std::io;
 use std::ptr;
 
+use segfault_analyzer::crash::registers::{Arch, Registers, WORDS};
 use segfault_analyzer::decode::{decode, Class, Decoded, Operand, SegmentBases, Touch};
-use segfault_analyzer::registers::{Arch, Registers, WORDS};
 
 use super::outcome::Outcome;
 

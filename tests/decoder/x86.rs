@@ -1,9 +1,9 @@
 //! An x86 instruction as we decode it against its text.
 
+use segfault_analyzer::crash::registers::Arch;
 use segfault_analyzer::decode::{
     decode, Class, Decoded, Extend, Index, Operand, Reg, Target, Touch,
 };
-use segfault_analyzer::registers::Arch;
 
 use super::intel::{self, Text, Written};
 use super::listing::{Line, Machine, Tool};

@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use segfault_analyzer::registers::{Arch, Registers, WORDS};
+use segfault_analyzer::crash::registers::{Arch, Registers, WORDS};
 
 /// Signals and stops after which a child is given up.
 const MAX_STOPS: usize = 1000;

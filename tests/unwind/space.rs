@@ -13,7 +13,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use goblin::elf::Elf;
-use segfault_analyzer::address::{FileAddress, ProcessAddress};
+use segfault_analyzer::base::address::{FileAddress, ProcessAddress};
 use segfault_analyzer::unwind::{AddressSpace, CfiSection, ModuleData, Placed, SectionRange};
 
 const PAGE: u64 = 4096;

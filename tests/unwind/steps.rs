@@ -3,9 +3,10 @@
 
 use std::collections::HashMap;
 
-use segfault_analyzer::address::ProcessAddress;
-use segfault_analyzer::registers::Registers;
-use segfault_analyzer::unwind::{walk, AddressSpace, Caches, Stop, Trust};
+use segfault_analyzer::base::address::ProcessAddress;
+use segfault_analyzer::crash::frame::{Stop, Trust};
+use segfault_analyzer::crash::registers::Registers;
+use segfault_analyzer::unwind::{walk, AddressSpace, Caches};
 
 use crate::build::{self, Flavour, FLAVOURS};
 use crate::child::Child;

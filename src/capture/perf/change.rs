@@ -4,8 +4,8 @@
 //! each ends with its time. Layouts: `enum perf_event_type` of
 //! include/uapi/linux/perf_event.h. What makes no sense is no change.
 
-use crate::bytes::{until_nul, Cursor, ShortRead};
-use crate::perfring::{lost, Header, LOST};
+use crate::base::bytes::{until_nul, Cursor, ShortRead};
+use crate::capture::perf::buffer::{lost, Header, LOST};
 
 /// `PERF_RECORD_COMM` and so on.
 const COMM: u32 = 3;

@@ -11,8 +11,8 @@
 //! arch/arm64/include/uapi/asm/perf_regs.h. Out go values, the registers in the
 //! order that [`Registers`] has.
 
-use crate::bytes::{Cursor, ShortRead};
-use crate::registers::{Arch, Registers, WORDS};
+use crate::base::bytes::{Cursor, ShortRead};
+use crate::crash::registers::{Arch, Registers, WORDS};
 
 /// `PERF_SAMPLE_REGS_ABI_32`
 const ABI_32: u64 = 1;

@@ -5,9 +5,9 @@
 //! samples tell. Both lists are bounded: the one used longest ago makes way.
 
 use crate::capture::Folded;
-use crate::event::{EarlierFault, FaultSite};
+use crate::crash::event::{EarlierFault, FaultSite};
 
-/// More than are asked for ([`Repeats`](crate::repeats)), as in bpf/fold.h: of what is
+/// More than are asked for ([`Repeats`](crate::report::repeats)), as in bpf/fold.h: of what is
 /// given up here nobody tells.
 const MAX_SITES: usize = 2048;
 const MAX_FIRST: usize = 256;
@@ -92,8 +92,8 @@ impl Handled {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::address::ProcessAddress;
-    use crate::event::Trap;
+    use crate::base::address::ProcessAddress;
+    use crate::crash::event::Trap;
 
     fn site(pid: u32) -> FaultSite {
         FaultSite {

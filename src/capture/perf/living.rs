@@ -12,8 +12,8 @@ use std::rc::Rc;
 
 use super::change::{name, Name, NewMapping};
 use super::processes::{KnownFile, KnownMapping, Process, Processes};
-use crate::bytes::find;
-use crate::procfs;
+use crate::base::bytes::find;
+use crate::base::procfs;
 use crate::sys::file::Directory;
 use crate::sys::time;
 

@@ -54,7 +54,7 @@ fn after(changes: Vec<Change>) -> Processes {
 }
 
 fn text(name: &Name) -> &str {
-    std::str::from_utf8(crate::bytes::until_nul(name)).unwrap()
+    std::str::from_utf8(crate::base::bytes::until_nul(name)).unwrap()
 }
 
 fn starts(process: &Process) -> Vec<(u64, u64, u64)> {

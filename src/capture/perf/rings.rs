@@ -9,11 +9,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::change::{self, Change};
 use super::delivery::{self, Delivery};
+use crate::base::error::{Context, Error, Result};
+use crate::capture::perf::buffer::{self, MappedPerfRing, PerfRing};
 use crate::capture::share::Share;
-use crate::cli::Config;
-use crate::error::{Context, Error, Result};
-use crate::perfring::{self, MappedPerfRing, PerfRing};
-use crate::registers::Arch;
+use crate::config::Config;
+use crate::crash::registers::Arch;
 use crate::sys::{perf, process, tracefs};
 
 const GROUP: &str = "signal";
@@ -276,10 +276,10 @@ impl Cpu {
         while *left > 0 {
             let (header, body) = self.deliveries.ring.next_record()?;
             *left = left.saturating_sub(body.len());
-            if header.kind == perfring::LOST {
-                self.lost += perfring::lost(body).unwrap_or(0);
+            if header.kind == buffer::LOST {
+                self.lost += buffer::lost(body).unwrap_or(0);
             }
-            if header.kind != perfring::SAMPLE {
+            if header.kind != buffer::SAMPLE {
                 continue;
             }
             self.samples += 1;

@@ -12,7 +12,7 @@
 //! each other. Neither arguments nor environment are handed on as stack: a copy that
 //! may have them, and no beginning by which they are told, is dropped.
 
-use crate::bytes::until_nul;
+use crate::base::bytes::until_nul;
 
 const AT_PAGESZ: u64 = 6;
 const AT_CLKTCK: u64 = 17;

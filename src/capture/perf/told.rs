@@ -3,22 +3,23 @@
 //! Perf events tell less than a program in the kernel: every detail that an event
 //! lacks for that reason is named in its `lost`, and none has a value that was
 //! guessed. One fault address is certain all the same: that of a jump to where nothing
-//! is ever mapped. Others the faulting instruction shows, in [`infer`](crate::cause::infer).
+//! is ever mapped. Others the faulting instruction shows, in [`infer`](crate::analyze::cause::infer).
 
 use super::delivery::Delivery;
 use super::living::Look;
 use super::processes::{Gap, KnownMapping, Process};
 use super::stack;
-use crate::address::{FileOffset, ProcessAddress};
-use crate::bytes::until_nul;
-use crate::event::{
+use crate::base::address::{FileOffset, ProcessAddress};
+use crate::base::bytes::until_nul;
+use crate::crash::event::{
     Disposition, EarlierFault, Event, FileIdentity, Lost, MappedFile, Mapping, MemoryWindow, Trap,
     VmFlags,
 };
-use crate::fault::{
-    code::SEGV_MAPERR, code::SI_KERNEL, has_address, signal::SIGSEGV, trap::PAGE_FAULT,
+use crate::crash::fault::has_address;
+use crate::crash::registers::{Arch, Registers};
+use crate::crash::signals::{
+    code::SEGV_MAPERR, code::SI_KERNEL, signal::SIGSEGV, trap::PAGE_FAULT,
 };
-use crate::registers::{Arch, Registers};
 
 const UNTOLD: &str = "perf events do not tell it";
 const GONE: &str = "perf events do not tell it, and the process was gone";

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::error::Error;
+use crate::base::error::Error;
 use crate::loader::btf::BtfError;
 
 /// Why an object could not be taken apart.

@@ -1,10 +1,10 @@
 //! From a mapping to the file, its name, its directory, its mount, its numbers.
 
 use super::{same, Bits, Place, Rule, Search, Subject, Word, RULE};
-use crate::bytes;
+use crate::base::bytes;
+use crate::base::procfs::Line;
 use crate::measure::facts::{Fact, Facts, Known, CHILDREN, FILES, GONE, OUTER};
 use crate::measure::layout::{Detail, Field};
-use crate::procfs::Line;
 
 /// `struct mount` begins so far before the `vfsmount` within it, behind its links in a hash
 /// table, its parent and its place there (fs/mount.h, since 3.3).

@@ -1,6 +1,6 @@
 //! The kernel's stack of a child: its end, with the user's registers, and its size.
 
-use crate::bytes::{self, Cursor};
+use crate::base::bytes::{self, Cursor};
 use crate::measure::facts::{Child, Fact};
 
 /// Where in `struct pt_regs` the first of the registers is that a child sets, and the stack

@@ -22,7 +22,7 @@ use std::rc::Rc;
 
 use super::source::{FileRange, Source};
 use super::ElfFile;
-use crate::bytes::until_nul;
+use crate::base::bytes::until_nul;
 use crate::sys::file::{Directory, RegularFile};
 
 /// The longest file name that Linux has, its NUL, and the checksum.

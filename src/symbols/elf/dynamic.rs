@@ -11,7 +11,7 @@ use goblin::container::Ctx;
 use super::source::{FileRange, Source};
 use super::symtab::SymbolTable;
 use super::Segments;
-use crate::bytes::Cursor;
+use crate::base::bytes::Cursor;
 
 const MAX_DYNAMIC: u64 = 64 * 1024;
 /// Buckets of a GNU hash table, and steps along its last chain.

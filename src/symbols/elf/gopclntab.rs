@@ -17,8 +17,8 @@
 
 use super::source::{FileRange, Source, Strings};
 use super::symtab::{Answer, Found};
-use crate::address::FileAddress;
-use crate::bytes::Cursor;
+use crate::base::address::FileAddress;
+use crate::base::bytes::Cursor;
 
 const GO_1_18: u32 = 0xffff_fff0;
 const GO_1_20: u32 = 0xffff_fff1;

@@ -17,7 +17,7 @@ use super::plt::Plt;
 use super::source::{FileRange, Source};
 use super::symtab::SymbolTable;
 use super::{Segment, Segments};
-use crate::bytes::{string_at, Cursor};
+use crate::base::bytes::{string_at, Cursor};
 use crate::unwind::CfiSection;
 
 /// `ld` makes some forty; `-ffunction-sections` without a linker script thousands.

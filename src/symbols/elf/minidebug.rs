@@ -9,7 +9,7 @@
 
 use super::source::{FileRange, Source};
 use super::ElfFile;
-use crate::bytes::Cursor;
+use crate::base::bytes::Cursor;
 
 /// Fedora's largest have some 400 KB, and unpack to ten times that.
 const MAX_PACKED: u64 = 4 << 20;

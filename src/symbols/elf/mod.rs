@@ -28,7 +28,7 @@ use goblin::elf::header;
 use goblin::elf::program_header::{self, ProgramHeader};
 use goblin::elf::Elf;
 
-use crate::address::{FileAddress, FileOffset};
+use crate::base::address::{FileAddress, FileOffset};
 use crate::unwind::{CfiSection, SectionRange};
 
 pub use debuglink::{crc32, find_debug_file, DebugDirs, DebugLink, Home};

@@ -13,8 +13,8 @@ use goblin::elf::header::{EM_AARCH64, EM_X86_64};
 use super::layout::Place;
 use super::source::{FileRange, Source};
 use super::symtab::{Answer, Found, SymbolTable};
-use crate::address::FileAddress;
-use crate::bytes::Cursor;
+use crate::base::address::FileAddress;
+use crate::base::bytes::Cursor;
 
 /// 24 MB of relocations; programs have some thousand.
 const MAX_RELOCATIONS: u64 = 1 << 20;

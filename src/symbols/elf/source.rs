@@ -3,7 +3,7 @@
 //! Reads past the end are short, never errors: a parser asks for what it needs
 //! and says itself what is missing. [`Strings`] is a window on a string table.
 
-use crate::bytes;
+use crate::base::bytes;
 use crate::sys::file::{Refusal, RegularFile, Status};
 
 /// The longest name that is read; the rest of a longer one is left out.

@@ -32,7 +32,7 @@ use goblin::elf::sym::{self, Sym, Symtab};
 
 use super::layout::CodeSection;
 use super::source::{FileRange, Source, Strings};
-use crate::address::FileAddress;
+use crate::base::address::FileAddress;
 
 /// 192 MB of symbols; libLLVM with its full table has 300,000.
 const MAX_SYMBOLS: u64 = 8 << 20;

@@ -7,7 +7,7 @@
 use super::ranges;
 use super::unit::Unit;
 use super::{Debug, Section};
-use crate::address::FileAddress;
+use crate::base::address::FileAddress;
 
 /// More units than any program has.
 const MAX_UNITS: usize = 1 << 20;

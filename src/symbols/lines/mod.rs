@@ -31,7 +31,7 @@ mod unit;
 use std::time::{Duration, Instant};
 
 use super::elf::{ElfFile, FileRange, Source};
-use crate::address::FileAddress;
+use crate::base::address::FileAddress;
 use reader::Reader;
 
 /// For one batch of addresses.

@@ -156,7 +156,7 @@ impl<'a> Reader<'a> {
         let mut string = Vec::new();
         loop {
             let tail = self.tail(1)?;
-            let part = crate::bytes::until_nul(tail);
+            let part = crate::base::bytes::until_nul(tail);
             let (len, ended) = (part.len(), part.len() < tail.len());
             let room = MAX_NAME - string.len();
             string.extend_from_slice(&part[..len.min(room)]);
@@ -170,7 +170,7 @@ impl<'a> Reader<'a> {
     pub(super) fn skip_string(&mut self) -> Option<()> {
         loop {
             let tail = self.tail(1)?;
-            let len = crate::bytes::until_nul(tail).len();
+            let len = crate::base::bytes::until_nul(tail).len();
             let ended = len < tail.len();
             self.at += len as u64 + u64::from(ended);
             if ended {

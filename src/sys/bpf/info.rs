@@ -14,7 +14,7 @@ use std::mem::{offset_of, size_of};
 use std::os::fd::BorrowedFd;
 
 use super::{address_mut, call, length, raw, NAME_LEN};
-use crate::error::Result;
+use crate::base::error::Result;
 
 const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 
@@ -160,7 +160,7 @@ pub fn btf_info(btf: BorrowedFd<'_>) -> Result<BtfDescription> {
     // SAFETY: `name` is as long as the length says, and no bytes of BTF are asked for.
     unsafe { obj_get_info_by_fd(btf, &mut info) }?;
     Ok(BtfDescription {
-        name: crate::bytes::until_nul(&name).to_vec(),
+        name: crate::base::bytes::until_nul(&name).to_vec(),
         kernel: info.kernel_btf != 0,
         size_bytes: info.btf_size,
     })

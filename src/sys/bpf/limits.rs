@@ -5,7 +5,7 @@
 //! setrlimit(2) only reads, capget(2) writes as much as its version says; both get
 //! local structs.
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// Lifts the limit on locked memory, which BPF objects counted against before 5.11.
 pub fn raise_memlock_limit() -> Result<()> {

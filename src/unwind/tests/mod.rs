@@ -21,8 +21,8 @@ use std::rc::Rc;
 use super::{
     walk, AddressSpace, Caches, CfiSection, ModuleData, Placed, SectionRange, Stop, Trust, Walk,
 };
-use crate::address::{FileAddress, ProcessAddress};
-use crate::registers::{Arch, Registers, WORDS};
+use crate::base::address::{FileAddress, ProcessAddress};
+use crate::crash::registers::{Arch, Registers, WORDS};
 
 /// Within reach of 32-bit tasks.
 const BIAS: u64 = 0x5650_0000;

@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use segfault_analyzer::decode::{decode, SegmentBases, MAX_LENGTH};
-use segfault_analyzer::registers::{Arch, Registers, WORDS};
+use segfault_analyzer::crash::registers::{Arch, Registers, WORDS};
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((first, code)) = bytes.split_first() else {

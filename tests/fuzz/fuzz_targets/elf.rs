@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use segfault_analyzer::address::{FileAddress, FileOffset};
+use segfault_analyzer::base::address::{FileAddress, FileOffset};
 use segfault_analyzer::symbols::elf::{find_debug_file, DebugDirs, ElfFile, Source};
 use segfault_analyzer::unwind::CfiSection;
 

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use segfault_analyzer::address::FileAddress;
+use segfault_analyzer::base::address::FileAddress;
 use segfault_analyzer::symbols::elf::{ElfFile, Source};
 use segfault_analyzer::symbols::lines;
 

@@ -11,11 +11,10 @@
 use std::rc::Rc;
 
 use libfuzzer_sys::fuzz_target;
-use segfault_analyzer::address::{FileAddress, ProcessAddress};
-use segfault_analyzer::registers::{Arch, Registers, WORDS};
-use segfault_analyzer::unwind::{
-    walk, AddressSpace, Caches, CfiSection, ModuleData, Placed, SectionRange, Trust,
-};
+use segfault_analyzer::base::address::{FileAddress, ProcessAddress};
+use segfault_analyzer::crash::registers::{Arch, Registers, WORDS};
+use segfault_analyzer::unwind::{walk, AddressSpace, Caches, CfiSection, ModuleData, Placed, SectionRange};
+use segfault_analyzer::crash::frame::Trust;
 
 const TEXT: u64 = 0x1000;
 const HEADER: u64 = 0x10_0000;

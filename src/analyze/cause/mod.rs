@@ -1,0 +1,286 @@
+//! Why it crashed: a token that never changes its meaning, and a sentence with
+//! the evidence.
+//!
+//! In come a captured event, the frames that were found and the functions' names;
+//! out comes a [`Verdict`]. Evidence is what the processor said (error code or
+//! syndrome, trap), what the signal says, the mappings, the registers, and the
+//! instruction at the pc, decoded. Pieces that contradict each other are not
+//! believed: a signal that no trap stands behind was made, not raised.
+//!
+//! ```text
+//! infer     what nothing told of the fault, by the instruction
+//! choose    this delivery's fault, or the handled one before it
+//! judge ──> sent, made      nobody's fault
+//!      ├──> page ──> jump   the pc could not be fetched
+//!      │        └──> stack  at the end of a stack
+//!      ├──> operand         general protection: the address is in the instruction
+//!      ├──> trap            bus errors, division, undefined instructions, ...
+//!      └──> abort           what the names on the stack tell
+//! ```
+//!
+//! Every number of a sentence is one that was captured or computed from such;
+//! where the kind of cause is a guess the sentence says `probably` or `looks
+//! like`. What cannot be known is `unknown`, and the sentence says why.
+
+mod abort;
+mod calls;
+mod choose;
+mod infer;
+mod jump;
+mod notes;
+mod operand;
+mod page;
+mod stack;
+#[cfg(test)]
+mod tests;
+mod trap;
+mod words;
+
+use crate::base::address::ProcessAddress;
+use crate::crash::event::{Event, Trap};
+use crate::crash::fault::{self};
+use crate::crash::kinds::Access;
+use crate::crash::registers::{Arch, Registers};
+use crate::crash::signals::{code, signal};
+use crate::decode::{decode, Decoded};
+use crate::report::{Cause, Location};
+
+pub use choose::choose;
+pub use infer::infer;
+pub use jump::is_vsyscall;
+pub use notes::note;
+pub use operand::describe;
+
+use words::Words;
+
+/// One fault: the delivery's own, or an earlier one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub signal: i32,
+    pub code: i32,
+    /// The siginfo's first word.
+    pub siginfo: u64,
+    pub trap: Trap,
+    pub pc: ProcessAddress,
+    /// Address and trap are what the kernel says, or all that the instruction leaves
+    /// possible ([`infer`]); perf events tell neither.
+    pub known: bool,
+}
+
+/// What is known of an earlier fault's part in this death.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Earlier {
+    /// The kernel could not write the frame of its handler.
+    NoFrame,
+    /// Its handler is on the stack.
+    Handled,
+    /// It was handled not long before.
+    Recent,
+}
+
+/// The fault that the cause is looked for in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chosen {
+    pub fault: Fault,
+    /// As they were at that fault.
+    pub registers: Option<Registers>,
+    /// `None` for the delivery's own fault.
+    pub earlier: Option<Earlier>,
+    /// The signal was made by a system call, though its code is a kernel's.
+    pub made: bool,
+}
+
+/// All that a cause is found by.
+#[derive(Clone, Copy, Debug)]
+pub struct Evidence<'a> {
+    pub event: &'a Event,
+    pub chosen: &'a Chosen,
+    /// Bytes from the fault's pc on.
+    pub code: &'a [u8],
+    /// Names of the functions on the stack, innermost first; empty where one has none.
+    pub functions: &'a [&'a [u8]],
+    /// What the fault's address is called, where it lies in code.
+    pub place: &'a Location,
+    /// Whether texts of the process may be shown.
+    pub quotes: bool,
+}
+
+/// Why it crashed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    pub cause: Cause,
+    /// Raw bytes: names of files and functions are in it.
+    pub text: Vec<u8>,
+    /// The address that was touched and how, where the signal itself does not say.
+    pub address: Option<ProcessAddress>,
+    pub access: Option<Access>,
+    /// What the cause would be if no function had a name: the same on hosts with
+    /// and without symbols.
+    pub nameless: Cause,
+}
+
+impl Verdict {
+    fn new(cause: Cause, words: Words) -> Self {
+        Verdict {
+            cause,
+            text: words.0,
+            address: None,
+            access: None,
+            nameless: cause,
+        }
+    }
+
+    fn plain(cause: Cause, text: &str) -> Self {
+        Verdict::new(cause, Words(text.into()))
+    }
+}
+
+/// The evidence, and what was made of it.
+struct Scene<'a> {
+    evidence: &'a Evidence<'a>,
+    event: &'a Event,
+    fault: Fault,
+    arch: Arch,
+    registers: Option<&'a Registers>,
+    decoded: Option<Decoded>,
+}
+
+impl Scene<'_> {
+    fn access(&self) -> Option<Access> {
+        let Fault {
+            code,
+            siginfo,
+            ref trap,
+            ..
+        } = self.fault;
+        fault::access(self.arch, code, siginfo, trap)
+    }
+
+    /// The address of the fault, as mappings are numbered: without a tag.
+    fn address(&self) -> u64 {
+        self.untagged(self.fault.siginfo)
+    }
+
+    fn untagged(&self, address: u64) -> u64 {
+        match self.arch {
+            // Bit 55 is what the tag's bits would be (top-byte-ignore).
+            Arch::Aarch64 => ((address << 8) as i64 >> 8) as u64,
+            _ => address,
+        }
+    }
+
+    /// Whether this can be no address: its high bits are not all alike.
+    ///
+    /// x86_64 without five-level paging; aarch64 with any size of address.
+    fn non_canonical(&self, address: u64) -> bool {
+        let spare = match self.arch {
+            Arch::X86_64 => 16,
+            Arch::Aarch64 => 11,
+            Arch::I386 | Arch::Arm => return false,
+        };
+        let address = self.untagged(address);
+        ((address << spare) as i64 >> spare) as u64 != address
+    }
+
+    /// A further word of the siginfo, which is kept of the delivery's own alone.
+    fn own_siginfo(&self, word: usize) -> Option<u64> {
+        let own = self.evidence.chosen.earlier.is_none() && self.fault.known;
+        own.then_some(self.event.siginfo_more[word])
+    }
+
+    fn is_silent(&self) -> bool {
+        choose::is_silent(self.arch, &self.fault.trap)
+    }
+
+    fn register(&self, number: u16) -> Option<u64> {
+        self.registers.and_then(|registers| registers.dwarf(number))
+    }
+
+    fn stack_pointer(&self) -> Option<u64> {
+        self.registers.map(|registers| registers.sp().0)
+    }
+
+    /// The innermost function's name, or nothing.
+    fn function(&self) -> &[u8] {
+        self.evidence.functions.first().copied().unwrap_or(b"")
+    }
+}
+
+/// Why it crashed.
+#[must_use]
+pub fn judge(evidence: &Evidence<'_>) -> Verdict {
+    let chosen = evidence.chosen;
+    let arch = evidence
+        .event
+        .registers
+        .map_or(Arch::NATIVE, |registers| registers.arch());
+    let scene = Scene {
+        evidence,
+        event: evidence.event,
+        fault: chosen.fault,
+        arch,
+        registers: chosen.registers.as_ref(),
+        decoded: decode(arch, evidence.code),
+    };
+    let mut verdict = of_fault(&scene, chosen.made);
+    if matches!(
+        verdict.cause,
+        Cause::NullDereference | Cause::Unmapped | Cause::NonCanonical
+    ) {
+        abort::in_allocator(&scene, &mut verdict.text);
+    }
+    if let Some(earlier) = chosen.earlier {
+        // That is said of the earlier fault.
+        (verdict.address, verdict.access) = (None, None);
+        verdict.text.extend_from_slice(match earlier {
+            Earlier::NoFrame => b"; there was no way to run the signal's handler",
+            Earlier::Handled => b"; the program's handler got this fault first",
+            Earlier::Recent => b"; probably: a handler got this fault shortly before the signal",
+        });
+    }
+    verdict
+}
+
+/// Words for a fault of which nothing tells more than that it was one.
+fn untold(scene: &Scene<'_>) -> Verdict {
+    let pc = scene.fault.pc;
+    let mut words = Words::default();
+    words.text("perf events alone tell neither the address nor the kind of access");
+    if scene.event.mapping(pc).is_none() {
+        words.text("; the instruction pointer is where no code was seen to be mapped");
+    } else {
+        words.text(", nor does the instruction");
+    }
+    Verdict::new(Cause::Unknown, words)
+}
+
+fn of_fault(scene: &Scene<'_>, made: bool) -> Verdict {
+    let fault = &scene.fault;
+    if made {
+        return choose::made(scene);
+    }
+    if fault.signal == signal::SIGABRT {
+        return abort::verdict(scene);
+    }
+    if fault.code <= code::SI_USER {
+        return choose::sent(scene);
+    }
+    if !fault.known
+        && matches!(
+            fault.signal,
+            signal::SIGSEGV | signal::SIGBUS | signal::SIGSYS
+        )
+    {
+        return untold(scene);
+    }
+    match fault.signal {
+        signal::SIGSEGV if fault.code == code::SI_KERNEL => operand::protection(scene),
+        signal::SIGSEGV => page::verdict(scene),
+        signal::SIGBUS => trap::bus(scene),
+        signal::SIGILL => trap::undefined(scene),
+        signal::SIGFPE => trap::arithmetic(scene),
+        signal::SIGTRAP => trap::breakpoint(scene),
+        signal::SIGSYS => trap::system_call(scene),
+        _ => Verdict::plain(Cause::Unknown, "a signal that no fault raises"),
+    }
+}

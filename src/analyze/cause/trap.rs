@@ -1,0 +1,457 @@
+//! Signals for what is no access to memory, or none that SIGSEGV tells of: bus
+//! errors, division, undefined and privileged instructions, breakpoints,
+//! forbidden system calls.
+
+use super::abort::MUSL_HEAP;
+use super::operand::{refused, touched};
+use super::words::Words;
+use super::{Scene, Verdict};
+use crate::base::address::ProcessAddress;
+use crate::crash::fault::{self};
+use crate::crash::registers::Arch;
+use crate::crash::signals::{code, trap};
+use crate::decode::{Class, Decoded};
+use crate::report::dying::is_one_of;
+use crate::report::Cause;
+
+// arm64 exception classes, arch/arm64/include/asm/esr.h
+const CLASS_BRANCH_TARGET: u64 = 0x0d;
+const CLASS_SYSTEM_REGISTER: u64 = 0x18;
+const CLASS_POINTER_AUTHENTICATION: u64 = 0x1c;
+const CLASS_PC_ALIGNMENT: u64 = 0x22;
+const CLASS_SP_ALIGNMENT: u64 = 0x26;
+
+/// How many bytes of an instruction are shown that has no known length.
+const SHOWN_BYTES: usize = 8;
+
+/// The verdict on a SIGBUS.
+pub(super) fn bus(scene: &Scene<'_>) -> Verdict {
+    match scene.fault.code {
+        code::BUS_ADRALN => misaligned(scene),
+        code::BUS_ADRERR => beyond_file(scene),
+        3 => Verdict::plain(
+            Cause::Unknown,
+            "the hardware behind the address reported an error",
+        ),
+        4 | 5 => Verdict::plain(
+            Cause::Unknown,
+            "the memory has a hardware error (machine check)",
+        ),
+        // The stack segment's twin of a general-protection fault.
+        code::SI_KERNEL if scene.fault.trap.number == trap::STACK_SEGMENT => refused(scene),
+        _ => Verdict::plain(
+            Cause::Unknown,
+            "a bus error that the kernel says no more of",
+        ),
+    }
+}
+
+fn misaligned(scene: &Scene<'_>) -> Verdict {
+    let mut words = Words::default();
+    let arm = matches!(scene.arch, Arch::Aarch64 | Arch::Arm);
+    match fault::syndrome_class(scene.fault.trap.error_code) {
+        CLASS_PC_ALIGNMENT if arm => {
+            words.text("jump to ").hex(scene.fault.pc.0);
+            words.text(", where no instruction can begin: it is not aligned");
+        }
+        CLASS_SP_ALIGNMENT if arm => {
+            words.text("the stack pointer");
+            if let Some(sp) = scene.stack_pointer() {
+                words.text(" ").hex(sp);
+            }
+            words.text(" is no multiple of 16");
+        }
+        _ => {
+            // x86 names no address: the one that is not aligned is it.
+            let unaligned = scene.placed().find(|placed| {
+                let width = u64::from(placed.operand.width.unwrap_or(1)).max(1);
+                placed.address % width != 0
+            });
+            let (access, address) = match &unaligned {
+                Some(placed) => (touched(placed.operand.touch), placed.address),
+                None => (scene.access(), scene.address()),
+            };
+            words.touch(access, unaligned.as_ref(), address);
+            words.text(" without the alignment that it needs");
+            words.origin(scene, unaligned.as_ref(), address);
+            let mut verdict = Verdict::new(Cause::Misaligned, words);
+            verdict.address = unaligned.map(|placed| ProcessAddress(placed.address));
+            verdict.access = access;
+            return verdict;
+        }
+    }
+    Verdict::new(Cause::Misaligned, words)
+}
+
+fn beyond_file(scene: &Scene<'_>) -> Verdict {
+    let (access, address) = (scene.access(), scene.address());
+    let placed = scene.faulting_operand();
+    let mut words = Words::default();
+    words.touch(access, placed.as_ref(), address);
+    let event = scene.event;
+    let mapping = event.mapping(ProcessAddress(address));
+    if mapping.is_none() && (event.lacks("mappings") || event.lacks("data_mappings")) {
+        words.text(", for which the kernel had no page: what is mapped there is not known, perhaps a file that ends before");
+        return Verdict::new(Cause::Unknown, words);
+    }
+    let Some((mapping, file)) = mapping.and_then(|it| Some((it, it.file.as_ref()?))) else {
+        words.text(", for which the kernel had no page: huge pages or memory ran out, or it could not be read");
+        return Verdict::new(Cause::Unknown, words);
+    };
+    let offset = file.offset.0.wrapping_add(address - mapping.start.0);
+    words.text(", offset ").hex(offset).text(" of ");
+    words.bytes(&event.mapping_name(mapping));
+    let known = &file.identity;
+    // A file that was emptied has a time; of one without either nothing is known.
+    if (known.size, known.mtime_s, known.mtime_ns) == (0, 0, 0) {
+        words.text(", whose size is not known");
+        return Verdict::new(Cause::Unknown, words);
+    }
+    match offset.checked_sub(file.identity.size) {
+        Some(past) => {
+            words
+                .text(", which has ")
+                .number(file.identity.size)
+                .text(" bytes");
+            words.text(": ");
+            match past {
+                0 => words.text("right"),
+                past => words.distance(past),
+            };
+            words.text(" past its end");
+            Verdict::new(Cause::BeyondFile, words)
+        }
+        None => {
+            words.text(", which is inside of the file as it is now: it could not be read, its file system is full, or it was shorter");
+            Verdict::new(Cause::Unknown, words)
+        }
+    }
+}
+
+/// The bytes of the faulting instruction, as far as they are known.
+fn bytes(scene: &Scene<'_>, words: &mut Words) {
+    let len = match (&scene.decoded, scene.arch) {
+        (Some(decoded), _) => usize::from(decoded.length),
+        (None, Arch::Aarch64) => 4,
+        _ => SHOWN_BYTES,
+    };
+    let code = scene.evidence.code;
+    for byte in &code[..len.min(code.len())] {
+        words.text(&format!(" {byte:02x}"));
+    }
+}
+
+fn not_for_users(scene: &Scene<'_>) -> Verdict {
+    let mut words = Words::default();
+    words.text("the instruction");
+    bytes(scene, &mut words);
+    words.text(" is not for user code");
+    Verdict::new(Cause::PrivilegedInstruction, words)
+}
+
+/// The verdict on an instruction that user code may not run.
+pub(super) fn privileged(scene: &Scene<'_>, decoded: &Decoded) -> Verdict {
+    const HLT: u8 = 0xf4;
+    let x86 = matches!(scene.arch, Arch::X86_64 | Arch::I386);
+    let halts = x86 && decoded.length == 1 && scene.evidence.code.first() == Some(&HLT);
+    let mut words = Words::default();
+    if !halts {
+        return not_for_users(scene);
+    }
+    let function = scene.function();
+    words.text("hlt, which is not for user code: ");
+    let mut cause = Cause::PrivilegedInstruction;
+    if function == b"__stack_chk_fail" {
+        words.text("musl's stack protector found an overwritten canary");
+        if let Some(caller) = scene
+            .evidence
+            .functions
+            .get(1)
+            .filter(|name| !name.is_empty())
+        {
+            words.text(" in ").bytes(caller);
+        }
+        cause = Cause::StackSmashing;
+    } else if is_one_of(function, MUSL_HEAP) {
+        words.text("probably musl's heap check, which crashes on purpose, in ");
+        words.bytes(function);
+    } else {
+        words.text("C libraries end a program with it that cannot go on");
+    }
+    let mut verdict = Verdict::new(cause, words);
+    verdict.nameless = Cause::PrivilegedInstruction;
+    verdict
+}
+
+/// The verdict on a SIGILL.
+pub(super) fn undefined(scene: &Scene<'_>) -> Verdict {
+    let class = fault::syndrome_class(scene.fault.trap.error_code);
+    let decoded = scene.decoded.as_ref();
+    let mut words = Words::default();
+    match (scene.arch, class) {
+        (Arch::Aarch64, CLASS_BRANCH_TARGET) => {
+            words.text("a jump led to no landing pad (BTI): probably a bad function pointer");
+            return Verdict::new(Cause::Unknown, words);
+        }
+        (Arch::Aarch64, CLASS_POINTER_AUTHENTICATION) => {
+            words.text(
+                "a pointer's signature was wrong (FPAC): probably an overwritten return address",
+            );
+            return Verdict::new(Cause::Unknown, words);
+        }
+        (Arch::Aarch64, CLASS_SYSTEM_REGISTER) => {
+            return not_for_users(scene);
+        }
+        _ => {}
+    }
+    match decoded.map(|decoded| decoded.class) {
+        // Zeros are one on aarch64, but nobody wrote them.
+        Some(Class::Undefined) if !scene.evidence.code.starts_with(&[0; 4]) => {
+            words.text("the instruction");
+            bytes(scene, &mut words);
+            words.text(" is made to trap: probably a failed check, an abort, or a place that the compiler took for unreachable");
+        }
+        Some(Class::Privileged) => {
+            return not_for_users(scene);
+        }
+        Some(class) if class != Class::Undefined => {
+            words.text("this processor refused the instruction");
+            bytes(scene, &mut words);
+            words.text(": probably made for a newer one, or no code");
+        }
+        None if scene.evidence.code.is_empty() => {
+            words.text("the processor does not know the instruction, which was not captured");
+        }
+        _ => {
+            words.text("no instruction that the processor knows:");
+            bytes(scene, &mut words);
+        }
+    }
+    Verdict::new(Cause::UndefinedInstruction, words)
+}
+
+/// The verdict on a SIGFPE.
+pub(super) fn arithmetic(scene: &Scene<'_>) -> Verdict {
+    let what = match scene.fault.code {
+        code::FPE_INTDIV => return division(scene),
+        2 => return Verdict::plain(Cause::Unknown, "an integer overflow that was asked to trap"),
+        3 => "floating-point division by zero",
+        4 => "a floating-point result too large",
+        5 => "a floating-point result too small",
+        6 => "a floating-point result that is not exact",
+        7 => "a floating-point operation without a result",
+        _ => "a floating-point exception of unknown kind",
+    };
+    let mut words = Words::default();
+    words
+        .text(what)
+        .text(": the program has asked for a signal then");
+    Verdict::new(Cause::FloatingPoint, words)
+}
+
+/// One trap of x86 stands for both: the divisor is zero, or the quotient too large.
+fn division(scene: &Scene<'_>) -> Verdict {
+    let mut words = Words::default();
+    let divided = Division::of(scene);
+    let divisor = divided.as_ref().and_then(|divided| divided.divisor);
+    let cause = match (divisor, divided) {
+        (Some(0), Some(divided)) => {
+            words.text("division by zero: ");
+            divided.place(scene, &mut words);
+            Cause::DivisionByZero
+        }
+        (Some(divisor), Some(divided)) => {
+            divided.overflow(divisor, &mut words);
+            words.text("; ");
+            divided.place(scene, &mut words);
+            Cause::DivisionOverflow
+        }
+        (None, Some(Division { fits: true, .. })) => {
+            words.text("division by zero: by any other number the quotient would fit");
+            Cause::DivisionByZero
+        }
+        _ => {
+            words.text("division by zero, or with too large a quotient: the divisor is not known");
+            Cause::Unknown
+        }
+    };
+    Verdict::new(cause, words)
+}
+
+/// An x86 division, taken apart.
+struct Division {
+    divisor: Option<u64>,
+    /// That the divisor is in, by its DWARF number; else it is in memory.
+    register: Option<u16>,
+    address: Option<u64>,
+    /// In bytes, of divisor and quotient.
+    width: u32,
+    signed: bool,
+    /// Where it is no wider than they are.
+    dividend: Option<u64>,
+    /// No divisor but zero can be the reason.
+    fits: bool,
+}
+
+impl Division {
+    /// `F6 /6`, `F6 /7`, `F7 /6`, `F7 /7`: `div` and `idiv`.
+    fn of(scene: &Scene<'_>) -> Option<Division> {
+        if scene.decoded?.class != Class::Division {
+            return None;
+        }
+        let code = scene.evidence.code;
+        let is_rex = |byte: u8| scene.arch == Arch::X86_64 && byte & 0xf0 == 0x40;
+        let is_prefix = |byte: u8| {
+            is_rex(byte)
+                || matches!(
+                    byte,
+                    0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3
+                )
+        };
+        let opcode_at = code.iter().position(|&byte| !is_prefix(byte))?;
+        let (prefixes, rest) = code.split_at(opcode_at);
+        let (&opcode, &modrm) = (rest.first()?, rest.get(1)?);
+        let rex = prefixes.last().copied().filter(|&byte| is_rex(byte));
+        let width: u32 = match opcode {
+            0xf6 => 1,
+            0xf7 if rex.is_some_and(|rex| rex & 8 != 0) => 8,
+            0xf7 if prefixes.contains(&0x66) => 2,
+            0xf7 => 4,
+            _ => return None,
+        };
+        let mask = u64::MAX >> (64 - 8 * width);
+        let (mut divisor, mut register, mut address) = (None, None, None);
+        if modrm >= 0o300 {
+            let number = u16::from(modrm & 7 | rex.map_or(0, |rex| (rex & 1) << 3));
+            let high = width == 1 && rex.is_none() && number >= 4;
+            register = Some(dwarf(scene.arch, if high { number - 4 } else { number }));
+            let value = scene.register(register?)?;
+            divisor = Some((if high { value >> 8 } else { value }) & mask);
+        } else if let Some(placed) = scene.placed().next() {
+            address = Some(placed.address);
+            let place = ProcessAddress(placed.address);
+            let bytes = scene.event.memory(place, width as usize);
+            divisor = bytes.map(little_endian);
+        }
+        let (low, high) = (scene.register(0)?, scene.register(dwarf(scene.arch, 2))?);
+        let signed = modrm & 0o70 == 0o70;
+        let sign = (low as i64) << (64 - 8 * width) >> 63;
+        let narrow = width > 1 && signed && (high ^ sign as u64) & mask == 0;
+        Some(Division {
+            divisor,
+            register,
+            address,
+            width,
+            signed,
+            dividend: narrow.then_some(low & mask),
+            fits: dividend_fits(low, high, width, signed),
+        })
+    }
+
+    /// Which the divisor is.
+    fn place(&self, scene: &Scene<'_>, words: &mut Words) {
+        words.text("the divisor is ");
+        if let Some(register) = self.register {
+            words.named(scene.arch.dwarf_name(register));
+        } else if let Some(address) = self.address {
+            words.text("the ").distance(self.width.into());
+            words.text(" at ").hex(address);
+        }
+    }
+
+    /// `the quotient -2147483648 / -1 does not fit into 4 bytes`
+    fn overflow(&self, divisor: u64, words: &mut Words) {
+        words.text("the quotient ");
+        match self.dividend {
+            Some(dividend) => self.number(dividend, words).text(" / "),
+            None => words.text("of a division by "),
+        };
+        self.number(divisor, words).text(" does not fit into ");
+        words.distance(self.width.into());
+    }
+
+    fn number<'w>(&self, value: u64, words: &'w mut Words) -> &'w mut Words {
+        let spare = 64 - 8 * self.width;
+        match (value << spare) as i64 >> spare {
+            negative @ ..0 if self.signed => words.text("-").number(negative.unsigned_abs()),
+            _ => words.number(value),
+        }
+    }
+}
+
+/// Up to eight bytes as a number.
+pub(super) fn little_endian(bytes: &[u8]) -> u64 {
+    let bytes = bytes.iter().rev().take(8);
+    bytes.fold(0, |value, &byte| value << 8 | u64::from(byte))
+}
+
+/// Whether a dividend is no wider than the quotient may be, so that only a
+/// divisor of zero can trap (or -1, for the least number that there is).
+fn dividend_fits(low: u64, high: u64, width: u32, signed: bool) -> bool {
+    let mask = u64::MAX >> (64 - 8 * width);
+    let (low, high) = match width {
+        1 => (low & 0xff, low >> 8 & 0xff),
+        _ => (low & mask, high & mask),
+    };
+    let least = 1 << (8 * width - 1);
+    match signed {
+        true if low & least != 0 => high == mask && low != least,
+        _ => high == 0,
+    }
+}
+
+/// An x86 register as an instruction numbers it, by its DWARF number.
+fn dwarf(arch: Arch, number: u16) -> u16 {
+    // rax rcx rdx rbx rsp rbp rsi rdi: psABI, figure 3.36
+    const X86_64: [u16; 8] = [0, 2, 1, 3, 7, 6, 4, 5];
+    match arch {
+        Arch::I386 => number,
+        _ => *X86_64.get(usize::from(number)).unwrap_or(&number),
+    }
+}
+
+/// The verdict on a SIGTRAP.
+pub(super) fn breakpoint(scene: &Scene<'_>) -> Verdict {
+    let what = match scene.fault.code {
+        code::SI_KERNEL if scene.fault.trap.number == trap::BREAKPOINT => BREAKPOINT,
+        code::TRAP_BRKPT => BREAKPOINT,
+        code::TRAP_TRACE => "a single step, and no debugger was there",
+        code::TRAP_HWBKPT => {
+            "a watchpoint or breakpoint of the processor's, and no debugger was there"
+        }
+        _ => return Verdict::plain(Cause::Unknown, "a trap that the kernel says no more of"),
+    };
+    Verdict::plain(Cause::Breakpoint, what)
+}
+
+const BREAKPOINT: &str = "a breakpoint instruction, and no debugger was there: probably a failed \
+                          check or an abort";
+
+/// The verdict on a SIGSYS.
+pub(super) fn system_call(scene: &Scene<'_>) -> Verdict {
+    let who = match scene.fault.code {
+        code::SYS_SECCOMP => "a seccomp filter",
+        code::SYS_USER_DISPATCH => "the program's own dispatch of system calls",
+        _ => return Verdict::plain(Cause::Unknown, "the kernel's code for it is a rare one"),
+    };
+    // si_syscall, below si_arch, which is never 0. And the kernel puts the registers
+    // back as they were before the call.
+    let told = scene.own_siginfo(0).filter(|word| word >> 32 != 0);
+    let number = told.or_else(|| match scene.arch {
+        Arch::X86_64 | Arch::I386 => scene.register(0),
+        Arch::Aarch64 => scene.register(8),
+        Arch::Arm => scene.register(7),
+    });
+    let mut words = Words::default();
+    words.text("system call ");
+    if let Some(number) = number {
+        words.system_call(scene.arch, number & 0xffff_ffff);
+        words.text(" ");
+    }
+    words
+        .text("of ")
+        .text(scene.arch.as_str())
+        .text(" was refused by ")
+        .text(who);
+    Verdict::new(Cause::ForbiddenSystemCall, words)
+}

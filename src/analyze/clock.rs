@@ -1,0 +1,62 @@
+//! When something happened: the kernel's clocks as wall-clock time.
+//!
+//! Kernels from 6.1 on stamp a record with `CLOCK_TAI`, which is set together
+//! with the wall clock: the stamp is right whatever happens to the clock
+//! afterwards. Older ones stamp it with `CLOCK_BOOTTIME` alone; its distance
+//! from the wall clock is measured at the start and again whenever the clock is
+//! set, which the caller is told of by a timer.
+
+use crate::crash::event::Event;
+use crate::report::Timestamp;
+use crate::sys::time;
+
+const NS_PER_MS: i64 = 1_000_000;
+const NS_PER_S: i64 = 1_000_000_000;
+
+/// The distances between the kernel's clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    boot_to_unix_ns: i64,
+}
+
+impl Clock {
+    /// As the clocks stand now.
+    #[must_use]
+    pub fn new() -> Self {
+        Clock {
+            boot_to_unix_ns: time::realtime_ns() - time::boottime_ns(),
+        }
+    }
+
+    /// After the wall clock was set.
+    pub fn set_again(&mut self) {
+        *self = Clock::new();
+    }
+
+    /// When the signal was delivered.
+    #[must_use]
+    pub fn of(&self, event: &Event) -> Timestamp {
+        let boot_ns = event.boot_ns as i64;
+        let unix_ns = match event.tai_ns {
+            Some(tai_ns) => tai_ns as i64 - tai_to_unix_ns(),
+            None => boot_ns.saturating_add(self.boot_to_unix_ns),
+        };
+        let ms = |ns: i64| u64::try_from(ns / NS_PER_MS).unwrap_or(0);
+        Timestamp {
+            unix_ms: ms(unix_ns),
+            uptime_ms: ms(boot_ns),
+        }
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Clock::new()
+    }
+}
+
+/// Leap seconds, as far as the kernel was told: whole seconds, 0 where nobody did.
+fn tai_to_unix_ns() -> i64 {
+    let difference = time::tai_ns() - time::realtime_ns();
+    (difference + NS_PER_S / 2).div_euclid(NS_PER_S) * NS_PER_S
+}

@@ -1,0 +1,138 @@
+//! What is known of code addresses: the functions that hold them, their lines, and the
+//! calls that the compiler inlined there.
+//!
+//! In: a file, and addresses in it; of a crash that was just seen, or of one whose
+//! report was brought to a desk. Out: names and lines ([`Located`]), from which frames
+//! are made as reports hold them. [`Namer`] remembers what it was asked before.
+
+use std::rc::Rc;
+
+use crate::base::address::FileAddress;
+use crate::base::budget::MemoryBudget;
+use crate::crash::frame::{CodeAddress, Frame};
+use crate::report::{Location, StackFrame, Symbol};
+#[cfg(feature = "lines")]
+use crate::symbols::demangle::demangle;
+#[cfg(feature = "lines")]
+use crate::symbols::lines::{Call, Refused};
+#[cfg(feature = "lines")]
+use crate::symbols::places::Places;
+use crate::symbols::resolver::{self, Names, Resolver, ResolverStats};
+
+/// Where a frame is, and the calls inlined there, innermost first.
+#[derive(Clone, Debug, Default)]
+pub struct Located {
+    pub inlined: Vec<Location>,
+    pub location: Location,
+    /// Its file could not be had.
+    pub unread: bool,
+}
+
+impl Located {
+    fn add_name(&mut self, symbol: Option<resolver::Symbol>) {
+        let at = self.location.module_offset.unwrap_or_default();
+        self.location.symbol = symbol.and_then(|symbol| {
+            Some(Symbol {
+                name: symbol.name.to_vec(),
+                offset: at.offset_from(symbol.start)?,
+            })
+        });
+    }
+
+    #[cfg(feature = "lines")]
+    fn add_calls(&mut self, calls: &[Call]) {
+        let at = self.location.module_offset.unwrap_or_default();
+        for call in calls {
+            if !call.inlined {
+                self.location.file.clone_from(&call.file);
+                self.location.line = call.line;
+                continue;
+            }
+            let symbol = call.name.as_deref().and_then(|name| {
+                Some(Symbol {
+                    name: demangle(name).into_owned(),
+                    offset: at.offset_from(call.start)?,
+                })
+            });
+            self.inlined.push(Location {
+                symbol,
+                file: call.file.clone(),
+                line: call.line,
+                ..self.location.clone()
+            });
+        }
+    }
+
+    /// One frame for each call.
+    #[must_use]
+    pub fn into_frames(self, frame: &Frame) -> Vec<StackFrame> {
+        let mut locations = self.inlined;
+        locations.push(self.location);
+        let last = locations.len() - 1;
+        let frame = |(number, location)| StackFrame {
+            address: frame.code.address(),
+            exact: matches!(frame.code, CodeAddress::Exact(_)),
+            trust: frame.trust,
+            inlined: number != last,
+            location,
+        };
+        locations.into_iter().enumerate().map(frame).collect()
+    }
+}
+
+/// What gives names and lines, and remembers both.
+#[derive(Debug)]
+pub struct Namer {
+    names: Resolver,
+    #[cfg(feature = "lines")]
+    lines: Places,
+}
+
+impl Namer {
+    /// For so many names, and so many addresses with lines.
+    #[must_use]
+    pub fn new(limit: usize, budget: &Rc<MemoryBudget>) -> Self {
+        Namer {
+            names: Resolver::new(limit, budget.clone()),
+            #[cfg(feature = "lines")]
+            lines: Places::new(limit, budget.clone()),
+        }
+    }
+
+    #[must_use]
+    pub fn stats(&self) -> ResolverStats {
+        self.names.stats()
+    }
+
+    /// Names those of `located` that lie in `file`: their numbers, and the address to be
+    /// looked up for each. Their modules and places are known already.
+    pub fn add_names(
+        &mut self,
+        file: &dyn Names,
+        located: &mut [Located],
+        which: &[(usize, FileAddress)],
+    ) {
+        let addresses: Vec<FileAddress> = which.iter().map(|(_, lookup)| *lookup).collect();
+        let symbols = self.names.resolve(file, &addresses);
+        for (&(index, _), symbol) in which.iter().zip(symbols) {
+            located[index].add_name(symbol);
+        }
+    }
+
+    /// The same for their lines and the calls inlined there.
+    #[cfg(feature = "lines")]
+    pub fn add_lines(
+        &mut self,
+        file: &dyn Names,
+        located: &mut [Located],
+        which: &[(usize, FileAddress)],
+    ) -> Result<(), Refused> {
+        let addresses: Vec<FileAddress> = which.iter().map(|(_, lookup)| *lookup).collect();
+        let read = |missing: &[FileAddress]| file.calls(missing);
+        let calls = self.lines.resolve(file.id(), &addresses, read)?;
+        for (&(index, _), calls) in which.iter().zip(calls) {
+            located[index].add_calls(&calls);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,383 @@
+//! Capture by a chain of programs and one perf ring a CPU: kernels from 4.15 on.
+//!
+//! Settings lie in a map that the programs read; so do their counters. Up to 5.0
+//! the kernel does not tell a program that a ring was full: a record whose header
+//! has not come, when all rings are empty, is a dropped one.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use crate::base::error::{Context, Error, Result};
+use crate::capture::counters::KernelCounters;
+use crate::capture::perf::buffer::{MappedPerfRing, PerfRecord, PerfRing};
+use crate::capture::record::abi::{self, RawCounters};
+use crate::capture::share::Share;
+use crate::capture::{Folded, Mark, Next, FOLDS_MAP};
+use crate::config::Config;
+use crate::crash::event::{FaultSite, Lost};
+use crate::loader::{self, attach, object::Object, packed, KernelTypes};
+use crate::sys::{bpf, perf, process, time};
+
+/// `bpf/capture_old.bpf.c`, compiled and packed.
+pub(super) const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/capture_old.bpf.o"));
+
+const TRACEPOINT: &str = "signal_deliver";
+const FIRST_RAW: &str = "segfault_first_raw";
+const FIRST: &str = "segfault_event";
+const BEGIN: &str = "segfault_begin";
+const CONTEXT: &str = "segfault_context";
+const LIST: &str = "segfault_list";
+const TREE: &str = "segfault_tree";
+const STACK: &str = "segfault_stack";
+/// Of stacks other than that of the crash.
+const INTERRUPTED: &str = "segfault_interrupted";
+const SWITCHED: &str = "segfault_switched";
+/// Code in no file.
+const COMPILED: &str = "segfault_compiled";
+const NAMES: &str = "segfault_names";
+/// Only with `--memory`.
+const MEMORY: &str = "segfault_memory";
+const STEPS_MAP: &str = "segfault_steps";
+const EVENTS_MAP: &str = "segfault_events";
+const CONFIG_MAP: &str = "segfault_config";
+const BOOKS_MAP: &str = "segfault_books";
+
+/// Debian's and Android's kernels have a level that lets no other user's event through.
+const PARANOID_HINT: &str =
+    "sysctl kernel.perf_event_paranoid is above 2, which takes CAP_SYS_ADMIN";
+
+/// A ring that a record without a stack fits into.
+const LEAST_RING_BYTES: u64 = 32 << 10;
+
+/// `bpf/capture_old.bpf.c` at work.
+#[derive(Debug)]
+pub struct OldCapture {
+    loaded: loader::Loaded,
+    link: Option<OwnedFd>,
+    /// The program that is attached.
+    first: &'static str,
+    rings: Vec<CpuRing>,
+    /// The ring that is being emptied.
+    current: usize,
+    headers: u64,
+    lost: u64,
+    share: Share,
+    types: String,
+}
+
+#[derive(Debug)]
+struct CpuRing {
+    cpu: u32,
+    event: OwnedFd,
+    ring: PerfRing<MappedPerfRing>,
+}
+
+impl OldCapture {
+    /// Attaches to the raw tracepoint, or to the one that perf events know.
+    pub fn start(
+        config: &Config,
+        types: &KernelTypes,
+        is_raw: bool,
+        only: Option<Mark>,
+    ) -> Result<OldCapture> {
+        let object = packed::object(OBJECT)?;
+        let (loaded, chain) = load(&object, types, config, is_raw)?;
+        for (step, program) in chain {
+            loaded.set_tail_call(STEPS_MAP, step, program)?;
+        }
+        let share = Share::of(config);
+        let rings = rings(map(&loaded, EVENTS_MAP)?, share)?;
+        let ring_bytes = rings.first().map_or(0, |ring| ring.ring.bytes());
+        let settings = settings(config, types, ring_bytes);
+        bpf::map_update_elem(map(&loaded, CONFIG_MAP)?, &[0; 4], &settings, 0)
+            .context(|| "settings of the capture program")?;
+        if only.is_some() {
+            super::set_books(map(&loaded, BOOKS_MAP)?, only)?;
+        }
+        let first = if is_raw { FIRST_RAW } else { FIRST };
+        let program = loaded
+            .program(first)
+            .ok_or_else(|| Error::failed("the capture program has no beginning"))?;
+        let link = attach::signal_deliver(program, is_raw)?;
+        Ok(OldCapture {
+            loaded,
+            link: Some(link),
+            first,
+            rings,
+            current: 0,
+            headers: 0,
+            lost: 0,
+            share,
+            types: types.to_string(),
+        })
+    }
+
+    pub fn let_filters_hold(&mut self) -> Result<()> {
+        (self.headers, self.lost) = (0, 0);
+        super::set_books(map(&self.loaded, BOOKS_MAP)?, None)
+    }
+
+    pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        self.rings.iter().map(|ring| ring.event.as_fd()).collect()
+    }
+
+    pub fn next_part(&mut self, take: impl FnOnce(&[u8])) -> Next {
+        let mut take = Some(take);
+        let mut next = Next::Nothing;
+        // Each ring once, from where the last one was found.
+        for _ in 0..self.rings.len() {
+            let CpuRing { cpu, ring, .. } = &mut self.rings[self.current];
+            let (headers, lost) = (&mut self.headers, &mut self.lost);
+            let found = ring.next(|record| match record {
+                PerfRecord::Output(bytes) => {
+                    let part = abi::trimmed(bytes);
+                    *headers += u64::from(abi::is_header(part));
+                    next = Next::Part;
+                    if let Some(take) = take.take() {
+                        take(part);
+                    }
+                }
+                PerfRecord::Lost(count) => {
+                    *lost += count;
+                    next = Next::Lost { cpu: *cpu };
+                }
+            });
+            if found {
+                break;
+            }
+            self.current = (self.current + 1) % self.rings.len();
+        }
+        next
+    }
+
+    pub fn take_folded(&self, site: &FaultSite) -> Option<Folded> {
+        let mut folded = super::take_folded(self.loaded.map(FOLDS_MAP), site)?;
+        // The programs know CLOCK_MONOTONIC alone.
+        folded.last_boot_ns += time::boot_ahead_ns();
+        Some(folded)
+    }
+
+    /// Gives a CPU that has come up a ring, which is to be watched. The one that it
+    /// had before it went down has ended with that; it stays if it was not emptied.
+    pub fn cpu_up(&mut self, cpu: u32) -> Result<Option<BorrowedFd<'_>>> {
+        let bytes = self.rings.first().map_or(0, |ring| ring.ring.bytes());
+        let context = || format!("the ring of CPU {cpu}");
+        let Some(event) = event(cpu).context(context)? else {
+            return Ok(None);
+        };
+        let kept = |ring: &CpuRing| ring.cpu != cpu || !ring.ring.is_empty();
+        let all = self.rings.iter().filter(|ring| kept(ring));
+        let all_bytes = bytes + all.map(|ring| ring.ring.bytes()).sum::<u64>();
+        self.share.check(all_bytes, self.rings.len() + 1)?;
+        let events = map(&self.loaded, EVENTS_MAP)?;
+        let new = ring(events, cpu, event, bytes).context(context)?;
+        self.rings.retain(kept);
+        self.rings.push(new);
+        self.current = 0;
+        Ok(self.rings.last().map(|ring| ring.event.as_fd()))
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.rings.iter().map(|ring| ring.ring.bytes()).sum()
+    }
+
+    pub fn stop(&mut self) {
+        self.link = None;
+    }
+
+    pub fn counters(&self) -> KernelCounters {
+        let mut bytes = [0; size_of::<RawCounters>()];
+        let books = self.loaded.map(BOOKS_MAP);
+        let is_read = books.is_some_and(|books| {
+            bpf::map_lookup_elem(books, &[0; 4], &mut bytes).is_ok_and(|there| there)
+        });
+        let Ok(mut raw) = abi::decode_counters(&bytes) else {
+            return KernelCounters::default();
+        };
+        if is_read {
+            raw.submitted = self.headers;
+            raw.dropped_ring = raw.captured.saturating_sub(self.headers);
+            raw.dropped += raw.dropped_ring;
+            raw.parts_lost = raw.parts_lost.max(self.lost);
+        }
+        super::kernel_counters(&raw, super::missed(&self.loaded, self.first))
+    }
+
+    /// A program's name, with how many instructions that meant for the verifier.
+    fn verified(&self, program: &str) -> String {
+        // Kernels before 5.16 do not tell.
+        match self.loaded.program_info(program) {
+            Ok(info) if info.verified_insns > 0 => format!("{program} ({})", info.verified_insns),
+            _ => program.to_string(),
+        }
+    }
+
+    pub fn lacks(&self) -> Vec<Lost> {
+        let sender = Lost {
+            detail: "sender",
+            reason: "not told by this kernel's tracepoint (before 4.17)",
+        };
+        match self.first {
+            FIRST_RAW => Vec::new(),
+            _ => vec![sender],
+        }
+    }
+
+    pub fn describe(&self) -> Vec<String> {
+        let programs: Vec<_> = self
+            .loaded
+            .programs()
+            .map(|name| self.verified(name))
+            .collect();
+        let ring_bytes = self.rings.first().map_or(0, |ring| ring.ring.bytes());
+        vec![
+            format!("Kernel types: {}", self.types),
+            format!("Programs: {}", programs.join(", ")),
+            match self.first {
+                FIRST_RAW => format!("Attached: raw tracepoint {TRACEPOINT}"),
+                _ => format!("Attached: tracepoint {TRACEPOINT}"),
+            },
+            format!("Rings: {} of {} KB", self.rings.len(), ring_bytes >> 10),
+        ]
+    }
+}
+
+fn map<'a>(loaded: &'a loader::Loaded, name: &str) -> Result<BorrowedFd<'a>> {
+    loaded
+        .map(name)
+        .ok_or_else(|| Error::failed(format!("the capture program has no {name}")))
+}
+
+/// Which programs these options ask for, and in which slots of the chain they stand:
+/// where no stack is wanted, what follows it takes its slot.
+fn chain(config: &Config, walk: &'static str) -> Vec<(u32, &'static str)> {
+    let mut chain = vec![(0, BEGIN), (1, CONTEXT), (2, walk)];
+    match (config.stack_trace, config.memory) {
+        (true, _) => chain.extend([(3, STACK), (4, INTERRUPTED), (5, SWITCHED), (6, COMPILED)]),
+        (false, true) => chain.push((3, MEMORY)),
+        (false, false) => chain.push((3, NAMES)),
+    }
+    chain.push((7, NAMES));
+    if config.memory {
+        chain.push((8, MEMORY));
+    }
+    chain
+}
+
+/// Loads the chain with the walk that this kernel's mappings ask for; what stands in its
+/// slots.
+fn load(
+    object: &Object,
+    types: &KernelTypes,
+    config: &Config,
+    is_raw: bool,
+) -> Result<(loader::Loaded, Vec<(u32, &'static str)>)> {
+    let (first, program_type) = match is_raw {
+        true => (FIRST_RAW, None),
+        // Programs that call each other as tails are of one type.
+        false => (FIRST, Some(bpf::PROG_TYPE_TRACEPOINT)),
+    };
+    // Nothing leads to a mapping: what follows the walk takes its place.
+    let has_mappings = !types.lost().contains(&"mappings");
+    let mut chain = chain(config, TREE);
+    if !has_mappings {
+        chain[2].1 = chain[3].1;
+    }
+    let mut programs = vec![first];
+    if has_mappings {
+        programs.push(LIST);
+    }
+    for (_, program) in &chain {
+        if !programs.contains(program) {
+            programs.push(program);
+        }
+    }
+    let settings = loader::Settings {
+        verbose: config.verbose,
+        programs: &programs,
+        // Of one of the two no kernel has all that it reads.
+        either: has_mappings.then_some((LIST, TREE)),
+        program_type,
+        ..loader::Settings::default()
+    };
+    let loaded = loader::load(object, types, &settings)?;
+    if loaded.program(LIST).is_some() {
+        chain[2].1 = LIST;
+    }
+    Ok((loaded, chain))
+}
+
+/// A ring for each CPU that is there, put into the map that the programs write to.
+fn rings(map: BorrowedFd<'_>, share: Share) -> Result<Vec<CpuRing>> {
+    process::allow_open_files();
+    let slots = bpf::map_info(map)?.max_entries;
+    let mut online = Vec::new();
+    for cpu in 0..slots {
+        let event = event(cpu).context(|| format!("the ring of CPU {cpu}"))?;
+        online.extend(event.map(|event| (cpu, event)));
+    }
+    if online.is_empty() {
+        return Err(Error::failed("no CPU has a ring for perf events"));
+    }
+    let cpus = online.len();
+    let bytes = share.ring(cpus as u64, 1, LEAST_RING_BYTES);
+    share.check(bytes * cpus as u64, cpus)?;
+    let ring =
+        |(cpu, event)| ring(map, cpu, event, bytes).context(|| format!("the ring of CPU {cpu}"));
+    online.into_iter().map(ring).collect()
+}
+
+/// What one CPU's ring belongs to; `None` where that is not there, or not now.
+fn event(cpu: u32) -> Result<Option<OwnedFd>> {
+    match perf::bpf_output(cpu) {
+        Ok(event) => Ok(Some(event)),
+        Err(error) => match error.errno() {
+            Some(perf::ENODEV | perf::EINVAL | perf::ENXIO) => Ok(None),
+            Some(bpf::EACCES) => Err(error.with_hint(PARANOID_HINT)),
+            _ => Err(error),
+        },
+    }
+}
+
+fn ring(events: BorrowedFd<'_>, cpu: u32, event: OwnedFd, bytes: u64) -> Result<CpuRing> {
+    let ring = super::map_ring(&event, bytes).context(|| "map it")?;
+    let descriptor = event.as_raw_fd().to_ne_bytes();
+    bpf::map_update_elem(events, &cpu.to_ne_bytes(), &descriptor, 0)?;
+    perf::enable(event.as_fd())?;
+    Ok(CpuRing { cpu, event, ring })
+}
+
+/// `struct old_config` of bpf/old.h.
+fn settings(config: &Config, types: &KernelTypes, ring_bytes: u64) -> Vec<u8> {
+    let name = config.name.as_deref().unwrap_or_default();
+    let name_last = match name.len() {
+        0 => 0,
+        bytes => 1u64 << (bytes - 1).min(63),
+    };
+    // A record has to fit into an empty ring.
+    let stack_bytes = u64::from(super::stack_bytes(config)).min(ring_bytes / 2);
+    let mut bytes = Vec::new();
+    bytes.extend_from_slice(&config.signals.to_ne_bytes());
+    bytes.extend_from_slice(&name_last.to_ne_bytes());
+    bytes.extend_from_slice(&super::name_masks(name));
+    for number in [
+        super::thread_bytes(types),
+        0,
+        stack_bytes,
+        super::fold_ns(config),
+    ] {
+        bytes.extend_from_slice(&number.to_ne_bytes());
+    }
+    for number in [
+        u32::from(cfg!(target_arch = "aarch64")),
+        process::pid(),
+        process::pid_namespace(),
+        process::mount_namespace().unwrap_or(0),
+        config.pid.unwrap_or(0),
+        u32::from(config.fatal_only),
+        u32::from(super::all_mappings(config)),
+        0,
+    ] {
+        bytes.extend_from_slice(&number.to_ne_bytes());
+    }
+    bytes
+}

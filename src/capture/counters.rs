@@ -1,0 +1,38 @@
+//! The books of a capture: what it saw, and what became of it.
+
+/// The capture program's books: the sum over all CPUs, since it was attached.
+///
+/// `detected = filtered + folded + submitted + dropped`, exactly. The names and meanings
+/// are those of `struct counters` in bpf/event.h.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct KernelCounters {
+    /// Deliveries of a watched signal.
+    pub detected: u64,
+    /// Of these, left out by `-p`, `-n`, `--fatal-only`, or because they are our own.
+    pub filtered: u64,
+    /// Passed the filters; handled, and one more of those that were sent already.
+    pub folded: u64,
+    /// Passed the filters, not folded, and found a free scratch.
+    pub captured: u64,
+    /// Whose header is in the ring.
+    pub submitted: u64,
+    /// Passed the filters, and no report can come of it.
+    pub dropped: u64,
+    /// Of these: scratch in use.
+    pub dropped_busy: u64,
+    /// Of these: ring full.
+    pub dropped_ring: u64,
+    /// Detected with a fault address.
+    pub fault_info_captured: u64,
+    /// Detected without.
+    pub fault_info_missed: u64,
+    /// Captured, registers not readable.
+    pub register_failures: u64,
+    /// A stack was wanted and nothing of it arrived.
+    pub stack_failures: u64,
+    /// Parts that found no room.
+    pub parts_lost: u64,
+    /// Deliveries that the kernel kept from the program, which was at work on that CPU:
+    /// of any signal, watched or not. In none of the other figures.
+    pub missed: u64,
+}

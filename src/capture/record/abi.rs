@@ -1,0 +1,584 @@
+//! The mirror of `bpf/event.h`: bytes of the ring in, parts of a record out.
+//!
+//! Each struct of the header stands here once more, field by field in the same
+//! order. Values are read through the cursor, never by a pointer cast, so a
+//! part that is too short is an error that names the offset. `tests/abi.rs`
+//! compares [`layout`] with the type information in the compiled object.
+
+use crate::base::bytes::{Cursor, ShortRead};
+
+/// A fixed-size value that can be read from the ring.
+trait Field: Sized {
+    const SIZE: usize;
+    fn read(cursor: &mut Cursor<'_>) -> Result<Self, ShortRead>;
+}
+
+macro_rules! integer_field {
+    ($($type:ty),*) => {$(
+        impl Field for $type {
+            const SIZE: usize = size_of::<$type>();
+            fn read(cursor: &mut Cursor<'_>) -> Result<Self, ShortRead> {
+                cursor.array().map(<$type>::from_ne_bytes)
+            }
+        }
+    )*};
+}
+integer_field!(u8, u16, i16, u32, i32, u64, i64);
+
+impl<T: Field + Copy + Default, const N: usize> Field for [T; N] {
+    const SIZE: usize = T::SIZE * N;
+    fn read(cursor: &mut Cursor<'_>) -> Result<Self, ShortRead> {
+        let mut array = [T::default(); N];
+        for element in &mut array {
+            *element = T::read(cursor)?;
+        }
+        Ok(array)
+    }
+}
+
+/// A field of a struct of `event.h`: its name, offset and size.
+pub type FieldLayout = (&'static str, usize, usize);
+
+/// Defines a struct, how it is read, and the table that the test compares.
+macro_rules! record {
+    ($(#[$doc:meta])* $name:ident { $($field:ident: $type:ty,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug)]
+        pub struct $name {
+            $(pub $field: $type,)*
+        }
+
+        impl Field for $name {
+            const SIZE: usize = 0 $(+ <$type as Field>::SIZE)*;
+            fn read(cursor: &mut Cursor<'_>) -> Result<Self, ShortRead> {
+                Ok($name { $($field: Field::read(cursor)?,)* })
+            }
+        }
+
+        impl $name {
+            fn fields() -> Vec<FieldLayout> {
+                let mut offset = 0;
+                let mut fields = Vec::new();
+                $(
+                    fields.push((stringify!($field), offset, <$type as Field>::SIZE));
+                    offset += <$type as Field>::SIZE;
+                )*
+                let _ = offset;
+                fields
+            }
+        }
+    };
+}
+
+record! {
+    /// `struct part`: what every part begins with.
+    RawPart {
+        kind: u32,
+        size: u32,
+        id: u64,
+    }
+}
+
+record! {
+    /// `struct event_fault`
+    RawFault {
+        address: u64,
+        pc: u64,
+        error_code: u64,
+        trap: u64,
+        thread_address: u64,
+        boot_ns: u64,
+        identity: u64,
+        signal: i32,
+        code: i32,
+    }
+}
+
+record! {
+    /// `struct event_header`
+    RawHeader {
+        part: RawPart,
+        boot_ns: u64,
+        tai_ns: u64,
+        start_ns: u64,
+        siginfo: u64,
+        siginfo_more: [u64; 2],
+        handler: u64,
+        handler_flags: u64,
+        repeats: u64,
+        cgroup_id: u64,
+        thread_address: u64,
+        error_code: u64,
+        trap: u64,
+        fs_base: u64,
+        gs_base: u64,
+        start_stack: u64,
+        start_brk: u64,
+        brk: u64,
+        arg_start: u64,
+        env_end: u64,
+        vdso: u64,
+        code_address: u64,
+        signal: i32,
+        code: i32,
+        host_pid: u32,
+        host_tid: u32,
+        pid: u32,
+        tid: u32,
+        ppid: u32,
+        ns_pid: u32,
+        ns_tid: u32,
+        uid: u32,
+        pid_ns: u32,
+        mnt_ns: u32,
+        map_count: u32,
+        code_bytes: u32,
+        flags: u32,
+        pad: u32,
+        regs: [u64; 34],
+        first: RawFault,
+        comm: [u8; 16],
+        thread: [u8; 16],
+        code_at: [u8; 64],
+        arg_end: u64,
+        env_start: u64,
+    }
+}
+
+record! {
+    /// `struct event_text`, before its bytes
+    RawText {
+        part: RawPart,
+        kind: u32,
+        flags: u32,
+    }
+}
+
+record! {
+    /// `struct event_mapping`, before its paths
+    RawMapping {
+        start: u64,
+        end: u64,
+        vm_flags: u64,
+        page_offset: u64,
+        inode: u64,
+        file_size: u64,
+        mtime_s: i64,
+        mtime_ns: u32,
+        device: u32,
+        flags: u32,
+        path_bytes: u16,
+        lower_bytes: u16,
+        head: u64,
+        head_bytes: u32,
+        pad: u32,
+    }
+}
+
+record! {
+    /// `struct event_stack`, before its bytes
+    RawStack {
+        part: RawPart,
+        address: u64,
+    }
+}
+
+record! {
+    /// `struct event_end`
+    RawEnd {
+        part: RawPart,
+        duration_ns: u64,
+        mappings_seen: u32,
+        mappings_sent: u32,
+        stack_bytes: u32,
+        retries: u32,
+        lost: u32,
+        pad: u32,
+    }
+}
+
+record! {
+    /// `struct counters`: the books of the capture program
+    RawCounters {
+        detected: u64,
+        filtered: u64,
+        folded: u64,
+        captured: u64,
+        submitted: u64,
+        dropped: u64,
+        dropped_busy: u64,
+        dropped_ring: u64,
+        fault_info_captured: u64,
+        fault_info_missed: u64,
+        register_failures: u64,
+        stack_failures: u64,
+        parts_lost: u64,
+        wake_pending: u64,
+        only_thread: u64,
+    }
+}
+
+record! {
+    /// `struct event_range`
+    RawRange {
+        start: u64,
+        end: u64,
+        vm_flags: u64,
+        page_offset: u64,
+        file: u64,
+        head: u64,
+    }
+}
+
+record! {
+    /// `struct event_code`
+    RawCode {
+        address: u64,
+        code: [u8; 32],
+    }
+}
+
+record! {
+    /// `struct fold_key`
+    RawFoldKey {
+        pc: u64,
+        pid: u32,
+        signal: i16,
+        code: i16,
+    }
+}
+
+record! {
+    /// `struct fold`
+    RawFold {
+        since_ns: u64,
+        last_ns: u64,
+        count: u64,
+        told: u64,
+    }
+}
+
+/// Every struct of `event.h` with its size and fields.
+#[must_use]
+pub fn layout() -> Vec<(&'static str, usize, Vec<FieldLayout>)> {
+    vec![
+        ("part", RawPart::SIZE, RawPart::fields()),
+        ("event_fault", RawFault::SIZE, RawFault::fields()),
+        ("event_header", RawHeader::SIZE, RawHeader::fields()),
+        ("event_text", RawText::SIZE, RawText::fields()),
+        ("event_mapping", RawMapping::SIZE, RawMapping::fields()),
+        ("event_range", RawRange::SIZE, RawRange::fields()),
+        ("event_code", RawCode::SIZE, RawCode::fields()),
+        ("event_stack", RawStack::SIZE, RawStack::fields()),
+        ("event_end", RawEnd::SIZE, RawEnd::fields()),
+        ("counters", RawCounters::SIZE, RawCounters::fields()),
+        ("fold_key", RawFoldKey::SIZE, RawFoldKey::fields()),
+        ("fold", RawFold::SIZE, RawFold::fields()),
+    ]
+}
+
+/// Bytes that a header and an end take in the ring, with the ring's own eight each.
+pub const HEADER_IN_RING: usize = RawHeader::SIZE + 8;
+pub const END_IN_RING: usize = RawEnd::SIZE + 8;
+
+/// `enum header_flags`
+pub mod header_flags {
+    pub const REGISTERS: u32 = 1;
+    pub const AARCH64: u32 = 1 << 1;
+    pub const FIRST_FAULT: u32 = 1 << 2;
+    pub const MONOTONIC: u32 = 1 << 4;
+    pub const NO_SENDER: u32 = 1 << 5;
+}
+
+/// `enum path_flags`; those of `enum mapping_flags` are the same, one bit up.
+pub mod path_flags {
+    pub const TRUNCATED: u32 = 1;
+    pub const DELETED: u32 = 1 << 1;
+    pub const DETACHED: u32 = 1 << 2;
+}
+
+/// `MAPPING_FILE` of `enum mapping_flags`
+pub const MAPPING_FILE: u32 = 1;
+
+/// `LOST_CODE` of `enum lost_bits`
+pub const LOST_CODE: u32 = 1 << 8;
+
+/// `enum lost_bits`: each with the detail that a report then lacks, and why.
+pub const LOST: [(u32, &str, &str); 11] = [
+    (1 << 0, "mappings", "no room in the ring for all of them"),
+    (1 << 1, "stack", "no room in the ring for all of it"),
+    (
+        1 << 2,
+        "context",
+        "no room in the ring for a path or the command line",
+    ),
+    (1 << 3, "mappings", "more of them than are walked"),
+    (
+        1 << 4,
+        "mappings",
+        "changed faster than they could be walked",
+    ),
+    (1 << 5, "stack", "not readable at the stack pointer"),
+    (1 << 6, "cmdline", "not in memory"),
+    (1 << 7, "exe", "the process has none"),
+    (LOST_CODE, "code", "not readable at the instruction pointer"),
+    (1 << 9, "mappings", "files of some are not named"),
+    (1 << 10, "memory", "no room in the ring for all of it"),
+];
+
+/// Those of them that say that a part found no room.
+pub const LOST_FOR_ROOM: u32 = 7 | 1 << 10;
+
+/// `enum text_kind`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TextKind {
+    Exe,
+    Cmdline,
+    Cgroup,
+}
+
+/// One mapping, with the first bytes of its file, and its paths as they were gathered:
+/// leaf first.
+#[derive(Clone, Copy, Debug)]
+pub struct MappingRecord<'a> {
+    pub raw: RawMapping,
+    pub head: &'a [u8],
+    pub path: &'a [u8],
+    pub lower: &'a [u8],
+}
+
+/// One part of a record.
+#[derive(Clone, Debug)]
+pub enum Part<'a> {
+    Header(Box<RawHeader>),
+    Text {
+        kind: TextKind,
+        flags: u32,
+        bytes: &'a [u8],
+    },
+    Mappings(Vec<MappingRecord<'a>>),
+    Stack {
+        address: u64,
+        bytes: &'a [u8],
+    },
+    /// Around a register's value.
+    Memory {
+        address: u64,
+        bytes: &'a [u8],
+    },
+    /// At what may be return addresses into code of no file.
+    Code(Vec<RawCode>),
+    /// Mappings whose files have no names.
+    Ranges(Vec<RawRange>),
+    End(RawEnd),
+}
+
+/// Why bytes of the ring are no part of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadPart {
+    Short(ShortRead),
+    /// A kind of part, or of text, that this tool does not know.
+    Kind(u32),
+    /// The part's own size is not what the ring says.
+    Size {
+        said: u32,
+        came: usize,
+    },
+}
+
+impl From<ShortRead> for BadPart {
+    fn from(short: ShortRead) -> Self {
+        BadPart::Short(short)
+    }
+}
+
+impl std::fmt::Display for BadPart {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            BadPart::Short(short) => write!(f, "record part: {short}"),
+            BadPart::Kind(kind) => write!(f, "record part of unknown kind {kind}"),
+            BadPart::Size { said, came } => {
+                write!(f, "record part of {came} bytes says that it has {said}")
+            }
+        }
+    }
+}
+
+/// Reads one part, and the id of the record that it belongs to.
+pub fn decode(bytes: &[u8]) -> Result<(u64, Part<'_>), BadPart> {
+    let part = RawPart::read(&mut Cursor::new(bytes))?;
+    if part.size as usize != bytes.len() {
+        return Err(BadPart::Size {
+            said: part.size,
+            came: bytes.len(),
+        });
+    }
+    let mut cursor = Cursor::new(bytes);
+    let decoded = match part.kind {
+        1 => Part::Header(Box::new(RawHeader::read(&mut cursor)?)),
+        2 => {
+            let text = RawText::read(&mut cursor)?;
+            let kind = match text.kind {
+                1 => TextKind::Exe,
+                2 => TextKind::Cmdline,
+                3 => TextKind::Cgroup,
+                kind => return Err(BadPart::Kind(kind)),
+            };
+            Part::Text {
+                kind,
+                flags: text.flags,
+                bytes: cursor.take(cursor.left())?,
+            }
+        }
+        3 => Part::Mappings(decode_mappings(bytes)?),
+        4 | 7 => {
+            let address = RawStack::read(&mut cursor)?.address;
+            let bytes = cursor.take(cursor.left())?;
+            match part.kind {
+                4 => Part::Stack { address, bytes },
+                _ => Part::Memory { address, bytes },
+            }
+        }
+        5 => Part::End(RawEnd::read(&mut cursor)?),
+        6 => {
+            let mut cursor = Cursor::at(bytes, RawPart::SIZE);
+            let mut ranges = Vec::new();
+            while cursor.left() > 0 {
+                ranges.push(RawRange::read(&mut cursor)?);
+            }
+            Part::Ranges(ranges)
+        }
+        8 => {
+            let mut cursor = Cursor::at(bytes, RawPart::SIZE);
+            let mut sites = Vec::new();
+            while cursor.left() > 0 {
+                sites.push(RawCode::read(&mut cursor)?);
+            }
+            Part::Code(sites)
+        }
+        kind => return Err(BadPart::Kind(kind)),
+    };
+    Ok((part.id, decoded))
+}
+
+fn decode_mappings(bytes: &[u8]) -> Result<Vec<MappingRecord<'_>>, ShortRead> {
+    let mut cursor = Cursor::at(bytes, RawPart::SIZE);
+    let mut mappings = Vec::new();
+    while cursor.left() > 0 {
+        let raw = RawMapping::read(&mut cursor)?;
+        let head = cursor.take(raw.head_bytes as usize)?;
+        let path = cursor.take(usize::from(raw.path_bytes))?;
+        let lower = cursor.take(usize::from(raw.lower_bytes))?;
+        let misaligned = cursor.offset() % 8;
+        if misaligned != 0 {
+            cursor.skip((8 - misaligned).min(cursor.left()))?;
+        }
+        mappings.push(MappingRecord {
+            raw,
+            head,
+            path,
+            lower,
+        });
+    }
+    Ok(mappings)
+}
+
+/// The kind of part that these bytes begin, if they do.
+#[must_use]
+pub fn is_header(bytes: &[u8]) -> bool {
+    bytes
+        .first_chunk()
+        .is_some_and(|kind| u32::from_ne_bytes(*kind) == 1)
+}
+
+/// A part without what may stand behind it.
+#[must_use]
+pub fn trimmed(bytes: &[u8]) -> &[u8] {
+    let size = bytes.get(4..8).and_then(|size| size.try_into().ok());
+    let size = size.map_or(bytes.len(), |size| u32::from_ne_bytes(size) as usize);
+    bytes.get(..size).unwrap_or(bytes)
+}
+
+/// Reads the books, which the capture program keeps in its global data.
+pub fn decode_counters(bytes: &[u8]) -> Result<RawCounters, ShortRead> {
+    RawCounters::read(&mut Cursor::new(bytes))
+}
+
+impl RawFoldKey {
+    /// As the map has it.
+    #[must_use]
+    pub fn bytes(&self) -> [u8; RawFoldKey::SIZE] {
+        let mut key = [0; RawFoldKey::SIZE];
+        key[..8].copy_from_slice(&self.pc.to_ne_bytes());
+        key[8..12].copy_from_slice(&self.pid.to_ne_bytes());
+        key[12..14].copy_from_slice(&self.signal.to_ne_bytes());
+        key[14..].copy_from_slice(&self.code.to_ne_bytes());
+        key
+    }
+}
+
+/// Reads what the capture program keeps of one site.
+pub fn decode_fold(bytes: &[u8]) -> Result<RawFold, ShortRead> {
+    RawFold::read(&mut Cursor::new(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_must_have_the_size_that_it_claims() {
+        let mut bytes = vec![5, 0, 0, 0, 48, 0, 0, 0];
+        bytes.resize(47, 0);
+        assert_eq!(
+            decode(&bytes).unwrap_err(),
+            BadPart::Size { said: 48, came: 47 }
+        );
+        bytes.push(0);
+        assert!(matches!(decode(&bytes), Ok((0, Part::End(_)))));
+    }
+
+    #[test]
+    fn mappings_carry_two_paths_and_are_padded() {
+        let mut bytes = vec![0; RawPart::SIZE];
+        bytes[0] = 3;
+        for (path, lower, head) in [
+            (&b"ls\0bin\0"[..], &b""[..], &b"\x7fELF"[..]),
+            (&b"x\0"[..], &b"y\0z\0"[..], &b""[..]),
+        ] {
+            let mut raw = [0; RawMapping::SIZE];
+            raw[68..70].copy_from_slice(&(path.len() as u16).to_le_bytes());
+            raw[70..72].copy_from_slice(&(lower.len() as u16).to_le_bytes());
+            raw[80..84].copy_from_slice(&(head.len() as u32).to_le_bytes());
+            bytes.extend_from_slice(&raw);
+            bytes.extend_from_slice(head);
+            bytes.extend_from_slice(path);
+            bytes.extend_from_slice(lower);
+            bytes.resize(bytes.len().next_multiple_of(8), 0xee);
+        }
+        let size = (bytes.len() as u32).to_le_bytes();
+        bytes[4..8].copy_from_slice(&size);
+        let Ok((_, Part::Mappings(mappings))) = decode(&bytes) else {
+            panic!("not decoded");
+        };
+        assert_eq!(mappings[0].path, b"ls\0bin\0");
+        assert_eq!(mappings[0].head, b"\x7fELF");
+        assert_eq!(
+            (mappings[1].path, mappings[1].lower),
+            (&b"x\0"[..], &b"y\0z\0"[..])
+        );
+    }
+
+    #[test]
+    fn any_cut_is_an_error_or_a_part_and_never_a_panic() {
+        for kind in 0..8 {
+            let mut bytes = vec![0xff; 1200];
+            bytes[..4].copy_from_slice(&u32::to_le_bytes(kind));
+            for len in 0..bytes.len() {
+                let size = (len as u32).to_le_bytes();
+                bytes[4..8].copy_from_slice(&size);
+                let _ = decode(&bytes[..len]);
+            }
+        }
+    }
+}

@@ -1,0 +1,559 @@
+//! Parts of records in, whole [`Event`]s out.
+//!
+//! The parts of one crash come in order, but those of crashes on other CPUs may
+//! lie between them. A record is complete with its end. One whose end found no
+//! room in the ring is given out all the same, with what is missing named in
+//! `lost`: when the same CPU begins another record, or when the caller says
+//! that it has waited long enough. A header is never lost here: each gives one
+//! event.
+
+use crate::base::address::{FileOffset, ProcessAddress};
+use crate::capture::record::abi::{
+    self, BadPart, MappingRecord, Part, RawEnd, RawHeader, RawRange, TextKind,
+};
+use crate::crash::event::{
+    Disposition, EarlierFault, Event, FileHead, FileIdentity, Lost, MappedFile, Mapping,
+    MemoryWindow, Trap, VmFlags,
+};
+use crate::crash::fault::has_address;
+use crate::crash::registers::{Arch, Registers};
+use crate::crash::signals::signal;
+
+/// A record in the making.
+#[derive(Debug)]
+struct Partial {
+    event: Event,
+    /// Taken of the assembler's room.
+    bytes: u64,
+    /// The ring told of a loss while it came.
+    has_gap: bool,
+    /// How often it was looked at since it began.
+    looks: u32,
+}
+
+/// Records in the making.
+#[derive(Debug)]
+pub struct Assembler {
+    page_bytes: u64,
+    /// How far `CLOCK_BOOTTIME` is ahead of `CLOCK_MONOTONIC`, which old kernels tell.
+    boot_ahead_ns: u64,
+    partial: Vec<Partial>,
+    /// What optional parts of all records in the making may take.
+    max_bytes: u64,
+    /// Parts without a header before them, and parts that made no sense.
+    strays: u64,
+}
+
+impl Assembler {
+    /// Parts beyond `max_bytes` are left out, which their records tell.
+    #[must_use]
+    pub fn new(page_bytes: u64, max_bytes: u64) -> Self {
+        Assembler {
+            page_bytes,
+            boot_ahead_ns: 0,
+            partial: Vec::new(),
+            max_bytes,
+            strays: 0,
+        }
+    }
+
+    /// Whether a record waits for its end.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        !self.partial.is_empty()
+    }
+
+    /// For headers from here on that tell the time by `CLOCK_MONOTONIC`.
+    pub fn set_boot_ahead_ns(&mut self, ahead_ns: u64) {
+        self.boot_ahead_ns = ahead_ns;
+    }
+
+    /// Parts from this CPU found no room, between what came before and what comes.
+    pub fn parts_lost(&mut self, cpu: u32) {
+        for partial in &mut self.partial {
+            partial.has_gap |= partial.event.id >> 48 == u64::from(cpu);
+        }
+    }
+
+    /// Parts that belonged to no record.
+    #[must_use]
+    pub fn strays(&self) -> u64 {
+        self.strays
+    }
+
+    /// Takes one part; gives the event that it completed, or cut off.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<Option<Event>, BadPart> {
+        let (id, part) = abi::decode(bytes).inspect_err(|_| self.strays += 1)?;
+        if let Part::Header(header) = part {
+            let same_cpu = self
+                .partial
+                .iter()
+                .position(|partial| partial.event.id >> 48 == id >> 48);
+            let cut_off = same_cpu.map(|at| without_end(self.partial.swap_remove(at).event));
+            self.partial.push(Partial {
+                event: begin(&header, self.boot_ahead_ns),
+                bytes: 0,
+                has_gap: false,
+                looks: 0,
+            });
+            return Ok(cut_off);
+        }
+        let Some(at) = self
+            .partial
+            .iter()
+            .position(|partial| partial.event.id == id)
+        else {
+            self.strays += 1;
+            return Ok(None);
+        };
+        if let Part::End(end) = part {
+            return Ok(Some(finish(self.partial.swap_remove(at), &end)));
+        }
+        let taken: u64 = self.partial.iter().map(|partial| partial.bytes).sum();
+        let partial = &mut self.partial[at];
+        let event = &mut partial.event;
+        // Half of it for what else there is: mappings may have long names.
+        let room = match part {
+            Part::Mappings(_) | Part::Ranges(_) => self.max_bytes / 2,
+            _ => self.max_bytes,
+        };
+        if taken + memory_bytes(&part) > room {
+            event.lost.push(Lost {
+                detail: detail(&part),
+                reason: "no room in the memory that --memory-limit allows",
+            });
+            return Ok(None);
+        }
+        partial.bytes += memory_bytes(&part);
+        match part {
+            Part::Header(_) | Part::End(_) => {}
+            Part::Text { kind, flags, bytes } => add_text(event, kind, flags, bytes),
+            Part::Mappings(records) => {
+                let mappings = records
+                    .iter()
+                    .map(|record| mapping(record, self.page_bytes));
+                event.mappings.extend(mappings);
+            }
+            Part::Stack { address, bytes } => add_stack(event, address, bytes),
+            Part::Memory { address, bytes } => event.memory.push(MemoryWindow {
+                address: ProcessAddress(address),
+                bytes: bytes.to_vec(),
+            }),
+            Part::Code(sites) => event.compiled.extend(sites.iter().map(|site| MemoryWindow {
+                address: ProcessAddress(site.address),
+                bytes: site.code.to_vec(),
+            })),
+            Part::Ranges(ranges) => {
+                let mappings = ranges.iter().map(|range| unnamed(range, self.page_bytes));
+                event.mappings.extend(mappings);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Gives up waiting: every record in the making, as far as it came.
+    pub fn give_up(&mut self) -> impl Iterator<Item = Event> + '_ {
+        self.partial
+            .drain(..)
+            .map(|partial| without_end(partial.event))
+    }
+
+    /// Looks at each record once more; those looked at more than `looks` times
+    /// are given up.
+    pub fn overdue(&mut self, looks: u32) -> Vec<Event> {
+        let mut events = Vec::new();
+        let mut at = 0;
+        while at < self.partial.len() {
+            self.partial[at].looks += 1;
+            if self.partial[at].looks > looks {
+                events.push(without_end(self.partial.swap_remove(at).event));
+            } else {
+                at += 1;
+            }
+        }
+        events
+    }
+}
+
+/// What a part will take as a piece of its event, about.
+fn memory_bytes(part: &Part<'_>) -> u64 {
+    let bytes = match part {
+        Part::Header(_) | Part::End(_) => 0,
+        Part::Text { bytes, .. } | Part::Stack { bytes, .. } | Part::Memory { bytes, .. } => {
+            bytes.len()
+        }
+        Part::Mappings(records) => records
+            .iter()
+            .map(|record| {
+                let texts = record.path.len() + record.lower.len() + record.head.len();
+                size_of::<Mapping>() + texts
+            })
+            .sum(),
+        Part::Ranges(ranges) => ranges.len() * size_of::<Mapping>(),
+        Part::Code(sites) => sites.len() * 2 * size_of::<MemoryWindow>(),
+    };
+    bytes as u64
+}
+
+/// What a report lacks without this part.
+fn detail(part: &Part<'_>) -> &'static str {
+    match part {
+        Part::Mappings(_) | Part::Ranges(_) => "mappings",
+        Part::Stack { .. } | Part::Code(_) => "stack",
+        Part::Memory { .. } => "memory",
+        Part::Text { .. } | Part::Header(_) | Part::End(_) => "context",
+    }
+}
+
+fn begin(raw: &RawHeader, boot_ahead_ns: u64) -> Event {
+    let ahead_ns = if raw.flags & abi::header_flags::MONOTONIC != 0 {
+        boot_ahead_ns
+    } else {
+        0
+    };
+    let arch = if raw.flags & abi::header_flags::AARCH64 != 0 {
+        Arch::Aarch64
+    } else {
+        Arch::X86_64
+    };
+    let has_registers = raw.flags & abi::header_flags::REGISTERS != 0;
+    let registers = has_registers.then(|| Registers::new(arch, raw.regs));
+    let known = |number: u32| (number != 0).then_some(number);
+    let code_bytes = (raw.code_bytes as usize).min(raw.code_at.len());
+    Event {
+        id: raw.part.id,
+        boot_ns: raw.boot_ns.wrapping_add(ahead_ns),
+        tai_ns: (raw.tai_ns != 0).then_some(raw.tai_ns),
+        start_ns: raw.start_ns,
+        signal: raw.signal,
+        code: raw.code,
+        siginfo: siginfo(raw, registers.as_ref()),
+        siginfo_more: raw.siginfo_more,
+        repeats: raw.repeats,
+        knows_fault: true,
+        knows_sender: raw.flags & abi::header_flags::NO_SENDER == 0,
+        disposition: match raw.handler {
+            0 => Disposition::Fatal,
+            1 => Disposition::Ignored,
+            _ => Disposition::Handled,
+        },
+        trap: Trap {
+            address: raw.thread_address,
+            error_code: raw.error_code,
+            number: raw.trap,
+        },
+        first_fault: first_fault(raw, ahead_ns),
+        host_pid: raw.host_pid,
+        host_tid: raw.host_tid,
+        pid: known(raw.pid),
+        tid: known(raw.tid),
+        ppid: known(raw.ppid),
+        ns_pid: raw.ns_pid,
+        ns_tid: raw.ns_tid,
+        uid: Some(raw.uid),
+        pid_ns: raw.pid_ns,
+        mnt_ns: raw.mnt_ns,
+        cgroup_id: raw.cgroup_id,
+        comm: crate::base::bytes::until_nul(&raw.comm).to_vec(),
+        thread: crate::base::bytes::until_nul(&raw.thread).to_vec(),
+        exe: None,
+        exe_deleted: false,
+        cmdline: None,
+        cgroup: None,
+        registers,
+        fs_base: raw.fs_base,
+        gs_base: raw.gs_base,
+        compiled: Vec::new(),
+        code_bytes: MemoryWindow {
+            address: ProcessAddress(raw.code_address),
+            bytes: raw.code_at[..code_bytes].to_vec(),
+        },
+        start_stack: ProcessAddress(raw.start_stack),
+        start_brk: ProcessAddress(raw.start_brk),
+        brk: ProcessAddress(raw.brk),
+        arg_start: ProcessAddress(raw.arg_start),
+        env_end: ProcessAddress(raw.env_end),
+        is_laid_out: raw.start_stack != 0 && raw.arg_end != 0,
+        vdso: ProcessAddress(raw.vdso),
+        map_count: raw.map_count,
+        mappings: Vec::new(),
+        windows: Vec::new(),
+        memory: Vec::new(),
+        capture_ns: 0,
+        lost: lost_sender(raw),
+    }
+}
+
+/// The siginfo's first word. Where the kernel shows no siginfo, the processor has
+/// named the address of a page fault; these signals name their instruction.
+fn siginfo(raw: &RawHeader, registers: Option<&Registers>) -> u64 {
+    let shown = raw.flags & abi::header_flags::NO_SENDER == 0;
+    let of_instruction = matches!(
+        raw.signal,
+        signal::SIGILL | signal::SIGFPE | signal::SIGTRAP | signal::SIGSYS
+    );
+    match registers {
+        Some(registers) if !shown && of_instruction && has_address(raw.code) => registers.pc().0,
+        _ => raw.siginfo,
+    }
+}
+
+/// What the header itself says that it lacks.
+fn lost_sender(raw: &RawHeader) -> Vec<Lost> {
+    let is_sent = raw.code <= 0;
+    let is_lost = is_sent && raw.flags & abi::header_flags::NO_SENDER != 0;
+    is_lost
+        .then_some(Lost {
+            detail: "sender",
+            reason: "not told by this kernel's tracepoint",
+        })
+        .into_iter()
+        .collect()
+}
+
+fn first_fault(raw: &RawHeader, ahead_ns: u64) -> Option<EarlierFault> {
+    let first = raw.first;
+    (raw.flags & abi::header_flags::FIRST_FAULT != 0).then_some(EarlierFault {
+        signal: first.signal,
+        code: first.code,
+        siginfo: first.address,
+        pc: ProcessAddress(first.pc),
+        trap: Trap {
+            address: first.thread_address,
+            error_code: first.error_code,
+            number: first.trap,
+        },
+        knows_fault: true,
+        boot_ns: first.boot_ns.wrapping_add(ahead_ns),
+    })
+}
+
+fn add_text(event: &mut Event, kind: TextKind, flags: u32, bytes: &[u8]) {
+    match kind {
+        TextKind::Exe => {
+            event.exe = Some(path(bytes, flags));
+            event.exe_deleted = flags & abi::path_flags::DELETED != 0;
+        }
+        TextKind::Cgroup => event.cgroup = Some(path(bytes, flags)),
+        TextKind::Cmdline => {
+            if flags & abi::path_flags::TRUNCATED != 0 {
+                event.lost.push(Lost {
+                    detail: "cmdline",
+                    reason: "only its beginning was captured",
+                });
+            }
+            event.cmdline = Some(arguments(bytes));
+        }
+    }
+}
+
+/// Arguments with their NULs, as one line with spaces.
+fn arguments(bytes: &[u8]) -> Vec<u8> {
+    let end = bytes
+        .iter()
+        .rposition(|&byte| byte != 0)
+        .map_or(0, |last| last + 1);
+    bytes[..end]
+        .iter()
+        .map(|&byte| if byte == 0 { b' ' } else { byte })
+        .collect()
+}
+
+/// Components from the last to the first, each with its NUL, as a path.
+fn path(bytes: &[u8], flags: u32) -> Vec<u8> {
+    let mut path = Vec::with_capacity(bytes.len() + 4);
+    if flags & abi::path_flags::TRUNCATED != 0 {
+        path.extend_from_slice(b"...");
+    }
+    let components = bytes
+        .strip_suffix(b"\0")
+        .unwrap_or(bytes)
+        .rsplit(|&byte| byte == 0);
+    for component in components.filter(|component| !component.is_empty() && *component != b"/") {
+        path.push(b'/');
+        path.extend_from_slice(component);
+    }
+    if path.is_empty() {
+        path.push(b'/');
+    }
+    path
+}
+
+fn mapping(record: &MappingRecord<'_>, page_bytes: u64) -> Mapping {
+    let raw = &record.raw;
+    // The mapping's flags are the path's, one bit up.
+    let flags = raw.flags >> 1;
+    let file = (raw.flags & abi::MAPPING_FILE != 0).then(|| MappedFile {
+        identity: FileIdentity {
+            inode: raw.inode,
+            device: raw.device,
+            size: raw.file_size,
+            mtime_s: raw.mtime_s,
+            mtime_ns: raw.mtime_ns,
+            mapped_unix_ns: None,
+        },
+        offset: FileOffset(raw.page_offset.wrapping_mul(page_bytes)),
+        path: if record.path.is_empty() {
+            Vec::new()
+        } else {
+            path(record.path, flags)
+        },
+        lower_path: (!record.lower.is_empty()).then(|| path(record.lower, 0)),
+        deleted: flags & abi::path_flags::DELETED != 0,
+        detached: flags & abi::path_flags::DETACHED != 0,
+        truncated: flags & abi::path_flags::TRUNCATED != 0,
+        head: (raw.head != 0).then(|| FileHead {
+            address: ProcessAddress(raw.head),
+            bytes: record.head.into(),
+        }),
+    });
+    Mapping {
+        start: ProcessAddress(raw.start),
+        end: ProcessAddress(raw.end),
+        flags: VmFlags(raw.vm_flags),
+        file,
+    }
+}
+
+/// A mapping of which no more is known than where it is, and whether a file is there.
+fn unnamed(range: &RawRange, page_bytes: u64) -> Mapping {
+    let file = (range.file != 0).then(|| MappedFile {
+        identity: FileIdentity::default(),
+        offset: FileOffset(range.page_offset.wrapping_mul(page_bytes)),
+        path: Vec::new(),
+        lower_path: None,
+        deleted: false,
+        detached: false,
+        truncated: false,
+        head: None,
+    });
+    Mapping {
+        start: ProcessAddress(range.start),
+        end: ProcessAddress(range.end),
+        flags: VmFlags(range.vm_flags),
+        file,
+    }
+}
+
+/// Joins a piece to the one before it, where the two adjoin.
+fn add_stack(event: &mut Event, address: u64, bytes: &[u8]) {
+    if let Some(last) = event.windows.last_mut() {
+        if last.address.0.checked_add(last.bytes.len() as u64) == Some(address) {
+            last.bytes.extend_from_slice(bytes);
+            return;
+        }
+    }
+    event.windows.push(MemoryWindow {
+        address: ProcessAddress(address),
+        bytes: bytes.to_vec(),
+    });
+}
+
+fn finish(partial: Partial, end: &RawEnd) -> Event {
+    let Partial {
+        mut event, has_gap, ..
+    } = partial;
+    event.capture_ns = end.duration_ns;
+    // A call into nowhere has no code to lose.
+    let lost = if at_code(&event) {
+        end.lost
+    } else {
+        end.lost & !abi::LOST_CODE
+    };
+    for (bit, detail, reason) in abi::LOST {
+        if lost & bit != 0 {
+            event.lost.push(Lost { detail, reason });
+        }
+    }
+    // Which part it was only newer kernels tell the program.
+    if has_gap && end.lost & abi::LOST_FOR_ROOM == 0 {
+        event.lost.push(Lost {
+            detail: "parts",
+            reason: "no room in the ring",
+        });
+    }
+    in_order(event)
+}
+
+/// Whether the instruction pointer is in a mapping that may be executed.
+fn at_code(event: &Event) -> bool {
+    event.registers.is_some_and(|registers| {
+        let mut code = event
+            .mappings
+            .iter()
+            .filter(|mapping| mapping.flags.executable());
+        code.any(|mapping| mapping.contains(registers.pc()))
+    })
+}
+
+fn without_end(mut event: Event) -> Event {
+    event.lost.push(Lost {
+        detail: "end",
+        reason: "the record's last parts found no room in the ring",
+    });
+    in_order(event)
+}
+
+/// Sorts what a cut walk gathered out of order.
+fn in_order(mut event: Event) -> Event {
+    // What came with its file's name goes before the same without.
+    event.mappings.sort_by_key(|mapping| {
+        let named = mapping
+            .file
+            .as_ref()
+            .is_some_and(|file| !file.path.is_empty());
+        (mapping.start, !named)
+    });
+    event.mappings.dedup_by_key(|mapping| mapping.start);
+    share_heads(&mut event.mappings);
+    event.windows = in_order_of_address(std::mem::take(&mut event.windows));
+    event.memory = joined(std::mem::take(&mut event.memory));
+    event.compiled = joined(std::mem::take(&mut event.compiled));
+    event.lost.sort_unstable();
+    event.lost.dedup();
+    event
+}
+
+/// The bytes came with one of the mappings of a file, and are all of these's.
+fn share_heads(mappings: &mut [Mapping]) {
+    fn head(mapping: &mut Mapping) -> Option<&mut FileHead> {
+        mapping.file.as_mut()?.head.as_mut()
+    }
+    let mut last: Option<FileHead> = None;
+    for head in mappings.iter_mut().filter_map(head) {
+        match &last {
+            Some(last) if last.address == head.address && head.bytes.is_empty() => {
+                *head = last.clone();
+            }
+            _ => last = Some(head.clone()),
+        }
+    }
+}
+
+fn in_order_of_address(mut windows: Vec<MemoryWindow>) -> Vec<MemoryWindow> {
+    windows.sort_by_key(|window| window.address);
+    windows
+}
+
+/// Windows in the order of their addresses; those that overlap or adjoin as one.
+fn joined(windows: Vec<MemoryWindow>) -> Vec<MemoryWindow> {
+    let mut out: Vec<MemoryWindow> = Vec::new();
+    for window in in_order_of_address(windows) {
+        let known = out.last_mut().and_then(|last| {
+            let known = window.address.offset_from(last.address)? as usize;
+            (known <= last.bytes.len()).then_some((last, known))
+        });
+        match known {
+            Some((last, known)) => {
+                let new = window.bytes.get(last.bytes.len() - known..);
+                last.bytes.extend_from_slice(new.unwrap_or_default());
+            }
+            None => out.push(window),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+#[path = "assemble_tests.rs"]
+mod tests;

@@ -1,0 +1,335 @@
+use super::*;
+
+fn run(args: &[&str]) -> Config {
+    match parse(args.iter().copied()).expect("these arguments are right") {
+        Command::Run(config) => *config,
+        other => panic!("{args:?} gave {other:?}"),
+    }
+}
+
+fn line(args: &[&str]) -> String {
+    let error = parse(args.iter().copied()).expect_err("these arguments are wrong");
+    assert_eq!(error.kind(), crate::base::error::Kind::Usage);
+    let line = error.to_string();
+    assert!(!line.contains('\n'), "{line}");
+    line
+}
+
+#[test]
+fn nothing_given_is_the_manuals_default() {
+    let config = run(&[]);
+    assert_eq!(config, Config::default());
+    assert_eq!(config.ring_bytes, 256 << 10);
+    assert_eq!(run(&["-t"]).ring_bytes, 4096 << 10);
+    assert_eq!(run(&["--ring-buffer", "512", "-t"]).ring_bytes, 512 << 10);
+}
+
+#[test]
+fn every_option_in_its_short_form() {
+    let expected = Config {
+        duration: Some(Duration::from_secs(60)),
+        pid: Some(1234),
+        name: Some(b"myapp".to_vec()),
+        registers: true,
+        stack_trace: true,
+        output: Some("crashes.log".into()),
+        append: true,
+        verbose: true,
+        ring_bytes: 4 << 20,
+        ..Config::default()
+    };
+    let short = [
+        "-d",
+        "60",
+        "-p",
+        "1234",
+        "-n",
+        "myapp",
+        "-rtav",
+        "-o",
+        "crashes.log",
+    ];
+    assert_eq!(run(&short), expected);
+    assert_eq!(
+        run(&["-d60", "-p1234", "-n=myapp", "-rtavocrashes.log"]),
+        expected
+    );
+}
+
+#[test]
+fn every_option_in_its_long_form() {
+    let config = run(&[
+        "--duration=3600",
+        "--pid=1",
+        "--process-name=my app",
+        "--registers",
+        "--stack-trace",
+        "--max-stack-depth=8",
+        "--output=x",
+        "--format=json",
+        "--append",
+        "--stats",
+        "--stats-interval=10",
+        "--symbol-cache-limit=2000",
+        "--memory-limit=200",
+        "--verbose",
+        "--fatal-only",
+        "--ring-buffer=1024",
+        "--btf=/boot/vmlinux",
+        "--stack-snapshot=64",
+        "--force-rung=measured",
+        "--debug-dir=/srv/debug",
+        "--debug-dir",
+        "more",
+        "--signals=all",
+        "--memory",
+        "--maps",
+        "--fold=30",
+        "--fold-handled=10",
+        "--max-per-minute=6",
+        "--force-rung=old",
+    ]);
+    let expected = Config {
+        duration: Some(Duration::from_secs(3600)),
+        pid: Some(1),
+        name: Some(b"my app".to_vec()),
+        registers: true,
+        stack_trace: true,
+        max_stack_depth: 8,
+        output: Some("x".into()),
+        append: true,
+        format: Format::Json,
+        stats: true,
+        stats_interval: Duration::from_secs(10),
+        symbol_cache_limit: 2000,
+        memory_limit_bytes: 200 << 20,
+        verbose: true,
+        fatal_only: true,
+        ring_bytes: 1 << 20,
+        btf: Some("/boot/vmlinux".into()),
+        measure_types: true,
+        stack_snapshot_bytes: 64 << 10,
+        debug_dirs: vec!["/srv/debug".into(), "more".into()],
+        signals: 0x8000_09f0,
+        memory: true,
+        maps: true,
+        no_memory: false,
+        fold: Some(Duration::from_secs(30)),
+        fold_handled: Some(Duration::from_secs(10)),
+        max_per_minute: Some(6),
+        force_rung: Some(Rung::Old),
+    };
+    assert_eq!(config, expected);
+}
+
+#[test]
+fn help_and_version() {
+    assert_eq!(parse(["-h"]).expect("right"), Command::Help);
+    assert_eq!(parse(["-r", "--help"]).expect("right"), Command::Help);
+    assert_eq!(parse(["-V"]).expect("right"), Command::Version);
+    assert_eq!(parse(["--version"]).expect("right"), Command::Version);
+    assert_eq!(VERSION, "segfault_analyzer 0.1.0");
+    assert!(HELP.lines().all(|line| line.len() <= 80 && line.is_ascii()));
+    for option in [
+        "-d, --duration",
+        "-p, --pid",
+        "-n, --process-name",
+        "-r, --registers",
+        "-t, --stack-trace",
+        "--max-stack-depth",
+        "-o, --output",
+        "--format",
+        "-a, --append",
+        "--stats ",
+        "--stats-interval",
+        "--symbol-cache-limit",
+        "--memory-limit",
+        "-v, --verbose",
+        "-h, --help",
+        "-V, --version",
+        "--fatal-only",
+        "--ring-buffer",
+        "--btf",
+        "--stack-snapshot",
+        "--debug-dir",
+        "--signals LIST",
+        "--memory ",
+        "--maps",
+        "--no-memory",
+        "--fold SECONDS",
+        "--fold-handled SECONDS",
+        "--max-per-minute",
+        "--check",
+    ] {
+        assert!(HELP.contains(option), "{option} is not explained");
+    }
+}
+
+#[test]
+fn wrong_values_get_one_line_with_what_was_expected() {
+    let lines = [
+        (
+            &["--stats-interval", "0"][..],
+            "--stats-interval: '0' given, a number of seconds from 1 to 86400 expected",
+        ),
+        (&["-p", "0"], "--pid: '0' given, a process id from 1 to 4194304 expected"),
+        (&["-p", "-1"], "--pid: '-1' given, a process id from 1 to 4194304 expected"),
+        (&["-p"], "--pid: nothing given, a process id from 1 to 4194304 expected"),
+        (
+            &["-d", "1.5"],
+            "--duration: '1.5' given, a whole number of seconds (0 = until a signal) expected",
+        ),
+        (&["-d", ""], "--duration: '' given, a whole number of seconds (0 = until a signal) expected"),
+        (&["-n", ""], "--process-name: '' given, 1 to 64 bytes of a process name expected"),
+        (
+            &["--max-stack-depth", "1025"],
+            "--max-stack-depth: '1025' given, a number of frames from 1 to 1024 expected",
+        ),
+        (&["--format", "xml"], "--format: 'xml' given, text or json expected"),
+        (&["-o", ""], "--output: '' given, the path of a file expected"),
+        (
+            &["--ring-buffer", "300"],
+            "--ring-buffer: '300' given, a size in KB, a power of two from 64 to 1048576 expected",
+        ),
+        (
+            &["--stack-snapshot=3"],
+            "--stack-snapshot: '3' given, a size in KB from 4 to 512 expected",
+        ),
+        (&["--debug-dir="], "--debug-dir: '' given, the path of a directory expected"),
+        (
+            &["--memory-limit", "2"],
+            "--memory-limit: 2 MB cannot hold a ring buffer of 256 KB, at least 5 expected",
+        ),
+        (
+            &["--ring-buffer=1048576"],
+            "--memory-limit: 100 MB cannot hold a ring buffer of 1048576 KB, at least 1028 expected",
+        ),
+        (&["--stats=5"], "--stats: '5' given, no value expected"),
+        (&["--wrong\x1b[2J"], "unknown option '--wrong\\u{1b}[2J'; try --help"),
+        (&["-x"], "unknown option '-x'; try --help"),
+        (&["./a.out"], "'./a.out' given, only options expected, or symbolize or summarize first; try --help"),
+    ];
+    for (args, expected) in lines {
+        assert_eq!(line(args), expected);
+    }
+}
+
+#[test]
+fn limits_are_inside() {
+    assert_eq!(run(&["-d", "0"]).duration, None);
+    let long = run(&["-d", "18446744073709551615"]).duration;
+    assert_eq!(long, Some(Duration::from_secs(DURATION_MAX_S)));
+    assert_eq!(run(&["-p", "4194304"]).pid, Some(4_194_304));
+    assert_eq!(
+        run(&["-n", &"n".repeat(64)]).name.map(|name| name.len()),
+        Some(64)
+    );
+    line(&["-n", &"n".repeat(65)]);
+    assert_eq!(run(&["--memory-limit", "5"]).memory_limit_bytes, 5 << 20);
+    line(&["--memory-limit", "7", "-t"]);
+    run(&["--memory-limit", "8", "-t"]);
+    assert_eq!(run(&["--ring-buffer", "64"]).ring_bytes, 64 << 10);
+    let largest = run(&["--ring-buffer", "1048576", "--memory-limit", "2000"]);
+    assert_eq!(largest.ring_bytes, 1 << 30);
+}
+
+#[test]
+fn the_last_of_an_option_counts_and_a_dash_is_standard_output() {
+    let config = run(&["-o", "a", "-p", "1", "-p", "2", "-o", "-"]);
+    assert_eq!(config.pid, Some(2));
+    assert_eq!(config.output, None);
+    assert!(run(&["-a"]).append, "harmless without -o");
+}
+
+#[test]
+fn names_and_paths_are_bytes() {
+    let args = [OsString::from("-n"), OsString::from_vec(vec![0xff, b'x'])];
+    let Ok(Command::Run(config)) = parse(args) else {
+        panic!("a name need not be UTF-8");
+    };
+    assert_eq!(config.name, Some(vec![0xff, b'x']));
+}
+
+#[test]
+fn signals_are_named_with_or_without_their_beginning() {
+    assert_eq!(run(&["--signals", "SEGV"]).signals, 1 << 11);
+    assert_eq!(run(&["--signals=sigbus,Fpe"]).signals, 1 << 7 | 1 << 8);
+    let all = 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 11 | 1 << 31;
+    assert_eq!(run(&["--signals", "all"]).signals, all);
+    for wrong in ["", "KILL", "SEGV,", "11", "SEGV BUS", "SIG"] {
+        assert!(line(&["--signals", wrong]).contains("or all expected"));
+    }
+}
+
+#[test]
+fn windows_of_zero_seconds_fold_nothing() {
+    assert_eq!(run(&["--fold", "0"]).fold, None);
+    assert_eq!(run(&["--fold", "5"]).fold, Some(Duration::from_secs(5)));
+    assert_eq!(run(&["--fold-handled", "0"]).fold_handled, None);
+    assert_eq!(run(&["--max-per-minute", "3"]).max_per_minute, Some(3));
+    assert!(line(&["--max-per-minute", "0"]).contains("from 1 to"));
+    assert!(line(&["--memory", "--no-memory"]).contains("exclude each other"));
+}
+
+fn task(args: &[&str]) -> desk::Task {
+    match parse(args.iter().copied()).expect("these arguments are right") {
+        Command::Desk(task) => task,
+        other => panic!("{args:?} gave {other:?}"),
+    }
+}
+
+#[test]
+fn subcommands_are_first_arguments() {
+    let plain = desk::Task::default();
+    assert_eq!(task(&["symbolize"]), plain);
+    let all = [
+        "symbolize",
+        "a",
+        "--file",
+        "b",
+        "--debug-dir=c",
+        "-",
+        "--sysroot",
+        "d",
+        "--file=e",
+        "--",
+        "--f",
+    ];
+    let expected = desk::Task {
+        given: vec!["b".into(), "c".into(), "e".into()],
+        sysroots: vec!["d".into()],
+        inputs: vec!["a".into(), "-".into(), "--f".into()],
+        ..plain.clone()
+    };
+    assert_eq!(task(&all), expected);
+    let expected = desk::Task {
+        command: desk::Command::Summarize,
+        json: true,
+        inputs: vec!["a".into()],
+        ..plain
+    };
+    assert_eq!(task(&["summarize", "--json", "a"]), expected);
+    for subcommand in ["symbolize", "summarize"] {
+        let help = parse([subcommand, "x", "-h"]).expect("these arguments are right");
+        let Command::DeskHelp(help) = help else {
+            panic!("{subcommand}: {help:?}");
+        };
+        assert!(help.contains(subcommand));
+    }
+}
+
+#[test]
+fn subcommands_have_options_of_their_own() {
+    for (args, word) in [
+        (&["symbolize", "--json"][..], "--json"),
+        (&["symbolize", "-t"], "-t"),
+        (&["symbolize", "--file"], "--file"),
+        (&["symbolize", "--sysroot="], "--sysroot"),
+        (&["summarize", "--debug-dir", "x"], "--debug-dir"),
+        (&["summarize", "--json=x"], "--json"),
+        (&["-t", "summarize"], "summarize"),
+        (&["symbolise"], "symbolise"),
+    ] {
+        assert!(line(args).contains(word), "{args:?}: {}", line(args));
+    }
+}

@@ -1,0 +1,28 @@
+//! How memory was touched, and who sent a signal.
+
+/// How memory was touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    Read,
+    Write,
+    Execute,
+}
+
+impl Access {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Access::Read => "read",
+            Access::Write => "write",
+            Access::Execute => "execute",
+        }
+    }
+}
+
+/// Who sent a signal, as the target's namespaces see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sender {
+    /// `None` when the sender has no number there.
+    pub pid: Option<u32>,
+    pub uid: Option<u32>,
+}

@@ -1,0 +1,12 @@
+//! What a crash is, as plain data: the delivery of a signal, the registers, the frames
+//! of a stack, and the numbers and names that the kernel's ABI gives them.
+//!
+//! Nothing here reads a file, makes a system call or decides anything that needs more
+//! than its arguments.
+
+pub mod event;
+pub mod fault;
+pub mod frame;
+pub mod kinds;
+pub mod registers;
+pub mod signals;

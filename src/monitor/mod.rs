@@ -1,0 +1,522 @@
+//! The wait for crashes, and for everything else that may happen meanwhile.
+//!
+//! One thread waits on everything. The ring is emptied first, into a bounded
+//! queue of events, and reports are written one by one from there: a burst
+//! fills our memory before it fills the ring, and a full ring is counted in the
+//! kernel. A reader who takes no report is one more thing that is waited for. While
+//! nothing crashes nothing runs.
+
+pub mod statistics;
+
+use std::collections::VecDeque;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use crate::analyze::{recover_mappings, Analyzer};
+use crate::base::error::{Error, Kind, Result};
+use crate::capture::counters::KernelCounters;
+use crate::capture::record::assemble::Assembler;
+use crate::capture::{Capture, Next};
+use crate::config::{Config, Format};
+use crate::crash::event::Event;
+use crate::monitor::statistics::{Sizes, Statistics, UserCounters};
+use crate::report::output::{self, sink::Sink};
+use crate::report::repeats::{Repeats, Told};
+use crate::sys::events::{ClockSet, Poller, Request, Signals, Timer};
+use crate::sys::hotplug::Announcements;
+use crate::sys::messages::say;
+use crate::sys::mmap::page_bytes;
+use crate::sys::time::{boot_ahead_ns, utc_offset_s};
+
+/// How long a record may wait for its end before the ring is looked at again,
+/// and after how many such looks it is reported without.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+const LOOKS: u32 = 100;
+/// Files of crashed programs are closed when they were not needed for so long.
+const CLOSE_FILES_AFTER: Duration = Duration::from_secs(30);
+/// For a reader of our output that has stopped, at the end.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Code, stack, and what the allocator and the libraries hold.
+const BASE_BYTES: u64 = 1536 << 10;
+/// No queue needs more, whatever the limit, and none does with less, whatever else
+/// has been taken.
+const QUEUE_MAX_BYTES: u64 = 32 << 20;
+const QUEUE_MIN_BYTES: u64 = 256 << 10;
+
+/// What woke us.
+mod token {
+    pub const RING: u64 = 0;
+    pub const SIGNALS: u64 = 1;
+    pub const DURATION: u64 = 2;
+    pub const STATISTICS: u64 = 3;
+    pub const LOOK_AGAIN: u64 = 4;
+    pub const CLOCK: u64 = 5;
+    pub const READER_GONE: u64 = 6;
+    pub const CLOSE_FILES: u64 = 7;
+    pub const REPEATS: u64 = 8;
+    pub const DEVICES: u64 = 9;
+    pub const READER: u64 = 10;
+}
+
+/// A running capture, and what becomes of its records.
+#[derive(Debug)]
+pub struct Monitor<'a> {
+    config: &'a Config,
+    capture: Capture,
+    sink: Sink,
+    signals: Signals,
+    poller: Poller,
+    /// Among what the poller watches: the rings, as long as there is room for what
+    /// they hold; the output, while a report waits for its reader.
+    watches_rings: bool,
+    watches_reader: bool,
+    /// Kept for its descriptor, which the poller watches.
+    _duration: Timer,
+    statistics: Timer,
+    look_again: Timer,
+    looking_again: bool,
+    close_files: Timer,
+    closing_files: bool,
+    repeats: Repeats,
+    repeats_due: Timer,
+    /// Of CPUs, where each has a ring.
+    announcements: Option<Announcements>,
+    clock_set: Option<ClockSet>,
+    assembler: Assembler,
+    /// To be printed, but for a reader who takes nothing.
+    outbox: VecDeque<Told>,
+    /// Whole, and not yet reported.
+    queue: VecDeque<Event>,
+    queue_bytes: u64,
+    queue_max_bytes: u64,
+    analyzer: Analyzer,
+    options: output::Options,
+    counters: UserCounters,
+    started: Instant,
+    stopping: bool,
+}
+
+impl<'a> Monitor<'a> {
+    pub fn new(
+        config: &'a Config,
+        capture: Capture,
+        mut sink: Sink,
+        signals: Signals,
+        started: Instant,
+    ) -> Result<Self> {
+        let poller = Poller::new()?;
+        let duration = Timer::new()?;
+        let statistics = Timer::new()?;
+        let look_again = Timer::new()?;
+        let close_files = Timer::new()?;
+        let repeats_due = Timer::new()?;
+        let announcements = capture.has_ring_for_each_cpu().then(Announcements::new);
+        // Without networking in the kernel CPUs that come up later are not watched.
+        let announcements = announcements.and_then(Result::ok);
+        if let Some(announcements) = &announcements {
+            poller.watch(announcements.fd(), token::DEVICES)?;
+        }
+        let clock_set = ClockSet::new().ok();
+        for fd in capture.fds() {
+            poller.watch(fd, token::RING)?;
+        }
+        poller.watch(signals.fd(), token::SIGNALS)?;
+        poller.watch(duration.fd(), token::DURATION)?;
+        poller.watch(statistics.fd(), token::STATISTICS)?;
+        poller.watch(look_again.fd(), token::LOOK_AGAIN)?;
+        poller.watch(close_files.fd(), token::CLOSE_FILES)?;
+        poller.watch(repeats_due.fd(), token::REPEATS)?;
+        if let Some(clock_set) = &clock_set {
+            poller.watch(clock_set.fd(), token::CLOCK)?;
+        }
+        if config.output.is_none() {
+            poller.watch_hangup(std::io::stdout().as_fd(), token::READER_GONE)?;
+        }
+        if let Some(after) = config.duration {
+            duration.once(
+                after
+                    .saturating_sub(started.elapsed())
+                    .max(Duration::from_nanos(1)),
+            )?;
+        }
+        if config.stats {
+            statistics.every(config.stats_interval)?;
+        }
+        let free = config
+            .memory_limit_bytes
+            .saturating_sub(capture.ring_bytes())
+            .saturating_sub(BASE_BYTES);
+        let queue_max_bytes = (free / 3).clamp(QUEUE_MIN_BYTES, QUEUE_MAX_BYTES);
+        sink.limit_queue(usize::try_from(free / 6).unwrap_or(usize::MAX));
+        Ok(Monitor {
+            analyzer: Analyzer::new(config, free / 3),
+            options: output::Options {
+                registers: config.registers,
+                stack_trace: config.stack_trace,
+                utc_offset_s: 0,
+            },
+            config,
+            capture,
+            sink,
+            signals,
+            poller,
+            watches_rings: true,
+            watches_reader: false,
+            _duration: duration,
+            statistics,
+            look_again,
+            looking_again: false,
+            close_files,
+            closing_files: false,
+            repeats: Repeats::new(config),
+            repeats_due,
+            announcements,
+            clock_set,
+            assembler: Assembler::new(page_bytes() as u64, queue_max_bytes),
+            outbox: VecDeque::new(),
+            queue: VecDeque::new(),
+            queue_bytes: 0,
+            queue_max_bytes,
+            counters: UserCounters::default(),
+            started,
+            stopping: false,
+        })
+    }
+
+    /// Reports crashes until something ends it.
+    pub fn watch(&mut self) -> Result<()> {
+        while !self.stopping {
+            self.empty_ring()?;
+            if self.is_idle() {
+                self.watch_rings()?;
+                self.watch_reader()?;
+            }
+            for token in self.poller.wait(self.is_idle())? {
+                self.woken_by(token)?;
+            }
+            if self.stopping || self.sink.is_blocked() {
+                continue;
+            }
+            if let Some(mut event) = self.take_event() {
+                self.report(&mut event)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether there is nothing to do but to wait.
+    fn is_idle(&self) -> bool {
+        self.sink.is_blocked() || self.queue.is_empty()
+    }
+
+    /// Before a wait: rings that cannot be emptied would end it at once.
+    fn watch_rings(&mut self) -> Result<()> {
+        let has_room = self.queue_bytes < self.queue_max_bytes;
+        if has_room == self.watches_rings {
+            return Ok(());
+        }
+        self.watches_rings = has_room;
+        if !has_room {
+            self.capture
+                .fds()
+                .into_iter()
+                .for_each(|ring| self.poller.forget(ring));
+            return Ok(());
+        }
+        for ring in self.capture.fds() {
+            self.poller.watch(ring, token::RING)?;
+        }
+        // What came before they were watched wakes nobody: perf events tell it once,
+        // and adding them to a poller has asked already (perf_poll()).
+        self.empty_ring()
+    }
+
+    fn watch_reader(&mut self) -> Result<()> {
+        let is_blocked = self.sink.is_blocked();
+        if is_blocked == self.watches_reader {
+            return Ok(());
+        }
+        self.watches_reader = is_blocked;
+        if is_blocked {
+            return self.poller.watch_writable(self.sink.fd(), token::READER);
+        }
+        self.poller.forget(self.sink.fd());
+        Ok(())
+    }
+
+    fn woken_by(&mut self, token: u64) -> Result<()> {
+        match token {
+            token::SIGNALS => self.obey()?,
+            token::DURATION => self.stopping = true,
+            token::STATISTICS => {
+                self.statistics.acknowledge();
+                // What is still in a ring is not known to the books, nor that it is lost.
+                self.empty_ring()?;
+                self.print_statistics();
+            }
+            token::LOOK_AGAIN => {
+                self.look_again.acknowledge();
+                self.looking_again = false;
+                for event in self.assembler.overdue(LOOKS) {
+                    self.enqueue(event);
+                }
+            }
+            token::CLOSE_FILES => {
+                self.close_files.acknowledge();
+                let next = self.analyzer.close_unused(CLOSE_FILES_AFTER);
+                self.closing_files = next.is_some();
+                if let Some(next) = next {
+                    self.close_files.once(next)?;
+                }
+            }
+            token::READER => self.go_on()?,
+            token::REPEATS => {
+                self.repeats_due.acknowledge();
+                if self.sink.is_blocked() {
+                    // They are due when it is not.
+                    return Ok(());
+                }
+                let now = self.started.elapsed();
+                let capture = &mut self.capture;
+                let told = self.repeats.due(now, &mut |site| capture.take_folded(site));
+                self.print(told)?;
+            }
+            token::DEVICES => self.watch_new_cpus()?,
+            token::CLOCK => {
+                self.analyzer.clock_was_set();
+                if let Some(clock_set) = &self.clock_set {
+                    clock_set.rearm()?;
+                }
+            }
+            token::READER_GONE => {
+                return Err(Error::new(Kind::BrokenPipe, "standard output was closed"));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn watch_new_cpus(&mut self) -> Result<()> {
+        let up = self.announcements.as_mut().map(Announcements::cpus_up);
+        // What the CPU's earlier ring holds, if it was here before.
+        self.empty_ring()?;
+        for cpu in up.unwrap_or_default() {
+            match self.capture.cpu_up(cpu) {
+                Ok(rings) => {
+                    for ring in rings.into_iter().filter(|_| self.watches_rings) {
+                        self.poller.watch(ring, token::RING)?;
+                    }
+                }
+                Err(error) => say(&format!("Warning: CPU {cpu} is not watched: {error}")),
+            }
+        }
+        Ok(())
+    }
+
+    fn obey(&mut self) -> Result<()> {
+        while let Some(request) = self.signals.read()? {
+            match request {
+                Request::Reopen if self.sink.is_named() => {
+                    if std::mem::take(&mut self.watches_reader) {
+                        self.poller.forget(self.sink.fd());
+                    }
+                    self.sink.reopen();
+                    self.go_on()?;
+                }
+                Request::Reopen | Request::Stop => self.stopping = true,
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves what is in the rings into the queue, as far as there is room, in the
+    /// order of time.
+    fn empty_ring(&mut self) -> Result<()> {
+        let mut events: Vec<Event> = Vec::new();
+        let mut room = self.queue_max_bytes.saturating_sub(self.queue_bytes);
+        self.assembler.set_boot_ahead_ns(boot_ahead_ns());
+        while room > 0 {
+            let mut whole = None;
+            // Its parts, or the event itself.
+            let assembler = &mut self.assembler;
+            // A part that makes no sense is counted by the assembler.
+            match self
+                .capture
+                .next_part(|part| whole = assembler.feed(part).ok().flatten())
+            {
+                Next::Part => {}
+                Next::Event(event) => whole = Some(*event),
+                Next::Lost { cpu } => self.assembler.parts_lost(cpu),
+                Next::Nothing => break,
+            }
+            if let Some(event) = whole {
+                room = room.saturating_sub(event.memory_bytes());
+                // Nearly in order already: only rings of several CPUs mix.
+                let earlier = |known: &Event| known.boot_ns <= event.boot_ns;
+                let place = events.iter().rposition(earlier).map_or(0, |last| last + 1);
+                events.insert(place, event);
+            }
+        }
+        for event in events {
+            self.enqueue(event);
+        }
+        if self.assembler.is_waiting() && !self.looking_again {
+            self.look_again.once(LOOK_AGAIN)?;
+            self.looking_again = true;
+        }
+        Ok(())
+    }
+
+    fn enqueue(&mut self, mut event: Event) {
+        event.lost.extend_from_slice(self.capture.lost());
+        if self
+            .capture
+            .lost()
+            .iter()
+            .any(|lost| lost.detail == "mappings")
+        {
+            // At once, before its memory is gone.
+            recover_mappings(&mut event);
+        }
+        if event.capture_ns > 0 {
+            self.counters.timed += 1;
+            self.counters.capture_ns += event.capture_ns;
+            self.counters.capture_max_ns = self.counters.capture_max_ns.max(event.capture_ns);
+        }
+        self.queue_bytes += event.memory_bytes();
+        self.queue.push_back(event);
+    }
+
+    fn take_event(&mut self) -> Option<Event> {
+        let event = self.queue.pop_front()?;
+        self.queue_bytes -= event.memory_bytes();
+        Some(event)
+    }
+
+    fn report(&mut self, event: &mut Event) -> Result<()> {
+        let report = self.analyzer.report(event);
+        self.counters.processed += 1;
+        if !self.closing_files {
+            self.close_files.once(CLOSE_FILES_AFTER)?;
+            self.closing_files = true;
+        }
+        let now = self.started.elapsed();
+        let capture = &mut self.capture;
+        let take = &mut |site: &_| capture.take_folded(site);
+        let told = self
+            .repeats
+            .admit(report, event.site(), event.repeats, now, take);
+        self.print(told)
+    }
+
+    /// Writes what waited for a reader.
+    fn go_on(&mut self) -> Result<()> {
+        self.sink.go_on()?;
+        self.print(Vec::new())
+    }
+
+    /// Writes reports, and sees to it that those held back are not forgotten.
+    fn print(&mut self, told: Vec<Told>) -> Result<()> {
+        self.outbox.extend(told);
+        while !self.sink.is_blocked() {
+            let Some(Told { report, is_held }) = self.outbox.pop_front() else {
+                break;
+            };
+            self.options.utc_offset_s = utc_offset_s((report.time.unix_ms / 1000) as i64);
+            let text = match self.config.format {
+                Format::Json => output::json(&report, &self.options),
+                Format::Text if is_held => output::repeats(&report, &self.options),
+                Format::Text => output::text(&report, &self.options),
+            };
+            self.sink.write(&text)?;
+        }
+        if let Some(due) = self.repeats.next_due() {
+            let wait = due.saturating_sub(self.started.elapsed());
+            self.repeats_due.once(wait.max(Duration::from_nanos(1)))?;
+        }
+        Ok(())
+    }
+
+    /// Detaches, and hands on what was captured before.
+    fn drain(&mut self, mut each: impl FnMut(&mut Self, &mut Event) -> Result<()>) -> Result<()> {
+        self.capture.stop();
+        for _ in 0..LOOKS {
+            self.empty_ring()?;
+            while let Some(mut event) = self.take_event() {
+                each(self, &mut event)?;
+                self.empty_ring()?;
+            }
+            if !self.assembler.is_waiting() {
+                break;
+            }
+            // A program on another CPU is still at it.
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        let mut rest: Vec<Event> = self.assembler.give_up().collect();
+        rest.iter_mut().try_for_each(|event| each(self, event))
+    }
+
+    /// Counts what was captured and has nowhere to go, so that the books balance.
+    pub fn discard(&mut self) {
+        let counted = self.drain(|monitor, _| {
+            monitor.counters.processed += 1;
+            monitor.counters.reports_not_written += 1;
+            Ok(())
+        });
+        if let Err(error) = counted {
+            say(&format!("Warning: the ring was not emptied: {error}"));
+        }
+    }
+
+    /// Reports what was captured until now, and no more.
+    pub fn finish(&mut self) -> Result<()> {
+        self.sink.end(PATIENCE);
+        self.drain(Self::report)?;
+        let capture = &mut self.capture;
+        let told = self
+            .repeats
+            .due(Duration::MAX, &mut |site| capture.take_folded(site));
+        self.print(told)?;
+        match self.sink.finish()? {
+            0 => Ok(()),
+            _ => Err(Error::failed("not every report could be written")),
+        }
+    }
+
+    pub fn print_statistics(&self) {
+        let page = self.collect(self.capture.counters()).page();
+        say(page.trim_end_matches('\n'));
+        say("");
+    }
+
+    fn collect(&self, kernel: KernelCounters) -> Statistics {
+        let analyzer = self.analyzer.figures();
+        Statistics {
+            runtime: self.started.elapsed(),
+            kernel,
+            user: UserCounters {
+                reports_held: self.repeats.held(),
+                reports_not_written: self.counters.reports_not_written
+                    + self.outbox.len() as u64
+                    + self.sink.reports_not_written(),
+                output_errors: self.sink.errors(),
+                symbol_cache_hits: analyzer.symbol_hits,
+                symbol_cache_misses: analyzer.symbol_misses,
+                evicted: analyzer.evicted + self.capture.evicted(),
+                lookups_given_up: analyzer.lookups_given_up,
+                ..self.counters
+            },
+            sizes: Sizes {
+                symbol_cache_entries: analyzer.symbol_entries,
+                memory_bytes: self.capture.ring_bytes()
+                    + self.capture.held_bytes()
+                    + BASE_BYTES
+                    + self.queue_bytes
+                    + self.sink.queued_bytes() as u64
+                    + analyzer.bytes,
+                memory_limit_bytes: self.config.memory_limit_bytes,
+                ring_bytes: self.capture.ring_bytes(),
+            },
+        }
+    }
+}

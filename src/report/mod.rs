@@ -1,0 +1,311 @@
+//! What is known of one crash, resolved: plain data, ready to be written in any
+//! format.
+//!
+//! Text that comes from the crashed process or its files (names, paths,
+//! arguments, symbols) is kept as raw bytes here and escaped by the writers in
+//! [`crate::report::output`]. What is unknown is `None`, never zero.
+pub mod dying;
+pub mod fold;
+pub mod output;
+pub mod repeats;
+pub mod signature;
+
+use std::hash::{BuildHasher, Hash, Hasher};
+
+use crate::base::address::{FileAddress, FileOffset, ProcessAddress};
+use crate::crash::event::{Disposition, Lost, MemoryWindow, VmFlags};
+use crate::crash::frame::{Stop, Trust};
+use crate::crash::kinds::{Access, Sender};
+use crate::crash::registers::Registers;
+use crate::keyed::Key;
+
+/// When it happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timestamp {
+    /// Since the Unix epoch.
+    pub unix_ms: u64,
+    /// Since boot, suspended time included: for boards whose clock starts in 1970.
+    pub uptime_ms: u64,
+}
+
+/// Why it crashed. The tokens of [`Cause::as_str`] are for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Data below 64 KB.
+    NullDereference,
+    /// The pc is below 64 KB, and nothing could be fetched there.
+    NullCall,
+    /// The pc is in no mapping, or no address at all.
+    WildJump,
+    /// The pc is in a mapping that may not be executed.
+    ExecuteProtected,
+    /// Near the stack pointer, at or past the low end of its stack.
+    StackOverflow,
+    WriteProtected,
+    /// A mapping that may not be read, such as a guard page.
+    AccessProtected,
+    /// Data at what is no address of this processor.
+    NonCanonical,
+    /// An instruction that needs alignment did not have it.
+    Misaligned,
+    PrivilegedInstruction,
+    /// Data at any other address in no mapping.
+    Unmapped,
+    /// A mapped file ends before.
+    BeyondFile,
+    ProtectionKey,
+    MemoryTag,
+    ShadowStack,
+    UndefinedInstruction,
+    DivisionByZero,
+    /// A quotient that does not fit.
+    DivisionOverflow,
+    FloatingPoint,
+    /// A breakpoint, a single step, a watchpoint.
+    Breakpoint,
+    /// Seccomp, or the program's own dispatch of system calls.
+    ForbiddenSystemCall,
+    /// No fault: somebody sent the signal.
+    Sent,
+    StackSmashing,
+    Abort,
+    /// None of these; the text says why not.
+    Unknown,
+}
+
+impl Cause {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Cause::NullDereference => "null_dereference",
+            Cause::NullCall => "null_call",
+            Cause::WildJump => "wild_jump",
+            Cause::ExecuteProtected => "execute_protected",
+            Cause::StackOverflow => "stack_overflow",
+            Cause::WriteProtected => "write_protected",
+            Cause::AccessProtected => "access_protected",
+            Cause::NonCanonical => "non_canonical",
+            Cause::Misaligned => "misaligned",
+            Cause::PrivilegedInstruction => "privileged_instruction",
+            Cause::Unmapped => "unmapped",
+            Cause::BeyondFile => "beyond_file",
+            Cause::ProtectionKey => "protection_key",
+            Cause::MemoryTag => "memory_tag",
+            Cause::ShadowStack => "shadow_stack",
+            Cause::UndefinedInstruction => "undefined_instruction",
+            Cause::DivisionByZero => "division_by_zero",
+            Cause::DivisionOverflow => "division_overflow",
+            Cause::FloatingPoint => "floating_point",
+            Cause::Breakpoint => "breakpoint",
+            Cause::ForbiddenSystemCall => "forbidden_system_call",
+            Cause::Sent => "sent",
+            Cause::StackSmashing => "stack_smashing",
+            Cause::Abort => "abort",
+            Cause::Unknown => "unknown",
+        }
+    }
+}
+
+/// The handled fault that went before a fatal delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FirstFault {
+    pub signal: i32,
+    pub code: i32,
+    pub address: Option<ProcessAddress>,
+    pub pc: ProcessAddress,
+    pub access: Option<Access>,
+    /// Before the delivery that this report is about.
+    pub age_ms: u64,
+}
+
+/// A name for an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Symbol {
+    /// Demangled where that could be done.
+    pub name: Vec<u8>,
+    pub offset: u64,
+}
+
+/// Where a code address lies.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Location {
+    pub symbol: Option<Symbol>,
+    /// Path of the file mapped there, or `[vdso]`, `[heap]`, `[anon]`.
+    pub module: Option<Vec<u8>>,
+    /// The address as the file's linker numbered it: what `addr2line -e` takes.
+    pub module_offset: Option<FileAddress>,
+    /// Where the file has it, if the file itself could not be had.
+    pub file_offset: Option<FileOffset>,
+    pub build_id: Option<Vec<u8>>,
+    pub file: Option<Vec<u8>>,
+    pub line: Option<u32>,
+}
+
+/// The code around the instruction pointer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Code {
+    /// Of the first byte.
+    pub address: ProcessAddress,
+    pub bytes: Vec<u8>,
+    /// Where among the bytes the instruction begins that crashed.
+    pub instruction: usize,
+    /// The memory that it names or implies, in words; empty where it has none.
+    /// `None` where it could not be read.
+    pub operands: Option<Vec<u8>>,
+}
+
+/// One call of the stack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StackFrame {
+    pub address: ProcessAddress,
+    /// An instruction's own address, not the one behind a call: of the crash, of
+    /// what a signal interrupted, of code that was returned to and never called.
+    pub exact: bool,
+    pub trust: Trust,
+    /// Has no frame on the stack: the compiler put its code into the next call
+    /// that is not inlined, which has the same address and trust.
+    pub inlined: bool,
+    pub location: Location,
+}
+
+/// The calls, innermost first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StackTrace {
+    pub frames: Vec<StackFrame>,
+    pub stop: Stop,
+    /// Not every mapping was known, and a frame was searched for: one that lay in
+    /// an unknown mapping would have been passed over.
+    pub gaps: bool,
+}
+
+impl StackTrace {
+    /// Whether the walk reached the outermost frame, and left none out.
+    #[must_use]
+    pub fn complete(&self) -> bool {
+        self.stop == Stop::Outermost && !self.gaps
+    }
+}
+
+/// What one looks for in a list of mappings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Near {
+    Fault,
+    Pc,
+    Sp,
+}
+
+impl Near {
+    pub const ALL: [Near; 3] = [Near::Fault, Near::Pc, Near::Sp];
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Near::Fault => "fault address",
+            Near::Pc => "instruction",
+            Near::Sp => "stack pointer",
+        }
+    }
+}
+
+/// A mapping that holds, or lies next to, what one looks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NearbyMapping {
+    pub start: ProcessAddress,
+    pub end: ProcessAddress,
+    pub flags: VmFlags,
+    /// Of its beginning; `None` where no file is mapped.
+    pub file_offset: Option<FileOffset>,
+    /// A path, or what stands for one: `[heap]`.
+    pub name: Vec<u8>,
+    pub holds: Vec<Near>,
+}
+
+/// Everything a report says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    pub time: Timestamp,
+    pub pid: u32,
+    pub tid: u32,
+    /// Where it differs from `pid`.
+    pub host_pid: Option<u32>,
+    pub comm: Vec<u8>,
+    pub thread: Vec<u8>,
+    pub signal: i32,
+    /// `si_code`.
+    pub code: i32,
+    pub fault_address: Option<ProcessAddress>,
+    pub access: Option<Access>,
+    pub disposition: Disposition,
+    pub first_fault: Option<FirstFault>,
+    pub same_death: bool,
+    pub sender: Option<Sender>,
+    pub instruction_pointer: Option<ProcessAddress>,
+    /// Of the instruction pointer; with or without `-t`.
+    pub instruction: Location,
+    /// With `-r` or `--memory`.
+    pub registers: Option<Registers>,
+    /// With `-t`.
+    pub stack: Option<StackTrace>,
+    pub ppid: Option<u32>,
+    pub uid: Option<u32>,
+    pub exe: Option<Vec<u8>>,
+    pub cmdline: Option<Vec<u8>>,
+    /// As the process sees itself, where that differs from `pid`.
+    pub ns_pid: Option<u32>,
+    pub cgroup: Option<Vec<u8>>,
+    pub cause: Cause,
+    /// A sentence; raw bytes, because names are in it.
+    pub cause_text: Vec<u8>,
+    /// Equal for equal crashes of one build; with `-t`.
+    pub signature: Option<u64>,
+    /// Equal for equal crashes, by the names of functions; with `-t`.
+    pub group: Option<u64>,
+    /// What each register points at, by its name; with `-r`.
+    pub register_notes: Vec<(&'static str, Vec<u8>)>,
+    /// With `-r`.
+    pub instruction_code: Option<Code>,
+    /// With `--maps`.
+    pub maps: Option<Vec<NearbyMapping>>,
+    /// Around the values of registers; with `--memory`.
+    pub memory: Option<Vec<MemoryWindow>>,
+    /// How many equal ones this one stands for beside itself; `None` where none
+    /// would have been folded.
+    pub repeats: Option<u64>,
+    /// Processes that died, of all that this one stands for; as `repeats`.
+    pub deaths: Option<u64>,
+    /// How many more it stands for that `--max-per-minute` held back, whatever they were
+    /// like; `None` where none was.
+    pub suppressed: Option<u64>,
+    /// When the one was that was told in full, in Unix time; of those that were held back.
+    pub since_ms: Option<u64>,
+    /// What this report lacks, with the reason.
+    pub lost: Vec<Lost>,
+}
+
+impl Report {
+    /// Equal for reports that are told once: the signature, or without one what
+    /// the crash's own frame tells.
+    #[must_use]
+    pub fn fold_key(&self) -> u64 {
+        if let Some(signature) = self.signature {
+            return signature;
+        }
+        let mut hasher = Key::default().build_hasher();
+        self.program_key().hash(&mut hasher);
+        (self.signal, self.code).hash(&mut hasher);
+        self.instruction.module.hash(&mut hasher);
+        match (self.instruction.module_offset, self.instruction_pointer) {
+            (Some(offset), _) => offset.hash(&mut hasher),
+            (None, pc) => pc.hash(&mut hasher),
+        }
+        hasher.finish()
+    }
+
+    /// Equal for reports of one executable.
+    #[must_use]
+    pub fn program_key(&self) -> u64 {
+        let mut hasher = Key::default().build_hasher();
+        self.exe.as_ref().unwrap_or(&self.comm).hash(&mut hasher);
+        hasher.finish()
+    }
+}

@@ -1,0 +1,332 @@
+//! A report as one line of JSON, through a small streaming writer.
+//!
+//! Keys stand in the order of the manual's sample, then ours. A key that
+//! belongs to an option (`registers`, `stack_trace`, `stack_complete`,
+//! `register_notes`, `code`, `maps`, `memory`, `repeats`, `deaths`, `suppressed`)
+//! is absent without that option, `host_pid` where it does not differ from `pid`;
+//! all others are always there, `null` where nothing is known. The line is ASCII,
+//! with no other escape than `\uXXXX` (see [`super::escape`]).
+
+use crate::base::address::ProcessAddress;
+use crate::crash::frame::Stop;
+use crate::crash::kinds::Sender;
+use crate::crash::registers::Registers;
+use crate::crash::signals;
+use crate::report::{Code, FirstFault, NearbyMapping, Report, StackFrame, StackTrace};
+
+use super::{escape, hex, nearby, symbol, text, Options};
+
+/// The whole line, with its newline.
+pub(super) fn report(report: &Report, options: &Options) -> String {
+    let mut out = Writer::default();
+    out.open('{');
+    manual_fields(&mut out, report, options);
+    our_fields(&mut out, report, options);
+    out.close('}');
+    out.text.push('\n');
+    out.text
+}
+
+fn manual_fields(out: &mut Writer, report: &Report, options: &Options) {
+    out.key("timestamp").number(report.time.unix_ms);
+    out.key("pid").number(report.pid);
+    out.key("tid").number(report.tid);
+    out.key("comm").string(&report.comm);
+    out.key("fault_address").data_address(report.fault_address);
+    out.key("instruction_pointer")
+        .code_address(report.instruction_pointer);
+    out.key("instruction_symbol")
+        .optional_string(symbol(&report.instruction, true).as_deref());
+    out.key("fault_type")
+        .string(signals::fault_type_token(report.signal, report.code).as_bytes());
+    if options.registers {
+        registers(out.key("registers"), report.registers.as_ref());
+    }
+    if options.stack_trace {
+        out.key("stack_trace").open('[');
+        for frame in report.stack.iter().flat_map(|stack| &stack.frames) {
+            stack_frame(out, frame);
+        }
+        out.close(']');
+    }
+}
+
+fn our_fields(out: &mut Writer, report: &Report, options: &Options) {
+    if let Some(host_pid) = report.host_pid {
+        out.key("host_pid").number(host_pid);
+    }
+    out.key("thread").string(&report.thread);
+    if options.stack_trace {
+        let complete = report.stack.as_ref().is_some_and(StackTrace::complete);
+        out.key("stack_complete").boolean(complete);
+    }
+    out.key("signal")
+        .string(signals::signal_name(report.signal).as_bytes());
+    out.key("signal_code")
+        .string(signals::code_name(report.signal, report.code).as_bytes());
+    out.key("access")
+        .optional_string(report.access.map(|access| access.as_str().as_bytes()));
+    out.key("disposition")
+        .string(report.disposition.as_str().as_bytes());
+    first_fault(out.key("first_fault"), report.first_fault.as_ref());
+    out.key("same_death").boolean(report.same_death);
+    sender(out.key("sender"), report.sender.as_ref());
+    out.key("uptime_ms").number(report.time.uptime_ms);
+    out.key("ppid").optional_number(report.ppid);
+    out.key("uid").optional_number(report.uid);
+    out.key("exe").optional_string(report.exe.as_deref());
+    out.key("cmdline")
+        .optional_string(report.cmdline.as_deref());
+    out.key("ns_pid").optional_number(report.ns_pid);
+    out.key("cgroup").optional_string(report.cgroup.as_deref());
+    out.key("cause").string(report.cause.as_str().as_bytes());
+    out.key("cause_text").string(&report.cause_text);
+    out.key("signature").digest(report.signature);
+    out.key("group").digest(report.group);
+    if options.registers {
+        register_notes(out, &report.register_notes);
+        code(out.key("code"), report.instruction_code.as_ref());
+    }
+    if let Some(maps) = &report.maps {
+        nearby_mappings(out, maps);
+    }
+    if let Some(memory) = &report.memory {
+        out.key("memory").open('[');
+        for window in memory {
+            out.open('{');
+            out.key("address").data_address(Some(window.address));
+            out.key("bytes").string(hex(&window.bytes).as_bytes());
+            out.close('}');
+        }
+        out.close(']');
+    }
+    if let Some(repeats) = report.repeats {
+        out.key("repeats").number(repeats);
+    }
+    if let Some(deaths) = report.deaths {
+        out.key("deaths").number(deaths);
+    }
+    if let Some(suppressed) = report.suppressed {
+        out.key("suppressed").number(suppressed);
+    }
+    lost(out, report);
+}
+
+fn registers(out: &mut Writer, registers: Option<&Registers>) {
+    let Some(registers) = registers else {
+        return out.null();
+    };
+    let digits = 2 + 2 * registers.arch().word_bytes();
+    out.open('{');
+    for (name, value) in registers.named() {
+        out.key(name)
+            .string(format!("{value:#0digits$x}").as_bytes());
+    }
+    out.close('}');
+}
+
+fn register_notes(out: &mut Writer, notes: &[(&str, Vec<u8>)]) {
+    out.key("register_notes").open('{');
+    for (name, note) in notes {
+        out.key(name).string(note);
+    }
+    out.close('}');
+}
+
+fn code(out: &mut Writer, code: Option<&Code>) {
+    let Some(code) = code else {
+        return out.null();
+    };
+    out.open('{');
+    out.key("address").code_address(Some(code.address));
+    out.key("bytes").string(hex(&code.bytes).as_bytes());
+    out.key("instruction").number(code.instruction as u64);
+    out.key("operands")
+        .optional_string(code.operands.as_deref());
+    out.close('}');
+}
+
+fn stack_frame(out: &mut Writer, frame: &StackFrame) {
+    let location = &frame.location;
+    out.open('{');
+    out.key("address").code_address(Some(frame.address));
+    out.key("symbol")
+        .optional_string(symbol(location, true).as_deref());
+    out.key("module")
+        .optional_string(location.module.as_deref());
+    let offset = location.module_offset.map(|offset| format!("{offset:#x}"));
+    out.key("module_offset")
+        .optional_string(offset.as_deref().map(str::as_bytes));
+    if let Some(offset) = location.file_offset {
+        out.key("file_offset")
+            .string(format!("{offset:#x}").as_bytes());
+    }
+    let build_id = location.build_id.as_deref().map(hex);
+    out.key("build_id")
+        .optional_string(build_id.as_deref().map(str::as_bytes));
+    out.key("trust").string(frame.trust.as_str().as_bytes());
+    out.key("file").optional_string(location.file.as_deref());
+    out.key("line").optional_number(location.line);
+    out.key("inlined").boolean(frame.inlined);
+    if frame.exact && !frame.trust.is_exact() {
+        out.key("exact").boolean(true);
+    }
+    out.close('}');
+}
+
+fn nearby_mappings(out: &mut Writer, maps: &[NearbyMapping]) {
+    out.key("maps").open('[');
+    for mapping in maps {
+        out.open('{');
+        out.key("start").data_address(Some(mapping.start));
+        out.key("end").data_address(Some(mapping.end));
+        out.key("permissions")
+            .string(nearby::permissions(mapping.flags).as_bytes());
+        let offset = mapping.file_offset.map(|offset| format!("{offset:#x}"));
+        out.key("file_offset")
+            .optional_string(offset.as_deref().map(str::as_bytes));
+        out.key("name").string(&mapping.name);
+        out.close('}');
+    }
+    out.close(']');
+}
+
+fn first_fault(out: &mut Writer, fault: Option<&FirstFault>) {
+    let Some(fault) = fault else {
+        return out.null();
+    };
+    out.open('{');
+    out.key("signal")
+        .string(signals::signal_name(fault.signal).as_bytes());
+    out.key("code")
+        .string(signals::code_name(fault.signal, fault.code).as_bytes());
+    out.key("address").data_address(fault.address);
+    out.key("pc").code_address(Some(fault.pc));
+    out.key("access")
+        .optional_string(fault.access.map(|access| access.as_str().as_bytes()));
+    out.key("age_ms").number(fault.age_ms);
+    out.close('}');
+}
+
+fn sender(out: &mut Writer, sender: Option<&Sender>) {
+    let Some(sender) = sender else {
+        return out.null();
+    };
+    out.open('{');
+    out.key("pid").optional_number(sender.pid);
+    out.key("uid").optional_number(sender.uid);
+    out.close('}');
+}
+
+/// Each lost detail as `detail: reason`; a walk that ended early is one of
+/// them, except where the user's own limit ended it.
+fn lost(out: &mut Writer, report: &Report) {
+    out.key("lost").open('[');
+    for lost in &report.lost {
+        out.string(format!("{}: {}", lost.detail, lost.reason).as_bytes());
+    }
+    if let Some(StackTrace { stop, .. }) = &report.stack {
+        if !matches!(stop, Stop::Outermost | Stop::Depth) {
+            out.string(format!("callers: {}", text::stop_reason(*stop)).as_bytes());
+        }
+    }
+    out.close(']');
+}
+
+/// Puts the commas; the caller keeps to the grammar.
+#[derive(Default)]
+struct Writer {
+    text: String,
+    /// Whether the next value or key follows another one.
+    comma: bool,
+}
+
+impl Writer {
+    fn separate(&mut self) {
+        if self.comma {
+            self.text.push(',');
+        }
+        self.comma = true;
+    }
+
+    fn open(&mut self, bracket: char) {
+        self.separate();
+        self.text.push(bracket);
+        self.comma = false;
+    }
+
+    fn close(&mut self, bracket: char) {
+        self.text.push(bracket);
+        self.comma = true;
+    }
+
+    /// Keys are ours: nothing in them needs an escape.
+    fn key(&mut self, key: &str) -> &mut Self {
+        self.separate();
+        self.text.push_str(&format!("\"{key}\":"));
+        self.comma = false;
+        self
+    }
+
+    fn plain(&mut self, word: &str) {
+        self.separate();
+        self.text.push_str(word);
+    }
+
+    fn null(&mut self) {
+        self.plain("null");
+    }
+
+    fn boolean(&mut self, value: bool) {
+        self.plain(if value { "true" } else { "false" });
+    }
+
+    fn number(&mut self, value: impl Into<u64>) {
+        self.plain(&value.into().to_string());
+    }
+
+    fn optional_number(&mut self, value: Option<u32>) {
+        match value {
+            Some(value) => self.number(value),
+            None => self.null(),
+        }
+    }
+
+    fn string(&mut self, bytes: &[u8]) {
+        self.separate();
+        self.text.push('"');
+        escape::json(&mut self.text, bytes);
+        self.text.push('"');
+    }
+
+    fn optional_string(&mut self, bytes: Option<&[u8]>) {
+        match bytes {
+            Some(bytes) => self.string(bytes),
+            None => self.null(),
+        }
+    }
+
+    /// 16 digits, without `0x`.
+    fn digest(&mut self, value: Option<u64>) {
+        match value {
+            Some(value) => self.string(format!("{value:016x}").as_bytes()),
+            None => self.null(),
+        }
+    }
+
+    /// Of data: 16 digits.
+    fn data_address(&mut self, address: Option<ProcessAddress>) {
+        match address {
+            Some(address) => self.string(format!("{address:#018x}").as_bytes()),
+            None => self.null(),
+        }
+    }
+
+    /// Of code: no leading zeros.
+    fn code_address(&mut self, address: Option<ProcessAddress>) {
+        match address {
+            Some(address) => self.string(format!("{address:#x}").as_bytes()),
+            None => self.null(),
+        }
+    }
+}

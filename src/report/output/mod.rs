@@ -1,0 +1,84 @@
+//! Reports, written.
+//!
+//! A [`Report`] comes in, one buffer goes out that is written as a whole:
+//! [`text`] for people, [`json`] for programs. Both are pure and escape
+//! everything that the crashed process had a hand in. [`sink`] is where the
+//! buffers go.
+
+pub mod escape;
+mod json;
+mod nearby;
+pub mod sink;
+mod text;
+
+use crate::crash::frame::Trust;
+use crate::report::{Location, Report, StackFrame};
+
+/// What the reports of one run have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Options {
+    /// `-r`: a section of registers, even if they are unknown.
+    pub registers: bool,
+    /// `-t`: a section of calls, and paths behind symbols in text.
+    pub stack_trace: bool,
+    /// Seconds that local time was ahead of UTC when it happened; text only.
+    pub utc_offset_s: i32,
+}
+
+/// The report as text: its lines, and an empty one that sets it apart.
+#[must_use]
+pub fn text(report: &Report, options: &Options) -> Vec<u8> {
+    text::report(report, options).into_bytes()
+}
+
+/// The line that stands for reports that were held back, of which this is the
+/// last, and an empty one.
+#[must_use]
+pub fn repeats(report: &Report, options: &Options) -> Vec<u8> {
+    text::repeats(report, options).into_bytes()
+}
+
+/// The report as one line of JSON, pure ASCII.
+#[must_use]
+pub fn json(report: &Report, options: &Options) -> Vec<u8> {
+    json::report(report, options).into_bytes()
+}
+
+/// A frame's line in the stack trace of a report as text.
+#[must_use]
+pub fn text_frame(index: usize, frame: &StackFrame) -> Vec<u8> {
+    let mut out = String::new();
+    text::numbered_frame(&mut out, index, frame);
+    out.into_bytes()
+}
+
+/// What stands in brackets behind such a line, by the way that the frame was found.
+pub const MARKS: [(Trust, &str); 6] = text::MARKS;
+
+/// `YYYY-MM-DD HH:MM:SS.mmm` of a time of the Unix clock in milliseconds, in a time
+/// zone that many seconds ahead of UTC.
+#[must_use]
+pub fn date_time(unix_ms: u64, utc_offset_s: i32) -> String {
+    text::date_time(i128::from(unix_ms) + i128::from(utc_offset_s) * 1000)
+}
+
+/// `name+0xoff`, and ` (/path)` where the path is wanted and known; raw bytes.
+/// `None` where no symbol is known.
+#[must_use]
+pub fn symbol(location: &Location, with_path: bool) -> Option<Vec<u8>> {
+    let symbol = location.symbol.as_ref()?;
+    let mut bytes = symbol.name.clone();
+    bytes.extend_from_slice(format!("+{:#x}", symbol.offset).as_bytes());
+    if let (true, Some(path)) = (with_path, &location.module) {
+        bytes.extend_from_slice(b" (");
+        bytes.extend_from_slice(path);
+        bytes.push(b')');
+    }
+    Some(bytes)
+}
+
+/// Bytes as lower-case hexadecimal digits: how a build-id is written.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,320 @@
+//! Where reports go: standard output or the file of `-o`.
+//!
+//! Each report is one write, whole before the next begins. What cannot be
+//! written now (full disk, stopped reader) waits in a bounded queue and is tried
+//! again with the next report and at the end; what finds no room in the queue is
+//! counted. Of a file of ours that took only a part of a report the part is cut
+//! off again, so that no half line stays; elsewhere the rest follows later.
+//! Trouble is said once on standard error, and so is its end.
+//!
+//! A reader that stopped must not make the tool deaf: no write waits for one.
+//! Whoever writes asks [`Sink::is_blocked`], watches [`Sink::fd`] beside everything
+//! else, and has it go on. Only when the tool is ending ([`Sink::end`]) a write waits,
+//! and no longer than it is told to.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::base::error::{Error, Kind, Result};
+use crate::sys::messages;
+use crate::sys::output_file::{self, Fifo, FileKind, OpenFile, WriteError};
+
+/// What may wait, together.
+const QUEUE_BYTES: usize = 1 << 20;
+
+/// What became of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// It is on disk or in the pipe, and so is everything before it.
+    Now,
+    /// It waits.
+    Later,
+    /// There was no room to wait: it is lost, and counted.
+    Lost,
+}
+
+/// How an attempt to write the first of the queue ended.
+enum Attempt {
+    Done,
+    /// The reader takes nothing now.
+    Blocked,
+    Failed(WriteError),
+}
+
+/// An output for reports.
+#[derive(Debug)]
+pub struct Sink {
+    file: OpenFile,
+    /// `None` is standard output.
+    path: Option<PathBuf>,
+    queue: VecDeque<Vec<u8>>,
+    queued_bytes: usize,
+    queue_limit_bytes: usize,
+    /// Bytes of the first in the queue that were written and could not be undone.
+    written_of_first: usize,
+    is_blocked: bool,
+    /// How long a write waits for a reader who takes nothing, once the tool is ending.
+    patience: Option<Duration>,
+    /// The last attempt failed, and that was said.
+    in_trouble: bool,
+    lost: u64,
+    errors: u64,
+}
+
+impl Sink {
+    /// Opens the output before anything else happens. A file is made with mode
+    /// 0600 if there is none, and emptied unless `append`. A FIFO without a
+    /// reader waits for one here.
+    pub fn open(path: Option<&Path>, append: bool) -> Result<Sink> {
+        let file = match path {
+            None => output_file::open_stdout()?,
+            Some(path) => output_file::open(path, Fifo::Wait).map_err(|e| opening(e, path))?,
+        };
+        if let (Some(path), false, true, FileKind::Appended) = (path, append, file.named, file.kind)
+        {
+            if !output_file::truncate(&file.fd, 0) {
+                return Err(opening(Error::failed("it cannot be emptied"), path));
+            }
+        }
+        Ok(Sink {
+            file,
+            path: path.map(Path::to_path_buf),
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            queue_limit_bytes: QUEUE_BYTES,
+            written_of_first: 0,
+            is_blocked: false,
+            patience: None,
+            in_trouble: false,
+            lost: 0,
+            errors: 0,
+        })
+    }
+
+    /// Lets reports that wait take no more than this, and no more than by default.
+    pub fn limit_queue(&mut self, bytes: usize) {
+        self.queue_limit_bytes = self.queue_limit_bytes.min(bytes);
+    }
+
+    /// Whether a report waits for a reader who took nothing, so that the next one is
+    /// better written later: [`Sink::go_on`] when [`Sink::fd`] is writable.
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        self.is_blocked
+    }
+
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.file.fd.as_fd()
+    }
+
+    /// Writes what waits. Errors as those of [`Sink::write`].
+    pub fn go_on(&mut self) -> Result<()> {
+        self.flush()
+    }
+
+    /// Whether this was opened by a name of its own, so that [`Sink::reopen`]
+    /// means something.
+    #[must_use]
+    pub fn is_named(&self) -> bool {
+        self.file.named
+    }
+
+    /// Reports that are not in the output: lost, or still waiting.
+    #[must_use]
+    pub fn reports_not_written(&self) -> u64 {
+        self.lost.saturating_add(self.queue.len() as u64)
+    }
+
+    /// Attempts to write that failed.
+    #[must_use]
+    pub fn errors(&self) -> u64 {
+        self.errors
+    }
+
+    /// Memory that waiting reports take.
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        self.queued_bytes
+    }
+
+    /// Writes a report behind those that wait. An error is the end of the
+    /// output: [`Kind::BrokenPipe`].
+    pub fn write(&mut self, report: &[u8]) -> Result<Written> {
+        let fits = self.queued_bytes.saturating_add(report.len()) <= self.queue_limit_bytes;
+        let room = fits || self.queue.is_empty();
+        if room {
+            self.queue.push_back(report.to_vec());
+            self.queued_bytes += report.len();
+        }
+        self.flush()?;
+        if !room {
+            // The queue may have gone meanwhile, and with it the reason.
+            if self.queue.is_empty() {
+                return self.write(report);
+            }
+            self.lost += 1;
+            return Ok(Written::Lost);
+        }
+        Ok(if self.queue.is_empty() {
+            Written::Now
+        } else {
+            Written::Later
+        })
+    }
+
+    /// Opens the file of `-o` anew, as after a rotation; never truncates. If
+    /// that cannot be done, the old one stays, and that is said.
+    pub fn reopen(&mut self) {
+        let (Some(path), true) = (&self.path, self.file.named) else {
+            return;
+        };
+        match output_file::open(path, Fifo::Refuse) {
+            Ok(file) => {
+                self.file = file;
+                self.written_of_first = 0;
+            }
+            Err(error) => {
+                let error = opening(error, path);
+                say(&format!("{error}; going on with the file that was open"));
+            }
+        }
+    }
+
+    /// From here on a reader who takes nothing for so long is waited for no more,
+    /// neither with this report nor with those that follow.
+    pub fn end(&mut self, patience: Duration) {
+        self.is_blocked = false;
+        self.patience = Some(patience);
+    }
+
+    /// Tries what waits once more, after [`Sink::end`], and gives it up; how many
+    /// reports were lost in all.
+    pub fn finish(&mut self) -> Result<u64> {
+        self.patience.get_or_insert(Duration::ZERO);
+        self.flush()?;
+        self.lost += self.queue.len() as u64;
+        self.queue.clear();
+        self.queued_bytes = 0;
+        if self.lost > 0 {
+            say(&format!("reports that could not be written: {}", self.lost));
+        }
+        Ok(self.lost)
+    }
+
+    /// Writes what waits, until it is done or cannot go on.
+    fn flush(&mut self) -> Result<()> {
+        self.is_blocked = false;
+        while let Some(report) = self.queue.pop_front() {
+            match self.attempt(&report) {
+                Attempt::Done => {
+                    self.queued_bytes -= report.len();
+                    self.written_of_first = 0;
+                    self.trouble_is_over();
+                }
+                Attempt::Blocked => {
+                    self.queue.push_front(report);
+                    // Who is waited for no more holds nothing up.
+                    self.is_blocked = self.patience.is_none();
+                    return Ok(());
+                }
+                Attempt::Failed(WriteError::BrokenPipe) => {
+                    self.queue.push_front(report);
+                    let message = format!("{}: {}", self.name(), WriteError::BrokenPipe);
+                    return Err(Error::new(Kind::BrokenPipe, message));
+                }
+                Attempt::Failed(error) => {
+                    self.queue.push_front(report);
+                    self.trouble(error);
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what is left of the first report.
+    fn attempt(&mut self, report: &[u8]) -> Attempt {
+        let size_before = match self.file.kind {
+            FileKind::Appended => output_file::size(&self.file.fd),
+            FileKind::Inherited | FileKind::Stream => None,
+        };
+        let begun_at = self.written_of_first;
+        while self.written_of_first < report.len() {
+            match output_file::write(&self.file, &report[self.written_of_first..]) {
+                Ok(taken) => self.written_of_first += taken,
+                Err(WriteError::Interrupted) => {}
+                Err(WriteError::WouldBlock) => {
+                    let Some(patience) = self.patience else {
+                        return Attempt::Blocked;
+                    };
+                    if !output_file::wait_writable(&self.file.fd, patience) {
+                        self.patience = Some(Duration::ZERO);
+                        return Attempt::Blocked;
+                    }
+                }
+                Err(error) => {
+                    self.undo(begun_at, size_before);
+                    return Attempt::Failed(error);
+                }
+            }
+        }
+        Attempt::Done
+    }
+
+    /// Takes back what this attempt wrote, if nobody else has written since.
+    fn undo(&mut self, begun_at: usize, size_before: Option<u64>) {
+        let Some(size_before) = size_before else {
+            return;
+        };
+        let taken = (self.written_of_first - begun_at) as u64;
+        let ours = size_before.checked_add(taken) == output_file::size(&self.file.fd);
+        if taken > 0 && ours && output_file::truncate(&self.file.fd, size_before) {
+            self.written_of_first = begun_at;
+        }
+    }
+
+    fn trouble(&mut self, error: WriteError) {
+        self.errors += 1;
+        if !self.in_trouble {
+            self.in_trouble = true;
+            let name = self.name();
+            say(&format!(
+                "{name}: {error}; reports wait and are tried again with the next one"
+            ));
+        }
+    }
+
+    fn trouble_is_over(&mut self) {
+        if self.in_trouble && self.queue.is_empty() {
+            self.in_trouble = false;
+            say(&format!(
+                "{}: takes reports again, {} were lost",
+                self.name(),
+                self.lost
+            ));
+        }
+    }
+
+    fn name(&self) -> String {
+        match &self.path {
+            Some(path) => path.display().to_string(),
+            None => "standard output".to_string(),
+        }
+    }
+}
+
+fn opening(error: Error, path: &Path) -> Error {
+    error.context(format!("open output file {}", path.display()))
+}
+
+/// A message for the user.
+fn say(message: &str) {
+    messages::say(&format!("segfault_analyzer: {message}"));
+}
+
+#[cfg(test)]
+#[path = "sink_tests.rs"]
+mod tests;

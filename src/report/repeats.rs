@@ -1,0 +1,261 @@
+//! Which reports are printed, and which are told by their number alone.
+//!
+//! Every fatal crash is printed unless `--fold` or `--max-per-minute` asks for
+//! less. Faults that a handler takes are no crashes: they are folded unless the
+//! user says otherwise, by the capture program where one place of one process
+//! takes them, and here where several processes or places give equal reports.
+//! Nothing is folded in silence: see [`Folder`].
+
+use std::time::Duration;
+
+use crate::capture::Folded;
+use crate::config::Config;
+use crate::crash::event::{Disposition, FaultSite};
+use crate::report::fold::{Counted, Folder};
+use crate::report::Report;
+
+/// Sites of handled faults remembered at a time, with a report each; past that the
+/// oldest is asked for its number at once, and its next fault is told in full.
+const MAX_SITES: u64 = 1024;
+const MIN_SITES: u64 = 64;
+/// Of the memory that the user allows, for each of them.
+const SITE_SHARE_BYTES: u64 = 64 << 10;
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A report on its way out.
+#[derive(Clone, Debug)]
+pub struct Told {
+    pub report: Box<Report>,
+    /// It was held back: an equal one was printed before.
+    pub is_held: bool,
+}
+
+/// Takes what the capture program has counted at a site.
+pub type TakeFolded<'a> = &'a mut dyn FnMut(&FaultSite) -> Option<Folded>;
+
+/// A site whose faults the capture program counts.
+#[derive(Debug)]
+struct Site {
+    site: FaultSite,
+    /// Of the window.
+    ends: Duration,
+    /// The last that it sent.
+    report: Box<Report>,
+}
+
+/// What was told, and what was not.
+#[derive(Debug)]
+pub struct Repeats {
+    crashes: Option<Folder<Box<Report>>>,
+    handled: Option<Folder<Box<Report>>>,
+    per_minute: Option<Folder<Box<Report>>>,
+    handled_window: Option<Duration>,
+    /// In the order in which their windows end.
+    sites: Vec<Site>,
+    max_sites: usize,
+    held: u64,
+}
+
+impl Repeats {
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        let folder = |window: Option<Duration>| window.map(|window| Folder::new(window, 1));
+        let per_minute = config.max_per_minute;
+        Repeats {
+            crashes: folder(config.fold),
+            handled: folder(config.fold_handled),
+            per_minute: per_minute.map(|allowed| Folder::new(MINUTE, allowed.into())),
+            handled_window: config.fold_handled,
+            sites: Vec::new(),
+            max_sites: (config.memory_limit_bytes / SITE_SHARE_BYTES).clamp(MIN_SITES, MAX_SITES)
+                as usize,
+            held: 0,
+        }
+    }
+
+    /// Reports that were held back until now, each counted once.
+    #[must_use]
+    pub fn held(&self) -> u64 {
+        self.held
+    }
+
+    /// What is to be printed now that this report has come. `repeats` is what the
+    /// capture program has counted at its site before. `now` never goes back.
+    pub fn admit(
+        &mut self,
+        report: Report,
+        site: Option<FaultSite>,
+        repeats: u64,
+        now: Duration,
+        take: TakeFolded<'_>,
+    ) -> Vec<Told> {
+        let mut out = Vec::new();
+        let item = Box::new(report);
+        let is_handled = item.disposition == Disposition::Handled;
+        if self.folder(is_handled).is_none() && self.per_minute.is_none() {
+            // Nothing is folded: there is no number to tell.
+            return vec![Told {
+                report: item,
+                is_held: false,
+            }];
+        }
+        if let (true, Some(window), Some(site)) = (is_handled, self.handled_window, site) {
+            self.sites.retain(|known| known.site != site);
+            if self.sites.len() >= self.max_sites {
+                self.end_first_site(now, take, &mut out);
+            }
+            self.sites.push(Site {
+                site,
+                ends: now.saturating_add(window),
+                report: item.clone(),
+            });
+        }
+        let counted = Counted {
+            count: repeats.saturating_add(1),
+            deaths: u64::from(item.disposition == Disposition::Fatal && !item.same_death),
+            since_ms: item.time.unix_ms,
+            item,
+        };
+        self.pass(counted, false, now, &mut out);
+        out
+    }
+
+    /// What is to be printed because the time is `now`; of the end of everything,
+    /// all that is left.
+    pub fn due(&mut self, now: Duration, take: TakeFolded<'_>) -> Vec<Told> {
+        let mut out = Vec::new();
+        while self.sites.first().is_some_and(|site| site.ends <= now) {
+            self.end_first_site(now, take, &mut out);
+        }
+        let mut ended = Vec::new();
+        for folder in [&mut self.crashes, &mut self.handled].into_iter().flatten() {
+            folder.end(now, &mut ended);
+        }
+        for counted in ended {
+            self.limit(counted, true, now, &mut out);
+        }
+        let mut ended = Vec::new();
+        if let Some(folder) = &mut self.per_minute {
+            folder.end(now, &mut ended);
+        }
+        out.extend(ended.into_iter().map(suppressed));
+        out
+    }
+
+    /// When [`Repeats::due`] has something to do.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Duration> {
+        let folders = [&self.crashes, &self.handled, &self.per_minute];
+        let folders = folders.into_iter().flatten().filter_map(Folder::next_end);
+        let site = self.sites.first().map(|site| site.ends);
+        folders.chain(site).min()
+    }
+
+    fn folder(&mut self, is_handled: bool) -> Option<&mut Folder<Box<Report>>> {
+        if is_handled {
+            self.handled.as_mut()
+        } else {
+            self.crashes.as_mut()
+        }
+    }
+
+    /// Forgets a site; what was counted there is told by its last report.
+    fn end_first_site(&mut self, now: Duration, take: TakeFolded<'_>, out: &mut Vec<Told>) {
+        let Site {
+            site, mut report, ..
+        } = self.sites.remove(0);
+        let Some(folded) = take(&site) else {
+            return;
+        };
+        let since_ms = report.time.unix_ms;
+        let last_ms = folded.last_boot_ns / 1_000_000;
+        let later_ms = last_ms.saturating_sub(report.time.uptime_ms);
+        report.time.uptime_ms += later_ms;
+        report.time.unix_ms += later_ms;
+        let counted = Counted {
+            item: report,
+            count: folded.count,
+            deaths: 0,
+            since_ms,
+        };
+        self.pass(counted, true, now, out);
+    }
+
+    /// By the window of its signature.
+    fn pass(
+        &mut self,
+        counted: Counted<Box<Report>>,
+        is_held: bool,
+        now: Duration,
+        out: &mut Vec<Told>,
+    ) {
+        let is_handled = counted.item.disposition == Disposition::Handled;
+        let key = counted.item.fold_key();
+        let Some(folder) = self.folder(is_handled) else {
+            return self.limit(counted, is_held, now, out);
+        };
+        let mut ended = Vec::new();
+        let passed = folder.admit(key, counted, now, &mut ended);
+        self.held += u64::from(passed.is_none());
+        for counted in ended {
+            self.limit(counted, true, now, out);
+        }
+        if let Some(counted) = passed {
+            self.limit(counted, is_held, now, out);
+        }
+    }
+
+    /// By the number of its executable's.
+    fn limit(
+        &mut self,
+        counted: Counted<Box<Report>>,
+        is_held: bool,
+        now: Duration,
+        out: &mut Vec<Told>,
+    ) {
+        let Counted {
+            count,
+            deaths,
+            since_ms,
+            ..
+        } = counted;
+        let report = told(counted, is_held);
+        let Some(folder) = &mut self.per_minute else {
+            out.push(Told { report, is_held });
+            return;
+        };
+        let mut ended = Vec::new();
+        let key = report.program_key();
+        let counted = Counted {
+            item: report,
+            count,
+            deaths,
+            since_ms,
+        };
+        let passed = folder.admit(key, counted, now, &mut ended);
+        self.held += u64::from(passed.is_none());
+        out.extend(ended.into_iter().map(suppressed));
+        out.extend(passed.map(|Counted { item: report, .. }| Told { report, is_held }));
+    }
+}
+
+/// A report that tells its number.
+fn told(counted: Counted<Box<Report>>, is_held: bool) -> Box<Report> {
+    let mut report = counted.item;
+    report.repeats = Some(counted.count.saturating_sub(1));
+    report.deaths = Some(counted.deaths);
+    report.since_ms = is_held.then_some(counted.since_ms);
+    report
+}
+
+/// The last of an executable's that were held back: those that are not its own repetitions
+/// may be of any kind.
+fn suppressed(counted: Counted<Box<Report>>) -> Told {
+    let mut report = counted.item;
+    let own = report.repeats.unwrap_or(0).saturating_add(1);
+    report.suppressed = Some(counted.count.saturating_sub(own));
+    Told {
+        report,
+        is_held: true,
+    }
+}

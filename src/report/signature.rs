@@ -1,0 +1,370 @@
+//! What equal crashes have in common, in 64 bits.
+//!
+//! The `signature` is one value for equal crashes of one build: it is made of what
+//! does not change from run to run and from host to host. The `group` has function
+//! names instead, and is one value across builds. Both are FNV-1a (64 bits, the
+//! usual offset basis and prime) over these lines, each ended by a newline:
+//!
+//! ```text
+//! 2                       the version of this text
+//! SIGNAL                  its number, decimal
+//! CAUSE                   the token; as it would be without any function's name
+//! EXECUTABLE              its name without directories; left out of a signature that
+//!                         has the executable's build-id in one of its lines
+//! BUILD-ID+OFFSET         signature: lower-case hexadecimal, no 0x
+//! NAME                    group: of the function; of one without, as in the signature
+//! ```
+//!
+//! A file without a build-id stands by its name without directories, a frame in no file
+//! as `?`, the kernel's vDSO as `[vdso]`, whose build changes with the kernel. Frames
+//! count that the crash's own registers or call-frame information gave, innermost first,
+//! and who called what is no code; where a handler's frame lies between, those from the
+//! fault on. Call-frame information that may be in a debug file counts for nothing: other
+//! hosts lack it. Inlined calls have no frame, and are left out.
+//!
+//! Which of them have a line:
+//!
+//! ```text
+//! of an abort      none that lies in the runtime's files ([`dying`]) before the first
+//!                  that does not: how a library ends a program is no bug of its own
+//! of any other     these together one, the innermost file's name alone: which variant
+//!                  of strlen(3) it was is the processor's affair
+//! behind these     none in such a file: the program's own frames tell enough
+//! a line that is there already counts once: how deep a recursion was is chance
+//! ```
+//!
+//! Five lines count; where the innermost lies in another library, as many more as it
+//! takes to have two that do not lie in that one, or all callers of a recursive parser
+//! would be one. Of an abort that the executable's own code begins, all of 24 frames: there
+//! the way of dying (of Rust's std, of a static C library) is not told from the program
+//! without symbols, and the values must not depend on these. A group, which may, leaves
+//! out the functions of a way of dying by their names, and has five.
+//!
+//! Where in a recursion a stack is full is chance: of a `stack_overflow` count the
+//! lines that more than one frame has, each once and sorted, or if there are none
+//! those of the four frames behind the innermost.
+//!
+//! Where a frame's file could not be had before all these lines were found, its callers
+//! may be missing: there is no value then, rather than one that luck decides.
+
+use crate::crash::frame::Trust;
+use crate::report::dying;
+use crate::report::{Cause, Location};
+
+/// How many frames are looked at for those that count, whichever depth a report has.
+pub const FRAMES_WALKED: usize = 24;
+const LINES_COUNTED: usize = 5;
+/// Of these, outside of the library where it happened.
+const LINES_OUTSIDE: usize = 2;
+/// A place in no file.
+const NOWHERE: &[u8] = b"?";
+const VERSION: &[u8] = b"2";
+
+/// One frame, as far as it matters here.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    pub trust: Trust,
+    /// The fault happened here, and the frames before this one are its handler's.
+    pub fault: bool,
+    /// Its file could not be had, nor what that says of its callers.
+    pub unread: bool,
+    pub location: &'a Location,
+}
+
+/// What else the values are made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Crash<'a> {
+    pub signal: i32,
+    /// The token of the cause, as it is without any function's name.
+    pub cause: &'a [u8],
+    /// The executable's path.
+    pub exe: Option<&'a [u8]>,
+}
+
+/// The two values; `None` for one that cannot be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Signature {
+    pub signature: Option<u64>,
+    pub group: Option<u64>,
+}
+
+/// Which of them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Signature,
+    Group,
+}
+
+impl Signature {
+    /// Of a crash with its frames, from the innermost on.
+    #[must_use]
+    pub fn of(crash: &Crash<'_>, places: &[Place<'_>]) -> Signature {
+        let Some(exe) = crash.exe.map(base_name) else {
+            return Signature::default();
+        };
+        let walked = &places[..places.len().min(FRAMES_WALKED)];
+        let first = walked.iter().position(|place| place.fault).unwrap_or(0);
+        let stack = Stack::new(&walked[first..], exe, crash.cause);
+        let value = |kind| {
+            let lines = stack.lines(kind)?;
+            let mut value = Fnv::default();
+            value.line(VERSION);
+            value.line(crash.signal.to_string().as_bytes());
+            value.line(crash.cause);
+            if kind == Kind::Group || !lines.iter().any(|line| line.names_exe) {
+                value.line(exe);
+            }
+            lines.iter().for_each(|line| value.line(&line.text));
+            Some(value.0)
+        };
+        Signature {
+            signature: value(Kind::Signature),
+            group: value(Kind::Group),
+        }
+    }
+}
+
+/// A frame of which it is certain who called it.
+#[derive(Clone, Copy)]
+struct Counting<'a> {
+    location: &'a Location,
+    file: &'a [u8],
+    unread: bool,
+    /// The file of a frame within could not be had: this may not be its caller.
+    is_chance: bool,
+    is_exe: bool,
+    is_runtime: bool,
+}
+
+/// The frames that count.
+struct Stack<'a> {
+    frames: Vec<Counting<'a>>,
+    /// The file of any frame could not be had.
+    is_blind: bool,
+    is_abort: bool,
+    is_recursive: bool,
+}
+
+/// A line of the text, and whether it has the executable's build-id in it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Line {
+    text: Vec<u8>,
+    names_exe: bool,
+}
+
+impl<'a> Stack<'a> {
+    fn new(places: &[Place<'a>], exe: &[u8], cause: &[u8]) -> Self {
+        let mut frames = Vec::new();
+        let (mut left_code, mut is_blind) = (false, false);
+        for place in places {
+            let file = file_name(place.location);
+            // The call has pushed its return address, and nothing has run since.
+            let called = left_code && place.trust == Trust::Leaf;
+            if place.fault || called || place.trust >= Trust::Cfi {
+                frames.push(Counting {
+                    location: place.location,
+                    file,
+                    unread: place.unread,
+                    is_chance: is_blind,
+                    is_exe: file == exe,
+                    is_runtime: file != exe && dying::is_runtime(file),
+                });
+            }
+            is_blind |= place.unread;
+            left_code = file == NOWHERE;
+        }
+        Stack {
+            frames,
+            is_blind,
+            is_abort: cause == Cause::Abort.as_str().as_bytes(),
+            is_recursive: cause == Cause::StackOverflow.as_str().as_bytes(),
+        }
+    }
+
+    /// The lines of a value; `None` where luck would decide which these are.
+    fn lines(&self, kind: Kind) -> Option<Vec<Line>> {
+        let (inner, own) = self.parts(kind);
+        let inner = inner.map(|frame| Line {
+            text: frame.file.to_vec(),
+            names_exe: false,
+        });
+        if self.is_recursive {
+            let own = own.iter().map(|frame| frame.line(kind));
+            let lines: Vec<Line> = inner.into_iter().chain(own).collect();
+            return (!self.is_blind).then(|| repeated(&lines));
+        }
+        let many = match own.first() {
+            Some(first) if self.is_abort && first.is_exe && !first.has_name(kind) => FRAMES_WALKED,
+            _ => LINES_COUNTED,
+        };
+        let library = own.first().map(|first| first.file);
+        let library = library.filter(|file| *file != NOWHERE && !own[0].is_exe);
+        let mut lines = Vec::from_iter(inner);
+        let mut outside = 0;
+        for frame in &own {
+            if lines.len() >= many && (library.is_none() || outside >= LINES_OUTSIDE) {
+                return Some(lines);
+            }
+            if frame.is_chance || frame.unread && !frame.is_known(kind) {
+                return None;
+            }
+            let line = frame.line(kind);
+            if !lines.contains(&line) {
+                lines.push(line);
+                outside += usize::from(Some(frame.file) != library);
+            }
+        }
+        let is_full = lines.len() >= many && (library.is_none() || outside >= LINES_OUTSIDE);
+        (is_full || !self.is_blind).then_some(lines)
+    }
+
+    /// The innermost frame, if it lies in the runtime and counts by its file alone, and
+    /// the frames of the program.
+    fn parts(&self, kind: Kind) -> (Option<&Counting<'a>>, Vec<&Counting<'a>>) {
+        let skipped = self.frames.iter().take_while(|frame| frame.is_runtime);
+        let (inner, outer) = self.frames.split_at(skipped.count());
+        if outer.is_empty() {
+            // All that there is.
+            return (None, inner.iter().collect());
+        }
+        let own = outer.iter().filter(|frame| !frame.is_runtime);
+        let mut own: Vec<&Counting<'a>> = own.collect();
+        if !self.is_abort {
+            return (inner.first(), own);
+        }
+        let dying = own.iter().take_while(|frame| frame.is_dying()).count();
+        if kind == Kind::Group && dying < own.len() {
+            own.drain(..dying);
+        }
+        (None, own)
+    }
+}
+
+impl Counting<'_> {
+    fn is_dying(&self) -> bool {
+        let symbol = self.location.symbol.as_ref();
+        symbol.is_some_and(|symbol| dying::is_function(&symbol.name))
+    }
+
+    fn has_name(&self, kind: Kind) -> bool {
+        kind == Kind::Group && self.location.symbol.is_some()
+    }
+
+    /// Whether its line is what it would be with its file at hand.
+    fn is_known(&self, kind: Kind) -> bool {
+        let is_placed = self.location.build_id.is_some() && self.location.module_offset.is_some();
+        match kind {
+            Kind::Signature => is_placed,
+            Kind::Group => self.location.symbol.is_some(),
+        }
+    }
+
+    fn line(&self, kind: Kind) -> Line {
+        let named = match kind {
+            Kind::Group => self.location.symbol.as_ref(),
+            Kind::Signature => None,
+        };
+        Line {
+            text: match named {
+                Some(symbol) => in_any_build(&symbol.name),
+                // Where nothing else is known, at least different places are.
+                None => in_build(self.location),
+            },
+            names_exe: self.is_exe && self.is_known(kind),
+        }
+    }
+}
+
+/// What is the same wherever in a recursion the stack is full.
+fn repeated(lines: &[Line]) -> Vec<Line> {
+    let callers = lines.get(1..).unwrap_or_default();
+    let often = |line: &&Line| lines.iter().filter(|other| other == line).count() > 1;
+    let any = callers.iter().any(|line| often(&line));
+    let counted = if any { lines.len() } else { LINES_COUNTED - 1 };
+    let counting = callers.iter().take(counted);
+    let mut sorted: Vec<Line> = Vec::new();
+    for line in counting.filter(|line| !any || often(line)) {
+        let at = sorted.partition_point(|other| other < line);
+        if sorted.get(at) != Some(line) {
+            sorted.insert(at, line.clone());
+        }
+    }
+    sorted
+}
+
+fn in_build(location: &Location) -> Vec<u8> {
+    let module = file_name(location);
+    let offset = location.module_offset.filter(|_| module != b"[vdso]");
+    let mut line = Vec::new();
+    match &location.build_id {
+        Some(id) if offset.is_some() => {
+            for byte in id {
+                digits(&mut line, u64::from(*byte), 2);
+            }
+        }
+        _ => line.extend_from_slice(module),
+    }
+    if let Some(offset) = offset {
+        line.push(b'+');
+        let needed = (64 - offset.0.leading_zeros()).div_ceil(4);
+        digits(&mut line, offset.0, needed.max(1));
+    }
+    line
+}
+
+/// The lowest digits of a number, hexadecimal.
+fn digits(line: &mut Vec<u8>, value: u64, count: u32) {
+    for place in (0..count).rev() {
+        let digit = value >> (4 * place) & 15;
+        line.push(b"0123456789abcdef"[digit as usize]);
+    }
+}
+
+/// A function's name without what the compiler adds to a part or a copy of it.
+fn in_any_build(name: &[u8]) -> Vec<u8> {
+    const ADDED: [&[u8]; 6] = [
+        b".cold",
+        b".constprop.",
+        b".isra.",
+        b".llvm.",
+        b".lto_priv.",
+        b".part.",
+    ];
+    let end = (1..name.len()).find(|&at| ADDED.iter().any(|added| name[at..].starts_with(added)));
+    name[..end.unwrap_or(name.len())].to_vec()
+}
+
+fn file_name(location: &Location) -> &[u8] {
+    match location.module.as_deref() {
+        // Where it lies is chance: the heap, the stack, made while it ran.
+        None | Some(b"[anon]" | b"[heap]" | b"[stack]") => NOWHERE,
+        Some(path) => base_name(path),
+    }
+}
+
+fn base_name(path: &[u8]) -> &[u8] {
+    let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
+    path.rsplit(|&byte| byte == b'/').next().unwrap_or(path)
+}
+
+/// FNV-1a.
+#[derive(Clone, Copy)]
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Fnv(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Fnv {
+    fn line(&mut self, bytes: &[u8]) {
+        for &byte in bytes.iter().chain(b"\n") {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "signature_tests.rs"]
+mod tests;

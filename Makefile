@@ -22,7 +22,7 @@ Q := @
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: all help target build aarch64 dist check-dist demo test test-rungs test-six test-vm fetch-vm corpus compare load lint doc man check-man picture check-fuzz check-decoder figures bpf \
+.PHONY: all help target build aarch64 dist check-dist demo test test-methods test-six test-vm fetch-vm corpus compare load lint doc man check-man picture check-fuzz check-decoder figures bpf \
 	check-prebuilt check-static check-size clean
 
 all: build
@@ -31,7 +31,7 @@ help:
 	@echo 'make                  build $(BINARY)'
 	@echo 'make demo             build it, crash a small program, print the report'
 	@echo 'make test             all tests; root, or sudo, for those that load BPF'
-	@echo 'make test-rungs       the live tests, captured in each way that older kernels have'
+	@echo 'make test-methods       the live tests, captured in each way that older kernels have'
 	@echo 'make test-six         the same without gimli (no default features)'
 	@echo 'make test-vm          boot kernels in QEMU, crash programs there (VM=NAMES, KERNEL=FILE)'
 	@echo 'make corpus           crash the corpus in every build, compare chains (root)'
@@ -107,12 +107,12 @@ check-dist: dist
 	@echo 'another directory gives the same bytes'
 
 # The live tests once more, captured as older kernels have to.
-test-rungs: build
-	$(Q)SEGFAULT_ANALYZER='$(abspath $(BINARY))' SEGFAULT_ANALYZER_ARGS='--force-rung old' \
+test-methods: build
+	$(Q)SEGFAULT_ANALYZER='$(abspath $(BINARY))' SEGFAULT_ANALYZER_ARGS='--capture chain' \
 		$(TEST) --test live $(TEST_FLAGS)
-	$(Q)SEGFAULT_ANALYZER='$(abspath $(BINARY))' SEGFAULT_ANALYZER_ARGS='--force-rung tracepoint' \
+	$(Q)SEGFAULT_ANALYZER='$(abspath $(BINARY))' SEGFAULT_ANALYZER_ARGS='--capture tracepoint' \
 		$(TEST) --test live $(TEST_FLAGS) -- $(NO_SENDER)
-	$(Q)SEGFAULT_ANALYZER='$(abspath $(BINARY))' SEGFAULT_ANALYZER_ARGS='--force-rung perf' \
+	$(Q)SEGFAULT_ANALYZER='$(abspath $(BINARY))' SEGFAULT_ANALYZER_ARGS='--capture perf' \
 		$(TEST) --test live $(TEST_FLAGS) -- $(TOLD_LESS)
 
 # That tracepoint does not tell who has sent a signal.
@@ -213,14 +213,14 @@ BPF_FLAGS := -O2 -g -target bpf -Wall -Wextra -Wno-unused-parameter \
 SLIM := --strip-debug --remove-section=.rel.BTF --remove-section=.rel.BTF.ext \
 	--remove-section=.llvm_addrsig
 
-PREBUILT := capture.bpf.o capture_old.bpf.o peek.bpf.o
+PREBUILT := capture.bpf.o capture_chain.bpf.o peek.bpf.o
 
 # Instructions that every kernel for which an object is meant knows; and in the one
 # for old kernels nothing local is a function: labels alone.
 CPU_capture := v3
-CPU_capture_old := v2
+CPU_capture_chain := v2
 CPU_peek := v2
-SLIM_capture_old := --discard-all
+SLIM_capture_chain := --discard-all
 
 # Compiles bpf/$(1).bpf.c into $(2), and takes source lines out.
 define compile_bpf
@@ -239,7 +239,7 @@ prebuilt/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h) bpf/slim.py
 
 check-prebuilt:
 	$(call compile_bpf,capture,$(OUT)/prebuilt/capture.bpf.o)
-	$(call compile_bpf,capture_old,$(OUT)/prebuilt/capture_old.bpf.o)
+	$(call compile_bpf,capture_chain,$(OUT)/prebuilt/capture_chain.bpf.o)
 	$(call compile_bpf,peek,$(OUT)/prebuilt/peek.bpf.o)
 	$(Q)for object in $(PREBUILT); do cmp '$(OUT)/prebuilt/'$$object prebuilt/$$object || exit; done
 	@echo 'prebuilt/ is what bpf/ gives'

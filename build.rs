@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::{env, fs};
 
-const OBJECTS: [&str; 3] = ["capture.bpf.o", "capture_old.bpf.o", "peek.bpf.o"];
+const OBJECTS: [&str; 3] = ["capture.bpf.o", "capture_chain.bpf.o", "peek.bpf.o"];
 const EM_BPF: u16 = 247;
 const SHORTEST_MATCH: usize = 4;
 

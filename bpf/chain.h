@@ -1,71 +1,327 @@
 /* SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0 */
 /*
- * How much of stacks is kept, what the kernel writes into a signal frame, and what
- * speaks for a frame pointer's record: two words, the caller's frame pointer and
- * the return address.
+ * The ground that the programs for old kernels stand on: 4.15 and later, which
+ * means at most 4,096 instructions a program, no jump backward, no call between
+ * functions, no global data, no ring buffer, no helper that came later.
+ *
+ * So each program is a stretch of unrolled steps that calls the next one as its
+ * tail, and everything they know of a record lies in the scratch. Settings are a
+ * map of their own; they reach the program before it is attached.
  */
 #ifndef SEGFAULT_CHAIN_H
 #define SEGFAULT_CHAIN_H
 
-#include "hidden.h"
+/* Before 5.5 one helper reads all memory; where a later kernel has it, it tells
+ * the two kinds apart by the address. */
+#define bpf_probe_read_kernel bpf_probe_read
+#define bpf_probe_read_user bpf_probe_read
+#define bpf_probe_read_kernel_str bpf_probe_read_str
 
-#define RED_ZONE 128		/* x86-64 leaf functions use this much below sp */
-#define TAIL_BYTES (32 * 1024)	/* kept of the oldest frames */
+#include "common.h"
+#include "fold.h"
+#include "head.h"
 
-/* Words of a ucontext that the kernel wrote, from its uc_stack.ss_sp on:
- * arch/x86/include/asm/sigframe.h, arch/arm64/kernel/signal.c. */
-#define UC_STACK_SIZE 16	/* uc_stack.ss_size */
-#define UC_SP_X86 (160 - 16)	/* uc_mcontext.gregs[REG_RSP] */
-#define UC_SP_ARM64 (432 - 16)	/* uc_mcontext.sp */
-#define UC_FP_X86 (120 - 16)	/* uc_mcontext.gregs[REG_RBP] */
-#define UC_FP_ARM64 (416 - 16)	/* uc_mcontext.regs[29] */
+/* As above, with an address that is the kernel's and nowhere mapped: at zero this
+ * helper might find something. */
+#undef clear
+#define clear(into, bytes) bpf_probe_read(into, bytes, (void *)NOWHERE)
 
-#define RECORD_FRAME 512	/* of the function whose record begins another stack: below it */
-#define MAX_RECORDS 64		/* of a chain of frame pointers, until it leaves its stack */
-#define REGS_X86_FP 4		/* words into pt_regs, and into user_pt_regs */
-#define REGS_X86_CS 17
-#define REGS_ARM64_FP 29
+#define NOWHERE (-4096l)	/* a kernel address that is never mapped */
+#define VM_EXEC_BIT 2
+#define MAX_ENTRIES 256		/* mappings that are wanted with their names */
+#define MAX_CALLS 30		/* tail calls a record; the kernel's limit is 32, the first is not counted */
+#define WALK_CALLS 20		/* of these, until the walk has to end */
+#define COMPILED_SITES 64	/* records whose code is read */
+#define MAX_TEXT 128		/* of names that -n looks into */
 
-#define USER_CS_32 0x23		/* arch/x86/include/asm/segment.h */
-#define USER_DS 0x2b
+/* What programs return: with 0 at a tracepoint perf events would not be told of it. */
+#define SEEN 1
 
-/* Of struct sigcontext_32, from its bp on: arch/x86/include/uapi/asm/sigcontext.h. */
-struct narrow_registers {
-	__u32 fp;
-	__u32 sp;
-	__u32 others[7];
-	__u32 cs;
-	__u32 flags;
-	__u32 sp_at_signal;
-	__u32 ss;
+/* What the tool writes before it attaches; src/capture/chain.rs has the mirror. */
+struct chain_config {
+	__u64 watched_signals;
+	__u64 name_last;	/* -n: the bit of its last byte, 0 for any name */
+	__u64 name_masks[256];	/* bit i: byte i of the name is this */
+	__u64 thread_size;	/* of a kernel stack */
+	__u64 regs_from_top;	/* where its type does not say how large pt_regs is */
+	__u64 stack_bytes;	/* budget of the main window */
+	__u64 fold_ns;		/* --fold-handled: the window, 0 for none */
+	__u32 aarch64;
+	__u32 own_pid;		/* of the tool, as its own namespace numbers it */
+	__u32 own_pid_ns;	/* inode of that namespace */
+	__u32 own_mnt_ns;	/* likewise, of the mount namespace */
+	__u32 only_pid;		/* -p */
+	__u32 fatal_only;
+	__u32 all_mappings;	/* -r: also those that are not executable */
+	__u32 pad;
 };
 
-#define ARM64_CODE_BITS 48	/* of a return address: above may be its signature */
+struct chain_walk {
+	__u64 mm;
+	__u64 next;		/* list: the next vma; tree: the next address */
+	__u64 covered;		/* end of the last mapping that counted */
+	__u64 highest;		/* a walk that ends below this was torn */
+	__u64 fault;		/* both cut to 62 bits, see take_mapping() */
+	__u64 sp;
+	__u64 fault_seen;	/* a mapping that ends above it was met */
+	__u64 stack_seen;
+	__u64 stack_start;	/* that mapping, for sp */
+	__u64 stack_end;
+	__u64 last_wanted;	/* whether the mapping before was */
+	__u64 last_moved;	/* whether it had code, and no file */
+	__u64 entries;
+	__u64 ranges;		/* mappings in out, without names */
+	__u64 node_entry;	/* tree: encoded node to descend into, 0 for the root */
+	__u64 node_max;		/* last address under it */
+	__u64 child;
+	__u64 slots_at;
+	__u64 slot;
+	__u32 in_leaf;
+	__u32 level;
+	__u32 done;
+	__u32 seen;
+	__u32 sent;
+	__u32 retries;
+	struct head head;	/* of the current mapping */
+	__u64 vma[NODE_WORDS];	/* a copy of the current mapping, */
+	__u64 node[NODE_WORDS];	/* and of the current node */
+};
 
-/* Where the first stack begins: neither frames nor code lie above, and before 5.5
- * much that must not be read. */
-#define first_stack(s) ((s)->header.start_stack + ARGC_BYTES)
+/* What is known of a delivery before anything is decided. */
+struct glance {
+	__s32 signal;
+	__s32 code;
+	__u64 siginfo;
+	__u64 siginfo_more[2];
+	__u64 handler;
+	__u64 handler_flags;
+	__u64 repeats;
+	__u32 flags;		/* enum header_flags */
+	__u32 pad;
+};
 
-/* Whether the instruction before an address calls, as far as its last bytes tell. */
-static __always_inline int follows_call(__u64 address, __u64 first, int aarch64)
+struct chain_names {
+	__u64 entry;		/* the current one's index */
+	__u64 path;		/* where one stands that is to be read next, or 0 */
+	__u64 lower;		/* and one to be read after it */
+	__u64 dentry;		/* of the path that is being read, 0 for none */
+	__u64 mount;
+	__u64 record_at;	/* where in out its mapping stands */
+	__u64 path_at;		/* and its path */
+	__u64 components;
+	__u32 flags;		/* enum path_flags */
+	__u32 layer;		/* up to the root of the file system, past all mounts */
+	__u64 is_foreign;	/* the mount namespace is not the tool's */
+	__u64 heads;		/* files' first bytes are wanted, */
+	__u64 head_sent;	/* and the last that were sent begin there */
+};
+
+enum other_stack { OTHER_NONE, OTHER_INTERRUPTED, OTHER_SWITCHED };
+
+struct scratch {
+	__u64 busy;
+	__u64 count;
+	struct glance glance;
+	__u64 frame;		/* a place to ask for the address of the BPF stack */
+	__u64 began_ns;
+	__u64 calls;		/* tail calls so far; from here on cleared for each record */
+	__u64 out_bytes;	/* used of out */
+	__u64 stack_next;	/* next address of the window being read, */
+	__u64 stack_gap;	/* where the window ends, */
+	__u64 stack_resume;	/* where the one next to main begins, */
+	__u64 stack_stop;	/* and where that ends */
+	__u64 other;		/* enum other_stack: of which one is to be sent after it */
+	__u64 alternate_start;	/* sigaltstack(2), */
+	__u64 alternate_bytes;
+	__u64 alternate_top;	/* where the rest of it ends that is still to be searched, */
+	__u64 alternate_chunks;	/* and how often it was looked at */
+	__u64 memory_at;	/* next register that --memory looks at */
+	struct event_header header;
+	struct event_end end;
+	struct chain_names names;
+	struct chain_walk walk;
+	struct part unnamed;	/* entries as a part of their own, if it comes to that */
+	struct event_range entries[MAX_ENTRIES];
+	__u8 out[OUT_BYTES + NAME_MAX_BYTES];
+};
+_Static_assert(sizeof(struct scratch) <= 32768, "the largest value of a per-CPU map");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERF_EVENT_ARRAY);
+	__uint(key_size, 4);
+	__uint(value_size, 4);
+} segfault_events SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct scratch);
+} segfault_cpu SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct chain_config);
+} segfault_config SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct counters);
+} segfault_books SEC(".maps");
+
+/* The last handled fault of each thread, by the thread's number. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u32);
+	__type(value, struct event_fault);
+} segfault_first SEC(".maps");
+
+/* Filled by the tool: which walk belongs to the kernel is known then. */
+enum step {
+	STEP_BEGIN,
+	STEP_CONTEXT,
+	STEP_WALK,
+	STEP_STACK,
+	STEP_INTERRUPTED,
+	STEP_SWITCHED,
+	STEP_COMPILED,
+	STEP_NAMES,
+	STEP_MEMORY,
+	STEPS,
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, STEPS);
+	__uint(key_size, 4);
+	__uint(value_size, 4);
+} segfault_steps SEC(".maps");
+
+/*
+ * Ends a round of a loop `for (;;)`: the loader writes the loop out, `rounds`
+ * times or, for 0, as often as there is room, and leaves it for `out` after the
+ * last. See src/loader/unroll.rs. Nothing in the loop may go round without it.
+ */
+#define end_round(rounds, out) \
+	asm volatile goto("if r10 == %[n] goto %l[" #out "]" : : [n] "i"(rounds) : : out)
+
+static __always_inline struct scratch *scratch(void)
 {
-	__u64 code = 0;
+	__u32 zero = 0;
 
-	if (aarch64)
-		address &= (1ull << ARM64_CODE_BITS) - 1;
-	if (address < PAGE_BYTES || address >= first)
-		return 0;
-	if (bpf_probe_read_user(&code, sizeof(code), (void *)(address - sizeof(code))))
-		return 0;
-	if (aarch64) {
-		code >>= 32;
-		/* bl; blr and blraa */
-		return (code & 0xfc000000) == 0x94000000 || (code & 0xfefff000) == 0xd63f0000;
+	return bpf_map_lookup_elem(&segfault_cpu, &zero);
+}
+
+static __always_inline struct chain_config *config(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&segfault_config, &zero);
+}
+
+static __always_inline struct counters *books(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&segfault_books, &zero);
+}
+
+#define count(books, name) __sync_fetch_and_add(&(books)->name, 1)
+
+/*
+ * A length from 1 to a power of two. Before 5.3 a verifier forgets a number, even a
+ * constant one, that the compiler puts on the stack for a while: the mask has to
+ * stand right before the use. tests/old_verifier/ says what else they cannot follow.
+ */
+static __always_inline __u64 bounded(__u64 bytes, __u64 limit)
+{
+	bytes--;
+	keep(bytes);
+	return (bytes & (limit - 1)) + 1;
+}
+
+/* Sends one part. Up to 5.0 the answer is 0 even where there was no room: the
+ * reader learns of it from the ring. */
+static __always_inline long send(void *ctx, struct scratch *s, void *data, __u64 bytes, __u32 lost)
+{
+	long failed = bpf_perf_event_output(ctx, &segfault_events, BPF_F_CURRENT_CPU, data, bytes);
+
+	if (failed) {
+		struct counters *b = books();
+
+		s->end.lost |= lost;
+		if (b)
+			count(b, parts_lost);
 	}
-	/* call rel32; call through a register or memory, by how long it is */
-	return (code >> 24 & 0xff) == 0xe8 || (code >> 48 & 0x38ff) == 0x10ff ||
-	       (code >> 40 & 0x38ff) == 0x10ff || (code >> 32 & 0x38ff) == 0x10ff ||
-	       (code >> 16 & 0x38ff) == 0x10ff || (code >> 8 & 0x38ff) == 0x10ff;
+	return failed;
+}
+
+/* Sends the first out_bytes of out as one part, and empties it. */
+static __always_inline void send_out(void *ctx, struct scratch *s, __u32 kind, __u32 lost)
+{
+	struct part *part = (struct part *)s->out;
+	__u64 bytes = s->out_bytes;
+
+	s->out_bytes = 0;
+	part->kind = kind;
+	part->size = bytes;
+	part->id = s->header.part.id;
+	send(ctx, s, s->out, bounded(bytes, OUT_BYTES), lost);
+}
+
+/*
+ * Calls a program as this one's tail. The interpreter of 6.12 and later gives a
+ * program a stack of its own size, and one that is called so gets no larger one:
+ * it writes past the end. So all that call have the largest: the word at its end is
+ * theirs.
+ */
+static __always_inline void tail_call(void *ctx, __u32 step)
+{
+	asm volatile("*(u64 *)(r10 - 512) = %0" :: "r"(ctx) : "memory");
+	bpf_tail_call(ctx, &segfault_steps, step);
+}
+
+/* Goes on in another program, and comes back only if that cannot be. */
+static __always_inline void go_on(void *ctx, struct scratch *s, __u32 step)
+{
+	if (s->calls >= MAX_CALLS)
+		return;
+	s->calls++;
+	tail_call(ctx, step);
+}
+
+/* The record's last part; the scratch is free after it. */
+static __always_inline int finish(void *ctx, struct scratch *s, struct chain_config *c)
+{
+	struct event_end *e = &s->end;
+
+	if (!s->header.code_bytes)
+		e->lost |= LOST_CODE;
+	/* No call was left to send them. */
+	if (s->names.entry < s->walk.entries)
+		e->lost |= LOST_NAMES;
+	if (c->stack_bytes && !e->stack_bytes) {
+		struct counters *b = books();
+
+		e->lost |= LOST_STACK_READ;
+		if (b)
+			count(b, stack_failures);
+	}
+	e->part.kind = PART_END;
+	e->part.size = sizeof(*e);
+	e->part.id = s->header.part.id;
+	e->mappings_seen = s->walk.seen;
+	e->mappings_sent = s->walk.sent;
+	e->retries = s->walk.retries;
+	e->duration_ns = bpf_ktime_get_ns() - s->began_ns;
+	send(ctx, s, e, sizeof(*e), 0);
+	s->busy = 0;
+	return SEEN;
 }
 
 #endif

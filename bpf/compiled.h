@@ -8,7 +8,7 @@
 #ifndef SEGFAULT_COMPILED_H
 #define SEGFAULT_COMPILED_H
 
-#include "chain.h"
+#include "frame_chain.h"
 #include "identity.h"
 #include "scratch.h"
 

@@ -8,7 +8,7 @@
 #ifndef SEGFAULT_STACK_H
 #define SEGFAULT_STACK_H
 
-#include "chain.h"
+#include "frame_chain.h"
 #include "identity.h"
 #include "scratch.h"
 

@@ -29,26 +29,26 @@ pub enum Format {
 
 /// A way to capture, by what the kernel has to offer for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rung {
+pub enum Method {
     /// One program and a ring buffer: from 5.17 on.
     Ring,
     /// A chain of programs and one ring a CPU: from 4.17 on.
-    Old,
+    Chain,
     /// The same, at the tracepoint that perf events know: from 4.15 on.
     Tracepoint,
     /// Perf events alone, without BPF.
     Perf,
 }
 
-impl Rung {
-    /// As `--force-rung` takes it and `-v` says it.
+impl Method {
+    /// As `--capture` takes it and `-v` says it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Rung::Ring => "ring",
-            Rung::Old => "old",
-            Rung::Tracepoint => "tracepoint",
-            Rung::Perf => "perf",
+            Method::Ring => "ring",
+            Method::Chain => "chain",
+            Method::Tracepoint => "tracepoint",
+            Method::Perf => "perf",
         }
     }
 }
@@ -86,7 +86,7 @@ pub struct Config {
     pub ring_bytes: u32,
     /// `--btf FILE`: type information of the running kernel.
     pub btf: Option<PathBuf>,
-    /// `--force-rung measured`: as if the kernel had no type information.
+    /// `--capture measured`: as if the kernel had no type information.
     pub measure_types: bool,
     /// `--stack-snapshot KB`: bytes; the main stack window's budget with `-t`.
     pub stack_snapshot_bytes: u32,
@@ -106,8 +106,8 @@ pub struct Config {
     pub fold_handled: Option<Duration>,
     /// `--max-per-minute N`: reports of one executable.
     pub max_per_minute: Option<u32>,
-    /// `--force-rung NAME`: not what this kernel can do best, but this.
-    pub force_rung: Option<Rung>,
+    /// `--capture NAME`: not what this kernel can do best, but this.
+    pub method: Option<Method>,
 }
 
 impl Config {
@@ -159,7 +159,7 @@ impl Default for Config {
             fold: None,
             fold_handled: Some(Duration::from_secs(60)),
             max_per_minute: None,
-            force_rung: None,
+            method: None,
         }
     }
 }

@@ -13,7 +13,7 @@
 
 use crate::base::error::{Error, Kind, Result};
 use crate::capture::{self, Capture};
-use crate::config::{Config, Rung};
+use crate::config::{Config, Method};
 use crate::loader::compare;
 use crate::loader::probe::{self, Features};
 use crate::loader::source::NO_TYPES_HINT;
@@ -26,10 +26,10 @@ pub mod proof;
 use proof::{Outcome, Proof};
 
 /// With programs, from the one that gives most to the one that needs least.
-const PROGRAMS: [Rung; 3] = [Rung::Ring, Rung::Old, Rung::Tracepoint];
+const PROGRAMS: [Method; 3] = [Method::Ring, Method::Chain, Method::Tracepoint];
 
 /// What makes the user's own choice unnecessary.
-const FORCED_HINT: &str = "without --force-rung the best that this kernel has is taken";
+const FORCED_HINT: &str = "without --capture the best that this kernel has is taken";
 
 /// Why one way does not work.
 struct Refusal {
@@ -49,25 +49,25 @@ impl From<Error> for Refusal {
 
 /// Loads and attaches what the user asked for, and proves it.
 pub fn start(config: &Config) -> Result<Capture> {
-    match config.force_rung {
+    match config.method {
         Some(method) => forced(method, config),
         None => best(config),
     }
 }
 
 /// One way, as the user says.
-fn forced(method: Rung, config: &Config) -> Result<Capture> {
+fn forced(method: Method, config: &Config) -> Result<Capture> {
     let types = match method {
-        Rung::Perf => Ok(KernelTypes::none()),
+        Method::Perf => Ok(KernelTypes::none()),
         _ => types(config),
     };
-    let why = "as --force-rung says";
+    let why = "as --capture says";
     let started = types
         .map_err(Refusal::from)
         .and_then(|types| proved(method, config, &types, why));
     started.map_err(|refusal| match lack(method, &Features::new()) {
         Ok(Some(lack)) => {
-            let message = format!("--force-rung {}: {lack}", method.name());
+            let message = format!("--capture {}: {lack}", method.name());
             Error::unsupported(message).with_hint(FORCED_HINT)
         }
         _ => refusal.error,
@@ -145,10 +145,10 @@ fn by_programs(
 /// Perf events, where there is no program; else the reason for that.
 fn without_programs(config: &Config, refused: Error) -> Result<Capture> {
     let why = first_line(&refused);
-    let started = proved(Rung::Perf, config, &KernelTypes::none(), &why);
+    let started = proved(Method::Perf, config, &KernelTypes::none(), &why);
     match started.map_err(|refusal| refusal.error) {
         Ok(mut capture) => {
-            capture.warn(instead(&refused, Rung::Perf, &capture));
+            capture.warn(instead(&refused, Method::Perf, &capture));
             Ok(capture)
         }
         Err(too) if refused.kind() == Kind::NotPermitted => Err(match too.kind() {
@@ -172,19 +172,19 @@ fn without_programs(config: &Config, refused: Error) -> Result<Capture> {
 }
 
 /// What this way needs and the kernel is known to lack.
-fn lack(method: Rung, features: &Features) -> Result<Option<&'static str>> {
+fn lack(method: Method, features: &Features) -> Result<Option<&'static str>> {
     let (has, lack) = match method {
         // Most kernels take this one question: with bpf_loop they have all else.
-        Rung::Ring => (features.callbacks()?, "this kernel has no bpf_loop (5.17)"),
-        Rung::Old => (
+        Method::Ring => (features.callbacks()?, "this kernel has no bpf_loop (5.17)"),
+        Method::Chain => (
             features.raw_tracepoints()?,
             "this kernel has no raw tracepoints (4.17)",
         ),
-        Rung::Tracepoint => (
+        Method::Tracepoint => (
             features.tracepoints()?,
             "this kernel runs no BPF programs at tracepoints",
         ),
-        Rung::Perf => (true, ""),
+        Method::Perf => (true, ""),
     };
     Ok((!has).then_some(lack))
 }
@@ -198,7 +198,7 @@ fn types(config: &Config) -> Result<KernelTypes> {
             refused => return refused,
         }
     }
-    let layout = measured::layout(config.force_rung).map_err(|error| {
+    let layout = measured::layout(config.method).map_err(|error| {
         let error = error.context("without type information, offsets had to be measured");
         match error.hint() {
             Some(_) => error,
@@ -228,14 +228,14 @@ fn agreeing(types: KernelTypes) -> Result<KernelTypes> {
 
 /// Starts one way, and lets the filters hold once its records were seen to be right.
 fn proved(
-    method: Rung,
+    method: Method,
     config: &Config,
     types: &KernelTypes,
     why: &str,
 ) -> Result<Capture, Refusal> {
     let proof = Proof::new();
     let mut capture = Capture::start(method, config, types, Some(proof.mark()))?;
-    capture.note_choice(format!("Rung: {}, {why}", method.name()));
+    capture.note_choice(format!("Capture method: {}, {why}", method.name()));
     match proof.of(&mut capture, config) {
         Outcome::Right => {}
         Outcome::Impossible(reason) => {
@@ -294,23 +294,23 @@ fn first_line(error: &Error) -> String {
 }
 
 /// What the user is told where it is not the best way that works.
-fn instead(refused: &Error, method: Rung, capture: &Capture) -> String {
+fn instead(refused: &Error, method: Method, capture: &Capture) -> String {
     let reason = match refused.kind() {
         Kind::NotPermitted => "BPF is not permitted".to_string(),
         _ => first_line(refused),
     };
     let way = match method {
-        Rung::Ring => "one program has",
-        Rung::Old => "a chain of small programs has",
-        Rung::Tracepoint => "programs at the tracepoint have",
-        Rung::Perf => "perf events have",
+        Method::Ring => "one program has",
+        Method::Chain => "a chain of small programs has",
+        Method::Tracepoint => "programs at the tracepoint have",
+        Method::Perf => "perf events have",
     };
     let lacks: Vec<&str> = capture.lacks().iter().map(|lost| lost.detail).collect();
     let lacks = match (method, lacks.join(", ")) {
-        (Rung::Old | Rung::Tracepoint, lacks) if lacks.is_empty() => {
+        (Method::Chain | Method::Tracepoint, lacks) if lacks.is_empty() => {
             "mappings beyond 256".to_string()
         }
-        (Rung::Old | Rung::Tracepoint, lacks) => format!("mappings beyond 256, {lacks}"),
+        (Method::Chain | Method::Tracepoint, lacks) => format!("mappings beyond 256, {lacks}"),
         (_, lacks) => lacks,
     };
     let hint = refused.hint().map(|hint| format!("; {hint}"));

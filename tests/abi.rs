@@ -16,7 +16,7 @@ use segfault_analyzer::loader::btf::{Btf, Kind, Type, Types};
 use segfault_analyzer::loader::Object;
 
 const OBJECT: &[u8] = include_bytes!("../prebuilt/capture.bpf.o");
-const OLD_OBJECT: &[u8] = include_bytes!("../prebuilt/capture_old.bpf.o");
+const CHAIN_OBJECT: &[u8] = include_bytes!("../prebuilt/capture_chain.bpf.o");
 const HEADER: &str = include_str!("../bpf/event.h");
 
 /// Structs of the header that no variable of the programs holds.
@@ -218,7 +218,9 @@ fn structs_are_those_of_the_header() {
 
 #[test]
 fn structs_are_those_in_the_objects() {
-    let old = Object::parse(OLD_OBJECT).expect("the committed object").btf;
+    let old = Object::parse(CHAIN_OBJECT)
+        .expect("the committed object")
+        .btf;
     let mut absent = Vec::new();
     for (name, ours) in mirror() {
         let mut is_absent = true;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use segfault_analyzer::analyze::recover_mappings;
 use segfault_analyzer::base::error::{Kind, Result};
-use segfault_analyzer::config::Rung;
+use segfault_analyzer::config::Method;
 use segfault_analyzer::crash::event::Lost;
 use segfault_analyzer::loader::btf::{Btf, Types};
 use segfault_analyzer::measure::layout::{Detail, Field, Layout};
@@ -170,9 +170,9 @@ fn one_more_child_agrees_whichever_the_rung() {
     let Some(mut layout) = measured(&program) else {
         return;
     };
-    for rung in [Rung::Ring, Rung::Old, Rung::Tracepoint] {
-        match trial::try_out(&program, &mut layout, Some(rung)) {
-            Ok(took_back) => assert!(!took_back, "{rung:?}: {:?}", layout.lost()),
+    for method in [Method::Ring, Method::Chain, Method::Tracepoint] {
+        match trial::try_out(&program, &mut layout, Some(method)) {
+            Ok(took_back) => assert!(!took_back, "{method:?}: {:?}", layout.lost()),
             // The program with a ring needs callbacks.
             Err(error) => assert_eq!(error.kind(), Kind::Unsupported, "{error}"),
         }
@@ -253,8 +253,8 @@ fn anything_may_be_missing() {
             layout.forget(Field::MmMt);
             layout.lose(Detail::Mappings);
         }
-        for rung in [Rung::Old, Rung::Tracepoint] {
-            while trial::try_out(&program, &mut layout, Some(rung))
+        for method in [Method::Chain, Method::Tracepoint] {
+            while trial::try_out(&program, &mut layout, Some(method))
                 .unwrap_or_else(|error| panic!("without {fields:?}: {error}"))
             {}
         }

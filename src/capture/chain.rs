@@ -17,8 +17,8 @@ use crate::crash::event::{FaultSite, Lost};
 use crate::loader::{self, attach, object::Object, packed, KernelTypes};
 use crate::sys::{bpf, perf, process, time};
 
-/// `bpf/capture_old.bpf.c`, compiled and packed.
-pub(super) const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/capture_old.bpf.o"));
+/// `bpf/capture_chain.bpf.c`, compiled and packed.
+pub(super) const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/capture_chain.bpf.o"));
 
 const TRACEPOINT: &str = "signal_deliver";
 const FIRST_RAW: &str = "segfault_first_raw";
@@ -48,9 +48,9 @@ const PARANOID_HINT: &str =
 /// A ring that a record without a stack fits into.
 const LEAST_RING_BYTES: u64 = 32 << 10;
 
-/// `bpf/capture_old.bpf.c` at work.
+/// `bpf/capture_chain.bpf.c` at work.
 #[derive(Debug)]
-pub struct OldCapture {
+pub struct ChainCapture {
     loaded: loader::Loaded,
     link: Option<OwnedFd>,
     /// The program that is attached.
@@ -71,14 +71,14 @@ struct CpuRing {
     ring: PerfRing<MappedPerfRing>,
 }
 
-impl OldCapture {
+impl ChainCapture {
     /// Attaches to the raw tracepoint, or to the one that perf events know.
     pub fn start(
         config: &Config,
         types: &KernelTypes,
         is_raw: bool,
         only: Option<Mark>,
-    ) -> Result<OldCapture> {
+    ) -> Result<ChainCapture> {
         let object = packed::object(OBJECT)?;
         let (loaded, chain) = load(&object, types, config, is_raw)?;
         for (step, program) in chain {
@@ -98,7 +98,7 @@ impl OldCapture {
             .program(first)
             .ok_or_else(|| Error::failed("the capture program has no beginning"))?;
         let link = attach::signal_deliver(program, is_raw)?;
-        Ok(OldCapture {
+        Ok(ChainCapture {
             loaded,
             link: Some(link),
             first,
@@ -346,7 +346,7 @@ fn ring(events: BorrowedFd<'_>, cpu: u32, event: OwnedFd, bytes: u64) -> Result<
     Ok(CpuRing { cpu, event, ring })
 }
 
-/// `struct old_config` of bpf/old.h.
+/// `struct chain_config` of bpf/chain.h.
 fn settings(config: &Config, types: &KernelTypes, ring_bytes: u64) -> Vec<u8> {
     let name = config.name.as_deref().unwrap_or_default();
     let name_last = match name.len() {

@@ -13,7 +13,7 @@ use crate::base::error::{Context, Result};
 use crate::capture::counters::KernelCounters;
 use crate::capture::perf::buffer::{MappedPerfRing, PerfRing};
 use crate::capture::record::abi::{self, RawCounters, RawFold, RawFoldKey};
-use crate::config::{Config, Rung};
+use crate::config::{Config, Method};
 use crate::crash::event::{Event, FaultSite, Lost};
 use crate::loader::object::Object;
 use crate::loader::{packed, KernelTypes, Loaded};
@@ -44,7 +44,7 @@ pub struct Capture {
 #[derive(Debug)]
 enum Way {
     Ring(Box<ring::RingCapture>),
-    Old(Box<chain::OldCapture>),
+    Chain(Box<chain::ChainCapture>),
     Perf(Box<perf::PerfCapture>),
 }
 
@@ -98,26 +98,26 @@ impl Capture {
     /// are captured, past all filters, until [`Capture::let_filters_hold`]; without, every
     /// wanted crash is in the rings from here on. Perf events alone need no types.
     pub fn start(
-        method: Rung,
+        method: Method,
         config: &Config,
         types: &KernelTypes,
         only: Option<Mark>,
     ) -> Result<Capture> {
         let way = match method {
-            Rung::Ring => Way::Ring(Box::new(ring::RingCapture::start(config, types, only)?)),
-            Rung::Old | Rung::Tracepoint => {
-                let is_raw = method == Rung::Old;
-                let old = chain::OldCapture::start(config, types, is_raw, only)?;
-                Way::Old(Box::new(old))
+            Method::Ring => Way::Ring(Box::new(ring::RingCapture::start(config, types, only)?)),
+            Method::Chain | Method::Tracepoint => {
+                let is_raw = method == Method::Chain;
+                let old = chain::ChainCapture::start(config, types, is_raw, only)?;
+                Way::Chain(Box::new(old))
             }
-            Rung::Perf => Way::Perf(Box::new(perf::PerfCapture::start(config, only)?)),
+            Method::Perf => Way::Perf(Box::new(perf::PerfCapture::start(config, only)?)),
         };
         Ok(Capture {
             way,
             choice: String::new(),
             warnings: Vec::new(),
             lost: match method {
-                Rung::Perf => Vec::new(),
+                Method::Perf => Vec::new(),
                 _ => lost(types),
             },
         })
@@ -127,7 +127,7 @@ impl Capture {
     pub fn let_filters_hold(&mut self, config: &Config) -> Result<()> {
         match &mut self.way {
             Way::Ring(ring) => ring.let_filters_hold(),
-            Way::Old(old) => old.let_filters_hold(),
+            Way::Chain(old) => old.let_filters_hold(),
             Way::Perf(perf) => {
                 perf.let_filters_hold(config);
                 Ok(())
@@ -162,7 +162,7 @@ impl Capture {
     pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
         match &self.way {
             Way::Ring(ring) => ring.fds(),
-            Way::Old(old) => old.fds(),
+            Way::Chain(old) => old.fds(),
             Way::Perf(perf) => perf.fds(),
         }
     }
@@ -170,14 +170,14 @@ impl Capture {
     /// Whether a CPU that comes up has to be told of by [`Capture::cpu_up`].
     #[must_use]
     pub fn has_ring_for_each_cpu(&self) -> bool {
-        matches!(self.way, Way::Old(_) | Way::Perf(_))
+        matches!(self.way, Way::Chain(_) | Way::Perf(_))
     }
 
     /// A CPU has come up: what to watch from now on, as of [`Capture::fds`].
     pub fn cpu_up(&mut self, cpu: u32) -> Result<Vec<BorrowedFd<'_>>> {
         match &mut self.way {
             Way::Ring(_) => Ok(Vec::new()),
-            Way::Old(old) => Ok(old.cpu_up(cpu)?.into_iter().collect()),
+            Way::Chain(old) => Ok(old.cpu_up(cpu)?.into_iter().collect()),
             Way::Perf(perf) => perf.cpu_up(cpu),
         }
     }
@@ -190,7 +190,7 @@ impl Capture {
                 true => Next::Part,
                 false => Next::Nothing,
             },
-            Way::Old(old) => old.next_part(take),
+            Way::Chain(old) => old.next_part(take),
             Way::Perf(perf) => perf.next(),
         }
     }
@@ -199,7 +199,7 @@ impl Capture {
     pub fn stop(&mut self) {
         match &mut self.way {
             Way::Ring(ring) => ring.stop(),
-            Way::Old(old) => old.stop(),
+            Way::Chain(old) => old.stop(),
             Way::Perf(perf) => perf.stop(),
         }
     }
@@ -209,7 +209,7 @@ impl Capture {
     pub fn counters(&self) -> KernelCounters {
         match &self.way {
             Way::Ring(ring) => ring.counters(),
-            Way::Old(old) => old.counters(),
+            Way::Chain(old) => old.counters(),
             Way::Perf(perf) => perf.counters(),
         }
     }
@@ -219,7 +219,7 @@ impl Capture {
     pub fn take_folded(&mut self, site: &FaultSite) -> Option<Folded> {
         match &mut self.way {
             Way::Ring(ring) => ring.take_folded(site),
-            Way::Old(old) => old.take_folded(site),
+            Way::Chain(old) => old.take_folded(site),
             Way::Perf(perf) => perf.take_folded(site),
         }
     }
@@ -229,7 +229,7 @@ impl Capture {
     pub fn ring_bytes(&self) -> u64 {
         match &self.way {
             Way::Ring(ring) => ring.bytes(),
-            Way::Old(old) => old.bytes(),
+            Way::Chain(old) => old.bytes(),
             Way::Perf(perf) => perf.bytes(),
         }
     }
@@ -239,7 +239,7 @@ impl Capture {
     pub fn held_bytes(&self) -> u64 {
         match &self.way {
             Way::Perf(perf) => perf.table_bytes(),
-            Way::Ring(_) | Way::Old(_) => 0,
+            Way::Ring(_) | Way::Chain(_) => 0,
         }
     }
 
@@ -248,7 +248,7 @@ impl Capture {
     pub fn evicted(&self) -> u64 {
         match &self.way {
             Way::Perf(perf) => perf.evicted(),
-            Way::Ring(_) | Way::Old(_) => 0,
+            Way::Ring(_) | Way::Chain(_) => 0,
         }
     }
 
@@ -257,7 +257,7 @@ impl Capture {
     pub fn lacks(&self) -> Vec<Lost> {
         let mut lacks = match &self.way {
             Way::Ring(_) => Vec::new(),
-            Way::Old(old) => old.lacks(),
+            Way::Chain(old) => old.lacks(),
             Way::Perf(perf) => perf.lacks(),
         };
         lacks.extend_from_slice(&self.lost);
@@ -270,7 +270,7 @@ impl Capture {
         let mut lines = vec![self.choice.clone()];
         lines.extend(match &self.way {
             Way::Ring(ring) => ring.describe(),
-            Way::Old(old) => old.describe(),
+            Way::Chain(old) => old.describe(),
             Way::Perf(perf) => perf.describe(),
         });
         lines
@@ -391,7 +391,7 @@ mod tests {
         let ring: (&[u8], &[u8]) = (ring::OBJECT, include_bytes!("../../prebuilt/capture.bpf.o"));
         let old: (&[u8], &[u8]) = (
             chain::OBJECT,
-            include_bytes!("../../prebuilt/capture_old.bpf.o"),
+            include_bytes!("../../prebuilt/capture_chain.bpf.o"),
         );
         for (packed, object) in [ring, old] {
             assert!(packed::unpack(packed).is_some_and(|bytes| bytes == object));

@@ -18,7 +18,7 @@ pub mod desk;
 
 use crate::base::error::{Error, Result};
 use crate::config::{
-    Config, Format, Rung, MEMORY_BESIDE_RING_MB, RING_BYTES, RING_BYTES_WITH_STACKS,
+    Config, Format, Method, MEMORY_BESIDE_RING_MB, RING_BYTES, RING_BYTES_WITH_STACKS,
 };
 use crate::crash::signals::CRASH_SIGNALS;
 
@@ -148,8 +148,8 @@ where
                 let reports = number(&mut parser, "--max-per-minute", what, 1..=1_000_000)?;
                 config.max_per_minute = Some(reports as u32);
             }
-            Arg::Long("force-rung") => {
-                rung(&mut config, &value(&mut parser, "--force-rung", RUNG)?)?;
+            Arg::Long("force-method") => {
+                method(&mut config, &value(&mut parser, "--capture", METHOD)?)?;
             }
             Arg::Value(word) => {
                 if count == 1 {
@@ -192,7 +192,7 @@ const FILE: &str = "the path of a file";
 const DIRECTORY: &str = "the path of a directory";
 const FORMAT: &str = "text or json";
 const SIGNALS: &str = "names such as SEGV,BUS,ABRT, or all";
-const RUNG: &str = "auto, ring, old, tracepoint, measured or perf";
+const METHOD: &str = "auto, ring, chain, tracepoint, measured or perf";
 const RING: &str = "a size in KB, a power of two from 64 to 1048576";
 
 fn usage(message: String) -> Error {
@@ -316,15 +316,15 @@ fn window(parser: &mut lexopt::Parser, option: &str) -> Result<Option<Duration>>
 }
 
 /// Where types come from and how a capture is made are two things: of each, the last counts.
-fn rung(config: &mut Config, given: &OsStr) -> Result<()> {
+fn method(config: &mut Config, given: &OsStr) -> Result<()> {
     match given.as_bytes() {
-        b"auto" => (config.force_rung, config.measure_types) = (None, false),
+        b"auto" => (config.method, config.measure_types) = (None, false),
         b"measured" => config.measure_types = true,
-        b"ring" => config.force_rung = Some(Rung::Ring),
-        b"old" => config.force_rung = Some(Rung::Old),
-        b"tracepoint" => config.force_rung = Some(Rung::Tracepoint),
-        b"perf" => config.force_rung = Some(Rung::Perf),
-        _ => return Err(wrong("--force-rung", given, RUNG)),
+        b"ring" => config.method = Some(Method::Ring),
+        b"chain" | b"old" => config.method = Some(Method::Chain),
+        b"tracepoint" => config.method = Some(Method::Tracepoint),
+        b"perf" => config.method = Some(Method::Perf),
+        _ => return Err(wrong("--capture", given, METHOD)),
     }
     Ok(())
 }

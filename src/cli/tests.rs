@@ -77,7 +77,7 @@ fn every_option_in_its_long_form() {
         "--ring-buffer=1024",
         "--btf=/boot/vmlinux",
         "--stack-snapshot=64",
-        "--force-rung=measured",
+        "--capture=measured",
         "--debug-dir=/srv/debug",
         "--debug-dir",
         "more",
@@ -87,7 +87,7 @@ fn every_option_in_its_long_form() {
         "--fold=30",
         "--fold-handled=10",
         "--max-per-minute=6",
-        "--force-rung=old",
+        "--capture=chain",
     ]);
     let expected = Config {
         duration: Some(Duration::from_secs(3600)),
@@ -117,7 +117,7 @@ fn every_option_in_its_long_form() {
         fold: Some(Duration::from_secs(30)),
         fold_handled: Some(Duration::from_secs(10)),
         max_per_minute: Some(6),
-        force_rung: Some(Rung::Old),
+        method: Some(Method::Chain),
     };
     assert_eq!(config, expected);
 }

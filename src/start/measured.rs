@@ -10,7 +10,7 @@ use std::ffi::CStr;
 use crate::base::error::{Error, Kind, Result};
 use crate::capture::record::assemble::Assembler;
 use crate::capture::{Capture, Next};
-use crate::config::{Config, Rung};
+use crate::config::{Config, Method};
 use crate::crash::event::{Disposition, Event};
 use crate::loader::probe::Features;
 use crate::loader::KernelTypes;
@@ -29,10 +29,10 @@ const SEGV_MAPERR: i32 = 1;
 const NS_PER_TICK: u64 = 10_000_000;
 
 /// What was measured and is right.
-pub(super) fn layout(force_rung: Option<Rung>) -> Result<Layout> {
-    let mut layout = measure::measure(measure::OURSELVES, force_rung != Some(Rung::Tracepoint))?;
+pub(super) fn layout(method: Option<Method>) -> Result<Layout> {
+    let mut layout = measure::measure(measure::OURSELVES, method != Some(Method::Tracepoint))?;
     // Until nothing was taken back: each time there is less.
-    while try_out(measure::OURSELVES, &mut layout, force_rung)? {}
+    while try_out(measure::OURSELVES, &mut layout, method)? {}
     Ok(layout)
 }
 
@@ -42,8 +42,8 @@ pub(super) fn types(layout: &Layout) -> KernelTypes {
 }
 
 /// Compares one record with the truth, and takes back what is wrong; whether there was any.
-pub fn try_out(program: &CStr, layout: &mut Layout, force_rung: Option<Rung>) -> Result<bool> {
-    let (event, child) = crash(program, layout, force_rung)?;
+pub fn try_out(program: &CStr, layout: &mut Layout, method: Option<Method>) -> Result<bool> {
+    let (event, child) = crash(program, layout, method)?;
     let seen = child.seen();
     let seen = seen.ok_or_else(|| Error::unsupported("/proc does not tell of a child"))?;
     match wrong_essential(&event, &seen) {
@@ -53,14 +53,10 @@ pub fn try_out(program: &CStr, layout: &mut Layout, force_rung: Option<Rung>) ->
 }
 
 /// The record of a child's fault, and the child.
-pub fn crash(
-    program: &CStr,
-    layout: &Layout,
-    force_rung: Option<Rung>,
-) -> Result<(Event, Running)> {
+pub fn crash(program: &CStr, layout: &Layout, method: Option<Method>) -> Result<(Event, Running)> {
     let magic = children::magic();
     let name = measure::facts::thread_name(&magic, CHILD);
-    let config = only(&name[..name.len() - 1], force_rung, Config::default());
+    let config = only(&name[..name.len() - 1], method, Config::default());
     let mut capture = plain(&config, &types(layout))?;
     let child = children::start(program, CHILD, &magic);
     capture.stop();
@@ -78,7 +74,7 @@ pub fn crash(
 
 /// The first way that these types suffice for.
 fn plain(config: &Config, types: &KernelTypes) -> Result<Capture> {
-    if let Some(method) = config.force_rung {
+    if let Some(method) = config.method {
         return Capture::start(method, config, types, None);
     }
     let features = Features::new();
@@ -97,11 +93,11 @@ fn plain(config: &Config, types: &KernelTypes) -> Result<Capture> {
 }
 
 /// To capture one child, with all of its mappings.
-fn only(name: &[u8], force_rung: Option<Rung>, mut config: Config) -> Config {
+fn only(name: &[u8], method: Option<Method>, mut config: Config) -> Config {
     config.name = Some(name.to_vec());
     config.registers = true;
     config.ring_bytes = RING_BYTES;
-    config.force_rung = force_rung;
+    config.method = method;
     config
 }
 

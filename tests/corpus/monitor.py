@@ -26,7 +26,7 @@ class Monitor:
                    *options]
         if name:
             command += ["-n", name]
-        # As for the live tests: to try another rung with the same crashes.
+        # As for the live tests: to try another method with the same crashes.
         command += os.environ.get("SEGFAULT_ANALYZER_ARGS", "").split()
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.lines = []

@@ -20,11 +20,11 @@ const CAP_SYS_ADMIN: u32 = 21;
 /// Rings that are as large as the user said, so that the rest of the memory is enough.
 fn cpus_that_we_may_not_run_on_count_too() {
     let program = Program::new("quick.c");
-    for rung in ["old", "perf"] {
+    for method in ["chain", "perf"] {
         let mut command = Command::new("taskset");
         command.args(["-c", "0"]).arg(binary());
         command.args(["-n", &program.name, "--format", "json", "--stats"]);
-        command.args(["--force-rung", rung, "--ring-buffer", "65536"]);
+        command.args(["--capture", method, "--ring-buffer", "65536"]);
         let monitor = Monitor::start_as(command);
         let pid = crash(&mut program.command());
         monitor.wait_reports(1);
@@ -32,7 +32,7 @@ fn cpus_that_we_may_not_run_on_count_too() {
         assert_eq!(only(outcome.reports())["pid"], pid);
         let block = Block::last(&outcome.stderr);
         let kilobytes = block.count("Ring buffer size (fixed)");
-        assert!(kilobytes <= 65536, "{rung}: {block:?}");
+        assert!(kilobytes <= 65536, "{method}: {block:?}");
     }
 }
 
@@ -44,12 +44,12 @@ fn cpus_that_come_up_have_rings_within_what_is_kept() {
     };
     let paranoid: i32 = paranoid.trim().parse().expect("a number");
     let program = Program::new("quick.c");
-    for rung in ["ring", "old", "tracepoint", "perf"] {
+    for method in ["ring", "chain", "tracepoint", "perf"] {
         let mut command = Command::new("sh");
         command.arg("-c").arg("ulimit -l 64 && exec \"$@\"");
         command.arg("sh").arg(binary());
         command.args(["-n", &program.name, "--format", "json", "--stats"]);
-        command.args(["-t", "--force-rung", rung, "--ring-buffer", "8192"]);
+        command.args(["-t", "--capture", method, "--ring-buffer", "8192"]);
         command.args(["--stats-interval", "1"]);
         let monitor = Monitor::start_as(command);
         let status = fs::read_to_string(format!("/proc/{}/status", monitor.id()));
@@ -57,7 +57,7 @@ fn cpus_that_come_up_have_rings_within_what_is_kept() {
         let kept = status.lines().find_map(|line| line.strip_prefix("CapPrm:"));
         let kept = u64::from_str_radix(kept.expect("a line of it").trim(), 16);
         let has_all = kept.expect("a number") >> CAP_SYS_ADMIN & 1 != 0;
-        assert_eq!(has_all, rung != "ring" && paranoid > 2, "{rung}");
+        assert_eq!(has_all, method != "ring" && paranoid > 2, "{method}");
         if fs::write("/sys/devices/system/cpu/cpu0/uevent", "online").is_err() {
             return;
         }

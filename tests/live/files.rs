@@ -90,7 +90,7 @@ fn file_exists_before_anything_else() {
     command
         .arg("all")
         .arg(binary())
-        .args(["--force-rung", "ring", "-d", "1", "-o"])
+        .args(["--capture", "ring", "-d", "1", "-o"])
         .arg(&path);
     let outcome = Monitor::spawn(command).wait();
     assert_ne!(outcome.status.code(), Some(0));

@@ -55,7 +55,7 @@ pub fn is_static() -> bool {
     })
 }
 
-/// Options for every monitor, from SEGFAULT_ANALYZER_ARGS: to try another rung with
+/// Options for every monitor, from SEGFAULT_ANALYZER_ARGS: to try another method with
 /// the same tests.
 pub fn options_for_all() -> Vec<String> {
     let options = std::env::var("SEGFAULT_ANALYZER_ARGS").unwrap_or_default();

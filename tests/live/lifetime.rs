@@ -47,9 +47,9 @@ fn lifetime_goes_on_when_a_cpu_comes_back() {
         command.arg(program.path());
         crash(&mut command);
     };
-    for rung in ["ring", "old", "tracepoint"] {
+    for method in ["ring", "chain", "tracepoint"] {
         let args = ["-n", &program.name, "--format", "json"];
-        let monitor = Monitor::start([&args[..], &["--force-rung", rung]].concat());
+        let monitor = Monitor::start([&args[..], &["--capture", method]].concat());
         let _second = SecondCpu;
         if SecondCpu::turn(false).is_err() {
             // There is none, or it cannot be switched off.

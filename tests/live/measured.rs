@@ -1,4 +1,4 @@
-//! Kernels without type information, as `--force-rung measured` makes any kernel:
+//! Kernels without type information, as `--capture measured` makes any kernel:
 //! offsets are measured at start, and what comes of them is right or not said.
 
 use std::time::{Duration, Instant};
@@ -23,24 +23,24 @@ const REGISTERS: [&str; 5] = match cfg!(target_arch = "aarch64") {
     false => ["rbx", "r12", "r13", "r14", "r15"],
 };
 
-/// Offsets are measured; the rung is as named, or the kernel's choice.
-fn measured(rung: Option<&str>, program: &Program) -> Monitor {
-    let rung = rung.into_iter().flat_map(|rung| ["--force-rung", rung]);
-    let options = ["--force-rung", "measured"].into_iter().chain(rung);
+/// Offsets are measured; the method is as named, or the kernel's choice.
+fn measured(method: Option<&str>, program: &Program) -> Monitor {
+    let method = method.into_iter().flat_map(|method| ["--capture", method]);
+    let options = ["--capture", "measured"].into_iter().chain(method);
     let details = ["-r", "-t", "--format", "json", "-n", &program.name];
     Monitor::start(options.chain(details))
 }
 
 fn measured_offsets_are_right_100_times() {
-    for rung in [None, Some("old"), Some("tracepoint")] {
+    for method in [None, Some("chain"), Some("tracepoint")] {
         let program = Program::new("registers.c");
-        let monitor = measured(rung, &program);
+        let monitor = measured(method, &program);
         for number in 0..CRASHES {
             crash(program.command().arg(number.to_string()));
         }
         let reports = monitor.wait_reports(CRASHES as usize);
         monitor.stop();
-        assert_eq!(reports.len() as u64, CRASHES, "{rung:?}");
+        assert_eq!(reports.len() as u64, CRASHES, "{method:?}");
         for (report, number) in reports.iter().zip(0..) {
             let line = &report.line;
             assert_eq!(
@@ -65,7 +65,7 @@ fn measured_offsets_are_right_100_times() {
 }
 
 fn measured_offsets_are_told_of() {
-    let outcome = run(["--force-rung", "measured", "--check"]);
+    let outcome = run(["--capture", "measured", "--check"]);
     let page = outcome.text();
     assert_eq!(outcome.status.code(), Some(0), "{page}");
     assert!(
@@ -92,7 +92,7 @@ fn measured_offsets_are_there_at_once() {
     let mut best = Duration::MAX;
     for _ in 0..10 {
         let mut command = std::process::Command::new(binary());
-        command.args(["--force-rung", "measured"]);
+        command.args(["--capture", "measured"]);
         let began = Instant::now();
         let mut monitor = Monitor::spawn(command);
         monitor.wait_attached();

@@ -145,12 +145,12 @@ fn pipe_with_a_stopped_reader_ends() {
 }
 
 /// A monitor whose output nobody reads yet, and what reads it.
-fn unread(program: &Program, rung: &str, options: &[&str]) -> (Monitor, PipeReader) {
+fn unread(program: &Program, method: &str, options: &[&str]) -> (Monitor, PipeReader) {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     let mut command = Command::new(binary());
     command
         .args(["-n", &program.name, "--format", "json", "-t", "--stats"])
-        .args(["--stats-interval", "1", "--force-rung", rung])
+        .args(["--stats-interval", "1", "--capture", method])
         .args(["--stack-snapshot", "8"])
         .args(options)
         .stdout(writer);
@@ -194,8 +194,8 @@ fn pipe_with_a_stopped_reader_loses_nothing() {
     const CRASHES: u64 = 800;
     let program = Program::new("storm.c");
     // Of perf events each CPU has a quarter of it.
-    for (rung, ring_kb) in [("ring", "1024"), ("old", "1024"), ("perf", "4096")] {
-        let (monitor, reader) = unread(&program, rung, &["--ring-buffer", ring_kb]);
+    for (method, ring_kb) in [("ring", "1024"), ("chain", "1024"), ("perf", "4096")] {
+        let (monitor, reader) = unread(&program, method, &["--ring-buffer", ring_kb]);
         storm(&program, CRASHES);
         let pages = Block::all(&monitor.stderr()).len();
         eventually("statistics meanwhile", PATIENCE, || {
@@ -204,15 +204,15 @@ fn pipe_with_a_stopped_reader_loses_nothing() {
         });
         let page = Block::last(&monitor.stderr());
         let submitted = page.count("Events submitted to userspace");
-        assert_eq!(submitted, CRASHES, "{rung}: {page:?}");
+        assert_eq!(submitted, CRASHES, "{method}: {page:?}");
         assert!(
             page.count("Events processed") < CRASHES / 2,
-            "{rung}: nobody reads: {page:?}"
+            "{method}: nobody reads: {page:?}"
         );
         let (reports, page) = read_again(monitor, reader);
         page.assert_balanced();
-        assert_eq!(reports, CRASHES, "{rung}: {page:?}");
-        assert_eq!(page.count("Events dropped"), 0, "{rung}: {page:?}");
+        assert_eq!(reports, CRASHES, "{method}: {page:?}");
+        assert_eq!(page.count("Events dropped"), 0, "{method}: {page:?}");
         assert!(page.number("Memory usage (% of limit)") <= 100.0);
     }
 }
@@ -221,14 +221,14 @@ fn pipe_with_a_stopped_reader_loses_nothing() {
 fn pipe_with_a_stopped_reader_and_no_room_costs_nothing() {
     const CRASHES: u64 = 1500;
     let program = Program::new("storm.c");
-    for rung in ["ring", "old", "perf"] {
+    for method in ["ring", "chain", "perf"] {
         let options = ["--ring-buffer", "256", "--memory-limit", "5"];
-        let (monitor, reader) = unread(&program, rung, &options);
+        let (monitor, reader) = unread(&program, method, &options);
         storm(&program, CRASHES);
         let before = ticks(monitor.id());
         std::thread::sleep(std::time::Duration::from_secs(2));
         let taken = ticks(monitor.id()) - before;
-        assert!(taken < 20, "{rung}: {taken} ticks in 2 s");
+        assert!(taken < 20, "{method}: {taken} ticks in 2 s");
         let page = Block::last(&monitor.stderr());
         assert!(
             page.number("Memory usage (% of limit)") <= 100.0,
@@ -237,10 +237,10 @@ fn pipe_with_a_stopped_reader_and_no_room_costs_nothing() {
         let (reports, page) = read_again(monitor, reader);
         page.assert_balanced();
         let dropped = page.count("Events dropped");
-        assert_eq!(reports + dropped, CRASHES, "{rung}: {page:?}");
+        assert_eq!(reports + dropped, CRASHES, "{method}: {page:?}");
         assert!(
             dropped > 0,
-            "{rung}: {CRASHES} were to be too many: {page:?}"
+            "{method}: {CRASHES} were to be too many: {page:?}"
         );
     }
 }

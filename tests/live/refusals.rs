@@ -107,7 +107,13 @@ fn check_says_that_it_works() {
     let outcome = run(["--check"]);
     assert_eq!(outcome.status.code(), Some(0), "{}", outcome.stderr);
     let page = outcome.text();
-    for word in ["Linux ", "root", "Rung ", "segfault_", "Reports lack:"] {
+    for word in [
+        "Linux ",
+        "root",
+        "Capture method ",
+        "segfault_",
+        "Reports lack:",
+    ] {
         assert!(page.contains(word), "{word:?} is missing in: {page}");
     }
     assert!(page.ends_with("\nMonitoring works here.\n"), "{page}");
@@ -169,7 +175,7 @@ fn permitted_with_both() {
 fn refused_without_bpf() {
     let mut command = Command::new(wrapper("no_bpf.c"));
     command.arg("all").arg(binary());
-    command.args(["--force-rung", "ring"]);
+    command.args(["--capture", "ring"]);
     refused(command, 4, &["CONFIG_BPF_SYSCALL"]);
 }
 
@@ -240,12 +246,12 @@ fn refused_without_any_btf() {
 /// With too few of them it says so, and not before that it monitors.
 fn refused_for_want_of_descriptors() {
     let mut is_enough = false;
-    for rung in ["ring", "old", "perf"] {
+    for method in ["ring", "chain", "perf"] {
         for limit in 6..40 {
             let mut command = Command::new("sh");
             command.arg("-c").arg("ulimit -n $0 && exec \"$@\"");
             command.arg(limit.to_string()).arg(binary());
-            command.args(["-n", "nobody-has-this", "--force-rung", rung]);
+            command.args(["-n", "nobody-has-this", "--capture", method]);
             let mut monitor = Monitor::spawn(command);
             is_enough = eventually("attached or refused", PATIENCE, || {
                 let has_ended = monitor.has_ended();
@@ -258,11 +264,11 @@ fn refused_for_want_of_descriptors() {
             }
             let outcome = monitor.wait();
             let said = &outcome.stderr;
-            assert_eq!(outcome.status.code(), Some(1), "{rung}, {limit}: {said}");
-            assert!(said.contains("os error 24"), "{rung}, {limit}: {said}");
-            assert!(!said.contains("Monitoring"), "{rung}, {limit}: {said}");
+            assert_eq!(outcome.status.code(), Some(1), "{method}, {limit}: {said}");
+            assert!(said.contains("os error 24"), "{method}, {limit}: {said}");
+            assert!(!said.contains("Monitoring"), "{method}, {limit}: {said}");
         }
-        assert!(is_enough, "{rung}: 40 are not enough");
+        assert!(is_enough, "{method}: 40 are not enough");
     }
 }
 

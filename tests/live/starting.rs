@@ -77,8 +77,8 @@ fn refused(mut command: Command, words: &[&str]) {
 }
 
 fn starting_goes_on_after_a_refusal() {
-    for (what, rung, lacks) in [
-        ("ring", "old", "mappings beyond 256"),
+    for (what, method, lacks) in [
+        ("ring", "chain", "mappings beyond 256"),
         ("ring,old", "tracepoint", "sender"),
         ("ring,old,tracepoint", "perf", "sender"),
     ] {
@@ -94,7 +94,7 @@ fn starting_goes_on_after_a_refusal() {
         let outcome = check(refusing("EACCES", what));
         let page = outcome.text();
         assert_eq!(outcome.status.code(), Some(0), "{page}");
-        let row = format!("\n  Rung                   {rung}, ");
+        let row = format!("\n  Capture method         {method}, ");
         assert!(page.contains(&row), "{what}: {page}");
         assert!(page.ends_with("\nMonitoring works here.\n"), "{page}");
     }
@@ -116,16 +116,16 @@ fn starting_prints_all_that_the_verifier_said() {
 }
 
 fn starting_says_what_a_forced_way_lacks() {
-    for (kernel, rung, lack) in [
-        ("raw", "old", "no raw tracepoints (4.17)"),
+    for (kernel, method, lack) in [
+        ("raw", "chain", "no raw tracepoints (4.17)"),
         ("raw", "ring", "no bpf_loop (5.17)"),
         ("loop", "ring", "no bpf_loop (5.17)"),
     ] {
         let mut command = refusing("EINVAL", kernel);
-        command.args(["--force-rung", rung]);
-        refused(command, &[lack, rung, "without --force-rung"]);
+        command.args(["--capture", method]);
+        refused(command, &[lack, method, "without --capture"]);
         let mut command = refusing("EINVAL", kernel);
-        command.args(["--force-rung", rung]);
+        command.args(["--capture", method]);
         let outcome = check(command);
         let page = outcome.text();
         assert_eq!(outcome.status.code(), Some(4), "{page}");
@@ -155,16 +155,16 @@ fn starting_is_proved_by_a_fault() {
         assert!(warned[0].contains("was not captured"), "{said}");
         assert!(warned[0].contains(word), "{said}");
     }
-    for rung in ["ring", "old"] {
+    for method in ["ring", "chain"] {
         let mut command = refusing("EACCES", "deaf");
-        command.args(["--force-rung", rung]);
+        command.args(["--capture", method]);
         refused(command, &["was not captured"]);
     }
-    for rung in ["ring", "old", "tracepoint", "perf"] {
-        let said = works(Command::new(binary()), &["--force-rung", rung]);
-        assert!(warnings(&said).is_empty(), "{rung}: {said}");
+    for method in ["ring", "chain", "tracepoint", "perf"] {
+        let said = works(Command::new(binary()), &["--capture", method]);
+        assert!(warnings(&said).is_empty(), "{method}: {said}");
     }
-    let said = works(Command::new(binary()), &["--force-rung", "measured"]);
+    let said = works(Command::new(binary()), &["--capture", "measured"]);
     assert!(warnings(&said).is_empty(), "{said}");
 }
 
@@ -223,12 +223,12 @@ fn starting_refuses_types_of_another_kernel() {
         let mut command = Command::new(binary());
         command.arg("--btf").arg(&other);
         refused(command, &["other.btf describes another kernel", field]);
-        for rung in ["ring", "old", "tracepoint"] {
+        for method in ["ring", "chain", "tracepoint"] {
             let mut command = Command::new(wrapper("no_sys.c"));
             command.arg(wrapper("no_bpf.c")).arg("btf").arg(binary());
             command.arg("--btf").arg(&other);
-            command.args(["--force-rung", rung, "-t", "-r"]);
-            if rung == "tracepoint" {
+            command.args(["--capture", method, "-t", "-r"]);
+            if method == "tracepoint" {
                 // Without tracefs it is refused before.
                 continue;
             }
@@ -246,13 +246,13 @@ fn starting_refuses_types_of_another_kernel() {
 }
 
 fn starting_without_children_is_said() {
-    for rung in ["ring", "old", "perf"] {
+    for method in ["ring", "chain", "perf"] {
         let mut command = Command::new(wrapper("no_children.c"));
         command.arg(binary());
-        let said = works(command, &["--force-rung", rung]);
+        let said = works(command, &["--capture", method]);
         let warned = warnings(&said);
-        assert_eq!(warned.len(), 1, "{rung}: {said}");
-        assert!(warned[0].contains("not proved"), "{rung}: {said}");
+        assert_eq!(warned.len(), 1, "{method}: {said}");
+        assert!(warned[0].contains("not proved"), "{method}: {said}");
     }
 }
 
@@ -260,7 +260,7 @@ fn starting_without_children_is_said() {
 fn starting_leaves_nothing_behind() {
     let witness = Monitor::start(["-n", "-child5", "--format", "json"]);
     let nobody = unique("nobody");
-    for rung in ["ring", "old", "tracepoint", "perf"] {
+    for method in ["ring", "chain", "tracepoint", "perf"] {
         for options in [
             &["-n", &nobody, "--signals", "all"][..],
             &["-p", "1", "--fatal-only"],
@@ -271,25 +271,29 @@ fn starting_leaves_nothing_behind() {
                 "--stats",
                 "-d",
                 "1",
-                "--force-rung",
-                rung,
+                "--capture",
+                method,
                 "--format",
                 "json",
             ]);
             command.args(options);
             let outcome = Monitor::spawn(command).wait();
             let said = &outcome.stderr;
-            assert_eq!(outcome.status.code(), Some(0), "{rung} {options:?}: {said}");
-            assert_eq!(outcome.text(), "", "{rung} {options:?}");
-            assert!(warnings(said).is_empty(), "{rung} {options:?}: {said}");
+            assert_eq!(
+                outcome.status.code(),
+                Some(0),
+                "{method} {options:?}: {said}"
+            );
+            assert_eq!(outcome.text(), "", "{method} {options:?}");
+            assert!(warnings(said).is_empty(), "{method} {options:?}: {said}");
             let counted = |label: &str| -> u64 {
                 let line = said.lines().find(|line| line.contains(label));
                 let count = line.and_then(|line| line.rsplit(' ').next());
                 count.and_then(|count| count.parse().ok()).expect(label)
             };
-            assert_eq!(counted("captured:"), 0, "{rung} {options:?}: {said}");
+            assert_eq!(counted("captured:"), 0, "{method} {options:?}: {said}");
             let [detected, filtered] = ["detected:", "filtered out:"].map(counted);
-            assert_eq!(detected, filtered, "{rung} {options:?}: {said}");
+            assert_eq!(detected, filtered, "{method} {options:?}: {said}");
         }
     }
     assert_eq!(witness.stop().text(), "");

@@ -78,7 +78,7 @@ impl Root {
         command
     }
 
-    /// The same, for every rung.
+    /// The same, for every method.
     fn script_on_each_rung(&self, script: &str) -> Command {
         let mut command = self.script(script);
         command.args(options_for_all());

@@ -5,7 +5,7 @@
 //!   no size and no distance any more, however constant it was.
 //! - A branch on a constant is left out only where the constant is the number that it is
 //!   compared with, by `==` or `!=` (until 4.20).
-//! - 32-bit comparisons, loops, calls between functions: none; see tests/old_object.rs.
+//! - 32-bit comparisons, loops, calls between functions: none; see tests/chain_object.rs.
 //! - Of two numbers, at most the second one unknown, only sums, differences and masks are
 //!   followed: a shift by an unknown number is unknown.
 //! - A pointer to a map's value has a distance of at least zero and less than 2^29, at all

@@ -3,7 +3,7 @@
 import json
 import re
 
-import rungs
+import methods
 
 
 class Scenario:
@@ -56,10 +56,10 @@ class Scenario:
 
 
 class Run:
-    """All scenarios on one rung."""
+    """All scenarios on one method."""
 
     def __init__(self, forced, facts):
-        # What the tool was told by --force-rung; empty for the first run.
+        # What the tool was told by --capture; empty for the first run.
         self.forced = forced
         # Those of the guest.
         self.facts = facts
@@ -76,13 +76,13 @@ class Run:
 
     @property
     def taken(self):
-        """The rungs that the tool was on."""
-        return rungs.taken(self["attach"].stderr)
+        """The methods that the tool was on."""
+        return methods.taken(self["attach"].stderr)
 
     @property
     def lacks(self):
         """Details that a report may lack on these, if it says so."""
-        return {detail for rung in self.taken for detail in rung.lacks}
+        return {detail for method in self.taken for detail in method.lacks}
 
 
 class Guest:

@@ -2,7 +2,7 @@
 
 A judge takes the run and gives what the table says, or raises AssertionError with
 the evidence. `MAIN` are columns of the table, `OTHERS` are counted in one. What a
-report lacks, and names in `lost`, is no failure where the rung is known to lack it;
+report lacks, and names in `lost`, is no failure where the method is known to lack it;
 a wrong value always is one.
 """
 
@@ -355,7 +355,7 @@ def bare(run):
 
 
 def exits(run):
-    """Exit statuses and what is said with them, once for all rungs."""
+    """Exit statuses and what is said with them, once for all methods."""
     if run.forced:
         return
     # Before 5.11 maps and rings count as locked memory, which these two do not free;
@@ -363,7 +363,7 @@ def exits(run):
     stderr = run["two_capabilities"].stderr
     too_few = kernels.version(run.facts["kernel"]) < (5, 11) or "perf_event_paranoid" in stderr
     # Nor is tracefs for others than root.
-    too_few |= any(rung.name == "perf" for rung in run.taken)
+    too_few |= any(method.name == "perf" for method in run.taken)
     for name, status in [
         ("version", 0),
         ("help", 0),
@@ -387,7 +387,7 @@ def kernel_log(run):
 
 
 def signatures(run):
-    """Of crashes whose stack every rung has: program, cause, signature."""
+    """Of crashes whose stack every method has: program, cause, signature."""
     reports = [report for report, _ in [*deep_reports(run), *hundreds(run)]]
     return {(report["exe"], report["cause"], report["signature"]) for report in reports}
 

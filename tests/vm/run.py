@@ -22,7 +22,7 @@ import emulator
 import judge
 import kernels
 import programs
-import rungs
+import methods
 from debian import Cache
 from guest import Guest
 from initramfs import Archive
@@ -73,7 +73,7 @@ def main():
 
 
 def several_signatures(rows):
-    """Whether one crash of one file has several, on whatever kernel and rung; said so."""
+    """Whether one crash of one file has several, on whatever kernel and method; said so."""
     known = {}
     for row in rows:
         for program, cause, signature in row.signatures:
@@ -82,16 +82,16 @@ def several_signatures(rows):
     for (machine, program, cause), found in several.items():
         note(f"{machine}: {program}, {cause}: signatures {', '.join(sorted(found))}")
     if known and not several:
-        print(f"{len(known)} crashes: each has one signature on all kernels and rungs")
+        print(f"{len(known)} crashes: each has one signature on all kernels and methods")
     return bool(several)
 
 
 class Row:
-    """What came of one kernel on one rung; or of a kernel that did not get that far."""
+    """What came of one kernel on one method; or of a kernel that did not get that far."""
 
     def __init__(self, title):
         self.title = title
-        self.rung = ""
+        self.method = ""
         self.machine = ""
         self.checksum = ""
         self.cells = []
@@ -124,7 +124,7 @@ class Bench:
             guest = Guest(console)
             rows = [judged(kernel, guest, run) for run in guest.runs] or [Row(name)]
             if guest.unknown:
-                note(f"{name}: --force-rung does not know {', '.join(guest.unknown)}")
+                note(f"{name}: --capture does not know {', '.join(guest.unknown)}")
             if not guest.is_done:
                 how = "was silent for too long" if was_stopped else "ended"
                 last = "\n    ".join(guest.console.splitlines()[-15:])
@@ -135,7 +135,7 @@ class Bench:
             rows[0].failures.append(f"{error}")
         for row in rows:
             for failure in row.failures:
-                note(f"  {name} {row.rung}: {failure}")
+                note(f"  {name} {row.method}: {failure}")
         return rows
 
     def initramfs_for(self, kernel):
@@ -156,7 +156,7 @@ class Bench:
         for name in ("init", "checks"):
             archive.copy(name, os.path.join(HERE, name))
         archive.file("options", f"{self.asked.options}\n".encode())
-        archive.file("rungs", rungs.lines().encode())
+        archive.file("methods", methods.lines().encode())
         target = f"{kernel.machine}-unknown-linux-musl"
         archive.copy("segfault_analyzer", os.path.join(self.asked.binaries, target, "release", "segfault_analyzer"))
         programs.add(archive, kernel.machine, folder)
@@ -166,7 +166,7 @@ class Bench:
 
 
 def judged(kernel, guest, run):
-    """The row of one rung of a guest."""
+    """The row of one method of a guest."""
     row = Row(guest.facts.get("kernel", kernel.name))
     row.machine = kernel.machine
     row.checksum = guest.facts.get("checksum", "")
@@ -174,17 +174,17 @@ def judged(kernel, guest, run):
         row.title += f" {kernel.machine}"
     if guest.facts.get("btf") == "no":
         row.title += " without BTF"
-    row.rung = f"{run.forced}, forced" if run.forced else ""
+    row.method = f"{run.forced}, forced" if run.forced else ""
     if run.is_refused:
         attach = run["attach"]
         row.refused = f"refused, status {attach.status}: {attach.error}"
         # Where the tool itself falls back to perf events there is no BPF to force.
-        has_no_bpf = any(rung.name == "perf" for rung in guest.runs[0].taken)
+        has_no_bpf = any(method.name == "perf" for method in guest.runs[0].taken)
         is_right = has_no_bpf if run.forced else kernels.is_to_refuse(guest.facts)
         if not is_right or attach.status != 4:
             row.failures.append(f"{row.refused}\n{attach.stderr[:2000]}")
     elif guest.is_done or run is not guest.runs[-1]:
-        row.rung = row.rung or ", ".join(rung.name for rung in run.taken)
+        row.method = row.method or ", ".join(method.name for method in run.taken)
         row.cells, row.failures = judge.judge(run)
         if not row.failures:
             row.signatures = judge.signatures(run)
@@ -198,12 +198,12 @@ def note(line):
 
 
 def print_table(rows):
-    titles = ["Kernel", "Rung", *judge.COLUMNS]
+    titles = ["Kernel", "Method", *judge.COLUMNS]
     print(f"| {' | '.join(titles)} |")
     print(f"|{'---|' * len(titles)}")
     for row in rows:
         cells = row.cells or [row.refused or "**did not end**", *["–"] * (len(judge.COLUMNS) - 1)]
-        print(f"| {row.title} | {row.rung or '–'} | {' | '.join(cells)} |")
+        print(f"| {row.title} | {row.method or '–'} | {' | '.join(cells)} |")
     print()
     for machine in sorted({row.machine for row in rows if row.checksum}):
         sums = {row.checksum for row in rows if row.machine == machine and row.checksum}

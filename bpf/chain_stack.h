@@ -5,11 +5,11 @@
  * alternate one has interrupted, or that the program has switched from. Where
  * these end is not looked up: what follows them does no harm.
  */
-#ifndef SEGFAULT_OLD_STACK_H
-#define SEGFAULT_OLD_STACK_H
+#ifndef SEGFAULT_CHAIN_STACK_H
+#define SEGFAULT_CHAIN_STACK_H
 
+#include "frame_chain.h"
 #include "chain.h"
-#include "old.h"
 
 #define CHUNK_BYTES 1024	/* of an alternate stack that is searched at a time */
 #define NAMES_CALLS 6		/* left to what comes after the search of an alternate stack */
@@ -24,7 +24,7 @@ static __always_inline void stack_hide(struct scratch *s)
 }
 
 /* Where the windows begin and end; nothing where no stack is wanted. */
-static __always_inline void stack_begin(struct scratch *s, struct old_config *c)
+static __always_inline void stack_begin(struct scratch *s, struct chain_config *c)
 {
 	__u64 sp = s->walk.sp, start = sp - RED_ZONE, limit, end;
 	__u64 first = first_stack(s), fp = s->header.regs[c->aarch64 ? REGS_ARM64_FP : REGS_X86_FP];
@@ -111,7 +111,7 @@ static __always_inline int stack_step(void *ctx, struct scratch *s)
 }
 
 /* Whether a chain of frame pointers seems to begin: most programs have none. */
-static __always_inline int is_chained(struct scratch *s, struct old_config *c)
+static __always_inline int is_chained(struct scratch *s, struct chain_config *c)
 {
 	__u64 at = s->header.regs[c->aarch64 ? REGS_ARM64_FP : REGS_X86_FP];
 
@@ -119,7 +119,7 @@ static __always_inline int is_chained(struct scratch *s, struct old_config *c)
 }
 
 /* Goes on to what is next. */
-static __always_inline int stack_end(void *ctx, struct scratch *s, struct old_config *c)
+static __always_inline int stack_end(void *ctx, struct scratch *s, struct chain_config *c)
 {
 	if (is_chained(s, c))
 		go_on(ctx, s, STEP_COMPILED);
@@ -128,7 +128,7 @@ static __always_inline int stack_end(void *ctx, struct scratch *s, struct old_co
 	return finish(ctx, s, c);
 }
 
-static __always_inline int send_stack(void *ctx, struct scratch *s, struct old_config *c)
+static __always_inline int send_stack(void *ctx, struct scratch *s, struct chain_config *c)
 {
 	if (!s->stack_next)
 		stack_begin(s, c);
@@ -151,7 +151,7 @@ ended:
  * Where the windows of another stack begin and end. Of the first thread the calls
  * next to main are kept, wherever it has come from.
  */
-static __always_inline void other_begin(struct scratch *s, struct old_config *c, __u64 start)
+static __always_inline void other_begin(struct scratch *s, struct chain_config *c, __u64 start)
 {
 	struct event_stack *piece = (struct event_stack *)s->out;
 	__u64 first = first_stack(s), end = 0;
@@ -182,14 +182,14 @@ static __always_inline void other_begin(struct scratch *s, struct old_config *c,
 	stack_hide(s);
 }
 
-static __always_inline int is_narrow(struct scratch *s, struct old_config *c)
+static __always_inline int is_narrow(struct scratch *s, struct chain_config *c)
 {
 	return !c->aarch64 && (s->header.regs[REGS_X86_CS] & 0xffff) == USER_CS_32;
 }
 
 /* The stack pointer in a signal frame with the alternate stack's description, if
  * that stands at an address. */
-static __always_inline __u64 wide_sp(struct scratch *s, struct old_config *c, __u64 at)
+static __always_inline __u64 wide_sp(struct scratch *s, struct chain_config *c, __u64 at)
 {
 	__u64 start = 0, size = 0, sp = 0;
 
@@ -216,7 +216,7 @@ static __always_inline __u64 narrow_sp(__u64 at)
  * stack's end downward: the first signal frame there is the one that was made on
  * the way to it.
  */
-static __always_inline int send_interrupted(void *ctx, struct scratch *s, struct old_config *c)
+static __always_inline int send_interrupted(void *ctx, struct scratch *s, struct chain_config *c)
 {
 	__u64 *words = (__u64 *)s->out, top = s->alternate_top, bytes = CHUNK_BYTES;
 	__u64 start, at, word, sp = 0;
@@ -268,7 +268,7 @@ nothing:
 }
 
 /* Follows the chain of frame pointers until it leaves its stack. */
-static __always_inline int send_switched(void *ctx, struct scratch *s, struct old_config *c)
+static __always_inline int send_switched(void *ctx, struct scratch *s, struct chain_config *c)
 {
 	__u64 at = s->header.regs[c->aarch64 ? REGS_ARM64_FP : REGS_X86_FP];
 	__u64 record[2]; /* the caller's frame pointer, the return address */
@@ -322,7 +322,7 @@ static __always_inline void memory_step(void *ctx, struct scratch *s, __u64 addr
 	send(ctx, s, s->out, bounded(sizeof(*piece) + bytes, 256), LOST_RING_MEMORY);
 }
 
-static __always_inline int send_memory(void *ctx, struct scratch *s, struct old_config *c)
+static __always_inline int send_memory(void *ctx, struct scratch *s, struct chain_config *c)
 {
 	for (;;) {
 		__u64 at = s->memory_at;

@@ -7,10 +7,10 @@ import re
 
 
 @dataclasses.dataclass(frozen=True)
-class Rung:
-    # For --force-rung.
+class Method:
+    # For --capture.
     name: str
-    # What `-v` says where the tool is on this rung: a basic regular expression.
+    # What `-v` says where the tool is on this method: a basic regular expression.
     said: str
     # Details that reports may lack, if they name them in `lost`.
     lacks: tuple = ()
@@ -24,20 +24,20 @@ PERF_LACKS = (
     "registers", "sender", "stack", "uid",
 )  # fmt: skip
 
-RUNGS = [
-    Rung("ring", "Rung  *ring,", is_best=True),
-    Rung("old", "Rung  *old,"),
-    Rung("tracepoint", "Rung  *tracepoint,", ("sender",)),
-    Rung("measured", "Kernel types  *measured", ("cgroup",)),
-    Rung("perf", "Rung  *perf,", PERF_LACKS),
+METHODS = [
+    Method("ring", "Capture method  *ring,", is_best=True),
+    Method("chain", "Capture method  *chain,"),
+    Method("tracepoint", "Capture method  *tracepoint,", ("sender",)),
+    Method("measured", "Kernel types  *measured", ("cgroup",)),
+    Method("perf", "Capture method  *perf,", PERF_LACKS),
 ]
 
 
 def lines():
-    """For the guest: a name and what is said, one rung a line."""
-    return "".join(f"{rung.name} {rung.said}\n" for rung in RUNGS if not rung.is_best)
+    """For the guest: a name and what is said, one method a line."""
+    return "".join(f"{method.name} {method.said}\n" for method in METHODS if not method.is_best)
 
 
 def taken(stderr):
-    """The rungs that the tool is on, by what it said with `-v`."""
-    return [rung for rung in RUNGS if re.search(rung.said, stderr)]
+    """The methods that the tool is on, by what it said with `-v`."""
+    return [method for method in METHODS if re.search(method.said, stderr)]

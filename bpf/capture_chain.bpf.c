@@ -2,7 +2,7 @@
 /*
  * The capture program for kernels from 4.15 on, where bpf/capture.bpf.c does not
  * go: the same record from the same tracepoint, put together by a chain of small
- * programs and sent through a perf event array. See old.h.
+ * programs and sent through a perf event array. See chain.h.
  *
  * first -> begin -> context -> walk (list or tree) -> stack -> names, each as often as
  * needed and as tail calls allow; whichever runs out of them sends the end. Where
@@ -13,16 +13,16 @@
 #include <linux/types.h>
 #include <bpf/bpf_helpers.h>
 
-#include "old.h"
+#include "chain.h"
 
 #include <bpf/bpf_core_read.h>
 
 #include "task.h"
-#include "old_path.h"
-#include "old_walk.h"
-#include "old_stack.h"
-#include "old_compiled.h"
-#include "old_names.h"
+#include "chain_path.h"
+#include "chain_walk.h"
+#include "chain_stack.h"
+#include "chain_compiled.h"
+#include "chain_names.h"
 #include "proof.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
@@ -41,7 +41,7 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
  * top of its stack. Where the task's field for that is not known, the stack that
  * this runs on is rounded up, which holds up to 6.12, on x86.
  */
-static __always_inline const void *user_regs(struct scratch *s, struct old_config *c,
+static __always_inline const void *user_regs(struct scratch *s, struct chain_config *c,
 					     struct task_struct *task)
 {
 	__u64 top = 0, from_top = c->regs_from_top;
@@ -81,7 +81,7 @@ static __always_inline struct pid *pid_of(struct task_struct *task)
 }
 
 /* The number of `pid` as the tool's namespace has it, or 0. */
-static __always_inline __u32 pid_for_us(struct old_config *c, struct pid *pid)
+static __always_inline __u32 pid_for_us(struct chain_config *c, struct pid *pid)
 {
 	__u32 deepest, level = 0, ns_inode, nr;
 
@@ -101,7 +101,7 @@ unknown:
 }
 
 /* -p, --fatal-only, and never ourselves. */
-static __always_inline int passes_filters(struct old_config *c, struct glance *g, __u32 pid)
+static __always_inline int passes_filters(struct chain_config *c, struct glance *g, __u32 pid)
 {
 	if (pid && pid == c->own_pid)
 		return 0;
@@ -114,7 +114,7 @@ static __always_inline int passes_filters(struct old_config *c, struct glance *g
  * -n: the process's name, the thread's, or the base name of its executable, one
  * after the other in out. The search is that of out_holds_name() in identity.h.
  */
-static __always_inline int passes_name(struct scratch *s, struct old_config *c,
+static __always_inline int passes_name(struct scratch *s, struct chain_config *c,
 				       struct task_struct *task)
 {
 	__u64 state = 0, found = 0, at = 0;
@@ -148,7 +148,7 @@ looked:
  * Keeps a fault that a handler is about to take: if that handler fails, or
  * sends the signal on, the fatal delivery that follows has lost the address.
  */
-static __always_inline void remember_fault(struct old_config *c, struct glance *g,
+static __always_inline void remember_fault(struct chain_config *c, struct glance *g,
 					   struct task_struct *task, const void *regs)
 {
 	struct event_fault fault = {};
@@ -182,7 +182,7 @@ static __always_inline void recall_fault(struct event_header *h, struct task_str
 	bpf_map_delete_elem(&segfault_first, &tid);
 }
 
-static __always_inline struct fold_key fold_key(struct old_config *c, struct glance *g, const void *regs)
+static __always_inline struct fold_key fold_key(struct chain_config *c, struct glance *g, const void *regs)
 {
 	return (struct fold_key){
 		.pc = read_word(regs + (c->aarch64 ? REGS_ARM64_PC : REGS_X86_PC) * 8),
@@ -193,7 +193,7 @@ static __always_inline struct fold_key fold_key(struct old_config *c, struct gla
 }
 
 /* Handled faults are no crashes: see fold.h. */
-static __always_inline int is_counted_only(struct old_config *c, struct glance *g, const void *regs)
+static __always_inline int is_counted_only(struct chain_config *c, struct glance *g, const void *regs)
 {
 	if (!c->fold_ns || g->handler <= SIG_IGN)
 		return 0;
@@ -218,7 +218,7 @@ static __always_inline __u64 cgroup_number(struct task_struct *task)
 	return id;
 }
 
-static __always_inline void fill_identity(struct event_header *h, struct old_config *c,
+static __always_inline void fill_identity(struct event_header *h, struct chain_config *c,
 					  struct task_struct *task, struct task_struct *leader)
 {
 	__u64 ids = bpf_get_current_pid_tgid();
@@ -247,7 +247,7 @@ static __always_inline void fill_identity(struct event_header *h, struct old_con
 		bpf_get_current_comm(h->comm, EVENT_NAME);
 }
 
-static __always_inline void fill_registers(struct scratch *s, struct old_config *c,
+static __always_inline void fill_registers(struct scratch *s, struct chain_config *c,
 					   const void *regs, struct task_struct *task)
 {
 	struct event_header *h = &s->header;
@@ -272,7 +272,7 @@ static __always_inline void fill_registers(struct scratch *s, struct old_config 
 	fill_code(h, pc);
 }
 
-static __always_inline void fill_header(struct scratch *s, struct old_config *c,
+static __always_inline void fill_header(struct scratch *s, struct chain_config *c,
 					struct task_struct *task, const void *regs, __u32 pid)
 {
 	struct event_header *h = &s->header;
@@ -311,7 +311,7 @@ int segfault_begin(void *ctx)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
 	struct scratch *s = scratch();
-	struct old_config *c = config();
+	struct chain_config *c = config();
 	struct counters *b = books();
 	const void *regs;
 	__u32 pid;
@@ -358,7 +358,7 @@ int segfault_begin(void *ctx)
 static __always_inline struct scratch *claimed(__u64 signal)
 {
 	struct scratch *s = scratch();
-	struct old_config *c = config();
+	struct chain_config *c = config();
 	struct counters *b = books();
 
 	/* First of all: for SIGKILL the info may be a small constant. */
@@ -458,7 +458,7 @@ SEC("raw_tp/signal_deliver")
 int segfault_context(void *ctx)
 {
 	struct scratch *s = scratch();
-	struct old_config *c = config();
+	struct chain_config *c = config();
 	struct task_struct *task = (void *)bpf_get_current_task();
 	struct mm_struct *mm;
 
@@ -483,7 +483,7 @@ SEC("raw_tp/signal_deliver")
 int segfault_list(void *ctx)
 {
 	struct scratch *s = scratch();
-	struct old_config *c = config();
+	struct chain_config *c = config();
 
 	return s && c ? walk_list(ctx, s, c) : SEEN;
 }
@@ -492,7 +492,7 @@ SEC("raw_tp/signal_deliver")
 int segfault_tree(void *ctx)
 {
 	struct scratch *s = scratch();
-	struct old_config *c = config();
+	struct chain_config *c = config();
 
 	return s && c ? walk_tree(ctx, s, c) : SEEN;
 }
@@ -501,7 +501,7 @@ SEC("raw_tp/signal_deliver")
 int segfault_stack(void *ctx)
 {
 	struct scratch *s = scratch();
-	struct old_config *c = config();
+	struct chain_config *c = config();
 
 	return s && c ? send_stack(ctx, s, c) : SEEN;
 }
@@ -510,7 +510,7 @@ SEC("raw_tp/signal_deliver")
 int segfault_interrupted(void *ctx)
 {
 	struct scratch *s = scratch();
-	struct old_config *c = config();
+	struct chain_config *c = config();
 
 	return s && c ? send_interrupted(ctx, s, c) : SEEN;
 }
@@ -519,7 +519,7 @@ SEC("raw_tp/signal_deliver")
 int segfault_switched(void *ctx)
 {
 	struct scratch *s = scratch();
-	struct old_config *c = config();
+	struct chain_config *c = config();
 
 	return s && c ? send_switched(ctx, s, c) : SEEN;
 }
@@ -528,7 +528,7 @@ SEC("raw_tp/signal_deliver")
 int segfault_compiled(void *ctx)
 {
 	struct scratch *s = scratch();
-	struct old_config *c = config();
+	struct chain_config *c = config();
 
 	return s && c ? send_compiled(ctx, s, c) : SEEN;
 }
@@ -537,7 +537,7 @@ SEC("raw_tp/signal_deliver")
 int segfault_names(void *ctx)
 {
 	struct scratch *s = scratch();
-	struct old_config *c = config();
+	struct chain_config *c = config();
 
 	return s && c ? send_names(ctx, s, c) : SEEN;
 }
@@ -546,7 +546,7 @@ SEC("raw_tp/signal_deliver")
 int segfault_memory(void *ctx)
 {
 	struct scratch *s = scratch();
-	struct old_config *c = config();
+	struct chain_config *c = config();
 
 	return s && c ? send_memory(ctx, s, c) : SEEN;
 }

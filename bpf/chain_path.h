@@ -2,11 +2,11 @@
 /*
  * Names of files and cgroups, one component a step, as bpf/path.h reads them.
  */
-#ifndef SEGFAULT_OLD_PATH_H
-#define SEGFAULT_OLD_PATH_H
+#ifndef SEGFAULT_CHAIN_PATH_H
+#define SEGFAULT_CHAIN_PATH_H
 
 #include "hidden.h"
-#include "old.h"
+#include "chain.h"
 
 #define EXE_COMPONENTS 20
 #define CGROUP_COMPONENTS 10

@@ -3,12 +3,12 @@
  * The mappings that the walk has kept, with their files: last of all, because it
  * takes the most and is missed the least.
  */
-#ifndef SEGFAULT_OLD_NAMES_H
-#define SEGFAULT_OLD_NAMES_H
+#ifndef SEGFAULT_CHAIN_NAMES_H
+#define SEGFAULT_CHAIN_NAMES_H
 
 #include "file.h"
-#include "old.h"
-#include "old_path.h"
+#include "chain.h"
+#include "chain_path.h"
 
 #define ROUND_STEPS 6		/* of a path a round: most paths end in one */
 #define MAX_COMPONENTS 48
@@ -165,7 +165,7 @@ static __always_inline void send_unnamed(void *ctx, struct scratch *s)
 	send(ctx, s, &s->unnamed, bounded(bytes, OUT_BYTES), LOST_RING_MAPPINGS);
 }
 
-static __always_inline int send_names(void *ctx, struct scratch *s, struct old_config *c)
+static __always_inline int send_names(void *ctx, struct scratch *s, struct chain_config *c)
 {
 	int result;
 

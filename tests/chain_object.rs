@@ -15,7 +15,7 @@ use segfault_analyzer::loader::target::Target;
 use segfault_analyzer::loader::unroll;
 use segfault_analyzer::measure::layout::{Detail, Field, Layout};
 
-const OBJECT: &[u8] = include_bytes!("../prebuilt/capture_old.bpf.o");
+const OBJECT: &[u8] = include_bytes!("../prebuilt/capture_chain.bpf.o");
 
 /// Helpers by their numbers in include/uapi/linux/bpf.h.
 const HELPERS: [i32; 13] = [
@@ -134,7 +134,7 @@ fn only_helpers_of_4_15_are_called() {
 }
 
 /// The interpreter of 6.12 and later needs that of programs that call others as their
-/// tails: see `tail_call()` in bpf/old.h. No compiler may have put anything else there.
+/// tails: see `tail_call()` in bpf/chain.h. No compiler may have put anything else there.
 #[test]
 fn programs_that_call_tails_have_the_largest_stack() {
     let object = object();

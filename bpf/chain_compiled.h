@@ -3,12 +3,12 @@
  * Code before return addresses, as bpf/compiled.h has it, for those that the chain
  * of frame pointers leads to: compilers that make code while a program runs keep it.
  */
-#ifndef SEGFAULT_OLD_COMPILED_H
-#define SEGFAULT_OLD_COMPILED_H
+#ifndef SEGFAULT_CHAIN_COMPILED_H
+#define SEGFAULT_CHAIN_COMPILED_H
 
-#include "old_stack.h"
+#include "chain_stack.h"
 
-static __always_inline int send_compiled(void *ctx, struct scratch *s, struct old_config *c)
+static __always_inline int send_compiled(void *ctx, struct scratch *s, struct chain_config *c)
 {
 	__u64 at = s->header.regs[c->aarch64 ? REGS_ARM64_FP : REGS_X86_FP];
 	__u64 low = s->walk.sp, first = first_stack(s), sites = 0, code, index;

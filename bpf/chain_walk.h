@@ -3,13 +3,13 @@
  * The walk over the mappings, as bpf/mappings.h describes it, in unrolled steps.
  *
  * It goes first and fast: one read a mapping, kept with its file's address where
- * it is wanted. What the file is called is read later (bpf/old_names.h), after
+ * it is wanted. What the file is called is read later (bpf/chain_names.h), after
  * the stack. With -r the others are sent from here, without their files.
  */
-#ifndef SEGFAULT_OLD_WALK_H
-#define SEGFAULT_OLD_WALK_H
+#ifndef SEGFAULT_CHAIN_WALK_H
+#define SEGFAULT_CHAIN_WALK_H
 
-#include "old.h"
+#include "chain.h"
 
 #define MAX_RETRIES 200
 #define MAX_LEVELS 12
@@ -43,9 +43,9 @@ static __always_inline __u64 is_below(__u64 low, __u64 high)
  * bpf/mappings.h does. It is written behind the last entry in any case; whether
  * it stays there is the count's affair.
  */
-static __always_inline int take_mapping(struct scratch *s, struct old_config *c)
+static __always_inline int take_mapping(struct scratch *s, struct chain_config *c)
 {
-	struct old_walk *w = &s->walk;
+	struct chain_walk *w = &s->walk;
 	__u64 start = vma_word(s, vm_start), end = vma_word(s, vm_end);
 	__u64 flags = vma_word(s, vm_flags), wanted, hit, at, moved;
 	struct event_mapping *range;
@@ -94,9 +94,9 @@ static __always_inline int take_mapping(struct scratch *s, struct old_config *c)
 	return WALK_ON;
 }
 
-static __always_inline void walk_begin(struct scratch *s, struct old_config *c, struct mm_struct *mm)
+static __always_inline void walk_begin(struct scratch *s, struct chain_config *c, struct mm_struct *mm)
 {
-	struct old_walk *w = &s->walk;
+	struct chain_walk *w = &s->walk;
 
 	w->mm = (__u64)mm;
 	w->last_wanted = 1; /* there is none */
@@ -121,7 +121,7 @@ static __always_inline void walk_begin(struct scratch *s, struct old_config *c, 
 /* Sends the ranges, and goes on to what is next; comes back if that cannot be. */
 static __always_inline void walk_end(void *ctx, struct scratch *s, int result)
 {
-	struct old_walk *w = &s->walk;
+	struct chain_walk *w = &s->walk;
 
 	if (w->ranges) {
 		w->sent += w->ranges;
@@ -140,9 +140,9 @@ static __always_inline void walk_end(void *ctx, struct scratch *s, int result)
 }
 
 /* Up to 6.0 the mappings are a list, sorted by address. */
-static __always_inline int list_step(struct scratch *s, struct old_config *c)
+static __always_inline int list_step(struct scratch *s, struct chain_config *c)
 {
-	struct old_walk *w = &s->walk;
+	struct chain_walk *w = &s->walk;
 	__u64 start, end;
 
 	if (!w->next)
@@ -162,7 +162,7 @@ static __always_inline int list_step(struct scratch *s, struct old_config *c)
 	return take_mapping(s, c);
 }
 
-static __always_inline int walk_list(void *ctx, struct scratch *s, struct old_config *c)
+static __always_inline int walk_list(void *ctx, struct scratch *s, struct chain_config *c)
 {
 	struct mm_struct *mm = (void *)s->walk.mm;
 	int result;
@@ -183,7 +183,7 @@ out:
 }
 
 /* Starts over at the root, after the last good mapping. */
-static __always_inline int tree_retry(struct old_walk *w)
+static __always_inline int tree_retry(struct chain_walk *w)
 {
 	w->in_leaf = 0;
 	w->node_entry = 0;
@@ -204,7 +204,7 @@ static __always_inline int tree_retry(struct old_walk *w)
 /* From 6.1 on: descends one level towards the leaf that holds walk.next. */
 static __always_inline int tree_descend(struct scratch *s)
 {
-	struct old_walk *w = &s->walk;
+	struct chain_walk *w = &s->walk;
 	const __u32 range_pivot = bpf_core_field_offset(struct maple_range_64, pivot) / 8;
 	const __u32 range_slot = bpf_core_field_offset(struct maple_range_64, slot) / 8;
 	const __u32 arange_pivot = bpf_core_field_offset(struct maple_arange_64, pivot) / 8;
@@ -262,9 +262,9 @@ found:
 }
 
 /* Looks at the next slot of the leaf. */
-static __always_inline int leaf_step(struct scratch *s, struct old_config *c)
+static __always_inline int leaf_step(struct scratch *s, struct chain_config *c)
 {
-	struct old_walk *w = &s->walk;
+	struct chain_walk *w = &s->walk;
 	const __u32 pivot_at = bpf_core_field_offset(struct maple_range_64, pivot) / 8;
 	const __u32 slot_at = bpf_core_field_offset(struct maple_range_64, slot) / 8;
 	__u64 slot = w->slot, last = w->node_max, entry;
@@ -295,16 +295,16 @@ static __always_inline int leaf_step(struct scratch *s, struct old_config *c)
 }
 
 /* Nothing is mapped above the first stack but the vDSO. */
-static __always_inline int tree_ended(struct old_walk *w)
+static __always_inline int tree_ended(struct chain_walk *w)
 {
 	if (!w->done)
 		return WALK_ON;
 	return w->covered > w->highest ? WALK_END : tree_retry(w);
 }
 
-static __always_inline int walk_tree(void *ctx, struct scratch *s, struct old_config *c)
+static __always_inline int walk_tree(void *ctx, struct scratch *s, struct chain_config *c)
 {
-	struct old_walk *w = &s->walk;
+	struct chain_walk *w = &s->walk;
 	int result = WALK_ON;
 
 	for (;;) {

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0 */
+/*
+ * How much of stacks is kept, what the kernel writes into a signal frame, and what
+ * speaks for a frame pointer's record: two words, the caller's frame pointer and
+ * the return address.
+ */
+#ifndef SEGFAULT_FRAME_CHAIN_H
+#define SEGFAULT_FRAME_CHAIN_H
+
+#include "hidden.h"
+
+#define RED_ZONE 128		/* x86-64 leaf functions use this much below sp */
+#define TAIL_BYTES (32 * 1024)	/* kept of the oldest frames */
+
+/* Words of a ucontext that the kernel wrote, from its uc_stack.ss_sp on:
+ * arch/x86/include/asm/sigframe.h, arch/arm64/kernel/signal.c. */
+#define UC_STACK_SIZE 16	/* uc_stack.ss_size */
+#define UC_SP_X86 (160 - 16)	/* uc_mcontext.gregs[REG_RSP] */
+#define UC_SP_ARM64 (432 - 16)	/* uc_mcontext.sp */
+#define UC_FP_X86 (120 - 16)	/* uc_mcontext.gregs[REG_RBP] */
+#define UC_FP_ARM64 (416 - 16)	/* uc_mcontext.regs[29] */
+
+#define RECORD_FRAME 512	/* of the function whose record begins another stack: below it */
+#define MAX_RECORDS 64		/* of a chain of frame pointers, until it leaves its stack */
+#define REGS_X86_FP 4		/* words into pt_regs, and into user_pt_regs */
+#define REGS_X86_CS 17
+#define REGS_ARM64_FP 29
+
+#define USER_CS_32 0x23		/* arch/x86/include/asm/segment.h */
+#define USER_DS 0x2b
+
+/* Of struct sigcontext_32, from its bp on: arch/x86/include/uapi/asm/sigcontext.h. */
+struct narrow_registers {
+	__u32 fp;
+	__u32 sp;
+	__u32 others[7];
+	__u32 cs;
+	__u32 flags;
+	__u32 sp_at_signal;
+	__u32 ss;
+};
+
+#define ARM64_CODE_BITS 48	/* of a return address: above may be its signature */
+
+/* Where the first stack begins: neither frames nor code lie above, and before 5.5
+ * much that must not be read. */
+#define first_stack(s) ((s)->header.start_stack + ARGC_BYTES)
+
+/* Whether the instruction before an address calls, as far as its last bytes tell. */
+static __always_inline int follows_call(__u64 address, __u64 first, int aarch64)
+{
+	__u64 code = 0;
+
+	if (aarch64)
+		address &= (1ull << ARM64_CODE_BITS) - 1;
+	if (address < PAGE_BYTES || address >= first)
+		return 0;
+	if (bpf_probe_read_user(&code, sizeof(code), (void *)(address - sizeof(code))))
+		return 0;
+	if (aarch64) {
+		code >>= 32;
+		/* bl; blr and blraa */
+		return (code & 0xfc000000) == 0x94000000 || (code & 0xfefff000) == 0xd63f0000;
+	}
+	/* call rel32; call through a register or memory, by how long it is */
+	return (code >> 24 & 0xff) == 0xe8 || (code >> 48 & 0x38ff) == 0x10ff ||
+	       (code >> 40 & 0x38ff) == 0x10ff || (code >> 32 & 0x38ff) == 0x10ff ||
+	       (code >> 16 & 0x38ff) == 0x10ff || (code >> 8 & 0x38ff) == 0x10ff;
+}
+
+#endif

@@ -68,6 +68,7 @@ struct chain_walk {
 	__u64 stack_start;	/* that mapping, for sp */
 	__u64 stack_end;
 	__u64 last_wanted;	/* whether the mapping before was */
+	__u64 last_moved;	/* whether it had code, and no file */
 	__u64 entries;
 	__u64 ranges;		/* mappings in out, without names */
 	__u64 node_entry;	/* tree: encoded node to descend into, 0 for the root */

@@ -47,7 +47,7 @@ static __always_inline int take_mapping(struct scratch *s, struct chain_config *
 {
 	struct chain_walk *w = &s->walk;
 	__u64 start = vma_word(s, vm_start), end = vma_word(s, vm_end);
-	__u64 flags = vma_word(s, vm_flags), wanted, hit, at;
+	__u64 flags = vma_word(s, vm_flags), wanted, hit, at, moved;
 	struct event_mapping *range;
 	struct event_range *entry;
 
@@ -62,7 +62,12 @@ static __always_inline int take_mapping(struct scratch *s, struct chain_config *
 	wanted = hit | (flags >> VM_EXEC_BIT & 1);
 	hit = is_below(w->fault, end) & (w->fault_seen ^ 1);
 	w->fault_seen |= hit;
-	wanted |= hit;
+	wanted |= hit | w->last_moved;
+	/* Code without a file may be the program's own, moved there: what lies beside it
+	 * tells. File pointers are the kernel's, in the upper half. */
+	moved = (flags >> VM_EXEC_BIT & 1) & (vma_word(s, vm_file) >> 63 ^ 1);
+	w->last_moved = moved;
+	hit |= moved;
 	/* The mapping below the fault stands there already. */
 	at = w->entries + (hit & (w->last_wanted ^ 1));
 	w->last_wanted = wanted;

@@ -21,6 +21,7 @@ struct mapping_walk {
 	__u64 vma;		/* the current mapping, */
 	__u64 start;
 	__u64 end;
+	__u64 moved_end;	/* of a mapping with code and without a file */
 	__u64 below;		/* the one before it, and its start, */
 	__u64 below_start;
 	__u64 below_fault;	/* and the one below the fault address, */

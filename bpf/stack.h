@@ -232,11 +232,15 @@ separate int send_other_stack(__u64 low, __u64 high)
 	start = s->other_stack;
 	end = 0;
 	if (start) {
+		start -= RECORD_FRAME;
 		end = start + stack_bytes;
 		if (end > first)
 			end = first;
 		send_window(s, start, end);
 	}
+	/* Its own window has them. */
+	if (low < first && first < high)
+		return 0;
 	if (s->header.host_tid == s->header.host_pid) {
 		start = first - TAIL_BYTES;
 		if (end > start)
@@ -249,7 +253,7 @@ separate int send_other_stack(__u64 low, __u64 high)
 static __always_inline void send_stack(struct scratch *s)
 {
 	struct mapping_walk *w = &s->walk;
-	__u64 sp = w->sp, start = w->stack_start, end = w->stack_end, first = s->header.start_stack;
+	__u64 sp = w->sp, start = w->stack_start, end = w->stack_end;
 
 	if (!stack_bytes || !sp)
 		return;
@@ -260,7 +264,7 @@ static __always_inline void send_stack(struct scratch *s)
 		end = w->interrupted_end;
 		send_stack_at(sp, start, end, 0);
 	}
-	if (end && (first < start || first >= end))
+	if (end)
 		send_other_stack(sp, end);
 }
 

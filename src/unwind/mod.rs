@@ -102,6 +102,12 @@ pub trait ModuleData {
         None
     }
 
+    /// Whether all of its functions without call-frame information that call others
+    /// keep frame pointers, as Go's do: a search would find what is left over.
+    fn keeps_frame_pointers(&self) -> bool {
+        false
+    }
+
     /// Where a section stands, `None` where the file has none.
     fn section(&self, section: CfiSection) -> Option<SectionRange>;
 

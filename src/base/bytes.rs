@@ -8,7 +8,7 @@
 //! Byte order is little-endian: both architectures that the tool runs on are,
 //! and the parsers refuse big-endian files before they come here.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 /// Fewer bytes than a read asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,6 +146,17 @@ pub fn whole_lines(bytes: &[u8]) -> &[u8] {
 #[must_use]
 pub fn line_end(bytes: &[u8]) -> Option<usize> {
     memchr::memchr(b'\n', bytes).map(|at| at + 1)
+}
+
+/// Two lower-case hexadecimal digits for each byte, as build-ids are written.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    let mut digits = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        // Writing to a String cannot fail.
+        let _ = write!(digits, "{byte:02x}");
+    }
+    digits
 }
 
 /// The offset of the first occurrence of `needle`.

@@ -75,6 +75,16 @@ pub fn stat_field(stat: &[u8], number: usize) -> Option<u64> {
     decimal(fields.nth(number.checked_sub(2)?)?)
 }
 
+/// A tick of the times in /proc: USER_HZ is 100 on every architecture that is supported.
+pub const NS_PER_TICK: u64 = 10_000_000;
+
+/// Fields of `/proc/PID/stat` for [`stat_field`], as proc(5) numbers them.
+pub mod stat {
+    pub const PARENT: usize = 4;
+    pub const THREADS: usize = 20;
+    pub const STARTED: usize = 22;
+}
+
 /// The number in a link of `/proc/PID/ns`: `mnt:[4026531840]`.
 #[must_use]
 pub fn namespace(link: &[u8]) -> Option<u32> {

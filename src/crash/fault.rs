@@ -21,6 +21,10 @@ const ESR_CLASS_DATA_LOWER: u64 = 0x24;
 const ESR_CACHE_MAINTENANCE: u64 = 1 << 8;
 const ESR_WRITE: u64 = 1 << 6;
 
+/// Addresses below this are a null pointer, or an offset from one: mmap_min_addr is 64 KB
+/// where it is set.
+pub const NULL_BYTES: u64 = 64 << 10;
+
 /// Bits of an address that are none of a tag's (arm64's top-byte-ignore).
 pub const UNTAGGED: u64 = (1 << 56) - 1;
 

@@ -20,8 +20,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::base::address::FileAddress;
+use crate::base::bytes::hex;
 use crate::base::error::{Error, Result};
-use crate::report::output::{escape, hex};
+use crate::report::output::escape;
 use crate::symbols::elf::{Answer, DebugDirs, ElfFile, Source, Table};
 #[cfg(feature = "lines")]
 use crate::symbols::lines::{self, Call, Refused};

@@ -7,9 +7,10 @@
 
 use super::json::{self, Object, Span};
 use super::naming::Desk;
-use super::{add, find, hexadecimal, is_report, regroup, unhex};
+use super::{add, hexadecimal, is_report, regroup, unhex};
 use crate::analyze::located::Located;
 use crate::base::address::FileAddress;
+use crate::base::bytes::find;
 use crate::report::output::{self, escape};
 use crate::report::Location;
 

@@ -86,11 +86,6 @@ fn add(out: &mut Vec<u8>, parts: &[&[u8]]) {
     }
 }
 
-/// Where a word stands first.
-fn find(text: &[u8], word: &[u8]) -> Option<usize> {
-    text.windows(word.len()).position(|part| part == word)
-}
-
 /// Where a word stands last.
 fn find_last(text: &[u8], word: &[u8]) -> Option<usize> {
     text.windows(word.len()).rposition(|part| part == word)

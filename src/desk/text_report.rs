@@ -12,8 +12,9 @@
 //! by. What else stands in a report is not looked at.
 
 use super::naming::Desk;
-use super::{add, find, find_last, hexadecimal, unhex};
+use super::{add, find_last, hexadecimal, unhex};
 use crate::base::address::{FileAddress, ProcessAddress};
+use crate::base::bytes::find;
 use crate::crash::frame::{CodeAddress, Frame, Trust};
 use crate::report::output::{self, escape};
 use crate::report::Location;

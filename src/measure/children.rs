@@ -174,11 +174,11 @@ pub fn ancestors() -> Vec<u64> {
     while found.len() < MOST_ANCESTORS {
         let stat = process(pid).and_then(|process| process.read_small("stat", PROC_BYTES));
         let stat = stat.unwrap_or_default();
-        let Some(ticks) = procfs::stat_field(&stat, 22) else {
+        let Some(ticks) = procfs::stat_field(&stat, procfs::stat::STARTED) else {
             break;
         };
         found.push(ticks);
-        pid = procfs::stat_field(&stat, 4).unwrap_or(0);
+        pid = procfs::stat_field(&stat, procfs::stat::PARENT).unwrap_or(0);
     }
     found
 }

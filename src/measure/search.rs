@@ -375,7 +375,7 @@ impl Found {
 
 impl Word {
     fn holds(self, word: u64, facts: &Facts) -> bool {
-        const NS_PER_TICK: u64 = 10_000_000;
+        use crate::base::procfs::NS_PER_TICK;
         match self {
             Word::Same(fact, bits) => (word ^ facts.get(fact)) & bits.mask() == 0,
             Word::Masked(fact, bits) => (word ^ facts.get(fact)) & facts.get(bits) == 0,

@@ -10,12 +10,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::base::procfs::{self, Line};
+use crate::base::procfs::{self, Line, NS_PER_TICK};
 use crate::crash::event::Mapping;
 use crate::sys::file::{Directory, Refusal, RegularFile};
 
 /// `/proc/PID/stat` counts in units of 1/100 second on x86 and arm64.
-const NS_PER_TICK: u64 = 10_000_000;
 /// Processes looked at to find one in a mount namespace.
 const MAX_LOOKED_AT: usize = 4096;
 /// Between two times that all of them are looked at.
@@ -37,7 +36,8 @@ impl LiveProcess {
     pub(super) fn open(pid: u32, start_ns: u64) -> Option<Self> {
         let process = Self::open_any(pid)?;
         let stat = process.0.read_small("stat", 1024)?;
-        (procfs::stat_field(&stat, 22)? == start_ns / NS_PER_TICK).then_some(process)
+        (procfs::stat_field(&stat, procfs::stat::STARTED)? == start_ns / NS_PER_TICK)
+            .then_some(process)
     }
 
     /// The process with that pid now, whoever it is.
@@ -78,7 +78,7 @@ impl LiveProcess {
     /// Its mappings as they are now, if it began before that time: otherwise it is another.
     pub(super) fn lines_before(&self, boot_ns: u64) -> Option<Vec<Line>> {
         let stat = self.0.read_small("stat", 1024)?;
-        let began = procfs::stat_field(&stat, 22)?;
+        let began = procfs::stat_field(&stat, procfs::stat::STARTED)?;
         let maps = self.0.read_small("maps", MAX_MAPS)?;
         (began <= boot_ns / NS_PER_TICK).then(|| procfs::parse_maps(&maps))
     }
@@ -240,7 +240,7 @@ mod tests {
     fn only_the_process_that_started_then_is_opened() {
         let pid = std::process::id();
         let stat = std::fs::read("/proc/self/stat").unwrap();
-        let start_ns = procfs::stat_field(&stat, 22).unwrap() * NS_PER_TICK;
+        let start_ns = procfs::stat_field(&stat, procfs::stat::STARTED).unwrap() * NS_PER_TICK;
         assert!(LiveProcess::open(pid, start_ns + 1234).is_some());
         assert!(LiveProcess::open(pid, start_ns + NS_PER_TICK).is_none());
         assert!(LiveProcess::open(pid, 0).is_none());

@@ -8,6 +8,7 @@
 use std::ffi::CStr;
 
 use crate::base::error::{Error, Kind, Result};
+use crate::base::procfs::NS_PER_TICK;
 use crate::capture::record::assemble::Assembler;
 use crate::capture::{Capture, Next};
 use crate::config::{Config, Method};
@@ -26,7 +27,6 @@ const CHILD: u32 = measure::facts::CHILDREN + 1;
 const RING_BYTES: u32 = 256 << 10;
 const SIGSEGV: i32 = 11;
 const SEGV_MAPERR: i32 = 1;
-const NS_PER_TICK: u64 = 10_000_000;
 
 /// What was measured and is right.
 pub(super) fn layout(method: Option<Method>) -> Result<Layout> {

@@ -1,9 +1,9 @@
 //! The pc could not be fetched: where the program went instead of code.
 
-use super::page::NULL_BYTES;
 use super::words::{mapping_at, Words};
 use super::{Scene, Verdict};
 use crate::base::address::ProcessAddress;
+use crate::crash::fault::NULL_BYTES;
 use crate::crash::registers::Arch;
 use crate::crash::signals::code;
 use crate::decode::MAX_LENGTH;

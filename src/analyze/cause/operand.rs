@@ -7,13 +7,12 @@
 //! Manual, volume 3, 6.15, interrupts 12 and 13).
 
 use super::choose;
-use super::page::NULL_BYTES;
 use super::trap::little_endian;
 use super::words::Words;
 use super::{Scene, Verdict};
 use crate::base::address::ProcessAddress;
 use crate::crash::event::Event;
-use crate::crash::fault::UNTAGGED;
+use crate::crash::fault::{NULL_BYTES, UNTAGGED};
 use crate::crash::kinds::Access;
 use crate::crash::registers::{Arch, Registers};
 use crate::crash::signals::trap;

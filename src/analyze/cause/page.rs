@@ -5,15 +5,12 @@ use super::words::{mapping_at, Words};
 use super::{choose, jump, stack, Scene, Verdict};
 use crate::base::address::ProcessAddress;
 use crate::crash::event::Mapping;
+use crate::crash::fault::NULL_BYTES;
 use crate::crash::kinds::Access;
 use crate::crash::registers::Arch;
 use crate::crash::signals::code;
 use crate::decode::{Operand, SegmentBases};
 use crate::report::Cause;
-
-/// Below this nothing is ever mapped (`vm.mmap_min_addr`): what points there is
-/// a null pointer with an offset.
-pub(super) const NULL_BYTES: u64 = 0x1_0000;
 
 /// The verdict on a SIGSEGV with an address.
 pub(super) fn verdict(scene: &Scene<'_>) -> Verdict {

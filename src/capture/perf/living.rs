@@ -13,16 +13,13 @@ use std::rc::Rc;
 use super::change::{name, Name, NewMapping};
 use super::processes::{KnownFile, KnownMapping, Process, Processes};
 use crate::base::bytes::find;
-use crate::base::procfs;
+use crate::base::procfs::stat::{PARENT, STARTED, THREADS};
+use crate::base::procfs::{self, NS_PER_TICK};
 use crate::sys::file::Directory;
 use crate::sys::time;
 
 /// `/proc/PID/stat` counts in units of 1/100 second on x86 and arm64.
-const NS_PER_TICK: u64 = 10_000_000;
 /// Fields of `/proc/PID/stat`.
-const PARENT: usize = 4;
-const THREADS: usize = 20;
-const STARTED: usize = 22;
 /// Then their end, and the same of the environment.
 const ARG_START: usize = 48;
 
@@ -120,7 +117,7 @@ pub fn read_one(pid: u32, processes: &mut Processes) -> Option<Process> {
         name: stat_name(&stat)?,
         named_ns: seen_ns,
         mnt_ns: link(&of("ns/mnt"))
-            .and_then(|link| namespace(&link))
+            .and_then(|link| procfs::namespace(&link))
             .unwrap_or(0),
         ..Process::default()
     };
@@ -195,12 +192,6 @@ fn stat_name(stat: &[u8]) -> Option<Name> {
     let start = stat.iter().position(|&byte| byte == b'(')? + 1;
     let end = stat.iter().rposition(|&byte| byte == b')')?;
     stat.get(start..end).map(name)
-}
-
-/// `mnt:[4026531840]`
-fn namespace(link: &[u8]) -> Option<u32> {
-    let digits = link.strip_prefix(b"mnt:[")?.strip_suffix(b"]")?;
-    std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 /// The executable by its link, which is that of a mapping as a rule.
@@ -331,7 +322,5 @@ mod tests {
     fn names_may_hold_parentheses() {
         assert_eq!(stat_name(b"7 (a) (b)) S 1"), Some(name(b"a) (b)")));
         assert_eq!(stat_name(b")7("), None);
-        assert_eq!(namespace(b"mnt:[4026531840]"), Some(4_026_531_840));
-        assert_eq!(namespace(b"pid:[1]"), None);
     }
 }

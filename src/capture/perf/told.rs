@@ -15,7 +15,7 @@ use crate::crash::event::{
     Disposition, EarlierFault, Event, FileIdentity, Lost, MappedFile, Mapping, MemoryWindow, Trap,
     VmFlags,
 };
-use crate::crash::fault::has_address;
+use crate::crash::fault::{has_address, NULL_BYTES};
 use crate::crash::registers::{Arch, Registers};
 use crate::crash::signals::{
     code::SEGV_MAPERR, code::SI_KERNEL, signal::SIGSEGV, trap::PAGE_FAULT,
@@ -27,8 +27,6 @@ const GONE: &str = "perf events do not tell it, and the process was gone";
 const X86_USER_FETCH: u64 = 0x14;
 /// arm64: an instruction abort from user space, at a translation fault.
 const ARM64_FETCH: u64 = 0x8200_0004;
-/// `vm.mmap_min_addr`, below which nothing is ever mapped.
-const NULL_BYTES: u64 = 0x1_0000;
 
 /// What reports lack always, or as a rule.
 pub const RARELY_TOLD: [(&str, &str); 9] = [

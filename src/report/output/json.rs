@@ -8,13 +8,14 @@
 //! with no other escape than `\uXXXX` (see [`super::escape`]).
 
 use crate::base::address::ProcessAddress;
+use crate::base::bytes::hex;
 use crate::crash::frame::Stop;
 use crate::crash::kinds::Sender;
 use crate::crash::registers::Registers;
 use crate::crash::signals;
 use crate::report::{Code, FirstFault, NearbyMapping, Report, StackFrame, StackTrace};
 
-use super::{escape, hex, nearby, symbol, text, Options};
+use super::{escape, nearby, symbol, text, Options};
 
 /// The whole line, with its newline.
 pub(super) fn report(report: &Report, options: &Options) -> String {

@@ -76,9 +76,3 @@ pub fn symbol(location: &Location, with_path: bool) -> Option<Vec<u8>> {
     }
     Some(bytes)
 }
-
-/// Bytes as lower-case hexadecimal digits: how a build-id is written.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}

@@ -8,6 +8,7 @@
 
 use std::fmt::Display;
 
+use crate::base::bytes::hex;
 use crate::crash::event::Disposition;
 use crate::crash::frame::{Stop, Trust};
 use crate::crash::kinds::Sender;
@@ -15,7 +16,7 @@ use crate::crash::registers::{Arch, Registers};
 use crate::crash::signals::{self, code, signal};
 use crate::report::{Code, FirstFault, Location, Report, StackFrame, StackTrace};
 
-use super::{escape, hex, nearby, symbol, Options};
+use super::{escape, nearby, symbol, Options};
 
 /// What is shown of a command line: some, such as Java's, fill screens.
 const COMMAND_SHOWN_CHARS: usize = 240;

@@ -15,14 +15,13 @@
 //! GDB manual, "Debugging Information in Separate Files"; debuginfod(8), "CACHE".
 
 use std::ffi::{OsStr, OsString};
-use std::fmt::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::source::{FileRange, Source};
 use super::ElfFile;
-use crate::base::bytes::until_nul;
+use crate::base::bytes::{hex, until_nul};
 use crate::sys::file::{Directory, RegularFile};
 
 /// The longest file name that Linux has, its NUL, and the checksum.
@@ -146,15 +145,6 @@ fn first_with_build_id(stripped: &ElfFile, dirs: &[PathBuf], name: &str) -> Opti
     dirs.iter()
         .filter_map(|dir| open(&dir.join(name)))
         .find(|debug| debug.has_symtab() && debug.build_id() == stripped.build_id())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let mut digits = String::new();
-    for byte in bytes {
-        // Writing to a String cannot fail.
-        let _ = write!(digits, "{byte:02x}");
-    }
-    digits
 }
 
 fn by_link(stripped: &ElfFile, homes: &[Home], debug_dirs: &[PathBuf]) -> Option<ElfFile> {

@@ -349,6 +349,115 @@ fn imports_point_down_only() {
     none("edges of the table that no source needs", &unused);
 }
 
+/// A file's place among the modules: `symbols/elf/mod.rs` is `symbols`, `elf`.
+fn module_path(name: &str) -> Vec<String> {
+    let mut path: Vec<String> = name
+        .trim_end_matches(".rs")
+        .split('/')
+        .map(str::to_owned)
+        .collect();
+    if path.last().is_some_and(|last| last == "mod") {
+        path.pop();
+    }
+    path
+}
+
+/// What stands behind `crate::` and `super::` in a file, groups taken apart, as whole paths.
+fn paths(source: &Source) -> Vec<Vec<String>> {
+    let own = module_path(&source.name);
+    let text: String = source
+        .lines
+        .iter()
+        .map(|(_, line)| line.trim().to_owned() + " ")
+        .collect();
+    let mut found = Vec::new();
+    for (mark, is_super) in [("crate::", false), ("super::", true)] {
+        for (at, _) in text.match_indices(mark) {
+            // The first of several `super::` is the one that counts.
+            if text[..at].ends_with("super::") {
+                continue;
+            }
+            let mut base = if is_super { own.clone() } else { Vec::new() };
+            let mut rest = &text[at..];
+            while let Some(after) = rest.strip_prefix("super::") {
+                base.pop();
+                rest = after;
+            }
+            rest = rest.strip_prefix("crate::").unwrap_or(rest);
+            follow(&base, rest, &mut found);
+        }
+    }
+    found
+}
+
+fn follow(base: &[String], rest: &str, found: &mut Vec<Vec<String>>) {
+    if let Some(group) = rest.trim_start().strip_prefix('{') {
+        let (mut depth, mut start) = (0, 0);
+        for (at, c) in group.char_indices() {
+            match c {
+                '{' => depth += 1,
+                '}' | ',' if depth == 0 => {
+                    follow(base, &group[start..at], found);
+                    start = at + 1;
+                    if c == '}' {
+                        return;
+                    }
+                }
+                '}' => depth -= 1,
+                _ => {}
+            }
+        }
+        return;
+    }
+    let word = first_word(rest.trim_start());
+    if word.is_empty() {
+        return;
+    }
+    let path = [base, &[word.clone()]].concat();
+    match rest.trim_start()[word.len()..].strip_prefix("::") {
+        Some(more) => follow(&path, more, found),
+        None => found.push(path),
+    }
+}
+
+#[test]
+fn files_of_a_room_make_no_circle() {
+    // Directory, then file or directory in it, then what it imports of its neighbours.
+    let mut rooms: BTreeMap<Vec<String>, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
+    let sources = sources();
+    let files: BTreeSet<Vec<String>> = sources.iter().map(|s| module_path(&s.name)).collect();
+    for source in &sources {
+        let own = module_path(&source.name);
+        for path in paths(source) {
+            let same = own.iter().zip(&path).take_while(|(a, b)| a == b).count();
+            let (Some(from), Some(to)) = (own.get(same), path.get(same)) else {
+                continue;
+            };
+            let target = [&own[..same], &[to.clone()]].concat();
+            if same > 0 && files.iter().any(|file| file.starts_with(&target)) {
+                let room = rooms.entry(own[..same].to_vec()).or_default();
+                room.entry(from.clone()).or_default().insert(to.clone());
+            }
+        }
+    }
+    assert!(rooms.len() > 10, "{:?}", rooms.keys());
+    let mut wrong = Vec::new();
+    for (room, mut edges) in rooms {
+        // Takes away what imports nothing that is left, until only circles are.
+        while let Some(free) = edges
+            .iter()
+            .find(|(_, to)| to.iter().all(|to| !edges.contains_key(to)))
+            .map(|(from, _)| from.clone())
+        {
+            edges.remove(&free);
+        }
+        if !edges.is_empty() {
+            wrong.push(format!("{}: {edges:?}", room.join("/")));
+        }
+    }
+    none("files that import each other in circles", &wrong);
+}
+
 #[test]
 fn pure_files_ask_the_system_nothing() {
     let mut wrong = Vec::new();

@@ -148,6 +148,13 @@ pub fn line_end(bytes: &[u8]) -> Option<usize> {
     memchr::memchr(b'\n', bytes).map(|at| at + 1)
 }
 
+/// Up to eight bytes as a number.
+#[must_use]
+pub fn little_endian(bytes: &[u8]) -> u64 {
+    let bytes = bytes.iter().rev().take(8);
+    bytes.fold(0, |value, &byte| value << 8 | u64::from(byte))
+}
+
 /// Two lower-case hexadecimal digits for each byte, as build-ids are written.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {

@@ -9,7 +9,7 @@ use gimli::{
 };
 
 use super::architecture::State;
-use super::rule::Failure;
+use super::failure::Failure;
 use super::stack::sized;
 use super::AddressSpace;
 use crate::base::address::ProcessAddress;

@@ -31,6 +31,7 @@ mod depth;
 mod eh_hdr;
 #[cfg(feature = "dwarf")]
 mod expression;
+mod failure;
 #[cfg(feature = "dwarf")]
 mod frames;
 mod i386;

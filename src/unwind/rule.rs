@@ -16,6 +16,7 @@ use std::mem::size_of;
 use std::ops::Range;
 
 use super::architecture::{Architecture, Caller, State};
+use super::failure::Failure;
 use super::stack::word;
 use super::AddressSpace;
 use crate::base::address::{FileAddress, ProcessAddress};
@@ -61,15 +62,6 @@ pub(super) struct Rule {
 /// What a row gives; `None` where the return address is explicitly undefined:
 /// the frame is outermost.
 pub(super) type Applied = Option<Caller>;
-
-/// Why a row gives nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Failure {
-    /// What it needs was not captured.
-    NotCaptured(ProcessAddress),
-    /// It needs a register that is not known, or makes no sense.
-    Unusable,
-}
 
 impl Rule {
     pub(super) fn bytes(&self) -> usize {

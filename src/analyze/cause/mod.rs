@@ -30,6 +30,7 @@ mod jump;
 mod notes;
 mod operand;
 mod page;
+mod privileged;
 mod stack;
 #[cfg(test)]
 mod tests;

@@ -7,10 +7,11 @@
 //! Manual, volume 3, 6.15, interrupts 12 and 13).
 
 use super::choose;
-use super::trap::little_endian;
+use super::privileged::privileged;
 use super::words::Words;
 use super::{Scene, Verdict};
 use crate::base::address::ProcessAddress;
+use crate::base::bytes::little_endian;
 use crate::crash::event::Event;
 use crate::crash::fault::{NULL_BYTES, UNTAGGED};
 use crate::crash::kinds::Access;
@@ -283,7 +284,7 @@ pub(super) fn refused(scene: &Scene<'_>) -> Verdict {
         );
     };
     if decoded.class == Class::Privileged {
-        return super::trap::privileged(scene, &decoded);
+        return privileged(scene, &decoded);
     }
     if let Some(verdict) = bad_operand(scene) {
         return verdict;

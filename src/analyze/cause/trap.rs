@@ -2,16 +2,16 @@
 //! errors, division, undefined and privileged instructions, breakpoints,
 //! forbidden system calls.
 
-use super::abort::MUSL_HEAP;
 use super::operand::{refused, touched};
+use super::privileged::{bytes, not_for_users};
 use super::words::Words;
 use super::{Scene, Verdict};
 use crate::base::address::ProcessAddress;
+use crate::base::bytes::little_endian;
 use crate::crash::fault::{self};
 use crate::crash::registers::Arch;
 use crate::crash::signals::{code, trap};
-use crate::decode::{Class, Decoded};
-use crate::report::dying::is_one_of;
+use crate::decode::Class;
 use crate::report::Cause;
 
 // arm64 exception classes, arch/arm64/include/asm/esr.h
@@ -20,9 +20,6 @@ const CLASS_SYSTEM_REGISTER: u64 = 0x18;
 const CLASS_POINTER_AUTHENTICATION: u64 = 0x1c;
 const CLASS_PC_ALIGNMENT: u64 = 0x22;
 const CLASS_SP_ALIGNMENT: u64 = 0x26;
-
-/// How many bytes of an instruction are shown that has no known length.
-const SHOWN_BYTES: usize = 8;
 
 /// The verdict on a SIGBUS.
 pub(super) fn bus(scene: &Scene<'_>) -> Verdict {
@@ -126,61 +123,6 @@ fn beyond_file(scene: &Scene<'_>) -> Verdict {
             Verdict::new(Cause::Unknown, words)
         }
     }
-}
-
-/// The bytes of the faulting instruction, as far as they are known.
-fn bytes(scene: &Scene<'_>, words: &mut Words) {
-    let len = match (&scene.decoded, scene.arch) {
-        (Some(decoded), _) => usize::from(decoded.length),
-        (None, Arch::Aarch64) => 4,
-        _ => SHOWN_BYTES,
-    };
-    let code = scene.evidence.code;
-    for byte in &code[..len.min(code.len())] {
-        words.text(&format!(" {byte:02x}"));
-    }
-}
-
-fn not_for_users(scene: &Scene<'_>) -> Verdict {
-    let mut words = Words::default();
-    words.text("the instruction");
-    bytes(scene, &mut words);
-    words.text(" is not for user code");
-    Verdict::new(Cause::PrivilegedInstruction, words)
-}
-
-/// The verdict on an instruction that user code may not run.
-pub(super) fn privileged(scene: &Scene<'_>, decoded: &Decoded) -> Verdict {
-    const HLT: u8 = 0xf4;
-    let x86 = matches!(scene.arch, Arch::X86_64 | Arch::I386);
-    let halts = x86 && decoded.length == 1 && scene.evidence.code.first() == Some(&HLT);
-    let mut words = Words::default();
-    if !halts {
-        return not_for_users(scene);
-    }
-    let function = scene.function();
-    words.text("hlt, which is not for user code: ");
-    let mut cause = Cause::PrivilegedInstruction;
-    if function == b"__stack_chk_fail" {
-        words.text("musl's stack protector found an overwritten canary");
-        if let Some(caller) = scene
-            .evidence
-            .functions
-            .get(1)
-            .filter(|name| !name.is_empty())
-        {
-            words.text(" in ").bytes(caller);
-        }
-        cause = Cause::StackSmashing;
-    } else if is_one_of(function, MUSL_HEAP) {
-        words.text("probably musl's heap check, which crashes on purpose, in ");
-        words.bytes(function);
-    } else {
-        words.text("C libraries end a program with it that cannot go on");
-    }
-    let mut verdict = Verdict::new(cause, words);
-    verdict.nameless = Cause::PrivilegedInstruction;
-    verdict
 }
 
 /// The verdict on a SIGILL.
@@ -377,12 +319,6 @@ impl Division {
             _ => words.number(value),
         }
     }
-}
-
-/// Up to eight bytes as a number.
-pub(super) fn little_endian(bytes: &[u8]) -> u64 {
-    let bytes = bytes.iter().rev().take(8);
-    bytes.fold(0, |value, &byte| value << 8 | u64::from(byte))
 }
 
 /// Whether a dividend is no wider than the quotient may be, so that only a

@@ -13,6 +13,7 @@ use goblin::elf::section_header::{self, SectionHeader};
 use super::debuglink::DebugLink;
 use super::dynamic;
 use super::gopclntab::GoTable;
+use super::place::{CodeSection, Place};
 use super::plt::Plt;
 use super::source::{FileRange, Source};
 use super::symtab::SymbolTable;
@@ -29,20 +30,6 @@ const MAX_NOTES: u64 = 64 * 1024;
 /// SHA-1 has 20 bytes, the longest that linkers make 32.
 const MAX_BUILD_ID: usize = 64;
 
-/// A section: where it stands in memory and in the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
-    pub(crate) address: u64,
-    pub(crate) range: FileRange,
-}
-
-/// A section that holds code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct CodeSection {
-    pub(crate) index: usize,
-    pub(crate) end: u64,
-}
-
 #[derive(Debug, Default)]
 pub(crate) struct Layout {
     pub(crate) eh_frame_hdr: Option<Place>,
@@ -57,7 +44,7 @@ pub(crate) struct Layout {
     #[cfg(feature = "minidebuginfo")]
     pub(crate) packed: Option<FileRange>,
     #[cfg(feature = "lines")]
-    pub(crate) debug: crate::symbols::lines::Sections,
+    pub(crate) debug: super::debug::Sections,
 }
 
 impl Layout {

@@ -9,12 +9,15 @@
 //! ELF64 and ELF32, little-endian, programs and libraries; nothing else is taken.
 //! The format: System V ABI, chapters 4 and 5; `elf(5)`.
 
+#[cfg(feature = "lines")]
+mod debug;
 mod debuglink;
 mod dynamic;
 mod gopclntab;
 mod layout;
 #[cfg(feature = "minidebuginfo")]
 mod minidebug;
+mod place;
 mod plt;
 mod source;
 mod symtab;
@@ -31,6 +34,8 @@ use goblin::elf::Elf;
 use crate::base::address::{FileAddress, FileOffset};
 use crate::unwind::{CfiSection, SectionRange};
 
+#[cfg(feature = "lines")]
+pub use debug::{Section, Sections};
 pub use debuglink::{crc32, find_debug_file, DebugDirs, DebugLink, Home};
 use layout::Layout;
 pub use source::{FileRange, Source, MAX_NAME};
@@ -293,7 +298,7 @@ impl ElfFile {
     /// Where lines and inlined calls are written down.
     #[cfg(feature = "lines")]
     #[must_use]
-    pub fn debug_sections(&self) -> &super::lines::Sections {
+    pub fn debug_sections(&self) -> &Sections {
         &self.layout.debug
     }
 

@@ -10,7 +10,7 @@
 use goblin::container::Ctx;
 use goblin::elf::header::{EM_AARCH64, EM_X86_64};
 
-use super::layout::Place;
+use super::place::Place;
 use super::source::{FileRange, Source};
 use super::symtab::{Answer, Found, SymbolTable};
 use crate::base::address::FileAddress;

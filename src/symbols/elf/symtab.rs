@@ -30,7 +30,7 @@ use goblin::elf::header::{EM_AARCH64, EM_ARM, EM_RISCV};
 use goblin::elf::section_header::{SHN_LORESERVE, SHN_UNDEF, SHN_XINDEX};
 use goblin::elf::sym::{self, Sym, Symtab};
 
-use super::layout::CodeSection;
+use super::place::CodeSection;
 use super::source::{FileRange, Source, Strings};
 use crate::base::address::FileAddress;
 

@@ -30,7 +30,7 @@ mod unit;
 
 use std::time::{Duration, Instant};
 
-use super::elf::{ElfFile, FileRange, Source};
+use super::elf::{ElfFile, Section, Sections, Source};
 use crate::base::address::FileAddress;
 use reader::Reader;
 
@@ -43,75 +43,6 @@ const MAX_TIME: Duration = if cfg!(test) {
 };
 /// Inlined calls at one address.
 const MAX_CALLS: usize = 32;
-
-/// The sections that are read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Section {
-    Info,
-    Abbrev,
-    Line,
-    Aranges,
-    Ranges,
-    Rnglists,
-    Str,
-    LineStr,
-    StrOffsets,
-    Addr,
-}
-
-impl Section {
-    const COUNT: usize = Section::Addr as usize + 1;
-
-    fn of(name: &[u8]) -> Option<Self> {
-        Some(match name {
-            b".debug_info" => Section::Info,
-            b".debug_abbrev" => Section::Abbrev,
-            b".debug_line" => Section::Line,
-            b".debug_aranges" => Section::Aranges,
-            b".debug_ranges" => Section::Ranges,
-            b".debug_rnglists" => Section::Rnglists,
-            b".debug_str" => Section::Str,
-            b".debug_line_str" => Section::LineStr,
-            b".debug_str_offsets" => Section::StrOffsets,
-            b".debug_addr" => Section::Addr,
-            _ => return None,
-        })
-    }
-}
-
-/// Where the sections stand.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Sections {
-    ranges: [FileRange; Section::COUNT],
-    compressed: bool,
-}
-
-impl Sections {
-    /// Takes a section if it is one of ours.
-    pub(crate) fn take(&mut self, name: &[u8], range: FileRange, compressed: bool) {
-        if let Some(section) = Section::of(name) {
-            self.compressed |= compressed;
-            self.ranges[section as usize] = range;
-        }
-    }
-
-    #[must_use]
-    pub fn exist(&self) -> bool {
-        self.range(Section::Info).size > 0
-    }
-
-    /// Bytes that a search may have to read.
-    #[must_use]
-    pub fn size(&self) -> u64 {
-        self.range(Section::Info)
-            .size
-            .saturating_add(self.range(Section::Line).size)
-    }
-
-    fn range(&self, section: Section) -> FileRange {
-        self.ranges[section as usize]
-    }
-}
 
 /// One of the calls that an address stands for.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -184,7 +115,7 @@ pub fn calls_within(
     if !sections.exist() {
         return Ok(found);
     }
-    if sections.compressed {
+    if sections.are_compressed() {
         return Err(Refused::Compressed);
     }
     let debug = Debug {

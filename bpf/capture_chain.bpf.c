@@ -44,7 +44,7 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 static __always_inline const void *user_regs(struct scratch *s, struct chain_config *c,
 					     struct task_struct *task)
 {
-	__u64 top = 0, from_top = c->regs_from_top;
+	__u64 top = 0, from_top = 0;
 
 	if (bpf_core_field_exists(task->stack))
 		top = (__u64)BPF_CORE_READ(task, stack) + kernel_stack_bytes(c->thread_size);

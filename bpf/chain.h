@@ -37,13 +37,12 @@
 /* What programs return: with 0 at a tracepoint perf events would not be told of it. */
 #define SEEN 1
 
-/* What the tool writes before it attaches; src/capture/chain.rs has the mirror. */
+/* What the tool writes before it attaches; src/capture/record/abi.rs has the mirror. */
 struct chain_config {
 	__u64 watched_signals;
 	__u64 name_last;	/* -n: the bit of its last byte, 0 for any name */
 	__u64 name_masks[256];	/* bit i: byte i of the name is this */
 	__u64 thread_size;	/* of a kernel stack */
-	__u64 regs_from_top;	/* where its type does not say how large pt_regs is */
 	__u64 stack_bytes;	/* budget of the main window */
 	__u64 fold_ns;		/* --fold-handled: the window, 0 for none */
 	__u32 aarch64;

@@ -10,6 +10,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::base::error::{Context, Result};
+use crate::base::structs::bytes_of;
 use crate::capture::counters::KernelCounters;
 use crate::capture::perf::buffer::{MappedPerfRing, PerfRing};
 use crate::capture::record::abi::{self, RawCounters, RawFold, RawFoldKey};
@@ -334,7 +335,7 @@ fn take_folded(folds: Option<BorrowedFd<'_>>, site: &FaultSite) -> Option<Folded
         code: site.code,
     };
     let mut bytes = [0; size_of::<RawFold>()];
-    let is_there = bpf::map_take_elem(folds?, &key.bytes(), &mut bytes);
+    let is_there = bpf::map_take_elem(folds?, &bytes_of(&key), &mut bytes);
     let fold = is_there
         .is_ok_and(|is_there| is_there)
         .then(|| abi::decode_fold(&bytes).ok())??;
@@ -373,12 +374,12 @@ fn kernel_counters(raw: &RawCounters, missed: u64) -> KernelCounters {
 
 /// For each byte value, the places in the name where it stands: what the
 /// programs' Shift-And search goes by.
-fn name_masks(name: &[u8]) -> Vec<u8> {
+fn name_masks(name: &[u8]) -> [u64; 256] {
     let mut masks = [0u64; 256];
     for (place, &byte) in name.iter().enumerate().take(64) {
         masks[usize::from(byte)] |= 1 << place;
     }
-    masks.iter().flat_map(|mask| mask.to_ne_bytes()).collect()
+    masks
 }
 
 #[cfg(test)]
@@ -400,15 +401,9 @@ mod tests {
 
     #[test]
     fn each_byte_of_the_name_has_its_place() {
-        let bytes = name_masks(b"abba");
-        let mask = |byte: u8| {
-            let at = usize::from(byte) * 8;
-            u64::from_ne_bytes(bytes[at..at + 8].try_into().unwrap())
-        };
+        let masks = name_masks(b"abba");
+        let mask = |byte: u8| masks[usize::from(byte)];
         assert_eq!((mask(b'a'), mask(b'b'), mask(b'c')), (0b1001, 0b0110, 0));
-        assert_eq!(
-            name_masks(&[b'x'; 64])[usize::from(b'x') * 8..][..8],
-            [0xff; 8]
-        );
+        assert_eq!(name_masks(&[b'x'; 64])[usize::from(b'x')], u64::MAX);
     }
 }

@@ -8,6 +8,7 @@ pub mod buffer;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use crate::base::error::{Context, Error, Result};
+use crate::base::structs::bytes_of;
 use crate::capture::counters::KernelCounters;
 use crate::capture::record::abi::{self, RawCounters};
 use crate::capture::ring::buffer::{MappedRing, Ring};
@@ -147,7 +148,7 @@ impl Constants {
             ("only_pid", u32s(config.pid.unwrap_or(0))),
             ("fatal_only", u32s(u32::from(config.fatal_only))),
             ("name_bytes", u32s(name.len() as u32)),
-            ("name_masks", super::name_masks(name)),
+            ("name_masks", bytes_of(&super::name_masks(name))),
             ("stack_bytes", u32s(stack_bytes)),
             ("all_mappings", u32s(u32::from(super::all_mappings(config)))),
             ("watched_signals", u64s(config.signals)),

@@ -504,6 +504,7 @@ impl<'a> Monitor<'a> {
                 symbol_cache_misses: analyzer.symbol_misses,
                 evicted: analyzer.evicted + self.capture.evicted(),
                 lookups_given_up: analyzer.lookups_given_up,
+                stray_parts: self.assembler.strays(),
                 ..self.counters
             },
             sizes: Sizes {

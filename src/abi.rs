@@ -348,7 +348,7 @@ pub enum Part<'a> {
         address: u64,
         bytes: &'a [u8],
     },
-    /// Mappings whose files have no names.
+    /// Mappings that have no names of their own.
     Ranges(Vec<RawRange>),
     End(RawEnd),
 }
@@ -421,6 +421,7 @@ pub fn decode(bytes: &[u8]) -> Result<(u64, Part<'_>), BadPart> {
         }
         5 => Part::End(RawEnd::read(&mut cursor)?),
         6 => {
+            cursor.skip(RawPart::SIZE)?;
             let mut ranges = Vec::new();
             while cursor.left() > 0 {
                 ranges.push(RawRange::read(&mut cursor)?);

@@ -32,6 +32,9 @@ const STACK: &str = "segfault_stack";
 const INTERRUPTED: &str = "segfault_interrupted";
 const SWITCHED: &str = "segfault_switched";
 const NAMES: &str = "segfault_names";
+/// What goes on with a record for which one pass has too few tail calls; attached in this
+/// order, after the first.
+const MORE: [&str; 3] = ["segfault_more_1", "segfault_more_2", "segfault_more_3"];
 /// Only with `--memory`.
 const MEMORY: &str = "segfault_memory";
 const STEPS_MAP: &str = "segfault_steps";
@@ -50,8 +53,8 @@ const LEAST_RING_BYTES: u64 = 32 << 10;
 #[derive(Debug)]
 pub struct OldCapture {
     loaded: loader::Loaded,
-    link: Option<OwnedFd>,
-    /// The program that is attached.
+    links: Vec<OwnedFd>,
+    /// The program that is attached first.
     first: &'static str,
     rings: Vec<CpuRing>,
     /// The ring that is being emptied.
@@ -94,13 +97,16 @@ impl OldCapture {
         bpf::map_update_elem(map(&loaded, CONFIG_MAP)?, &[0; 4], &settings, 0)
             .context(|| "settings of the capture program")?;
         let first = if is_raw { FIRST_RAW } else { FIRST };
-        let program = loaded
-            .program(first)
-            .ok_or_else(|| Error::failed("the capture program has no beginning"))?;
-        let link = attach::signal_deliver(program, is_raw)?;
+        let mut links = Vec::new();
+        for name in std::iter::once(first).chain(MORE) {
+            let program = loaded
+                .program(name)
+                .ok_or_else(|| Error::failed("the capture program has no beginning"))?;
+            links.push(attach::signal_deliver(program, is_raw)?);
+        }
         Ok(OldCapture {
             loaded,
-            link: Some(link),
+            links,
             first,
             rings,
             current: 0,
@@ -176,7 +182,8 @@ impl OldCapture {
     }
 
     pub fn stop(&mut self) {
-        self.link = None;
+        // What begins a record before what goes on with it.
+        self.links.clear();
     }
 
     pub fn counters(&self) -> KernelCounters {
@@ -261,6 +268,9 @@ fn load(
             false => (FIRST, Some(bpf::PROG_TYPE_TRACEPOINT)),
         };
         let programs = [
+            MORE[0],
+            MORE[1],
+            MORE[2],
             first,
             BEGIN,
             CONTEXT,
@@ -360,6 +370,8 @@ fn settings(config: &Config, types: &KernelTypes, ring_bytes: u64) -> Vec<u8> {
         config.pid.unwrap_or(0),
         u32::from(config.fatal_only),
         u32::from(super::all_mappings(config)),
+        u32::from(config.memory),
+        MORE.len() as u32,
         0,
     ] {
         bytes.extend_from_slice(&number.to_ne_bytes());

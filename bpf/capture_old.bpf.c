@@ -350,7 +350,7 @@ int segfault_begin(void *ctx)
 		s->busy = 0;
 		return SEEN;
 	}
-	go_on(ctx, s, STEP_CONTEXT);
+	go_on(ctx, s, c, STEP_CONTEXT);
 	return finish(ctx, s, c);
 }
 
@@ -367,12 +367,14 @@ static __always_inline struct scratch *claimed(__u64 signal)
 	if (b->only_thread ? !is_proof(b->only_thread, signal) : !(c->watched_signals >> signal & 1))
 		return 0;
 	count(b, detected);
-	if (s->busy) {
+	/* Put off to a pass that has not come is as good as free. */
+	if (s->busy && !s->resume) {
 		count(b, dropped);
 		count(b, dropped_busy);
 		return 0;
 	}
 	s->busy = 1;
+	s->resume = 0;
 	s->glance.signal = signal;
 	s->glance.flags = 0;
 	s->glance.repeats = 0;
@@ -454,6 +456,44 @@ int segfault_event(struct delivery_record *ctx)
 	return begin(ctx, s);
 }
 
+/*
+ * Further passes. The kernel runs these after the first at the same delivery, each with
+ * tail calls of its own: a process with a thousand mappings takes more than one program
+ * has. Mostly there is nothing to do.
+ */
+static __always_inline int more(void *ctx)
+{
+	struct scratch *s = scratch();
+	__u64 step;
+
+	if (!s || !s->resume || s->header.host_tid != (__u32)bpf_get_current_pid_tgid())
+		return SEEN;
+	step = s->resume - 1;
+	s->resume = 0;
+	tail_call(ctx, step);
+	/* Not reached while the tool runs. */
+	s->busy = 0;
+	return SEEN;
+}
+
+SEC("raw_tp/signal_deliver")
+int segfault_more_1(void *ctx)
+{
+	return more(ctx);
+}
+
+SEC("raw_tp/signal_deliver")
+int segfault_more_2(void *ctx)
+{
+	return more(ctx);
+}
+
+SEC("raw_tp/signal_deliver")
+int segfault_more_3(void *ctx)
+{
+	return more(ctx);
+}
+
 SEC("raw_tp/signal_deliver")
 int segfault_context(void *ctx)
 {
@@ -471,10 +511,10 @@ int segfault_context(void *ctx)
 	if (mm) {
 		send_exe(ctx, s, mm);
 		send_cmdline(ctx, s, is_narrow(s, c));
-		walk_begin(s, c, mm);
-		go_on(ctx, s, STEP_WALK);
+		walk_begin(s, mm);
+		go_on(ctx, s, c, STEP_WALK);
 		/* Without a walk: */
-		go_on(ctx, s, STEP_STACK);
+		go_on(ctx, s, c, STEP_STACK);
 	}
 	return finish(ctx, s, c);
 }

@@ -137,6 +137,7 @@ enum mapping_flags {
 	MAPPING_DELETED = 1 << 2,
 	MAPPING_DETACHED = 1 << 3,
 	MAPPING_PATH = 1 << 4,		/* a path follows */
+	/* From 1 << 8 on: a number that ranges of the same file have, 0 for none. */
 };
 
 /* A PART_MAPPINGS holds these, each followed by its head and paths, padded to 8 bytes. */
@@ -158,13 +159,14 @@ struct event_mapping {
 	__u32 pad;
 };
 
-/* A PART_RANGES holds these: mappings of which no more could be sent. */
+/* A PART_RANGES holds these: mappings without names of their own. */
 struct event_range {
 	__u64 start;
 	__u64 end;
 	__u64 vm_flags;
 	__u64 page_offset;
-	__u64 file;	/* the kernel's address of it, 0 for none */
+	__u64 file;	/* 0 for none, else the number in the flags of one that has the name,
+			 * or, where nothing has it, the kernel's address of the file */
 	__u64 head;	/* as in event_mapping */
 };
 

@@ -368,7 +368,7 @@ pub enum Part<'a> {
     },
     /// At what may be return addresses into code of no file.
     Code(Vec<RawCode>),
-    /// Mappings whose files have no names.
+    /// Mappings that have no names of their own.
     Ranges(Vec<RawRange>),
     End(RawEnd),
 }

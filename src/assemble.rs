@@ -16,10 +16,13 @@ use crate::event::{
 use crate::fault::{has_address, signal};
 use crate::registers::{Arch, Registers};
 
+mod files;
+
 /// A record in the making.
 #[derive(Debug)]
 struct Partial {
     event: Event,
+    numbers: files::Numbers,
     /// Taken of the assembler's room.
     bytes: u64,
     /// The ring told of a loss while it came.
@@ -86,9 +89,10 @@ impl Assembler {
                 .partial
                 .iter()
                 .position(|partial| partial.event.id >> 48 == id >> 48);
-            let cut_off = same_cpu.map(|at| without_end(self.partial.swap_remove(at).event));
+            let cut_off = same_cpu.map(|at| without_end(self.partial.swap_remove(at)));
             self.partial.push(Partial {
                 event: begin(&header, self.boot_ahead_ns),
+                numbers: files::Numbers::default(),
                 bytes: 0,
                 has_gap: false,
                 looks: 0,
@@ -126,10 +130,11 @@ impl Assembler {
             Part::Header(_) | Part::End(_) => {}
             Part::Text { kind, flags, bytes } => add_text(event, kind, flags, bytes),
             Part::Mappings(records) => {
-                let mappings = records
-                    .iter()
-                    .map(|record| mapping(record, self.page_bytes));
-                event.mappings.extend(mappings);
+                for record in &records {
+                    let place = event.mappings.len();
+                    partial.numbers.named(record.raw.flags, place);
+                    event.mappings.push(mapping(record, self.page_bytes));
+                }
             }
             Part::Stack { address, bytes } => add_stack(event, address, bytes),
             Part::Memory { address, bytes } => event.memory.push(MemoryWindow {
@@ -141,8 +146,10 @@ impl Assembler {
                 bytes: site.code.to_vec(),
             })),
             Part::Ranges(ranges) => {
-                let mappings = ranges.iter().map(|range| unnamed(range, self.page_bytes));
-                event.mappings.extend(mappings);
+                for range in &ranges {
+                    partial.numbers.unnamed(range.file, event.mappings.len());
+                    event.mappings.push(unnamed(range, self.page_bytes));
+                }
             }
         }
         Ok(None)
@@ -150,9 +157,7 @@ impl Assembler {
 
     /// Gives up waiting: every record in the making, as far as it came.
     pub fn give_up(&mut self) -> impl Iterator<Item = Event> + '_ {
-        self.partial
-            .drain(..)
-            .map(|partial| without_end(partial.event))
+        self.partial.drain(..).map(without_end)
     }
 
     /// Looks at each record once more; those looked at more than `looks` times
@@ -163,7 +168,7 @@ impl Assembler {
         while at < self.partial.len() {
             self.partial[at].looks += 1;
             if self.partial[at].looks > looks {
-                events.push(without_end(self.partial.swap_remove(at).event));
+                events.push(without_end(self.partial.swap_remove(at)));
             } else {
                 at += 1;
             }
@@ -186,7 +191,7 @@ fn memory_bytes(part: &Part<'_>) -> u64 {
                 size_of::<Mapping>() + texts
             })
             .sum(),
-        Part::Ranges(ranges) => ranges.len() * size_of::<Mapping>(),
+        Part::Ranges(ranges) => ranges.len() * (size_of::<Mapping>() + files::Numbers::BYTES),
         Part::Code(sites) => sites.len() * 2 * size_of::<MemoryWindow>(),
     };
     bytes as u64
@@ -448,8 +453,12 @@ fn add_stack(event: &mut Event, address: u64, bytes: &[u8]) {
 
 fn finish(partial: Partial, end: &RawEnd) -> Event {
     let Partial {
-        mut event, has_gap, ..
+        mut event,
+        numbers,
+        has_gap,
+        ..
     } = partial;
+    numbers.share(&mut event);
     event.capture_ns = end.duration_ns;
     // A call into nowhere has no code to lose.
     let lost = if at_code(&event) {
@@ -483,7 +492,11 @@ fn at_code(event: &Event) -> bool {
     })
 }
 
-fn without_end(mut event: Event) -> Event {
+fn without_end(partial: Partial) -> Event {
+    let Partial {
+        mut event, numbers, ..
+    } = partial;
+    numbers.share(&mut event);
     event.lost.push(Lost {
         detail: "end",
         reason: "the record's last parts found no room in the ring",

@@ -34,6 +34,9 @@ const SWITCHED: &str = "segfault_switched";
 /// Code in no file.
 const COMPILED: &str = "segfault_compiled";
 const NAMES: &str = "segfault_names";
+/// What goes on with a record for which one pass has too few tail calls; attached in this
+/// order, after the first.
+const MORE: [&str; 3] = ["segfault_more_1", "segfault_more_2", "segfault_more_3"];
 /// Only with `--memory`.
 const MEMORY: &str = "segfault_memory";
 const STEPS_MAP: &str = "segfault_steps";
@@ -52,8 +55,8 @@ const LEAST_RING_BYTES: u64 = 32 << 10;
 #[derive(Debug)]
 pub struct OldCapture {
     loaded: loader::Loaded,
-    link: Option<OwnedFd>,
-    /// The program that is attached.
+    links: Vec<OwnedFd>,
+    /// The program that is attached first.
     first: &'static str,
     rings: Vec<CpuRing>,
     /// The ring that is being emptied.
@@ -94,13 +97,16 @@ impl OldCapture {
             super::set_books(map(&loaded, BOOKS_MAP)?, only)?;
         }
         let first = if is_raw { FIRST_RAW } else { FIRST };
-        let program = loaded
-            .program(first)
-            .ok_or_else(|| Error::failed("the capture program has no beginning"))?;
-        let link = attach::signal_deliver(program, is_raw)?;
+        let mut links = Vec::new();
+        for name in std::iter::once(first).chain(MORE) {
+            let program = loaded
+                .program(name)
+                .ok_or_else(|| Error::failed("the capture program has no beginning"))?;
+            links.push(attach::signal_deliver(program, is_raw)?);
+        }
         Ok(OldCapture {
             loaded,
-            link: Some(link),
+            links,
             first,
             rings,
             current: 0,
@@ -181,7 +187,8 @@ impl OldCapture {
     }
 
     pub fn stop(&mut self) {
-        self.link = None;
+        // What begins a record before what goes on with it.
+        self.links.clear();
     }
 
     pub fn counters(&self) -> KernelCounters {
@@ -282,7 +289,8 @@ fn load(
     if !has_mappings {
         chain[2].1 = chain[3].1;
     }
-    let mut programs = vec![first];
+    let mut programs = MORE.to_vec();
+    programs.push(first);
     if has_mappings {
         programs.push(LIST);
     }
@@ -375,6 +383,8 @@ fn settings(config: &Config, types: &KernelTypes, ring_bytes: u64) -> Vec<u8> {
         config.pid.unwrap_or(0),
         u32::from(config.fatal_only),
         u32::from(super::all_mappings(config)),
+        u32::from(config.memory),
+        MORE.len() as u32,
         0,
     ] {
         bytes.extend_from_slice(&number.to_ne_bytes());

@@ -28,6 +28,7 @@ pub mod link;
 pub mod maps;
 pub mod object;
 pub mod packed;
+mod parallel;
 pub mod probe;
 pub mod relo;
 pub mod source;

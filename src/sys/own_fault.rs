@@ -449,14 +449,17 @@ impl Brink {
                 end()
             }
             ForkResult::Parent { child } => {
+                let pid = child.as_raw().unsigned_abs();
                 let ended = loop {
                     match nix::sys::wait::waitpid(child, None) {
                         Err(nix::errno::Errno::EINTR) => {}
+                        // Whoever started us has the kernel forget children that end.
+                        Err(nix::errno::Errno::ECHILD) => return Some(pid),
                         ended => break ended.ok()?,
                     }
                 };
                 let is_right = matches!(ended, nix::sys::wait::WaitStatus::Exited(_, 0));
-                is_right.then_some(child.as_raw().unsigned_abs())
+                is_right.then_some(pid)
             }
         }
     }

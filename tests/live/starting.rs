@@ -216,7 +216,7 @@ fn starting_refuses_types_of_another_kernel() {
     for (structure, field) in [
         ("task_struct", "comm"),
         ("task_struct", "thread_pid"),
-        ("mm_struct", "exe_file"),
+        ("nsproxy", "mnt_ns"),
         ("vm_area_struct", "vm_file"),
     ] {
         moved(structure, field, &other);

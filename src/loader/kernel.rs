@@ -465,13 +465,14 @@ fn load_program(
     }
     let extension = &object.extension;
     let functions = link::info(object, &joined, &extension.functions);
-    let lines = link::info(object, &joined, &extension.lines);
     let types = btf.filter(|_| !is_marked).map(|btf| bpf::ProgramTypes {
         btf: btf.as_fd(),
         func_info_rec_size: extension.functions.record_size,
         func_info: &functions,
         line_info_rec_size: extension.lines.record_size,
-        line_info: &lines,
+        // The kernel drags them along through each change that it makes to a program:
+        // only a log has a use for them.
+        line_info: &[],
     });
     let instructions = insn::encode(&joined.instructions);
     let wanted = bpf::NewProgram {
@@ -482,7 +483,15 @@ fn load_program(
         types: types.filter(|types| !types.func_info.is_empty()),
     };
     let answer = with_memlock(|| bpf::prog_load(&wanted, &mut []));
-    answer.map_err(|error| explain_refusal(&error, &wanted, &poisoned, settings.verbose))
+    answer.map_err(|error| {
+        let lines = link::info(object, &joined, &extension.lines);
+        let types = wanted.types.map(|types| bpf::ProgramTypes {
+            line_info: &lines,
+            ..types
+        });
+        let wanted = bpf::NewProgram { types, ..wanted };
+        explain_refusal(&error, &wanted, &poisoned, settings.verbose)
+    })
 }
 
 /// Where what was poisoned is in a program that was written out.

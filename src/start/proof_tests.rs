@@ -1,7 +1,7 @@
 use super::*;
 use crate::abi;
 use crate::address::{FileOffset, ProcessAddress};
-use crate::event::{FileIdentity, MappedFile, Mapping, MemoryWindow, Trap, VmFlags};
+use crate::event::{FileIdentity, MemoryWindow, Trap, VmFlags};
 use crate::registers::{Arch, Registers as Seen, WORDS};
 
 const PC: u64 = 0x40_1000;
@@ -152,12 +152,16 @@ fn whatever_differs_is_wrong() {
 
 #[test]
 fn details_are_doubtful_by_name_unless_they_are_lost() {
-    let changes: [(&str, &str, fn(&mut Event)); 8] = [
+    let changes: [(&str, &str, fn(&mut Event)); 9] = [
         ("parent", "ppid", |event| event.ppid = Some(1)),
         ("start", "start_time", |event| event.start_ns = 7),
         ("layout", "memory_layout", |event| event.brk.0 = 1),
         ("namespace", "mount_namespace", |event| event.mnt_ns = 1),
         ("mappings", "mappings", |event| event.mappings.clear()),
+        ("mappings", "mappings", |event| {
+            let file = event.mappings[0].file.as_mut().expect("a file");
+            file.path = b"/opt/tools".to_vec();
+        }),
         ("executable", "exe", |event| {
             event.exe = Some(b"/opt/another".to_vec())
         }),

@@ -297,7 +297,7 @@ fn lost_values(event: &Event, values: &Signature) -> Option<Lost> {
     };
     let reason = match event.exe {
         None => "the executable is not known",
-        Some(_) => "a frame that it is made of may be missing, because a file could not be had",
+        Some(_) => "a frame that it is made of may be missing, with its file or its mapping",
     };
     Some(Lost { detail, reason })
 }

@@ -18,6 +18,10 @@ use std::process::{Child, Command, Stdio};
 #[path = "modules_debug_tests.rs"]
 mod debug;
 
+/// What the process's memory shows of them.
+#[path = "modules_head_tests.rs"]
+mod head;
+
 /// A directory of one test's own, removed when dropped.
 struct Scratch(PathBuf);
 

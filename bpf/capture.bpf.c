@@ -21,6 +21,7 @@
 #include "identity.h"
 #include "stack.h"
 #include "memory.h"
+#include "follow.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
@@ -241,7 +242,7 @@ int segfault_probe(struct delivery *ctx)
 	else
 		count(fault_info_missed);
 	remember_fault(&g, task);
-	if (!passes_filters(g.handler > SIG_IGN, task)) {
+	if (!passes_filters(task)) {
 		count(filtered);
 		return 0;
 	}
@@ -253,12 +254,27 @@ int segfault_probe(struct delivery *ctx)
 	}
 	if (!passes_name(s, task)) {
 		count(filtered);
-	} else if (is_counted_only(&g)) {
+		s->busy = 0;
+		return 0;
+	}
+	if (g.handler > SIG_IGN && g.code > 0)
+		follow(task, bpf_ktime_get_boot_ns());
+	if (is_counted_only(&g)) {
 		count(folded);
 	} else {
 		count(captured);
 		capture(s, &g, task);
 	}
 	s->busy = 0;
+	return 0;
+}
+
+SEC("raw_tp/sched_process_exit")
+int segfault_exit(void *ctx)
+{
+	struct event_exit exit = {};
+
+	if (fill_exit(&exit, (void *)bpf_get_current_task(), bpf_ktime_get_boot_ns()))
+		send(&exit, sizeof(exit), BPF_RB_FORCE_WAKEUP);
 	return 0;
 }

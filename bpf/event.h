@@ -24,6 +24,7 @@ enum part_kind {
 	PART_END = 5,
 	PART_RANGES = 6,
 	PART_MEMORY = 7,
+	PART_EXIT = 8,
 };
 
 /* Every part begins with this. */
@@ -192,6 +193,20 @@ struct event_end {
 	__u32 stack_bytes;
 	__u32 retries;
 	__u32 lost;		/* enum lost_bits */
+	__u32 pad;
+};
+
+enum exit_flags {
+	EXIT_STATUS = 1 << 0,	/* status is valid */
+};
+
+/* The end of a process that had overcome a fault: see follow.h. Part of no record. */
+struct event_exit {
+	struct part part;
+	__u64 start_ns;	/* as in the header */
+	__u32 host_pid;
+	__u32 status;	/* as wait(2) has it */
+	__u32 flags;	/* enum exit_flags */
 	__u32 pad;
 };
 

@@ -245,6 +245,21 @@ record! {
     }
 }
 
+record! {
+    /// `struct event_exit`
+    RawExit {
+        part: RawPart,
+        start_ns: u64,
+        host_pid: u32,
+        status: u32,
+        flags: u32,
+        pad: u32,
+    }
+}
+
+/// `EXIT_STATUS` of `enum exit_flags`
+pub const EXIT_STATUS: u32 = 1;
+
 /// Every struct of `event.h` with its size and fields.
 #[must_use]
 pub fn layout() -> Vec<(&'static str, usize, Vec<FieldLayout>)> {
@@ -257,6 +272,7 @@ pub fn layout() -> Vec<(&'static str, usize, Vec<FieldLayout>)> {
         ("event_range", RawRange::SIZE, RawRange::fields()),
         ("event_stack", RawStack::SIZE, RawStack::fields()),
         ("event_end", RawEnd::SIZE, RawEnd::fields()),
+        ("event_exit", RawExit::SIZE, RawExit::fields()),
         ("counters", RawCounters::SIZE, RawCounters::fields()),
         ("fold_key", RawFoldKey::SIZE, RawFoldKey::fields()),
         ("fold", RawFold::SIZE, RawFold::fields()),
@@ -353,6 +369,8 @@ pub enum Part<'a> {
     /// Mappings whose files have no names.
     Ranges(Vec<RawRange>),
     End(RawEnd),
+    /// Of a process, and part of no record.
+    Exit(RawExit),
 }
 
 /// Why bytes of the ring are no part of a record.
@@ -429,6 +447,7 @@ pub fn decode(bytes: &[u8]) -> Result<(u64, Part<'_>), BadPart> {
             }
             Part::Ranges(ranges)
         }
+        8 => Part::Exit(RawExit::read(&mut cursor)?),
         kind => return Err(BadPart::Kind(kind)),
     };
     Ok((part.id, decoded))

@@ -39,7 +39,20 @@ pub struct Assembler {
     max_bytes: u64,
     /// Parts without a header before them, and parts that made no sense.
     strays: u64,
+    ended: Vec<Ended>,
 }
+
+/// A process that had overcome a fault, and its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    pub host_pid: u32,
+    pub start_ns: u64,
+    /// As wait(2) has it, where that could be told.
+    pub status: Option<u32>,
+}
+
+/// Ends that nobody has asked for.
+const MAX_ENDED: usize = 1024;
 
 impl Assembler {
     /// Parts beyond `max_bytes` are left out, which their records tell.
@@ -51,6 +64,7 @@ impl Assembler {
             partial: Vec::new(),
             max_bytes,
             strays: 0,
+            ended: Vec::new(),
         }
     }
 
@@ -72,6 +86,11 @@ impl Assembler {
         }
     }
 
+    /// Processes whose ends were told since this was asked for.
+    pub fn take_ended(&mut self) -> Vec<Ended> {
+        std::mem::take(&mut self.ended)
+    }
+
     /// Parts that belonged to no record.
     #[must_use]
     pub fn strays(&self) -> u64 {
@@ -81,6 +100,17 @@ impl Assembler {
     /// Takes one part; gives the event that it completed, or cut off.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<Option<Event>, BadPart> {
         let (id, part) = abi::decode(bytes).inspect_err(|_| self.strays += 1)?;
+        if let Part::Exit(exit) = part {
+            if self.ended.len() < MAX_ENDED {
+                let is_told = exit.flags & abi::EXIT_STATUS != 0;
+                self.ended.push(Ended {
+                    host_pid: exit.host_pid,
+                    start_ns: exit.start_ns,
+                    status: is_told.then_some(exit.status),
+                });
+            }
+            return Ok(None);
+        }
         if let Part::Header(header) = part {
             let same_cpu = self
                 .partial
@@ -123,7 +153,7 @@ impl Assembler {
         }
         partial.bytes += memory_bytes(&part);
         match part {
-            Part::Header(_) | Part::End(_) => {}
+            Part::Header(_) | Part::End(_) | Part::Exit(_) => {}
             Part::Text { kind, flags, bytes } => add_text(event, kind, flags, bytes),
             Part::Mappings(records) => {
                 let mappings = records
@@ -171,7 +201,7 @@ impl Assembler {
 /// What a part will take as a piece of its event, about.
 fn memory_bytes(part: &Part<'_>) -> u64 {
     let bytes = match part {
-        Part::Header(_) | Part::End(_) => 0,
+        Part::Header(_) | Part::End(_) | Part::Exit(_) => 0,
         Part::Text { bytes, .. } | Part::Stack { bytes, .. } | Part::Memory { bytes, .. } => {
             bytes.len()
         }
@@ -190,7 +220,7 @@ fn detail(part: &Part<'_>) -> &'static str {
         Part::Mappings(_) | Part::Ranges(_) => "mappings",
         Part::Stack { .. } => "stack",
         Part::Memory { .. } => "memory",
-        Part::Text { .. } | Part::Header(_) | Part::End(_) => "context",
+        Part::Text { .. } | Part::Header(_) | Part::End(_) | Part::Exit(_) => "context",
     }
 }
 

@@ -105,6 +105,7 @@ pub mod error;
 pub mod event;
 pub mod fault;
 pub mod fold;
+pub mod follow;
 pub mod loader;
 pub mod located;
 pub mod measure;

@@ -291,6 +291,7 @@ fn parts_are_decoded_by_the_headers_numbers() {
             "PART_STACK" => matches!(decoded, Ok(Part::Stack { .. })),
             "PART_MEMORY" => matches!(decoded, Ok(Part::Memory { .. })),
             "PART_END" => matches!(decoded, Ok(Part::End(_))),
+            "PART_EXIT" => matches!(decoded, Ok(Part::Exit(_))),
             _ => panic!("src/abi.rs does not know {name}"),
         };
         assert!(right, "{name} is decoded as {decoded:?}");

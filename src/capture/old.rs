@@ -23,6 +23,7 @@ pub(super) const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/captu
 const TRACEPOINT: &str = "signal_deliver";
 const FIRST_RAW: &str = "segfault_first_raw";
 const FIRST: &str = "segfault_event";
+const EXIT: &str = "segfault_exit";
 const BEGIN: &str = "segfault_begin";
 const CONTEXT: &str = "segfault_context";
 const LIST: &str = "segfault_list";
@@ -50,7 +51,9 @@ const LEAST_RING_BYTES: u64 = 32 << 10;
 #[derive(Debug)]
 pub struct OldCapture {
     loaded: loader::Loaded,
+    /// Of crashes, and of ends.
     link: Option<OwnedFd>,
+    exit_link: Option<OwnedFd>,
     /// The program that is attached.
     first: &'static str,
     rings: Vec<CpuRing>,
@@ -97,10 +100,13 @@ impl OldCapture {
         let program = loaded
             .program(first)
             .ok_or_else(|| Error::failed("the capture program has no beginning"))?;
+        let exit = loaded.program(EXIT);
+        let exit_link = exit.and_then(|exit| attach::process_exit(exit, is_raw).ok());
         let link = attach::signal_deliver(program, is_raw)?;
         Ok(OldCapture {
             loaded,
             link: Some(link),
+            exit_link,
             first,
             rings,
             current: 0,
@@ -151,6 +157,10 @@ impl OldCapture {
         Some(folded)
     }
 
+    pub fn tells_ends(&self) -> bool {
+        self.exit_link.is_some()
+    }
+
     /// Gives a CPU that has come up a ring, which is to be watched. The one that it
     /// had before it went down has ended with that; it stays if it was not emptied.
     pub fn cpu_up(&mut self, cpu: u32) -> Result<Option<BorrowedFd<'_>>> {
@@ -177,6 +187,7 @@ impl OldCapture {
 
     pub fn stop(&mut self) {
         self.link = None;
+        self.exit_link = None;
     }
 
     pub fn counters(&self) -> KernelCounters {
@@ -262,6 +273,7 @@ fn load(
         };
         let programs = [
             first,
+            EXIT,
             BEGIN,
             CONTEXT,
             walk,
@@ -358,9 +370,7 @@ fn settings(config: &Config, types: &KernelTypes, ring_bytes: u64) -> Vec<u8> {
         process::pid_namespace(),
         process::mount_namespace().unwrap_or(0),
         config.pid.unwrap_or(0),
-        u32::from(config.fatal_only),
         u32::from(super::all_mappings(config)),
-        0,
     ] {
         bytes.extend_from_slice(&number.to_ne_bytes());
     }

@@ -72,8 +72,11 @@ impl Modules {
             return homes;
         }
         if process.mnt_ns != 0 && Some(process.mnt_ns) != self.own_mnt_ns {
-            let live = live_process(process).or_else(|| self.peers.find(process.mnt_ns));
-            add(live.and_then(|live| live.root()).map(Rc::new), &file.path);
+            // One that ends has no root any more.
+            let root = live_process(process)
+                .and_then(|live| live.root())
+                .or_else(|| self.peers.find(process.mnt_ns)?.root());
+            add(root.map(Rc::new), &file.path);
         }
         if let Some(found) = found {
             add(None, found.as_os_str().as_bytes());

@@ -20,6 +20,7 @@ mod compat;
 mod context;
 mod cpus;
 mod crashers;
+mod debuglinks;
 mod deliveries;
 mod desk;
 mod examples;
@@ -36,11 +37,13 @@ mod measured;
 mod names;
 mod namespaces;
 mod options;
+mod overcome;
 mod pipes;
 mod programs;
 mod raised;
 mod refusals;
 mod report;
+mod secrets;
 mod signatures;
 mod statistics;
 mod surroundings;
@@ -124,10 +127,13 @@ fn main() -> ExitCode {
         deliveries::CASES,
         causes::CASES,
         raised::CASES,
+        overcome::CASES,
         signatures::CASES,
         desk::CASES,
         threads::CASES,
         names::CASES,
+        debuglinks::CASES,
+        secrets::CASES,
         namespaces::CASES,
         lines::CASES,
         measured::CASES,

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0 */
+/*
+ * Whether a process dies of a fault that its own handler took: for a second after such
+ * a fault the end of the process is told, and how. Nothing else at the end of tasks
+ * does more than to look for them in a small table.
+ */
+#ifndef SEGFAULT_FOLLOW_H
+#define SEGFAULT_FOLLOW_H
+
+#include "task.h"
+
+#define FOLLOWED_NS 1000000000ull
+
+struct followed {
+	__u64 fault_ns;		/* the last fault, by the clock of boot_ns */
+	__u64 start_ns;		/* start of the process: with its number, its identity */
+};
+
+/* By the process's number in the first pid namespace. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u32);
+	__type(value, struct followed);
+} segfault_followed SEC(".maps");
+
+/* A handler is about to take a fault. */
+static __always_inline void follow(struct task_struct *task, __u64 now_ns)
+{
+	__u32 pid = bpf_get_current_pid_tgid() >> 32;
+	struct followed new = { .fault_ns = now_ns };
+	struct task_struct *leader = read_if_there(task, group_leader);
+	struct followed *known = bpf_map_lookup_elem(&segfault_followed, &pid);
+
+	new.start_ns = thread_start(leader);
+	if (known && known->start_ns == new.start_ns)
+		known->fault_ns = now_ns;
+	else
+		bpf_map_update_elem(&segfault_followed, &pid, &new, BPF_ANY);
+}
+
+/*
+ * Fills in how the current process ends, if this is its last thread and somebody wants
+ * to know. Where the kernel's layout is not known its first thread stands for all, and
+ * how it ended is not told.
+ */
+static __always_inline int fill_exit(struct event_exit *e, struct task_struct *task, __u64 now_ns)
+{
+	__u64 ids = bpf_get_current_pid_tgid();
+	__u32 pid = ids >> 32, status = 0;
+	struct followed *known = bpf_map_lookup_elem(&segfault_followed, &pid);
+
+	if (!known)
+		return 0;
+	if (bpf_core_field_exists(task->signal) && bpf_core_field_exists(task->exit_code)) {
+		if (BPF_CORE_READ(task, signal, live.counter))
+			return 0;
+		status = BPF_CORE_READ(task, signal, group_exit_code);
+		if (!status)
+			status = BPF_CORE_READ(task, group_leader, exit_code);
+		e->flags = EXIT_STATUS;
+	} else if (pid != (__u32)ids) {
+		return 0;
+	}
+	e->start_ns = known->start_ns;
+	if (now_ns - known->fault_ns > FOLLOWED_NS)
+		e->start_ns = 0;
+	bpf_map_delete_elem(&segfault_followed, &pid);
+	if (!e->start_ns)
+		return 0;
+	e->part.kind = PART_EXIT;
+	e->part.size = sizeof(*e);
+	e->host_pid = pid;
+	e->status = status;
+	return 1;
+}
+
+#endif

@@ -291,7 +291,7 @@ fn begin(raw: &RawHeader, boot_ahead_ns: u64) -> Event {
         brk: ProcessAddress(raw.brk),
         arg_start: ProcessAddress(raw.arg_start),
         env_end: ProcessAddress(raw.env_end),
-        is_laid_out: raw.start_stack != 0 && raw.arg_end != 0,
+        is_laid_out: is_laid_out(raw),
         vdso: ProcessAddress(raw.vdso),
         map_count: raw.map_count,
         mappings: Vec::new(),
@@ -300,6 +300,15 @@ fn begin(raw: &RawHeader, boot_ahead_ns: u64) -> Event {
         capture_ns: 0,
         lost: lost_sender(raw),
     }
+}
+
+/// As bpf/hidden.h has it: otherwise no memory was copied.
+fn is_laid_out(raw: &RawHeader) -> bool {
+    raw.start_stack != 0
+        && raw.arg_end != 0
+        && raw.arg_start <= raw.arg_end
+        && raw.start_stack < raw.env_start
+        && raw.env_start <= raw.env_end
 }
 
 /// The siginfo's first word. Where the kernel shows no siginfo, the processor has
@@ -462,6 +471,8 @@ fn add_stack(event: &mut Event, address: u64, bytes: &[u8]) {
     });
 }
 
+const UNKNOWN_BOUNDS: &str = "not copied: where arguments and environment are is not known";
+
 fn finish(partial: Partial, end: &RawEnd) -> Event {
     let Partial {
         mut event, has_gap, ..
@@ -474,6 +485,10 @@ fn finish(partial: Partial, end: &RawEnd) -> Event {
         end.lost & !abi::LOST_CODE
     };
     for (bit, detail, reason) in abi::LOST {
+        let reason = match detail {
+            "stack" | "cmdline" | "code" if !event.is_laid_out => UNKNOWN_BOUNDS,
+            _ => reason,
+        };
         if lost & bit != 0 {
             event.lost.push(Lost { detail, reason });
         }

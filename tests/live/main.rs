@@ -27,6 +27,7 @@ mod examples;
 mod files;
 mod filters;
 mod folding;
+mod frames;
 mod harness;
 mod help;
 mod json;
@@ -127,6 +128,7 @@ fn main() -> ExitCode {
         deliveries::CASES,
         causes::CASES,
         raised::CASES,
+        frames::CASES,
         overcome::CASES,
         signatures::CASES,
         desk::CASES,

@@ -258,7 +258,7 @@ int segfault_probe(struct delivery *ctx)
 		return 0;
 	}
 	if (g.handler > SIG_IGN && g.code > 0)
-		follow(task, bpf_ktime_get_boot_ns());
+		counters.followed_until_ns = follow(task, bpf_ktime_get_boot_ns());
 	if (is_counted_only(&g)) {
 		count(folded);
 	} else {
@@ -274,6 +274,8 @@ int segfault_exit(void *ctx)
 {
 	struct event_exit exit = {};
 
+	if (!counters.followed_until_ns || counters.followed_until_ns < bpf_ktime_get_boot_ns())
+		return 0;
 	if (fill_exit(&exit, (void *)bpf_get_current_task(), bpf_ktime_get_boot_ns()))
 		send(&exit, sizeof(exit), BPF_RB_FORCE_WAKEUP);
 	return 0;

@@ -330,7 +330,7 @@ int segfault_begin(void *ctx)
 		return SEEN;
 	}
 	if (s->glance.handler > SIG_IGN && s->glance.code > 0)
-		follow(task, bpf_ktime_get_ns());
+		b->followed_until_ns = follow(task, bpf_ktime_get_ns());
 	if (is_counted_only(c, &s->glance, regs)) {
 		count(b, folded);
 		s->busy = 0;
@@ -458,7 +458,10 @@ SEC("raw_tp/sched_process_exit")
 int segfault_exit(void *ctx)
 {
 	struct event_exit exit = {};
+	struct counters *b = books();
 
+	if (!b || !b->followed_until_ns || b->followed_until_ns < bpf_ktime_get_ns())
+		return SEEN;
 	if (fill_exit(&exit, (void *)bpf_get_current_task(), bpf_ktime_get_ns()))
 		bpf_perf_event_output(ctx, &segfault_events, BPF_F_CURRENT_CPU, &exit, sizeof(exit));
 	return SEEN;

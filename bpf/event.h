@@ -244,6 +244,7 @@ struct counters {
 	__u64 stack_failures;		/* a stack was wanted and nothing of it arrived */
 	__u64 parts_lost;		/* parts that found no room */
 	__u64 wake_pending;		/* a reserve failed: the next success must wake */
+	__u64 followed_until_ns;	/* ends of processes matter: see follow.h */
 };
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0 */
 /*
  * Whether a process dies of a fault that its own handler took: for a second after such
- * a fault the end of the process is told, and how. Nothing else at the end of tasks
- * does more than to look for them in a small table.
+ * a fault the end of the process is told, and how. While there was no such fault the
+ * end of a thread costs one comparison.
  */
 #ifndef SEGFAULT_FOLLOW_H
 #define SEGFAULT_FOLLOW_H
@@ -24,8 +24,8 @@ struct {
 	__type(value, struct followed);
 } segfault_followed SEC(".maps");
 
-/* A handler is about to take a fault. */
-static __always_inline void follow(struct task_struct *task, __u64 now_ns)
+/* A handler is about to take a fault. Gives until when ends matter. */
+static __always_inline __u64 follow(struct task_struct *task, __u64 now_ns)
 {
 	__u32 pid = bpf_get_current_pid_tgid() >> 32;
 	struct followed new = { .fault_ns = now_ns };
@@ -37,6 +37,7 @@ static __always_inline void follow(struct task_struct *task, __u64 now_ns)
 		known->fault_ns = now_ns;
 	else
 		bpf_map_update_elem(&segfault_followed, &pid, &new, BPF_ANY);
+	return now_ns + FOLLOWED_NS;
 }
 
 /*

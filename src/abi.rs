@@ -211,6 +211,7 @@ record! {
         stack_failures: u64,
         parts_lost: u64,
         wake_pending: u64,
+        followed_until_ns: u64,
     }
 }
 

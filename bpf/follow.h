@@ -48,32 +48,32 @@ static __always_inline __u64 follow(struct task_struct *task, __u64 now_ns)
 static __always_inline int fill_exit(struct event_exit *e, struct task_struct *task, __u64 now_ns)
 {
 	__u64 ids = bpf_get_current_pid_tgid();
-	__u32 pid = ids >> 32, status = 0;
+	__u32 pid = ids >> 32, others = pid != (__u32)ids, status = 0;
 	struct followed *known = bpf_map_lookup_elem(&segfault_followed, &pid);
+	__u64 fault_ns;
 
 	if (!known)
 		return 0;
-	if (bpf_core_field_exists(task->signal) && bpf_core_field_exists(task->exit_code)) {
-		if (BPF_CORE_READ(task, signal, live.counter))
-			return 0;
+	if (bpf_core_field_exists(task->signal)) {
+		others = BPF_CORE_READ(task, signal, live.counter);
 		status = BPF_CORE_READ(task, signal, group_exit_code);
-		if (!status)
-			status = BPF_CORE_READ(task, group_leader, exit_code);
-		e->flags = EXIT_STATUS;
-	} else if (pid != (__u32)ids) {
-		return 0;
 	}
-	e->start_ns = known->start_ns;
-	if (now_ns - known->fault_ns > FOLLOWED_NS)
-		e->start_ns = 0;
-	bpf_map_delete_elem(&segfault_followed, &pid);
-	if (!e->start_ns)
+	if (others)
 		return 0;
+	if (bpf_core_field_exists(task->exit_code)) {
+		__u32 own = BPF_CORE_READ(task, group_leader, exit_code);
+
+		status = status ? status : own;
+		e->flags = EXIT_STATUS;
+	}
 	e->part.kind = PART_EXIT;
 	e->part.size = sizeof(*e);
+	e->start_ns = known->start_ns;
 	e->host_pid = pid;
 	e->status = status;
-	return 1;
+	fault_ns = known->fault_ns;
+	bpf_map_delete_elem(&segfault_followed, &pid);
+	return now_ns - fault_ns <= FOLLOWED_NS;
 }
 
 #endif

@@ -18,7 +18,7 @@ const OLD_OBJECT: &[u8] = include_bytes!("../prebuilt/capture_old.bpf.o");
 const HEADER: &str = include_str!("../bpf/event.h");
 
 /// Structs of the header that no variable of the programs holds.
-const NOT_IN_OBJECTS: [&str; 3] = ["event_mapping", "event_stack", "event_text"];
+const NOT_IN_OBJECTS: [&str; 4] = ["event_exit", "event_mapping", "event_stack", "event_text"];
 
 /// Name, offset and size, in bytes.
 type Field = (String, usize, usize);

@@ -22,6 +22,7 @@
 #include "stack.h"
 #include "memory.h"
 #include "proof.h"
+#include "follow.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
@@ -260,7 +261,7 @@ int segfault_probe(struct delivery *ctx)
 	else
 		count(fault_info_missed);
 	remember_fault(&g, task);
-	if (!only_thread() && !passes_filters(g.handler > SIG_IGN, task)) {
+	if (!only_thread() && !passes_filters(task)) {
 		count(filtered);
 		return 0;
 	}
@@ -272,12 +273,29 @@ int segfault_probe(struct delivery *ctx)
 	}
 	if (!only_thread() && !passes_name(s, task)) {
 		count(filtered);
-	} else if (!only_thread() && is_counted_only(&g)) {
+		s->busy = 0;
+		return 0;
+	}
+	if (!only_thread() && g.handler > SIG_IGN && g.code > 0)
+		counters.followed_until_ns = follow(task, bpf_ktime_get_boot_ns());
+	if (!only_thread() && is_counted_only(&g)) {
 		count(folded);
 	} else {
 		count(captured);
 		capture(s, &g, task);
 	}
 	s->busy = 0;
+	return 0;
+}
+
+SEC("raw_tp/sched_process_exit")
+int segfault_exit(void *ctx)
+{
+	struct event_exit exit = {};
+
+	if (!counters.followed_until_ns || counters.followed_until_ns < bpf_ktime_get_boot_ns())
+		return 0;
+	if (fill_exit(&exit, (void *)bpf_get_current_task(), bpf_ktime_get_boot_ns()))
+		send(&exit, sizeof(exit), BPF_RB_FORCE_WAKEUP);
 	return 0;
 }

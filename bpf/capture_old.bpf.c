@@ -18,6 +18,7 @@
 #include <bpf/bpf_core_read.h>
 
 #include "task.h"
+#include "follow.h"
 #include "old_path.h"
 #include "old_walk.h"
 #include "old_stack.h"
@@ -100,14 +101,14 @@ unknown:
 	return 0;
 }
 
-/* -p, --fatal-only, and never ourselves. */
-static __always_inline int passes_filters(struct old_config *c, struct glance *g, __u32 pid)
+/* -p, and never ourselves. */
+static __always_inline int passes_filters(struct old_config *c, __u32 pid)
 {
 	if (pid && pid == c->own_pid)
 		return 0;
 	if (c->only_pid && pid != c->only_pid)
 		return 0;
-	return !(c->fatal_only && g->handler > SIG_IGN);
+	return 1;
 }
 
 /*
@@ -325,11 +326,13 @@ int segfault_begin(void *ctx)
 	regs = user_regs(s, c, task);
 	remember_fault(c, &s->glance, task, regs);
 	pid = pid_for_us(c, pid_of(read_if_there(task, group_leader)));
-	if (!b->only_thread && (!passes_filters(c, &s->glance, pid) || !passes_name(s, c, task))) {
+	if (!b->only_thread && (!passes_filters(c, pid) || !passes_name(s, c, task))) {
 		count(b, filtered);
 		s->busy = 0;
 		return SEEN;
 	}
+	if (!b->only_thread && s->glance.handler > SIG_IGN && s->glance.code > 0)
+		b->followed_until_ns = follow(task, bpf_ktime_get_ns());
 	if (!b->only_thread && is_counted_only(c, &s->glance, regs)) {
 		count(b, folded);
 		s->busy = 0;
@@ -492,6 +495,20 @@ SEC("raw_tp/signal_deliver")
 int segfault_more_3(void *ctx)
 {
 	return more(ctx);
+}
+
+/* Also attached as a tracepoint, of which it reads nothing. */
+SEC("raw_tp/sched_process_exit")
+int segfault_exit(void *ctx)
+{
+	struct event_exit exit = {};
+	struct counters *b = books();
+
+	if (!b || !b->followed_until_ns || b->followed_until_ns < bpf_ktime_get_ns())
+		return SEEN;
+	if (fill_exit(&exit, (void *)bpf_get_current_task(), bpf_ktime_get_ns()))
+		bpf_perf_event_output(ctx, &segfault_events, BPF_F_CURRENT_CPU, &exit, sizeof(exit));
+	return SEEN;
 }
 
 SEC("raw_tp/signal_deliver")

@@ -25,6 +25,7 @@ enum part_kind {
 	PART_RANGES = 6,
 	PART_MEMORY = 7,
 	PART_CODE = 8,
+	PART_EXIT = 9,
 };
 
 /* Every part begins with this. */
@@ -210,6 +211,20 @@ struct event_end {
 	__u32 pad;
 };
 
+enum exit_flags {
+	EXIT_STATUS = 1 << 0,	/* status is valid */
+};
+
+/* The end of a process that had overcome a fault: see follow.h. Part of no record. */
+struct event_exit {
+	struct part part;
+	__u64 start_ns;	/* as in the header */
+	__u32 host_pid;
+	__u32 status;	/* as wait(2) has it */
+	__u32 flags;	/* enum exit_flags */
+	__u32 pad;
+};
+
 /* A place where a process takes faults, each by a handler: see fold.h. */
 struct fold_key {
 	__u64 pc;
@@ -244,6 +259,7 @@ struct counters {
 	__u64 stack_failures;		/* a stack was wanted and nothing of it arrived */
 	__u64 parts_lost;		/* parts that found no room */
 	__u64 wake_pending;		/* a reserve failed: the next success must wake */
+	__u64 followed_until_ns;	/* ends of processes matter: see follow.h */
 	__u64 only_thread;		/* no count but a setting, last: see proof.h */
 };
 

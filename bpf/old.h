@@ -53,11 +53,9 @@ struct old_config {
 	__u32 own_pid_ns;	/* inode of that namespace */
 	__u32 own_mnt_ns;	/* likewise, of the mount namespace */
 	__u32 only_pid;		/* -p */
-	__u32 fatal_only;
 	__u32 all_mappings;	/* -r: also those that are not executable */
 	__u32 memory;		/* --memory */
 	__u32 passes;		/* beside the first, see segfault_more() */
-	__u32 pad;
 };
 
 struct old_walk {

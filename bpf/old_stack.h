@@ -15,10 +15,11 @@
 #define NAMES_CALLS 6		/* left to what comes after the search of an alternate stack */
 #define MAX_CHUNKS 12		/* more than the registers of most processors take */
 
-/* Both windows, without what must not be shown. */
+/* Both windows, as far as there are any, without what must not be shown. */
 static __always_inline void stack_hide(struct scratch *s)
 {
-	s->stack_gap = shown_until(&s->header, s->stack_next, s->stack_gap);
+	if (s->stack_next < s->stack_gap)
+		s->stack_gap = shown_until(&s->header, s->stack_next, s->stack_gap);
 	if (s->stack_resume < s->stack_stop)
 		s->stack_stop = shown_until(&s->header, s->stack_resume, s->stack_stop);
 }

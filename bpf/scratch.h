@@ -127,7 +127,6 @@ const volatile __u32 own_pid = 0;	/* of the tool, as its own namespace numbers i
 const volatile __u32 own_pid_ns = 0;	/* inode of that namespace */
 const volatile __u32 own_mnt_ns = 0;	/* likewise, of the mount namespace */
 const volatile __u32 only_pid = 0;	/* -p */
-const volatile __u32 fatal_only = 0;
 const volatile __u32 name_bytes = 0;	/* -n: its length, 0 for any */
 const volatile __u64 name_masks[256] = {};	/* bit i: byte i of the name is this */
 const volatile __u32 stack_bytes = 0;	/* budget of the main window */

@@ -214,6 +214,7 @@ record! {
         stack_failures: u64,
         parts_lost: u64,
         wake_pending: u64,
+        followed_until_ns: u64,
         only_thread: u64,
     }
 }
@@ -258,6 +259,21 @@ record! {
     }
 }
 
+record! {
+    /// `struct event_exit`
+    RawExit {
+        part: RawPart,
+        start_ns: u64,
+        host_pid: u32,
+        status: u32,
+        flags: u32,
+        pad: u32,
+    }
+}
+
+/// `EXIT_STATUS` of `enum exit_flags`
+pub const EXIT_STATUS: u32 = 1;
+
 /// Every struct of `event.h` with its size and fields.
 #[must_use]
 pub fn layout() -> Vec<(&'static str, usize, Vec<FieldLayout>)> {
@@ -271,6 +287,7 @@ pub fn layout() -> Vec<(&'static str, usize, Vec<FieldLayout>)> {
         ("event_code", RawCode::SIZE, RawCode::fields()),
         ("event_stack", RawStack::SIZE, RawStack::fields()),
         ("event_end", RawEnd::SIZE, RawEnd::fields()),
+        ("event_exit", RawExit::SIZE, RawExit::fields()),
         ("counters", RawCounters::SIZE, RawCounters::fields()),
         ("fold_key", RawFoldKey::SIZE, RawFoldKey::fields()),
         ("fold", RawFold::SIZE, RawFold::fields()),
@@ -371,6 +388,8 @@ pub enum Part<'a> {
     /// Mappings that have no names of their own.
     Ranges(Vec<RawRange>),
     End(RawEnd),
+    /// Of a process, and part of no record.
+    Exit(RawExit),
 }
 
 /// Why bytes of the ring are no part of a record.
@@ -456,6 +475,7 @@ pub fn decode(bytes: &[u8]) -> Result<(u64, Part<'_>), BadPart> {
             }
             Part::Code(sites)
         }
+        9 => Part::Exit(RawExit::read(&mut cursor)?),
         kind => return Err(BadPart::Kind(kind)),
     };
     Ok((part.id, decoded))

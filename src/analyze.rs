@@ -236,7 +236,14 @@ impl Analyzer {
             suppressed: None,
             since_ms: None,
             lost,
+            exit: None,
         }
+    }
+
+    /// Notes that a process has died of a handled fault; true when its death is known
+    /// already.
+    pub fn is_repeated_death(&mut self, host_pid: u32, start_ns: u64) -> bool {
+        self.deaths.is_repeated(host_pid, start_ns)
     }
 
     /// The calls; without `-t` the crash's own frame alone.

@@ -42,7 +42,20 @@ pub struct Assembler {
     max_bytes: u64,
     /// Parts without a header before them, and parts that made no sense.
     strays: u64,
+    ended: Vec<Ended>,
 }
+
+/// A process that had overcome a fault, and its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    pub host_pid: u32,
+    pub start_ns: u64,
+    /// As wait(2) has it, where that could be told.
+    pub status: Option<u32>,
+}
+
+/// Ends that nobody has asked for.
+const MAX_ENDED: usize = 1024;
 
 impl Assembler {
     /// Parts beyond `max_bytes` are left out, which their records tell.
@@ -54,6 +67,7 @@ impl Assembler {
             partial: Vec::new(),
             max_bytes,
             strays: 0,
+            ended: Vec::new(),
         }
     }
 
@@ -75,6 +89,11 @@ impl Assembler {
         }
     }
 
+    /// Processes whose ends were told since this was asked for.
+    pub fn take_ended(&mut self) -> Vec<Ended> {
+        std::mem::take(&mut self.ended)
+    }
+
     /// Parts that belonged to no record.
     #[must_use]
     pub fn strays(&self) -> u64 {
@@ -84,6 +103,17 @@ impl Assembler {
     /// Takes one part; gives the event that it completed, or cut off.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<Option<Event>, BadPart> {
         let (id, part) = abi::decode(bytes).inspect_err(|_| self.strays += 1)?;
+        if let Part::Exit(exit) = part {
+            if self.ended.len() < MAX_ENDED {
+                let is_told = exit.flags & abi::EXIT_STATUS != 0;
+                self.ended.push(Ended {
+                    host_pid: exit.host_pid,
+                    start_ns: exit.start_ns,
+                    status: is_told.then_some(exit.status),
+                });
+            }
+            return Ok(None);
+        }
         if let Part::Header(header) = part {
             let same_cpu = self
                 .partial
@@ -127,7 +157,7 @@ impl Assembler {
         }
         partial.bytes += memory_bytes(&part);
         match part {
-            Part::Header(_) | Part::End(_) => {}
+            Part::Header(_) | Part::End(_) | Part::Exit(_) => {}
             Part::Text { kind, flags, bytes } => add_text(event, kind, flags, bytes),
             Part::Mappings(records) => {
                 for record in &records {
@@ -180,7 +210,7 @@ impl Assembler {
 /// What a part will take as a piece of its event, about.
 fn memory_bytes(part: &Part<'_>) -> u64 {
     let bytes = match part {
-        Part::Header(_) | Part::End(_) => 0,
+        Part::Header(_) | Part::End(_) | Part::Exit(_) => 0,
         Part::Text { bytes, .. } | Part::Stack { bytes, .. } | Part::Memory { bytes, .. } => {
             bytes.len()
         }
@@ -203,7 +233,7 @@ fn detail(part: &Part<'_>) -> &'static str {
         Part::Mappings(_) | Part::Ranges(_) => "mappings",
         Part::Stack { .. } | Part::Code(_) => "stack",
         Part::Memory { .. } => "memory",
-        Part::Text { .. } | Part::Header(_) | Part::End(_) => "context",
+        Part::Text { .. } | Part::Header(_) | Part::End(_) | Part::Exit(_) => "context",
     }
 }
 
@@ -275,7 +305,7 @@ fn begin(raw: &RawHeader, boot_ahead_ns: u64) -> Event {
         brk: ProcessAddress(raw.brk),
         arg_start: ProcessAddress(raw.arg_start),
         env_end: ProcessAddress(raw.env_end),
-        is_laid_out: raw.start_stack != 0 && raw.arg_end != 0,
+        is_laid_out: is_laid_out(raw),
         vdso: ProcessAddress(raw.vdso),
         map_count: raw.map_count,
         mappings: Vec::new(),
@@ -284,6 +314,15 @@ fn begin(raw: &RawHeader, boot_ahead_ns: u64) -> Event {
         capture_ns: 0,
         lost: lost_sender(raw),
     }
+}
+
+/// As bpf/hidden.h has it: otherwise no memory was copied.
+fn is_laid_out(raw: &RawHeader) -> bool {
+    raw.start_stack != 0
+        && raw.arg_end != 0
+        && raw.arg_start <= raw.arg_end
+        && raw.start_stack < raw.env_start
+        && raw.env_start <= raw.env_end
 }
 
 /// The siginfo's first word. Where the kernel shows no siginfo, the processor has
@@ -451,6 +490,8 @@ fn add_stack(event: &mut Event, address: u64, bytes: &[u8]) {
     });
 }
 
+const UNKNOWN_BOUNDS: &str = "not copied: where arguments and environment are is not known";
+
 fn finish(partial: Partial, end: &RawEnd) -> Event {
     let Partial {
         mut event,
@@ -467,6 +508,10 @@ fn finish(partial: Partial, end: &RawEnd) -> Event {
         end.lost & !abi::LOST_CODE
     };
     for (bit, detail, reason) in abi::LOST {
+        let reason = match detail {
+            "stack" | "cmdline" | "code" if !event.is_laid_out => UNKNOWN_BOUNDS,
+            _ => reason,
+        };
         if lost & bit != 0 {
             event.lost.push(Lost { detail, reason });
         }

@@ -107,6 +107,7 @@ pub mod error;
 pub mod event;
 pub mod fault;
 pub mod fold;
+pub mod follow;
 pub mod keyed;
 pub mod loader;
 pub mod located;

@@ -95,6 +95,7 @@ const GRAPH: &[(&str, &[&str])] = &[
         ],
     ),
     ("fold", &[]),
+    ("follow", &["assemble", "event", "report", "sys"]),
     ("repeats", &["capture", "cli", "event", "fold", "report"]),
     ("messages", &["error", "sys"]),
     // Which way of capture works here.
@@ -166,8 +167,8 @@ const GRAPH: &[(&str, &[&str])] = &[
     (
         "monitor",
         &[
-            "analyze", "assemble", "capture", "cli", "error", "event", "messages", "output",
-            "repeats", "stats", "sys",
+            "analyze", "assemble", "capture", "cli", "error", "event", "follow", "messages",
+            "output", "repeats", "report", "stats", "sys",
         ],
     ),
     (

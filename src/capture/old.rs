@@ -23,6 +23,7 @@ pub(super) const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/captu
 const TRACEPOINT: &str = "signal_deliver";
 const FIRST_RAW: &str = "segfault_first_raw";
 const FIRST: &str = "segfault_event";
+const EXIT: &str = "segfault_exit";
 const BEGIN: &str = "segfault_begin";
 const CONTEXT: &str = "segfault_context";
 const LIST: &str = "segfault_list";
@@ -55,7 +56,9 @@ const LEAST_RING_BYTES: u64 = 32 << 10;
 #[derive(Debug)]
 pub struct OldCapture {
     loaded: loader::Loaded,
+    /// Of crashes, and of ends of processes.
     links: Vec<OwnedFd>,
+    exit_link: Option<OwnedFd>,
     /// The program that is attached first.
     first: &'static str,
     rings: Vec<CpuRing>,
@@ -97,6 +100,9 @@ impl OldCapture {
             super::set_books(map(&loaded, BOOKS_MAP)?, only)?;
         }
         let first = if is_raw { FIRST_RAW } else { FIRST };
+        // Ends before crashes, so that none is missed.
+        let exit = loaded.program(EXIT);
+        let exit_link = exit.and_then(|exit| attach::process_exit(exit, is_raw).ok());
         let mut links = Vec::new();
         for name in std::iter::once(first).chain(MORE) {
             let program = loaded
@@ -107,6 +113,7 @@ impl OldCapture {
         Ok(OldCapture {
             loaded,
             links,
+            exit_link,
             first,
             rings,
             current: 0,
@@ -162,6 +169,10 @@ impl OldCapture {
         Some(folded)
     }
 
+    pub fn tells_ends(&self) -> bool {
+        self.exit_link.is_some()
+    }
+
     /// Gives a CPU that has come up a ring, which is to be watched. The one that it
     /// had before it went down has ended with that; it stays if it was not emptied.
     pub fn cpu_up(&mut self, cpu: u32) -> Result<Option<BorrowedFd<'_>>> {
@@ -189,6 +200,7 @@ impl OldCapture {
     pub fn stop(&mut self) {
         // What begins a record before what goes on with it.
         self.links.clear();
+        self.exit_link = None;
     }
 
     pub fn counters(&self) -> KernelCounters {
@@ -290,7 +302,7 @@ fn load(
         chain[2].1 = chain[3].1;
     }
     let mut programs = MORE.to_vec();
-    programs.push(first);
+    programs.extend([first, EXIT]);
     if has_mappings {
         programs.push(LIST);
     }
@@ -381,11 +393,9 @@ fn settings(config: &Config, types: &KernelTypes, ring_bytes: u64) -> Vec<u8> {
         process::pid_namespace(),
         process::mount_namespace().unwrap_or(0),
         config.pid.unwrap_or(0),
-        u32::from(config.fatal_only),
         u32::from(super::all_mappings(config)),
         u32::from(config.memory),
         MORE.len() as u32,
-        0,
     ] {
         bytes.extend_from_slice(&number.to_ne_bytes());
     }

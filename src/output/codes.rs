@@ -9,7 +9,6 @@ use std::borrow::Cow;
 // include/uapi/asm-generic/signal.h, and arch/x86/include/uapi/asm/signal.h
 const SIGILL: i32 = 4;
 const SIGTRAP: i32 = 5;
-const SIGABRT: i32 = 6;
 const SIGBUS: i32 = 7;
 const SIGFPE: i32 = 8;
 pub(super) const SIGSEGV: i32 = 11;
@@ -113,18 +112,19 @@ const COMMON_CODES: [Code; 10] = [
 
 /// A signal's name.
 pub fn signal(number: i32) -> Cow<'static, str> {
-    let name = match number {
-        SIGILL => "SIGILL",
-        SIGTRAP => "SIGTRAP",
-        SIGABRT => "SIGABRT",
-        SIGBUS => "SIGBUS",
-        SIGFPE => "SIGFPE",
-        SIGSEGV => "SIGSEGV",
-        SIGSYS => "SIGSYS",
-        other => return format!("SIG{other}").into(),
-    };
-    name.into()
+    match number {
+        1..=30 => format!("SIG{}", NAMES[number as usize - 1]).into(),
+        SIGSYS => "SIGSYS".into(),
+        other => format!("SIG{other}").into(),
+    }
 }
+
+/// Names from 1 on, as include/uapi/asm-generic/signal.h has them.
+const NAMES: [&str; 30] = [
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
+    "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",
+    "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR",
+];
 
 fn find(signal: i32, code: i32) -> Option<&'static Code> {
     let own: &[Code] = match signal {

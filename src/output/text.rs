@@ -10,7 +10,7 @@ use std::fmt::Display;
 
 use crate::event::Disposition;
 use crate::registers::{Arch, Registers};
-use crate::report::{Code, FirstFault, Location, Report, Sender, StackFrame, StackTrace};
+use crate::report::{Code, Exit, FirstFault, Location, Report, Sender, StackFrame, StackTrace};
 use crate::unwind::{Stop, Trust};
 
 use super::{codes, escape, hex, nearby, symbol, Options};
@@ -193,6 +193,9 @@ fn our_lines(out: &mut String, report: &Report, options: &Options) {
     if report.disposition != Disposition::Fatal {
         line(out, "Disposition", report.disposition.as_str());
     }
+    if let Some(exit) = report.exit {
+        line(out, "Exit", exit_text(exit));
+    }
     if let Some(sender) = &report.sender {
         line(out, "Sender", sender_text(sender));
     }
@@ -217,6 +220,14 @@ fn our_lines(out: &mut String, report: &Report, options: &Options) {
     }
     for lost in &report.lost {
         line(out, "Lost", format!("{} ({})", lost.detail, lost.reason));
+    }
+}
+
+fn exit_text(exit: Exit) -> String {
+    match exit {
+        Exit::Status(status) => format!("exited with status {status}"),
+        Exit::Signal(number) => format!("killed by {}", codes::signal(number)),
+        Exit::Unknown => "ended within a second, how is not known".to_string(),
     }
 }
 

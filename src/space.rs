@@ -129,8 +129,9 @@ impl<'a> Captured<'a> {
             }
             let mut bytes = vec![0; window.bytes.len()];
             let len = opened.placed().data.read(into(window.address), &mut bytes);
-            seen = true;
-            same &= len > 0 && bytes[..len] == window.bytes[..len];
+            // A word that leads behind the code's end says nothing.
+            seen |= len > 0;
+            same &= bytes[..len] == window.bytes[..len];
         }
         (seen && same).then_some(opened)
     }

@@ -257,6 +257,17 @@ impl AddressSpace for Captured<'_> {
             && self.opened(address).is_none()
     }
 
+    fn is_compiled(&self, address: ProcessAddress) -> bool {
+        let mapping = self.mapping(address);
+        let unnamed = mapping.is_some_and(|mapping| {
+            let file = mapping.file.as_ref();
+            // A library may come out of a memfd, too, but is not shared then.
+            let shared = mapping.flags.shared();
+            mapping.flags.executable() && file.is_none_or(|file| file.detached && shared)
+        });
+        unnamed && self.opened(address).is_none()
+    }
+
     fn is_stack_top(&self, address: ProcessAddress) -> bool {
         let below = ProcessAddress(address.0.wrapping_sub(1));
         let first = self.stack_start().is_some_and(|start| {

@@ -103,6 +103,7 @@ impl<A: Architecture> Walker<'_, A> {
             if found.is_some() || !at.interrupted {
                 return found.ok_or(Stop::NoCaller(at.code.address()));
             }
+            return self.search(at, None);
         }
         if self.keeps_frame_pointers(at) {
             return chained.ok_or(Stop::NoCaller(at.code.address()));
@@ -213,7 +214,9 @@ impl<A: Architecture> Walker<'_, A> {
             || sure
             || (ahead && depth.sure && goes_on)
             || self.code_agrees(at, &caller, depth.bytes);
-        let returns = sure || self.is_return(&caller);
+        // Its own code may be at hand, and its caller's not.
+        let blind = depth.sure && at.interrupted && self.space.lacks_file(caller.pc);
+        let returns = sure || blind || self.is_return(&caller);
         if copied || !led || !returns || !advances(at, &caller) {
             return None;
         }

@@ -86,6 +86,9 @@ struct scratch {
 	__u64 stack_end;
 	__u64 alternate_start;	/* sigaltstack(2), if sp lies in it */
 	__u64 alternate_end;
+	__u64 between_from;	/* records between the two windows of a stack: */
+	__u64 between_gap;	/* where the first window ends, */
+	__u64 between_to;	/* and where the second begins */
 	__u64 frame_pointer;	/* the record that is looked at, */
 	__u64 other_stack;	/* and the first that lies on another stack, or 0 */
 	__u64 is_narrow;	/* a 32-bit task of x86 */

@@ -20,6 +20,7 @@
 #define UC_FP_X86 (120 - 16)	/* uc_mcontext.gregs[REG_RBP] */
 #define UC_FP_ARM64 (416 - 16)	/* uc_mcontext.regs[29] */
 
+#define RECORD_FRAME 512	/* of the function whose record begins another stack: below it */
 #define MAX_RECORDS 64		/* of a chain of frame pointers, until it leaves its stack */
 #define REGS_X86_FP 4		/* words into pt_regs, and into user_pt_regs */
 #define REGS_X86_CS 17

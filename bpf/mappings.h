@@ -311,7 +311,7 @@ separate int emit_mapping(__u64 address, __u64 start, __u64 end, __u64 vm_flags)
 static __always_inline int mapping_wanted(struct scratch *s, __u64 vm_flags)
 {
 	struct mapping_walk *w = &s->walk;
-	int wanted = (vm_flags & VM_EXEC) || all_mappings;
+	int wanted = (vm_flags & VM_EXEC) || all_mappings || w->start == w->moved_end;
 
 	/* A guard that sp has run into is not the stack: that is above. */
 	if (!w->stack_end && w->end > w->sp && (vm_flags & (VM_READ | VM_WRITE))) {
@@ -336,6 +336,19 @@ static __always_inline int mapping_wanted(struct scratch *s, __u64 vm_flags)
 	w->below_start = w->start;
 	w->below_sent = wanted;
 	return wanted;
+}
+
+/* One that the walk has gone past, if it is still the same. */
+separate int emit_below(__u64 address, __u64 start)
+{
+	struct scratch *s = scratch();
+	struct vm_area_struct *vma = (void *)address;
+	__u64 end = BPF_CORE_READ(vma, vm_end);
+
+	if (s && (__u64)BPF_CORE_READ(vma, vm_mm) == s->walk.mm &&
+	    BPF_CORE_READ(vma, vm_start) == start && end > start)
+		emit_mapping(address, start, end, BPF_CORE_READ(vma, vm_flags));
+	return 0;
 }
 
 static long mapping_callback(__u32 step, void *unused)
@@ -364,6 +377,12 @@ static long mapping_callback(__u32 step, void *unused)
 
 	vm_flags = BPF_CORE_READ(vma, vm_flags);
 	s->walk.previous = s->walk.below;
+	/* A program that has moved its own code there: what lies beside it tells. */
+	if ((vm_flags & VM_EXEC) && !BPF_CORE_READ(vma, vm_file)) {
+		s->walk.moved_end = s->walk.end;
+		if (s->walk.below && !s->walk.below_sent)
+			emit_below(s->walk.below, s->walk.below_start);
+	}
 	if (mapping_wanted(s, vm_flags))
 		emit_mapping(s->walk.vma, s->walk.start, s->walk.end, vm_flags);
 	return s->walk.until && s->walk.end > s->walk.until;
@@ -417,13 +436,8 @@ static __always_inline void send_mappings(struct scratch *s, struct mm_struct *m
 		if (w->fault >= high)
 			mapping_at(w->fault);
 	}
-	if (w->below_fault) {
-		struct vm_area_struct *vma = (void *)w->below_fault;
-		__u64 start = BPF_CORE_READ(vma, vm_start), end = BPF_CORE_READ(vma, vm_end);
-
-		if ((__u64)BPF_CORE_READ(vma, vm_mm) == w->mm && start == w->below_fault_start && end > start)
-			emit_mapping(w->below_fault, start, end, BPF_CORE_READ(vma, vm_flags));
-	}
+	if (w->below_fault)
+		emit_below(w->below_fault, w->below_fault_start);
 	if (s->out_bytes)
 		send_out(PART_MAPPINGS, LOST_RING_MAPPINGS);
 	s->end.mappings_seen = w->seen;

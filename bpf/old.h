@@ -70,6 +70,7 @@ struct old_walk {
 	__u64 stack_start;	/* that mapping, for sp */
 	__u64 stack_end;
 	__u64 last_wanted;	/* whether the mapping before was */
+	__u64 last_moved;	/* whether it had code, and no file */
 	__u64 entries;
 	__u64 ranges;		/* mappings in out, without names of their own */
 	__u64 file;		/* of the last entry that has one, */

@@ -28,7 +28,7 @@ static __always_inline void stack_hide(struct scratch *s)
 static __always_inline void stack_begin(struct scratch *s, struct old_config *c)
 {
 	__u64 sp = s->walk.sp, start = sp - RED_ZONE, limit, end;
-	__u64 first = first_stack(s);
+	__u64 first = first_stack(s), fp = s->header.regs[c->aarch64 ? REGS_ARM64_FP : REGS_X86_FP];
 	__u64 mapping_start = s->walk.stack_start, mapping_end = s->walk.stack_end;
 	struct event_stack *piece = (struct event_stack *)s->out;
 	struct task_struct *task = (void *)bpf_get_current_task();
@@ -53,6 +53,9 @@ static __always_inline void stack_begin(struct scratch *s, struct old_config *c)
 			return;
 	}
 	if (limit == mapping_end && limit)
+		s->other = OTHER_SWITCHED;
+	/* Go keeps its frame pointer while it runs C on the first stack. */
+	if (fp >= PAGE_BYTES && fp < sp && !(fp & 7))
 		s->other = OTHER_SWITCHED;
 	if (bpf_core_field_exists(task->sas_ss_sp) && bpf_core_field_exists(task->sas_ss_size)) {
 		s->alternate_start = BPF_CORE_READ(task, sas_ss_sp);
@@ -159,7 +162,8 @@ static __always_inline void other_begin(struct scratch *s, struct old_config *c,
 	piece->part.id = s->header.part.id;
 	s->other = OTHER_NONE;
 	/* Above it arguments begin. */
-	if (start && start < first) {
+	if (start > RECORD_FRAME && start < first) {
+		start -= RECORD_FRAME;
 		end = start + c->stack_bytes;
 		if (end > first)
 			end = first;
@@ -168,7 +172,9 @@ static __always_inline void other_begin(struct scratch *s, struct old_config *c,
 	s->stack_gap = end;
 	s->stack_stop = end;
 	s->stack_resume = end;
-	if (s->header.host_pid == s->header.host_tid && end != first) {
+	/* Its own window may have them. */
+	if (s->header.host_pid == s->header.host_tid && end != first &&
+	    !(s->walk.sp < first && first - s->walk.sp < s->walk.stack_end - s->walk.sp)) {
 		s->stack_stop = first;
 		if (end < first - TAIL_BYTES)
 			s->stack_resume = first - TAIL_BYTES;

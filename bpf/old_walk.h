@@ -57,6 +57,7 @@ static __always_inline int take_mapping(struct scratch *s, struct old_config *c)
 	__u64 start = vma_word(s, vm_start), end = vma_word(s, vm_end);
 	__u64 flags = vma_word(s, vm_flags), page_offset = vma_word(s, vm_pgoff);
 	__u64 file = vma_word(s, vm_file), has_file = is_set(file), wanted, hit, at, is_first;
+	__u64 moved;
 	struct event_range *entry;
 
 	w->covered = end;
@@ -70,7 +71,12 @@ static __always_inline int take_mapping(struct scratch *s, struct old_config *c)
 	wanted = hit | (flags >> VM_EXEC_BIT & 1) | c->all_mappings;
 	hit = is_below(w->fault, end) & (w->fault_seen ^ 1);
 	w->fault_seen |= hit;
-	wanted |= hit;
+	wanted |= hit | w->last_moved;
+	/* Code without a file may be the program's own, moved there: what lies beside it
+	 * tells. */
+	moved = (flags >> VM_EXEC_BIT & 1) & (has_file ^ 1);
+	w->last_moved = moved;
+	hit |= moved;
 	/* The mapping below the fault stands there already. */
 	at = w->entries + (hit & (w->last_wanted ^ 1));
 	w->last_wanted = wanted;

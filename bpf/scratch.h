@@ -21,6 +21,7 @@ struct mapping_walk {
 	__u64 vma;		/* the current mapping, */
 	__u64 start;
 	__u64 end;
+	__u64 moved_end;	/* of a mapping with code and without a file */
 	__u64 below;		/* the one before it, and its start, */
 	__u64 below_start;
 	__u64 below_fault;	/* and the one below the fault address, */
@@ -89,6 +90,9 @@ struct scratch {
 	__u64 stack_end;
 	__u64 alternate_start;	/* sigaltstack(2), if sp lies in it */
 	__u64 alternate_end;
+	__u64 between_from;	/* records between the two windows of a stack: */
+	__u64 between_gap;	/* where the first window ends, */
+	__u64 between_to;	/* and where the second begins */
 	__u64 frame_pointer;	/* the record that is looked at, */
 	__u64 other_stack;	/* and the first that lies on another stack, or 0 */
 	__u64 is_narrow;	/* a 32-bit task of x86 */

@@ -171,6 +171,12 @@ impl Analyzer {
                 reason: "not readable in the kernel",
             });
         }
+        if stack.is_some() && walk.uncertain && walk.stop == Stop::Outermost {
+            lost.push(Lost {
+                detail: "callers",
+                reason: "not proven for each call: some may be missing, or left over",
+            });
+        }
         if let (Arch::Arm, Some(stack)) = (arch, &stack) {
             if !stack.complete() {
                 lost.push(Lost {

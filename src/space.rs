@@ -7,7 +7,7 @@
 
 use std::cell::RefCell;
 
-use crate::address::ProcessAddress;
+use crate::address::{FileAddress, ProcessAddress};
 use crate::event::{Event, Mapping};
 use crate::modules::{Missing, Modules, Opened, ProcessHint};
 use crate::sys::mmap::page_bytes;
@@ -16,6 +16,8 @@ use crate::unwind::{AddressSpace, Placed};
 /// What the window of a stack has below the stack pointer, `RED_ZONE` of
 /// bpf/stack.h.
 const RED_ZONE: u64 = 128;
+/// Of code that was moved: huge pages and what is left around them.
+const MAX_PIECES: usize = 4;
 /// What a stack's top may be aligned to.
 const STACK_ALIGNMENT: u64 = 64;
 
@@ -93,12 +95,85 @@ impl<'a> Captured<'a> {
             };
         }
         if mapping.file.is_none() {
-            return Behind::Nothing(None);
+            return match self.moved(&mut modules, mapping) {
+                Some(opened) => Behind::File(opened),
+                None => Behind::Nothing(None),
+            };
         }
         match modules.open(mapping, ProcessHint::from(self.event)) {
             Ok(opened) => Behind::File(opened),
             Err(missing) => Behind::Nothing(Some(missing)),
         }
+    }
+
+    /// The file whose code a mapping without one holds, because the program has moved
+    /// its own there, for the sake of huge pages. What is mapped beside it tells where
+    /// that lay; what was captured of the code must be what the file has.
+    fn moved(&self, modules: &mut Modules, mapping: &Mapping) -> Option<Opened> {
+        if !mapping.flags.executable() {
+            return None;
+        }
+        let beside = self.beside(mapping)?;
+        let opened = modules.open(beside, ProcessHint::from(self.event)).ok()?;
+        let into = |address: ProcessAddress| FileAddress(address.0.wrapping_sub(opened.bias));
+        let mut loads = opened.module.elf().loads().iter();
+        loads.find(|load| {
+            let start = into(mapping.start).0 & !(page_bytes() as u64 - 1);
+            let end = load.address.0.saturating_add(load.memory_size);
+            load.executable && start >= load.address.0 & !(page_bytes() as u64 - 1) && start < end
+        })?;
+        let (mut same, mut seen) = (true, false);
+        for window in self.event.compiled.iter().chain([&self.event.code_bytes]) {
+            if !mapping.contains(window.address) {
+                continue;
+            }
+            let mut bytes = vec![0; window.bytes.len()];
+            let len = opened.placed().data.read(into(window.address), &mut bytes);
+            // A word that leads behind the code's end says nothing.
+            seen |= len > 0;
+            same &= bytes[..len] == window.bytes[..len];
+        }
+        (seen && same).then_some(opened)
+    }
+
+    /// The next mapping of a file, with none but such mappings between.
+    fn beside(&self, mapping: &Mapping) -> Option<&'a Mapping> {
+        let all = &self.event.mappings;
+        let index = self.event.mapping_index(mapping.start)?;
+        let is_code = |mapping: &Mapping| mapping.flags.executable() && mapping.file.is_none();
+        let near = |ahead: bool| {
+            let mut from = index;
+            for _ in 0..MAX_PIECES {
+                let next = if ahead {
+                    from + 1
+                } else {
+                    from.checked_sub(1)?
+                };
+                let (low, high) = (all.get(from.min(next))?, all.get(from.max(next))?);
+                if low.end != high.start {
+                    return None;
+                }
+                let found = &all[next];
+                if found.file.is_some() {
+                    return Some(found);
+                }
+                if !is_code(found) {
+                    return None;
+                }
+                from = next;
+            }
+            None
+        };
+        near(false).or_else(|| near(true))
+    }
+
+    /// What the mapping at an address is called: by the file whose code it holds.
+    #[must_use]
+    pub fn name(&self, mapping: &Mapping) -> Vec<u8> {
+        let moved = mapping.file.is_none() && !self.event.is_vdso(mapping);
+        let opened = moved.then(|| self.opened(mapping.start)).flatten();
+        let beside = opened.and_then(|_| self.beside(mapping));
+        self.event.mapping_name(beside.unwrap_or(mapping))
     }
 
     /// Why files that were asked for could not be had.
@@ -180,6 +255,17 @@ impl AddressSpace for Captured<'_> {
         self.mapping(address)
             .is_some_and(|mapping| mapping.flags.executable() && mapping.file.is_some())
             && self.opened(address).is_none()
+    }
+
+    fn is_compiled(&self, address: ProcessAddress) -> bool {
+        let mapping = self.mapping(address);
+        let unnamed = mapping.is_some_and(|mapping| {
+            let file = mapping.file.as_ref();
+            // A library may come out of a memfd, too, but is not shared then.
+            let shared = mapping.flags.shared();
+            mapping.flags.executable() && file.is_none_or(|file| file.detached && shared)
+        });
+        unnamed && self.opened(address).is_none()
     }
 
     fn is_stack_top(&self, address: ProcessAddress) -> bool {

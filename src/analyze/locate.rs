@@ -49,7 +49,7 @@ impl Analyzer {
                 continue;
             }
             let location = &mut located[index].location;
-            location.module = Some(event.mapping_name(mapping));
+            location.module = Some(space.name(mapping));
             let Some(opened) = space.opened(address) else {
                 if is_compiled(mapping) && !event.is_vdso(mapping) {
                     compiled.push(index);

@@ -236,6 +236,10 @@ impl ModuleData for Module {
         self.elf.entry()
     }
 
+    fn keeps_frame_pointers(&self) -> bool {
+        self.elf.is_go()
+    }
+
     fn section(&self, section: CfiSection) -> Option<SectionRange> {
         match (self.elf.section(section), section) {
             (None, CfiSection::DebugFrame) => self.debug_file()?.section(section),

@@ -39,6 +39,7 @@ impl Architecture for Aarch64 {
     const STACK_POINTER: u16 = SP;
     const FRAME_POINTER: u16 = FP;
     const PROGRAM_COUNTER: u16 = PC;
+    const INSTRUCTION: u64 = INSTRUCTION;
     const LINK: Option<u16> = Some(LR);
     // x18 belongs to the platform; x19 to x28 and x29 are the callee's to keep.
     const PRESERVED: u64 = 0x7ff << 19 | 1 << 18;

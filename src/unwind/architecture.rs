@@ -164,6 +164,8 @@ pub(super) trait Architecture {
     const FRAME_POINTER: u16;
     /// The column that holds the frame's own pc.
     const PROGRAM_COUNTER: u16;
+    /// Bytes of the shortest instruction.
+    const INSTRUCTION: u64 = 1;
     /// The register that a call leaves the return address in, if it does not push it.
     const LINK: Option<u16> = None;
     /// Registers that a function leaves as it found them, as bits.

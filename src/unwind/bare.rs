@@ -3,7 +3,7 @@
 //! In: a frame that is to be left. Out: its caller, by what its own code says, by
 //! the frame pointer or by a search of the stack (`scan`), or why there is none.
 
-use super::architecture::{Architecture, Before, Cursor};
+use super::architecture::{Architecture, Before, Caller, Cursor};
 use super::depth::Depth;
 use super::scan::Lead;
 use super::stack::{offset, word};
@@ -20,6 +20,10 @@ const MAX_CODE: usize = 4096;
 const MAX_CODE_AHEAD: usize = 512;
 /// Code at a function's start that may set up the frame pointer.
 const PROLOGUE_BYTES: usize = 32;
+/// Bytes below a record on another stack that the frame it belongs to may take.
+const MAX_BELOW: u64 = 512;
+/// How often a walk goes to such a stack.
+const MAX_SWITCHES: usize = 8;
 /// No piece of a stack that is not captured is shorter.
 const PAGE_BYTES: u64 = 4096;
 
@@ -44,7 +48,7 @@ impl<A: Architecture> Walker<'_, A> {
     /// The frame pointer is asked late: in code that does not use one it still
     /// holds that of some outer function, and all frames up to there would be lost.
     pub(super) fn without_cfi(&mut self, at: &Cursor) -> Result<(Trust, Cursor), Stop> {
-        if self.is_outermost(at) {
+        if self.is_outermost(at) || self.is_goexit(at) {
             return Err(Stop::Outermost);
         }
         // Nothing called it: it was put there to be returned to.
@@ -76,8 +80,8 @@ impl<A: Architecture> Walker<'_, A> {
                 return Ok(leaf);
             }
         }
-        if self.is_thread_end(at) {
-            return Err(Stop::Outermost);
+        if let Some(end) = self.thread_end(at) {
+            return Ok((Trust::FramePointer, self.called_by(end, true)));
         }
         if let Some(read) = self.by_code(at) {
             let agrees = |(_, chained): &(Trust, Cursor)| {
@@ -85,6 +89,9 @@ impl<A: Architecture> Walker<'_, A> {
             };
             // The record tells the caller's frame pointer, too.
             return Ok(chained.filter(agrees).unwrap_or(read));
+        }
+        if let Some(found) = self.by_switched_record(at) {
+            return Ok(found);
         }
         if let (Some(chained), true) = (chained, kept) {
             return Ok(chained);
@@ -96,6 +103,10 @@ impl<A: Architecture> Walker<'_, A> {
             if found.is_some() || !at.interrupted {
                 return found.ok_or(Stop::NoCaller(at.code.address()));
             }
+            return self.search(at, None);
+        }
+        if self.keeps_frame_pointers(at) {
+            return chained.ok_or(Stop::NoCaller(at.code.address()));
         }
         match self.search(at, chained) {
             // The frame pointer may still be that of another stack.
@@ -173,7 +184,7 @@ impl<A: Architecture> Walker<'_, A> {
     /// The same by what the code from here on gives back.
     fn depth_ahead(&self, at: &Cursor) -> Option<Depth> {
         let mut code = [0; MAX_CODE_AHEAD];
-        let len = self.space.read_code(at.code.address(), &mut code);
+        let len = self.read_code_some(at.code.address(), &mut code);
         self.aligned(at, A::depth_ahead(code.get(..len)?)?)
     }
 
@@ -203,7 +214,9 @@ impl<A: Architecture> Walker<'_, A> {
             || sure
             || (ahead && depth.sure && goes_on)
             || self.code_agrees(at, &caller, depth.bytes);
-        let returns = sure || self.is_return(&caller);
+        // Its own code may be at hand, and its caller's not.
+        let blind = depth.sure && at.interrupted && self.space.lacks_file(caller.pc);
+        let returns = sure || blind || self.is_return(&caller);
         if copied || !led || !returns || !advances(at, &caller) {
             return None;
         }
@@ -231,17 +244,57 @@ impl<A: Architecture> Walker<'_, A> {
         })
     }
 
-    /// Whether the frame pointer's record is one made by hand for a thread's first
-    /// function: no frame pointer before it, and a return address one byte behind
-    /// a function's start, as Go's `goexit` has it, where no call fits in.
-    fn is_thread_end(&mut self, at: &Cursor) -> bool {
-        let Some(caller) = A::frame_pointer(self.space, &at.state, at.floor) else {
-            return false;
-        };
-        let start = self.function_start(caller.pc);
-        caller.state.get(A::FRAME_POINTER) == Some(0)
-            && self.space.is_executable(caller.pc)
-            && start.and_then(|start| caller.pc.offset_from(start)) == Some(1)
+    /// The record that the frame pointer leads to, if it was made by hand for a
+    /// thread's first function: no frame pointer before it.
+    fn thread_end(&mut self, at: &Cursor) -> Option<Caller> {
+        let caller = A::frame_pointer(self.space, &at.state, at.floor)?;
+        let first = caller.state.get(A::FRAME_POINTER) == Some(0);
+        (first && self.is_behind_start(caller.pc)).then_some(caller)
+    }
+
+    /// Whether a frame is such a record's: Go's `goexit`.
+    fn is_goexit(&mut self, at: &Cursor) -> bool {
+        let pc = at.code.address();
+        !at.interrupted && at.code == CodeAddress::Exact(pc) && self.is_behind_start(pc)
+    }
+
+    /// Whether an address is one instruction behind a function's start, where no call
+    /// fits in.
+    fn is_behind_start(&mut self, pc: ProcessAddress) -> bool {
+        let start = self.function_start(pc);
+        let into = start.and_then(|start| pc.offset_from(start));
+        self.space.is_executable(pc) && into == Some(A::INSTRUCTION)
+    }
+
+    fn keeps_frame_pointers(&self, at: &Cursor) -> bool {
+        let module = self.space.module(at.code.lookup());
+        module.is_some_and(|module| module.data.keeps_frame_pointers())
+    }
+
+    /// The caller on another stack, which the frame pointer still leads to: Go calls C
+    /// on a stack of its own, and the function that goes there keeps no frame. What
+    /// called it left its return address below the record.
+    fn by_switched_record(&mut self, at: &Cursor) -> Option<(Trust, Cursor)> {
+        let fp = ProcessAddress(at.state.get(A::FRAME_POINTER)?);
+        if fp >= at.floor || self.switches == MAX_SWITCHES || !fp.0.is_multiple_of(A::WORD) {
+            return None;
+        }
+        word::<A>(self.space, fp).ok()?;
+        for back in 1..=MAX_BELOW / A::WORD {
+            let slot = ProcessAddress(fp.0.checked_sub(back * A::WORD)?);
+            let Ok(value) = word::<A>(self.space, slot) else {
+                break;
+            };
+            let caller = A::returned_through(self.space, &at.state, slot, value);
+            if self.is_direct(at, caller.pc) {
+                self.switches += 1;
+                return Some((Trust::FramePointer, self.called_by(caller, true)));
+            }
+        }
+        let caller = A::frame_pointer(self.space, &at.state, fp)?;
+        let returns = self.keeps_frame_pointers(at) && self.is_return(&caller);
+        self.switches += usize::from(returns);
+        returns.then(|| (Trust::FramePointer, self.called_by(caller, false)))
     }
 
     /// Whether the frame's function is known to have set up the frame pointer.

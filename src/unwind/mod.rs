@@ -205,6 +205,12 @@ pub trait ModuleData {
         None
     }
 
+    /// Whether all of its functions without call-frame information that call others
+    /// keep frame pointers, as Go's do: a search would find what is left over.
+    fn keeps_frame_pointers(&self) -> bool {
+        false
+    }
+
     /// Where a section stands, `None` where the file has none.
     fn section(&self, section: CfiSection) -> Option<SectionRange>;
 
@@ -276,6 +282,12 @@ pub trait AddressSpace {
     /// Whether the code there is of a file that could not be had.
     fn lacks_file(&self, _address: ProcessAddress) -> bool {
         false
+    }
+
+    /// Whether code there was made while the program ran: it is in no file, or in one
+    /// without a name.
+    fn is_compiled(&self, address: ProcessAddress) -> bool {
+        self.is_executable(address) && self.module(address).is_none() && !self.lacks_file(address)
     }
 
     /// The stack pointer that the process began with (`mm->start_stack`):

@@ -72,6 +72,8 @@ pub(super) struct Walker<'a, A> {
     signals: usize,
     /// The walk has gone down to another stack, which happens once.
     switched: bool,
+    /// It has followed the frame pointer to one, so often.
+    pub(super) switches: usize,
     /// What the kernel saved for the innermost handler to return to.
     saved: Option<State>,
     /// Steps of trials that are left, so that no stack can keep a walk busy.
@@ -87,6 +89,7 @@ impl<'a, A: Architecture> Walker<'a, A> {
             caches,
             signals: 0,
             switched: false,
+            switches: 0,
             saved: None,
             trial_steps: MAX_TRIAL_STEPS,
             architecture: PhantomData,

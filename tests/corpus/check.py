@@ -22,6 +22,10 @@ import corpus
 from monitor import Monitor, frames
 
 
+# Older ways of capture have the code of frame pointers' records alone.
+LESS = {("compiled.c", "no_frames")}
+IS_OLD = "--force-rung" in os.environ.get("SEGFAULT_ANALYZER_ARGS", "")
+
 # What starts a program.
 PREFIX = []
 
@@ -53,13 +57,25 @@ def wrong(case, report):
         return "no report", []
     found = frames(report, case.program)
     ended = report["stack_complete"]
+    if IS_OLD and (case.program.source.name, case.scenario) in LESS and not ended:
+        return None, found
     if not corpus.agrees(case.chain, found, case.program.own, False, ended):
         return "chain", found
     if not corpus.agrees(case.chain, found, case.program.own, True, ended):
         return f"end (stack_complete {str(ended).lower()})", found
+    if corpus.claims_wrongly(case.chain, found, case.program.own, ended):
+        return "complete, but is not", found
     if report["cause"] not in case.causes:
         return f"cause {report['cause']}, not {' or '.join(case.causes)}: {report['cause_text']}", found
     return None, found
+
+
+def claims_wrongly(case, report):
+    """Whether a report says that its stack is complete although it is not."""
+    if report is None:
+        return False
+    return corpus.claims_wrongly(case.chain, frames(report, case.program), case.program.own,
+                                 report["stack_complete"])
 
 
 def is_certain(build):
@@ -124,9 +140,13 @@ def main():
             failures.append((case, what, found))
     if failures:
         print(corpus.table(failures))
-    wrong_values = same_signatures(all_cases, reports) + other_groups(all_cases, reports)
+    # Gaps, too: a chain may be wrong, but not said to be whole.
+    claimed = [case for number, case in enumerate(all_cases) if claims_wrongly(case, reports.get(number))]
+    wrong_values = [f"{case}: complete claimed wrongly" for case in claimed]
+    wrong_values += same_signatures(all_cases, reports) + other_groups(all_cases, reports)
     print("\n".join(wrong_values), end="\n" if wrong_values else "")
-    print(f"corpus: {len(all_cases) - len(failures) - gaps} of {len(all_cases)} chains and causes right; "
+    print(f"corpus: {len(all_cases) - len(failures) - gaps} of {len(all_cases)} chains and causes right, "
+          f"complete claimed wrongly {len(claimed)}; "
           f"built in {built - started:.0f} s, crashed in {time.monotonic() - built:.0f} s")
     return 1 if failures or wrong_values else 0
 

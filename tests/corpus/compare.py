@@ -5,7 +5,8 @@
 
 Every program of the corpus crashes once; the monitor, perf and bpftrace watch,
 gdb and eu-stack get the core file. Prints how many chains each has right, as
-Markdown. Ends with 1 if a peer is right where we are not. Needs root, and the
+Markdown, and how often each had not all calls but ended as if it had. Ends with 1 if
+a peer is right where we are not, or if we claim so wrongly. Needs root, and the
 host's core pattern, which is put back at the end.
 
 Peers are judged by their calls from the crash up to main. What a peer's frame
@@ -179,6 +180,20 @@ def comparable(case):
         and (case.program.source.name, case.scenario) != ("memory.rs", "overflow")
 
 
+# Where a process's or thread's first function is: whoever prints it and no error says
+# that nothing is missing. What it is called does not matter where it has no name.
+FIRST = re.compile(r"^(_start(_c)?|clone3?|__clone3?|start_thread|__libc_start_main.*|__start_context|start)$")
+
+
+def claims_wrongly(tool, case, found):
+    """Whether a peer says that it has all calls, and has not. None has a word for it;
+    each ends without one where it believes to be at the outermost call, so that a chain
+    counts that ends at a first function."""
+    ended = bool(found) and bool(found[-1].name) and bool(FIRST.match(found[-1].name))
+    lost = any(token in ("<lost>", "<cut>", "<gone>") for token in case.chain)
+    return ended and not lost and not corpus.agrees(case.chain, found, case.program.own, False, False)
+
+
 def version(command):
     line = output(command).splitlines()
     found = re.findall(r"\d+\.\d[\w.]*", line[0]) if line else []
@@ -222,7 +237,7 @@ def main():
         number, case = numbered
         own, report = case.program.own, reports.get(number)
         what, ours = check.wrong(case, report)
-        results = {"segfault_analyzer": (what is None, ours)}
+        results = {"segfault_analyzer": (what is None, ours, check.claims_wrongly(case, report))}
         # The report's own number, where the process sees another.
         pid = report and (report.get("host_pid") or report["pid"])
         core = scratch / f"core.{pid}"
@@ -235,7 +250,8 @@ def main():
             found = results[name]
             while found and found[-1].name is None and case.chain[len(found) - 1:len(found)] != ["?"]:
                 found.pop()
-            results[name] = (bool(found) and corpus.agrees(case.chain, found, own, False, False), found)
+            results[name] = (bool(found) and corpus.agrees(case.chain, found, own, False, False), found,
+                             claims_wrongly(name, case, found))
         core.unlink(missing_ok=True)
         return results
 
@@ -244,7 +260,10 @@ def main():
     tools += [*core_tools, *seen]
     worse = 0
     for case, results in zip(cases, judged):
-        right, ours = results["segfault_analyzer"]
+        right, ours, claims = results["segfault_analyzer"]
+        worse += claims
+        if claims:
+            print(f"{case}: complete claimed wrongly")
         better = [tool for tool in tools[1:] if results[tool][0]]
         if not right:
             worse += bool(better) and not case.gap
@@ -276,13 +295,13 @@ def print_table(tools, cases, judged):
             ("musl" if build.libc == "musl" else "no unwind tables" if build.name == "no_tables" else "glibc")
         groups.setdefault(group, []).append(index)
     print(f"\nRight chains of {len(cases)}, {date.today()}, Linux {os.uname().release}:\n")
-    print("| tool | version | " + " | ".join(f"{name} ({len(found)})" for name, found in groups.items()) + " | all |")
-    print("|---|---|" + "---:|" * (len(groups) + 1))
+    print("| tool | version | " + " | ".join(f"{name} ({len(found)})" for name, found in groups.items()) + " | all | complete claimed wrongly |")
+    print("|---|---|" + "---:|" * (len(groups) + 2))
     for tool in tools:
         how, command = VERSIONS[tool]
         counts = [sum(judged[index][tool][0] for index in found) for found in groups.values()]
         label = f"{tool}, {how}"
-        print(f"| {label} | {version(command) if command else ''} | " + " | ".join(map(str, counts)) + f" | {sum(counts)} |")
+        print(f"| {label} | {version(command) if command else ''} | " + " | ".join(map(str, counts)) + f" | {sum(counts)} | {sum(results[tool][2] for results in judged)} |")
 
 
 if __name__ == "__main__":

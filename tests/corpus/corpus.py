@@ -11,9 +11,10 @@ file, `...` any number of calls that are not the source's own, `<signal>` what a
 handler returns to, `<lost>` at most one call whose return address was
 overwritten. Behind `<gone>` calls may be without names and the walk may end early,
 and say so: the file went with the process, and what could not be proven is not
-there. END is `<start>` (the C library's start up to the process's first
+there. At `<or_cut>` a walk may end and say so. END is `<start>` (the C library's start up to the process's first
 frame), `<thread>` (the same of a thread or coroutine), `<depth>` (deeper than
-was asked for) or `<end>` (nothing more).
+was asked for), `<cut>` (the walk knows of no more, and says so) or `<end>` (nothing
+more).
 
 Why it crashes stands there too, where it is no null pointer that is followed; `a|b`
 either:
@@ -97,6 +98,8 @@ def builds():
         Build("stripped", "go", "go", [], strip=True),
         Build("i386", "i386", cc, ["-m32", "-O2", "-ffreestanding", "-fno-pie", "-fno-stack-protector"],
               link=["-nostdlib", "-static"]),
+        Build("bare", "bare", cc, NO_TABLES, link=["-nostdlib", "-static"], compared=False),
+        Build("bare_pie", "bare", cc, [*NO_TABLES, "-fPIE"], link=["-nostdlib", "-static-pie"], compared=False),
     ]
 
 
@@ -164,6 +167,8 @@ def causes(source, scenario):
 def language(source):
     if source.name == "narrow.c":
         return "i386"
+    if source.name == "bare.c":
+        return "bare"
     return source.suffix[1:]
 
 
@@ -215,15 +220,15 @@ def compile_program(source, build, directory):
                                              ROOT / "tests/corpus/plugin.c"])
     if not (stamp.exists() and stamp.stat().st_mtime > newest):
         objects = [directory / "part.o"]
-        if build.language in ("c", "cc", "i386"):
+        if build.language in ("c", "cc", "i386", "bare"):
             run([build.compiler, *C_FLAGS, *CXX_FLAGS.get(build.language, []), *build.flags, "-c", source, "-o", objects[0]])
             run([build.compiler, *build.flags, *build.link, objects[0], "-o", twin, "-lpthread"]
-                [:-1 if build.language == "i386" else None])
+                [:-1 if build.language in ("i386", "bare") else None])
         elif build.language == "rs":
             run(["rustc", "--edition=2021", "--crate-name", source.stem, *build.flags, source, "-o", twin])
             objects = []
         else:
-            run(["go", "build", "-o", twin, source], env={**os.environ, "GO111MODULE": "off", "CGO_ENABLED": "0",
+            run(["go", "build", "-o", twin, source], env={**os.environ, "GO111MODULE": "off", "CGO_ENABLED": str(int('import "C"' in source.read_text())),
                  "GOCACHE": str(directory.parent.parent / "go-cache"), "GOFLAGS": ""})
             objects = []
         if source.name == "files.c" and not build.static:
@@ -234,11 +239,11 @@ def compile_program(source, build, directory):
         if build.language == "rs":
             names = {n for n in symbols(twin)[1] if re.match(rf"<?{source.stem}::", n)}
         elif build.language == "go":
-            names = {n for n in symbols(twin)[1] if n.startswith("main.")}
+            names = {n for n in symbols(twin)[1] if re.match("main\\.|writes_null$|call(s|ed)_?|calledBack$", n)}
         else:
             names = own_functions(objects)
             names -= {n for n in names if n.startswith("_") and not n.startswith("_start")} - {"_start"}
-            if build.language != "i386":
+            if build.language not in ("i386", "bare"):
                 names.discard("_start")
         shutil.copy(twin, path)
         if build.strip:
@@ -296,9 +301,25 @@ def named(token, name):
                for choice in token.split("|") if choice != "?")
 
 
+# How a frame is found that nothing proves: a report may then have all of them and
+# not say so. Where call-frame information led all the way it has to.
+UNPROVEN = {"scan", "scan_cfi", "scan_direct", "leaf", "frame_pointer"}
+
+
+def claims_wrongly(chain, frames, own, ended):
+    """Whether somebody says that these are all calls, and they are not: some of the
+    chain are missing, or others are there."""
+    if not ended:
+        return False
+    lost = any(token in ("<lost>", "<cut>", "<depth>") for token in chain)
+    # Behind a file that is gone nothing can be said of calls without names.
+    return lost or "<gone>" not in chain and not agrees(chain, frames, own, True, True)
+
+
 def agrees(chain, frames, own, strict, ended):
     """Whether frames are those of a chain. `strict` also asks for the chain's end;
     `ended` says that the walk believes to have reached the outermost frame."""
+    unproven = any(frame.trust in UNPROVEN for frame in frames)
     library = [frame.name is None or frame.name not in own for frame in frames]
     gone = "<gone>" in chain
     seen = {}
@@ -321,13 +342,15 @@ def agrees(chain, frames, own, strict, ended):
         if token == "<depth>":
             return not rest or not strict
         if token == "<end>":
-            return not rest and (ended or not strict)
+            return not rest and (ended or unproven or not strict)
         if token == "<cut>":
             return not rest and not ended
         if token in ("<start>", "<thread>"):
             if not all(library[j:]):
                 return False
-            return not strict or (ended and len(rest) <= 12)
+            return not strict or len(rest) <= 12 and (ended or unproven)
+        if token == "<or_cut>":
+            return match(i + 1, j) or not rest and not ended
         if token == "<gone>":
             return match(i + 1, j)
         if token == "<lost>":

@@ -27,7 +27,7 @@ const PEEK_OBJECT: &[u8] = include_bytes!("../prebuilt/peek.bpf.o");
 const HEADER: &str = include_str!("../bpf/event.h");
 
 /// Structs of the header that no variable of the programs holds.
-const NOT_IN_OBJECTS: [&str; 3] = ["event_mapping", "event_stack", "event_text"];
+const NOT_IN_OBJECTS: [&str; 4] = ["event_exit", "event_mapping", "event_stack", "event_text"];
 
 /// Name, offset and size, in bytes.
 type Field = (String, usize, usize);
@@ -361,6 +361,7 @@ fn parts_are_decoded_by_the_headers_numbers() {
             "PART_MEMORY" => matches!(decoded, Ok(Part::Memory { .. })),
             "PART_CODE" => matches!(decoded, Ok(Part::Code(_)) | Err(BadPart::Short(_))),
             "PART_END" => matches!(decoded, Ok(Part::End(_))),
+            "PART_EXIT" => matches!(decoded, Ok(Part::Exit(_))),
             _ => panic!("src/capture/record/abi.rs does not know {name}"),
         };
         assert!(right, "{name} is decoded as {decoded:?}");

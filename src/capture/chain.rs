@@ -24,6 +24,7 @@ pub(super) const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/captu
 const TRACEPOINT: &str = "signal_deliver";
 const FIRST_RAW: &str = "segfault_first_raw";
 const FIRST: &str = "segfault_event";
+const EXIT: &str = "segfault_exit";
 const BEGIN: &str = "segfault_begin";
 const CONTEXT: &str = "segfault_context";
 const LIST: &str = "segfault_list";
@@ -35,6 +36,9 @@ const SWITCHED: &str = "segfault_switched";
 /// Code in no file.
 const COMPILED: &str = "segfault_compiled";
 const NAMES: &str = "segfault_names";
+/// What goes on with a record for which one pass has too few tail calls; attached in this
+/// order, after the first.
+const MORE: [&str; 3] = ["segfault_more_1", "segfault_more_2", "segfault_more_3"];
 /// Only with `--memory`.
 const MEMORY: &str = "segfault_memory";
 /// `enum step` of bpf/chain.h: the slots that the programs call, in order, and what is in
@@ -66,8 +70,10 @@ const LEAST_RING_BYTES: u64 = 32 << 10;
 #[derive(Debug)]
 pub struct ChainCapture {
     loaded: loader::Loaded,
-    link: Option<OwnedFd>,
-    /// The program that is attached.
+    /// Of crashes, and of ends of processes.
+    links: Vec<OwnedFd>,
+    exit_link: Option<OwnedFd>,
+    /// The program that is attached first.
     first: &'static str,
     rings: Vec<CpuRing>,
     /// The ring that is being emptied.
@@ -108,13 +114,20 @@ impl ChainCapture {
             super::set_books(map(&loaded, BOOKS_MAP)?, only)?;
         }
         let first = if is_raw { FIRST_RAW } else { FIRST };
-        let program = loaded
-            .program(first)
-            .ok_or_else(|| Error::failed("the capture program has no beginning"))?;
-        let link = attach::signal_deliver(program, is_raw)?;
+        // Ends before crashes, so that none is missed.
+        let exit = loaded.program(EXIT);
+        let exit_link = exit.and_then(|exit| attach::process_exit(exit, is_raw).ok());
+        let mut links = Vec::new();
+        for name in std::iter::once(first).chain(MORE) {
+            let program = loaded
+                .program(name)
+                .ok_or_else(|| Error::failed("the capture program has no beginning"))?;
+            links.push(attach::signal_deliver(program, is_raw)?);
+        }
         Ok(ChainCapture {
             loaded,
-            link: Some(link),
+            links,
+            exit_link,
             first,
             rings,
             current: 0,
@@ -170,6 +183,10 @@ impl ChainCapture {
         Some(folded)
     }
 
+    pub fn tells_ends(&self) -> bool {
+        self.exit_link.is_some()
+    }
+
     /// Gives a CPU that has come up a ring, which is to be watched. The one that it
     /// had before it went down has ended with that; it stays if it was not emptied.
     pub fn cpu_up(&mut self, cpu: u32) -> Result<Option<BorrowedFd<'_>>> {
@@ -195,7 +212,9 @@ impl ChainCapture {
     }
 
     pub fn stop(&mut self) {
-        self.link = None;
+        // What begins a record before what goes on with it.
+        self.links.clear();
+        self.exit_link = None;
     }
 
     pub fn counters(&self) -> KernelCounters {
@@ -299,7 +318,8 @@ fn load(
     if !has_mappings {
         chain[2].1 = chain[3].1;
     }
-    let mut programs = vec![first];
+    let mut programs = MORE.to_vec();
+    programs.extend([first, EXIT]);
     if has_mappings {
         programs.push(LIST);
     }
@@ -383,9 +403,9 @@ fn settings(config: &Config, types: &KernelTypes, ring_bytes: u64) -> Vec<u8> {
         own_pid_ns: process::pid_namespace(),
         own_mnt_ns: process::mount_namespace().unwrap_or(0),
         only_pid: config.pid.unwrap_or(0),
-        fatal_only: u32::from(config.fatal_only),
         all_mappings: u32::from(super::all_mappings(config)),
-        pad: 0,
+        memory: u32::from(config.memory),
+        passes: MORE.len() as u32,
     };
     bytes_of(&settings)
 }

@@ -8,6 +8,7 @@
 //! is here.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use crate::base::error::{Context, Result};
 use crate::base::structs::bytes_of;
@@ -225,6 +226,16 @@ impl Capture {
         }
     }
 
+    /// Whether parts tell how a process ended that had overcome a fault.
+    #[must_use]
+    pub fn tells_ends(&self) -> bool {
+        match &self.way {
+            Way::Ring(ring) => ring.tells_ends(),
+            Way::Chain(old) => old.tells_ends(),
+            Way::Perf(_) => false,
+        }
+    }
+
     /// What the rings hold.
     #[must_use]
     pub fn ring_bytes(&self) -> u64 {
@@ -348,9 +359,12 @@ fn take_folded(folds: Option<BorrowedFd<'_>>, site: &FaultSite) -> Option<Folded
 
 /// How long the programs only count handled faults of one site; 0 for never.
 fn fold_ns(config: &Config) -> u64 {
-    config
+    // A report is wanted of those alone that a process dies of.
+    const FATAL_ONLY: Duration = Duration::from_secs(60);
+    let window = config
         .fold_handled
-        .map_or(0, |window| window.as_nanos() as u64)
+        .or(config.fatal_only.then_some(FATAL_ONLY));
+    window.map_or(0, |window| window.as_nanos() as u64)
 }
 
 fn kernel_counters(raw: &RawCounters, missed: u64) -> KernelCounters {

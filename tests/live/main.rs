@@ -20,12 +20,14 @@ mod compat;
 mod context;
 mod cpus;
 mod crashers;
+mod debuglinks;
 mod deliveries;
 mod desk;
 mod examples;
 mod files;
 mod filters;
 mod folding;
+mod frames;
 mod harness;
 mod help;
 mod json;
@@ -36,6 +38,7 @@ mod measured;
 mod names;
 mod namespaces;
 mod options;
+mod overcome;
 mod pipes;
 mod programs;
 mod raised;
@@ -43,6 +46,7 @@ mod refusals;
 mod report;
 #[path = "../schema/validate.rs"]
 mod schema;
+mod secrets;
 mod signatures;
 mod starting;
 mod statistics;
@@ -127,10 +131,14 @@ fn main() -> ExitCode {
         deliveries::CASES,
         causes::CASES,
         raised::CASES,
+        frames::CASES,
+        overcome::CASES,
         signatures::CASES,
         desk::CASES,
         threads::CASES,
         names::CASES,
+        debuglinks::CASES,
+        secrets::CASES,
         namespaces::CASES,
         lines::CASES,
         measured::CASES,

@@ -152,6 +152,7 @@ record! {
         stack_failures: u64,
         parts_lost: u64,
         wake_pending: u64,
+        followed_until_ns: u64,
         only_thread: u64,
     }
 }
@@ -197,6 +198,21 @@ record! {
 }
 
 record! {
+    /// `struct event_exit`
+    RawExit {
+        part: RawPart,
+        start_ns: u64,
+        host_pid: u32,
+        status: u32,
+        flags: u32,
+        pad: u32,
+    }
+}
+
+/// `EXIT_STATUS` of `enum exit_flags`
+pub const EXIT_STATUS: u32 = 1;
+
+record! {
     /// `struct chain_config` of bpf/chain.h: what the tool writes before it attaches
     RawChainConfig {
         watched_signals: u64,
@@ -210,9 +226,9 @@ record! {
         own_pid_ns: u32,
         own_mnt_ns: u32,
         only_pid: u32,
-        fatal_only: u32,
         all_mappings: u32,
-        pad: u32,
+        memory: u32,
+        passes: u32,
     }
 }
 
@@ -229,6 +245,7 @@ pub fn layout() -> Vec<(&'static str, usize, Vec<FieldLayout>)> {
         ("event_code", RawCode::SIZE, RawCode::fields()),
         ("event_stack", RawStack::SIZE, RawStack::fields()),
         ("event_end", RawEnd::SIZE, RawEnd::fields()),
+        ("event_exit", RawExit::SIZE, RawExit::fields()),
         ("counters", RawCounters::SIZE, RawCounters::fields()),
         ("fold_key", RawFoldKey::SIZE, RawFoldKey::fields()),
         ("fold", RawFold::SIZE, RawFold::fields()),
@@ -332,9 +349,11 @@ pub enum Part<'a> {
     },
     /// At what may be return addresses into code of no file.
     Code(Vec<RawCode>),
-    /// Mappings whose files have no names.
+    /// Mappings that have no names of their own.
     Ranges(Vec<RawRange>),
     End(RawEnd),
+    /// Of a process, and part of no record.
+    Exit(RawExit),
 }
 
 /// Why bytes of the ring are no part of a record.
@@ -420,6 +439,7 @@ pub fn decode(bytes: &[u8]) -> Result<(u64, Part<'_>), BadPart> {
             }
             Part::Code(sites)
         }
+        9 => Part::Exit(RawExit::read(&mut cursor)?),
         kind => return Err(BadPart::Kind(kind)),
     };
     Ok((part.id, decoded))

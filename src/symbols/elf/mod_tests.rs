@@ -256,7 +256,7 @@ fn ask_everything(bytes: &[u8]) {
         let _ = elf.nearest_data(address);
         let _ = elf.file_offset(address);
     }
-    let _ = find_debug_file(&elf, None, &DebugDirs::default());
+    let _ = find_debug_file(&elf, &[], &DebugDirs::default());
 }
 
 fn hostile_sample(wide: bool, sections: bool) -> Vec<u8> {

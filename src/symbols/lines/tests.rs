@@ -247,7 +247,7 @@ fn debug_information_of_any_content_does_no_harm() {
         let good = std::fs::read(&path).unwrap();
         let sections = *parse(&path).debug_sections();
         let places: Vec<usize> = sections
-            .ranges
+            .ranges()
             .iter()
             .flat_map(|range| range.offset..range.offset + range.size)
             .map(|place| place as usize)

@@ -148,7 +148,7 @@ where
                 let reports = number(&mut parser, "--max-per-minute", what, 1..=1_000_000)?;
                 config.max_per_minute = Some(reports as u32);
             }
-            Arg::Long("force-method") => {
+            Arg::Long("capture" | "force-rung") => {
                 method(&mut config, &value(&mut parser, "--capture", METHOD)?)?;
             }
             Arg::Value(word) => {

@@ -201,6 +201,12 @@ impl ElfFile {
         &self.segments.loads
     }
 
+    /// Whether Go's compiler made it: its code keeps frame pointers everywhere.
+    #[must_use]
+    pub fn is_go(&self) -> bool {
+        self.layout.go.is_some()
+    }
+
     /// Whether it has a full symbol table, not only that of the dynamic linker.
     #[must_use]
     pub fn has_symtab(&self) -> bool {

@@ -24,6 +24,8 @@
 //!         clock───────────▶ access, one death or several, time of day
 //!       ──analyze─────────▶ Report
 //!
+//! Report ──follow──▶ the same, with how its process ended that had handled the fault
+//!        ──repeats─▶ the same, or the number of those that are alike
 //! Report ──output──▶ text or JSON ──sink──▶ file or pipe
 //!
 //! lines from elsewhere ──desk──▶ the same with names, or a table of them

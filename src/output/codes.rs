@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn codes_of_one_signal_have_names_of_their_own() {
-        for signal_number in [SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS, SIGABRT] {
+        for signal_number in [SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS, 6] {
             let mut names: Vec<_> = (-100..200)
                 .filter(|&number| find(signal_number, number).is_some())
                 .map(|number| code(signal_number, number))
@@ -195,6 +195,6 @@ mod tests {
         }
         assert_eq!(signal(34), "SIG34");
         assert_eq!(code(SIGBUS, 2), "BUS_ADRERR");
-        assert_eq!(code(SIGABRT, -6), "SI_TKILL");
+        assert_eq!(code(6, -6), "SI_TKILL");
     }
 }

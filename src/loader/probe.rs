@@ -147,7 +147,20 @@ fn has_helper(number: i32) -> Result<bool> {
     let mut log = [0; PROBE_LOG];
     match bpf::prog_load(&program, &mut log) {
         Ok(_) => Ok(true),
-        Err(error) if matches!(error.errno(), Some(bpf::EINVAL | bpf::EACCES)) && log[0] != 0 => {
+        Err(error) => {
+            let answer = error.errno().and_then(|errno| knows_helper(errno, &log));
+            answer.ok_or_else(|| explain::refused(error))
+        }
+    }
+}
+
+/// Whether there is such a helper, by how a program that calls it was refused; `None`
+/// where that says nothing.
+fn knows_helper(errno: i32, log: &[u8]) -> Option<bool> {
+    match errno {
+        // Before 4.17 there are no programs of this type, and none of its helpers.
+        bpf::EINVAL if log[0] == 0 => Some(false),
+        bpf::EINVAL | bpf::EACCES if log[0] != 0 => {
             // "invalid func unknown#181", or "program of this type cannot use helper ...".
             let is_unknown = [
                 &b"invalid func "[..],
@@ -155,10 +168,10 @@ fn has_helper(number: i32) -> Result<bool> {
                 b"cannot use helper",
             ]
             .iter()
-            .any(|phrase| bytes::find(&log, phrase).is_some());
-            Ok(!is_unknown)
+            .any(|phrase| bytes::find(log, phrase).is_some());
+            Some(!is_unknown)
         }
-        Err(error) => Err(explain::refused(error)),
+        _ => None,
     }
 }
 
@@ -178,5 +191,39 @@ fn create_ring(bytes: u32) -> Result<(), Error> {
             bpf::map_create(&ring).map(drop)
         }
         other => other.map(drop),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(errno: i32, said: &str) -> Option<bool> {
+        let mut log = [0; 64];
+        log[..said.len()].copy_from_slice(said.as_bytes());
+        knows_helper(errno, &log)
+    }
+
+    #[test]
+    fn a_refusal_tells_whether_there_is_a_helper() {
+        // 4.15, which has no raw tracepoints; 4.19; 5.10 on; 6.18.
+        assert_eq!(answer(bpf::EINVAL, ""), Some(false));
+        assert_eq!(
+            answer(
+                bpf::EINVAL,
+                "0: (85) call unknown#181\ninvalid func unknown#181"
+            ),
+            Some(false)
+        );
+        assert_eq!(
+            answer(bpf::EINVAL, "unknown func bpf_loop#181"),
+            Some(false)
+        );
+        assert_eq!(
+            answer(bpf::EACCES, "0: (85) call bpf_loop#181\nR1 !read_ok"),
+            Some(true)
+        );
+        assert_eq!(answer(bpf::EPERM, ""), None);
+        assert_eq!(answer(bpf::EACCES, ""), None);
     }
 }

@@ -118,6 +118,8 @@ pub struct Config {
     pub fatal_only: bool,
     /// `--ring-buffer KB`: bytes, a power of two and a multiple of the page size.
     pub ring_bytes: u32,
+    /// The user has said so: a method that fares better with more takes no more.
+    pub is_ring_chosen: bool,
     /// `--btf FILE`: type information of the running kernel.
     pub btf: Option<PathBuf>,
     /// `--force-rung measured`: as if the kernel had no type information.
@@ -182,6 +184,7 @@ impl Default for Config {
             verbose: false,
             fatal_only: false,
             ring_bytes: RING_BYTES,
+            is_ring_chosen: false,
             btf: None,
             measure_types: false,
             stack_snapshot_bytes: 32 << 10,
@@ -328,6 +331,7 @@ where
             other => return Err(unexpected(other.unexpected())),
         }
     }
+    config.is_ring_chosen = ring_bytes.is_some();
     config.ring_bytes = ring_bytes.unwrap_or(if config.stack_trace {
         RING_BYTES_WITH_STACKS
     } else {

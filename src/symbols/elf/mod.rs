@@ -213,12 +213,6 @@ impl ElfFile {
         self.layout.symtab.is_some()
     }
 
-    /// Whether it has the table that Go's own tracebacks need.
-    #[must_use]
-    pub fn is_go(&self) -> bool {
-        self.layout.go.is_some()
-    }
-
     /// Where a section of call-frame information stands.
     #[must_use]
     pub fn section(&self, section: CfiSection) -> Option<SectionRange> {

@@ -241,6 +241,7 @@ fn every_kind_of_map_works_at_signal_deliver() {
         verbose: true,
         programs: &["segfault_main", "segfault_tail"],
         program_type: None,
+        either: None,
     };
     let Some(loaded) = permitted(load(CRASHES, &settings)) else {
         return;

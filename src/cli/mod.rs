@@ -165,6 +165,7 @@ where
             other => return Err(unexpected(other.unexpected())),
         }
     }
+    config.is_ring_chosen = ring_bytes.is_some();
     config.ring_bytes = ring_bytes.unwrap_or(if config.stack_trace {
         RING_BYTES_WITH_STACKS
     } else {

@@ -13,7 +13,7 @@ CLANG    ?= clang-19
 OBJCOPY  ?= llvm-objcopy-19
 # Only where root is needed and not there; empty where there is no sudo either.
 SUDO     := $(if $(filter 0,$(shell id -u)),,$(shell command -v sudo))
-MAX_SIZE := 1048576
+MAX_SIZE := 1310720
 
 ifeq ($(V),1)
 Q :=

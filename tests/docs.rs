@@ -11,7 +11,7 @@ use std::process::Command;
 const README_LINES: usize = 150;
 
 /// Options that the help text still has under another name.
-const RENAMED: [(&str, &str); 1] = [("--capture", "--capture")];
+const RENAMED: [(&str, &str); 0] = [];
 /// Values of the manual's column of defaults for an option that the help text gives none.
 const NO_DEFAULT: [&str; 6] = [
     "off",
@@ -23,8 +23,8 @@ const NO_DEFAULT: [&str; 6] = [
 ];
 /// Words of our own, and sentences that no native writer would write.
 const BANNED: [&str; 14] = [
-    "method",
-    "methods",
+    "rung",
+    "rungs",
     "told",
     "under its eyes",
     "needs nothing of the host",
@@ -39,7 +39,7 @@ const BANNED: [&str; 14] = [
     "in the way that",
 ];
 /// Names of the tool's own that contain such words.
-const ALLOWED: [&str; 2] = ["--capture", "test-methods"];
+const ALLOWED: [&str; 1] = ["--force-rung"];
 
 fn repository() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))

@@ -240,7 +240,7 @@ fn every_kind_of_map_works_at_signal_deliver() {
         max_entries: &[("segfault_ring", 64 << 10)],
         verbose: true,
         programs: &["segfault_main", "segfault_tail"],
-        program_type: None,
+        ..Settings::default()
     };
     let Some(loaded) = permitted(load(CRASHES, &settings)) else {
         return;

@@ -155,6 +155,7 @@ mod tests {
                 handler: 0,
                 registers: None,
                 stack: Vec::new(),
+                stack_room: 0,
             }),
         }
     }

@@ -4,11 +4,12 @@
 use super::*;
 use crate::base::address::{FileAddress, FileOffset};
 use crate::crash::event::VmFlags;
+use crate::host;
 #[cfg(feature = "lines")]
 use crate::symbols::resolver::Names as _;
 use crate::symbols::resolver::Resolver;
 use crate::unwind::{CfiSection, ModuleData};
-use std::io::Write;
+use std::io::{Read as _, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -103,7 +104,6 @@ fn a_known_file_is_opened_once() {
     let mapping = mapping_of(&path);
     let first = modules.open(&mapping, gone()).unwrap();
     assert_eq!(first.bias, 0x7000_0000);
-    assert_eq!(first.module.path(), Some(&*path));
     assert_eq!(first.module.build_id().map(<[u8]>::len), Some(20));
     let again = modules.open(&mapping, gone()).unwrap();
     assert!(Rc::ptr_eq(&first.module, &again.module));
@@ -417,7 +417,9 @@ impl Sleeper {
 
     /// Where its program's code is, once it has been executed.
     fn code(&self, program: &Path) -> (u64, u64, u64) {
+        let deadline = Instant::now() + Duration::from_secs(30);
         loop {
+            assert!(Instant::now() < deadline, "{program:?} is not run");
             let maps = std::fs::read_to_string(format!("/proc/{}/maps", self.0.id())).unwrap();
             let found = maps
                 .lines()
@@ -465,7 +467,7 @@ fn a_living_process_gives_even_a_deleted_file() {
     assert_eq!(reason(refused), "file deleted before the crash");
     modules.missing.clear();
     match modules.open(&mapping, sleeper.hint()) {
-        Ok(opened) => assert_eq!(opened.module.path(), None),
+        Ok(opened) => assert!(opened.module.is_current()),
         // map_files wants CAP_CHECKPOINT_RESTORE.
         Err(_) => assert_ne!(std::fs::metadata("/proc/self").unwrap().uid(), 0),
     }
@@ -474,8 +476,7 @@ fn a_living_process_gives_even_a_deleted_file() {
     modules.clear();
     mapping.start.0 += 0x1000_0000;
     mapping.end.0 += 0x1000_0000;
-    let opened = modules.open(&mapping, child(Some(sleeper.0.id()))).unwrap();
-    assert_eq!(opened.module.path(), None);
+    modules.open(&mapping, child(Some(sleeper.0.id()))).unwrap();
     modules.clear();
     let refused = modules.open(&mapping, child(Some(std::process::id())));
     assert_eq!(reason(refused), "file deleted before the crash");
@@ -483,10 +484,10 @@ fn a_living_process_gives_even_a_deleted_file() {
 
 #[test]
 fn modules_answer_a_stack_walk() {
-    let path = Path::new("/lib/x86_64-linux-gnu/libc.so.6");
-    let Ok(path) = path.canonicalize() else {
+    let Some(path) = host::libc() else {
         return;
     };
+    let path = Path::new(&path).canonicalize().unwrap();
     let (mut modules, _) = modules(Limits::default());
     let module = modules.open(&mapping_of(&path), gone()).unwrap().module;
     let range = module.section(CfiSection::EhFrameHdr).unwrap();
@@ -525,6 +526,7 @@ fn modules_answer_a_stack_walk() {
 fn the_vdso_is_a_module_too() {
     let (mut modules, _) = modules(Limits::default());
     let Some(opened) = modules.vdso(ProcessAddress(0x7fff_1234_5000)) else {
+        host::skip("the kernel gives this process no vdso");
         return;
     };
     assert_eq!(opened.bias, 0x7fff_1234_5000);
@@ -535,6 +537,10 @@ fn the_vdso_is_a_module_too() {
 
 #[test]
 fn a_neighbour_in_the_mount_namespace_shows_its_files() {
+    // That namespace is root's to make, and so is the mount in it.
+    if !host::is_root() || !host::has("unshare") {
+        return;
+    }
     let dir = Scratch::new("peer");
     let place = dir.0.to_str().unwrap();
     // A file system that only this process has.
@@ -544,14 +550,17 @@ fn a_neighbour_in_the_mount_namespace_shows_its_files() {
     let spawned = Command::new("unshare")
         .args(["-m", "sh", "-c", &script])
         .stdin(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn();
-    let Ok(child) = spawned else { return };
-    let mut peer = Sleeper(child);
+    let mut peer = Sleeper(spawned.unwrap());
     let program = dir.0.join("sleep");
     let exe = format!("/proc/{}/exe", peer.0.id());
     while std::fs::read_link(&exe).ok().as_deref() != Some(&program) {
         if peer.0.try_wait().unwrap().is_some() {
+            let mut said = String::new();
+            let mut stderr = peer.0.stderr.take().unwrap();
+            stderr.read_to_string(&mut said).unwrap();
+            host::skip(said.trim_end());
             return;
         }
         std::thread::yield_now();
@@ -574,7 +583,7 @@ fn a_neighbour_in_the_mount_namespace_shows_its_files() {
     let (mut fresh, _) = modules(Limits::default());
     assert!(!program.exists(), "not to be seen from here");
     let opened = fresh.open(&mapping, hint).unwrap();
-    assert_eq!(opened.module.path(), None);
+    assert_eq!(opened.module.build_id().map(<[u8]>::len), Some(20));
 
     drop(peer);
     let (mut late, _) = modules(Limits::default());

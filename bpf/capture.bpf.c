@@ -22,6 +22,7 @@
 #include "stack.h"
 #include "memory.h"
 #include "proof.h"
+#include "follow.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
@@ -226,17 +227,32 @@ static __always_inline void capture(struct scratch *s, struct glance *g, struct 
 	send_end(s);
 }
 
+/*
+ * Read anew where it is asked: a value that is kept would have the verifier go twice
+ * through all that follows.
+ */
+static __always_inline __u64 only_thread(void)
+{
+	return *(volatile __u64 *)&counters.only_thread;
+}
+
+static __always_inline int is_seen(__u64 signal)
+{
+	__u64 only = only_thread();
+
+	return only ? is_proof(only, signal) : signal < 64 && watched_signals >> signal & 1;
+}
+
 SEC("raw_tp/signal_deliver")
 int segfault_probe(struct delivery *ctx)
 {
 	struct delivery d = { ctx->signal, ctx->info, ctx->action };
 	struct task_struct *task = (void *)bpf_get_current_task();
-	__u64 proof = *(volatile __u64 *)&counters.only_thread;
 	struct glance g;
 	struct scratch *s;
 
 	/* First of all: for SIGKILL the info may be a small constant. */
-	if (proof ? !is_proof(proof, d.signal) : d.signal >= 64 || !(watched_signals >> d.signal & 1))
+	if (!is_seen(d.signal))
 		return 0;
 	count(detected);
 	look(&g, &d, task);
@@ -245,7 +261,7 @@ int segfault_probe(struct delivery *ctx)
 	else
 		count(fault_info_missed);
 	remember_fault(&g, task);
-	if (!proof && !passes_filters(g.handler > SIG_IGN, task)) {
+	if (!only_thread() && !passes_filters(task)) {
 		count(filtered);
 		return 0;
 	}
@@ -255,14 +271,31 @@ int segfault_probe(struct delivery *ctx)
 		count(dropped_busy);
 		return 0;
 	}
-	if (!proof && !passes_name(s, task)) {
+	if (!only_thread() && !passes_name(s, task)) {
 		count(filtered);
-	} else if (!proof && is_counted_only(&g)) {
+		s->busy = 0;
+		return 0;
+	}
+	if (!only_thread() && g.handler > SIG_IGN && g.code > 0)
+		counters.followed_until_ns = follow(task, bpf_ktime_get_boot_ns());
+	if (!only_thread() && is_counted_only(&g)) {
 		count(folded);
 	} else {
 		count(captured);
 		capture(s, &g, task);
 	}
 	s->busy = 0;
+	return 0;
+}
+
+SEC("raw_tp/sched_process_exit")
+int segfault_exit(void *ctx)
+{
+	struct event_exit exit = {};
+
+	if (!counters.followed_until_ns || counters.followed_until_ns < bpf_ktime_get_boot_ns())
+		return 0;
+	if (fill_exit(&exit, (void *)bpf_get_current_task(), bpf_ktime_get_boot_ns()))
+		send(&exit, sizeof(exit), BPF_RB_FORCE_WAKEUP);
 	return 0;
 }

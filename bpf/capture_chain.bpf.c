@@ -18,6 +18,7 @@
 #include <bpf/bpf_core_read.h>
 
 #include "task.h"
+#include "follow.h"
 #include "chain_path.h"
 #include "chain_walk.h"
 #include "chain_stack.h"
@@ -44,7 +45,7 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 static __always_inline const void *user_regs(struct scratch *s, struct chain_config *c,
 					     struct task_struct *task)
 {
-	__u64 top = 0, from_top = c->regs_from_top;
+	__u64 top = 0, from_top = 0;
 
 	if (bpf_core_field_exists(task->stack))
 		top = (__u64)BPF_CORE_READ(task, stack) + kernel_stack_bytes(c->thread_size);
@@ -100,14 +101,14 @@ unknown:
 	return 0;
 }
 
-/* -p, --fatal-only, and never ourselves. */
-static __always_inline int passes_filters(struct chain_config *c, struct glance *g, __u32 pid)
+/* -p, and never ourselves. */
+static __always_inline int passes_filters(struct chain_config *c, __u32 pid)
 {
 	if (pid && pid == c->own_pid)
 		return 0;
 	if (c->only_pid && pid != c->only_pid)
 		return 0;
-	return !(c->fatal_only && g->handler > SIG_IGN);
+	return 1;
 }
 
 /*
@@ -325,11 +326,13 @@ int segfault_begin(void *ctx)
 	regs = user_regs(s, c, task);
 	remember_fault(c, &s->glance, task, regs);
 	pid = pid_for_us(c, pid_of(read_if_there(task, group_leader)));
-	if (!b->only_thread && (!passes_filters(c, &s->glance, pid) || !passes_name(s, c, task))) {
+	if (!b->only_thread && (!passes_filters(c, pid) || !passes_name(s, c, task))) {
 		count(b, filtered);
 		s->busy = 0;
 		return SEEN;
 	}
+	if (!b->only_thread && s->glance.handler > SIG_IGN && s->glance.code > 0)
+		b->followed_until_ns = follow(task, bpf_ktime_get_ns());
 	if (!b->only_thread && is_counted_only(c, &s->glance, regs)) {
 		count(b, folded);
 		s->busy = 0;
@@ -350,7 +353,7 @@ int segfault_begin(void *ctx)
 		s->busy = 0;
 		return SEEN;
 	}
-	go_on(ctx, s, STEP_CONTEXT);
+	go_on(ctx, s, c, STEP_CONTEXT);
 	return finish(ctx, s, c);
 }
 
@@ -367,12 +370,14 @@ static __always_inline struct scratch *claimed(__u64 signal)
 	if (b->only_thread ? !is_proof(b->only_thread, signal) : !(c->watched_signals >> signal & 1))
 		return 0;
 	count(b, detected);
-	if (s->busy) {
+	/* Put off to a pass that has not come is as good as free. */
+	if (s->busy && !s->resume) {
 		count(b, dropped);
 		count(b, dropped_busy);
 		return 0;
 	}
 	s->busy = 1;
+	s->resume = 0;
 	s->glance.signal = signal;
 	s->glance.flags = 0;
 	s->glance.repeats = 0;
@@ -454,6 +459,58 @@ int segfault_event(struct delivery_record *ctx)
 	return begin(ctx, s);
 }
 
+/*
+ * Further passes. The kernel runs these after the first at the same delivery, each with
+ * tail calls of its own: a process with a thousand mappings takes more than one program
+ * has. Mostly there is nothing to do.
+ */
+static __always_inline int more(void *ctx)
+{
+	struct scratch *s = scratch();
+	__u64 step;
+
+	if (!s || !s->resume || s->header.host_tid != (__u32)bpf_get_current_pid_tgid())
+		return SEEN;
+	step = s->resume - 1;
+	s->resume = 0;
+	tail_call(ctx, step);
+	/* Not reached while the tool runs. */
+	s->busy = 0;
+	return SEEN;
+}
+
+SEC("raw_tp/signal_deliver")
+int segfault_more_1(void *ctx)
+{
+	return more(ctx);
+}
+
+SEC("raw_tp/signal_deliver")
+int segfault_more_2(void *ctx)
+{
+	return more(ctx);
+}
+
+SEC("raw_tp/signal_deliver")
+int segfault_more_3(void *ctx)
+{
+	return more(ctx);
+}
+
+/* Also attached as a tracepoint, of which it reads nothing. */
+SEC("raw_tp/sched_process_exit")
+int segfault_exit(void *ctx)
+{
+	struct event_exit exit = {};
+	struct counters *b = books();
+
+	if (!b || !b->followed_until_ns || b->followed_until_ns < bpf_ktime_get_ns())
+		return SEEN;
+	if (fill_exit(&exit, (void *)bpf_get_current_task(), bpf_ktime_get_ns()))
+		bpf_perf_event_output(ctx, &segfault_events, BPF_F_CURRENT_CPU, &exit, sizeof(exit));
+	return SEEN;
+}
+
 SEC("raw_tp/signal_deliver")
 int segfault_context(void *ctx)
 {
@@ -471,10 +528,10 @@ int segfault_context(void *ctx)
 	if (mm) {
 		send_exe(ctx, s, mm);
 		send_cmdline(ctx, s, is_narrow(s, c));
-		walk_begin(s, c, mm);
-		go_on(ctx, s, STEP_WALK);
+		walk_begin(s, mm);
+		go_on(ctx, s, c, STEP_WALK);
 		/* Without a walk: */
-		go_on(ctx, s, STEP_STACK);
+		go_on(ctx, s, c, STEP_STACK);
 	}
 	return finish(ctx, s, c);
 }

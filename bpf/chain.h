@@ -29,21 +29,22 @@
 #define NOWHERE (-4096l)	/* a kernel address that is never mapped */
 #define VM_EXEC_BIT 2
 #define MAX_ENTRIES 256		/* mappings that are wanted with their names */
-#define MAX_CALLS 30		/* tail calls a record; the kernel's limit is 32, the first is not counted */
-#define WALK_CALLS 20		/* of these, until the walk has to end */
+#define MAX_CALLS 30		/* tail calls a pass; the kernel's limit is 32, the first is not counted */
+#define WALK_CALLS 20		/* of these, in the last pass, until the walk has to end */
+#define KEPT_ENTRIES 16		/* of entries that find no room: those of the program itself */
+#define FILE_NUMBER_SHIFT 8	/* in a mapping's flags */
 #define COMPILED_SITES 64	/* records whose code is read */
 #define MAX_TEXT 128		/* of names that -n looks into */
 
 /* What programs return: with 0 at a tracepoint perf events would not be told of it. */
 #define SEEN 1
 
-/* What the tool writes before it attaches; src/capture/chain.rs has the mirror. */
+/* What the tool writes before it attaches; src/capture/record/abi.rs has the mirror. */
 struct chain_config {
 	__u64 watched_signals;
 	__u64 name_last;	/* -n: the bit of its last byte, 0 for any name */
 	__u64 name_masks[256];	/* bit i: byte i of the name is this */
 	__u64 thread_size;	/* of a kernel stack */
-	__u64 regs_from_top;	/* where its type does not say how large pt_regs is */
 	__u64 stack_bytes;	/* budget of the main window */
 	__u64 fold_ns;		/* --fold-handled: the window, 0 for none */
 	__u32 aarch64;
@@ -51,9 +52,9 @@ struct chain_config {
 	__u32 own_pid_ns;	/* inode of that namespace */
 	__u32 own_mnt_ns;	/* likewise, of the mount namespace */
 	__u32 only_pid;		/* -p */
-	__u32 fatal_only;
 	__u32 all_mappings;	/* -r: also those that are not executable */
-	__u32 pad;
+	__u32 memory;		/* --memory */
+	__u32 passes;		/* beside the first, see segfault_more() */
 };
 
 struct chain_walk {
@@ -70,7 +71,10 @@ struct chain_walk {
 	__u64 last_wanted;	/* whether the mapping before was */
 	__u64 last_moved;	/* whether it had code, and no file */
 	__u64 entries;
-	__u64 ranges;		/* mappings in out, without names */
+	__u64 ranges;		/* mappings in out, without names of their own */
+	__u64 file;		/* of the last entry that has one, */
+	__u64 file_number;	/* and that entry's number, from one */
+	__u64 flushed;		/* entries that found no room */
 	__u64 node_entry;	/* tree: encoded node to descend into, 0 for the root */
 	__u64 node_max;		/* last address under it */
 	__u64 child;
@@ -120,11 +124,13 @@ enum other_stack { OTHER_NONE, OTHER_INTERRUPTED, OTHER_SWITCHED };
 
 struct scratch {
 	__u64 busy;
+	__u64 resume;		/* 1 + the step at which the next pass begins, 0 for none */
 	__u64 count;
 	struct glance glance;
 	__u64 frame;		/* a place to ask for the address of the BPF stack */
 	__u64 began_ns;
 	__u64 calls;		/* tail calls so far; from here on cleared for each record */
+	__u64 passes;		/* put off so often */
 	__u64 out_bytes;	/* used of out */
 	__u64 stack_next;	/* next address of the window being read, */
 	__u64 stack_gap;	/* where the window ends, */
@@ -274,6 +280,18 @@ static __always_inline void send_out(void *ctx, struct scratch *s, __u32 kind, _
 	send(ctx, s, s->out, bounded(bytes, OUT_BYTES), lost);
 }
 
+/* What the walk has kept, as it is: where they are is still to be had. */
+static __always_inline void send_entries(void *ctx, struct scratch *s)
+{
+	__u64 bytes = sizeof(struct part) + s->walk.entries * sizeof(struct event_range);
+
+	s->unnamed.kind = PART_RANGES;
+	s->unnamed.size = bytes;
+	s->unnamed.id = s->header.part.id;
+	s->end.lost |= LOST_NAMES;
+	send(ctx, s, &s->unnamed, bounded(bytes, OUT_BYTES), LOST_RING_MAPPINGS);
+}
+
 /*
  * Calls a program as this one's tail. The interpreter of 6.12 and later gives a
  * program a stack of its own size, and one that is called so gets no larger one:
@@ -286,13 +304,30 @@ static __always_inline void tail_call(void *ctx, __u32 step)
 	bpf_tail_call(ctx, &segfault_steps, step);
 }
 
-/* Goes on in another program, and comes back only if that cannot be. */
-static __always_inline void go_on(void *ctx, struct scratch *s, __u32 step)
+/*
+ * Goes on in another program. Where no call is left that is put off to the next pass:
+ * the answer is 1, and the caller leaves everything as it is. Else it comes back with 0
+ * if there is no such program, or no further pass.
+ */
+static __always_inline int go_on(void *ctx, struct scratch *s, struct chain_config *c, __u32 step)
 {
-	if (s->calls >= MAX_CALLS)
-		return;
+	if (s->calls >= MAX_CALLS) {
+		if (s->passes >= c->passes)
+			return 0;
+		s->passes++;
+		s->calls = 0;
+		s->resume = step + 1;
+		return 1;
+	}
 	s->calls++;
 	tail_call(ctx, step);
+	return 0;
+}
+
+/* Whether calls must be left for what comes later. */
+static __always_inline int is_short_of_calls(struct scratch *s, struct chain_config *c, __u64 most)
+{
+	return s->passes >= c->passes && s->calls >= most;
 }
 
 /* The record's last part; the scratch is free after it. */

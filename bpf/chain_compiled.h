@@ -42,8 +42,8 @@ out:
 		s->out_bytes = sizeof(struct part) + sites * sizeof(struct event_code);
 		send_out(ctx, s, PART_CODE, LOST_RING_STACK);
 	}
-	go_on(ctx, s, STEP_MEMORY); /* there only with --memory */
-	go_on(ctx, s, STEP_NAMES);
+	if (go_on(ctx, s, c, c->memory ? STEP_MEMORY : STEP_NAMES))
+		return SEEN;
 	return finish(ctx, s, c);
 }
 

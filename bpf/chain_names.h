@@ -33,7 +33,7 @@ static __always_inline void name_head(struct scratch *s, struct event_mapping *m
 }
 
 /* Begins the next mapping: all but its paths, which may take several rounds. */
-static __always_inline void name_begin(struct scratch *s, struct event_range *entry)
+static __always_inline void name_begin(struct scratch *s, struct event_range *entry, __u64 number)
 {
 	struct file *file = (void *)entry->file;
 	struct event_mapping *m;
@@ -54,14 +54,14 @@ static __always_inline void name_begin(struct scratch *s, struct event_range *en
 	m->vm_flags = entry->vm_flags;
 	if (!file)
 		return;
-	m->flags = MAPPING_FILE;
+	m->flags = MAPPING_FILE | number << FILE_NUMBER_SHIFT;
 	m->page_offset = entry->page_offset;
 	file_identity(m, file);
 	if (entry->vm_flags >> VM_EXEC_BIT & 1)
 		name_head(s, m, entry->head);
 	if (!bpf_core_field_exists(file->f_path))
 		return;
-	m->flags = MAPPING_FILE | MAPPING_PATH;
+	m->flags |= MAPPING_PATH;
 	s->names.path = entry->file + bpf_core_field_offset(struct file, f_path);
 	/* As in bpf/mappings.h: a place in another's mounts may be none in ours. */
 	if (s->names.is_foreign)
@@ -103,7 +103,7 @@ enum names_result { NAMES_ON, NAMES_FULL, NAMES_END };
 /* Another mapping begun, or a path gone on with. */
 static __always_inline int name_round(struct scratch *s)
 {
-	__u64 at = s->names.entry;
+	__u64 at = s->names.entry, number;
 
 	if (!s->names.dentry && !s->names.path) {
 		if (at >= s->walk.entries)
@@ -111,9 +111,16 @@ static __always_inline int name_round(struct scratch *s)
 		if (s->out_bytes > OUT_BYTES / 2)
 			return NAMES_FULL;
 		s->names.entry = at + 1;
+		/* The program's own, then from above: the loader and libc, and what came
+		 * before them. What has no name in the end lies between. */
+		if (at >= KEPT_ENTRIES)
+			at = KEPT_ENTRIES + s->walk.entries - 1 - at;
+		number = at + 1;
+		if (at >= KEPT_ENTRIES)
+			number += s->walk.flushed;
 		keep(at);
 		at &= MAX_ENTRIES - 1;
-		name_begin(s, &s->entries[at]);
+		name_begin(s, &s->entries[at], number);
 		if (!s->names.path)
 			return NAMES_ON;
 	}
@@ -153,18 +160,6 @@ static __always_inline void name_cut(struct scratch *s)
 	name_end(s);
 }
 
-/* What the walk has kept, as it is: where they are is still to be had. */
-static __always_inline void send_unnamed(void *ctx, struct scratch *s)
-{
-	__u64 bytes = sizeof(struct part) + s->walk.entries * sizeof(struct event_range);
-
-	s->unnamed.kind = PART_RANGES;
-	s->unnamed.size = bytes;
-	s->unnamed.id = s->header.part.id;
-	s->end.lost |= LOST_NAMES;
-	send(ctx, s, &s->unnamed, bounded(bytes, OUT_BYTES), LOST_RING_MAPPINGS);
-}
-
 static __always_inline int send_names(void *ctx, struct scratch *s, struct chain_config *c)
 {
 	int result;
@@ -181,10 +176,11 @@ static __always_inline int send_names(void *ctx, struct scratch *s, struct chain
 		goto ended;
 	send_out(ctx, s, PART_MAPPINGS, LOST_RING_MAPPINGS);
 more:
-	go_on(ctx, s, STEP_NAMES);
+	if (go_on(ctx, s, c, STEP_NAMES))
+		return SEEN;
 	name_cut(s);
 	if (s->names.entry < s->walk.entries)
-		send_unnamed(ctx, s);
+		send_entries(ctx, s);
 ended:
 	if (s->out_bytes > sizeof(struct part))
 		send_out(ctx, s, PART_MAPPINGS, LOST_RING_MAPPINGS);

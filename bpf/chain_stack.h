@@ -15,10 +15,11 @@
 #define NAMES_CALLS 6		/* left to what comes after the search of an alternate stack */
 #define MAX_CHUNKS 12		/* more than the registers of most processors take */
 
-/* Both windows, without what must not be shown. */
+/* Both windows, as far as there are any, without what must not be shown. */
 static __always_inline void stack_hide(struct scratch *s)
 {
-	s->stack_gap = shown_until(&s->header, s->stack_next, s->stack_gap);
+	if (s->stack_next < s->stack_gap)
+		s->stack_gap = shown_until(&s->header, s->stack_next, s->stack_gap);
 	if (s->stack_resume < s->stack_stop)
 		s->stack_stop = shown_until(&s->header, s->stack_resume, s->stack_stop);
 }
@@ -121,10 +122,10 @@ static __always_inline int is_chained(struct scratch *s, struct chain_config *c)
 /* Goes on to what is next. */
 static __always_inline int stack_end(void *ctx, struct scratch *s, struct chain_config *c)
 {
-	if (is_chained(s, c))
-		go_on(ctx, s, STEP_COMPILED);
-	go_on(ctx, s, STEP_MEMORY); /* there only with --memory */
-	go_on(ctx, s, STEP_NAMES);
+	if (is_chained(s, c) && go_on(ctx, s, c, STEP_COMPILED))
+		return SEEN;
+	if (go_on(ctx, s, c, c->memory ? STEP_MEMORY : STEP_NAMES))
+		return SEEN;
 	return finish(ctx, s, c);
 }
 
@@ -138,12 +139,13 @@ static __always_inline int send_stack(void *ctx, struct scratch *s, struct chain
 		end_round(0, more);
 	}
 more:
-	go_on(ctx, s, STEP_STACK);
+	if (go_on(ctx, s, c, STEP_STACK))
+		return SEEN;
 ended:
-	if (s->other == OTHER_INTERRUPTED)
-		go_on(ctx, s, STEP_INTERRUPTED);
-	if (s->other == OTHER_SWITCHED)
-		go_on(ctx, s, STEP_SWITCHED);
+	if (s->other == OTHER_INTERRUPTED && go_on(ctx, s, c, STEP_INTERRUPTED))
+		return SEEN;
+	if (s->other == OTHER_SWITCHED && go_on(ctx, s, c, STEP_SWITCHED))
+		return SEEN;
 	return stack_end(ctx, s, c);
 }
 
@@ -229,7 +231,7 @@ static __always_inline int send_interrupted(void *ctx, struct scratch *s, struct
 		start = s->alternate_start;
 		bytes = top - start;
 	}
-	if (++s->alternate_chunks > MAX_CHUNKS || s->calls > MAX_CALLS - NAMES_CALLS ||
+	if (++s->alternate_chunks > MAX_CHUNKS || is_short_of_calls(s, c, MAX_CALLS - NAMES_CALLS + 1) ||
 	    top <= s->walk.sp || top <= start)
 		goto nothing;
 	if (bpf_probe_read_user(words, bounded(bytes, CHUNK_BYTES), (void *)start))
@@ -258,12 +260,15 @@ found:
 		sp = wide_sp(s, c, at);
 	if (sp && sp - s->alternate_start >= s->alternate_bytes) {
 		other_begin(s, c, sp - RED_ZONE);
-		go_on(ctx, s, STEP_STACK);
+		if (go_on(ctx, s, c, STEP_STACK))
+			return SEEN;
 	}
 further:
-	go_on(ctx, s, STEP_INTERRUPTED);
+	if (go_on(ctx, s, c, STEP_INTERRUPTED))
+		return SEEN;
 nothing:
-	go_on(ctx, s, STEP_SWITCHED);
+	if (go_on(ctx, s, c, STEP_SWITCHED))
+		return SEEN;
 	return stack_end(ctx, s, c);
 }
 
@@ -294,7 +299,8 @@ left:
 		at = 0;
 begin:
 	other_begin(s, c, at);
-	go_on(ctx, s, STEP_STACK);
+	if (go_on(ctx, s, c, STEP_STACK))
+		return SEEN;
 	return stack_end(ctx, s, c);
 }
 
@@ -334,9 +340,11 @@ static __always_inline int send_memory(void *ctx, struct scratch *s, struct chai
 		end_round(0, more);
 	}
 more:
-	go_on(ctx, s, STEP_MEMORY);
+	if (go_on(ctx, s, c, STEP_MEMORY))
+		return SEEN;
 ended:
-	go_on(ctx, s, STEP_NAMES);
+	if (go_on(ctx, s, c, STEP_NAMES))
+		return SEEN;
 	return finish(ctx, s, c);
 }
 

@@ -2,9 +2,11 @@
 /*
  * The walk over the mappings, as bpf/mappings.h describes it, in unrolled steps.
  *
- * It goes first and fast: one read a mapping, kept with its file's address where
- * it is wanted. What the file is called is read later (bpf/chain_names.h), after
- * the stack. With -r the others are sent from here, without their files.
+ * It goes first and fast: one read a mapping. The first one of each file that is wanted
+ * is kept with that file's address: what it is called is read later (bpf/chain_names.h),
+ * after the stack. The others are sent from here, as ranges, with the number of the one
+ * that is kept of their file: code that was made at run time has none, and takes no
+ * place from the libraries.
  */
 #ifndef SEGFAULT_CHAIN_WALK_H
 #define SEGFAULT_CHAIN_WALK_H
@@ -13,15 +15,15 @@
 
 #define MAX_RETRIES 200
 #define MAX_LEVELS 12
-#define TREE_LEVELS 2		/* descended before slots; what is deeper goes on later */
+#define TREE_ROUNDS 4		/* a program: what has this tree takes longer ones (5.2) */
+#define TREE_LEVELS 4		/* descended before slots; what is deeper goes on later */
 #define NODE_SLOTS 16
-#define MAX_PIVOTS 15
-#define LEAF_SLOTS 12		/* looked at a time, of 16 */
+#define LEAF_SLOTS 10		/* looked at a time, of 16 */
 #define MAX_RANGES 128		/* more than mappings a program */
 
 #define no_address_above (1ull << 62)
 
-enum walk_result { WALK_ON, WALK_END, WALK_TORN, WALK_CUT };
+enum walk_result { WALK_ON, WALK_END, WALK_TORN, WALK_FULL };
 
 /* All that is needed of a vma lies before the end of this field. The compiler takes
  * the number out of the loop and onto the stack: see bounded(). */
@@ -38,17 +40,24 @@ static __always_inline __u64 is_below(__u64 low, __u64 high)
 	return (low - high) >> 63;
 }
 
+/* One where a number is not zero. */
+static __always_inline __u64 is_set(__u64 number)
+{
+	return (number | -number) >> 63;
+}
+
 /*
  * Decides what becomes of the mapping in walk.vma, as mapping_wanted() in
- * bpf/mappings.h does. It is written behind the last entry in any case; whether
- * it stays there is the count's affair.
+ * bpf/mappings.h does. It is written behind the last entry and the last range in any
+ * case; whether it stays there is the counts' affair.
  */
 static __always_inline int take_mapping(struct scratch *s, struct chain_config *c)
 {
 	struct chain_walk *w = &s->walk;
 	__u64 start = vma_word(s, vm_start), end = vma_word(s, vm_end);
-	__u64 flags = vma_word(s, vm_flags), wanted, hit, at, moved;
-	struct event_mapping *range;
+	__u64 flags = vma_word(s, vm_flags), page_offset = vma_word(s, vm_pgoff);
+	__u64 file = vma_word(s, vm_file), has_file = is_set(file), wanted, hit, at, is_first;
+	__u64 moved;
 	struct event_range *entry;
 
 	w->covered = end;
@@ -59,42 +68,47 @@ static __always_inline int take_mapping(struct scratch *s, struct chain_config *
 	w->stack_seen |= hit;
 	w->stack_start |= start & -hit;
 	w->stack_end |= end & -hit;
-	wanted = hit | (flags >> VM_EXEC_BIT & 1);
+	wanted = hit | (flags >> VM_EXEC_BIT & 1) | c->all_mappings;
 	hit = is_below(w->fault, end) & (w->fault_seen ^ 1);
 	w->fault_seen |= hit;
 	wanted |= hit | w->last_moved;
 	/* Code without a file may be the program's own, moved there: what lies beside it
-	 * tells. File pointers are the kernel's, in the upper half. */
-	moved = (flags >> VM_EXEC_BIT & 1) & (vma_word(s, vm_file) >> 63 ^ 1);
+	 * tells. */
+	moved = (flags >> VM_EXEC_BIT & 1) & (has_file ^ 1);
 	w->last_moved = moved;
 	hit |= moved;
 	/* The mapping below the fault stands there already. */
 	at = w->entries + (hit & (w->last_wanted ^ 1));
 	w->last_wanted = wanted;
-	if (at >= MAX_ENTRIES)
-		return WALK_CUT;
-	w->entries = at + wanted;
+	is_first = wanted & has_file & is_set(file ^ w->file);
+	w->file ^= (w->file ^ file) & -is_first;
+	w->file_number ^= (w->file_number ^ (at + 1 + w->flushed)) & -is_first;
+	w->entries = at + is_first;
 	keep(at);
 	at &= MAX_ENTRIES - 1;
 	entry = &s->entries[at];
 	entry->start = start;
 	entry->end = end;
 	entry->vm_flags = flags;
-	entry->page_offset = vma_word(s, vm_pgoff);
-	entry->file = vma_word(s, vm_file);
+	entry->page_offset = page_offset;
+	entry->file = file;
 	entry->head = w->head.address;
 	at = w->ranges;
-	w->ranges = at + (c->all_mappings & (wanted ^ 1));
+	w->ranges = at + (wanted & (is_first ^ 1));
 	keep(at);
 	at &= MAX_RANGES - 1;
-	range = (struct event_mapping *)(s->out + sizeof(struct part)) + at;
-	range->start = start;
-	range->end = end;
-	range->vm_flags = flags;
-	return WALK_ON;
+	entry = (struct event_range *)(s->out + sizeof(struct part)) + at;
+	entry->start = start;
+	entry->end = end;
+	entry->vm_flags = flags;
+	entry->page_offset = page_offset;
+	entry->file = w->file_number & -has_file;
+	entry->head = w->head.address;
+	/* Room for one more, with the mapping below it. */
+	return w->entries > MAX_ENTRIES - 2 ? WALK_FULL : WALK_ON;
 }
 
-static __always_inline void walk_begin(struct scratch *s, struct chain_config *c, struct mm_struct *mm)
+static __always_inline void walk_begin(struct scratch *s, struct mm_struct *mm)
 {
 	struct chain_walk *w = &s->walk;
 
@@ -113,30 +127,39 @@ static __always_inline void walk_begin(struct scratch *s, struct chain_config *c
 		w->fault = no_address_above;
 	if (w->sp > no_address_above)
 		w->sp = no_address_above;
-	/* Only a few fields of each range are written. */
-	if (c->all_mappings)
-		clear(s->out, OUT_BYTES);
 }
 
-/* Sends the ranges, and goes on to what is next; comes back if that cannot be. */
-static __always_inline void walk_end(void *ctx, struct scratch *s, int result)
+/* There are more files than entries: where they are mapped is known, but not what they
+ * are called, except for the first ones. */
+static __always_inline void flush_entries(void *ctx, struct scratch *s)
+{
+	struct chain_walk *w = &s->walk;
+
+	send_entries(ctx, s);
+	w->flushed += w->entries - KEPT_ENTRIES;
+	w->sent += w->entries - KEPT_ENTRIES;
+	w->entries = KEPT_ENTRIES;
+}
+
+/* Sends the ranges, and goes on to what is next; what go_on() says. */
+static __always_inline int walk_end(void *ctx, struct scratch *s, struct chain_config *c, int result)
 {
 	struct chain_walk *w = &s->walk;
 
 	if (w->ranges) {
 		w->sent += w->ranges;
-		s->out_bytes = sizeof(struct part) + w->ranges * sizeof(struct event_mapping);
+		s->out_bytes = sizeof(struct part) + w->ranges * sizeof(struct event_range);
 		w->ranges = 0;
-		send_out(ctx, s, PART_MAPPINGS, LOST_RING_MAPPINGS);
+		send_out(ctx, s, PART_RANGES, LOST_RING_MAPPINGS);
 	}
-	if (result == WALK_CUT) {
-		s->end.lost |= LOST_WALK_CUT;
-	} else if (result != WALK_END) {
-		if (s->calls < WALK_CALLS)
-			go_on(ctx, s, STEP_WALK);
+	if (result == WALK_FULL)
+		flush_entries(ctx, s);
+	if (result != WALK_END) {
+		if (!is_short_of_calls(s, c, WALK_CALLS) && go_on(ctx, s, c, STEP_WALK))
+			return 1;
 		s->end.lost |= result == WALK_TORN ? LOST_WALK_TORN : LOST_WALK_CUT;
 	}
-	go_on(ctx, s, STEP_STACK);
+	return go_on(ctx, s, c, STEP_STACK);
 }
 
 /* Up to 6.0 the mappings are a list, sorted by address. */
@@ -178,7 +201,8 @@ out:
 		s->walk.retries++;
 		s->walk.next = (__u64)BPF_CORE_READ(mm, mmap);
 	}
-	walk_end(ctx, s, result);
+	if (walk_end(ctx, s, c, result))
+		return SEEN;
 	return finish(ctx, s, c);
 }
 
@@ -200,6 +224,31 @@ static __always_inline int tree_retry(struct chain_walk *w)
 #define NODE_ARANGE 3
 #define RESERVED_ENTRIES 4096	/* entries up to here are not pointers */
 #define is_internal(entry) (((entry) & 3) == 2)
+
+/* One step of a search for the first pivot that is not below walk.next. What is zero
+ * ends them, and so does their number; the highest has all its bits. */
+static __always_inline void halve(struct chain_walk *w, __u32 pivot_at, __u32 pivots, __u64 step)
+{
+	__u64 at = w->child + step - 1;
+	__u64 pivot = w->node[(pivot_at + at) & (NODE_WORDS - 1)] & ~0ull >> 1;
+
+	w->child += step & -(is_below(at, pivots) & is_set(pivot) & is_below(pivot, w->next));
+}
+
+/* Which child of a node holds walk.next, and where that ends. */
+static __always_inline void child_of(struct chain_walk *w, __u32 pivot_at, __u32 pivots)
+{
+	__u64 pivot;
+
+	w->child = 0;
+	halve(w, pivot_at, pivots, 8);
+	halve(w, pivot_at, pivots, 4);
+	halve(w, pivot_at, pivots, 2);
+	halve(w, pivot_at, pivots, 1);
+	pivot = w->node[(pivot_at + w->child) & (NODE_WORDS - 1)];
+	if (w->child < pivots && pivot)
+		w->node_max = pivot;
+}
 
 /* From 6.1 on: descends one level towards the leaf that holds walk.next. */
 static __always_inline int tree_descend(struct scratch *s)
@@ -243,20 +292,7 @@ static __always_inline int tree_descend(struct scratch *s)
 	} else if (type != NODE_RANGE) {
 		return tree_retry(w);
 	}
-	w->child = 0;
-	for (;;) {
-		__u64 pivot = w->node[(pivot_at + w->child) & (NODE_WORDS - 1)];
-
-		if (w->child >= pivots || (!pivot && w->child))
-			break;
-		if (w->next <= pivot) {
-			w->node_max = pivot;
-			break;
-		}
-		w->child++;
-		end_round(MAX_PIVOTS, found);
-	}
-found:
+	child_of(w, pivot_at, pivots);
 	w->node_entry = w->node[(w->slots_at + w->child) & (NODE_WORDS - 1)];
 	return WALK_ON;
 }
@@ -329,10 +365,11 @@ leaf_done:
 		result = tree_ended(w);
 		if (result != WALK_ON)
 			goto out;
-		end_round(0, out);
+		end_round(TREE_ROUNDS, out);
 	}
 out:
-	walk_end(ctx, s, result);
+	if (walk_end(ctx, s, c, result))
+		return SEEN;
 	return finish(ctx, s, c);
 }
 

@@ -25,6 +25,7 @@ enum part_kind {
 	PART_RANGES = 6,
 	PART_MEMORY = 7,
 	PART_CODE = 8,
+	PART_EXIT = 9,
 };
 
 /* Every part begins with this. */
@@ -137,6 +138,7 @@ enum mapping_flags {
 	MAPPING_DELETED = 1 << 2,
 	MAPPING_DETACHED = 1 << 3,
 	MAPPING_PATH = 1 << 4,		/* a path follows */
+	/* From 1 << 8 on: a number that ranges of the same file have, 0 for none. */
 };
 
 /* A PART_MAPPINGS holds these, each followed by its head and paths, padded to 8 bytes. */
@@ -158,13 +160,14 @@ struct event_mapping {
 	__u32 pad;
 };
 
-/* A PART_RANGES holds these: mappings of which no more could be sent. */
+/* A PART_RANGES holds these: mappings without names of their own. */
 struct event_range {
 	__u64 start;
 	__u64 end;
 	__u64 vm_flags;
 	__u64 page_offset;
-	__u64 file;	/* the kernel's address of it, 0 for none */
+	__u64 file;	/* 0 for none, else the number in the flags of one that has the name,
+			 * or, where nothing has it, the kernel's address of the file */
 	__u64 head;	/* as in event_mapping */
 };
 
@@ -208,6 +211,20 @@ struct event_end {
 	__u32 pad;
 };
 
+enum exit_flags {
+	EXIT_STATUS = 1 << 0,	/* status is valid */
+};
+
+/* The end of a process that had overcome a fault: see follow.h. Part of no record. */
+struct event_exit {
+	struct part part;
+	__u64 start_ns;	/* as in the header */
+	__u32 host_pid;
+	__u32 status;	/* as wait(2) has it */
+	__u32 flags;	/* enum exit_flags */
+	__u32 pad;
+};
+
 /* A place where a process takes faults, each by a handler: see fold.h. */
 struct fold_key {
 	__u64 pc;
@@ -242,6 +259,7 @@ struct counters {
 	__u64 stack_failures;		/* a stack was wanted and nothing of it arrived */
 	__u64 parts_lost;		/* parts that found no room */
 	__u64 wake_pending;		/* a reserve failed: the next success must wake */
+	__u64 followed_until_ns;	/* ends of processes matter: see follow.h */
 	__u64 only_thread;		/* no count but a setting, last: see proof.h */
 };
 

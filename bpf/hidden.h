@@ -16,6 +16,7 @@
 #include "common.h"
 
 #define MAX_ARGC (1 << 20)	/* of pointers more than a stack has room for */
+#define VDSO_BYTES 8192	/* of the vDSO at least */
 #define ARGC_BYTES 16		/* at the stack's start: argc and argv[0], numbers */
 
 static __always_inline int is_laid_out(struct event_header *h)
@@ -24,11 +25,11 @@ static __always_inline int is_laid_out(struct event_header *h)
 	       h->start_stack < h->env_start && h->env_start <= h->env_end;
 }
 
-/* Nothing but the kernel's own code is above the first stack, whose end is not kept;
- * env_end may have been set. */
-static __always_inline int is_above_strings(struct event_header *h, __u64 address)
+/* Nothing but the kernel's own code may be above the first stack, whose end is not
+ * kept; env_end may have been set. */
+static __always_inline int is_vdso(struct event_header *h, __u64 address)
 {
-	return h->vdso && address >= h->vdso && h->vdso > h->start_stack;
+	return h->vdso && address >= h->vdso && address - h->vdso <= VDSO_BYTES;
 }
 
 /* Where what may be shown from `start` on has to end, at `end` or before; `start`
@@ -39,7 +40,7 @@ static __always_inline __u64 shown_until(struct event_header *h, __u64 start, __
 
 	if (!is_laid_out(h))
 		return start;
-	if (!is_above_strings(h, start) && end > first)
+	if (!(is_vdso(h, start) && is_vdso(h, end)) && end > first)
 		end = first;
 	if (start < h->arg_end && end > h->arg_start)
 		end = h->arg_start;
@@ -49,7 +50,7 @@ static __always_inline __u64 shown_until(struct event_header *h, __u64 start, __
 /* Where the bytes begin that may be shown up to an address, from `start` on. */
 static __always_inline __u64 shown_from(struct event_header *h, __u64 start, __u64 address)
 {
-	if (start < h->vdso && is_above_strings(h, address))
+	if (start < h->vdso && is_vdso(h, address))
 		start = h->vdso;
 	if (start < h->arg_end && address >= h->arg_end)
 		start = h->arg_end;

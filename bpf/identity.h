@@ -111,8 +111,8 @@ static __always_inline void fill_registers(struct event_header *h, const void *r
 	fill_code(h, regs_pc(regs));
 }
 
-/* -p, --fatal-only, and never ourselves. */
-static __always_inline int passes_filters(int handled, struct task_struct *task)
+/* -p, and never ourselves. */
+static __always_inline int passes_filters(struct task_struct *task)
 {
 	__u32 pid = pid_for_us((__u64)BPF_CORE_READ(task, group_leader, thread_pid));
 
@@ -120,7 +120,7 @@ static __always_inline int passes_filters(int handled, struct task_struct *task)
 		return 0;
 	if (only_pid && pid != only_pid)
 		return 0;
-	return !(fatal_only && handled);
+	return 1;
 }
 
 /*

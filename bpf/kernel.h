@@ -204,10 +204,21 @@ struct css_set {
 	struct cgroup *dfl_cgrp;
 };
 
+typedef struct {
+	int counter;
+} atomic_t;
+
+struct signal_struct {
+	atomic_t live;
+	int group_exit_code;
+};
+
 struct task_struct {
 	void *stack;
 	struct task_struct *real_parent;
 	struct task_struct *group_leader;
+	struct signal_struct *signal;
+	int exit_code;
 	struct pid *thread_pid;
 	struct nsproxy *nsproxy;
 	struct mm_struct *mm;

@@ -383,6 +383,12 @@ static long mapping_callback(__u32 step, void *unused)
 			emit_below(s->walk.below, s->walk.below_start);
 	}
 	s->walk.previous = s->walk.below;
+	/* A program that has moved its own code there: what lies beside it tells. */
+	if ((vm_flags & VM_EXEC) && !BPF_CORE_READ(vma, vm_file)) {
+		s->walk.moved_end = s->walk.end;
+		if (s->walk.below && !s->walk.below_sent)
+			emit_below(s->walk.below, s->walk.below_start);
+	}
 	if (mapping_wanted(s, vm_flags))
 		emit_mapping(s->walk.vma, s->walk.start, s->walk.end, vm_flags);
 	return s->walk.until && s->walk.end > s->walk.until;

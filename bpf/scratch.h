@@ -90,6 +90,9 @@ struct scratch {
 	__u64 stack_end;
 	__u64 alternate_start;	/* sigaltstack(2), if sp lies in it */
 	__u64 alternate_end;
+	__u64 between_from;	/* records between the two windows of a stack: */
+	__u64 between_gap;	/* where the first window ends, */
+	__u64 between_to;	/* and where the second begins */
 	__u64 frame_pointer;	/* the record that is looked at, */
 	__u64 other_stack;	/* and the first that lies on another stack, or 0 */
 	__u64 is_narrow;	/* a 32-bit task of x86 */
@@ -128,7 +131,6 @@ const volatile __u32 own_pid = 0;	/* of the tool, as its own namespace numbers i
 const volatile __u32 own_pid_ns = 0;	/* inode of that namespace */
 const volatile __u32 own_mnt_ns = 0;	/* likewise, of the mount namespace */
 const volatile __u32 only_pid = 0;	/* -p */
-const volatile __u32 fatal_only = 0;
 const volatile __u32 name_bytes = 0;	/* -n: its length, 0 for any */
 const volatile __u64 name_masks[256] = {};	/* bit i: byte i of the name is this */
 const volatile __u32 stack_bytes = 0;	/* budget of the main window */

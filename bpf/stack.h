@@ -15,6 +15,7 @@
 #define MAX_PAGES 256
 #define WORDS_IN_PAGE (PAGE_BYTES / 8)
 #define MAX_SCANNED_PAGES 16
+#define BETWEEN_BYTES 64	/* of a frame: its record, and the registers saved below */
 
 /*
  * Looks at one word of the page in out: whether it begins the description of
@@ -150,8 +151,38 @@ static __always_inline void send_window(struct scratch *s, __u64 start, __u64 en
 }
 
 /*
+ * Sends the frame pointer's record that is looked at, if it lies between the windows,
+ * and goes to the next.
+ */
+static long between_callback(__u32 step, void *unused)
+{
+	struct scratch *s = scratch();
+	struct event_stack *piece;
+	__u64 at, next = 0;
+
+	if (!s)
+		return 1;
+	at = s->frame_pointer;
+	if (at < s->between_from || at >= s->between_to || (at & 7) ||
+	    bpf_probe_read_user(&next, sizeof(next), (void *)at))
+		return 1;
+	piece = (struct event_stack *)s->out;
+	s->between_from = at + 16;
+	s->frame_pointer = next;
+	if (at < s->between_gap)
+		return 0;
+	piece->address = at - BETWEEN_BYTES + 16;
+	if (bpf_probe_read_user(s->out + sizeof(*piece), BETWEEN_BYTES, (void *)piece->address))
+		return 0;
+	s->out_bytes = sizeof(*piece) + BETWEEN_BYTES;
+	send_out(PART_STACK, LOST_RING_STACK);
+	return 0;
+}
+
+/*
  * Two windows of one stack: from sp on, and the calls next to main, for when
- * frames with huge locals lie between.
+ * frames with huge locals lie between; of those frames the records that frame
+ * pointers lead to.
  */
 separate int send_stack_at(__u64 sp, __u64 mapping_start, __u64 mapping_end, __u64 alternate_end)
 {
@@ -179,8 +210,13 @@ separate int send_stack_at(__u64 sp, __u64 mapping_start, __u64 mapping_end, __u
 		end = limit;
 	send_window(s, start, end);
 	if (limit && end < limit && s->stack_next == end) {
+		s->between_from = start;
+		s->between_gap = end;
 		if (end < limit - TAIL_BYTES)
 			end = limit - TAIL_BYTES;
+		s->between_to = end;
+		if (!s->is_narrow && s->between_gap < end)
+			bpf_loop(MAX_RECORDS, between_callback, 0, 0);
 		send_window(s, end, limit);
 	}
 	return 0;

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::crash::signals::{signal::SIGSEGV, CRASH_SIGNALS};
+use crate::crash::signals::{signal::SIGSEGV, signal_name, CRASH_SIGNALS};
 
 /// The ring without `-t`, as the manual says.
 pub const RING_BYTES: u32 = 256 << 10;
@@ -117,14 +117,11 @@ impl Config {
         if self.signals == 1 << SIGSEGV {
             return "segmentation faults".into();
         }
-        let mut names = String::new();
-        for (number, name) in CRASH_SIGNALS {
-            if self.signals & 1 << number != 0 {
-                names.push_str(if names.is_empty() { "" } else { ", " });
-                names.push_str(name);
-            }
-        }
-        names
+        let watched = CRASH_SIGNALS
+            .iter()
+            .filter(|&number| self.signals & 1 << number != 0);
+        let names: Vec<String> = watched.map(|&number| signal_name(number)).collect();
+        names.join(", ")
     }
 }
 

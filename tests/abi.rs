@@ -1,4 +1,4 @@
-//! `src/abi.rs` is what `bpf/event.h` says, and what the committed object has.
+//! `src/capture/record/abi.rs` is what `bpf/event.h` says, and what the committed object has.
 //!
 //! Two witnesses. The type information in `prebuilt/`, read with our
 //! own parser, has the structs that the program's variables hold: that is what
@@ -8,19 +8,26 @@
 //! made from that text is what `make check-prebuilt` shows.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
 
+use segfault_analyzer::base::structs::FieldLayout;
+use segfault_analyzer::capture::chain;
 use segfault_analyzer::capture::record::abi::{
     self, header_flags, path_flags, BadPart, Part, TextKind,
 };
 use segfault_analyzer::loader::btf::{Btf, Kind, Type, Types};
 use segfault_analyzer::loader::Object;
+use segfault_analyzer::measure::peek;
+use segfault_analyzer::measure::pieces::PIECE;
 
 const OBJECT: &[u8] = include_bytes!("../prebuilt/capture.bpf.o");
 const CHAIN_OBJECT: &[u8] = include_bytes!("../prebuilt/capture_chain.bpf.o");
+const PEEK_OBJECT: &[u8] = include_bytes!("../prebuilt/peek.bpf.o");
 const HEADER: &str = include_str!("../bpf/event.h");
 
 /// Structs of the header that no variable of the programs holds.
-const NOT_IN_OBJECTS: [&str; 3] = ["event_mapping", "event_stack", "event_text"];
+const NOT_IN_OBJECTS: [&str; 4] = ["event_exit", "event_mapping", "event_stack", "event_text"];
 
 /// Name, offset and size, in bytes.
 type Field = (String, usize, usize);
@@ -41,8 +48,11 @@ struct Declarations {
     alignments: BTreeMap<String, usize>,
 }
 
+fn own((name, offset, size): &FieldLayout) -> Field {
+    ((*name).to_owned(), *offset, *size)
+}
+
 fn mirror() -> BTreeMap<String, Struct> {
-    let own = |(name, offset, size): &abi::FieldLayout| ((*name).to_owned(), *offset, *size);
     abi::layout()
         .iter()
         .map(|(name, size, fields)| {
@@ -206,7 +216,7 @@ fn structs_are_those_of_the_header() {
         assert_eq!(
             ours.get(name),
             Some(declared),
-            "struct {name}: src/abi.rs, and bpf/event.h"
+            "struct {name}: src/capture/record/abi.rs, and bpf/event.h"
         );
     }
     assert_eq!(
@@ -229,7 +239,7 @@ fn structs_are_those_in_the_objects() {
                 assert_eq!(
                     ours,
                     struct_of(btf, theirs),
-                    "struct {name}: src/abi.rs, and prebuilt/"
+                    "struct {name}: src/capture/record/abi.rs, and prebuilt/"
                 );
                 is_absent = false;
             }
@@ -239,6 +249,61 @@ fn structs_are_those_in_the_objects() {
         }
     }
     assert_eq!(absent, NOT_IN_OBJECTS, "structs without type information");
+}
+
+#[test]
+fn structs_that_the_tool_writes_are_those_in_the_objects() {
+    let types = |bytes| Object::parse(bytes).expect("the committed object").btf;
+    let mut ours = vec![("chain_config", abi::chain_config(), types(CHAIN_OBJECT))];
+    for (name, fields) in peek::layout() {
+        ours.push((name, fields, types(PEEK_OBJECT)));
+    }
+    for (name, fields, btf) in ours {
+        let found = find(&btf, Kind::Struct, name).unwrap_or_else(|| panic!("no struct {name}"));
+        let theirs = struct_of(&btf, found);
+        let fields: Vec<Field> = fields.iter().map(own).collect();
+        if name == "peek_answer" {
+            // What follows is read as bytes.
+            assert_eq!(fields, theirs.fields[..fields.len()], "struct {name}");
+            continue;
+        }
+        assert_eq!(fields, theirs.fields, "struct {name}");
+    }
+}
+
+/// Numbers that stand in bpf/ and in src/, where the two must agree.
+#[test]
+fn constants_are_those_of_the_programs() {
+    let bpf = Path::new(env!("CARGO_MANIFEST_DIR")).join("bpf");
+    let source = |file: &str| fs::read_to_string(bpf.join(file)).expect("a source");
+    for (file, name, ours) in [
+        ("peek.bpf.c", "PIECES", peek::PIECES as u64),
+        ("peek.bpf.c", "PIECE_BYTES", PIECE as u64),
+        ("peek.bpf.c", "TOP_BYTES", peek::TOP_BYTES as u64),
+    ] {
+        let text = source(file);
+        let mut lines = text.lines();
+        let value = lines.find_map(|line| {
+            let (found, value) = line
+                .strip_prefix("#define ")?
+                .split_once(char::is_whitespace)?;
+            (found == name).then(|| value.split_whitespace().next())?
+        });
+        assert_eq!(value, Some(&*ours.to_string()), "{name} of bpf/{file}");
+    }
+    let text = source("chain.h");
+    let steps = text.split_once("enum step {").expect("enum step").1;
+    let steps = steps.split_once("STEPS,").expect("its end").0;
+    let theirs: Vec<&str> = steps
+        .split(',')
+        .map(str::trim)
+        .filter(|step| !step.is_empty())
+        .collect();
+    assert_eq!(
+        theirs,
+        chain::STEPS.map(|(name, _)| name),
+        "enum step of bpf/chain.h"
+    );
 }
 
 // --- Enums.
@@ -257,7 +322,7 @@ fn expect(name: &str, ours: &[(&str, u32)]) {
     assert_eq!(
         ours,
         enumeration(name),
-        "enum {name}: src/abi.rs, and bpf/event.h"
+        "enum {name}: src/capture/record/abi.rs, and bpf/event.h"
     );
 }
 
@@ -287,7 +352,8 @@ fn parts_are_decoded_by_the_headers_numbers() {
             "PART_MEMORY" => matches!(decoded, Ok(Part::Memory { .. })),
             "PART_CODE" => matches!(decoded, Ok(Part::Code(_)) | Err(BadPart::Short(_))),
             "PART_END" => matches!(decoded, Ok(Part::End(_))),
-            _ => panic!("src/abi.rs does not know {name}"),
+            "PART_EXIT" => matches!(decoded, Ok(Part::Exit(_))),
+            _ => panic!("src/capture/record/abi.rs does not know {name}"),
         };
         assert!(right, "{name} is decoded as {decoded:?}");
     }
@@ -302,7 +368,7 @@ fn texts_are_decoded_by_the_headers_numbers() {
             "TEXT_EXE" => TextKind::Exe,
             "TEXT_CMDLINE" => TextKind::Cmdline,
             "TEXT_CGROUP" => TextKind::Cgroup,
-            _ => panic!("src/abi.rs does not know {name}"),
+            _ => panic!("src/capture/record/abi.rs does not know {name}"),
         };
         let bytes = part(2, kind);
         let decoded = abi::decode(&bytes);

@@ -102,6 +102,7 @@ fn bare(comm: &[u8], pid: u32) -> Report {
         suppressed: None,
         since_ms: None,
         lost: Vec::new(),
+        exit: None,
     }
 }
 

@@ -247,7 +247,14 @@ impl Analyzer {
             suppressed: None,
             since_ms: None,
             lost,
+            exit: None,
         }
+    }
+
+    /// Notes that a process has died of a handled fault; true when its death is known
+    /// already.
+    pub fn is_repeated_death(&mut self, host_pid: u32, start_ns: u64) -> bool {
+        self.deaths.is_repeated(host_pid, start_ns)
     }
 
     /// The calls; without `-t` the crash's own frame alone.
@@ -308,7 +315,7 @@ fn lost_values(event: &Event, values: &Signature) -> Option<Lost> {
     };
     let reason = match event.exe {
         None => "the executable is not known",
-        Some(_) => "a frame that it is made of may be missing, because a file could not be had",
+        Some(_) => "a frame that it is made of may be missing, with its file or its mapping",
     };
     Some(Lost { detail, reason })
 }

@@ -129,8 +129,9 @@ impl<'a> Captured<'a> {
             }
             let mut bytes = vec![0; window.bytes.len()];
             let len = opened.placed().data.read(into(window.address), &mut bytes);
-            seen = true;
-            same &= len > 0 && bytes[..len] == window.bytes[..len];
+            // A word that leads behind the code's end says nothing.
+            seen |= len > 0;
+            same &= bytes[..len] == window.bytes[..len];
         }
         (seen && same).then_some(opened)
     }
@@ -254,6 +255,17 @@ impl AddressSpace for Captured<'_> {
         self.mapping(address)
             .is_some_and(|mapping| mapping.flags.executable() && mapping.file.is_some())
             && self.opened(address).is_none()
+    }
+
+    fn is_compiled(&self, address: ProcessAddress) -> bool {
+        let mapping = self.mapping(address);
+        let unnamed = mapping.is_some_and(|mapping| {
+            let file = mapping.file.as_ref();
+            // A library may come out of a memfd, too, but is not shared then.
+            let shared = mapping.flags.shared();
+            mapping.flags.executable() && file.is_none_or(|file| file.detached && shared)
+        });
+        unnamed && self.opened(address).is_none()
     }
 
     fn is_stack_top(&self, address: ProcessAddress) -> bool {

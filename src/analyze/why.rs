@@ -8,7 +8,7 @@ use crate::analyze::space::Captured;
 use crate::base::address::ProcessAddress;
 use crate::crash::event::{Event, Lost, MemoryWindow};
 use crate::crash::fault::{self};
-use crate::crash::frame::{CodeAddress, Stop};
+use crate::crash::frame::{CodeAddress, Stop, Trust};
 use crate::crash::kinds::Access;
 use crate::crash::registers::{Arch, Registers};
 use crate::crash::signals::{code, signal};
@@ -202,20 +202,30 @@ pub(super) fn signature(
             location: if code { &located.location } else { &nowhere },
         });
     }
-    // What found no room in the ring this time may have it the next.
-    let is_short = event
+    let no_room = event
         .lost
         .iter()
         .any(|lost| lost.reason.starts_with("no room"));
-    if let (true, Some(last)) = (is_short && walk.stop != Stop::Outermost, places.last_mut()) {
-        last.unread = true;
-    }
+    forget_what_luck_found(&mut places, walk.stop, no_room, event.lacks("mappings"));
     let crash = Crash {
         signal: chosen.fault.signal,
         cause: verdict.nameless.as_str().as_bytes(),
         exe: event.exe.as_deref(),
     };
     Signature::of(&crash, &places)
+}
+
+/// What found no room in the ring this time may have it the next; and a caller whose
+/// mapping was not captured, over which a search passes, others find.
+fn forget_what_luck_found(places: &mut [Place<'_>], stop: Stop, no_room: bool, unmapped: bool) {
+    let searched = |place: &&mut Place<'_>| !place.fault && place.trust < Trust::Leaf;
+    if let (true, Some(first)) = (unmapped, places.iter_mut().find(searched)) {
+        first.unread = true;
+    }
+    let is_short = (no_room || unmapped) && stop != Stop::Outermost;
+    if let (true, Some(last)) = (is_short, places.last_mut()) {
+        last.unread = true;
+    }
 }
 
 /// What the registers point at; `places` has the fault's address before theirs.

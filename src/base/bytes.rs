@@ -128,6 +128,27 @@ pub fn until_nul(bytes: &[u8]) -> &[u8] {
     }
 }
 
+/// Calls `each` with the place of every NUL, in order: faster than one search after the
+/// other where strings are short.
+#[inline]
+pub fn each_nul<E>(bytes: &[u8], mut each: impl FnMut(usize) -> Result<(), E>) -> Result<(), E> {
+    const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (number, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        // The top bit of each byte that is zero.
+        let mut nuls = !((word & LOW).wrapping_add(LOW) | word | LOW);
+        while nuls != 0 {
+            each(number * 8 + nuls.trailing_zeros() as usize / 8)?;
+            nuls &= nuls - 1;
+        }
+    }
+    for (at, _) in rest.iter().enumerate().filter(|(_, byte)| **byte == 0) {
+        each(words.len() * 8 + at)?;
+    }
+    Ok(())
+}
+
 /// The NUL-terminated string that begins at `offset`, without its NUL; `None`
 /// when the offset is outside or no NUL follows.
 #[must_use]
@@ -175,6 +196,19 @@ pub fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_nul_is_found_once_and_nothing_else() {
+        let mut bytes: Vec<u8> = (0..=255).chain([0, 0, 1, 0x80, 0xff, 0]).collect();
+        for _ in 0..9 {
+            let known: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] == 0).collect();
+            let mut found = Vec::new();
+            let _ = each_nul(&bytes, |at| Ok::<(), ()>(found.push(at)));
+            assert_eq!(found, known);
+            bytes.rotate_left(1);
+            bytes.push(0);
+        }
+    }
 
     #[test]
     fn reads_in_order_and_names_where_it_ran_out() {

@@ -6,3 +6,4 @@ pub mod budget;
 pub mod bytes;
 pub mod error;
 pub mod procfs;
+pub mod structs;

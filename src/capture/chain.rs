@@ -7,9 +7,10 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use crate::base::error::{Context, Error, Result};
+use crate::base::structs::bytes_of;
 use crate::capture::counters::KernelCounters;
 use crate::capture::perf::buffer::{MappedPerfRing, PerfRecord, PerfRing};
-use crate::capture::record::abi::{self, RawCounters};
+use crate::capture::record::abi::{self, RawChainConfig, RawCounters};
 use crate::capture::share::Share;
 use crate::capture::{Folded, Mark, Next, FOLDS_MAP};
 use crate::config::Config;
@@ -23,6 +24,7 @@ pub(super) const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/captu
 const TRACEPOINT: &str = "signal_deliver";
 const FIRST_RAW: &str = "segfault_first_raw";
 const FIRST: &str = "segfault_event";
+const EXIT: &str = "segfault_exit";
 const BEGIN: &str = "segfault_begin";
 const CONTEXT: &str = "segfault_context";
 const LIST: &str = "segfault_list";
@@ -34,8 +36,24 @@ const SWITCHED: &str = "segfault_switched";
 /// Code in no file.
 const COMPILED: &str = "segfault_compiled";
 const NAMES: &str = "segfault_names";
+/// What goes on with a record for which one pass has too few tail calls; attached in this
+/// order, after the first.
+const MORE: [&str; 3] = ["segfault_more_1", "segfault_more_2", "segfault_more_3"];
 /// Only with `--memory`.
 const MEMORY: &str = "segfault_memory";
+/// `enum step` of bpf/chain.h: the slots that the programs call, in order, and what is in
+/// each. The walk is `LIST` on kernels before 6.1.
+pub const STEPS: [(&str, &str); 9] = [
+    ("STEP_BEGIN", BEGIN),
+    ("STEP_CONTEXT", CONTEXT),
+    ("STEP_WALK", TREE),
+    ("STEP_STACK", STACK),
+    ("STEP_INTERRUPTED", INTERRUPTED),
+    ("STEP_SWITCHED", SWITCHED),
+    ("STEP_COMPILED", COMPILED),
+    ("STEP_NAMES", NAMES),
+    ("STEP_MEMORY", MEMORY),
+];
 const STEPS_MAP: &str = "segfault_steps";
 const EVENTS_MAP: &str = "segfault_events";
 const CONFIG_MAP: &str = "segfault_config";
@@ -52,8 +70,10 @@ const LEAST_RING_BYTES: u64 = 32 << 10;
 #[derive(Debug)]
 pub struct ChainCapture {
     loaded: loader::Loaded,
-    link: Option<OwnedFd>,
-    /// The program that is attached.
+    /// Of crashes, and of ends of processes.
+    links: Vec<OwnedFd>,
+    exit_link: Option<OwnedFd>,
+    /// The program that is attached first.
     first: &'static str,
     rings: Vec<CpuRing>,
     /// The ring that is being emptied.
@@ -94,13 +114,20 @@ impl ChainCapture {
             super::set_books(map(&loaded, BOOKS_MAP)?, only)?;
         }
         let first = if is_raw { FIRST_RAW } else { FIRST };
-        let program = loaded
-            .program(first)
-            .ok_or_else(|| Error::failed("the capture program has no beginning"))?;
-        let link = attach::signal_deliver(program, is_raw)?;
+        // Ends before crashes, so that none is missed.
+        let exit = loaded.program(EXIT);
+        let exit_link = exit.and_then(|exit| attach::process_exit(exit, is_raw).ok());
+        let mut links = Vec::new();
+        for name in std::iter::once(first).chain(MORE) {
+            let program = loaded
+                .program(name)
+                .ok_or_else(|| Error::failed("the capture program has no beginning"))?;
+            links.push(attach::signal_deliver(program, is_raw)?);
+        }
         Ok(ChainCapture {
             loaded,
-            link: Some(link),
+            links,
+            exit_link,
             first,
             rings,
             current: 0,
@@ -156,6 +183,10 @@ impl ChainCapture {
         Some(folded)
     }
 
+    pub fn tells_ends(&self) -> bool {
+        self.exit_link.is_some()
+    }
+
     /// Gives a CPU that has come up a ring, which is to be watched. The one that it
     /// had before it went down has ended with that; it stays if it was not emptied.
     pub fn cpu_up(&mut self, cpu: u32) -> Result<Option<BorrowedFd<'_>>> {
@@ -181,7 +212,9 @@ impl ChainCapture {
     }
 
     pub fn stop(&mut self) {
-        self.link = None;
+        // What begins a record before what goes on with it.
+        self.links.clear();
+        self.exit_link = None;
     }
 
     pub fn counters(&self) -> KernelCounters {
@@ -250,15 +283,18 @@ fn map<'a>(loaded: &'a loader::Loaded, name: &str) -> Result<BorrowedFd<'a>> {
 /// Which programs these options ask for, and in which slots of the chain they stand:
 /// where no stack is wanted, what follows it takes its slot.
 fn chain(config: &Config, walk: &'static str) -> Vec<(u32, &'static str)> {
-    let mut chain = vec![(0, BEGIN), (1, CONTEXT), (2, walk)];
-    match (config.stack_trace, config.memory) {
-        (true, _) => chain.extend([(3, STACK), (4, INTERRUPTED), (5, SWITCHED), (6, COMPILED)]),
-        (false, true) => chain.push((3, MEMORY)),
-        (false, false) => chain.push((3, NAMES)),
-    }
-    chain.push((7, NAMES));
-    if config.memory {
-        chain.push((8, MEMORY));
+    let mut chain = Vec::new();
+    for (slot, (_, program)) in (0..).zip(STEPS) {
+        let program = match program {
+            TREE => walk,
+            // Who calls it means what comes next.
+            STACK if !config.stack_trace && config.memory => MEMORY,
+            STACK if !config.stack_trace => NAMES,
+            INTERRUPTED | SWITCHED | COMPILED if !config.stack_trace => continue,
+            MEMORY if !config.memory => continue,
+            program => program,
+        };
+        chain.push((slot, program));
     }
     chain
 }
@@ -282,7 +318,8 @@ fn load(
     if !has_mappings {
         chain[2].1 = chain[3].1;
     }
-    let mut programs = vec![first];
+    let mut programs = MORE.to_vec();
+    programs.extend([first, EXIT]);
     if has_mappings {
         programs.push(LIST);
     }
@@ -346,38 +383,29 @@ fn ring(events: BorrowedFd<'_>, cpu: u32, event: OwnedFd, bytes: u64) -> Result<
     Ok(CpuRing { cpu, event, ring })
 }
 
-/// `struct chain_config` of bpf/chain.h.
+/// What the programs read before they decide anything.
 fn settings(config: &Config, types: &KernelTypes, ring_bytes: u64) -> Vec<u8> {
     let name = config.name.as_deref().unwrap_or_default();
     let name_last = match name.len() {
         0 => 0,
         bytes => 1u64 << (bytes - 1).min(63),
     };
-    // A record has to fit into an empty ring.
-    let stack_bytes = u64::from(super::stack_bytes(config)).min(ring_bytes / 2);
-    let mut bytes = Vec::new();
-    bytes.extend_from_slice(&config.signals.to_ne_bytes());
-    bytes.extend_from_slice(&name_last.to_ne_bytes());
-    bytes.extend_from_slice(&super::name_masks(name));
-    for number in [
-        super::thread_bytes(types),
-        0,
-        stack_bytes,
-        super::fold_ns(config),
-    ] {
-        bytes.extend_from_slice(&number.to_ne_bytes());
-    }
-    for number in [
-        u32::from(cfg!(target_arch = "aarch64")),
-        process::pid(),
-        process::pid_namespace(),
-        process::mount_namespace().unwrap_or(0),
-        config.pid.unwrap_or(0),
-        u32::from(config.fatal_only),
-        u32::from(super::all_mappings(config)),
-        0,
-    ] {
-        bytes.extend_from_slice(&number.to_ne_bytes());
-    }
-    bytes
+    let settings = RawChainConfig {
+        watched_signals: config.signals,
+        name_last,
+        name_masks: super::name_masks(name),
+        thread_size: super::thread_bytes(types),
+        // A record has to fit into an empty ring.
+        stack_bytes: u64::from(super::stack_bytes(config)).min(ring_bytes / 2),
+        fold_ns: super::fold_ns(config),
+        aarch64: u32::from(cfg!(target_arch = "aarch64")),
+        own_pid: process::pid(),
+        own_pid_ns: process::pid_namespace(),
+        own_mnt_ns: process::mount_namespace().unwrap_or(0),
+        only_pid: config.pid.unwrap_or(0),
+        all_mappings: u32::from(super::all_mappings(config)),
+        memory: u32::from(config.memory),
+        passes: MORE.len() as u32,
+    };
+    bytes_of(&settings)
 }

@@ -36,3 +36,16 @@ pub struct KernelCounters {
     /// of any signal, watched or not. In none of the other figures.
     pub missed: u64,
 }
+
+impl KernelCounters {
+    /// As if handled faults had been filtered: those that were counted, and those of
+    /// which records were `dropped` by the tool.
+    #[must_use]
+    pub fn without_handled(mut self, dropped: u64) -> Self {
+        self.filtered = self.filtered.saturating_add(self.folded + dropped);
+        self.captured = self.captured.saturating_sub(dropped);
+        self.submitted = self.submitted.saturating_sub(dropped);
+        self.folded = 0;
+        self
+    }
+}

@@ -8,8 +8,10 @@
 //! is here.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use crate::base::error::{Context, Result};
+use crate::base::structs::bytes_of;
 use crate::capture::counters::KernelCounters;
 use crate::capture::perf::buffer::{MappedPerfRing, PerfRing};
 use crate::capture::record::abi::{self, RawCounters, RawFold, RawFoldKey};
@@ -224,6 +226,16 @@ impl Capture {
         }
     }
 
+    /// Whether parts tell how a process ended that had overcome a fault.
+    #[must_use]
+    pub fn tells_ends(&self) -> bool {
+        match &self.way {
+            Way::Ring(ring) => ring.tells_ends(),
+            Way::Chain(old) => old.tells_ends(),
+            Way::Perf(_) => false,
+        }
+    }
+
     /// What the rings hold.
     #[must_use]
     pub fn ring_bytes(&self) -> u64 {
@@ -334,7 +346,7 @@ fn take_folded(folds: Option<BorrowedFd<'_>>, site: &FaultSite) -> Option<Folded
         code: site.code,
     };
     let mut bytes = [0; size_of::<RawFold>()];
-    let is_there = bpf::map_take_elem(folds?, &key.bytes(), &mut bytes);
+    let is_there = bpf::map_take_elem(folds?, &bytes_of(&key), &mut bytes);
     let fold = is_there
         .is_ok_and(|is_there| is_there)
         .then(|| abi::decode_fold(&bytes).ok())??;
@@ -347,9 +359,12 @@ fn take_folded(folds: Option<BorrowedFd<'_>>, site: &FaultSite) -> Option<Folded
 
 /// How long the programs only count handled faults of one site; 0 for never.
 fn fold_ns(config: &Config) -> u64 {
-    config
+    // A report is wanted of those alone that a process dies of.
+    const FATAL_ONLY: Duration = Duration::from_secs(60);
+    let window = config
         .fold_handled
-        .map_or(0, |window| window.as_nanos() as u64)
+        .or(config.fatal_only.then_some(FATAL_ONLY));
+    window.map_or(0, |window| window.as_nanos() as u64)
 }
 
 fn kernel_counters(raw: &RawCounters, missed: u64) -> KernelCounters {
@@ -373,12 +388,12 @@ fn kernel_counters(raw: &RawCounters, missed: u64) -> KernelCounters {
 
 /// For each byte value, the places in the name where it stands: what the
 /// programs' Shift-And search goes by.
-fn name_masks(name: &[u8]) -> Vec<u8> {
+fn name_masks(name: &[u8]) -> [u64; 256] {
     let mut masks = [0u64; 256];
     for (place, &byte) in name.iter().enumerate().take(64) {
         masks[usize::from(byte)] |= 1 << place;
     }
-    masks.iter().flat_map(|mask| mask.to_ne_bytes()).collect()
+    masks
 }
 
 #[cfg(test)]
@@ -400,15 +415,9 @@ mod tests {
 
     #[test]
     fn each_byte_of_the_name_has_its_place() {
-        let bytes = name_masks(b"abba");
-        let mask = |byte: u8| {
-            let at = usize::from(byte) * 8;
-            u64::from_ne_bytes(bytes[at..at + 8].try_into().unwrap())
-        };
+        let masks = name_masks(b"abba");
+        let mask = |byte: u8| masks[usize::from(byte)];
         assert_eq!((mask(b'a'), mask(b'b'), mask(b'c')), (0b1001, 0b0110, 0));
-        assert_eq!(
-            name_masks(&[b'x'; 64])[usize::from(b'x') * 8..][..8],
-            [0xff; 8]
-        );
+        assert_eq!(name_masks(&[b'x'; 64])[usize::from(b'x')], u64::MAX);
     }
 }

@@ -82,7 +82,6 @@ struct Wanted {
     own_pid: u32,
     pid: Option<u32>,
     name: Option<Vec<u8>>,
-    fatal_only: bool,
     fold_ns: u64,
     stack: bool,
     memory: bool,
@@ -233,7 +232,7 @@ impl PerfCapture {
                 self.handled.remember(delivery.tid, fault);
             }
         }
-        match self.wanted.passes(&delivery, is_handled, known) {
+        match self.wanted.passes(&delivery, known) {
             Some(true) => {}
             Some(false) => {
                 counters.filtered += 1;
@@ -355,7 +354,6 @@ impl Wanted {
             own_pid: process::pid(),
             pid: config.pid,
             name: config.name.clone(),
-            fatal_only: config.fatal_only,
             fold_ns: super::fold_ns(config),
             stack: rings.stack_bytes() > 0,
             memory: config.memory,
@@ -368,25 +366,16 @@ impl Wanted {
             signals: SIGNALS_OF_PROOF,
             pid: None,
             name: Some(mark.to_vec()),
-            fatal_only: false,
             fold_ns: 0,
             ..self
         }
     }
 
-    /// `-p`, `-n`, `--fatal-only`, and never ourselves; `None` where that cannot be
+    /// `-p`, `-n`, and never ourselves; `None` where that cannot be
     /// told, or where no namespace of ours has the process.
-    fn passes(
-        &self,
-        delivery: &Delivery,
-        is_handled: bool,
-        known: Option<&Process>,
-    ) -> Option<bool> {
+    fn passes(&self, delivery: &Delivery, known: Option<&Process>) -> Option<bool> {
         let pid = delivery.pid;
         if pid == self.own_pid || self.pid.is_some_and(|wanted| wanted != pid) {
-            return Some(false);
-        }
-        if self.fatal_only && is_handled {
             return Some(false);
         }
         if pid == 0 {

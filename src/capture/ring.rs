@@ -8,6 +8,7 @@ pub mod buffer;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use crate::base::error::{Context, Error, Result};
+use crate::base::structs::bytes_of;
 use crate::capture::counters::KernelCounters;
 use crate::capture::record::abi::{self, RawCounters};
 use crate::capture::ring::buffer::{MappedRing, Ring};
@@ -22,6 +23,7 @@ use crate::sys::process;
 pub(super) const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/capture.bpf.o"));
 
 const PROGRAM: &str = "segfault_probe";
+const EXIT: &str = "segfault_exit";
 const TRACEPOINT: &str = "signal_deliver";
 const RING_MAP: &str = "segfault_ring";
 const BOOKS_MAP: &str = "segfault_bss";
@@ -30,8 +32,9 @@ const BOOKS_MAP: &str = "segfault_bss";
 #[derive(Debug)]
 pub struct RingCapture {
     loaded: loader::Loaded,
-    /// Detaches when closed.
+    /// Detach when closed: of crashes, and of ends.
     link: Option<OwnedFd>,
+    exit_link: Option<OwnedFd>,
     ring: Ring<MappedRing>,
     books: SharedMemory,
     /// Where the kernel's types came from.
@@ -50,7 +53,7 @@ impl RingCapture {
                 rodata: &rodata,
                 max_entries: &[(RING_MAP, config.ring_bytes)],
                 verbose: config.verbose,
-                programs: &[PROGRAM],
+                programs: &[PROGRAM, EXIT],
                 ..loader::Settings::default()
             },
         )?;
@@ -64,10 +67,14 @@ impl RingCapture {
             super::set_books(books_fd, only)?;
         }
         let program = loaded.program(PROGRAM).ok_or_else(missing(PROGRAM))?;
+        // Ends before crashes, so that none is missed.
+        let exit = loaded.program(EXIT).ok_or_else(missing(EXIT))?;
+        let exit_link = attach::process_exit(exit, true).ok();
         let link = attach::raw_tracepoint(program, TRACEPOINT)?;
         Ok(RingCapture {
             loaded,
             link: Some(link),
+            exit_link,
             ring,
             books,
             types: types.to_string(),
@@ -91,12 +98,17 @@ impl RingCapture {
         super::take_folded(self.loaded.map(FOLDS_MAP), site)
     }
 
+    pub fn tells_ends(&self) -> bool {
+        self.exit_link.is_some()
+    }
+
     pub fn bytes(&self) -> u64 {
         self.ring.bytes()
     }
 
     pub fn stop(&mut self) {
         self.link = None;
+        self.exit_link = None;
     }
 
     pub fn counters(&self) -> KernelCounters {
@@ -145,9 +157,8 @@ impl Constants {
             ("own_pid_ns", u32s(process::pid_namespace())),
             ("own_mnt_ns", u32s(process::mount_namespace().unwrap_or(0))),
             ("only_pid", u32s(config.pid.unwrap_or(0))),
-            ("fatal_only", u32s(u32::from(config.fatal_only))),
             ("name_bytes", u32s(name.len() as u32)),
-            ("name_masks", super::name_masks(name)),
+            ("name_masks", bytes_of(&super::name_masks(name))),
             ("stack_bytes", u32s(stack_bytes)),
             ("all_mappings", u32s(u32::from(super::all_mappings(config)))),
             ("watched_signals", u64s(config.signals)),

@@ -20,7 +20,7 @@ use crate::base::error::{Error, Result};
 use crate::config::{
     Config, Format, Method, MEMORY_BESIDE_RING_MB, RING_BYTES, RING_BYTES_WITH_STACKS,
 };
-use crate::crash::signals::CRASH_SIGNALS;
+use crate::crash::signals::{short_name, CRASH_SIGNALS};
 
 /// What `--help` prints.
 pub const HELP: &str = include_str!("help.txt");
@@ -295,8 +295,8 @@ fn signals(given: &OsStr) -> Result<u64> {
         let upper = word.to_ascii_uppercase();
         let name = upper.strip_prefix("SIG").unwrap_or(&upper);
         let mut known = false;
-        for (number, signal) in CRASH_SIGNALS {
-            if signal.strip_prefix("SIG") == Some(name) || name == "ALL" {
+        for number in CRASH_SIGNALS {
+            if short_name(number) == Some(name) || name == "ALL" {
                 set |= 1 << number;
                 known = true;
             }

@@ -173,23 +173,29 @@ const COMMON_CODES: [Code; 10] = [
     (-60, "SI_ASYNCNL", "Sent by asynchronous name lookup"),
 ];
 
-/// The signals that a crash can raise, as `--signals` orders them, with their names.
-pub const CRASH_SIGNALS: [(i32, &str); 7] = [
-    (SIGSEGV, "SIGSEGV"),
-    (SIGBUS, "SIGBUS"),
-    (SIGILL, "SIGILL"),
-    (SIGFPE, "SIGFPE"),
-    (SIGABRT, "SIGABRT"),
-    (SIGTRAP, "SIGTRAP"),
-    (SIGSYS, "SIGSYS"),
+/// The signals that a crash can raise, in the order in which `--signals` names them.
+pub const CRASH_SIGNALS: [i32; 7] = [SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP, SIGSYS];
+
+/// Names from 1 on, as include/uapi/asm-generic/signal.h has them.
+const NAMES: [&str; 31] = [
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
+    "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",
+    "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
 ];
+
+/// A signal's name without its `SIG`, which `--signals` takes too.
+#[must_use]
+pub fn short_name(number: i32) -> Option<&'static str> {
+    let index = usize::try_from(number).ok()?.checked_sub(1)?;
+    NAMES.get(index).copied()
+}
 
 /// A signal's name.
 #[must_use]
-pub fn signal_name(number: i32) -> Cow<'static, str> {
-    match CRASH_SIGNALS.iter().find(|known| known.0 == number) {
-        Some((_, name)) => (*name).into(),
-        None => format!("SIG{number}").into(),
+pub fn signal_name(number: i32) -> String {
+    match short_name(number) {
+        Some(name) => format!("SIG{name}"),
+        None => format!("SIG{number}"),
     }
 }
 

@@ -6,6 +6,7 @@
 
 use super::json::{self, Object, Span};
 use super::{add, is_report};
+use crate::base::bytes::find;
 
 /// Of a value; what is longer is left out.
 const MAX_VALUE: usize = 1024;
@@ -36,15 +37,18 @@ impl<'a> Sighting<'a> {
         out
     }
 
-    /// Processes that died: none for a fault that was handled, and for a further thread
+    /// Processes that died: none for a fault that was handled and overcome, and for a further thread
     /// of a process that another report tells of. Where equal ones were folded into it
     /// the report says how many; if it does not, they are as many more.
     pub(super) fn deaths(&self) -> u64 {
         if let Some(deaths) = json::number(self.0.value("deaths")) {
             return deaths;
         }
+        // A handler took the fault, and the process died of it: one death, whatever
+        // else was folded.
+        let died = find(self.0.value("exit"), b"\"death\":true").is_some();
         if self.0.value("disposition") != b"\"fatal\"" {
-            return 0;
+            return u64::from(died && self.0.value("same_death") != b"true");
         }
         let own = u64::from(self.0.value("same_death") != b"true");
         own.saturating_add(self.repeats())

@@ -18,6 +18,15 @@ pub fn signal_deliver(program: BorrowedFd<'_>, is_raw: bool) -> Result<OwnedFd> 
     }
 }
 
+/// Runs `program` each time that a thread ends, in the same way.
+pub fn process_exit(program: BorrowedFd<'_>, is_raw: bool) -> Result<OwnedFd> {
+    const NAME: &str = "sched_process_exit";
+    match is_raw {
+        true => raw_tracepoint(program, NAME),
+        false => tracepoint(program, "sched", NAME),
+    }
+}
+
 /// Runs `program` at a raw tracepoint (4.17): at `signal_deliver`, each time that a signal is
 /// about to be delivered.
 pub fn raw_tracepoint(program: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {

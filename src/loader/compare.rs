@@ -33,8 +33,11 @@ pub fn first_difference(
             };
             if !one.poison && !other.poison && one.target != other.target {
                 let what = relo::describe(&object.btf, &record);
+                // "<byte_off> [7] struct task_struct.comm (0:5 @ offset 64)"
+                let named = what.split_once("] ").map_or(&*what, |(_, named)| named);
+                let named = named.split_once(" (").map_or(named, |(named, _)| named);
                 return Ok(Some(format!(
-                    "{what} is at {}, and at {} in this kernel",
+                    "{named} is at {}, and at {} in this kernel",
                     one.target, other.target
                 )));
             }

@@ -14,8 +14,7 @@
 
 use std::borrow::Cow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::base::error::{Context, Error, Result};
 use crate::loader::btf_load;
@@ -24,19 +23,15 @@ use crate::loader::insn;
 use crate::loader::link::{self, Joined, MapReference};
 use crate::loader::object::{Content, Map, MAPPABLE, PERF_EVENT_ARRAY};
 use crate::loader::object::{Object, Program};
+use crate::loader::parallel;
 use crate::loader::relo::{self, Engine};
 use crate::loader::target::{Target, TypeSource};
 use crate::loader::unroll;
-use crate::sys::{bpf, process};
+use crate::sys::bpf;
 
 /// Verifier logs are asked for in these sizes, until one suffices.
 /// Before 5.2 a log has less than 16 MB.
 const LOG_SIZES: [usize; 3] = [256 << 10, 2 << 20, (16 << 20) - 1];
-
-/// Programs that are loaded at the same time.
-const MOST_LOADERS: usize = 4;
-/// Of a thread that loads; what is large is on the heap.
-const LOADER_STACK_BYTES: usize = 128 << 10;
 
 /// Slots of a perf event array where the number of CPUs cannot be had.
 const CPUS_UNKNOWN: usize = 1024;
@@ -146,19 +141,25 @@ pub fn load(
             poisoned: Vec::new(),
         });
     }
-    relocate(object, kernel_types, &mut prepared)?;
-    if let Some((one, other)) = settings.either {
-        drop_lesser(&mut prepared, one, other);
-    }
-    let maps = create_maps(object, &prepared, settings)?;
     // What is written out no longer has the lines and functions that types describe.
     let needs_types = prepared
         .iter()
         .any(|one| !unroll::is_marked(&one.joined.instructions));
-    let btf = match needs_types {
-        true => load_btf(object)?,
-        false => None,
-    };
+    let wanted = wanted_maps(object, &prepared);
+    // Each takes its time, and needs nothing of the other.
+    let (relocated, made) = parallel::both(
+        || relocate(object, kernel_types, &mut prepared),
+        || {
+            let maps = create_maps(object, &wanted, settings)?;
+            let btf = needs_types.then(|| load_btf(object)).transpose()?;
+            Ok::<_, Error>((maps, btf.flatten()))
+        },
+    );
+    relocated?;
+    let (maps, btf) = made?;
+    if let Some((one, other)) = settings.either {
+        drop_lesser(&mut prepared, one, other);
+    }
     let mut loaded = Loaded {
         maps: Vec::new(),
         programs: Vec::new(),
@@ -247,10 +248,21 @@ fn relocate(
     Ok(())
 }
 
-/// Creates the maps that a program refers to; the list has a place for every map of the object.
+/// For each map of the object, whether a program refers to it.
+fn wanted_maps(object: &Object, prepared: &[Prepared<'_>]) -> Vec<bool> {
+    let mut wanted = vec![false; object.maps.len()];
+    for reference in prepared.iter().flat_map(|one| &one.joined.maps) {
+        if let Some(wanted) = wanted.get_mut(reference.map) {
+            *wanted = true;
+        }
+    }
+    wanted
+}
+
+/// Creates the maps that are wanted; the list has a place for every map of the object.
 fn create_maps(
     object: &Object,
-    prepared: &[Prepared<'_>],
+    wanted: &[bool],
     settings: &Settings<'_>,
 ) -> Result<Vec<Option<OwnedFd>>> {
     for (name, _) in settings.max_entries {
@@ -260,11 +272,7 @@ fn create_maps(
     }
     let contents = data_contents(object, settings)?;
     let mut created = Vec::with_capacity(object.maps.len());
-    for ((index, map), content) in object.maps.iter().enumerate().zip(contents) {
-        let is_wanted = prepared
-            .iter()
-            .flat_map(|one| &one.joined.maps)
-            .any(|reference| reference.map == index);
+    for ((map, content), is_wanted) in object.maps.iter().zip(contents).zip(wanted) {
         if !is_wanted {
             created.push(None);
             continue;
@@ -400,8 +408,8 @@ fn is_want(error: &Error) -> bool {
     matches!(error.errno(), Some(bpf::EMFILE | bpf::ENFILE | bpf::ENOMEM))
 }
 
-/// Loads each, as many at once as there are CPUs: the verifier takes most of the time.
-/// After a refusal no further one is begun.
+/// Loads each; the verifier takes most of the time. After a refusal no further one is
+/// begun.
 fn load_programs(
     object: &Object,
     prepared: &[Prepared<'_>],
@@ -409,32 +417,17 @@ fn load_programs(
     btf: Option<&OwnedFd>,
     settings: &Settings<'_>,
 ) -> Result<Vec<OwnedFd>> {
-    let next = AtomicUsize::new(0);
-    let answers: Vec<_> = prepared.iter().map(|_| OnceLock::new()).collect();
-    let work = || loop {
-        let at = next.fetch_add(1, Ordering::Relaxed);
-        let Some((one, place)) = prepared.get(at).zip(answers.get(at)) else {
-            break;
-        };
+    let is_refused = AtomicBool::new(false);
+    let answers = parallel::each(prepared, |one| {
+        if is_refused.load(Ordering::Relaxed) {
+            return None;
+        }
         let answer = load_program(object, one, maps, btf, settings);
-        if answer.is_err() {
-            next.store(prepared.len(), Ordering::Relaxed);
-        }
-        let _ = place.set(answer);
-    };
-    std::thread::scope(|scope| {
-        for _ in 1..process::our_cpus().min(prepared.len()).min(MOST_LOADERS) {
-            let thread = std::thread::Builder::new().stack_size(LOADER_STACK_BYTES);
-            // Where there can be none, this one does it all.
-            let _ = thread.spawn_scoped(scope, work);
-        }
-        work();
+        is_refused.fetch_or(answer.is_err(), Ordering::Relaxed);
+        Some(answer)
     });
-    // What was not begun stands behind a refusal.
-    answers
-        .into_iter()
-        .filter_map(OnceLock::into_inner)
-        .collect()
+    // What was left out is left out for a refusal.
+    answers.into_iter().flatten().collect()
 }
 
 fn load_program(
@@ -472,13 +465,14 @@ fn load_program(
     }
     let extension = &object.extension;
     let functions = link::info(object, &joined, &extension.functions);
-    let lines = link::info(object, &joined, &extension.lines);
     let types = btf.filter(|_| !is_marked).map(|btf| bpf::ProgramTypes {
         btf: btf.as_fd(),
         func_info_rec_size: extension.functions.record_size,
         func_info: &functions,
         line_info_rec_size: extension.lines.record_size,
-        line_info: &lines,
+        // The kernel drags them along through each change that it makes to a program:
+        // only a log has a use for them.
+        line_info: &[],
     });
     let instructions = insn::encode(&joined.instructions);
     let wanted = bpf::NewProgram {
@@ -489,7 +483,15 @@ fn load_program(
         types: types.filter(|types| !types.func_info.is_empty()),
     };
     let answer = with_memlock(|| bpf::prog_load(&wanted, &mut []));
-    answer.map_err(|error| explain_refusal(&error, &wanted, &poisoned, settings.verbose))
+    answer.map_err(|error| {
+        let lines = link::info(object, &joined, &extension.lines);
+        let types = wanted.types.map(|types| bpf::ProgramTypes {
+            line_info: &lines,
+            ..types
+        });
+        let wanted = bpf::NewProgram { types, ..wanted };
+        explain_refusal(&error, &wanted, &poisoned, settings.verbose)
+    })
 }
 
 /// Where what was poisoned is in a program that was written out.

@@ -28,6 +28,7 @@ pub mod link;
 pub mod maps;
 pub mod object;
 pub mod packed;
+mod parallel;
 pub mod parse;
 pub mod probe;
 pub mod relo;

@@ -21,7 +21,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use crate::base::bytes::{find, until_nul, Cursor, ShortRead};
+use crate::base::bytes::{each_nul, find, Cursor, ShortRead};
 use crate::keyed::Map;
 use crate::loader::btf::{
     essential_name, BtfError, Head, Header, Kind, Type, Types, HEADER_LEN, HEAD_LEN, MAX_TYPES,
@@ -317,11 +317,11 @@ impl<'a> Target<'a> {
             let whole = whole.map_or(&[][..], |last| &bytes[..=last]);
             let mut flavour = next_flavour(whole, 0);
             let mut at = 0;
-            while let Some(rest) = whole.get(at..).filter(|rest| !rest.is_empty()) {
-                let name = until_nul(rest);
+            each_nul(whole, |end| {
+                let name = &whole[at..end];
                 // Windows are small and the section's offsets have 32 bits.
                 let offset = done + at as u32;
-                at += name.len() + 1;
+                at = end + 1;
                 let exact = self.names.get(name);
                 let essential = if flavour < at {
                     flavour = next_flavour(whole, at);
@@ -329,10 +329,11 @@ impl<'a> Target<'a> {
                 } else {
                     exact
                 };
-                if exact.is_some() || essential.is_some() {
-                    self.note_string(offset, Place { exact, essential })?;
+                match exact.is_some() || essential.is_some() {
+                    true => self.note_string(offset, Place { exact, essential }),
+                    false => Ok(()),
                 }
-            }
+            })?;
             done += if whole.is_empty() {
                 bytes.len()
             } else {

@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 
 use crate::base::bytes::Cursor;
 use crate::base::error::{Error, Result};
+use crate::base::structs::{bytes_of, record, Field, FieldLayout};
 use crate::loader::probe::{self, Features};
 use crate::loader::{self, attach, packed, Loaded, Settings};
 use crate::measure::pieces::{Memory, Piece, PIECE};
@@ -21,13 +22,43 @@ const ASK: &str = "segfault_ask";
 const TOLD: &str = "segfault_told";
 
 /// Pieces in one request.
-const PIECES: usize = 16;
-const TOP_BYTES: usize = 4096;
-const ASK_BYTES: usize = 16 + 8 * PIECES;
-/// Where the pieces begin; before them stands for each whether it could be read.
-const PIECES_AT: usize = 40 + 8 * PIECES;
+pub const PIECES: usize = 16;
+/// Of a child's kernel stack.
+pub const TOP_BYTES: usize = 4096;
+/// Where in the answer the pieces begin.
+const PIECES_AT: usize = RawAnswer::SIZE;
 const TOP_AT: usize = PIECES_AT + PIECE * PIECES;
-const TOLD_BYTES: usize = TOP_AT + TOP_BYTES;
+const ANSWER_BYTES: usize = TOP_AT + TOP_BYTES;
+
+record! {
+    /// `struct peek_request` of bpf/peek.bpf.c
+    RawRequest {
+        magic: [u8; 8],
+        stack_bytes: u64,
+        address: [u64; PIECES],
+    }
+}
+
+record! {
+    /// `struct peek_answer`, before its pieces and the top of the stack
+    RawAnswer {
+        task: u64,
+        ids: u64,
+        stack_top: u64,
+        own_task: u64,
+        frame: u64,
+        failed: [u64; PIECES],
+    }
+}
+
+/// Both with their fields; of the answer, what precedes the pieces.
+#[must_use]
+pub fn layout() -> Vec<(&'static str, Vec<FieldLayout>)> {
+    vec![
+        ("peek_request", RawRequest::fields()),
+        ("peek_answer", RawAnswer::fields()),
+    ]
+}
 
 /// What the probe saw of a child's fault.
 #[derive(Clone, Debug)]
@@ -82,7 +113,7 @@ impl Peek {
             magic,
             stack_bytes,
             name_before: own_fault::thread_name(),
-            told: vec![0; TOLD_BYTES],
+            told: vec![0; ANSWER_BYTES],
             lowest: 0,
         };
         let mut name = *b"________-tool\0\0\0";
@@ -98,46 +129,40 @@ impl Peek {
         self.magic
     }
 
-    fn write(&self, addresses: &[u64]) -> Option<()> {
-        let mut bytes = [0; ASK_BYTES];
-        bytes[..8].copy_from_slice(&self.magic);
-        bytes[8..16].copy_from_slice(&self.stack_bytes.to_ne_bytes());
-        for (at, address) in bytes[16..].chunks_exact_mut(8).zip(addresses) {
-            at.copy_from_slice(&address.to_ne_bytes());
-        }
+    fn write(&self, address: [u64; PIECES]) -> Option<()> {
+        let request = RawRequest {
+            magic: self.magic,
+            stack_bytes: self.stack_bytes,
+            address,
+        };
+        let bytes = bytes_of(&request);
         bpf::map_update_elem(self.loaded.map(ASK)?, &[0; 4], &bytes, 0).ok()
     }
 
-    fn read(&mut self) -> Option<()> {
+    fn read(&mut self) -> Option<RawAnswer> {
         let map = self.loaded.map(TOLD)?;
-        bpf::map_lookup_elem(map, &[0; 4], &mut self.told)
-            .ok()
-            .map(drop)
-    }
-
-    fn word(&self, at: usize) -> u64 {
-        Cursor::at(&self.told, at).u64().unwrap_or(0)
+        bpf::map_lookup_elem(map, &[0; 4], &mut self.told).ok()?;
+        RawAnswer::read(&mut Cursor::new(&self.told)).ok()
     }
 
     /// The last fault of a child.
     pub fn fault(&mut self) -> Option<Fault> {
-        self.read()?;
+        let answer = self.read()?;
         Some(Fault {
-            task: self.word(0),
-            ids: self.word(8),
-            stack_top: self.word(16),
+            task: answer.task,
+            ids: answer.ids,
+            stack_top: answer.stack_top,
             top: self.told[TOP_AT..].to_vec(),
         })
     }
 
     /// Our own task.
     pub fn own_task(&mut self) -> Option<u64> {
-        self.ask(&[])?;
-        Some(self.word(24))
+        Some(self.ask([0; PIECES])?.own_task)
     }
 
-    fn ask(&mut self, addresses: &[u64]) -> Option<()> {
-        self.write(addresses)?;
+    fn ask(&mut self, address: [u64; PIECES]) -> Option<RawAnswer> {
+        self.write(address)?;
         self.signal.send();
         self.read()
     }
@@ -164,9 +189,9 @@ impl Memory for Peek {
                     *asked = address;
                 }
             }
-            let answered = self.ask(&asked).is_some();
+            let failures = self.ask(asked).map_or([1; PIECES], |answer| answer.failed);
             for (index, asked) in asked[..some.len()].iter().enumerate() {
-                let failed = !answered || *asked == 0 || self.word(40 + 8 * index) != 0;
+                let failed = *asked == 0 || failures[index] != 0;
                 let piece = self.told[PIECES_AT + PIECE * index..].first_chunk::<PIECE>();
                 pieces.push(piece.filter(|_| !failed).map(|piece| Box::new(*piece)));
             }

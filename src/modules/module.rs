@@ -66,6 +66,12 @@ impl Module {
         &self.elf
     }
 
+    /// Where the file lies, or lay when it was mapped.
+    #[must_use]
+    pub fn homes(&self) -> &[Home] {
+        &self.homes
+    }
+
     /// The separate file with its symbols; looked for once.
     #[must_use]
     pub fn debug_file(&self) -> Option<&ElfFile> {

@@ -108,9 +108,14 @@ impl Modules {
         {
             return homes;
         }
-        if process.mnt_ns != 0 && Some(process.mnt_ns) != self.own_mnt_ns {
-            let live = live_process(process).or_else(|| self.peers.find(process.mnt_ns));
-            add(live.and_then(|live| live.root()).map(Rc::new), &file.path);
+        let foreign = process.mnt_ns != 0 && Some(process.mnt_ns) != self.own_mnt_ns;
+        // Perf events tell paths from the process's own root on, which chroot(2) may have set.
+        if foreign || found.is_none() && elf.debug_link().is_some() {
+            // One that ends has no root any more.
+            let root = live_process(process)
+                .and_then(|live| live.root())
+                .or_else(|| self.peers.find(process.mnt_ns)?.root());
+            add(root.map(Rc::new), &file.path);
         }
         if let Some(found) = found {
             add(None, found.as_os_str().as_bytes());

@@ -19,6 +19,10 @@ use std::process::{Child, Command, Stdio};
 #[path = "debug_tests.rs"]
 mod debug;
 
+/// What the process's memory shows of them.
+#[path = "head_tests.rs"]
+mod head;
+
 /// A directory of one test's own, removed when dropped.
 struct Scratch(PathBuf);
 
@@ -104,6 +108,7 @@ fn a_known_file_is_opened_once() {
     let mapping = mapping_of(&path);
     let first = modules.open(&mapping, gone()).unwrap();
     assert_eq!(first.bias, 0x7000_0000);
+    assert_eq!(Some(&*first.module.homes()[0].dir), path.parent());
     assert_eq!(first.module.build_id().map(<[u8]>::len), Some(20));
     let again = modules.open(&mapping, gone()).unwrap();
     assert!(Rc::ptr_eq(&first.module, &again.module));
@@ -467,7 +472,7 @@ fn a_living_process_gives_even_a_deleted_file() {
     assert_eq!(reason(refused), "file deleted before the crash");
     modules.missing.clear();
     match modules.open(&mapping, sleeper.hint()) {
-        Ok(opened) => assert!(opened.module.is_current()),
+        Ok(opened) => assert_eq!(opened.module.homes().len(), 1, "where it was"),
         // map_files wants CAP_CHECKPOINT_RESTORE.
         Err(_) => assert_ne!(std::fs::metadata("/proc/self").unwrap().uid(), 0),
     }
@@ -476,7 +481,8 @@ fn a_living_process_gives_even_a_deleted_file() {
     modules.clear();
     mapping.start.0 += 0x1000_0000;
     mapping.end.0 += 0x1000_0000;
-    modules.open(&mapping, child(Some(sleeper.0.id()))).unwrap();
+    let opened = modules.open(&mapping, child(Some(sleeper.0.id()))).unwrap();
+    assert_eq!(opened.module.homes().len(), 1, "where it was");
     modules.clear();
     let refused = modules.open(&mapping, child(Some(std::process::id())));
     assert_eq!(reason(refused), "file deleted before the crash");
@@ -583,7 +589,7 @@ fn a_neighbour_in_the_mount_namespace_shows_its_files() {
     let (mut fresh, _) = modules(Limits::default());
     assert!(!program.exists(), "not to be seen from here");
     let opened = fresh.open(&mapping, hint).unwrap();
-    assert_eq!(opened.module.build_id().map(<[u8]>::len), Some(20));
+    assert!(opened.module.homes()[0].root.is_some());
 
     drop(peer);
     let (mut late, _) = modules(Limits::default());

@@ -6,6 +6,7 @@
 //! kernel. A reader who takes no report is one more thing that is waited for. While
 //! nothing crashes nothing runs.
 
+mod follow;
 pub mod statistics;
 
 use std::collections::VecDeque;
@@ -22,11 +23,13 @@ use crate::crash::event::Event;
 use crate::monitor::statistics::{Sizes, Statistics, UserCounters};
 use crate::report::output::{self, sink::Sink};
 use crate::report::repeats::{Repeats, Told};
+use crate::report::Exit;
 use crate::sys::events::{ClockSet, Poller, Request, Signals, Timer};
 use crate::sys::hotplug::Announcements;
 use crate::sys::messages::say;
 use crate::sys::mmap::page_bytes;
 use crate::sys::time::{boot_ahead_ns, utc_offset_s};
+use follow::{Followed, Item};
 
 /// How long a record may wait for its end before the ring is looked at again,
 /// and after how many such looks it is reported without.
@@ -56,6 +59,7 @@ mod token {
     pub const REPEATS: u64 = 8;
     pub const DEVICES: u64 = 9;
     pub const READER: u64 = 10;
+    pub const FOLLOWED: u64 = 11;
 }
 
 /// A running capture, and what becomes of its records.
@@ -77,6 +81,8 @@ pub struct Monitor<'a> {
     looking_again: bool,
     close_files: Timer,
     closing_files: bool,
+    followed: Followed,
+    followed_due: Timer,
     repeats: Repeats,
     repeats_due: Timer,
     /// Of CPUs, where each has a ring.
@@ -110,6 +116,7 @@ impl<'a> Monitor<'a> {
         let look_again = Timer::new()?;
         let close_files = Timer::new()?;
         let repeats_due = Timer::new()?;
+        let followed_due = Timer::new()?;
         let announcements = capture.has_ring_for_each_cpu().then(Announcements::new);
         // Without networking in the kernel CPUs that come up later are not watched.
         let announcements = announcements.and_then(Result::ok);
@@ -126,6 +133,7 @@ impl<'a> Monitor<'a> {
         poller.watch(look_again.fd(), token::LOOK_AGAIN)?;
         poller.watch(close_files.fd(), token::CLOSE_FILES)?;
         poller.watch(repeats_due.fd(), token::REPEATS)?;
+        poller.watch(followed_due.fd(), token::FOLLOWED)?;
         if let Some(clock_set) = &clock_set {
             poller.watch(clock_set.fd(), token::CLOCK)?;
         }
@@ -168,6 +176,8 @@ impl<'a> Monitor<'a> {
             looking_again: false,
             close_files,
             closing_files: false,
+            followed: Followed::new(config.fatal_only),
+            followed_due,
             repeats: Repeats::new(config),
             repeats_due,
             announcements,
@@ -187,6 +197,9 @@ impl<'a> Monitor<'a> {
     pub fn watch(&mut self) -> Result<()> {
         while !self.stopping {
             self.empty_ring()?;
+            if self.queue.is_empty() && !self.sink.is_blocked() {
+                self.follow_ends()?;
+            }
             if self.is_idle() {
                 self.watch_rings()?;
                 self.watch_reader()?;
@@ -280,6 +293,13 @@ impl<'a> Monitor<'a> {
                 let capture = &mut self.capture;
                 let told = self.repeats.due(now, &mut |site| capture.take_folded(site));
                 self.print(told)?;
+            }
+            token::FOLLOWED => {
+                self.followed_due.acknowledge();
+                if !self.sink.is_blocked() {
+                    let due = self.followed.due(self.started.elapsed());
+                    self.release(due)?;
+                }
             }
             token::DEVICES => self.watch_new_cpus()?,
             token::CLOCK => {
@@ -400,12 +420,46 @@ impl<'a> Monitor<'a> {
             self.close_files.once(CLOSE_FILES_AFTER)?;
             self.closing_files = true;
         }
+        let item = Item {
+            report: Box::new(report),
+            site: event.site(),
+            repeats: event.repeats,
+            process: (event.host_pid, event.start_ns),
+        };
         let now = self.started.elapsed();
-        let capture = &mut self.capture;
-        let take = &mut |site: &_| capture.take_folded(site);
-        let told = self
-            .repeats
-            .admit(report, event.site(), event.repeats, now, take);
+        let is_told = self.capture.tells_ends();
+        let items = self.followed.admit(item, now, is_told);
+        self.release(items)
+    }
+
+    /// What is known of ends, once all that went before them is reported.
+    fn follow_ends(&mut self) -> Result<()> {
+        for ended in self.assembler.take_ended() {
+            let capture = &mut self.capture;
+            let take = &mut |site: &_| {
+                let folded = capture.take_folded(site)?;
+                Some((folded.count, folded.last_boot_ns / 1_000_000))
+            };
+            let item = self.followed.ended(&ended, take);
+            self.release(item.into_iter().collect())?;
+        }
+        Ok(())
+    }
+
+    /// Reports that are followed no more.
+    fn release(&mut self, items: Vec<Item>) -> Result<()> {
+        let mut told = Vec::new();
+        for mut item in items {
+            if item.report.exit.is_some_and(Exit::is_death) {
+                let (host_pid, start_ns) = item.process;
+                item.report.same_death = self.analyzer.is_repeated_death(host_pid, start_ns);
+            }
+            let now = self.started.elapsed();
+            let capture = &mut self.capture;
+            let take = &mut |site: &_| capture.take_folded(site);
+            let repeats = &mut self.repeats;
+            told.extend(repeats.admit(item.report, item.site, item.repeats, now, take));
+        }
         self.print(told)
     }
 
@@ -433,6 +487,10 @@ impl<'a> Monitor<'a> {
         if let Some(due) = self.repeats.next_due() {
             let wait = due.saturating_sub(self.started.elapsed());
             self.repeats_due.once(wait.max(Duration::from_nanos(1)))?;
+        }
+        if let Some(due) = self.followed.next_due() {
+            let wait = due.saturating_sub(self.started.elapsed());
+            self.followed_due.once(wait.max(Duration::from_nanos(1)))?;
         }
         Ok(())
     }
@@ -472,6 +530,9 @@ impl<'a> Monitor<'a> {
     pub fn finish(&mut self) -> Result<()> {
         self.sink.end(PATIENCE);
         self.drain(Self::report)?;
+        self.follow_ends()?;
+        let due = self.followed.due(Duration::MAX);
+        self.release(due)?;
         let capture = &mut self.capture;
         let told = self
             .repeats
@@ -491,6 +552,11 @@ impl<'a> Monitor<'a> {
 
     fn collect(&self, kernel: KernelCounters) -> Statistics {
         let analyzer = self.analyzer.figures();
+        let unwanted = self.followed.unwanted();
+        let kernel = match self.config.fatal_only {
+            true => kernel.without_handled(unwanted),
+            false => kernel,
+        };
         Statistics {
             runtime: self.started.elapsed(),
             kernel,
@@ -504,6 +570,8 @@ impl<'a> Monitor<'a> {
                 symbol_cache_misses: analyzer.symbol_misses,
                 evicted: analyzer.evicted + self.capture.evicted(),
                 lookups_given_up: analyzer.lookups_given_up,
+                stray_parts: self.assembler.strays(),
+                processed: self.counters.processed.saturating_sub(unwanted),
                 ..self.counters
             },
             sizes: Sizes {

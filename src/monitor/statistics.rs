@@ -26,6 +26,8 @@ pub struct UserCounters {
     pub evicted: u64,
     /// Passes over symbol tables that would have taken too long.
     pub lookups_given_up: u64,
+    /// Parts that belonged to no record, or made no sense.
+    pub stray_parts: u64,
     /// Records that came with their end, and the capture program's own figure
     /// of the time it took for each: the kernel's share of a crash.
     pub timed: u64,
@@ -158,6 +160,7 @@ impl Statistics {
         page.count("Dropped, ring full", kernel.dropped_ring);
         page.count("Dropped, capture busy", kernel.dropped_busy);
         page.count("Record parts lost", kernel.parts_lost);
+        page.count("Record parts astray", user.stray_parts);
         page.count("Signals not looked at", kernel.missed);
         page.count("Evicted from caches", user.evicted);
         page.count("Lookups given up", user.lookups_given_up);

@@ -118,6 +118,30 @@ pub struct FirstFault {
     pub age_ms: u64,
 }
 
+/// How a process ended that had overcome a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    Status(u8),
+    Signal(i32),
+    /// It has ended, and nothing told how.
+    Unknown,
+}
+
+impl Exit {
+    /// Whether a process that ends so within a second has died of its fault: not where
+    /// it says that all went well, nor where somebody asked it to end (128 and a signal
+    /// is how shells and virtual machines put that).
+    #[must_use]
+    pub fn is_death(self) -> bool {
+        match self {
+            Exit::Unknown => true,
+            Exit::Status(status) => !matches!(status, 0 | 129 | 130 | 143),
+            // SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGSYS
+            Exit::Signal(number) => matches!(number, 4..=8 | 11 | 31),
+        }
+    }
+}
+
 /// A name for an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Symbol {
@@ -280,6 +304,8 @@ pub struct Report {
     pub since_ms: Option<u64>,
     /// What this report lacks, with the reason.
     pub lost: Vec<Lost>,
+    /// Where a handler took the fault, and the process ended within a second: how.
+    pub exit: Option<Exit>,
 }
 
 impl Report {

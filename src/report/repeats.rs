@@ -1,7 +1,8 @@
 //! Which reports are printed, and which are told by their number alone.
 //!
 //! Every fatal crash is printed unless `--fold` or `--max-per-minute` asks for
-//! less. Faults that a handler takes are no crashes: they are folded unless the
+//! less. Faults that a handler takes, and that the process does not die of, are no
+//! crashes: they are folded unless the
 //! user says otherwise, by the capture program where one place of one process
 //! takes them, and here where several processes or places give equal reports.
 //! Nothing is folded in silence: see [`Folder`].
@@ -12,7 +13,7 @@ use crate::capture::Folded;
 use crate::config::Config;
 use crate::crash::event::{Disposition, FaultSite};
 use crate::report::fold::{Counted, Folder};
-use crate::report::Report;
+use crate::report::{Exit, Report};
 
 /// Sites of handled faults remembered at a time, with a report each; past that the
 /// oldest is asked for its number at once, and its next fault is told in full.
@@ -83,17 +84,22 @@ impl Repeats {
     /// capture program has counted at its site before. `now` never goes back.
     pub fn admit(
         &mut self,
-        report: Report,
+        item: Box<Report>,
         site: Option<FaultSite>,
         repeats: u64,
         now: Duration,
         take: TakeFolded<'_>,
     ) -> Vec<Told> {
         let mut out = Vec::new();
-        let item = Box::new(report);
-        let is_handled = item.disposition == Disposition::Handled;
+        let is_handled = is_overcome(&item);
         if self.folder(is_handled).is_none() && self.per_minute.is_none() {
-            // Nothing is folded: there is no number to tell.
+            // Nothing is folded here: there is no number to tell, but of those that the
+            // capture program has counted before a death.
+            let mut item = item;
+            if repeats > 0 && !is_handled {
+                item.repeats = Some(repeats);
+                item.deaths = Some(is_death(&item).into());
+            }
             return vec![Told {
                 report: item,
                 is_held: false,
@@ -112,7 +118,7 @@ impl Repeats {
         }
         let counted = Counted {
             count: repeats.saturating_add(1),
-            deaths: u64::from(item.disposition == Disposition::Fatal && !item.same_death),
+            deaths: u64::from(is_death(&item)),
             since_ms: item.time.unix_ms,
             item,
         };
@@ -189,7 +195,7 @@ impl Repeats {
         now: Duration,
         out: &mut Vec<Told>,
     ) {
-        let is_handled = counted.item.disposition == Disposition::Handled;
+        let is_handled = is_overcome(&counted.item);
         let key = counted.item.fold_key();
         let Some(folder) = self.folder(is_handled) else {
             return self.limit(counted, is_held, now, out);
@@ -237,6 +243,19 @@ impl Repeats {
         out.extend(ended.into_iter().map(suppressed));
         out.extend(passed.map(|Counted { item: report, .. }| Told { report, is_held }));
     }
+}
+
+/// Whether it is of a fault that a handler took, and the process did not die of it.
+fn is_overcome(report: &Report) -> bool {
+    report.disposition == Disposition::Handled && !report.exit.is_some_and(Exit::is_death)
+}
+
+fn is_death(report: &Report) -> bool {
+    let died = match report.disposition {
+        Disposition::Fatal => true,
+        _ => report.exit.is_some_and(Exit::is_death),
+    };
+    died && !report.same_death
 }
 
 /// A report that tells its number.

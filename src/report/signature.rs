@@ -27,8 +27,11 @@
 //! ```text
 //! of an abort      none that lies in the runtime's files ([`dying`]) before the first
 //!                  that does not: how a library ends a program is no bug of its own
-//! of any other     these together one, the innermost file's name alone: which variant
-//!                  of strlen(3) it was is the processor's affair
+//! of any other     these together one, `[runtime]`: which variant of strlen(3) it was
+//!                  is the processor's affair
+//! of both          the outermost of these has its own line if a library called it: one
+//!                  place there may call anything (libffi); in a group only by a name
+//!                  without underscores, which every host knows, else `[runtime]`
 //! behind these     none in such a file: the program's own frames tell enough
 //! a line that is there already counts once: how deep a recursion was is chance
 //! ```
@@ -58,6 +61,8 @@ const LINES_COUNTED: usize = 5;
 const LINES_OUTSIDE: usize = 2;
 /// A place in no file.
 const NOWHERE: &[u8] = b"?";
+/// A place in the runtime.
+const IN_RUNTIME: &[u8] = b"[runtime]";
 const VERSION: &[u8] = b"2";
 
 /// One frame, as far as it matters here.
@@ -184,10 +189,6 @@ impl<'a> Stack<'a> {
     /// The lines of a value; `None` where luck would decide which these are.
     fn lines(&self, kind: Kind) -> Option<Vec<Line>> {
         let (inner, own) = self.parts(kind);
-        let inner = inner.map(|frame| Line {
-            text: frame.file.to_vec(),
-            names_exe: false,
-        });
         if self.is_recursive {
             let own = own.iter().map(|frame| frame.line(kind));
             let lines: Vec<Line> = inner.into_iter().chain(own).collect();
@@ -218,9 +219,9 @@ impl<'a> Stack<'a> {
         (is_full || !self.is_blind).then_some(lines)
     }
 
-    /// The innermost frame, if it lies in the runtime and counts by its file alone, and
-    /// the frames of the program.
-    fn parts(&self, kind: Kind) -> (Option<&Counting<'a>>, Vec<&Counting<'a>>) {
+    /// The line of the frames within that lie in the runtime, if it has one, and the
+    /// frames of the program.
+    fn parts(&self, kind: Kind) -> (Option<Line>, Vec<&Counting<'a>>) {
         let skipped = self.frames.iter().take_while(|frame| frame.is_runtime);
         let (inner, outer) = self.frames.split_at(skipped.count());
         if outer.is_empty() {
@@ -229,18 +230,43 @@ impl<'a> Stack<'a> {
         }
         let own = outer.iter().filter(|frame| !frame.is_runtime);
         let mut own: Vec<&Counting<'a>> = own.collect();
+        let is_called_by_exe = own[0].is_exe;
+        let line = inner.last().and_then(|called| match is_called_by_exe {
+            true => (!self.is_abort).then(Line::of_runtime),
+            false => Some(called.line_in_runtime(kind)),
+        });
         if !self.is_abort {
-            return (inner.first(), own);
+            return (line, own);
         }
         let dying = own.iter().take_while(|frame| frame.is_dying()).count();
         if kind == Kind::Group && dying < own.len() {
             own.drain(..dying);
         }
-        (None, own)
+        (line, own)
+    }
+}
+
+impl Line {
+    fn of_runtime() -> Line {
+        Line {
+            text: IN_RUNTIME.to_vec(),
+            names_exe: false,
+        }
     }
 }
 
 impl Counting<'_> {
+    /// Of a function of the runtime that a library has called. Only exported ones have a
+    /// name everywhere, and these of C alone one without underscores before it.
+    fn line_in_runtime(&self, kind: Kind) -> Line {
+        let symbol = self.location.symbol.as_ref();
+        let is_private = symbol.is_none_or(|symbol| symbol.name.starts_with(b"_"));
+        match kind {
+            Kind::Group if is_private => Line::of_runtime(),
+            _ => self.line(kind),
+        }
+    }
+
     fn is_dying(&self) -> bool {
         let symbol = self.location.symbol.as_ref();
         symbol.is_some_and(|symbol| dying::is_function(&symbol.name))

@@ -99,11 +99,11 @@ fn the_values_are_those_of_the_description() {
     let called = fault("c1:strlen c2:puts e3:f c4:qsort e5:main");
     assert_eq!(
         called.signature,
-        text("2\n11\nunmapped\nlibc.so.6\nab09+3\nab09+5")
+        text("2\n11\nunmapped\n[runtime]\nab09+3\nab09+5")
     );
     assert_eq!(
         called.group,
-        text("2\n11\nunmapped\nbill\nlibc.so.6\nf\nmain")
+        text("2\n11\nunmapped\nbill\n[runtime]\nf\nmain")
     );
     let died = abort("c1:raise c2:abort e3:f e4:main");
     assert_eq!(died.signature, text("2\n11\nabort\nab09+3\nab09+4"));
@@ -259,6 +259,20 @@ fn the_c_library_counts_by_its_callers() {
         "nor is it the program's own fault"
     );
     assert_ne!(fault("c1 c2"), fault("c1 c3"), "all that there is");
+}
+
+/// What one place in a library may call is anything, such as in libffi.
+#[test]
+fn what_a_library_called_is_told_apart() {
+    let through = |called: &str| format!("{called} l1 l2 l3 e1:f e2:main");
+    let [length, copy] = ["c1", "c2"].map(|called| fault(&through(called)));
+    assert_ne!(length.signature, copy.signature);
+    assert_eq!(length.group, copy.group, "neither has a name everywhere");
+    let variant = fault(&through("c1:__strlen_avx2"));
+    assert_eq!(length, variant, "on hosts with a debug file");
+    let [died, freed] = ["c1 c2:abort", "c1 c2 c3:free"].map(|called| abort(&through(called)));
+    assert_ne!(died.signature, freed.signature);
+    assert_ne!(died.group, freed.group);
 }
 
 /// A full stack may be met anywhere in a recursion.

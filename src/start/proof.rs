@@ -10,7 +10,7 @@
 use crate::capture::record::assemble::Assembler;
 use crate::capture::{Capture, Mark, Next};
 use crate::config::Config;
-use crate::crash::event::{Disposition, Event};
+use crate::crash::event::{Disposition, Event, MappedFile, Mapping};
 use crate::measure::children;
 use crate::measure::facts::{self, is_childs_fault, Known, Name, REGISTERS};
 use crate::sys::mmap::page_bytes;
@@ -240,6 +240,15 @@ pub fn doubtful(event: &Event, told: &Told) -> Vec<&'static str> {
     let is_base = |path: &[u8], base: &[u8]| path.rsplit(|byte| *byte == b'/').next() == Some(base);
     let pc = event.registers.map(|registers| registers.pc());
     let mapping = pc.and_then(|pc| event.mapping(pc));
+    // The code that faults stands in the executable.
+    let is_ours = |mapping: &Mapping| {
+        let file = mapping.file.as_ref();
+        let has_name = |file: &MappedFile| match &told.exe {
+            Some(base) if !file.path.is_empty() => is_base(&file.path, base),
+            _ => true,
+        };
+        mapping.flags.executable() && file.is_some_and(has_name)
+    };
     let stack = event
         .registers
         .and_then(|registers| event.memory(registers.sp(), LOOKED_AT));
@@ -256,11 +265,7 @@ pub fn doubtful(event: &Event, told: &Told) -> Vec<&'static str> {
         "the mount namespace",
         event.mnt_ns == 0 || told.mnt_ns.is_none_or(|known| known == event.mnt_ns),
     );
-    expect(
-        "mappings",
-        "the mappings",
-        mapping.is_some_and(|mapping| mapping.flags.executable() && mapping.file.is_some()),
-    );
+    expect("mappings", "the mappings", mapping.is_some_and(is_ours));
     if let (Some(path), Some(base)) = (&event.exe, &told.exe) {
         expect("exe", "the executable", is_base(path, base));
     }

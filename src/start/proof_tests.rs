@@ -1,7 +1,7 @@
 use super::*;
 use crate::base::address::{FileOffset, ProcessAddress};
 use crate::capture::record::abi;
-use crate::crash::event::{FileIdentity, MappedFile, Mapping, MemoryWindow, Trap, VmFlags};
+use crate::crash::event::{FileIdentity, MemoryWindow, Trap, VmFlags};
 use crate::crash::registers::{Arch, Registers as Seen, WORDS};
 
 const PC: u64 = 0x40_1000;
@@ -47,7 +47,6 @@ fn mapping() -> Mapping {
         end: ProcessAddress((PC & !0xfff) + 0x1000),
         flags: VmFlags(5),
         file: Some(MappedFile {
-            head: None,
             identity: FileIdentity::default(),
             offset: FileOffset(0),
             path: b"/opt/tool".to_vec(),
@@ -153,12 +152,16 @@ fn whatever_differs_is_wrong() {
 
 #[test]
 fn details_are_doubtful_by_name_unless_they_are_lost() {
-    let changes: [(&str, &str, fn(&mut Event)); 8] = [
+    let changes: [(&str, &str, fn(&mut Event)); 9] = [
         ("parent", "ppid", |event| event.ppid = Some(1)),
         ("start", "start_time", |event| event.start_ns = 7),
         ("layout", "memory_layout", |event| event.brk.0 = 1),
         ("namespace", "mount_namespace", |event| event.mnt_ns = 1),
         ("mappings", "mappings", |event| event.mappings.clear()),
+        ("mappings", "mappings", |event| {
+            let file = event.mappings[0].file.as_mut().expect("a file");
+            file.path = b"/opt/tools".to_vec();
+        }),
         ("executable", "exe", |event| {
             event.exe = Some(b"/opt/another".to_vec())
         }),

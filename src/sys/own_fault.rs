@@ -434,6 +434,14 @@ impl Brink {
             .then_some(self.start + self.page as u64 + 0x128)
     }
 
+    /// Has the page in this process's page tables: a copy of a process is without those of
+    /// shared memory, and the kernel reads for no program what is not there.
+    fn touch(&self) {
+        let middle = self.middle() as *const u8;
+        // SAFETY: the page is there for as long as this.
+        unsafe { middle.read_volatile() };
+    }
+
     /// Lets a copy of this process, with this name, fault with these registers and end;
     /// its process id. `None` where there was none, or it did not end as it should.
     #[must_use]
@@ -443,20 +451,24 @@ impl Brink {
             ForkResult::Child => {
                 set_thread_name(name);
                 end_in_any_case();
+                self.touch();
                 if handle(self.stack, self.stack_bytes, leave).is_some() {
                     fault(registers)
                 }
                 end()
             }
             ForkResult::Parent { child } => {
+                let pid = child.as_raw().unsigned_abs();
                 let ended = loop {
                     match nix::sys::wait::waitpid(child, None) {
                         Err(nix::errno::Errno::EINTR) => {}
+                        // Whoever started us has the kernel forget children that end.
+                        Err(nix::errno::Errno::ECHILD) => return Some(pid),
                         ended => break ended.ok()?,
                     }
                 };
                 let is_right = matches!(ended, nix::sys::wait::WaitStatus::Exited(_, 0));
-                is_right.then_some(child.as_raw().unsigned_abs())
+                is_right.then_some(pid)
             }
         }
     }

@@ -1,6 +1,9 @@
 //! This process itself: its numbers, its limits, and the rights it gives up.
 
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout};
 
 use crate::base::error::{Error, Result};
 
@@ -114,6 +117,76 @@ pub fn kernel_name() -> String {
 pub fn exists(pid: u32) -> bool {
     let pid = nix::unistd::Pid::from_raw(pid as i32);
     nix::sys::signal::kill(pid, None) != Err(nix::errno::Errno::ESRCH)
+}
+
+/// A process whose end is waited for.
+#[derive(Debug)]
+pub struct Watch {
+    pid: u32,
+    /// Before Linux 5.3 there is none.
+    pidfd: Option<OwnedFd>,
+}
+
+/// `struct pidfd_info`, as it came with Linux 6.13.
+#[repr(C)]
+struct PidfdInfo {
+    mask: u64,
+    cgroup_id: u64,
+    ids: [u32; 11],
+    exit_code: i32,
+}
+
+impl Watch {
+    /// A process by its number in our pid namespace; one that is gone has ended.
+    #[must_use]
+    pub fn open(pid: u32) -> Watch {
+        // SAFETY: the call takes no pointer.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+        let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0);
+        Watch {
+            pid,
+            // SAFETY: the kernel has just made the descriptor, for nobody else.
+            pidfd: fd.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }),
+        }
+    }
+
+    /// Whether it has ended by now, and its status as wait(2) has it, where anything tells
+    /// that: the kernel from 6.15 on, and the process itself until its parent takes note.
+    #[must_use]
+    pub fn ended(&self) -> Option<Option<u32>> {
+        let Some(pidfd) = &self.pidfd else {
+            return (!exists(self.pid)).then_some(None);
+        };
+        let mut poll = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        let ready = nix::poll::poll(&mut poll, PollTimeout::ZERO);
+        let is_over = ready.is_ok_and(|ready| ready > 0);
+        is_over.then(|| exit_info(pidfd).or_else(|| zombie_status(self.pid)))
+    }
+}
+
+fn exit_info(pidfd: &OwnedFd) -> Option<u32> {
+    // include/uapi/linux/pidfd.h
+    const PIDFD_INFO_EXIT: u64 = 1 << 3;
+    const PIDFD_GET_INFO: u32 = 3 << 30 | (size_of::<PidfdInfo>() as u32) << 16 | 0xff << 8 | 11;
+    let mut info = PidfdInfo {
+        mask: PIDFD_INFO_EXIT,
+        cgroup_id: 0,
+        ids: [0; 11],
+        exit_code: 0,
+    };
+    let fd = pidfd.as_raw_fd();
+    // SAFETY: the struct has the size that the command names, and is live for the call.
+    let failed = unsafe { libc::ioctl(fd, PIDFD_GET_INFO as _, &raw mut info) };
+    let is_told = failed == 0 && info.mask & PIDFD_INFO_EXIT != 0;
+    is_told.then_some(info.exit_code as u32)
+}
+
+/// The last field of /proc/PID/stat, which proc(5) calls exit_code.
+fn zombie_status(pid: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut fields = fields.split_whitespace();
+    (fields.next()? == "Z").then(|| fields.last()?.parse().ok())?
 }
 
 /// Our effective user id.

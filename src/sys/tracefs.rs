@@ -37,6 +37,10 @@ pub fn event_number(group: &str, name: &str) -> Result<u64> {
         0 if refused.kind() == Kind::NotPermitted => {
             Err(refused.context("tracefs").with_hint(NOT_PERMITTED_HINT))
         }
+        // The child has as few descriptors as we have.
+        0 if matches!(refused.errno(), Some(libc::EMFILE | libc::ENFILE)) => {
+            Err(refused.context("tracefs"))
+        }
         0 => Err(Error::new(
             Kind::Unsupported,
             format!("tracefs cannot be mounted, or has no {place}"),

@@ -83,15 +83,15 @@ impl<A: Architecture> Walker<'_, A> {
         if let Some(end) = self.thread_end(at) {
             return Ok((Trust::FramePointer, self.called_by(end, true)));
         }
-        if let Some(found) = self.by_switched_record(at) {
-            return Ok(found);
-        }
         if let Some(read) = self.by_code(at) {
             let agrees = |(_, chained): &(Trust, Cursor)| {
                 chained.code == read.1.code && chained.floor == read.1.floor
             };
             // The record tells the caller's frame pointer, too.
             return Ok(chained.filter(agrees).unwrap_or(read));
+        }
+        if let Some(found) = self.by_switched_record(at) {
+            return Ok(found);
         }
         if let (Some(chained), true) = (chained, kept) {
             return Ok(chained);
@@ -103,9 +103,9 @@ impl<A: Architecture> Walker<'_, A> {
             if found.is_some() || !at.interrupted {
                 return found.ok_or(Stop::NoCaller(at.code.address()));
             }
+            return self.search(at, None);
         }
-        let module = self.space.module(at.code.lookup());
-        if module.is_some_and(|module| module.data.keeps_frame_pointers()) {
+        if self.keeps_frame_pointers(at) {
             return chained.ok_or(Stop::NoCaller(at.code.address()));
         }
         match self.search(at, chained) {
@@ -184,7 +184,7 @@ impl<A: Architecture> Walker<'_, A> {
     /// The same by what the code from here on gives back.
     fn depth_ahead(&self, at: &Cursor) -> Option<Depth> {
         let mut code = [0; MAX_CODE_AHEAD];
-        let len = self.space.read_code(at.code.address(), &mut code);
+        let len = self.read_code_some(at.code.address(), &mut code);
         self.aligned(at, A::depth_ahead(code.get(..len)?)?)
     }
 
@@ -214,7 +214,9 @@ impl<A: Architecture> Walker<'_, A> {
             || sure
             || (ahead && depth.sure && goes_on)
             || self.code_agrees(at, &caller, depth.bytes);
-        let returns = sure || self.is_return(&caller);
+        // Its own code may be at hand, and its caller's not.
+        let blind = depth.sure && at.interrupted && self.space.lacks_file(caller.pc);
+        let returns = sure || blind || self.is_return(&caller);
         if copied || !led || !returns || !advances(at, &caller) {
             return None;
         }
@@ -264,6 +266,11 @@ impl<A: Architecture> Walker<'_, A> {
         self.space.is_executable(pc) && into == Some(A::INSTRUCTION)
     }
 
+    fn keeps_frame_pointers(&self, at: &Cursor) -> bool {
+        let module = self.space.module(at.code.lookup());
+        module.is_some_and(|module| module.data.keeps_frame_pointers())
+    }
+
     /// The caller on another stack, which the frame pointer still leads to: Go calls C
     /// on a stack of its own, and the function that goes there keeps no frame. What
     /// called it left its return address below the record.
@@ -285,7 +292,7 @@ impl<A: Architecture> Walker<'_, A> {
             }
         }
         let caller = A::frame_pointer(self.space, &at.state, fp)?;
-        let returns = self.is_return(&caller);
+        let returns = self.keeps_frame_pointers(at) && self.is_return(&caller);
         self.switches += usize::from(returns);
         returns.then(|| (Trust::FramePointer, self.called_by(caller, false)))
     }

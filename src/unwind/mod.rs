@@ -182,6 +182,12 @@ pub trait AddressSpace {
         false
     }
 
+    /// Whether code there was made while the program ran: it is in no file, or in one
+    /// without a name.
+    fn is_compiled(&self, address: ProcessAddress) -> bool {
+        self.is_executable(address) && self.module(address).is_none() && !self.lacks_file(address)
+    }
+
     /// The stack pointer that the process began with (`mm->start_stack`):
     /// nothing above it is a frame. `None` where it is not known.
     fn stack_start(&self) -> Option<ProcessAddress> {

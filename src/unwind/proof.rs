@@ -27,7 +27,6 @@
 use super::architecture::{Architecture, Before, Caller, Cursor};
 use super::stack::{offset, word};
 use super::walk::Walker;
-use super::CodeAddress;
 use crate::base::address::ProcessAddress;
 
 /// Code at the target of a call that tells a stub.
@@ -173,14 +172,8 @@ impl<A: Architecture> Walker<'_, A> {
         self.space.is_stack_top(cfa)
     }
 
-    /// Whether code that is no file's has called, or was called, by way of it.
+    /// Whether a frame's code was made while the program ran.
     pub(super) fn is_compiled(&self, at: &Cursor) -> bool {
-        let lookup = match at.code {
-            CodeAddress::Exact(pc) => pc,
-            CodeAddress::Return(_) => at.code.lookup(),
-        };
-        self.space.is_executable(lookup)
-            && self.space.module(lookup).is_none()
-            && !self.space.lacks_file(lookup)
+        self.space.is_compiled(at.code.lookup())
     }
 }

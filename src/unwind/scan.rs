@@ -279,6 +279,10 @@ impl<A: Architecture> Walker<'_, A> {
         if A::is_jump(code) {
             return Lead::Outward;
         }
+        // A compiler's thunk leads to whatever a register holds.
+        if A::jumps_on(code) {
+            return Lead::Possible;
+        }
         let distance = |to: ProcessAddress| to.0.wrapping_sub(target.0) as i64;
         if let Some(start) = self.function_start(pc) {
             let start = distance(start);
@@ -305,8 +309,13 @@ impl<A: Architecture> Walker<'_, A> {
     /// Whether the call before a return address is one of code in a file, perhaps of a
     /// stub of the procedure linkage table.
     fn calls_into_file(&mut self, returns: ProcessAddress) -> bool {
-        let target = self.site(returns).before.target(returns);
-        target.is_some_and(|target| self.space.module(target).is_some())
+        let Some(target) = self.site(returns).before.target(returns) else {
+            return false;
+        };
+        let mut code = [0; TARGET_BYTES];
+        let len = self.read_code_some(target, &mut code);
+        let anywhere = A::jumps_on(&code[..len]) && !A::is_jump(&code[..len]);
+        self.space.module(target).is_some() && !anywhere
     }
 
     pub(super) fn same_module(&self, one: ProcessAddress, other: ProcessAddress) -> bool {

@@ -1,8 +1,8 @@
 // Go that calls C, which runs on another stack, and C that calls Go.
 //
-// chain in_c: writes_null calls_null runtime.asmcgocall* runtime.cgocall main._Cfunc_calls_null main.inC main.outer main.main runtime.main runtime.goexit* <thread>
-// chain in_goroutine: writes_null calls_null runtime.asmcgocall* runtime.cgocall main._Cfunc_calls_null main.inC main.inGoroutine.func1 runtime.goexit* <thread>
-// chain called_back: main.nullWrite main.calledBack _cgoexp_* runtime.cgocallbackg1 runtime.cgocallbackg runtime.cgocallbackg.abi0|runtime.cgocallback* [runtime.cgocallback*] crosscall2 calledBack calls_go runtime.asmcgocall* runtime.cgocall main._Cfunc_calls_go main.viaC main.outer main.main runtime.main runtime.goexit* <thread>
+// chain in_c: writes_null calls_null runtime.asmcgocall* runtime.cgocall main._Cfunc_calls_null* main.inC main.outer main.main runtime.main runtime.goexit* <thread>
+// chain in_goroutine: writes_null calls_null runtime.asmcgocall* runtime.cgocall main._Cfunc_calls_null* main.inC main.inGoroutine.func1 runtime.goexit* <thread>
+// chain called_back: main.nullWrite main.calledBack _cgoexp_* runtime.cgocallbackg1 runtime.cgocallbackg runtime.cgocallbackg.abi0|runtime.cgocallback* [runtime.cgocallback*] crosscall2 calledBack calls_go runtime.asmcgocall* runtime.cgocall main._Cfunc_calls_go* main.viaC main.outer main.main runtime.main runtime.goexit* <thread>
 package main
 
 /*
@@ -37,6 +37,7 @@ func nullWrite() {
 	sink++
 }
 
+//go:noinline
 //export calledBack
 func calledBack() {
 	nullWrite()

@@ -22,6 +22,10 @@ import corpus
 from monitor import Monitor, frames
 
 
+# Older ways of capture have the code of frame pointers' records alone.
+LESS = {("compiled.c", "no_frames")}
+IS_OLD = "--capture" in os.environ.get("SEGFAULT_ANALYZER_ARGS", "")
+
 # What starts a program.
 PREFIX = []
 
@@ -53,6 +57,8 @@ def wrong(case, report):
         return "no report", []
     found = frames(report, case.program)
     ended = report["stack_complete"]
+    if IS_OLD and (case.program.source.name, case.scenario) in LESS and not ended:
+        return None, found
     if not corpus.agrees(case.chain, found, case.program.own, False, ended):
         return "chain", found
     if not corpus.agrees(case.chain, found, case.program.own, True, ended):

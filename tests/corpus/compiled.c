@@ -9,7 +9,7 @@
 // chain moved_text: null_write moved_text inner middle outer main <start>
 // chain kept_in_rax: writes_null keeps_in_rax kept_in_rax inner middle outer main <start>
 // chain zeroed: null_write clears_return <cut>
-// chain large_frames: null_write large <cut>
+// chain large_frames: null_write large <or_cut> third second first large_frames inner middle outer main <start>
 #define _GNU_SOURCE
 #include "chain.h"
 #include <stdio.h>

@@ -11,7 +11,7 @@ file, `...` any number of calls that are not the source's own, `<signal>` what a
 handler returns to, `<lost>` at most one call whose return address was
 overwritten. Behind `<gone>` calls may be without names and the walk may end early,
 and say so: the file went with the process, and what could not be proven is not
-there. END is `<start>` (the C library's start up to the process's first
+there. At `<or_cut>` a walk may end and say so. END is `<start>` (the C library's start up to the process's first
 frame), `<thread>` (the same of a thread or coroutine), `<depth>` (deeper than
 was asked for), `<cut>` (the walk knows of no more, and says so) or `<end>` (nothing
 more).
@@ -349,6 +349,8 @@ def agrees(chain, frames, own, strict, ended):
             if not all(library[j:]):
                 return False
             return not strict or len(rest) <= 12 and (ended or unproven)
+        if token == "<or_cut>":
+            return match(i + 1, j) or not rest and not ended
         if token == "<gone>":
             return match(i + 1, j)
         if token == "<lost>":

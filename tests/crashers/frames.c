@@ -6,7 +6,7 @@
  *   into      the same into a mapping that may not be written
  *   coroutine a stack of the program's own making, and a wild write right above it
  *   alternate the handler on its alternate stack writes somewhere wild
- *   alloca    8 MB of stack taken by alloca, and a null pointer
+ *   alloca    6 MB of stack taken by alloca, and a null pointer
  *   beside    a wild write right below an unrelated mapping
  *
  * The first three are stack overflows, and the others none. */
@@ -44,7 +44,7 @@ FRAME int rec(int n)
 	volatile char b[200];
 
 	b[n % 200] = n;
-	int r = rec(n + 1);
+	int r = n < 0 ? 0 : rec(n + 1);
 	return r + b[3];
 }
 

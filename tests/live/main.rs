@@ -20,12 +20,14 @@ mod compat;
 mod context;
 mod cpus;
 mod crashers;
+mod debuglinks;
 mod deliveries;
 mod desk;
 mod examples;
 mod files;
 mod filters;
 mod folding;
+mod frames;
 mod harness;
 mod help;
 #[path = "../host/mod.rs"]
@@ -39,6 +41,7 @@ mod measured;
 mod names;
 mod namespaces;
 mod options;
+mod overcome;
 mod pipes;
 mod programs;
 mod raised;
@@ -46,6 +49,7 @@ mod refusals;
 mod report;
 #[path = "../schema/validate.rs"]
 mod schema;
+mod secrets;
 mod signatures;
 mod skip;
 mod starting;
@@ -130,10 +134,14 @@ fn main() -> ExitCode {
         deliveries::CASES,
         causes::CASES,
         raised::CASES,
+        frames::CASES,
+        overcome::CASES,
         signatures::CASES,
         desk::CASES,
         threads::CASES,
         names::CASES,
+        debuglinks::CASES,
+        secrets::CASES,
         namespaces::CASES,
         lines::CASES,
         hostile::CASES,

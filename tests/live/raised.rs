@@ -166,7 +166,7 @@ const TRAPS: &[Trap] = &[
         "SIGSYS",
         "SYS_SECCOMP",
         "forbidden_system_call",
-        r"^system call 110 \(x86_64\) was refused by a seccomp filter$",
+        r"^system call 110 \(getppid, x86_64\) was refused by a seccomp filter$",
     ),
     (
         "bus",

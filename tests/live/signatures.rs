@@ -371,41 +371,50 @@ const DEATHS: &str = "abort assert smash twice middle fortify";
 const THROWN: &str = "thrown noexcept at terminate";
 const PANICS: &str = "index unwrap slice message drop thread abort";
 
-/// Each of the kinds, from its first place and from its second.
+/// Each of the kinds twice, from its first place and from its second.
 fn deaths_differ(program: &Program, kinds: &str) {
-    let mut signatures: BTreeMap<String, String> = BTreeMap::new();
-    let mut groups: BTreeMap<String, String> = BTreeMap::new();
-    for kind in kinds
-        .split(' ')
-        .flat_map(|kind| [format!("{kind}1"), format!("{kind}2")])
-    {
-        let reports = [0; 2].map(|_| death(program, &kind, &[]));
-        for (seen, key) in [(&mut signatures, "signature"), (&mut groups, "group")] {
-            assert!(is_digest(&reports[0], key), "{kind}: {}", reports[0].line);
-            assert_eq!(
-                reports[0][key], reports[1][key],
-                "{kind}: {}",
-                reports[1].line
-            );
-            let other = seen.insert(reports[0].str(key).to_owned(), kind.clone());
-            assert_eq!(other, None, "{key} of {kind}: {}", reports[0].line);
+    let places = |kind: &str| [format!("{kind}1"), format!("{kind}2")];
+    let kinds: Vec<String> = kinds.split(' ').flat_map(places).collect();
+    let reports = deaths(program, kinds.iter().flat_map(|kind| [kind; 2]));
+    for key in ["signature", "group"] {
+        let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
+        for (kind, both) in kinds.iter().zip(reports.chunks(2)) {
+            assert!(is_digest(&both[0], key), "{kind}: {}", both[0].line);
+            assert_eq!(both[0][key], both[1][key], "{kind}: {}", both[1].line);
+            let other = seen.insert(both[0].str(key), kind);
+            assert_eq!(other, None, "{key} of {kind}: {}", both[0].line);
         }
     }
+}
+
+/// One report of each kind, in their order.
+fn deaths<'a>(program: &Program, kinds: impl Iterator<Item = &'a String>) -> Vec<Report> {
+    let options = ["-t", "--format", "json", "--fatal-only", "--signals", "all"];
+    let monitor = Monitor::start([&["-n", &*program.name][..], &options].concat());
+    let mut count = 0;
+    for kind in kinds {
+        status_of(program.command().arg(kind));
+        count += 1;
+    }
+    let reports = monitor.stop().reports();
+    assert_eq!(reports.len(), count, "{}", program.name);
+    reports
 }
 
 /// Bad pointers given to it: which function of it took them is not what counts.
 fn signatures_of_callers_of_the_c_library() {
     need_call_frame_information();
-    let kinds = "length1 length2 copy1 copy2 print1 print2 sort1 sort2";
-    deaths_of(&Program::new("deaths.c"), kinds);
+    let kinds = "length1 length2 copy1 copy2 print1 print2";
+    deaths_of(&Program::new("deaths.c"), &format!("{kinds} sort1 sort2"));
+    // Nothing tells a static library's recursion from the program's.
     deaths_of(&Program::built("deaths.c", STATIC), kinds);
 }
 
 fn deaths_of(program: &Program, kinds: &str) {
-    let mut seen: BTreeMap<String, String> = BTreeMap::new();
-    for kind in kinds.split(' ') {
-        let report = death(program, kind, &[]);
-        let other = seen.insert(report.str("signature").to_owned(), kind.to_owned());
+    let kinds: Vec<String> = kinds.split(' ').map(str::to_owned).collect();
+    let mut seen: BTreeMap<String, &str> = BTreeMap::new();
+    for (kind, report) in kinds.iter().zip(deaths(program, kinds.iter())) {
+        let other = seen.insert(report.str("signature").to_owned(), kind);
         assert_eq!(other, None, "the same as {kind}: {}", report.line);
     }
 }
@@ -494,7 +503,6 @@ fn signatures_wherever_the_file_is() {
             );
             assert!(report["group"].is_null(), "{}", report.line);
         } else {
-            // The executable of /proc/self/fd/3 has another thread's name, not another path.
             assert_eq!(
                 report["signature"], here["signature"],
                 "{script}: {}",

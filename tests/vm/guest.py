@@ -58,9 +58,10 @@ class Scenario:
 class Run:
     """All scenarios on one method."""
 
-    def __init__(self, forced, facts):
-        # What the tool was told by --capture; empty for the first run.
-        self.forced = forced
+    def __init__(self, which, facts):
+        # What the tool was told by --capture; empty for the first run. And how the
+        # kernel ran its programs, where that was changed.
+        self.forced, _, self.how = which.partition(" ")
         # Those of the guest.
         self.facts = facts
         self.scenarios = {}

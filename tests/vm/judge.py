@@ -356,7 +356,7 @@ def bare(run):
 
 def exits(run):
     """Exit statuses and what is said with them, once for all methods."""
-    if run.forced:
+    if run.forced or run.how:
         return
     # Before 5.11 maps and rings count as locked memory, which these two do not free;
     # and Debian lets no perf event through without CAP_SYS_ADMIN.

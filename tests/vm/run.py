@@ -190,6 +190,7 @@ def judged(kernel, guest, run):
             row.signatures = judge.signatures(run)
         if kernels.is_to_refuse(guest.facts):
             row.failures.append("was to be refused: see REFUSED_WITHOUT_BTF")
+    row.method = ", ".join(filter(None, [row.method, run.how]))
     return row
 
 

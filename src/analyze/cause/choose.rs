@@ -286,12 +286,7 @@ pub(super) fn without_trap(scene: &Scene<'_>) -> Verdict {
         return Verdict::new(Cause::Unknown, words);
     }
     if scene.arch == Arch::X86_64 && jump::is_vsyscall(scene.fault.pc.0) {
-        words.text("call of the vsyscall page at ");
-        words.hex(scene.fault.pc.0);
-        words.text(
-            ": none of its functions begins there, or what it was to write to cannot be written",
-        );
-        return Verdict::new(Cause::WildJump, words);
+        return jump::of_vsyscall(scene);
     }
     words.text("the kernel raised the signal itself, not for a fault of an instruction: ");
     match call {

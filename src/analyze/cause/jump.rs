@@ -78,6 +78,25 @@ pub fn is_vsyscall(address: u64) -> bool {
     address & !0xfff == VSYSCALL
 }
 
+/// The kernel carries out what stands in that page, and refused to.
+pub(super) fn of_vsyscall(scene: &Scene<'_>) -> Verdict {
+    let pc = scene.fault.pc.0;
+    let mut words = Words::default();
+    words.text("call of the vsyscall page at ").hex(pc);
+    let cause = match pc & 0xfff {
+        // gettimeofday, time, getcpu
+        0 | 0x400 | 0x800 => {
+            words.text(": the kernel could not write to where the pointer leads that the function there was given");
+            Cause::Unknown
+        }
+        _ => {
+            words.text(": none of its functions begins there");
+            Cause::WildJump
+        }
+    };
+    Verdict::new(cause, words)
+}
+
 /// The instruction begins in one page, and goes on in one that cannot be fetched.
 fn ran_on(scene: &Scene<'_>, address: u64, pc: u64) -> Verdict {
     let mut words = Words::default();

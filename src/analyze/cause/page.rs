@@ -91,6 +91,9 @@ fn at(scene: &Scene<'_>, cause: Cause, after: &str) -> Verdict {
 fn data(scene: &Scene<'_>, access: Option<Access>) -> Verdict {
     let address = scene.address();
     let placed = scene.faulting_operand();
+    if scene.arch == Arch::X86_64 && jump::is_vsyscall(scene.fault.pc.0) {
+        return jump::of_vsyscall(scene);
+    }
     if address < NULL_BYTES {
         return null(scene, access, placed.as_ref());
     }

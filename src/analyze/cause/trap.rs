@@ -2,6 +2,7 @@
 //! errors, division, undefined and privileged instructions, breakpoints,
 //! forbidden system calls.
 
+use super::calls;
 use super::operand::{refused, touched};
 use super::privileged::{bytes, not_for_users};
 use super::words::Words;
@@ -380,14 +381,15 @@ pub(super) fn system_call(scene: &Scene<'_>) -> Verdict {
     });
     let mut words = Words::default();
     words.text("system call ");
+    let number = number.map(|number| number & 0xffff_ffff);
     if let Some(number) = number {
-        words.system_call(scene.arch, number & 0xffff_ffff);
-        words.text(" ");
+        words.number(number).text(" ");
     }
-    words
-        .text("of ")
-        .text(scene.arch.as_str())
-        .text(" was refused by ")
-        .text(who);
+    words.text("(");
+    if let Some(name) = number.and_then(|number| calls::name(scene.arch, number)) {
+        words.text(name).text(", ");
+    }
+    words.text(scene.arch.as_str()).text(") was refused by ");
+    words.text(who);
     Verdict::new(Cause::ForbiddenSystemCall, words)
 }

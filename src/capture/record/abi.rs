@@ -6,69 +6,7 @@
 //! compares [`layout`] with the type information in the compiled object.
 
 use crate::base::bytes::{Cursor, ShortRead};
-
-/// A fixed-size value that can be read from the ring.
-trait Field: Sized {
-    const SIZE: usize;
-    fn read(cursor: &mut Cursor<'_>) -> Result<Self, ShortRead>;
-}
-
-macro_rules! integer_field {
-    ($($type:ty),*) => {$(
-        impl Field for $type {
-            const SIZE: usize = size_of::<$type>();
-            fn read(cursor: &mut Cursor<'_>) -> Result<Self, ShortRead> {
-                cursor.array().map(<$type>::from_ne_bytes)
-            }
-        }
-    )*};
-}
-integer_field!(u8, u16, i16, u32, i32, u64, i64);
-
-impl<T: Field + Copy + Default, const N: usize> Field for [T; N] {
-    const SIZE: usize = T::SIZE * N;
-    fn read(cursor: &mut Cursor<'_>) -> Result<Self, ShortRead> {
-        let mut array = [T::default(); N];
-        for element in &mut array {
-            *element = T::read(cursor)?;
-        }
-        Ok(array)
-    }
-}
-
-/// A field of a struct of `event.h`: its name, offset and size.
-pub type FieldLayout = (&'static str, usize, usize);
-
-/// Defines a struct, how it is read, and the table that the test compares.
-macro_rules! record {
-    ($(#[$doc:meta])* $name:ident { $($field:ident: $type:ty,)* }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug)]
-        pub struct $name {
-            $(pub $field: $type,)*
-        }
-
-        impl Field for $name {
-            const SIZE: usize = 0 $(+ <$type as Field>::SIZE)*;
-            fn read(cursor: &mut Cursor<'_>) -> Result<Self, ShortRead> {
-                Ok($name { $($field: Field::read(cursor)?,)* })
-            }
-        }
-
-        impl $name {
-            fn fields() -> Vec<FieldLayout> {
-                let mut offset = 0;
-                let mut fields = Vec::new();
-                $(
-                    fields.push((stringify!($field), offset, <$type as Field>::SIZE));
-                    offset += <$type as Field>::SIZE;
-                )*
-                let _ = offset;
-                fields
-            }
-        }
-    };
-}
+use crate::base::structs::{record, Field, FieldLayout};
 
 record! {
     /// `struct part`: what every part begins with.
@@ -214,6 +152,7 @@ record! {
         stack_failures: u64,
         parts_lost: u64,
         wake_pending: u64,
+        followed_until_ns: u64,
         only_thread: u64,
     }
 }
@@ -258,6 +197,41 @@ record! {
     }
 }
 
+record! {
+    /// `struct event_exit`
+    RawExit {
+        part: RawPart,
+        start_ns: u64,
+        host_pid: u32,
+        status: u32,
+        flags: u32,
+        pad: u32,
+    }
+}
+
+/// `EXIT_STATUS` of `enum exit_flags`
+pub const EXIT_STATUS: u32 = 1;
+
+record! {
+    /// `struct chain_config` of bpf/chain.h: what the tool writes before it attaches
+    RawChainConfig {
+        watched_signals: u64,
+        name_last: u64,
+        name_masks: [u64; 256],
+        thread_size: u64,
+        stack_bytes: u64,
+        fold_ns: u64,
+        aarch64: u32,
+        own_pid: u32,
+        own_pid_ns: u32,
+        own_mnt_ns: u32,
+        only_pid: u32,
+        all_mappings: u32,
+        memory: u32,
+        passes: u32,
+    }
+}
+
 /// Every struct of `event.h` with its size and fields.
 #[must_use]
 pub fn layout() -> Vec<(&'static str, usize, Vec<FieldLayout>)> {
@@ -271,10 +245,17 @@ pub fn layout() -> Vec<(&'static str, usize, Vec<FieldLayout>)> {
         ("event_code", RawCode::SIZE, RawCode::fields()),
         ("event_stack", RawStack::SIZE, RawStack::fields()),
         ("event_end", RawEnd::SIZE, RawEnd::fields()),
+        ("event_exit", RawExit::SIZE, RawExit::fields()),
         ("counters", RawCounters::SIZE, RawCounters::fields()),
         ("fold_key", RawFoldKey::SIZE, RawFoldKey::fields()),
         ("fold", RawFold::SIZE, RawFold::fields()),
     ]
+}
+
+/// The fields of `struct chain_config`.
+#[must_use]
+pub fn chain_config() -> Vec<FieldLayout> {
+    RawChainConfig::fields()
 }
 
 /// Bytes that a header and an end take in the ring, with the ring's own eight each.
@@ -368,9 +349,11 @@ pub enum Part<'a> {
     },
     /// At what may be return addresses into code of no file.
     Code(Vec<RawCode>),
-    /// Mappings whose files have no names.
+    /// Mappings that have no names of their own.
     Ranges(Vec<RawRange>),
     End(RawEnd),
+    /// Of a process, and part of no record.
+    Exit(RawExit),
 }
 
 /// Why bytes of the ring are no part of a record.
@@ -456,6 +439,7 @@ pub fn decode(bytes: &[u8]) -> Result<(u64, Part<'_>), BadPart> {
             }
             Part::Code(sites)
         }
+        9 => Part::Exit(RawExit::read(&mut cursor)?),
         kind => return Err(BadPart::Kind(kind)),
     };
     Ok((part.id, decoded))
@@ -502,19 +486,6 @@ pub fn trimmed(bytes: &[u8]) -> &[u8] {
 /// Reads the books, which the capture program keeps in its global data.
 pub fn decode_counters(bytes: &[u8]) -> Result<RawCounters, ShortRead> {
     RawCounters::read(&mut Cursor::new(bytes))
-}
-
-impl RawFoldKey {
-    /// As the map has it.
-    #[must_use]
-    pub fn bytes(&self) -> [u8; RawFoldKey::SIZE] {
-        let mut key = [0; RawFoldKey::SIZE];
-        key[..8].copy_from_slice(&self.pc.to_ne_bytes());
-        key[8..12].copy_from_slice(&self.pid.to_ne_bytes());
-        key[12..14].copy_from_slice(&self.signal.to_ne_bytes());
-        key[14..].copy_from_slice(&self.code.to_ne_bytes());
-        key
-    }
 }
 
 /// Reads what the capture program keeps of one site.

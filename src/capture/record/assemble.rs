@@ -19,10 +19,13 @@ use crate::crash::fault::has_address;
 use crate::crash::registers::{Arch, Registers};
 use crate::crash::signals::signal;
 
+mod files;
+
 /// A record in the making.
 #[derive(Debug)]
 struct Partial {
     event: Event,
+    numbers: files::Numbers,
     /// Taken of the assembler's room.
     bytes: u64,
     /// The ring told of a loss while it came.
@@ -42,7 +45,20 @@ pub struct Assembler {
     max_bytes: u64,
     /// Parts without a header before them, and parts that made no sense.
     strays: u64,
+    ended: Vec<Ended>,
 }
+
+/// A process that had overcome a fault, and its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    pub host_pid: u32,
+    pub start_ns: u64,
+    /// As wait(2) has it, where that could be told.
+    pub status: Option<u32>,
+}
+
+/// Ends that nobody has asked for.
+const MAX_ENDED: usize = 1024;
 
 impl Assembler {
     /// Parts beyond `max_bytes` are left out, which their records tell.
@@ -54,6 +70,7 @@ impl Assembler {
             partial: Vec::new(),
             max_bytes,
             strays: 0,
+            ended: Vec::new(),
         }
     }
 
@@ -75,6 +92,11 @@ impl Assembler {
         }
     }
 
+    /// Processes whose ends were told since this was asked for.
+    pub fn take_ended(&mut self) -> Vec<Ended> {
+        std::mem::take(&mut self.ended)
+    }
+
     /// Parts that belonged to no record.
     #[must_use]
     pub fn strays(&self) -> u64 {
@@ -84,14 +106,26 @@ impl Assembler {
     /// Takes one part; gives the event that it completed, or cut off.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<Option<Event>, BadPart> {
         let (id, part) = abi::decode(bytes).inspect_err(|_| self.strays += 1)?;
+        if let Part::Exit(exit) = part {
+            if self.ended.len() < MAX_ENDED {
+                let is_told = exit.flags & abi::EXIT_STATUS != 0;
+                self.ended.push(Ended {
+                    host_pid: exit.host_pid,
+                    start_ns: exit.start_ns,
+                    status: is_told.then_some(exit.status),
+                });
+            }
+            return Ok(None);
+        }
         if let Part::Header(header) = part {
             let same_cpu = self
                 .partial
                 .iter()
                 .position(|partial| partial.event.id >> 48 == id >> 48);
-            let cut_off = same_cpu.map(|at| without_end(self.partial.swap_remove(at).event));
+            let cut_off = same_cpu.map(|at| without_end(self.partial.swap_remove(at)));
             self.partial.push(Partial {
                 event: begin(&header, self.boot_ahead_ns),
+                numbers: files::Numbers::default(),
                 bytes: 0,
                 has_gap: false,
                 looks: 0,
@@ -126,13 +160,14 @@ impl Assembler {
         }
         partial.bytes += memory_bytes(&part);
         match part {
-            Part::Header(_) | Part::End(_) => {}
+            Part::Header(_) | Part::End(_) | Part::Exit(_) => {}
             Part::Text { kind, flags, bytes } => add_text(event, kind, flags, bytes),
             Part::Mappings(records) => {
-                let mappings = records
-                    .iter()
-                    .map(|record| mapping(record, self.page_bytes));
-                event.mappings.extend(mappings);
+                for record in &records {
+                    let place = event.mappings.len();
+                    partial.numbers.named(record.raw.flags, place);
+                    event.mappings.push(mapping(record, self.page_bytes));
+                }
             }
             Part::Stack { address, bytes } => add_stack(event, address, bytes),
             Part::Memory { address, bytes } => event.memory.push(MemoryWindow {
@@ -144,8 +179,10 @@ impl Assembler {
                 bytes: site.code.to_vec(),
             })),
             Part::Ranges(ranges) => {
-                let mappings = ranges.iter().map(|range| unnamed(range, self.page_bytes));
-                event.mappings.extend(mappings);
+                for range in &ranges {
+                    partial.numbers.unnamed(range.file, event.mappings.len());
+                    event.mappings.push(unnamed(range, self.page_bytes));
+                }
             }
         }
         Ok(None)
@@ -153,9 +190,7 @@ impl Assembler {
 
     /// Gives up waiting: every record in the making, as far as it came.
     pub fn give_up(&mut self) -> impl Iterator<Item = Event> + '_ {
-        self.partial
-            .drain(..)
-            .map(|partial| without_end(partial.event))
+        self.partial.drain(..).map(without_end)
     }
 
     /// Looks at each record once more; those looked at more than `looks` times
@@ -166,7 +201,7 @@ impl Assembler {
         while at < self.partial.len() {
             self.partial[at].looks += 1;
             if self.partial[at].looks > looks {
-                events.push(without_end(self.partial.swap_remove(at).event));
+                events.push(without_end(self.partial.swap_remove(at)));
             } else {
                 at += 1;
             }
@@ -178,7 +213,7 @@ impl Assembler {
 /// What a part will take as a piece of its event, about.
 fn memory_bytes(part: &Part<'_>) -> u64 {
     let bytes = match part {
-        Part::Header(_) | Part::End(_) => 0,
+        Part::Header(_) | Part::End(_) | Part::Exit(_) => 0,
         Part::Text { bytes, .. } | Part::Stack { bytes, .. } | Part::Memory { bytes, .. } => {
             bytes.len()
         }
@@ -189,7 +224,7 @@ fn memory_bytes(part: &Part<'_>) -> u64 {
                 size_of::<Mapping>() + texts
             })
             .sum(),
-        Part::Ranges(ranges) => ranges.len() * size_of::<Mapping>(),
+        Part::Ranges(ranges) => ranges.len() * (size_of::<Mapping>() + files::Numbers::BYTES),
         Part::Code(sites) => sites.len() * 2 * size_of::<MemoryWindow>(),
     };
     bytes as u64
@@ -201,7 +236,7 @@ fn detail(part: &Part<'_>) -> &'static str {
         Part::Mappings(_) | Part::Ranges(_) => "mappings",
         Part::Stack { .. } | Part::Code(_) => "stack",
         Part::Memory { .. } => "memory",
-        Part::Text { .. } | Part::Header(_) | Part::End(_) => "context",
+        Part::Text { .. } | Part::Header(_) | Part::End(_) | Part::Exit(_) => "context",
     }
 }
 
@@ -273,7 +308,7 @@ fn begin(raw: &RawHeader, boot_ahead_ns: u64) -> Event {
         brk: ProcessAddress(raw.brk),
         arg_start: ProcessAddress(raw.arg_start),
         env_end: ProcessAddress(raw.env_end),
-        is_laid_out: raw.start_stack != 0 && raw.arg_end != 0,
+        is_laid_out: is_laid_out(raw),
         vdso: ProcessAddress(raw.vdso),
         map_count: raw.map_count,
         mappings: Vec::new(),
@@ -282,6 +317,15 @@ fn begin(raw: &RawHeader, boot_ahead_ns: u64) -> Event {
         capture_ns: 0,
         lost: lost_sender(raw),
     }
+}
+
+/// As bpf/hidden.h has it: otherwise no memory was copied.
+fn is_laid_out(raw: &RawHeader) -> bool {
+    raw.start_stack != 0
+        && raw.arg_end != 0
+        && raw.arg_start <= raw.arg_end
+        && raw.start_stack < raw.env_start
+        && raw.env_start <= raw.env_end
 }
 
 /// The siginfo's first word. Where the kernel shows no siginfo, the processor has
@@ -449,10 +493,16 @@ fn add_stack(event: &mut Event, address: u64, bytes: &[u8]) {
     });
 }
 
+const UNKNOWN_BOUNDS: &str = "not copied: where arguments and environment are is not known";
+
 fn finish(partial: Partial, end: &RawEnd) -> Event {
     let Partial {
-        mut event, has_gap, ..
+        mut event,
+        numbers,
+        has_gap,
+        ..
     } = partial;
+    numbers.share(&mut event);
     event.capture_ns = end.duration_ns;
     // A call into nowhere has no code to lose.
     let lost = if at_code(&event) {
@@ -461,6 +511,10 @@ fn finish(partial: Partial, end: &RawEnd) -> Event {
         end.lost & !abi::LOST_CODE
     };
     for (bit, detail, reason) in abi::LOST {
+        let reason = match detail {
+            "stack" | "cmdline" | "code" if !event.is_laid_out => UNKNOWN_BOUNDS,
+            _ => reason,
+        };
         if lost & bit != 0 {
             event.lost.push(Lost { detail, reason });
         }
@@ -486,7 +540,11 @@ fn at_code(event: &Event) -> bool {
     })
 }
 
-fn without_end(mut event: Event) -> Event {
+fn without_end(partial: Partial) -> Event {
+    let Partial {
+        mut event, numbers, ..
+    } = partial;
+    numbers.share(&mut event);
     event.lost.push(Lost {
         detail: "end",
         reason: "the record's last parts found no room in the ring",

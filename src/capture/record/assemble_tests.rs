@@ -18,6 +18,51 @@ fn stack(id: u64, address: u64, bytes: &[u8]) -> Vec<u8> {
     part(4, id, 16 + body.len() as u32, &body)
 }
 
+/// An event of which nothing is known.
+pub(super) fn nothing() -> Event {
+    let mut assembler = Assembler::new(4096, 0);
+    let _ = assembler.feed(&part(1, 1, HEADER_BYTES, &[]));
+    let event = assembler.feed(&part(5, 1, END_BYTES, &[]));
+    event.unwrap().unwrap()
+}
+
+#[test]
+fn ranges_have_the_name_of_their_number() {
+    let mut assembler = Assembler::new(4096, 1 << 20);
+    let words =
+        |words: &[u64]| -> Vec<u8> { words.iter().flat_map(|word| word.to_le_bytes()).collect() };
+    // A page of code; the same file's data, another file's, and nobody's.
+    let mut named = words(&[0x1000, 0x2000, 5, 0, 0, 0, 0]);
+    named.extend_from_slice(&[0; 8]);
+    named.extend_from_slice(&(0x11u32 | 3 << 8).to_le_bytes());
+    named.extend_from_slice(&[4, 0, 0, 0]);
+    named.extend_from_slice(b"lib\0\0\0\0\0");
+    let mut ranges = words(&[0x2000, 0x3000, 3, 1, 3]);
+    ranges.extend(words(&[0x4000, 0x5000, 3, 0, 4]));
+    ranges.extend(words(&[0x6000, 0x7000, 7, 0, 0]));
+    for bytes in [
+        part(1, 1, HEADER_BYTES, &[]),
+        part(6, 1, 16 + 120, &ranges),
+        part(3, 1, 16 + 80, &named),
+    ] {
+        assert_eq!(assembler.feed(&bytes), Ok(None));
+    }
+    let event = assembler
+        .feed(&part(5, 1, END_BYTES, &[]))
+        .unwrap()
+        .unwrap();
+    let files: Vec<_> = event
+        .mappings
+        .iter()
+        .map(|mapping| mapping.file.as_ref())
+        .collect();
+    assert_eq!(files[0].unwrap().path, b"/lib");
+    assert_eq!(files[1].unwrap().path, b"/lib");
+    assert_eq!(files[1].unwrap().offset, FileOffset(4096));
+    assert_eq!(files[2].unwrap().path, b"");
+    assert!(files[3].is_none());
+}
+
 #[test]
 fn records_of_two_cpus_are_told_apart() {
     let mut assembler = Assembler::new(4096, 1 << 20);

@@ -3,7 +3,8 @@
 //! Keys stand in the order of the manual's sample, then ours. A key that
 //! belongs to an option (`registers`, `stack_trace`, `stack_complete`,
 //! `register_notes`, `code`, `maps`, `memory`, `repeats`, `deaths`, `suppressed`)
-//! is absent without that option, `host_pid` where it does not differ from `pid`;
+//! is absent without that option, `host_pid` where it does not differ from `pid`, `exit`
+//! where no handled fault went before an end;
 //! all others are always there, `null` where nothing is known. The line is ASCII,
 //! with no other escape than `\uXXXX` (see [`super::escape`]).
 
@@ -13,7 +14,7 @@ use crate::crash::frame::Stop;
 use crate::crash::kinds::Sender;
 use crate::crash::registers::Registers;
 use crate::crash::signals;
-use crate::report::{Code, FirstFault, NearbyMapping, Report, StackFrame, StackTrace};
+use crate::report::{Code, Exit, FirstFault, NearbyMapping, Report, StackFrame, StackTrace};
 
 use super::{escape, nearby, symbol, text, Options};
 
@@ -111,6 +112,9 @@ fn our_fields(out: &mut Writer, report: &Report, options: &Options) {
         out.key("suppressed").number(suppressed);
     }
     lost(out, report);
+    if let Some(exit) = report.exit {
+        ended(out.key("exit"), exit);
+    }
 }
 
 fn registers(out: &mut Writer, registers: Option<&Registers>) {
@@ -232,6 +236,20 @@ fn lost(out: &mut Writer, report: &Report) {
         }
     }
     out.close(']');
+}
+
+/// How the process ended; no field for what is not so.
+fn ended(out: &mut Writer, exit: Exit) {
+    out.open('{');
+    match exit {
+        Exit::Status(status) => out.key("status").number(status),
+        Exit::Signal(number) => out
+            .key("signal")
+            .string(signals::signal_name(number).as_bytes()),
+        Exit::Unknown => {}
+    }
+    out.key("death").boolean(exit.is_death());
+    out.close('}');
 }
 
 /// Puts the commas; the caller keeps to the grammar.

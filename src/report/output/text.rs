@@ -14,7 +14,7 @@ use crate::crash::frame::{Stop, Trust};
 use crate::crash::kinds::Sender;
 use crate::crash::registers::{Arch, Registers};
 use crate::crash::signals::{self, code, signal};
-use crate::report::{Code, FirstFault, Location, Report, StackFrame, StackTrace};
+use crate::report::{Code, Exit, FirstFault, Location, Report, StackFrame, StackTrace};
 
 use super::{escape, nearby, symbol, Options};
 
@@ -196,6 +196,9 @@ fn our_lines(out: &mut String, report: &Report, options: &Options) {
     if report.disposition != Disposition::Fatal {
         line(out, "Disposition", report.disposition.as_str());
     }
+    if let Some(exit) = report.exit {
+        line(out, "Exit", exit_text(exit));
+    }
     if let Some(sender) = &report.sender {
         line(out, "Sender", sender_text(sender));
     }
@@ -220,6 +223,14 @@ fn our_lines(out: &mut String, report: &Report, options: &Options) {
     }
     for lost in &report.lost {
         line(out, "Lost", format!("{} ({})", lost.detail, lost.reason));
+    }
+}
+
+fn exit_text(exit: Exit) -> String {
+    match exit {
+        Exit::Status(status) => format!("exited with status {status}"),
+        Exit::Signal(number) => format!("killed by {}", signals::signal_name(number)),
+        Exit::Unknown => "ended within a second, how is not known".to_string(),
     }
 }
 

@@ -46,6 +46,10 @@ struct Module {
     address_bytes: u8,
     /// One page of code that is in no file.
     anonymous: Option<u64>,
+    /// What was captured of its code, and where.
+    captured: Vec<(u64, Vec<u8>)>,
+    /// Functions that call keep frame pointers.
+    keeps_frame_pointers: bool,
     /// One page of a file that could not be had.
     gone: Option<u64>,
     reads: std::cell::Cell<usize>,
@@ -58,6 +62,10 @@ impl ModuleData for Module {
 
     fn address_bytes(&self) -> u8 {
         self.address_bytes
+    }
+
+    fn keeps_frame_pointers(&self) -> bool {
+        self.keeps_frame_pointers
     }
 
     fn entry(&self) -> Option<FileAddress> {
@@ -129,6 +137,8 @@ impl Crash {
                 entry: None,
                 address_bytes: arch.word_bytes() as u8,
                 anonymous: None,
+                captured: Vec::new(),
+                keeps_frame_pointers: false,
                 gone: None,
                 reads: std::cell::Cell::new(0),
             },
@@ -250,6 +260,14 @@ impl AddressSpace for Space {
     }
 
     fn read_code(&self, address: ProcessAddress, buf: &mut [u8]) -> usize {
+        let piece = self.module.captured.iter().find_map(|(start, bytes)| {
+            let into = usize::try_from(address.0.checked_sub(*start)?).ok()?;
+            bytes.get(into..into.checked_add(buf.len())?)
+        });
+        if let Some(piece) = piece {
+            buf.copy_from_slice(piece);
+            return buf.len();
+        }
         self.module
             .read(FileAddress(address.0.wrapping_sub(BIAS)), buf)
     }

@@ -192,3 +192,85 @@ fn entry_points_and_the_first_stack_pointer_are_outermost() {
     crash.stack_start = Some(STACK + 8);
     assert_eq!(crash.frames().1, Stop::Outermost);
 }
+
+/// ```text
+/// compiled+0x80 and +0x180: call *%rax; leave; ret     in no file
+/// 1220: call *%rax                                      CFI lacks; so has 1104
+/// ```
+/// The compiled code's locals hold a word that follows a call, too.
+#[test]
+fn records_of_compiled_code_are_taken_before_what_is_left_over() {
+    let compiled = 0x7f00_0000_0000;
+    let mut crash = crash(compiled + 0x90);
+    crash.module.anonymous = Some(compiled);
+    crash.call_through(0x1220);
+    crash.call_through(0x1330);
+    crash.words[RBP] = STACK + 0x20;
+    crash.stack(
+        STACK,
+        &[0, at(0x1330), 0, 0, STACK + 0x50, compiled + 0x180],
+    );
+    crash.stack(STACK + 0x30, &[at(0x1330), 0, 0, 0, 0, at(0x1220), 0, 0]);
+    let here = (compiled + 0x90, vec![0x90, 0xc9, 0xc3]);
+    let above = (
+        compiled + 0x178,
+        vec![0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0xff, 0xd0, 0xc9, 0xc3],
+    );
+    crash.module.captured = vec![here, above];
+    crash.stack(STACK + 0x20, &[STACK + 0x50, compiled + 0x180]);
+    crash.stack(STACK + 0x50, &[0, at(0x1220)]);
+    let walk = crash.walk();
+    let frames: Vec<_> = walk
+        .frames
+        .iter()
+        .map(|f| (f.code.address().0, f.trust))
+        .collect();
+    let expected = [
+        (compiled + 0x90, Trust::Context),
+        (compiled + 0x180, Trust::FramePointer),
+        (at(0x1220), Trust::FramePointer),
+    ];
+    assert_eq!(frames[..3], expected);
+    // Without the code a record cannot be believed.
+    crash.module.captured.clear();
+    assert_ne!(
+        crash.frames().0.get(1),
+        Some(&(compiled + 0x180, Trust::FramePointer))
+    );
+    assert!(crash.walk().uncertain || crash.walk().stop != Stop::Outermost);
+}
+
+/// ```text
+/// 1200 asmcgocall: on g0's stack, without a frame; rbp is the goroutine's
+/// 1300 cgocall:    call asmcgocall; its frame lies below the record
+/// 1401 goexit+1
+/// ```
+#[test]
+fn go_goes_back_to_the_stack_that_the_frame_pointer_leads_to() {
+    const GOROUTINE: u64 = 0xc000_0000;
+    let mut crash = crash(at(0x1210));
+    crash.module.keeps_frame_pointers = true;
+    crash.module.functions = vec![(0x1200, 0x40), (0x1300, 0x40), (0x1400, 0x20)];
+    // mov (%rsp), %rsp: how deep it is its code does not say.
+    crash.code(0x1200, &[0x48, 0x8b, 0x24, 0x24]);
+    // sub $0x28, %rsp; lea 0x20(%rsp), %rbp
+    crash.code(
+        0x1300,
+        &[0x48, 0x83, 0xec, 0x28, 0x48, 0x8d, 0x6c, 0x24, 0x20],
+    );
+    // call asmcgocall
+    crash.code(0x131b, &[0xe8, 0xe0, 0xfe, 0xff, 0xff]);
+    crash.call_through(0x1110);
+    // Left over.
+    crash.stack(STACK, &[0, 0, at(0x1110), 0]);
+    crash.stack(GOROUTINE, &[at(0x1320), 0, 0, 0, 0, 0, at(0x1401), 0]);
+    crash.words[RBP] = GOROUTINE + 0x28;
+    let walk = crash.walk();
+    let frames: Vec<_> = walk.frames.iter().map(|f| f.code.address().0).collect();
+    assert_eq!(frames, [at(0x1210), at(0x1320), at(0x1401)]);
+    assert_eq!(walk.stop, Stop::Outermost);
+    assert!(!walk.uncertain);
+    // Nothing leads back: what is left over is not shown.
+    crash.words[RBP] = 0;
+    assert_eq!(crash.frames().0.len(), 1);
+}

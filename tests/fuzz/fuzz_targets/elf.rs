@@ -43,5 +43,5 @@ fuzz_target!(|bytes: &[u8]| {
         });
         assert!(end <= size);
     }
-    let _ = find_debug_file(&elf, None, &DebugDirs::default());
+    let _ = find_debug_file(&elf, &[], &DebugDirs::default());
 });

@@ -54,7 +54,7 @@ fn senders() {
 #[test]
 fn forged_codes() {
     let said = "no fault: a signal with a kernel's code and no matching trap was made by the \
-                process itself, in system call 129";
+                process itself, in system call 129 (rt_sigqueueinfo)";
     for code in [code::SEGV_MAPERR, code::SI_KERNEL] {
         let mut made = x86(&[], &[]).signal(signal::SIGSEGV, code, 0);
         made.event.siginfo = 0x1234;
@@ -90,11 +90,18 @@ fn the_kernels_own_signals() {
         "the kernel raised the signal itself, not for a fault of an instruction: \
          the frame of a signal's handler was bad, or had no room",
     );
-    in_call(&mut made, 59);
+    in_call(&mut made, 15);
     made.is(
         Cause::Unknown,
         "the kernel raised the signal itself, not for a fault of an instruction: \
-         in system call 59",
+         in system call 15 (rt_sigreturn)",
+    );
+    in_call(&mut made, 59);
+    made.event.exe = Some(b"/srv/new".to_vec());
+    made.is(
+        Cause::Unknown,
+        "exec of /srv/new failed when the program before it was gone already: probably a part \
+         of the file could not be mapped, or its interpreter, or memory ran out",
     );
 }
 
@@ -365,19 +372,19 @@ fn forbidden_system_calls() {
         .signal(signal::SIGSYS, code::SYS_SECCOMP, 0)
         .is(
             Cause::ForbiddenSystemCall,
-            "system call 59 (x86_64) was refused by a seccomp filter",
+            "system call 59 (execve, x86_64) was refused by a seccomp filter",
         );
     let mut told = x86(&[], &[]).signal(signal::SIGSYS, code::SYS_SECCOMP, 0);
     told.event.siginfo_more = [0xc000_003e_0000_006e, 0];
     told.is(
         Cause::ForbiddenSystemCall,
-        "system call 110 (x86_64) was refused by a seccomp filter",
+        "system call 110 (getppid, x86_64) was refused by a seccomp filter",
     );
     Made::new(Arch::Aarch64)
         .at(&[], &[("x8", 221)])
         .signal(signal::SIGSYS, code::SYS_SECCOMP, 0)
         .is(
             Cause::ForbiddenSystemCall,
-            "system call 221 (aarch64) was refused by a seccomp filter",
+            "system call 221 (execve, aarch64) was refused by a seccomp filter",
         );
 }

@@ -1,0 +1,229 @@
+//! Faults that a handler took, and the process ended all the same: a runtime that
+//! prints what went wrong and exits, a handler that aborts.
+//!
+//! In: reports of handled faults, and how processes ended. Out: the same reports, each
+//! a second later at most, or as soon as its process has ended, and then with how it
+//! did ([`Exit`]). Reports of fatal crashes are not delayed. The last fault before the
+//! end is the one that the process died of; a fatal report of the same process tells of
+//! its death itself. With `--fatal-only` the others are dropped here.
+//!
+//! What is held is bounded: past [`MAX_HELD`] the oldest goes out without waiting.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::capture::record::assemble::Ended;
+use crate::crash::event::{Disposition, FaultSite};
+use crate::report::{Exit, Report};
+use crate::sys::process::Watch;
+
+/// How long an end is waited for: FOLLOWED_NS of bpf/follow.h, and for the record.
+const WAIT: Duration = Duration::from_millis(1100);
+const MAX_HELD: usize = 64;
+/// Reports kept for what the capture program only counts: the last fault of a process
+/// may be a repetition.
+const MAX_LAST: usize = 32;
+
+/// A process's identity: its number in the first pid namespace, and when it began.
+type Process = (u32, u64);
+
+/// A report with what decides whether it is folded.
+#[derive(Clone, Debug)]
+pub struct Item {
+    pub report: Box<Report>,
+    pub site: Option<FaultSite>,
+    /// Counted at its site before.
+    pub repeats: u64,
+    pub process: Process,
+}
+
+#[derive(Debug)]
+struct Held {
+    item: Item,
+    until: Duration,
+    /// Where the capture does not tell of ends.
+    watch: Option<Watch>,
+}
+
+/// What is waited for.
+#[derive(Debug)]
+pub struct Followed {
+    fatal_only: bool,
+    /// In the order of their time.
+    held: VecDeque<Held>,
+    last: VecDeque<Item>,
+    unwanted: u64,
+}
+
+impl Followed {
+    #[must_use]
+    pub fn new(fatal_only: bool) -> Self {
+        Followed {
+            fatal_only,
+            held: VecDeque::new(),
+            last: VecDeque::new(),
+            unwanted: 0,
+        }
+    }
+
+    /// Reports that `--fatal-only` left out.
+    #[must_use]
+    pub fn unwanted(&self) -> u64 {
+        self.unwanted
+    }
+
+    /// What goes out now that this report has come. `is_told`: the capture tells how
+    /// processes end.
+    pub fn admit(&mut self, item: Item, now: Duration, is_told: bool) -> Vec<Item> {
+        let mut out = Vec::new();
+        if item.report.disposition == Disposition::Fatal {
+            self.forget(item.process, &mut out);
+            out.push(item);
+            return out;
+        }
+        let is_fault = item.report.disposition == Disposition::Handled && item.report.code > 0;
+        if !is_fault {
+            self.let_go(item, &mut out);
+            return out;
+        }
+        while self.held.len() >= MAX_HELD {
+            self.let_go_first(&mut out);
+        }
+        self.remember(&item);
+        let watch = (!is_told).then(|| Watch::open(item.report.pid));
+        self.held.push_back(Held {
+            item,
+            until: now.saturating_add(WAIT),
+            watch,
+        });
+        out
+    }
+
+    /// What goes out because a process has ended. `take` gives how many faults were
+    /// counted at a site since, and when the last was, by the clock of uptime.
+    pub fn ended(
+        &mut self,
+        ended: &Ended,
+        take: &mut dyn FnMut(&FaultSite) -> Option<(u64, u64)>,
+    ) -> Option<Item> {
+        let process = (ended.host_pid, ended.start_ns);
+        let exit = exit(ended.status);
+        let of = |held: &Held| held.item.process == process;
+        let place = self.held.iter().rposition(of);
+        let (item, folded) = match place.and_then(|place| self.held.remove(place)) {
+            Some(Held { item, .. }) => {
+                let folded = item.site.as_ref().and_then(take);
+                (Some(item), folded)
+            }
+            None => self.counted(process, take),
+        };
+        self.last.retain(|known| known.process != process);
+        let mut item = item?;
+        // Of those that were only counted since, the last stands for all.
+        if let Some((count, last_ms)) = folded {
+            let time = &mut item.report.time;
+            let later_ms = last_ms.saturating_sub(time.uptime_ms);
+            time.uptime_ms += later_ms;
+            time.unix_ms += later_ms;
+            item.repeats = item.repeats.saturating_add(count);
+        }
+        item.report.exit = Some(exit);
+        if self.fatal_only && !exit.is_death() {
+            self.unwanted += 1;
+            return None;
+        }
+        Some(item)
+    }
+
+    /// The report of a process that was told before, and whose repetitions were counted;
+    /// one of these is what it stands for now.
+    fn counted(
+        &self,
+        process: Process,
+        take: &mut dyn FnMut(&FaultSite) -> Option<(u64, u64)>,
+    ) -> (Option<Item>, Option<(u64, u64)>) {
+        let of_process = |item: &&Item| item.process == process;
+        for item in self.last.iter().rev().filter(of_process) {
+            if let Some((count, last_ms)) = item.site.as_ref().and_then(&mut *take) {
+                let mut item = item.clone();
+                item.repeats = 0;
+                return (Some(item), Some((count.saturating_sub(1), last_ms)));
+            }
+        }
+        (None, None)
+    }
+
+    /// What goes out because nothing has ended it by now; at the end of everything all.
+    pub fn due(&mut self, now: Duration) -> Vec<Item> {
+        let mut out = Vec::new();
+        while self.held.front().is_some_and(|held| held.until <= now) {
+            self.let_go_first(&mut out);
+        }
+        out
+    }
+
+    /// When [`Followed::due`] has something to do.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Duration> {
+        self.held.front().map(|held| held.until)
+    }
+
+    fn let_go_first(&mut self, out: &mut Vec<Item>) {
+        let Some(mut held) = self.held.pop_front() else {
+            return;
+        };
+        let of = held.item.process;
+        let is_last = self.held.iter().all(|later| later.item.process != of);
+        if let Some(status) = held
+            .watch
+            .filter(|_| is_last)
+            .and_then(|watch| watch.ended())
+        {
+            held.item.report.exit = Some(exit(status));
+        }
+        self.let_go(held.item, out);
+    }
+
+    fn let_go(&mut self, item: Item, out: &mut Vec<Item>) {
+        let died = item.report.exit.is_some_and(|exit| exit.is_death());
+        match self.fatal_only && !died {
+            true => self.unwanted += 1,
+            false => out.push(item),
+        }
+    }
+
+    /// A fatal report of this process comes: what was held of it goes out before.
+    fn forget(&mut self, process: Process, out: &mut Vec<Item>) {
+        self.last.retain(|item| item.process != process);
+        for held in std::mem::take(&mut self.held) {
+            match held.item.process == process {
+                true => self.let_go(held.item, out),
+                false => self.held.push_back(held),
+            }
+        }
+    }
+
+    fn remember(&mut self, item: &Item) {
+        let same = |known: &Item| known.process == item.process && known.site == item.site;
+        self.last.retain(|known| !same(known));
+        if self.last.len() >= MAX_LAST {
+            self.last.pop_front();
+        }
+        self.last.push_back(item.clone());
+    }
+}
+
+/// What wait(2) tells, in words.
+fn exit(status: Option<u32>) -> Exit {
+    match status {
+        None => Exit::Unknown,
+        Some(status) => match status & 0x7f {
+            0 => Exit::Status((status >> 8) as u8),
+            signal => Exit::Signal(signal as i32),
+        },
+    }
+}
+
+#[cfg(test)]
+#[path = "follow_tests.rs"]
+mod tests;

@@ -47,6 +47,7 @@ fn mapping() -> Mapping {
         end: ProcessAddress((PC & !0xfff) + 0x1000),
         flags: VmFlags(5),
         file: Some(MappedFile {
+            head: None,
             identity: FileIdentity::default(),
             offset: FileOffset(0),
             path: b"/opt/tool".to_vec(),

@@ -72,6 +72,12 @@ impl Sections {
             .saturating_add(self.range(Section::Line).size)
     }
 
+    /// Of all sections, in the order of [`Section`]; empty where there is none.
+    #[must_use]
+    pub fn ranges(&self) -> &[FileRange] {
+        &self.ranges
+    }
+
     #[must_use]
     pub fn range(&self, section: Section) -> FileRange {
         self.ranges[section as usize]

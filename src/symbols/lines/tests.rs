@@ -98,19 +98,6 @@ fn code(path: &Path, part: &str, step: u64) -> Vec<u64> {
     addresses
 }
 
-const SECTIONS: [Section; 10] = [
-    Section::Info,
-    Section::Abbrev,
-    Section::Line,
-    Section::Aranges,
-    Section::Ranges,
-    Section::Rnglists,
-    Section::Str,
-    Section::LineStr,
-    Section::StrOffsets,
-    Section::Addr,
-];
-
 const BINUTILS: &[&str] = &["addr2line"];
 /// For what clang writes, of which binutils 2.40 does not know the indirect lists.
 const LLVM: &[&str] = &["llvm-symbolizer-19", "--output-style=GNU", "--no-demangle"];
@@ -283,8 +270,8 @@ fn debug_information_of_any_content_does_no_harm() {
             .collect();
         let good = std::fs::read(&path).unwrap();
         let sections = *parse(&path).debug_sections();
-        let places: Vec<usize> = SECTIONS
-            .map(|section| sections.range(section))
+        let places: Vec<usize> = sections
+            .ranges()
             .iter()
             .flat_map(|range| range.offset..range.offset + range.size)
             .map(|place| place as usize)

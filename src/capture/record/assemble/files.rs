@@ -87,6 +87,7 @@ mod tests {
             end: ProcessAddress(start + 0x1000),
             flags: VmFlags(1),
             file: Some(MappedFile {
+                head: None,
                 identity: Default::default(),
                 offset: FileOffset(start),
                 path: path.to_vec(),

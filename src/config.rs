@@ -84,6 +84,8 @@ pub struct Config {
     pub fatal_only: bool,
     /// `--ring-buffer KB`: bytes, a power of two and a multiple of the page size.
     pub ring_bytes: u32,
+    /// The user has said so: a method that fares better with more takes no more.
+    pub is_ring_chosen: bool,
     /// `--btf FILE`: type information of the running kernel.
     pub btf: Option<PathBuf>,
     /// `--capture measured`: as if the kernel had no type information.
@@ -145,6 +147,7 @@ impl Default for Config {
             verbose: false,
             fatal_only: false,
             ring_bytes: RING_BYTES,
+            is_ring_chosen: false,
             btf: None,
             measure_types: false,
             stack_snapshot_bytes: 32 << 10,

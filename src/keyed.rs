@@ -7,7 +7,7 @@
 //! whatever the kernel gives at once, and nothing in this crate uses the others.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasher, Hasher};
+use std::hash::{BuildHasher, DefaultHasher, Hasher};
 use std::sync::OnceLock;
 
 use crate::sys::chance;
@@ -16,40 +16,59 @@ pub type Map<K, V> = HashMap<K, V, Key>;
 pub type Set<T> = HashSet<T, Key>;
 
 /// The same for all maps of this process.
-static SECRET: OnceLock<[u64; 2]> = OnceLock::new();
+static KEY: OnceLock<Key> = OnceLock::new();
 
-/// Makes hashers that share this process's secret.
-#[derive(Clone, Copy, Debug)]
-pub struct Key([u64; 2]);
+/// Makes hashers that have taken in this process's secret, and nothing else yet.
+#[derive(Clone, Debug)]
+pub struct Key(Keyed);
+
+/// SipHash 1-3, of which the beginning of the text is secret. Not inlined: every map would
+/// have its own.
+#[derive(Clone, Debug)]
+pub struct Keyed(DefaultHasher);
+
+impl Key {
+    /// Whoever lacks one of these words knows nothing of the hashes.
+    fn of(words: &[u64]) -> Key {
+        let mut secret = [Keyed(DefaultHasher::new()), Keyed(DefaultHasher::new())];
+        for (number, half) in secret.iter_mut().enumerate() {
+            half.write_usize(number);
+            words.iter().for_each(|word| half.write_u64(*word));
+        }
+        let mut hasher = Keyed(DefaultHasher::new());
+        secret
+            .iter()
+            .for_each(|half| hasher.write_u64(half.finish()));
+        Key(hasher)
+    }
+}
 
 impl Default for Key {
+    #[inline(never)]
     fn default() -> Self {
-        Key(*SECRET.get_or_init(|| secret(&chance::words())))
+        KEY.get_or_init(|| Key::of(&chance::words())).clone()
     }
 }
 
 impl BuildHasher for Key {
-    // Deprecated in favour of maps with a key of the library's own: that is the one that
-    // panics. It is SipHash 2-4.
-    #[allow(deprecated)]
-    type Hasher = std::hash::SipHasher;
+    type Hasher = Keyed;
 
-    #[allow(deprecated)]
-    fn build_hasher(&self) -> Self::Hasher {
-        std::hash::SipHasher::new_with_keys(self.0[0], self.0[1])
+    #[inline(never)]
+    fn build_hasher(&self) -> Keyed {
+        self.0.clone()
     }
 }
 
-/// Two words that depend on every bit of these; whoever lacks one of them knows nothing.
-fn secret(words: &[u64]) -> [u64; 2] {
-    let half = |number: u64| {
-        let mut hasher = Key([number, 0]).build_hasher();
-        for word in words {
-            hasher.write_u64(*word);
-        }
-        hasher.finish()
-    };
-    [half(1), half(2)]
+impl Hasher for Keyed {
+    #[inline(never)]
+    fn finish(&self) -> u64 {
+        self.0.finish()
+    }
+
+    #[inline(never)]
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.write(bytes);
+    }
 }
 
 #[cfg(test)]
@@ -64,25 +83,23 @@ mod tests {
     }
 
     #[test]
-    fn every_source_of_the_secret_counts() {
+    fn every_word_of_the_secret_counts() {
         let words = [1, 2, 3, 4, 5];
-        let known = secret(&words);
+        let known = Key::of(&words);
         for at in 0..words.len() {
             let mut other = words;
             other[at] ^= 1 << 63;
-            let other = secret(&other);
-            assert!(known[0] != other[0] && known[1] != other[1]);
+            assert_ne!(known.hash_one(7), Key::of(&other).hash_one(7));
         }
-        assert_ne!(known[0], known[1]);
     }
 
     #[test]
     fn keys_that_are_chosen_for_another_secret_do_not_collide() {
-        let theirs = Key([1, 2]);
+        let (theirs, ours) = (Key::of(&[1, 2]), Key::of(&[3, 4]));
         let mut buckets = [0; 64];
         let chosen = (0u64..).filter(|key| theirs.hash_one(key).is_multiple_of(64));
         for key in chosen.take(640) {
-            buckets[(Key([3, 4]).hash_one(key) % 64) as usize] += 1;
+            buckets[(ours.hash_one(key) % 64) as usize] += 1;
         }
         assert!(buckets.iter().all(|count| *count < 60), "{buckets:?}");
     }

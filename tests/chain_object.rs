@@ -280,7 +280,7 @@ fn kernels() -> [(&'static str, Vec<u8>); 2] {
 
 /// The programs that a kernel with these types can run, by name, each with what 4.15's
 /// verifier thinks of it.
-fn verdicts(object: &Object, types: &Vec<u8>) -> Vec<(String, Result<usize, (usize, String)>)> {
+fn verdicts(object: &Object, types: &[u8]) -> Vec<(String, old_verifier::Verdict)> {
     let shapes: Vec<_> = object
         .maps
         .iter()
@@ -290,7 +290,8 @@ fn verdicts(object: &Object, types: &Vec<u8>) -> Vec<(String, Result<usize, (usi
         })
         .collect();
     let names = relo::wanted_names(&object.btf).expect("names");
-    let target = Target::scan(types, names).expect("types");
+    let types = types.to_vec();
+    let target = Target::scan(&types, names).expect("types");
     let mut engine = Engine::new(&object.btf, &target);
     let mut verdicts = Vec::new();
     for program in &object.programs {

@@ -60,6 +60,7 @@ impl Analyzer {
             let placed = opened.placed();
             location.module_offset = Some(placed.file_address(code.address()));
             location.build_id = opened.module.build_id().map(<[u8]>::to_vec);
+            located[index].keeps_frame_pointers = opened.module.elf().is_go();
             let in_module = by_module.entry(mapping.start).or_insert_with(|| InModule {
                 opened,
                 mapping,

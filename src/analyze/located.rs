@@ -26,6 +26,8 @@ pub struct Located {
     pub location: Location,
     /// Its file could not be had.
     pub unread: bool,
+    /// All code of its file keeps frame pointers.
+    pub keeps_frame_pointers: bool,
 }
 
 impl Located {

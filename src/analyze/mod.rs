@@ -146,9 +146,10 @@ impl Analyzer {
         let verdict = self.verdict(event, &chosen, &located, &places);
         // Of the crash's own frame alone it would be another one.
         let has_callers = cfg!(feature = "dwarf") && self.stack_trace;
-        let signature = (has_callers && event.registers.is_some())
-            .then(|| why::signature(event, &chosen, &verdict, &walk, &located))
-            .unwrap_or_default();
+        let signature = match has_callers && event.registers.is_some() {
+            true => why::signature(event, &chosen, &verdict, &walk, &located),
+            false => Signature::default(),
+        };
         if has_callers && event.registers.is_some() {
             lost.extend(lost_values(event, &signature));
         }

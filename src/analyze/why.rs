@@ -194,6 +194,7 @@ pub(super) fn signature(
         places.push(Place {
             trust: frame.trust,
             fault: chosen.earlier.is_some() && frame.code.address() == chosen.fault.pc,
+            keeps_frame_pointers: located.keeps_frame_pointers,
             unread: match mapping {
                 Some(_) => code && located.unread,
                 None => event.lacks("mappings"),

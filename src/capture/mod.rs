@@ -292,7 +292,11 @@ impl Capture {
 fn lost(types: &KernelTypes) -> Vec<Lost> {
     let mut lost = Vec::new();
     for detail in types.lost() {
-        let reason = "not found in this kernel, which has no type information";
+        let reason = match *detail {
+            // No value in it would be one that nobody else has.
+            "cgroup" => "not looked for in a kernel without type information",
+            _ => "not found in this kernel, which has no type information",
+        };
         lost.push(Lost { detail, reason });
     }
     lost

@@ -50,6 +50,16 @@ impl Share {
         ring
     }
 
+    /// The same ring with twice as much, and again, up to `most` and as long as all CPUs
+    /// together take no more than is modest. Each has `beside` in another one.
+    #[must_use]
+    pub fn larger(&self, mut ring: u64, most: u64, beside: u64, cpus: u64) -> u64 {
+        while ring < most && (2 * ring + beside).saturating_mul(cpus) <= self.modest {
+            ring *= 2;
+        }
+        ring
+    }
+
     /// Refuses what `--memory-limit` cannot hold.
     pub fn check(&self, all: u64, cpus: usize) -> Result<()> {
         if all <= self.most {

@@ -148,7 +148,7 @@ where
                 let reports = number(&mut parser, "--max-per-minute", what, 1..=1_000_000)?;
                 config.max_per_minute = Some(reports as u32);
             }
-            Arg::Long("force-method") => {
+            Arg::Long("capture" | "force-rung") => {
                 method(&mut config, &value(&mut parser, "--capture", METHOD)?)?;
             }
             Arg::Value(word) => {
@@ -165,6 +165,7 @@ where
             other => return Err(unexpected(other.unexpected())),
         }
     }
+    config.is_ring_chosen = ring_bytes.is_some();
     config.ring_bytes = ring_bytes.unwrap_or(if config.stack_trace {
         RING_BYTES_WITH_STACKS
     } else {

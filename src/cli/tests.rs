@@ -106,6 +106,7 @@ fn every_option_in_its_long_form() {
         verbose: true,
         fatal_only: true,
         ring_bytes: 1 << 20,
+        is_ring_chosen: true,
         btf: Some("/boot/vmlinux".into()),
         measure_types: true,
         stack_snapshot_bytes: 64 << 10,

@@ -120,6 +120,7 @@ fn places(calls: &[Call], fault: Option<usize>, in_code: bool) -> Vec<Place<'_>>
             trust: call.trust,
             fault: fault == Some(at),
             unread: false,
+            keeps_frame_pointers: false,
             location: match in_code || at != fault.unwrap_or(0) {
                 true => &call.location,
                 false => NOWHERE,

@@ -19,6 +19,7 @@
 //! vector. Hostile bytes cost time in proportion to their length and no more.
 
 use std::cell::RefCell;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::base::bytes::{each_nul, find, Cursor, ShortRead};
@@ -26,9 +27,10 @@ use crate::keyed::Map;
 use crate::loader::btf::{
     essential_name, BtfError, Head, Header, Kind, Type, Types, HEADER_LEN, HEAD_LEN, MAX_TYPES,
 };
+use crate::loader::parallel;
 
 /// Where BTF bytes come from.
-pub trait TypeSource {
+pub trait TypeSource: Sync {
     /// How many bytes there are.
     fn len(&self) -> u64;
 
@@ -266,6 +268,79 @@ struct Lookups {
     cache: Map<u32, Arc<Type>>,
 }
 
+/// The strings of a source.
+struct Strings<'a> {
+    source: &'a dyn TypeSource,
+    header: Header,
+    names: &'a Names,
+}
+
+impl Strings<'_> {
+    /// Where a string begins, at an offset or not far behind.
+    fn begin_of_one(&self, window: &mut Window, offset: u32) -> Result<u32, BtfError> {
+        let place = u64::from(self.header.strings_offset) + u64::from(offset);
+        let nul = window
+            .at(self.source, place, SCAN_WINDOW)?
+            .iter()
+            .position(|byte| *byte == 0);
+        let len = self.header.strings_len;
+        Ok(nul.map_or(len, |nul| len.min(offset + nul as u32 + 1)))
+    }
+
+    /// Those that matter among the ones that begin in a range.
+    fn scan(&self, window: &mut Window, range: Range<u32>) -> Result<Vec<(u32, Place)>, BtfError> {
+        let mut found = Vec::new();
+        let mut done = range.start;
+        while done < range.end {
+            let place = u64::from(self.header.strings_offset) + u64::from(done);
+            let bytes = window.at(self.source, place, SCAN_WINDOW)?;
+            let left = (range.end - done) as usize;
+            let bytes = &bytes[..bytes.len().min(left)];
+            if bytes.is_empty() {
+                return Err(BtfError::Short(ShortRead {
+                    offset: done as usize,
+                    wanted: left,
+                    left: 0,
+                }));
+            }
+            // Only whole strings; what is cut off at the end stands first in the next window. A
+            // string longer than a window is no name.
+            let whole = bytes.iter().rposition(|byte| *byte == 0);
+            let whole = whole.map_or(&[][..], |last| &bytes[..=last]);
+            let mut flavour = next_flavour(whole, 0);
+            let mut at = 0;
+            each_nul(whole, |end| {
+                let name = &whole[at..end];
+                // Windows are small and the section's offsets have 32 bits.
+                let offset = done + at as u32;
+                at = end + 1;
+                let exact = self.names.get(name);
+                let essential = if flavour < at {
+                    flavour = next_flavour(whole, at);
+                    self.names.get(essential_name(name))
+                } else {
+                    exact
+                };
+                if exact.is_some() || essential.is_some() {
+                    found.push((offset, Place { exact, essential }));
+                }
+                match found.len() > self.names.numbers.len() + MAX_CANDIDATES {
+                    true => Err(BtfError::TooMany {
+                        what: "copies of wanted names",
+                        count: found.len() as u64,
+                    }),
+                    false => Ok(()),
+                }
+            })?;
+            done += match whole.len() {
+                0 => bytes.len(),
+                whole => whole,
+            } as u32;
+        }
+        Ok(found)
+    }
+}
+
 impl<'a> Target<'a> {
     /// Reads the source once for where the wanted names are.
     pub fn scan(source: &'a dyn TypeSource, names: Names) -> Result<Self, BtfError> {
@@ -297,64 +372,28 @@ impl<'a> Target<'a> {
         Ok(target)
     }
 
+    /// In two halves, each on a CPU of its own if there are two.
     fn scan_strings(&mut self, window: &mut Window) -> Result<(), BtfError> {
-        let mut done = 0u32;
-        while done < self.header.strings_len {
-            let place = u64::from(self.header.strings_offset) + u64::from(done);
-            let bytes = window.at(self.source, place, SCAN_WINDOW)?;
-            let left = (self.header.strings_len - done) as usize;
-            let bytes = &bytes[..bytes.len().min(left)];
-            if bytes.is_empty() {
-                return Err(BtfError::Short(ShortRead {
-                    offset: done as usize,
-                    wanted: left,
-                    left: 0,
-                }));
-            }
-            // Only whole strings; what is cut off at the end stands first in the next window. A
-            // string longer than a window is no name.
-            let whole = bytes.iter().rposition(|byte| *byte == 0);
-            let whole = whole.map_or(&[][..], |last| &bytes[..=last]);
-            let mut flavour = next_flavour(whole, 0);
-            let mut at = 0;
-            each_nul(whole, |end| {
-                let name = &whole[at..end];
-                // Windows are small and the section's offsets have 32 bits.
-                let offset = done + at as u32;
-                at = end + 1;
-                let exact = self.names.get(name);
-                let essential = if flavour < at {
-                    flavour = next_flavour(whole, at);
-                    self.names.get(essential_name(name))
-                } else {
-                    exact
-                };
-                match exact.is_some() || essential.is_some() {
-                    true => self.note_string(offset, Place { exact, essential }),
-                    false => Ok(()),
-                }
-            })?;
-            done += if whole.is_empty() {
-                bytes.len()
-            } else {
-                whole.len()
-            } as u32;
+        let strings = Strings {
+            source: self.source,
+            header: self.header,
+            names: &self.names,
+        };
+        let middle = strings.begin_of_one(window, self.header.strings_len / 2)?;
+        let (first, second) = parallel::both(
+            || strings.scan(window, 0..middle),
+            || {
+                strings.scan(
+                    &mut Window::new(SCAN_WINDOW),
+                    middle..self.header.strings_len,
+                )
+            },
+        );
+        for (offset, place) in first?.into_iter().chain(second?) {
+            self.places.insert(offset, place);
         }
         Ok(())
     }
-
-    fn note_string(&mut self, offset: u32, place: Place) -> Result<(), BtfError> {
-        self.places.insert(offset, place);
-        let count = self.places.by_offset.len();
-        if count > self.names.numbers.len() + MAX_CANDIDATES {
-            return Err(BtfError::TooMany {
-                what: "copies of wanted names",
-                count: count as u64,
-            });
-        }
-        Ok(())
-    }
-
     fn scan_types(&mut self, window: &mut Window) -> Result<(), BtfError> {
         let start = u64::from(self.header.types_offset);
         let mut at = 0u32;

@@ -37,8 +37,8 @@ fn a_head_tells_what_the_file_does() {
     let (mut modules, _) = modules(Limits::default());
     let mut mapping = with_head(mapping_of(&path), &path);
     let opened = modules.open(&mapping, gone()).unwrap();
-    let code = opened.module.elf().loads().iter();
-    let code = *code.filter(|load| load.executable).next_back().unwrap();
+    let mut loads = opened.module.elf().loads().iter();
+    let code = *loads.find(|load| load.executable).unwrap();
     file_of(&mut mapping).offset = code.offset;
     mapping.flags = VmFlags(5);
     let head = Head::of(&mapping).unwrap();

@@ -110,6 +110,12 @@ impl Followed {
         let exit = exit(ended.status);
         let of = |held: &Held| held.item.process == process;
         let place = self.held.iter().rposition(of);
+        // What the process overcame is told as ever.
+        let mut nothing = |_: &FaultSite| None;
+        let take = match exit.is_death() {
+            true => take,
+            false => &mut nothing,
+        };
         let (item, folded) = match place.and_then(|place| self.held.remove(place)) {
             Some(Held { item, .. }) => {
                 let folded = item.site.as_ref().and_then(take);

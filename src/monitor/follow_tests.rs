@@ -147,6 +147,10 @@ fn a_repetition_that_was_only_counted_may_be_the_last() {
     assert_eq!(died.report.time.unix_ms, 1_004_000);
     assert_eq!(died.repeats, 4, "and itself");
     assert!(followed.ended(&end(1, 2 << 8), &mut take).is_none(), "once");
+    // Of one that ends well nothing is taken.
+    followed.admit(handled(1, 10), SECOND, false);
+    let well = followed.ended(&end(1, 0), &mut take);
+    assert!(well.is_none(), "left out");
     // The same within a second.
     followed.admit(handled(1, 10), SECOND, true);
     let died = followed.ended(&end(1, 2 << 8), &mut take).unwrap();

@@ -330,8 +330,6 @@ impl Report {
     /// Equal for reports of one executable.
     #[must_use]
     pub fn program_key(&self) -> u64 {
-        let mut hasher = Key::default().build_hasher();
-        self.exe.as_ref().unwrap_or(&self.comm).hash(&mut hasher);
-        hasher.finish()
+        Key::default().hash_one(self.exe.as_ref().unwrap_or(&self.comm))
     }
 }

@@ -20,7 +20,8 @@
 //! count that the crash's own registers or call-frame information gave, innermost first,
 //! and who called what is no code; where a handler's frame lies between, those from the
 //! fault on. Call-frame information that may be in a debug file counts for nothing: other
-//! hosts lack it. Inlined calls have no frame, and are left out.
+//! hosts lack it. Of Go's code, which keeps frame pointers everywhere, those of its chain
+//! count, too. Inlined calls have no frame, and are left out.
 //!
 //! Which of them have a line:
 //!
@@ -73,6 +74,9 @@ pub struct Place<'a> {
     pub fault: bool,
     /// Its file could not be had, nor what that says of its callers.
     pub unread: bool,
+    /// Its file has no call-frame information that cannot be taken off, and keeps frame
+    /// pointers instead.
+    pub keeps_frame_pointers: bool,
     pub location: &'a Location,
 }
 
@@ -165,7 +169,11 @@ impl<'a> Stack<'a> {
             let file = file_name(place.location);
             // The call has pushed its return address, and nothing has run since.
             let called = left_code && place.trust == Trust::Leaf;
-            if place.fault || called || place.trust >= Trust::Cfi {
+            let least = match place.keeps_frame_pointers {
+                true => Trust::FramePointer,
+                false => Trust::Cfi,
+            };
+            if place.fault || called || place.trust >= least {
                 frames.push(Counting {
                     location: place.location,
                     file,

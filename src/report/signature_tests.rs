@@ -22,6 +22,7 @@ fn place(trust: Trust, location: &Location) -> Place<'_> {
         trust,
         fault: false,
         unread: false,
+        keeps_frame_pointers: false,
         location,
     }
 }
@@ -150,6 +151,30 @@ fn frames_that_were_guessed_do_not_count() {
     let sure = (Trust::Cfi, location(EXE, 16, "f"));
     let guess = (Trust::Scan, location(EXE, 99, "g"));
     assert_eq!(of(&[sure.clone(), guess]), of(&[sure]));
+}
+
+/// Go's code has no other sign of its callers; all its panics would be one.
+#[test]
+fn frame_pointers_count_where_all_code_keeps_them() {
+    let of = |words: &str, keeps_frame_pointers| {
+        let frames = stack(words);
+        let mut places: Vec<Place<'_>> = Vec::new();
+        for at in &frames {
+            places.push(Place {
+                keeps_frame_pointers,
+                ..place(Trust::FramePointer, at)
+            });
+        }
+        places[0].trust = Trust::Context;
+        value("abort", EXE, &places)
+    };
+    let [one, other] = ["e5:main.a", "e6:main.b"].map(|bug| {
+        let way = "e1:runtime.raise e2:runtime.crash e3:runtime.gopanic";
+        [true, false].map(|keeps| of(&format!("{way} {bug} e4:main.main"), keeps))
+    });
+    assert_ne!(one[0].signature, other[0].signature);
+    assert_ne!(one[0].group, other[0].group);
+    assert_eq!(one[1], other[1], "elsewhere they are a guess");
 }
 
 /// All calls of null would be one bug.

@@ -134,6 +134,7 @@ impl Proof {
         for (value, bytes) in values.iter_mut().zip(registers.values.chunks_exact(8)) {
             *value = bytes.try_into().map_or(0, u64::from_ne_bytes);
         }
+        let lost: Vec<_> = capture.lacks().iter().map(|lost| lost.detail).collect();
         let began_ns = now_ns();
         let brk = own_fault::heap_end();
         let pid = brink.fault_in_child(&self.name, &registers)?;
@@ -149,11 +150,12 @@ impl Proof {
             began_ns,
             ended_ns: 0,
             brk,
-            mnt_ns: process::mount_namespace(),
+            // Perf events, which do not tell the user either, know it of the living alone.
+            mnt_ns: process::mount_namespace().filter(|_| !lost.contains(&"uid")),
             exe: process::executable_name(),
             argument: process::first_argument(),
             has_stack: config.stack_trace,
-            lost: capture.lacks().iter().map(|lost| lost.detail).collect(),
+            lost,
         })
     }
 
@@ -263,7 +265,7 @@ pub fn doubtful(event: &Event, told: &Told) -> Vec<&'static str> {
     expect(
         "mount_namespace",
         "the mount namespace",
-        event.mnt_ns == 0 || told.mnt_ns.is_none_or(|known| known == event.mnt_ns),
+        told.mnt_ns.is_none_or(|known| known == event.mnt_ns),
     );
     expect("mappings", "the mappings", mapping.is_some_and(is_ours));
     if let (Some(path), Some(base)) = (&event.exe, &told.exe) {

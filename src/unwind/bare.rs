@@ -276,7 +276,8 @@ impl<A: Architecture> Walker<'_, A> {
     /// called it left its return address below the record.
     fn by_switched_record(&mut self, at: &Cursor) -> Option<(Trust, Cursor)> {
         let fp = ProcessAddress(at.state.get(A::FRAME_POINTER)?);
-        if fp >= at.floor || self.switches == MAX_SWITCHES || !fp.0.is_multiple_of(A::WORD) {
+        let far = self.switches == MAX_SWITCHES || !self.keeps_frame_pointers(at);
+        if fp >= at.floor || far || !fp.0.is_multiple_of(A::WORD) {
             return None;
         }
         word::<A>(self.space, fp).ok()?;
@@ -292,7 +293,7 @@ impl<A: Architecture> Walker<'_, A> {
             }
         }
         let caller = A::frame_pointer(self.space, &at.state, fp)?;
-        let returns = self.keeps_frame_pointers(at) && self.is_return(&caller);
+        let returns = self.is_return(&caller);
         self.switches += usize::from(returns);
         returns.then(|| (Trust::FramePointer, self.called_by(caller, false)))
     }

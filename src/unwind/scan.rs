@@ -122,9 +122,12 @@ impl<A: Architecture> Walker<'_, A> {
     }
 
     /// Whether a word may be a return address, but its code is not at hand.
-    fn is_unreadable(&self, value: u64) -> bool {
+    fn is_unreadable(&mut self, value: u64) -> bool {
         let address = A::code_pointer(self.space, value);
-        value >= 0x1000 && self.space.is_executable(address) && self.space.lacks_file(address)
+        value >= 0x1000
+            && self.space.is_executable(address)
+            && self.space.lacks_file(address)
+            && self.site(address).before == Before::Unreadable
     }
 
     /// A word's rank: its trust, and whether its call can have led here directly.
@@ -319,6 +322,9 @@ impl<A: Architecture> Walker<'_, A> {
     }
 
     pub(super) fn same_module(&self, one: ProcessAddress, other: ProcessAddress) -> bool {
+        if self.space.lacks_file(one) && self.space.lacks_file(other) {
+            return true;
+        }
         let identity = |module: Placed| (module.data.identity(), module.bias);
         let one = self.space.module(one).map(identity);
         one.is_some() && one == self.space.module(other).map(identity)

@@ -73,6 +73,8 @@ pub(super) struct Walker<'a, A> {
     signals: usize,
     /// The walk has gone down to another stack, which happens once.
     switched: bool,
+    /// Where the function begins that was asked for last.
+    last_start: Option<(ProcessAddress, Option<ProcessAddress>)>,
     /// It has followed the frame pointer to one, so often.
     pub(super) switches: usize,
     /// What the kernel saved for the innermost handler to return to.
@@ -90,6 +92,7 @@ impl<'a, A: Architecture> Walker<'a, A> {
             caches,
             signals: 0,
             switched: false,
+            last_start: None,
             switches: 0,
             saved: None,
             trial_steps: MAX_TRIAL_STEPS,
@@ -385,10 +388,17 @@ impl<'a, A: Architecture> Walker<'a, A> {
 
     /// By its symbol, else by the entry of call-frame information that is for it.
     pub(super) fn function_start(&mut self, address: ProcessAddress) -> Option<ProcessAddress> {
-        let module = self.space.module(address)?;
-        let start = module.data.function_start(module.file_address(address));
-        let start = start.or_else(|| Some(self.rule(&module, address)?.start))?;
-        Some(module.process_address(start))
+        if let Some((_, start)) = self.last_start.filter(|(last, _)| *last == address) {
+            return start;
+        }
+        let start = self.space.module(address).and_then(|module| {
+            let start = module.data.function_start(module.file_address(address));
+            let start = start.or_else(|| Some(self.rule(&module, address)?.start))?;
+            Some(module.process_address(start))
+        });
+        // A search asks for the same again and again.
+        self.last_start = Some((address, start));
+        start
     }
 
     pub(super) fn same_function(&mut self, pc: ProcessAddress, returns: ProcessAddress) -> bool {

@@ -2,7 +2,7 @@
 //
 // chain in_vfork: null_write in_vfork inner middle outer main <start>
 // chain smallest_stack: null_write smallest <thread>
-// chain leaps_over_guard: leap+ <depth>
+// chain leaps_over_guard: leap+ <or_cut> leaps <thread>
 // chain own_restorer: in_handler handler restorer|frame_dummy|? faults own_restorer inner middle outer main <start>
 // chain three_handlers: in_handler third <signal> ... second <signal> ... first <signal> faults three_handlers inner middle outer main <start>
 // chain handler_in_leaf: in_handler handler <signal> bare handler_in_leaf inner middle outer main <start>

@@ -11,7 +11,9 @@
 
 __attribute__((noinline)) static int crash_here(const void *a, const void *b)
 {
-	*(volatile int *)0x18 = *(const int *)a;
+	volatile int *volatile null = 0;
+
+	*null = *(const int *)a;
 	return *(const int *)b;
 }
 

@@ -92,8 +92,8 @@ __attribute__((noinline, noclone)) static void touch(unsigned long at, unsigned 
 		     : "r8", "r9", "r10", "rdi", "rsi", "rdx", "memory");
 #else
 	asm volatile("mov x8, %1; mov x9, %0; mov x10, %2; mov x0, %1; mov x1, %0; mov x2, %2;"
-		     "str wzr, [xzr, #8]" ::"r"(at), "r"(middle), "r"(end)
-		     : "x0", "x1", "x2", "x8", "x9", "x10", "memory");
+		     "mov x11, #8; str wzr, [x11]" ::"r"(at), "r"(middle), "r"(end)
+		     : "x0", "x1", "x2", "x8", "x9", "x10", "x11", "memory");
 #endif
 }
 
@@ -102,7 +102,8 @@ __attribute__((noinline, noclone)) static void crash_on(unsigned long sp, unsign
 #if defined(__x86_64__)
 	asm volatile("mov %0, %%rsp; mov %1, %%rbp; movl $1, 8" ::"r"(sp), "r"(fp) : "memory");
 #else
-	asm volatile("mov sp, %0; mov x29, %1; str wzr, [xzr, #8]" ::"r"(sp), "r"(fp) : "memory");
+	asm volatile("mov sp, %0; mov x29, %1; mov x11, #8; str wzr, [x11]" ::"r"(sp), "r"(fp)
+		     : "x11", "memory");
 #endif
 }
 

@@ -15,7 +15,7 @@ use crate::statistics::Block;
 use crate::{cases, Needs};
 
 cases! {
-    Needs::Bpf => [books_of_a_record_with_many_mappings, books_of_a_record_larger_than_the_ring],
+    Needs::Bpf => [books_of_a_record_with_many_mappings, books_of_records_with_much_code_below_libc, books_of_a_record_larger_than_the_ring],
     Needs::Alone => [
         books_of_1000_short_lived_crashes,
         books_of_1000_short_lived_static_crashes,
@@ -234,6 +234,41 @@ fn books_of_a_record_with_many_mappings() {
     ]);
     assert_eq!(reports[0]["fault_address"], "0x0000000000000000");
     assert_eq!(assert_books(&monitor.stop(), 1), 0);
+}
+
+/// Code that lies below libc takes no place from it, however much there is: made at run
+/// time, of one file, or of as many files.
+fn books_of_records_with_much_code_below_libc() {
+    let program = Program::new("many_codes.c");
+    for method in ["auto", "chain", "tracepoint"] {
+        let forced = ["--capture", method];
+        let options = ["-n", &program.name, "-t", "--format", "json"];
+        let forced = forced.iter().filter(|_| method != "auto");
+        let monitor = Monitor::start(options.iter().chain(forced));
+        let kinds = ["anonymous", "one_file", "files"];
+        let crashes: Vec<_> = kinds
+            .iter()
+            .flat_map(|kind| ["3", "300", "1200"].map(|count| [*kind, count]))
+            .collect();
+        for arguments in &crashes {
+            crash(program.command().args(arguments));
+        }
+        let reports = monitor.wait_reports(crashes.len());
+        monitor.stop();
+        for (report, arguments) in reports.iter().zip(&crashes) {
+            let line = &report.line;
+            report.assert_chain(&["crash_here"]);
+            report.assert_reaches_start();
+            let functions = report.functions();
+            let has_main = functions.iter().any(|name| name == "main");
+            assert!(has_main, "{method} {arguments:?}: {line}");
+            let modules = report.frames().iter().map(|frame| frame["module"].as_str());
+            let in_libc = modules
+                .flatten()
+                .filter(|module| module.contains("libc.so"));
+            assert!(in_libc.count() >= 2, "{method} {arguments:?}: {line}");
+        }
+    }
 }
 
 /// The parts that did not fit are named; the crash after it is whole.

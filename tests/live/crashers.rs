@@ -71,6 +71,27 @@ const DEADLY: &[(&str, &[&str], &[&str])] = &[
     ("overflow.c", PIE, &["handler"]),
     ("overflow.c", PIE, &["altstack"]),
     ("deep.c", PIE, &["100"]),
+    ("strings.c", PIE, &["pointers"]),
+    ("strings.c", PIE, &["jump"]),
+    ("strings.c", PIE, &["stack"]),
+    ("strings.c", PIE, &["frame"]),
+    ("strings.c", PIE, &["title"]),
+    ("strings.c", PIE, &["all"]),
+    ("strings.c", PIE, &["inside"]),
+    ("strings.c", PIE, &["swapped"]),
+    ("strings.c", PIE, &["taken"]),
+    ("strings.c", PIE, &["start"]),
+    ("strings.c", PIE, &["low"]),
+    ("strings.c", PIE, &["moved"]),
+    ("frames.c", PIE, &["bare"]),
+    ("frames.c", PIE, &["over"]),
+    ("frames.c", PIE, &["into"]),
+    ("frames.c", PIE, &["coroutine"]),
+    ("frames.c", PIE, &["alternate"]),
+    ("frames.c", PIE, &["alloca"]),
+    ("frames.c", PIE, &["beside"]),
+    #[cfg(target_arch = "x86_64")]
+    ("vsyscall.c", PIE, &[]),
     ("switched.c", PIE, &["main"]),
     ("switched.c", PIE, &["thread"]),
     ("switched.c", PIE, &["ahead"]),
@@ -85,6 +106,9 @@ const DEADLY: &[(&str, &[&str], &[&str])] = &[
     ("compat.c", PIE, &["oninfo"]),
     ("compat.c", PIE, &["main"]),
     ("big_maps.c", PIE, &["3000"]),
+    ("many_codes.c", PIE, &["anonymous", "300"]),
+    ("many_codes.c", PIE, &["one_file", "300"]),
+    ("many_codes.c", PIE, &["files", "300"]),
     ("inlined.c", PIE, &[]),
     ("in_handler.c", PIE, &[]),
     ("compiled.c", PIE, &[]),
@@ -109,6 +133,8 @@ const OTHERS: &[(&str, &[&str], &str, i32)] = &[
     ("aborts.c", CHECKED, "twice", libc::SIGABRT),
     ("aborts.c", CHECKED, "middle", libc::SIGABRT),
     ("aborts.c", CHECKED, "beyond", libc::SIGABRT),
+    ("overcome.c", PIE, "abort", libc::SIGABRT),
+    ("overcome.c", PIE, "killed", libc::SIGKILL),
     ("uncaught.cc", PIE, "thrown", libc::SIGABRT),
     ("uncaught.cc", PIE, "noexcept", libc::SIGABRT),
     ("uncaught.cc", PIE, "terminate", libc::SIGABRT),
@@ -129,6 +155,7 @@ const HARMLESS: &[(&str, &[&str])] = &[
     ("paced.c", &["1000", "1"]),
     ("ignored.c", &[]),
     ("ignored.c", &["blocked"]),
+    ("overcome.c", &["well"]),
 ];
 
 fn crashers_die_by_sigsegv() {
@@ -202,8 +229,8 @@ fn wait_crashes_when_told() {
 
 /// A new crash program without an entry above would be trusted unchecked.
 fn every_source_is_tested() {
-    // The last is for x86_64 alone.
-    let own = ["storm.c", "wait.c", "traps.c"];
+    // The last two are for x86_64 alone.
+    let own = ["storm.c", "wait.c", "traps.c", "vsyscall.c"];
     let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/crashers");
     for entry in std::fs::read_dir(dir).expect("tests/crashers") {
         let name = entry

@@ -54,9 +54,11 @@ pub struct Input<'a> {
     pub shapes: &'a [MapShape],
 }
 
-/// Looks at a program as such a verifier does: how many instructions that took, or where
-/// it ends and why.
-pub fn verify(input: &Input<'_>) -> Result<usize, (usize, String)> {
+/// How many instructions were looked at, or where it ended and why.
+pub type Verdict = Result<usize, (usize, String)>;
+
+/// Looks at a program as such a verifier does.
+pub fn verify(input: &Input<'_>) -> Verdict {
     let mut walk = Walk {
         input,
         live: live(input.program),
@@ -468,7 +470,7 @@ mod tests {
     }
 
     /// A size that lay on the stack, for `bpf_probe_read()` into 64 bytes of the stack.
-    fn verdict(between: &[Instruction]) -> Result<usize, (usize, String)> {
+    fn verdict(between: &[Instruction]) -> Verdict {
         let mut program = vec![
             insn(0xb7, 2, 0, 0, 32),
             insn(0x7b, 10, 2, -72, 0),

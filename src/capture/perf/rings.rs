@@ -21,6 +21,9 @@ pub const TRACEPOINT: &str = "signal_deliver";
 /// A sample has less than 64 KB, of which this is left to the stack.
 const MAX_STACK_BYTES: u32 = 60 << 10;
 const LEAST_RING_BYTES: u64 = 16 << 10;
+/// Of deliveries, where the user has not said how much. Each has all of its stack with
+/// it, so that a burst of crashes fills what suffices for programs in the kernel.
+const MOST_RING_BYTES: u64 = 16 << 20;
 /// Of changes, beyond the share of what the user allows: without them no report has
 /// any names.
 const LEAST_CHANGES_BYTES: u64 = 256 << 10;
@@ -81,7 +84,9 @@ struct Plan {
     tracepoint: u64,
     filter: CString,
     stack_bytes: u32,
-    /// Of the ring of deliveries, and of the one of changes.
+    /// Of the ring of deliveries, at least and if locked memory allows; and of the one
+    /// of changes.
+    least_ring_bytes: u64,
     ring_bytes: u64,
     changes_bytes: u64,
     share: Share,
@@ -110,12 +115,14 @@ impl Rings {
             .context(|| format!("perf events at {GROUP}/{TRACEPOINT}"))?;
         process::allow_open_files();
         let online = changes_of_all_cpus()?;
-        let (ring_bytes, changes_bytes) = ring_bytes(config, online.len() as u64);
+        let cpus = online.len() as u64;
+        let (least_ring_bytes, changes_bytes) = ring_bytes(config, cpus);
         let plan = Plan {
             tracepoint,
             filter: filter(signals),
-            stack_bytes: stack_bytes(config, ring_bytes),
-            ring_bytes,
+            stack_bytes: stack_bytes(config, least_ring_bytes),
+            least_ring_bytes,
+            ring_bytes: larger_ring_bytes(config, least_ring_bytes, changes_bytes, cpus),
             changes_bytes,
             share: Share::of(config),
         };
@@ -251,8 +258,8 @@ impl Plan {
         perf::set_filter(deliveries.as_fd(), &self.filter)?;
         let cpu = Cpu {
             number: cpu,
-            deliveries: Source::map(deliveries, self.ring_bytes, cpu)?,
-            changes: Source::map(changes, self.changes_bytes, cpu)?,
+            deliveries: Source::map(deliveries, self.ring_bytes, self.least_ring_bytes, cpu)?,
+            changes: Source::map(changes, self.changes_bytes, self.changes_bytes, cpu)?,
             samples: 0,
             lost: 0,
         };
@@ -331,8 +338,14 @@ impl Cpu {
 }
 
 impl Source {
-    fn map(event: OwnedFd, bytes: u64, cpu: u32) -> Result<Source> {
-        let ring = crate::capture::map_ring(&event, bytes);
+    /// With fewer bytes, down to `least`, where more cannot be locked in memory.
+    fn map(event: OwnedFd, mut bytes: u64, least: u64, cpu: u32) -> Result<Source> {
+        let ring = loop {
+            match crate::capture::map_ring(&event, bytes) {
+                Err(_) if bytes > least => bytes /= 2,
+                ring => break ring,
+            }
+        };
         let ring = ring.context(|| format!("map a ring of CPU {cpu}"))?;
         Ok(Source { event, ring })
     }
@@ -382,6 +395,14 @@ fn ring_bytes(config: &Config, cpus: u64) -> (u64, u64) {
     )
 }
 
+/// Bytes of each CPU's ring of deliveries, if the user leaves that to us.
+fn larger_ring_bytes(config: &Config, ring: u64, changes: u64, cpus: u64) -> u64 {
+    match config.is_ring_chosen || !config.stack_trace {
+        true => ring,
+        false => Share::of(config).larger(ring, MOST_RING_BYTES, changes, cpus),
+    }
+}
+
 /// Of each stack: a sample has to fit into its ring, twice.
 fn stack_bytes(config: &Config, ring_bytes: u64) -> u32 {
     let most = (ring_bytes / 2 - 1024).min(u64::from(MAX_STACK_BYTES));
@@ -413,6 +434,29 @@ mod tests {
             let stack = u64::from(stack_bytes(&config, ring));
             assert!(stack > 4096 && 2 * (stack + 1024) <= ring);
             assert!(stack < 1 << 16 && stack % 8 == 0);
+        }
+    }
+
+    #[test]
+    fn rings_grow_only_where_nobody_says_how_large_they_are() {
+        let config = |is_ring_chosen, stack_trace| Config {
+            ring_bytes: 4 << 20,
+            is_ring_chosen,
+            stack_trace,
+            ..Config::default()
+        };
+        for cpus in [1, 2, 4, 24, 512] {
+            let (ring, changes) = ring_bytes(&config(false, true), cpus);
+            let larger = |config| larger_ring_bytes(&config, ring, changes, cpus);
+            assert_eq!(larger(config(true, true)), ring);
+            assert_eq!(larger(config(false, false)), ring);
+            let grown = larger(config(false, true));
+            assert!(grown >= ring && grown.is_power_of_two());
+            assert!(
+                grown == ring || (grown + changes) * cpus <= 50 << 20,
+                "{cpus}"
+            );
+            assert!(cpus > 2 || grown == MOST_RING_BYTES, "{cpus}: {grown}");
         }
     }
 

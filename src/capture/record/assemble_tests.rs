@@ -36,14 +36,16 @@ fn ranges_have_the_name_of_their_number() {
     named.extend_from_slice(&[0; 8]);
     named.extend_from_slice(&(0x11u32 | 3 << 8).to_le_bytes());
     named.extend_from_slice(&[4, 0, 0, 0]);
+    // No head.
+    named.extend_from_slice(&[0; 16]);
     named.extend_from_slice(b"lib\0\0\0\0\0");
-    let mut ranges = words(&[0x2000, 0x3000, 3, 1, 3]);
-    ranges.extend(words(&[0x4000, 0x5000, 3, 0, 4]));
-    ranges.extend(words(&[0x6000, 0x7000, 7, 0, 0]));
+    let mut ranges = words(&[0x2000, 0x3000, 3, 1, 3, 0]);
+    ranges.extend(words(&[0x4000, 0x5000, 3, 0, 4, 0]));
+    ranges.extend(words(&[0x6000, 0x7000, 7, 0, 0, 0]));
     for bytes in [
         part(1, 1, HEADER_BYTES, &[]),
-        part(6, 1, 16 + 120, &ranges),
-        part(3, 1, 16 + 80, &named),
+        part(6, 1, 16 + 144, &ranges),
+        part(3, 1, 16 + 96, &named),
     ] {
         assert_eq!(assembler.feed(&bytes), Ok(None));
     }

@@ -206,16 +206,16 @@ impl ElfFile {
         &self.segments.loads
     }
 
+    /// Whether Go's compiler made it: its code keeps frame pointers everywhere.
+    #[must_use]
+    pub fn is_go(&self) -> bool {
+        self.layout.go.is_some()
+    }
+
     /// Whether it has a full symbol table, not only that of the dynamic linker.
     #[must_use]
     pub fn has_symtab(&self) -> bool {
         self.layout.symtab.is_some()
-    }
-
-    /// Whether it has the table that Go's own tracebacks need.
-    #[must_use]
-    pub fn is_go(&self) -> bool {
-        self.layout.go.is_some()
     }
 
     /// Where a section of call-frame information stands.

@@ -230,7 +230,7 @@ fn stale_registers_are_used_where_they_lead_to_a_call() {
     crash.words[10] = STACK + 0x18;
     let trusts = |crash: &Crash| crash.frames().0.iter().map(|frame| frame.1).collect();
     let scanned: Vec<Trust> = trusts(&crash);
-    assert_eq!(scanned.get(2), Some(&Trust::Scan));
+    assert_eq!(scanned.get(2), Some(&Trust::ScanDirect));
     assert!(crash.walk().uncertain);
     crash.words[10] = STACK - 0x20;
     let (frames, stop) = crash.frames();
@@ -239,7 +239,7 @@ fn stale_registers_are_used_where_they_lead_to_a_call() {
         [(0x1104, Trust::Context), (0x1220, Trust::Cfi)]
     );
     // Rows that lead nowhere leave the scan, which has 1310's direct call.
-    assert_eq!(frames.get(2).map(|frame| frame.1), Some(Trust::Scan));
+    assert_eq!(frames.get(2).map(|frame| frame.1), Some(Trust::ScanDirect));
     assert_eq!(stop, Stop::NoCaller(ProcessAddress(at(0x1310))));
 }
 

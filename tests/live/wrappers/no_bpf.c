@@ -1,6 +1,6 @@
 /* no_bpf all | btf PROGRAM ARGUMENT...: runs PROGRAM where bpf(2) answers ENOSYS,
  * as on a kernel without CONFIG_BPF_SYSCALL; or where only BPF_BTF_GET_FD_BY_ID
- * does not work (EPERM), so that the kernel's BTF cannot be had from it. */
+ * does not work (EPERM), nor fsopen(2), so that the kernel's BTF cannot be had from it. */
 #include <errno.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
@@ -19,6 +19,8 @@ int main(int argc, char **argv)
 	int all = argc > 1 && !strcmp(argv[1], "all");
 	struct sock_filter code[] = {
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_fsopen, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, all ? SECCOMP_RET_ALLOW : SECCOMP_RET_ERRNO | ENOSYS),
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_bpf, 0, 4),
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[0])),
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, BTF_GET_FD_BY_ID, 0, 1),

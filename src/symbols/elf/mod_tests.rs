@@ -445,7 +445,7 @@ fn a_stripped_go_program_has_names() {
     let mut go = Command::new("go");
     go.args(["build", "-ldflags=-s -w", "-o", "prog", "prog.go"]);
     // What it compiles for that, it keeps for the next time.
-    let cache = std::env::temp_dir().join("sa-go-cache");
+    let cache = std::env::current_exe().unwrap().with_file_name("go-cache");
     go.env("GO111MODULE", "off").env("CGO_ENABLED", "0");
     let out = go.env("GOCACHE", cache).current_dir(&dir).output().unwrap();
     let said = String::from_utf8_lossy(&out.stderr);

@@ -103,3 +103,8 @@ pub mod start;
 pub mod symbols;
 pub mod sys;
 pub mod unwind;
+
+/// What tests ask of the host, one file for all of them.
+#[cfg(test)]
+#[path = "../tests/host/mod.rs"]
+pub(crate) mod host;

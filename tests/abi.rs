@@ -308,19 +308,10 @@ fn constants_are_those_of_the_programs() {
 
 // --- Enums.
 
+/// The objects have no type information of enums: programs use their values as numbers.
 fn enumeration(name: &str) -> Vec<(String, u32)> {
     let values = declarations(HEADER).enums.remove(name);
-    let values = values.unwrap_or_else(|| panic!("no enum {name} in bpf/event.h"));
-    let btf = object_types();
-    if let Some(theirs) = find(&btf, Kind::Enum, name) {
-        let theirs: Vec<_> = theirs
-            .enumerators()
-            .iter()
-            .map(|value| (btf.text(value.name), value.value as u32))
-            .collect();
-        assert_eq!(values, theirs, "enum {name}: bpf/event.h, and the object");
-    }
-    values
+    values.unwrap_or_else(|| panic!("no enum {name} in bpf/event.h"))
 }
 
 fn expect(name: &str, ours: &[(&str, u32)]) {

@@ -18,6 +18,8 @@
 mod build;
 #[path = "unwind/child.rs"]
 mod child;
+#[path = "host/mod.rs"]
+mod host;
 #[path = "unwind/space.rs"]
 mod space;
 #[cfg(feature = "dwarf")]

@@ -135,8 +135,17 @@ mod tests {
     #[test]
     fn a_cut_line_is_none() {
         let line = b"55d0c0000000-55d0c0002000 r-xp 00003000 fe:01 1234      /usr/bin/a";
+        let whole = parse_maps(line).remove(0);
         for end in 0..line.len() {
-            assert!(parse_maps(&line[..end]).len() <= 1);
+            // Up to the inode there is none; behind it there is one with what is left of
+            // the path.
+            let inode = line.len() - b"      /usr/bin/a".len() - b"1234".len();
+            let read = parse_maps(&line[..end]);
+            assert_eq!(read.len(), usize::from(end > inode), "{end}");
+            if let Some(cut) = read.first() {
+                assert_eq!((cut.start, cut.end), (whole.start, whole.end), "{end}");
+                assert!(whole.path.starts_with(&cut.path), "{end}");
+            }
         }
         assert!(parse_maps(b"11112222333344445-1 r-xp 0 0:0 0").is_empty());
     }

@@ -1,9 +1,13 @@
 //! Names from separate debug files: by link, by build-id, from a client's cache.
 
 use super::*;
+use crate::host;
 
-/// A stripped program beside its debug file, if there is a compiler.
+/// A stripped program beside its debug file; skips without a compiler or binutils.
 fn stripped_program(dir: &Scratch, build_id: &str) -> Option<PathBuf> {
+    if !["cc", "objcopy", "strip", "nm"].into_iter().all(host::has) {
+        return None;
+    }
     let source = dir.0.join("prog.c");
     std::fs::write(
         &source,
@@ -13,15 +17,17 @@ fn stripped_program(dir: &Scratch, build_id: &str) -> Option<PathBuf> {
     .unwrap();
     let program = dir.0.join("prog");
     let run = |command: &mut Command| {
-        let status = command.current_dir(&dir.0).stderr(Stdio::null()).status();
-        status.is_ok_and(|status| status.success()).then_some(())
+        let output = command.current_dir(&dir.0).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        output.status.success().then_some(()).ok_or(said)
     };
     let build_id = format!("-Wl,--build-id={build_id}");
     run(Command::new("cc").args(["-O1", "-static-pie", &build_id, "prog.c", "-o", "prog"]))
-        .or_else(|| run(Command::new("cc").args(["-O1", &build_id, "prog.c", "-o", "prog"])))?;
-    run(Command::new("objcopy").args(["--only-keep-debug", "prog", "prog.debug"]))?;
-    run(Command::new("strip").arg("prog"))?;
-    run(Command::new("objcopy").args(["--add-gnu-debuglink=prog.debug", "prog"]))?;
+        .or_else(|_| run(Command::new("cc").args(["-O1", &build_id, "prog.c", "-o", "prog"])))
+        .unwrap();
+    run(Command::new("objcopy").args(["--only-keep-debug", "prog", "prog.debug"])).unwrap();
+    run(Command::new("strip").arg("prog")).unwrap();
+    run(Command::new("objcopy").args(["--add-gnu-debuglink=prog.debug", "prog"])).unwrap();
     Some(program)
 }
 

@@ -18,6 +18,7 @@ import atexit
 import os
 import re
 import resource
+import select
 import shutil
 import signal
 import subprocess
@@ -33,6 +34,8 @@ import corpus
 from corpus import DEPTH, Frame
 from monitor import Monitor, frames
 
+# For a peer to begin, on a machine that is busy.
+PATIENCE_S = 60
 PEERS = ["gdb", "eu-stack", "perf", "bpftrace"]
 # Where programs lie that are not put at random places.
 PIE_BASE = 0x555555554000
@@ -129,10 +132,22 @@ class Perf:
 
     def __init__(self, directory):
         self.data = directory / "perf.data"
+        # It begins without events, and answers when it has enabled them.
+        (orders, to_perf), (from_perf, answers) = os.pipe(), os.pipe()
         self.process = subprocess.Popen(
             ["perf", "record", "-a", "-q", "-m", "4096", "-e", "signal:signal_deliver", "--filter", "sig==11",
-             "--call-graph", "dwarf,65528", "-o", self.data], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        time.sleep(1.5)
+             "--call-graph", "dwarf,65528", "--delay=-1", f"--control=fd:{orders},{answers}", "-o", self.data],
+            pass_fds=(orders, answers), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        os.close(orders)
+        os.close(answers)
+        os.write(to_perf, b"enable\n")
+        ready, _, _ = select.select([from_perf], [], [], PATIENCE_S)
+        if not ready or not os.read(from_perf, 16).startswith(b"ack"):
+            self.process.kill()
+            raise SystemExit("compare: perf did not start: " + self.process.communicate()[1].decode())
+        os.close(from_perf)
+        # With its other end closed it would stop.
+        self.orders = to_perf
 
     def stop(self):
         self.process.send_signal(signal.SIGINT)
@@ -155,8 +170,16 @@ class Bpftrace:
 
     def __init__(self, directory):
         self.log = open(directory / "bpftrace.log", "w+")
-        self.process = subprocess.Popen(["bpftrace", "-e", self.PROGRAM], stdout=self.log, stderr=subprocess.STDOUT)
-        time.sleep(4)
+        self.process = subprocess.Popen(["bpftrace", "-B", "line", "-e", self.PROGRAM], stdout=self.log,
+                                        stderr=subprocess.STDOUT)
+        # It says what it is going to attach, but not when it has: it has when it sees a crash.
+        log, deadline = Path(self.log.name), time.monotonic() + PATIENCE_S
+        while "SAMPLE " not in log.read_text(errors="replace"):
+            if time.monotonic() > deadline or self.process.poll() is not None:
+                self.process.kill()
+                raise SystemExit("compare: bpftrace did not start: " + log.read_text(errors="replace"))
+            subprocess.run(["sh", "-c", "kill -SEGV $$"], cwd=directory)
+            time.sleep(0.05)
 
     def stop(self):
         self.process.send_signal(signal.SIGINT)

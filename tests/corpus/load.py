@@ -145,6 +145,23 @@ REAL = [
 ]
 
 
+def wait_until_idle(pid):
+    """Until it has begun and waits: asleep in one system call, at five looks in a row."""
+    def look():
+        # The state, and the times in user and in kernel mode.
+        stat = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return stat[0], stat[11:13], Path(f"/proc/{pid}/syscall").read_text()
+
+    deadline, before, same = time.monotonic() + 30, None, 0
+    while same < 5:
+        if time.monotonic() > deadline:
+            raise SystemExit(f"load: process {pid} never came to wait")
+        time.sleep(0.02)
+        now = look()
+        same = same + 1 if now == before and now[0] == "S" else 0
+        before = now
+
+
 def real(scratch):
     if not shutil.which("gdb"):
         skip("real programs: no gdb")
@@ -156,7 +173,7 @@ def real(scratch):
         monitor = Monitor(name=None)
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         if kill:
-            time.sleep(1)
+            wait_until_idle(process.pid)
             process.send_signal(signal.SIGSEGV)
         process.wait(timeout=30)
         reports = [r for r in monitor.stop() if r["pid"] == process.pid]

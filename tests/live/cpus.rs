@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::process::Command;
-use std::time::Duration;
 
 use crate::harness::{binary, crash, eventually, Monitor, PATIENCE};
 use crate::programs::Program;
 use crate::report::only;
+use crate::skip::{not_applicable, skip};
 use crate::statistics::Block;
 use crate::{cases, Needs};
 
@@ -16,6 +16,8 @@ cases! {
 }
 
 const CAP_SYS_ADMIN: u32 = 21;
+/// What is written here, the kernel announces of the CPU.
+const UEVENT: &str = "/sys/devices/system/cpu/cpu0/uevent";
 
 /// Rings that are as large as the user said, so that the rest of the memory is enough.
 fn cpus_that_we_may_not_run_on_count_too() {
@@ -40,7 +42,7 @@ fn cpus_that_we_may_not_run_on_count_too() {
 /// more privileges than that takes, and however little memory may be locked.
 fn cpus_that_come_up_have_rings_within_what_is_kept() {
     let Ok(paranoid) = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid") else {
-        return;
+        not_applicable("this kernel has no perf events");
     };
     let paranoid: i32 = paranoid.trim().parse().expect("a number");
     let program = Program::new("quick.c");
@@ -58,8 +60,8 @@ fn cpus_that_come_up_have_rings_within_what_is_kept() {
         let kept = u64::from_str_radix(kept.expect("a line of it").trim(), 16);
         let has_all = kept.expect("a number") >> CAP_SYS_ADMIN & 1 != 0;
         assert_eq!(has_all, method != "ring" && paranoid > 2, "{method}");
-        if fs::write("/sys/devices/system/cpu/cpu0/uevent", "online").is_err() {
-            return;
+        if let Err(error) = fs::write(UEVENT, "online") {
+            skip(format_args!("{UEVENT}: {error}"));
         }
         // When the next page comes it has been heard.
         let pages = Block::all(&monitor.stderr()).len();
@@ -68,7 +70,6 @@ fn cpus_that_come_up_have_rings_within_what_is_kept() {
         });
         let pid = crash(&mut program.command());
         monitor.wait_reports(1);
-        std::thread::sleep(Duration::from_millis(20));
         let outcome = monitor.stop();
         assert!(!outcome.stderr.contains("Warning"), "{}", outcome.stderr);
         assert_eq!(only(outcome.reports())["pid"], pid);

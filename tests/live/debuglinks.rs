@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use crate::harness::{crash, options_for_all, Monitor};
 use crate::programs::{command, compile, copy, directory, unique, STATIC};
 use crate::report::{only, Report};
+use crate::skip::not_applicable;
 use crate::{cases, Needs};
 
 cases! {
@@ -136,7 +137,7 @@ fn debug_link_with_a_wrong_checksum() {
 fn debug_link_below_another_root() {
     // Perf events tell paths below the process's root, which is gone with it.
     if options_for_all().iter().any(|option| option == "perf") {
-        return;
+        not_applicable("perf events tell no path below another root");
     }
     let program = stripped(STATIC);
     let root = program.dir().to_owned();

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use crate::harness::{binary, crash, Monitor};
 use crate::programs::{copy, public_directory, Program, PIE};
 use crate::report::{only, parse_hex, Report};
+use crate::skip::{need_call_frame_information, need_lines};
 use crate::{cases, Needs};
 
 cases! {
@@ -169,14 +170,13 @@ fn desk_lines_are_those_of_gdb() {
 /// Where a signal interrupted it, an instruction is looked up itself, and not the
 /// one before it.
 fn desk_lines_of_a_handlers_stack() {
+    need_lines();
+    need_call_frame_information();
     let stripped = Stripped::new("in_handler.c");
     let line = stripped.crashed(&["--format", "json"]);
     let report = only(vec![Report::parse(&line)]);
     let report = stripped.symbolized(&["--file", stripped.whole()], &report.line);
     let report = Report::parse(&report);
-    if !cfg!(all(feature = "lines", feature = "dwarf")) {
-        return;
-    }
     let frames = own_frames(&report, &stripped.program);
     for (at, calls) in &frames {
         assert_eq!(

@@ -4,6 +4,7 @@
 use crate::harness::{crash, options_for_all, Monitor};
 use crate::programs::{Program, PIE};
 use crate::report::only;
+use crate::skip::need_x86_64;
 use crate::{cases, Needs};
 
 cases! {
@@ -53,9 +54,7 @@ fn frames_that_do_not() {
 }
 
 fn frames_of_the_vsyscall_page() {
-    if !cfg!(target_arch = "x86_64") {
-        return;
-    }
+    need_x86_64();
     let program = Program::new("vsyscall.c");
     let monitor = Monitor::start(["-n", &program.name, "-t", "--format", "json"]);
     crash(&mut program.command());

@@ -241,6 +241,27 @@ impl Monitor {
         })
     }
 
+    /// The report of this process, if it comes within that time.
+    pub fn report_of_within(&self, pid: u32, time: Duration) -> Option<Report> {
+        let deadline = Instant::now() + time;
+        loop {
+            let mut reports = self.reports().into_iter();
+            if let Some(report) = reports.find(|report| report["pid"] == pid) {
+                return Some(report);
+            }
+            if Instant::now() >= deadline {
+                return None;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits for the report of this process.
+    pub fn wait_report_of(&self, pid: u32) -> Report {
+        let report = self.report_of_within(pid, PATIENCE);
+        report.unwrap_or_else(|| panic!("waited {PATIENCE:?} in vain for a report of {pid}"))
+    }
+
     /// Waits until stderr contains `needle`.
     pub fn wait_stderr(&self, needle: &str) {
         eventually(&format!("{needle:?} on stderr"), PATIENCE, || {

@@ -5,19 +5,20 @@ use std::fs;
 use crate::harness::{crash, Monitor};
 use crate::programs::{compile, directory, Program};
 use crate::report::{only, Report};
+use crate::skip::need_lines;
 use crate::{cases, Needs};
 
 cases! {
     Needs::Bpf => [
         lines_and_inlined_calls_in_json,
         lines_and_inlined_calls_in_text,
-        lines_from_a_debug_directory,
         lines_that_are_compressed_are_told_of_the_program_alone,
         lines_are_not_of_the_walks_depth,
         compiled_code_by_its_perf_map,
         compiled_code_with_an_old_map,
         compiled_code_without_a_map,
     ],
+    Needs::Tool("objcopy") => [lines_from_a_debug_directory],
 }
 
 /// Not compressed, which a compiler may be set to.
@@ -60,9 +61,7 @@ const CALLS: &[&str] = &[
 ];
 
 fn lines_and_inlined_calls_in_json() {
-    if !knows_lines() {
-        return;
-    }
+    need_lines();
     let report = report_of(&Program::built("inlined.c", DEBUG), &[], &[]);
     assert_eq!(innermost(&report, 4), CALLS, "{}", report.line);
     let frames = report.frames();
@@ -72,9 +71,7 @@ fn lines_and_inlined_calls_in_json() {
 }
 
 fn lines_and_inlined_calls_in_text() {
-    if !knows_lines() {
-        return;
-    }
+    need_lines();
     let program = Program::built("inlined.c", DEBUG);
     let monitor = Monitor::start(["-n", &program.name, "-t"]);
     crash(&mut program.command());
@@ -92,14 +89,12 @@ fn lines_from_a_debug_directory() {
     let program = Program::built("inlined.c", DEBUG);
     let objcopy = |args: &[&str]| {
         let status = std::process::Command::new("objcopy").args(args).status();
-        status.is_ok_and(|status| status.success())
+        assert!(status.expect("objcopy").success(), "objcopy {args:?}");
     };
     let dir = directory();
     let debug = dir.join("debug").display().to_string();
-    if !objcopy(&["--only-keep-debug", program.path(), &debug]) {
-        return;
-    }
-    assert!(objcopy(&["--strip-all", program.path()]));
+    objcopy(&["--only-keep-debug", program.path(), &debug]);
+    objcopy(&["--strip-all", program.path()]);
     let report = report_of(&program, &[], &[]);
     assert!(report["instruction_symbol"].is_null(), "{}", report.line);
     let build_id = report.frames()[0]["build_id"].as_str().expect("has one");
@@ -118,9 +113,7 @@ fn lines_from_a_debug_directory() {
 
 /// Names are there; that lines are not is said of what its user has built.
 fn lines_that_are_compressed_are_told_of_the_program_alone() {
-    if !knows_lines() {
-        return;
-    }
+    need_lines();
     let told = "lines: the program's debug information is compressed";
     let program = Program::built("inlined.c", &["-g", "-gz=zlib"]);
     let report = report_of(&program, &[], &[]);
@@ -138,9 +131,7 @@ fn lines_that_are_compressed_are_told_of_the_program_alone() {
 }
 
 fn lines_are_not_of_the_walks_depth() {
-    if !knows_lines() {
-        return;
-    }
+    need_lines();
     let program = Program::built("inlined.c", DEBUG);
     let report = report_of(&program, &["--max-stack-depth", "2"], &[]);
     assert_eq!(innermost(&report, 9), CALLS, "{}", report.line);

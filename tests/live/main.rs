@@ -30,6 +30,9 @@ mod folding;
 mod frames;
 mod harness;
 mod help;
+#[path = "../host/mod.rs"]
+mod host;
+mod hostile;
 mod json;
 mod lifetime;
 mod limits;
@@ -48,6 +51,7 @@ mod report;
 mod schema;
 mod secrets;
 mod signatures;
+mod skip;
 mod starting;
 mod statistics;
 mod surroundings;
@@ -55,7 +59,6 @@ mod text;
 mod threads;
 
 use std::cell::RefCell;
-use std::env;
 use std::fs;
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
@@ -141,6 +144,7 @@ fn main() -> ExitCode {
         secrets::CASES,
         namespaces::CASES,
         lines::CASES,
+        hostile::CASES,
         measured::CASES,
         examples::CASES,
         filters::CASES,
@@ -205,17 +209,14 @@ fn trial(case: Case, refused: Option<String>) -> Trial {
             Needs::Compat if !programs::links_32_bit() => {
                 let reason = "no compiler for programs of 32 bits (gcc-multilib)";
                 if !cfg!(target_arch = "x86_64") {
-                    return Ok(Completion::ignored_with(reason));
+                    return Ok(Completion::ignored_with("this is about x86_64"));
                 }
                 Some(reason.into())
             }
             _ => refused,
         };
         match reason {
-            Some(reason) if env::var_os("CI").is_some_and(|ci| ci == "true") => Err(Failed::from(
-                format!("skipped, and CI must not skip: {reason}"),
-            )),
-            Some(reason) => Ok(Completion::ignored_with(reason)),
+            Some(reason) => skip::skipped(reason),
             None => run(case),
         }
     })
@@ -232,9 +233,9 @@ fn run(case: Case) -> Result<Completion, Failed> {
     let transcripts = harness::take_transcripts();
     match result {
         Ok(()) => Ok(Completion::Completed),
-        Err(_) => Err(Failed::from(format!(
-            "{}\n{transcripts}",
-            PANIC.with(RefCell::take)
-        ))),
+        Err(payload) => skip::conclusion(&*payload).unwrap_or_else(|| {
+            let message = PANIC.with(RefCell::take);
+            Err(Failed::from(format!("{message}\n{transcripts}")))
+        }),
     }
 }

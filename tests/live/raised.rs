@@ -5,10 +5,11 @@ use std::os::unix::process::ExitStatusExt;
 
 use regex_lite::Regex;
 
-use crate::causes::{assert_cause, assert_registers_are_true, number_after, X86};
+use crate::causes::{assert_cause, assert_registers_are_true, number_after};
 use crate::harness::{crash, status_of, Monitor};
 use crate::programs::{Program, PIE, STATIC};
 use crate::report::{only, Report};
+use crate::skip::need_x86_64;
 use crate::{cases, Needs};
 
 cases! {
@@ -198,9 +199,7 @@ const TRAPS: &[Trap] = &[
 ];
 
 fn raised_by_the_processor_and_the_kernel() {
-    if !X86 {
-        return;
-    }
+    need_x86_64();
     let program = Program::built("traps.c", MATH);
     for (kind, signal, code, cause, text) in TRAPS {
         let report = death(&program, kind, &["-r", "-t"]);
@@ -228,9 +227,7 @@ fn raised_by_the_processor_and_the_kernel() {
 }
 
 fn raised_headers_in_text() {
-    if !X86 {
-        return;
-    }
+    need_x86_64();
     let program = Program::built("traps.c", MATH);
     let monitor = Monitor::start(["-n", &program.name, "--signals", "all"]);
     for (kind, ..) in TRAPS {
@@ -347,9 +344,7 @@ fn raised_by_panics() {
 
 /// Its checks do not abort: they crash, by an instruction that is not for users.
 fn raised_by_musl() {
-    if !X86 {
-        return;
-    }
+    need_x86_64();
     let heap = "^hlt, which is not for user code: probably musl's heap check, which crashes on purpose, in ";
     for (flags, named) in [(PIE, false), (STATIC, true)] {
         let flags = [flags, &["-fstack-protector-all"]].concat();

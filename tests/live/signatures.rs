@@ -13,6 +13,7 @@ use crate::json::report_of;
 use crate::programs::{copy, directory, unique, Program, NO_PIE, PIE, STATIC};
 use crate::raised::{ABORTING, CHECKED, MATH};
 use crate::report::{only, Report};
+use crate::skip::need_call_frame_information;
 use crate::{cases, Needs};
 
 cases! {
@@ -47,9 +48,7 @@ fn is_digest(report: &Report, key: &str) -> bool {
 
 /// Every run has its own addresses, process ids and neighbours.
 fn signatures_of_many_runs_are_one() {
-    if NONE {
-        return;
-    }
+    need_call_frame_information();
     const RUNS: usize = 1000;
     for (source, kind) in [
         ("access.c", "write"),
@@ -81,9 +80,7 @@ fn signatures_of_many_runs_are_one() {
 }
 
 fn signatures_of_other_bugs_are_others() {
-    if NONE {
-        return;
-    }
+    need_call_frame_information();
     let mut seen: BTreeMap<String, String> = BTreeMap::new();
     for (source, kinds) in [
         (
@@ -107,9 +104,7 @@ fn signatures_of_other_bugs_are_others() {
 
 /// Two calls of null, by functions that one function calls.
 fn signatures_of_other_callers_are_others() {
-    if NONE {
-        return;
-    }
+    need_call_frame_information();
     let program = Program::new("callers.c");
     let [one, other] = ["first", "second"].map(|kind| report_of(&program, &[kind], &["-t"]));
     assert_eq!(one["cause"], "null_call", "{}", one.line);
@@ -166,9 +161,7 @@ fn signatures_need_a_stack() {
 }
 
 fn signatures_do_not_depend_on_the_depth() {
-    if NONE {
-        return;
-    }
+    need_call_frame_information();
     let program = Program::new("null_deep.c");
     let whole = report_of(&program, &[], &["-t"]);
     for depth in ["1", "3", "100"] {
@@ -182,9 +175,7 @@ fn signatures_do_not_depend_on_the_depth() {
 
 /// A handler that raises the signal anew leaves its own frames on the stack.
 fn signatures_are_the_same_behind_a_handler() {
-    if NONE {
-        return;
-    }
+    need_call_frame_information();
     for (source, args) in [
         ("reraise.c", &[][..]),
         ("overflow.c", &["handler"]),
@@ -208,9 +199,7 @@ fn succeeds(command: &mut Command) {
 
 /// A stripped copy has the same build; another build has the same functions.
 fn signatures_do_not_depend_on_symbols() {
-    if NONE {
-        return;
-    }
+    need_call_frame_information();
     let program = Program::built("null_deep.c", &[PIE, &["-Wl,--build-id"]].concat());
     let named = report_of(&program, &[], &["-t"]);
     let named_program = program.name.clone();
@@ -271,9 +260,7 @@ fn death(program: &Program, kind: &str, options: &[&str]) -> Report {
 /// A package's debug file gives names, perhaps call-frame information, and nothing
 /// else changes.
 fn signatures_do_not_depend_on_debug_files() {
-    if NONE {
-        return;
-    }
+    need_call_frame_information();
     let usual = [PIE, &["-g", "-gz=none", "-Wl,--build-id=sha1"]].concat();
     let without_tables = ["-fno-asynchronous-unwind-tables", "-fno-unwind-tables"];
     for flags in [usual.clone(), [&usual[..], &without_tables].concat()] {
@@ -306,9 +293,7 @@ fn signature_without_its_debug_file(flags: &[&str]) {
 /// What `symbolize` makes of a stripped program's report is what the monitor says
 /// of the program with its names.
 fn signatures_groups_are_those_of_the_names_at_the_desk() {
-    if NONE {
-        return;
-    }
+    need_call_frame_information();
     let with_id = ["-Wl,--build-id=sha1"];
     for (source, flags, kind) in [
         ("null_deep.c", PIE, ""),
@@ -360,9 +345,7 @@ fn at_the_desk(whole: &str, line: &str) -> Report {
 /// Each way to die, from two places of one program: neither the way nor the place may
 /// be lost, with and without symbols, whatever the C library is linked to.
 fn signatures_of_deaths_are_as_many_as_bugs() {
-    if NONE {
-        return;
-    }
+    need_call_frame_information();
     let optimized = ["-O2", "-fstack-protector-all"];
     let fixed = [STATIC, &optimized].concat();
     let stripped = [PIE, &optimized, &["-s"]].concat();
@@ -420,9 +403,7 @@ fn deaths<'a>(program: &Program, kinds: impl Iterator<Item = &'a String>) -> Vec
 
 /// Bad pointers given to it: which function of it took them is not what counts.
 fn signatures_of_callers_of_the_c_library() {
-    if NONE {
-        return;
-    }
+    need_call_frame_information();
     let kinds = "length1 length2 copy1 copy2 print1 print2";
     deaths_of(&Program::new("deaths.c"), &format!("{kinds} sort1 sort2"));
     // Nothing tells a static library's recursion from the program's.
@@ -440,9 +421,7 @@ fn deaths_of(program: &Program, kinds: &str) {
 
 /// Where every frame that counts lies in a library, the executable tells them apart.
 fn signatures_of_two_executables_in_one_library() {
-    if NONE {
-        return;
-    }
+    need_call_frame_information();
     let program = Program::new("deaths.c");
     let other = Program::of("deaths.c", &program.path);
     let [one, other] = [&program, &other].map(|program| death(program, "thread1", &[]));
@@ -453,9 +432,7 @@ fn signatures_of_two_executables_in_one_library() {
 /// A frame has its build-id and its place in the file when that is gone, and no other
 /// signature than with it.
 fn signatures_do_not_depend_on_files_that_are_gone() {
-    if NONE {
-        return;
-    }
+    need_call_frame_information();
     let program = Program::built("null_deep.c", &[PIE, &["-Wl,--build-id"]].concat());
     let named = death(&program, "", &[]);
     let monitor = Monitor::start(["-n", &program.name, "-t", "--format", "json"]);
@@ -488,9 +465,7 @@ fn signatures_do_not_depend_on_files_that_are_gone() {
 /// The same crash in places from which the monitor can open the file, and in others: one
 /// value, or none and a word about it.
 fn signatures_wherever_the_file_is() {
-    if NONE {
-        return;
-    }
+    need_call_frame_information();
     let flags = [PIE, &["-Wl,--build-id"]].concat();
     let program = Program::built("deaths.c", &flags);
     let here = death(&program, "length1", &[]);
@@ -535,6 +510,7 @@ fn signatures_wherever_the_file_is() {
             );
             assert_eq!(report["group"], here["group"], "{script}: {}", report.line);
         }
+        assert!(!report.frames().is_empty(), "{script}: {}", report.line);
         for frame in report.frames() {
             let in_file = frame["module"]
                 .as_str()

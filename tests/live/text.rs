@@ -4,6 +4,7 @@ use regex_lite::Regex;
 
 use crate::harness::{crash, Monitor};
 use crate::programs::Program;
+use crate::skip::need_x86_64;
 use crate::{cases, Needs};
 
 cases! {
@@ -325,9 +326,7 @@ fn text_unknown_address() {
 }
 
 fn text_general_protection() {
-    if !cfg!(target_arch = "x86_64") {
-        return;
-    }
+    need_x86_64();
     let text = text_of(&Program::new("access.c"), &["noncanonical"], &[]);
     // The kernel gives no address; the instruction and its registers may.
     let address = "^  Fault Address: 0x4141414141414141$";

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
+use crate::host;
 
 /// A directory that only its owner can write to, and that goes when the test ends.
 struct Scratch(PathBuf);
@@ -31,10 +32,6 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
-}
-
-fn is_root() -> bool {
-    fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
 fn open(path: &Path) -> Sink {
@@ -97,7 +94,7 @@ fn links_are_followed_only_where_nobody_but_root_can_lay_them() {
     let refusal = open_error(&scratch.join("link"));
     assert!(refusal.contains("symbolic link"), "{refusal}");
     assert!(!scratch.join("target").exists());
-    if !is_root() {
+    if !host::is_root() {
         return;
     }
     fs::set_permissions(&scratch.0, Permissions::from_mode(0o755)).expect("our directory");
@@ -294,7 +291,7 @@ fn what_cannot_be_written_waits_until_there_is_no_room_to_wait() {
     assert_eq!(sink.reports_not_written(), 2);
 }
 
-/// A tmpfs of 16 KB; `None` where we may not mount.
+/// A tmpfs of 16 KB; skips where we may not mount.
 struct SmallDisk(Scratch);
 
 impl SmallDisk {
@@ -303,11 +300,13 @@ impl SmallDisk {
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", "size=16k,mode=0755", "tmpfs"])
             .arg(&scratch.0)
-            .stderr(std::process::Stdio::null())
-            .status();
-        mounted
-            .is_ok_and(|status| status.success())
-            .then(|| SmallDisk(scratch))
+            .output();
+        match mounted {
+            Ok(output) if output.status.success() => return Some(SmallDisk(scratch)),
+            Ok(output) => host::skip(String::from_utf8_lossy(&output.stderr).trim_end()),
+            Err(error) => host::skip(format_args!("mount: {error}")),
+        }
+        None
     }
 }
 
@@ -320,7 +319,6 @@ impl Drop for SmallDisk {
 #[test]
 fn of_a_report_that_a_full_disk_cuts_nothing_stays_and_nothing_is_lost() {
     let Some(disk) = SmallDisk::mount() else {
-        eprintln!("skipped: a small tmpfs cannot be mounted here");
         return;
     };
     let (path, filler) = (disk.0.join("log"), disk.0.join("filler"));
@@ -342,7 +340,6 @@ fn of_a_report_that_a_full_disk_cuts_nothing_stays_and_nothing_is_lost() {
 #[test]
 fn an_inherited_file_gets_the_rest_of_a_cut_report_later() {
     let Some(disk) = SmallDisk::mount() else {
-        eprintln!("skipped: a small tmpfs cannot be mounted here");
         return;
     };
     let (path, filler) = (disk.0.join("log"), disk.0.join("filler"));

@@ -2,9 +2,10 @@
 //! information that was cut and changed.
 
 use super::*;
+use crate::host;
 use crate::sys::file::RegularFile;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 const SOURCE: &str = r#"
 #include "inner.h"
@@ -51,15 +52,19 @@ impl Scratch {
         Scratch(path)
     }
 
-    /// The program as this compiler makes it, if there is such a compiler.
+    /// The program as this compiler makes it; skips without one, or without `nm`.
     fn build(&self, compiler: &str, flags: &[&str]) -> Option<PathBuf> {
+        if !host::has(compiler) || !host::has("nm") {
+            return None;
+        }
         let mut command = Command::new(compiler);
         command
             .args(flags)
             .args(["-Iinclude", "prog.c", "-o", "prog"]);
-        command.current_dir(&self.0).stderr(Stdio::null());
-        let built = command.status().is_ok_and(|status| status.success());
-        built.then(|| self.0.join("prog"))
+        let output = command.current_dir(&self.0).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{compiler} {flags:?}: {said}");
+        Some(self.0.join("prog"))
     }
 }
 
@@ -74,8 +79,8 @@ fn parse(path: &Path) -> ElfFile {
     ElfFile::parse(Source::file(file).unwrap()).unwrap()
 }
 
-/// Every `step`th address of the functions that begin with `prefix`.
-fn code(path: &Path, prefix: &str, step: u64) -> Vec<u64> {
+/// Every `step`th address of the functions whose symbols contain `part`.
+fn code(path: &Path, part: &str, step: u64) -> Vec<u64> {
     let out = Command::new("nm").arg("-S").arg(path).output().unwrap();
     let text = String::from_utf8(out.stdout).unwrap();
     let mut addresses = Vec::new();
@@ -84,25 +89,30 @@ fn code(path: &Path, prefix: &str, step: u64) -> Vec<u64> {
         let [start, size, "t" | "T", name] = fields[..] else {
             continue;
         };
-        if name.starts_with(prefix) {
+        if name.contains(part) {
             let [start, size] = [start, size].map(|n| u64::from_str_radix(n, 16).unwrap());
             addresses.extend((start..start + size).step_by(step as usize));
         }
     }
+    assert!(!addresses.is_empty(), "no {part} in {path:?}");
     addresses
 }
 
 const BINUTILS: &[&str] = &["addr2line"];
 /// For what clang writes, of which binutils 2.40 does not know the indirect lists.
-const LLVM: &[&str] = &["llvm-symbolizer", "--output-style=GNU", "--no-demangle"];
+const LLVM: &[&str] = &["llvm-symbolizer-19", "--output-style=GNU", "--no-demangle"];
 
-/// `function` and `path:line` of each call, as `addr2line -i -f -a` has them.
+/// `function` and `path:line` of each call, as `addr2line -i -f -a` has them; skips
+/// without the tool.
 fn oracle(tool: &[&str], path: &Path, addresses: &[u64]) -> Option<Vec<Vec<(String, String)>>> {
+    if !host::has(tool[0]) {
+        return None;
+    }
     let mut command = Command::new(tool[0]);
     command.args(&tool[1..]);
     command.args(["-i", "-f", "-a", "-e"]).arg(path);
     command.args(addresses.iter().map(|address| format!("{address:#x}")));
-    let text = String::from_utf8(command.output().ok()?.stdout).ok()?;
+    let text = String::from_utf8(command.output().unwrap().stdout).unwrap();
     let mut all: Vec<Vec<(String, String)>> = Vec::new();
     let mut lines = text.lines();
     while let Some(line) = lines.next() {
@@ -110,9 +120,11 @@ fn oracle(tool: &[&str], path: &Path, addresses: &[u64]) -> Option<Vec<Vec<(Stri
             all.push(Vec::new());
             continue;
         }
-        let place = lines.next()?.split(" (disc").next()?.to_owned();
-        all.last_mut()?.push((line.to_owned(), place));
+        let place = lines.next().unwrap().split(" (disc").next().unwrap();
+        let calls = all.last_mut().expect("an address comes first");
+        calls.push((line.to_owned(), place.to_owned()));
     }
+    assert_eq!(all.len(), addresses.len(), "{tool:?}");
     Some(all)
 }
 
@@ -142,7 +154,7 @@ fn ours(elf: &ElfFile, addresses: &[u64]) -> Vec<Vec<(Option<String>, String)>> 
 fn compare(tool: &[&str], path: &Path, addresses: &[u64], names: bool) -> Option<usize> {
     let oracle = oracle(tool, path, addresses)?;
     let ours = ours(&parse(path), addresses);
-    let mut inlined = 0;
+    let (mut inlined, mut known) = (0, 0);
     for ((expected, got), address) in oracle.iter().zip(&ours).zip(addresses) {
         let same = |(expected, got): (&(String, String), &(Option<String>, String))| {
             let name = !names || got.0.as_ref().is_none_or(|name| *name == expected.0);
@@ -152,7 +164,6 @@ fn compare(tool: &[&str], path: &Path, addresses: &[u64], names: bool) -> Option
                 || expected.1.contains("<artificial>");
             name && place
         };
-        // binutils 2.40 cannot read the 64-bit format.
         let unknown = expected.len() == 1 && expected[0].1.starts_with("??:");
         let equal = expected.len() == got.len() && expected.iter().zip(got).all(same);
         assert!(
@@ -160,13 +171,16 @@ fn compare(tool: &[&str], path: &Path, addresses: &[u64], names: bool) -> Option
             "{path:?} {address:#x}:\n{expected:?}\n{got:?}"
         );
         inlined += usize::from(got.len() > 1);
+        known += usize::from(!unknown);
     }
+    // binutils 2.40 cannot read the 64-bit format, and says nothing then.
+    println!("{path:?}: {known} of {} known to {tool:?}", addresses.len());
     Some(inlined)
 }
 
 #[test]
 fn lines_and_inlined_calls_are_those_of_addr2line() {
-    for compiler in ["gcc", "clang", "clang-19"] {
+    for compiler in ["gcc", "clang-19"] {
         for flags in [
             &["-O2", "-gdwarf-5"][..],
             &["-O2", "-gdwarf-4"],
@@ -179,6 +193,10 @@ fn lines_and_inlined_calls_are_those_of_addr2line() {
             &["-O2", "-g1"],
             &["-O2", "-g", "-gno-as-loc-support"],
         ] {
+            // Its own assembler needs no such word.
+            if compiler != "gcc" && flags.contains(&"-gno-as-loc-support") {
+                continue;
+            }
             let name = format!("{compiler}{}", flags.concat());
             let dir = Scratch::new(&name);
             let Some(path) = dir.build(compiler, flags) else {
@@ -200,11 +218,17 @@ fn our_own_lines_are_those_of_addr2line() {
     // Some of the functions of this crate, which rustc's linker put together from
     // many units.
     let path = std::env::current_exe().unwrap();
-    let addresses = code(&path, "_ZN17segfault_analyzer5bytes", 7);
+    if !host::has("nm") {
+        return;
+    }
+    let addresses = code(&path, "segfault_analyzer4base5bytes", 7);
     let addresses: Vec<u64> = addresses.into_iter().take(400).collect();
     // binutils 2.40 calls the innermost of many inlined calls what the function is
     // called, where code of other units lies between.
-    let _ = compare(BINUTILS, &path, &addresses, false);
+    let Some(inlined) = compare(BINUTILS, &path, &addresses, false) else {
+        return;
+    };
+    assert!(inlined > 0, "{} addresses", addresses.len());
 }
 
 #[test]
@@ -252,6 +276,7 @@ fn debug_information_of_any_content_does_no_harm() {
             .flat_map(|range| range.offset..range.offset + range.size)
             .map(|place| place as usize)
             .collect();
+        assert!(places.len() > 500, "{}", places.len());
         let ask = |bytes: Vec<u8>| {
             if let Ok(elf) = ElfFile::parse(Source::Memory(bytes)) {
                 let _ = calls(&elf, &addresses);
@@ -303,8 +328,9 @@ fn a_search_ends_in_time() {
     bytes[header + 24..header + 32].copy_from_slice(&end.to_le_bytes());
     bytes[header + 32..header + 40].copy_from_slice(&(12 * count as u64).to_le_bytes());
     let elf = ElfFile::parse(Source::Memory(bytes)).unwrap();
-    let began = Instant::now();
-    let found = calls(&elf, &[FileAddress(u64::MAX)]);
-    assert!(began.elapsed() < MAX_TIME * 3, "{:?}", began.elapsed());
-    assert!(found.is_err() || found == Ok(vec![Vec::new()]));
+    // Far less than so many units take on any machine.
+    let (limit, began) = (Duration::from_millis(10), Instant::now());
+    let found = calls_within(limit, &elf, &[FileAddress(u64::MAX)]);
+    assert_eq!(found, Err(Refused::TimedOut));
+    assert!(began.elapsed() < limit * 100, "{:?}", began.elapsed());
 }

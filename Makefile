@@ -31,7 +31,7 @@ help:
 	@echo 'make                  build $(BINARY)'
 	@echo 'make demo             build it, crash a small program, print the report'
 	@echo 'make test             all tests; root, or sudo, for those that load BPF'
-	@echo 'make test-methods       the live tests, captured in each way that older kernels have'
+	@echo 'make test-methods       the live tests, with the capture methods of older kernels'
 	@echo 'make test-six         the same without gimli (no default features)'
 	@echo 'make test-vm          boot kernels in QEMU, crash programs there (VM=NAMES, KERNEL=FILE)'
 	@echo 'make corpus           crash the corpus in every build, compare chains (root)'

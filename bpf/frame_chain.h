@@ -29,7 +29,7 @@
 #define USER_CS_32 0x23		/* arch/x86/include/asm/segment.h */
 #define USER_DS 0x2b
 
-/* Of struct sigcontext_32, from its bp on: arch/x86/include/uapi/asm/sigcontext.h. */
+/* Part of struct sigcontext_32, from its bp on: arch/x86/include/uapi/asm/sigcontext.h. */
 struct narrow_registers {
 	__u32 fp;
 	__u32 sp;

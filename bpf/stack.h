@@ -194,7 +194,7 @@ separate int send_stack_at(__u64 sp, __u64 mapping_start, __u64 mapping_end, __u
 	/* An overflow leaves sp in the gap below the stack. */
 	if (mapping_end && start < mapping_start)
 		start = mapping_start;
-	/* Of threads, and of stacks that the program made: to the mapping's end. The
+	/* For threads, and for stacks that the program made: to the mapping's end. The
 	 * first stack has arguments and environment above its start. */
 	limit = mapping_end;
 	if (!mapping_end || (mapping_start <= s->header.start_stack && s->header.start_stack < mapping_end)) {

@@ -13,7 +13,7 @@
 #define CODE_BEFORE 16		/* bytes of code ahead of the pc */
 #define MEMORY_BYTES 128	/* around each register, with --memory */
 
-/* Of a kernel stack, from what it has as a rule, or was measured to have. */
+/* The size of a kernel stack: as usual, or as measured. */
 static __always_inline __u64 kernel_stack_bytes(__u64 usual)
 {
 	__u64 least = bpf_core_field_exists(((struct task_struct *)0)->kasan_depth) ? 32768 : 16384;

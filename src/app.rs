@@ -78,7 +78,7 @@ fn run(config: &Config) -> Result<()> {
         }
     }
     if let Some(pid) = config.pid.filter(|pid| !process::exists(*pid)) {
-        say(&format!("Warning: there is no process {pid} now"));
+        say(&format!("Warning: no process {pid} exists now"));
     }
     for warning in capture.warnings() {
         say(&format!("Warning: {warning}"));
@@ -105,7 +105,7 @@ fn monitoring(config: &Config) -> String {
         line.push_str(&format!(" of process {pid}"));
     }
     if let Some(name) = &config.name {
-        line.push_str(" of names with \"");
+        line.push_str(" of programs whose name contains \"");
         output::escape::text(&mut line, name);
         line.push('"');
     }
@@ -130,7 +130,7 @@ fn give_up_privileges(config: &Config, opens_rings: bool) {
         // SIGHUP opens the file anew, in whoever's directory.
         kept.push(capability::DAC_OVERRIDE);
     }
-    // Of a CPU that comes up, the ring is locked memory.
+    // The ring of a CPU that comes up is locked memory.
     if opens_rings && bpf::raise_memlock_limit().is_err() {
         kept.push(capability::IPC_LOCK);
     }
@@ -138,6 +138,6 @@ fn give_up_privileges(config: &Config, opens_rings: bool) {
         kept.push(capability::SYS_ADMIN);
     }
     if let Err(error) = process::keep_capabilities(&kept) {
-        say(&format!("Warning: privileges not given up: {error}"));
+        say(&format!("Warning: could not give up privileges: {error}"));
     }
 }

@@ -23,26 +23,30 @@ const JIT: &str = "/proc/sys/net/core/bpf_jit_enable";
 /// What a capability is good for here, beyond what is needed in any case.
 const CAPABILITIES: [(u32, &str, &str); 7] = [
     (capability::BPF, "BPF", "to load the capture program"),
-    (capability::PERFMON, "PERFMON", "to load it, and to attach"),
+    (
+        capability::PERFMON,
+        "PERFMON",
+        "to load and attach the capture program",
+    ),
     (
         capability::SYS_ADMIN,
         "SYS_ADMIN",
-        "to load the capture program, and to attach",
+        "to load and attach the capture program",
     ),
     (
         capability::SYS_PTRACE,
         "SYS_PTRACE",
-        "to name functions of programs in containers, while they live",
+        "to name functions of running programs in containers",
     ),
     (
         capability::DAC_READ_SEARCH,
         "DAC_READ_SEARCH",
-        "to name functions of programs whose files are not readable for this user",
+        "to name functions of programs that this user may not read",
     ),
     (
         capability::CHECKPOINT_RESTORE,
         "CHECKPOINT_RESTORE",
-        "to name functions of deleted programs, while they live",
+        "to name functions of running programs whose file is deleted",
     ),
     (
         capability::SYS_RESOURCE,
@@ -106,7 +110,7 @@ pub fn host(config: &Config) -> Page {
     page.row("bpf_loop (5.17)", answer(&features.callbacks()));
     page.row("Ring buffer (5.8)", answer(&features.ring_buffer()));
     page.row("Raw tracepoints", answer(&features.raw_tracepoints()));
-    page.row("BPF compiler", jit());
+    page.row("BPF JIT", jit());
     page.row("tracefs", tracefs::mounted());
     page.row("Perf events", &perf_events());
     page.row("/proc", proc());
@@ -128,7 +132,7 @@ pub fn capture(capture: &Capture) -> Page {
         page.row(detail, reason);
     }
     if lacks.is_empty() {
-        page.row("nothing", "that this tool can tell elsewhere");
+        page.row("(none)", "");
     }
     page
 }
@@ -137,7 +141,7 @@ pub fn capture(capture: &Capture) -> Page {
 #[must_use]
 pub fn advice(failed: Option<&Error>) -> Page {
     let mut page = Page::default();
-    page.heading("Could be changed");
+    page.heading("Possible improvements");
     if let Some(hint) = failed.and_then(Error::hint) {
         page.row("To make it work", hint);
     }
@@ -152,17 +156,17 @@ pub fn advice(failed: Option<&Error>) -> Page {
     if fs::read(JIT).is_ok_and(|enabled| enabled.starts_with(b"0")) {
         page.row(
             "bpf_jit_enable",
-            "1 would make the capture several times as fast",
+            "set it to 1: the capture then runs several times as fast",
         );
     }
     if proc() != "mounted" {
         page.row(
             "/proc",
-            "mounted, it tells of containers and of deleted files",
+            "mount it: it gives access to files of containers and deleted files",
         );
     }
     if page.lines.len() == 1 {
-        page.row("nothing", "is missing");
+        page.row("(none)", "");
     }
     page
 }
@@ -219,7 +223,7 @@ fn lockdown() -> String {
         .and_then(|(_, rest)| rest.split_once(']'));
     match mode {
         Some((mode, _)) => mode.to_string(),
-        None => "none known".to_string(),
+        None => "unknown".to_string(),
     }
 }
 
@@ -227,23 +231,23 @@ fn answer(answer: &crate::base::error::Result<bool>) -> &'static str {
     match answer {
         Ok(true) => "yes",
         Ok(false) => "no",
-        Err(error) if error.kind() == Kind::NotPermitted => "not permitted to ask",
+        Err(error) if error.kind() == Kind::NotPermitted => "unknown: not permitted to ask",
         Err(_) => "no BPF",
     }
 }
 
 fn jit() -> &'static str {
     match fs::read(JIT).unwrap_or_default().first() {
-        Some(b'0') => "off: programs are interpreted",
+        Some(b'0') => "off, BPF programs are interpreted",
         Some(_) => "on",
-        None => "not known",
+        None => "unknown",
     }
 }
 
 fn perf_events() -> String {
     match fs::read_to_string(PARANOID) {
         Ok(level) => format!("yes, perf_event_paranoid {}", level.trim()),
-        Err(_) => "none known".to_string(),
+        Err(_) => "no".to_string(),
     }
 }
 

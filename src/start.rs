@@ -1,4 +1,4 @@
-//! Which way of capture works here: the one place that decides it.
+//! Decides which capture method works here. No other place does.
 //!
 //! ```text
 //! types    the kernel's own, a file's that the user names, or measured ones
@@ -88,7 +88,7 @@ fn best(config: &Config) -> Result<Capture> {
     }
     let refusal = telling(refused);
     if let Some(path) = &config.btf {
-        return Err(refusal.context(format!("with the types in {}", path.display())));
+        return Err(refusal.context(format!("with the type information in {}", path.display())));
     }
     if config.measure_types {
         return Err(refusal);
@@ -129,9 +129,9 @@ fn by_programs(
                     return Err(error);
                 }
                 if config.verbose {
-                    say(&format!("Refused: {}: {error}", method.name()));
+                    say(&format!("Refused method {}: {error}", method.name()));
                 }
-                why = format!("{} is refused", method.name());
+                why = format!("{} was refused", method.name());
                 refused.push(error);
             }
         }
@@ -199,7 +199,7 @@ fn types(config: &Config) -> Result<KernelTypes> {
         }
     }
     let layout = measured::layout(config.method).map_err(|error| {
-        let error = error.context("without type information, offsets had to be measured");
+        let error = error.context("measuring offsets, because the kernel has no type information");
         match error.hint() {
             Some(_) => error,
             None => error.with_hint(NO_TYPES_HINT),
@@ -220,7 +220,7 @@ fn agreeing(types: KernelTypes) -> Result<KernelTypes> {
         None => Ok(types),
         Some(difference) => {
             let message = format!("{} describes another kernel: {difference}", path.display());
-            let hint = format!("without --btf the kernel's own are used: {kernels}");
+            let hint = format!("without --btf the tool uses the kernel's own types: {kernels}");
             Err(Error::unsupported(message).with_hint(hint))
         }
     }
@@ -239,20 +239,23 @@ fn proved(
     match proof.of(&mut capture, config) {
         Outcome::Right => {}
         Outcome::Impossible(reason) => {
-            capture.warn(format!("not proved that reports will be right: {reason}"));
+            capture.warn(format!(
+                "cannot verify that reports will be right: {reason}"
+            ));
         }
         Outcome::Doubtful(details) => match types.file() {
             Some(_) => return Err(wrong(types, details[0])),
             None => capture.warn(format!(
-                "of a fault on purpose the record was right but for: {}",
+                "the record of a test fault is right, except: {}",
                 details.join(", ")
             )),
         },
         Outcome::Wrong(what) => return Err(wrong(types, what)),
         Outcome::Unseen => {
-            let error =
-                Error::unsupported("a fault on purpose was not captured, though all is attached");
-            let hint = "something keeps the kernel from running what is attached";
+            let error = Error::unsupported(
+                "a test fault was not captured, although everything is attached",
+            );
+            let hint = "something prevents the kernel from running the attached programs";
             return Err(error.with_hint(hint).into());
         }
     }
@@ -264,12 +267,16 @@ fn proved(
 fn wrong(types: &KernelTypes, what: &str) -> Refusal {
     let error = match types.file() {
         Some(path) => Error::unsupported(format!(
-            "{} describes another kernel: of a fault on purpose {what} is wrong",
+            "{} describes another kernel: the record of a test fault has a wrong value: {what}",
             path.display()
         ))
-        .with_hint("without --btf this kernel's own types are used, or offsets are measured"),
-        None => Error::unsupported(format!("the record of a fault on purpose is wrong: {what}"))
-            .with_hint("types that describe another kernel, or a kernel unlike others"),
+        .with_hint("without --btf the tool uses this kernel's own types, or measures offsets"),
+        None => Error::unsupported(format!(
+            "the record of a test fault has a wrong value: {what}"
+        ))
+        .with_hint(
+            "the type information may belong to another kernel, or this kernel may be unusual",
+        ),
     };
     Refusal {
         error,
@@ -293,17 +300,17 @@ fn first_line(error: &Error) -> String {
     text.lines().next().unwrap_or_default().to_string()
 }
 
-/// What the user is told where it is not the best way that works.
+/// The warning for a method that is not the best one.
 fn instead(refused: &Error, method: Method, capture: &Capture) -> String {
     let reason = match refused.kind() {
         Kind::NotPermitted => "BPF is not permitted".to_string(),
         _ => first_line(refused),
     };
     let way = match method {
-        Method::Ring => "one program has",
-        Method::Chain => "a chain of small programs has",
-        Method::Tracepoint => "programs at the tracepoint have",
-        Method::Perf => "perf events have",
+        Method::Ring => "one program",
+        Method::Chain => "a chain of small programs",
+        Method::Tracepoint => "programs at the tracepoint",
+        Method::Perf => "perf events",
     };
     let lacks: Vec<&str> = capture.lacks().iter().map(|lost| lost.detail).collect();
     let lacks = match (method, lacks.join(", ")) {
@@ -315,7 +322,7 @@ fn instead(refused: &Error, method: Method, capture: &Capture) -> String {
     };
     let hint = refused.hint().map(|hint| format!("; {hint}"));
     format!(
-        "{reason}; {way} to do, and reports will lack details: {lacks}{}",
+        "{reason}; falling back to {way}; reports will lack details: {lacks}{}",
         hint.unwrap_or_default()
     )
 }

@@ -44,7 +44,7 @@ struct Declarations {
     structs: BTreeMap<String, Struct>,
     enums: BTreeMap<String, Vec<(String, u32)>>,
     constants: BTreeMap<String, usize>,
-    /// Of each struct, what its widest member is aligned to.
+    /// The alignment of each struct: that of its widest member.
     alignments: BTreeMap<String, usize>,
 }
 

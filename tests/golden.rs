@@ -322,7 +322,7 @@ fn the_manuals_first_sample() {
     first.code = ACCERR;
     first.cause = Cause::WriteProtected;
     first.cause_text = b"write of 4 bytes at 0x7f8b4c000000: RAX (0x7f8b4c000000); the address \
-        is in /usr/share/myapp/table (r--) at file offset 0x0, which may not be written"
+        is in /usr/share/myapp/table (r--) at file offset 0x0, which is not writable"
         .to_vec();
     let mut second = bare(b"test_program", 5678);
     second.time.unix_ms += 2333;

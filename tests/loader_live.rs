@@ -260,7 +260,7 @@ fn every_kind_of_map_works_at_signal_deliver() {
         SaFlags::empty(),
         SigSet::empty(),
     );
-    // SAFETY: the handler does nothing, so it is safe at any time.
+    // SAFETY: the signal handler does nothing, so it is safe at any time.
     let before = unsafe { sigaction(Signal::SIGSEGV, &action) }.expect("sigaction");
     for _ in 0..SIGNALS {
         raise(Signal::SIGSEGV).expect("raise");

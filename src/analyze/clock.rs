@@ -4,7 +4,7 @@
 //! with the wall clock: the stamp is right whatever happens to the clock
 //! afterwards. Older ones stamp it with `CLOCK_BOOTTIME` alone; its distance
 //! from the wall clock is measured at the start and again whenever the clock is
-//! set, which the caller is told of by a timer.
+//! set; a timer wakes the caller then.
 
 use crate::crash::event::Event;
 use crate::report::Timestamp;
@@ -55,7 +55,7 @@ impl Default for Clock {
     }
 }
 
-/// Leap seconds, as far as the kernel was told: whole seconds, 0 where nobody did.
+/// Leap seconds, as the kernel knows them: whole seconds, 0 if nobody has set them.
 fn tai_to_unix_ns() -> i64 {
     let difference = time::tai_ns() - time::realtime_ns();
     (difference + NS_PER_S / 2).div_euclid(NS_PER_S) * NS_PER_S

@@ -19,7 +19,7 @@ pub struct RecentDeaths {
 
 impl RecentDeaths {
     /// Notes a fatal delivery; true when this process's death is known already. Without
-    /// its start a process cannot be told from another that had the number before.
+    /// its start time a process cannot be distinguished from one that had the number before.
     pub fn is_repeated(&mut self, host_pid: u32, start_ns: u64) -> bool {
         if start_ns == 0 {
             return false;

@@ -168,7 +168,7 @@ fn outside(event: &Event, address: ProcessAddress) -> Location {
 /// The addresses, by their numbers, in one file.
 struct InModule<'a> {
     opened: Opened,
-    #[cfg_attr(not(feature = "lines"), expect(dead_code, reason = "told of lines"))]
+    #[cfg_attr(not(feature = "lines"), expect(dead_code, reason = "used for lines"))]
     mapping: &'a Mapping,
     indexes: Vec<usize>,
 }

@@ -47,7 +47,7 @@ pub struct Analyzer {
     maps: bool,
     memory: bool,
     max_stack_depth: usize,
-    /// Of a stack's first window.
+    /// Size of a stack's first window.
     window_bytes: u32,
     clock: Clock,
     deaths: RecentDeaths,
@@ -67,7 +67,7 @@ pub struct Figures {
     pub evicted: u64,
     /// Passes over symbol tables that would have taken too long.
     pub lookups_given_up: u64,
-    /// Of all caches.
+    /// What all caches hold.
     pub bytes: u64,
 }
 
@@ -144,7 +144,7 @@ impl Analyzer {
         let mut located = self.locate(event, &codes, frames, &mut lost);
         let places = located.split_off(frames);
         let verdict = self.verdict(event, &chosen, &located, &places);
-        // Of the crash's own frame alone it would be another one.
+        // The signature of one frame alone would be a different one.
         let has_callers = cfg!(feature = "dwarf") && self.stack_trace;
         let signature = match has_callers && event.registers.is_some() {
             true => why::signature(event, &chosen, &verdict, &walk, &located),
@@ -174,7 +174,7 @@ impl Analyzer {
         if event.registers.is_none() {
             lost.push(Lost {
                 detail: "registers",
-                reason: "not readable in the kernel",
+                reason: "the kernel could not read them",
             });
         }
         if stack.is_some() && walk.uncertain && walk.stop == Stop::Outermost {
@@ -187,7 +187,7 @@ impl Analyzer {
             if !stack.complete() {
                 lost.push(Lost {
                     detail: "stack",
-                    reason: ".ARM.exidx is not read",
+                    reason: "this tool does not read .ARM.exidx",
                 });
             }
         }
@@ -195,7 +195,7 @@ impl Analyzer {
             lost.retain(|lost| lost.detail != "cmdline");
             lost.push(Lost {
                 detail: "cmdline",
-                reason: "left out, as --no-memory says",
+                reason: "left out because of --no-memory",
             });
         }
         lost.sort_unstable();
@@ -292,7 +292,7 @@ pub fn recover_mappings(event: &mut Event) {
     let is_lost = |lost: &&mut Lost| lost.detail == "mappings";
     if event.mappings.is_empty() && recover::mappings(event) {
         for lost in event.lost.iter_mut().filter(is_lost) {
-            lost.reason = "not captured on this kernel; those that /proc had after the crash";
+            lost.reason = "not captured on this kernel; taken from /proc after the crash";
         }
     }
 }

@@ -37,7 +37,7 @@ enum Behind {
 pub struct Captured<'a> {
     event: &'a Event,
     modules: RefCell<&'a mut Modules>,
-    /// Of a stack's first window.
+    /// Size of a stack's first window.
     window_bytes: u64,
     /// In step with the event's mappings.
     behind: RefCell<Vec<Behind>>,

@@ -34,12 +34,12 @@ pub(super) fn interesting(
     codes
 }
 
-/// Of the instruction pointer, as the capture program has it (bpf/task.h).
+/// Bytes ahead of the instruction pointer, as in the capture program (bpf/task.h).
 const CODE_BEFORE: u64 = 16;
 const CODE_BYTES: usize = 64;
 
 impl Analyzer {
-    /// What nothing told of a fault, as far as the instruction shows it; the code
+    /// What is missing of a fault, as far as the instruction shows it; the code
     /// comes from the file that is mapped there.
     pub(super) fn infer_fault(&mut self, event: &mut Event) {
         let Some(registers) = event.registers else {
@@ -68,7 +68,7 @@ impl Analyzer {
     }
 
     /// Whether the process may have come here by a jump into a library that was
-    /// unloaded before, which is not told: to a function's beginning, or back into one.
+    /// unloaded before, for which there is no event: to a function's beginning, or back into one.
     fn may_be_unloaded(&mut self, event: &Event, fault: &Fault, code: &MemoryWindow) -> bool {
         let pc = fault.pc;
         let file = event.mapping(pc).and_then(|mapping| mapping.file.as_ref());

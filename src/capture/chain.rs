@@ -1,7 +1,7 @@
 //! Capture by a chain of programs and one perf ring a CPU: kernels from 4.15 on.
 //!
 //! Settings lie in a map that the programs read; so do their counters. Up to 5.0
-//! the kernel does not tell a program that a ring was full: a record whose header
+//! the kernel does not report to a program that a ring was full: a record whose header
 //! has not come, when all rings are empty, is a dropped one.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -30,7 +30,7 @@ const CONTEXT: &str = "segfault_context";
 const LIST: &str = "segfault_list";
 const TREE: &str = "segfault_tree";
 const STACK: &str = "segfault_stack";
-/// Of stacks other than that of the crash.
+/// Programs for stacks other than that of the crash.
 const INTERRUPTED: &str = "segfault_interrupted";
 const SWITCHED: &str = "segfault_switched";
 /// Code in no file.
@@ -61,7 +61,7 @@ const BOOKS_MAP: &str = "segfault_books";
 
 /// Debian's and Android's kernels have a level that lets no other user's event through.
 const PARANOID_HINT: &str =
-    "sysctl kernel.perf_event_paranoid is above 2, which takes CAP_SYS_ADMIN";
+    "the sysctl kernel.perf_event_paranoid is above 2, so CAP_SYS_ADMIN is needed";
 
 /// A ring that a record without a stack fits into.
 const LEAST_RING_BYTES: u64 = 32 << 10;
@@ -121,7 +121,7 @@ impl ChainCapture {
         for name in std::iter::once(first).chain(MORE) {
             let program = loaded
                 .program(name)
-                .ok_or_else(|| Error::failed("the capture program has no beginning"))?;
+                .ok_or_else(|| Error::failed("the capture program has no entry"))?;
             links.push(attach::signal_deliver(program, is_raw)?);
         }
         Ok(ChainCapture {
@@ -247,7 +247,7 @@ impl ChainCapture {
     pub fn lacks(&self) -> Vec<Lost> {
         let sender = Lost {
             detail: "sender",
-            reason: "not told by this kernel's tracepoint (before 4.17)",
+            reason: "this kernel's tracepoint does not report it (before 4.17)",
         };
         match self.first {
             FIRST_RAW => Vec::new(),

@@ -8,7 +8,7 @@
 pub struct KernelCounters {
     /// Deliveries of a watched signal.
     pub detected: u64,
-    /// Of these, left out by `-p`, `-n`, `--fatal-only`, or because they are our own.
+    /// How many of these were left out by `-p`, `-n`, `--fatal-only`, or because they are our own.
     pub filtered: u64,
     /// Passed the filters; handled, and one more of those that were sent already.
     pub folded: u64,
@@ -18,9 +18,9 @@ pub struct KernelCounters {
     pub submitted: u64,
     /// Passed the filters, and no report can come of it.
     pub dropped: u64,
-    /// Of these: scratch in use.
+    /// How many of these: scratch in use.
     pub dropped_busy: u64,
-    /// Of these: ring full.
+    /// How many of these: ring full.
     pub dropped_ring: u64,
     /// Detected with a fault address.
     pub fault_info_captured: u64,

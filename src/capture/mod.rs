@@ -169,7 +169,7 @@ impl Capture {
         }
     }
 
-    /// Whether a CPU that comes up has to be told of by [`Capture::cpu_up`].
+    /// Whether [`Capture::cpu_up`] must be called for a CPU that comes up.
     #[must_use]
     pub fn has_ring_for_each_cpu(&self) -> bool {
         matches!(self.way, Way::Chain(_) | Way::Perf(_))
@@ -295,7 +295,7 @@ fn lost(types: &KernelTypes) -> Vec<Lost> {
         let reason = match *detail {
             // No value in it would be one that nobody else has.
             "cgroup" => "not looked for in a kernel without type information",
-            _ => "not found in this kernel, which has no type information",
+            _ => "not found in this kernel, which has no BTF",
         };
         lost.push(Lost { detail, reason });
     }

@@ -110,7 +110,7 @@ impl PerfCapture {
             counters: KernelCounters::default(),
             events: 0,
         };
-        // With changes told already, so that no process begins unseen; deliveries only
+        // With changes enabled already, so that no process begins unseen; deliveries only
         // then, so that none dies unknown.
         capture.look_at_processes();
         capture.rings.watch_deliveries()?;
@@ -178,7 +178,7 @@ impl PerfCapture {
             may_lack_changes,
         } = self.rings.read(self.ahead_ns, &mut read);
         if may_lack_changes {
-            // Before any delivery is told that came after what was lost.
+            // Before any delivery is handed out that came after what was lost.
             let now_ns = time::boottime_ns().unsigned_abs();
             self.apply(now_ns, Change::Lost(0));
         }
@@ -296,7 +296,7 @@ impl PerfCapture {
     /// Watches a CPU that has come up.
     pub fn cpu_up(&mut self, cpu: u32) -> Result<Vec<BorrowedFd<'_>>> {
         self.rings.cpu_up(cpu)?;
-        // Whatever began there before now was not told.
+        // No event shows what began there before now.
         let now_ns = time::boottime_ns().unsigned_abs();
         self.apply(now_ns, Change::Lost(0));
         Ok(self.rings.fds_of(cpu))

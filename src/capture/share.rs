@@ -67,7 +67,7 @@ impl Share {
         }
         let least_mb = all.div_ceil(1 << 20) + MEMORY_BESIDE_RING_MB;
         Err(Error::usage(format!(
-            "--memory-limit: {} MB cannot hold the rings of {cpus} CPUs, {} KB in all, at least {least_mb} expected",
+            "--memory-limit: {} MB cannot hold the rings of {cpus} CPUs, {} KB in all; {least_mb} MB or more can",
             (self.most >> 20) + MEMORY_BESIDE_RING_MB,
             all >> 10,
         )))
@@ -110,7 +110,7 @@ mod tests {
         let error = small.check(ring * 512, 512).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "--memory-limit: 5 MB cannot hold the rings of 512 CPUs, 16384 KB in all, at least 20 expected"
+            "--memory-limit: 5 MB cannot hold the rings of 512 CPUs, 16384 KB in all; 20 MB or more can"
         );
         assert!(share(256, 20).check(ring * 512, 512).is_ok());
     }

@@ -158,7 +158,7 @@ where
                     }
                 }
                 return Err(usage(format!(
-                    "'{}' given, only options expected, or symbolize or summarize first; try --help",
+                    "unexpected argument '{}': expected options, or symbolize or summarize as the first word; try --help",
                     shown(&word)
                 )));
             }
@@ -176,7 +176,7 @@ where
     }
     check_memory(&config)?;
     if config.memory && config.no_memory {
-        return Err(usage("--memory and --no-memory exclude each other".into()));
+        return Err(usage("--memory and --no-memory cannot be combined".into()));
     }
     let config = Box::new(config);
     Ok(if is_check {
@@ -203,7 +203,7 @@ fn usage(message: String) -> Error {
 /// The line for a value that is not what it should be.
 fn wrong(option: &str, given: &OsStr, expected: &str) -> Error {
     usage(format!(
-        "{option}: '{}' given, {expected} expected",
+        "{option}: expected {expected}, not '{}'",
         shown(given)
     ))
 }
@@ -220,7 +220,7 @@ fn unexpected(error: lexopt::Error) -> Error {
             shown(OsStr::new(&option))
         )),
         lexopt::Error::UnexpectedValue { option, value } => usage(format!(
-            "{option}: '{}' given, no value expected",
+            "{option} takes no value, but got '{}'",
             shown(&value)
         )),
         other => usage(format!("{}; try --help", other.to_string().escape_debug())),
@@ -230,7 +230,7 @@ fn unexpected(error: lexopt::Error) -> Error {
 fn value(parser: &mut lexopt::Parser, option: &str, expected: &str) -> Result<OsString> {
     parser
         .value()
-        .map_err(|_| usage(format!("{option}: nothing given, {expected} expected")))
+        .map_err(|_| usage(format!("{option} needs a value: {expected}")))
 }
 
 /// A whole number, digits alone, in a range.
@@ -346,7 +346,7 @@ fn check_memory(config: &Config) -> Result<()> {
         return Ok(());
     }
     Err(usage(format!(
-        "--memory-limit: {} MB cannot hold a ring buffer of {} KB, at least {least_mb} expected",
+        "--memory-limit: {} MB cannot hold a ring buffer of {} KB; {least_mb} MB or more can",
         config.memory_limit_bytes >> 20,
         ring_bytes >> 10,
     )))

@@ -273,7 +273,7 @@ pub struct Event {
 
     /// Sorted by start, without overlaps.
     pub mappings: Vec<Mapping>,
-    /// Of the stack. Sorted by address; adjoining pieces joined.
+    /// Windows of the stack, sorted by address; adjoining pieces are joined.
     pub windows: Vec<MemoryWindow>,
     /// Around the values of registers, with `--memory`; sorted, without overlaps.
     pub memory: Vec<MemoryWindow>,

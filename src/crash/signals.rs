@@ -88,7 +88,7 @@ const BUS_CODES: [Code; 5] = [
         "BUS_ADRERR",
         "No memory behind the address",
     ),
-    (3, "BUS_OBJERR", "Hardware error of the object"),
+    (3, "BUS_OBJERR", "Hardware error"),
     (4, "BUS_MCEERR_AR", "Memory failure at the access"),
     (5, "BUS_MCEERR_AO", "Memory failure found elsewhere"),
 ];
@@ -153,7 +153,7 @@ const SYS_CODES: [Code; 2] = [
 
 /// In place of the words for it, where an address is known all the same.
 pub const KERNELS_BUT_WORKED_OUT: &str =
-    "Raised by the kernel, address worked out from the instruction (SI_KERNEL)";
+    "Raised by the kernel, address derived from the instruction (SI_KERNEL)";
 
 /// Codes that every signal can have.
 const COMMON_CODES: [Code; 10] = [

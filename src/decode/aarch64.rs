@@ -470,7 +470,7 @@ fn tag(word: u32, opc: u32, mode: u32, decoded: &mut Decoded, operand: &mut Oper
         operand.displacement = signed(word, 12, 9) * 16;
     }
     match (mode, opc) {
-        // Of the granule that it lies in.
+        // The granule that it lies in.
         (0, 1) => operand.touch = Touch::Read,
         (0, _) if operand.displacement == 0 => {
             decoded.class = Class::Privileged;

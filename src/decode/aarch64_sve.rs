@@ -3,7 +3,7 @@
 //! Their width depends on a length that no general register holds, and which
 //! lanes are touched on a mask; so does an immediate displacement, which counts
 //! by vectors, unless it is zero. Of gathers and scatters not even the base is
-//! told: it may be a vector.
+//! known: it may be a vector.
 
 use super::aarch64_fields::{bits, reg, signed};
 use super::{Extend, Index, Operand, Touch};

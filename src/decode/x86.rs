@@ -37,7 +37,7 @@ pub(super) struct Head {
     pub(super) repeat: bool,
     /// As VEX has it: none, 66, F3, F2.
     pub(super) prefix: u8,
-    /// Of REX, or what VEX and EVEX have in its place.
+    /// The bit W of REX, VEX or EVEX.
     wide: bool,
     /// What is added to ModRM.reg, SIB.index, and SIB.base or ModRM.rm: 8 or 0.
     pub(super) reg_high: u8,
@@ -169,7 +169,7 @@ fn head(long: bool, code: &mut Code<'_>) -> Option<Head> {
             continue;
         }
         match byte {
-            // Of no effect in 64-bit code, where these begin at 0 anyway.
+            // No effect in 64-bit code, where these segments begin at 0.
             0x26 | 0x2e | 0x36 | 0x3e if long => {}
             0x26 | 0x2e | 0x36 | 0x3e => head.segment = None,
             0x64 => head.segment = Some(Segment::Fs),
@@ -356,7 +356,7 @@ impl Head {
     }
 
     fn width(&self, rule: &Rule) -> Option<u16> {
-        /// Of the kinds that come first.
+        /// Widths of the kinds that come first.
         const FIXED: [u16; 10] = [1, 2, 4, 8, 10, 16, 32, 48, 64, 512];
         let size = self.size();
         let vector = self.vector;

@@ -39,8 +39,8 @@ impl Head {
         }
     }
 
-    /// Of opcodes without ModRM. `immediate` is what stands at the end; `None`
-    /// where it is needed and missing.
+    /// The operands of opcodes without ModRM. `immediate` stands at the end; `None` if it is
+    /// needed and missing.
     #[inline(never)]
     pub(super) fn implied(
         &self,
@@ -130,7 +130,7 @@ impl Head {
         Some(())
     }
 
-    /// Of opcodes with ModRM, once their length is known.
+    /// The implied operands of opcodes with ModRM, once their length is known.
     #[inline(never)]
     pub(super) fn implied_beside(&self, modrm: u8, decoded: &mut Decoded) {
         let reg = modrm >> 3 & 7;

@@ -135,7 +135,7 @@ pub(super) enum Width {
     PopFrame,
     /// The word at the frame pointer.
     Leave,
-    /// Of strings: at si, at di, at both; wide as `ByteOp`.
+    /// String instructions: at si, at di, at both; wide as `ByteOp`.
     From,
     To,
     FromTo,

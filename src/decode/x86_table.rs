@@ -539,7 +539,7 @@ pub(super) const XOP_10: &[Rule] = &[
 /// The rule for an opcode of a map. `when` has one prefix, one encoding, W, the
 /// mode, and whether ModRM names memory.
 pub(super) fn find(map: u8, opcode: u8, when: u16, reg: u8) -> Option<&'static Rule> {
-    /// Of each set a rule names any, or none if it is for all of them.
+    /// A rule names some members of each set, or none if it is for all of them.
     const CHOICES: [u16; 5] = [ANY, LVE, W0 | W1, LONG | SHORT, MEM | REG];
     let rules = match map {
         0 => ONE_BYTE,

@@ -78,7 +78,7 @@ impl Places {
         };
         let name = hex(build_id);
         let Some((first, rest)) = name.split_at_checked(2) else {
-            module.refused.push_str("no build-id to find a file by");
+            module.refused.push_str("the file has no build-id");
             return module;
         };
         let debug = format!(".build-id/{first}/{rest}.debug");
@@ -106,7 +106,7 @@ impl Places {
         if module.is_found() {
             module.refused.clear();
         } else if module.refused.is_empty() {
-            module.refused = format!("no file with its build-id {name}");
+            module.refused = format!("no file has its build-id {name}");
         }
         module
     }
@@ -124,7 +124,7 @@ impl Places {
         while let Some(path) = self.given.pop() {
             if left == 0 {
                 let path = path.as_os_str().as_bytes();
-                self.say(path, "too many files: the rest was not looked at");
+                self.say(path, "too many files: the rest was not searched");
                 self.given.clear();
                 break;
             }
@@ -151,7 +151,7 @@ pub(super) fn check(path: &Path, is_directory: bool) -> Result<()> {
         Err(refusal) if is_directory => refusal.as_str(),
         Err(_) => match open(RegularFile::open(path)) {
             Ok(elf) if elf.build_id().is_some() => return Ok(()),
-            Ok(_) => "has no build-id",
+            Ok(_) => "the file has no build-id",
             Err(reason) => reason,
         },
     };
@@ -208,7 +208,7 @@ impl Unstripped {
                 }
                 return;
             }
-            Ok(_) => "has another build-id",
+            Ok(_) => "the file has a different build-id",
             Err(reason) => reason,
         };
         self.refused = format!("{}: {reason}", path.display());

@@ -33,7 +33,7 @@ pub(super) struct Input {
     waiting: std::vec::IntoIter<PathBuf>,
     open: Option<(File, PathBuf)>,
     buffer: Vec<u8>,
-    /// Of the buffer, what was read and not given out yet.
+    /// The part of the buffer that was read and not handed out yet.
     start: usize,
     end: usize,
     max_line: usize,
@@ -114,14 +114,18 @@ impl Input {
 
     /// Says what was met, and whether it was all.
     pub(super) fn finish(&self) -> Result<()> {
-        let (foreign, long) = (self.foreign, self.long);
-        if foreign + long > 0 {
-            say(&format!(
-                "{foreign} lines are no reports, {long} are longer than 16 MB"
-            ));
+        for (count, what) in [
+            (self.foreign, "not a report"),
+            (self.long, "longer than 16 MB"),
+        ] {
+            match count {
+                0 => {}
+                1 => say(&format!("1 line was skipped: {what}")),
+                _ => say(&format!("{count} lines were skipped, each {what}")),
+            }
         }
         if self.failed {
-            return Err(Error::failed("not all of the input could be read"));
+            return Err(Error::failed("some of the input could not be read"));
         }
         Ok(())
     }

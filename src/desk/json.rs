@@ -13,9 +13,9 @@
 
 /// Brackets inside one another; reports have three.
 pub const MAX_DEPTH: u32 = 64;
-/// Of an object; reports have some thirty.
+/// The most members of an object; reports have about thirty.
 pub const MAX_MEMBERS: usize = 256;
-/// Of an array; the tool reports at most 1,024 calls, each with 32 inlined ones.
+/// The most elements of an array; the tool reports at most 1,024 calls, each with 32 inlined ones.
 pub const MAX_ELEMENTS: usize = 1 << 16;
 
 /// A part of a text, by its offsets.

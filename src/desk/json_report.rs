@@ -47,7 +47,7 @@ pub(super) fn symbolize(line: &[u8], desk: &mut Desk, out: &mut Vec<u8>) -> bool
     if is_new && group.is_none() && !report.value("group").is_empty() {
         desk.lost.push((
             "group",
-            "made without these names: what it was made of is not all here".into(),
+            "not recomputed from the new names: the report does not hold all frames that it is made of".into(),
         ));
     }
     put(&report, out, &mut |key, old, out| match key {

@@ -39,7 +39,7 @@ pub fn run(task: Task) -> Result<()> {
 
 /// A message for the user.
 fn say(text: &str) {
-    messages::say(&format!("segfault_analyzer: {text}"));
+    messages::say(&format!("Warning: {text}"));
 }
 
 /// Whether an object is one of the tool's reports: keys that all of them have.

@@ -25,7 +25,7 @@ const MAX_PATH: usize = 4 * 4096;
 const MAX_NAMES: usize = 1 << 16;
 const CACHE_BYTES: usize = 64 << 20;
 
-const TOO_MANY: &str = "too many to be read in time";
+const TOO_MANY: &str = "too many to read in time";
 
 /// Finds files, and asks them about the frames of one report at a time.
 #[derive(Debug)]
@@ -121,7 +121,7 @@ impl Desk {
             self.namer.add_names(module, &mut self.located, &which);
             #[cfg(feature = "lines")]
             match self.namer.add_lines(module, &mut self.located, &which) {
-                // Of the libraries below nobody wants to know.
+                // Not for the libraries below: nobody asks for their lines.
                 Err(refused) if innermost => self.lost.push(("lines", refused.as_str().into())),
                 _ => {}
             }

@@ -8,7 +8,7 @@ use super::json::{self, Object, Span};
 use super::{add, is_report};
 use crate::base::bytes::find;
 
-/// Of a value; what is longer is left out.
+/// The longest value; a longer one is left out.
 const MAX_VALUE: usize = 1024;
 /// Innermost calls that are shown.
 const CALLS: usize = 3;
@@ -69,8 +69,8 @@ impl<'a> Sighting<'a> {
         json::number(self.0.value("timestamp"))
     }
 
-    /// Of the names in [`TEXTS`]; of a program the executable, else the process's name; of
-    /// a cause the signal's code, where no cause is known.
+    /// The values for [`TEXTS`]. The program is the executable, or else the name of the
+    /// process. The cause is the signal's code if there is no cause.
     fn values(&self) -> [&'a [u8]; TEXTS.len()] {
         let first = |key, other| match self.0.value(key) {
             b"" => self.0.value(other),
@@ -115,8 +115,8 @@ impl<'a> Sighting<'a> {
             }
             let module = frame.value("module").strip_suffix(b"\"");
             let offset = |key| frame.value(key).strip_prefix(b"\"");
-            // Of a file that could not be had where it has the code: the address is another
-            // one in each run.
+            // For a file that could not be read, the place in the file: the address differs in each
+            // run.
             let (offset, sign) = match (offset("module_offset"), offset("file_offset")) {
                 (None, Some(offset)) => (Some(offset), &b"@"[..]),
                 (offset, _) => (offset, &b"+"[..]),
@@ -130,7 +130,7 @@ impl<'a> Sighting<'a> {
     }
 }
 
-/// Of a crash, beside its calls.
+/// What a crash has beside its calls.
 const TEXTS: [&str; 5] = ["program", "signal", "cause", "signature", "group"];
 
 /// Appends the parts of a value; null where it is not known, or too long.

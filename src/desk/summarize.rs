@@ -58,14 +58,13 @@ pub(super) fn run(task: Task) -> Result<()> {
     print(&out)?;
     if table.suppressed > 0 {
         say(&format!(
-            "--max-per-minute held back {} more crashes, which are in no line: of what kind is \
-             not known",
+            "--max-per-minute held back {} more crashes of unknown kinds: they are not in the table",
             table.suppressed
         ));
     }
     let nothing = table.ranked().is_empty() && table.others.1.reports == 0;
     if nothing && input.has_foreign() {
-        say("nothing was a report: only JSON lines are read, as --format json writes them");
+        say("no reports found: summarize reads the JSON lines that --format json writes");
     }
     input.finish()
 }

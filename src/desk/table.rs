@@ -38,7 +38,7 @@ pub(super) struct Table {
     /// Sorted by what identifies a crash; with the number of its row.
     index: Vec<(Vec<u8>, usize)>,
     rows: Vec<Row>,
-    /// Of all that have no row.
+    /// The figures of all crashes without a row.
     pub(super) others: Row,
     /// Crashes that were held back, of whatever kind.
     pub(super) suppressed: u64,

@@ -168,10 +168,10 @@ fn a_file_of_another_build_is_not_used_and_that_is_said_once() {
         frame("null", "0x1110", "abcd01", "context"),
         frame("null", "0x1210", "abcd01", "cfi"),
     ];
-    let lost = "\"symbols: no file with its build-id abcd01\"";
+    let lost = "\"symbols: no file has its build-id abcd01\"";
     let expected = report("null", &stack, lost);
     assert_eq!(named(&mut desk, &report("null", &stack, "")), expected);
-    assert_eq!(desk.said(), ["/srv/app: no file with its build-id abcd01"]);
+    assert_eq!(desk.said(), ["/srv/app: no file has its build-id abcd01"]);
     assert_eq!(named(&mut desk, &expected), expected, "once more");
     assert!(desk.said().is_empty());
     let both = format!("\"callers: gone\",{lost}");
@@ -192,7 +192,7 @@ fn a_file_of_another_build_is_not_used_and_that_is_said_once() {
     let stack = [gone.to_owned(), anonymous.to_owned(), "{}".to_owned()];
     assert_eq!(
         named(&mut desk, &report("null", &stack, "")),
-        report("null", &stack, "\"symbols: no build-id to find a file by\"")
+        report("null", &stack, "\"symbols: the file has no build-id\"")
     );
 }
 
@@ -238,11 +238,14 @@ fn files_are_found_below_roots_and_nowhere_else() {
     let deleted = symbol("/srv/app (deleted)", "abcd01");
     assert_eq!(deleted, "first+0x10 (/srv/app (deleted))");
     assert_eq!(symbol("/absolute", "abcd01"), "first+0x10 (/absolute)");
-    assert_eq!(symbol("/srv/app", "abcd02"), "has another build-id");
+    assert_eq!(
+        symbol("/srv/app", "abcd02"),
+        "the file has a different build-id"
+    );
     // It is there, but outside.
     for path in ["/escape", "/../secret", "/srv/../../secret"] {
         let said = symbol(path, "abcd03");
-        assert_eq!(said, "no file with its build-id abcd03", "{path}");
+        assert_eq!(said, "no file has its build-id abcd03", "{path}");
     }
     assert_eq!(symbol("/srv", "abcd04"), "not a regular file");
 }
@@ -310,7 +313,7 @@ const TEXT: &str = "\
     #3  0x5300 lonely+0x0 (/srv/a b) [leaf]
     #4  0x6000 /lib/x+0x10 (build-id 0102) at x.c:5
     #5  0x6000 /lib/x+0x10 (build-id 0102)
-    (stack ends here: nothing of it is known)
+    (stack ends here: nothing is known about it)
 
 ";
 
@@ -322,7 +325,7 @@ fn text_is_named_where_it_has_a_build_id() {
         .replace("0x5111 (/srv/a b+0x1110)", "0x5111 (first+0x10 (/srv/a b))")
         .replace(
             "  Lost:          stack (some)\n",
-            "  Lost:          stack (some)\n  Lost:          symbols (no file with its build-id 0102)\n",
+            "  Lost:          stack (some)\n  Lost:          symbols (no file has its build-id 0102)\n",
         )
         .replace("/srv/a b+0x1110 (build-id abcd01)", "first+0x10 (/srv/a b)")
         .replace("/srv/a b+0x1200 (build-id abcd01) [", "first+0x100 (/srv/a b) [")
@@ -333,7 +336,7 @@ fn text_is_named_where_it_has_a_build_id() {
         |text: &str| text[..text.find("/lib/x+0x10 (build-id 0102)\n").unwrap() + 9].to_owned();
     let (before, after) = (cut(TEXT), cut(&expected));
     let after = after.replace(
-        "  Lost:          symbols (no file with its build-id 0102)\n",
+        "  Lost:          symbols (no file has its build-id 0102)\n",
         "",
     );
     assert_eq!(text(&mut desk, &before), after, "cut off in a line");

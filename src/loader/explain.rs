@@ -51,13 +51,13 @@ fn permission_hint() -> String {
     }
     if std::fs::read_to_string(UID_MAP).is_ok_and(|map| !is_identity(&map)) {
         return format!(
-            "this is a user namespace ({UID_MAP}), where capabilities do not reach the kernel: run it as root outside of it"
+            "this is a user namespace ({UID_MAP}), whose capabilities do not count for BPF: run the tool as root outside of it"
         );
     }
     let missing = bpf::effective_capabilities().ok().and_then(missing_right);
     match missing {
         Some(right) => right.to_owned(),
-        None => "the capabilities are there: a container's seccomp filter or a security module refuses bpf(2)"
+        None => "this process has the capabilities, so a seccomp filter (of a container) or a security module refuses bpf(2)"
             .to_owned(),
     }
 }
@@ -103,7 +103,7 @@ pub fn verifier(
     let mut message = format!("Failed to load BPF program: {name}: {reason}");
     let poisoned = poisoned_instruction(&log).and_then(relocation_at);
     if let Some(relocation) = &poisoned {
-        message.push_str(&format!(": the kernel has nothing for {relocation}"));
+        message.push_str(&format!(": this kernel lacks {relocation}"));
     } else {
         let telling = telling_lines(&log);
         if !telling.is_empty() {
@@ -130,7 +130,7 @@ pub fn verifier(
     if verbose || log.is_empty() {
         return refusal;
     }
-    refusal.with_hint("-v prints all that the verifier said")
+    refusal.with_hint("-v prints the complete log of the verifier")
 }
 
 /// The instruction that the verifier stopped at, if it is one that was poisoned.
@@ -204,7 +204,7 @@ mod tests {
         assert_eq!(
             said.to_string(),
             "Failed to load BPF program: segfault_x: Invalid argument (os error 22): \
-             the kernel has nothing for <byte_off> [7] struct task_struct.gone"
+             this kernel lacks <byte_off> [7] struct task_struct.gone"
         );
     }
 }

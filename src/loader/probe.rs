@@ -92,7 +92,7 @@ impl Features {
 #[must_use]
 pub fn no_tracepoints() -> Error {
     Error::unsupported("this kernel runs no BPF programs at tracepoints")
-        .with_hint("it was built without CONFIG_BPF_EVENTS")
+        .with_hint("the kernel must be built with CONFIG_BPF_EVENTS")
 }
 
 /// Whether the kernel takes the smallest program of this type.

@@ -25,10 +25,10 @@ const SYSFS: &str = "/sys/kernel/btf/vmlinux";
 const IN_SYSFS: &CStr = c"kernel/btf/vmlinux";
 const RELEASE: &str = "/proc/sys/kernel/osrelease";
 const NO_SYSFS_HINT: &str =
-    "without /sys it takes CAP_SYS_ADMIN to ask the kernel; mount /sys, or name a BTF file of this very kernel with --btf";
+    "mount /sys, run with CAP_SYS_ADMIN, or name a BTF file of exactly this kernel with --btf";
 /// What helps where no types were found.
 pub const NO_TYPES_HINT: &str =
-    "the kernel has no type information (CONFIG_DEBUG_INFO_BTF); name a BTF file of this very kernel with --btf";
+    "the kernel was built without type information (CONFIG_DEBUG_INFO_BTF); name a BTF file of exactly this kernel with --btf";
 
 /// Kernel types and where they were found.
 #[derive(Debug)]
@@ -60,10 +60,10 @@ impl fmt::Display for KernelTypes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.origin {
             Origin::File(path) => write!(f, "{}", path.display()),
-            Origin::OwnSysfs => write!(f, "{SYSFS}, of a mount that only the tool sees"),
-            Origin::Kernel { id } => write!(f, "the kernel, as BTF object {id}"),
+            Origin::OwnSysfs => write!(f, "{SYSFS}, from a private mount"),
+            Origin::Kernel { id } => write!(f, "BTF object {id} of the kernel"),
             Origin::Measured { .. } => {
-                f.write_str("measured at start, for want of type information")
+                f.write_str("measured at start, because the kernel has no BTF")
             }
         }
     }
@@ -224,7 +224,9 @@ fn from_kernel() -> Result<KernelTypes> {
             });
         }
     }
-    Err(Error::unsupported("the kernel hands out no BTF of its own"))
+    Err(Error::unsupported(
+        "the kernel has no BTF object of its own",
+    ))
 }
 
 /// Kernel images that may carry BTF, as libbpf looks for them.

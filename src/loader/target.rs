@@ -208,7 +208,7 @@ struct Place {
 #[derive(Debug)]
 struct Places {
     by_offset: Map<u32, Place>,
-    /// One bit for each residue that some offset has: most offsets are told off here.
+    /// One bit for each residue that some offset has: most offsets are rejected here.
     residues: Vec<u64>,
 }
 

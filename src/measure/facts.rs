@@ -1,4 +1,4 @@
-//! What is known of the children that fault on purpose: what they were told to
+//! What is known of the children that fault on purpose: what they were set up to
 //! have, and what /proc and the probe say of them.
 //!
 //! Both sides compute the same values from a child's number, so that only what
@@ -61,7 +61,7 @@ pub enum Fact {
     AlternateBytes,
     /// Whether it could make its file systems.
     HasFiles,
-    // What it was told to have, and what the probe saw.
+    // What it was set up to have, and what the probe saw.
     FaultAddress,
     Name,
     NameEnd,
@@ -73,7 +73,7 @@ pub enum Fact {
     LeaderIds,
     StackTop,
     // What /proc says.
-    /// Of a process: 0 for another thread than its first.
+    /// Of a process; 0 for any thread but its first.
     StartTicks,
     MountNamespace,
     StartCode,
@@ -93,13 +93,13 @@ pub enum Fact {
     /// The first bytes of the executable's name, and which bits count.
     Executable,
     ExecutableMask,
-    // Of one mapping.
+    // Facts about one mapping.
     Mm,
     Flags,
     PageOffset,
     /// 0 where no file is mapped.
     File,
-    // Of a file that the child has made.
+    // Facts about a file that the child has made.
     Made,
     /// On which of its file systems; 0 for the other.
     Inner,

@@ -60,10 +60,10 @@ pub fn subjects(program: &CStr, allows_raw: bool) -> Result<Subjects> {
     for number in 0..facts::CHILDREN {
         let child = children::start(program, number, &subjects.peek.magic());
         let child = child.ok_or_else(|| {
-            let error = Error::unsupported("no child can fault on purpose");
+            let error = Error::unsupported("cannot start a child that faults on purpose");
             match std::fs::exists("/proc/self/exe") {
                 Ok(true) => error,
-                _ => error.with_hint("mount /proc: children are started from /proc/self/exe"),
+                _ => error.with_hint("mount /proc: the children are started from /proc/self/exe"),
             }
         })?;
         subjects.children.extend(child.child(&mut subjects.peek));

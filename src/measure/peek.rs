@@ -103,7 +103,7 @@ impl Peek {
         };
         let no_types: Vec<u8> = Vec::new();
         let loaded = loader::load(&object, &no_types, &settings)?;
-        let failed = || Error::failed("the measuring program cannot run");
+        let failed = || Error::failed("cannot run the program that measures offsets");
         let program = loaded.program(PROGRAM).ok_or_else(failed)?;
         let link = attach::signal_deliver(program, is_raw)?;
         let mut peek = Peek {

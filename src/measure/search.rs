@@ -37,8 +37,8 @@ impl SearchError {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            SearchError::NoTrap => "the fault address does not stand where tasks end",
-            SearchError::NoRegisters => "the registers do not stand on the kernel stack",
+            SearchError::NoTrap => "the fault address was not found in the task structure",
+            SearchError::NoRegisters => "the registers were not found on the kernel stack",
         }
     }
 }
@@ -76,7 +76,7 @@ pub(crate) enum Bits {
     Permissions,
     /// arm64: of the processor's account of a fault.
     Syndrome,
-    /// Of a word that counts users, and knows a level: too many, and too deep.
+    /// A count of users that is too high, or a level that is too deep.
     ManyUsers,
     ManyOrDeep,
 }
@@ -120,7 +120,7 @@ pub(crate) const fn same(fact: Fact) -> Word {
 /// Words that stand in a row at a place that is searched for, behind pointers at
 /// places that are searched for as well.
 pub(crate) struct Rule {
-    /// Of which subjects: those of which this is known.
+    /// Only for subjects of which this fact is known.
     pub only: Option<Fact>,
     /// Where the pointers are that lead there.
     pub path: &'static [Place],
@@ -354,7 +354,7 @@ impl Search<'_> {
 impl Found {
     /// Takes note of another find; places are tried in order.
     fn add(&mut self, rule: &Rule, way: Way) {
-        // Of the places that are searched, the last where the nearest counts, else the first.
+        // The last of the searched places if the nearest counts, otherwise the first.
         let mut key = rule.path.len();
         let mut is_first = true;
         for (step, place) in rule.path.iter().chain([&rule.place]).enumerate() {

@@ -227,7 +227,7 @@ fn behind_pointers_the_nearest_counts() {
     assert_eq!(found(&neighbour, &BEHIND), Some(24));
     let neighbour = [(0, at(256)), (8, at(128)), (280, WANTED)];
     assert_eq!(found(&neighbour, &BEHIND), Some(24));
-    // Two that lead to the same are not to be told apart.
+    // Two that lead to the same place cannot be distinguished.
     let both = [(0, at(256)), (8, at(256)), (280, WANTED)];
     assert_eq!(found(&both, &BEHIND), None);
     const PAIRED: Rule = Rule {

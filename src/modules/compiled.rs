@@ -68,7 +68,7 @@ fn check(status: &Status, process: ProcessHint) -> Result<(), Missing> {
         _ if status.owner == 0 => {}
         Some(uid) if uid == status.owner => {}
         Some(_) => return refused("the perf map of its code belongs to another user"),
-        None => return refused("no telling whether the perf map of its code is its own"),
+        None => return refused("cannot check who owns the perf map of its code"),
     }
     if status.size > perf_map::MAX_SIZE {
         return refused("the perf map of its code is too large");

@@ -206,7 +206,7 @@ impl Modules {
                 });
             }
             let bias = module.bias(mapping).ok_or(Missing {
-                reason: "mapped part is no segment of the file",
+                reason: "the mapped part is not a segment of the file",
             })?;
             Ok(Opened { module, bias })
         });
@@ -278,7 +278,7 @@ impl Modules {
 
     fn module(&mut self, mapping: &Mapping, process: ProcessHint) -> Result<Rc<Module>, Missing> {
         let file = mapping.file.as_ref().ok_or(Missing {
-            reason: "no file is mapped there",
+            reason: "the address is not in a mapped file",
         })?;
         let key = self.hasher.hash_one((file.identity.whenever(), &file.path));
         if let Some(module) = self.kept(key, file) {

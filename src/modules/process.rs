@@ -20,9 +20,9 @@ const MAX_LOOKED_AT: usize = 4096;
 /// Between two times that all of them are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Of a process with ten thousand mappings.
+/// Enough for a process with ten thousand mappings.
 const MAX_MAPS: usize = 1 << 20;
-/// Of a host with thousands of containers.
+/// Enough for a host with thousands of containers.
 const MAX_MOUNTINFO: u64 = 4 << 20;
 /// Mounts of one file system that are tried.
 const MAX_PLACES: usize = 8;
@@ -88,7 +88,7 @@ impl LiveProcess {
     }
 }
 
-/// The paths here of a place in a file system, told by the file system's device and
+/// The paths at which a place in a file system is found here: by the device of the file system and
 /// the path from its root: one for each mount that shows it.
 pub(super) fn places_of(device: u32, path: &[u8]) -> Vec<Vec<u8>> {
     let mut text = Vec::new();

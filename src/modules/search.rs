@@ -2,7 +2,7 @@
 //!
 //! In: a mapping and what is known of its process. Out: a parsed [`Module`], or
 //! the most telling reason why there is none ([`Verdict`]). Which places are looked
-//! at, in which order, is told in [`super`].
+//! at, in which order, is described in [`super`].
 
 use std::ffi::OsStr;
 use std::hash::BuildHasher;
@@ -17,7 +17,7 @@ use crate::symbols::elf::{ElfFile, Home, Source};
 use crate::sys::file::{Directory, Refusal, RegularFile, Status};
 use crate::sys::time;
 
-/// Of a root that lies deeper nothing is found.
+/// Files below a root that lies deeper are not found.
 const MAX_SHORTENED: usize = 16;
 /// Bytes of a build-id that no two files have by chance: linkers make 16 and more.
 const MIN_HASH: usize = 16;
@@ -259,14 +259,14 @@ impl Verdict {
                 "file changed since it was mapped"
             }
             Verdict::Changed => "file changed since the crash",
-            _ if file.detached => "file has no name and its process is gone",
+            _ if file.detached => "the file has no name, and its process is gone",
             Verdict::Replaced if file.deleted => "file replaced before the crash",
             _ if file.deleted => "file deleted before the crash",
             Verdict::Replaced => "file replaced since the crash",
             Verdict::Refused(reason) => reason,
             Verdict::NotFound => "file deleted since the crash",
             Verdict::Unreachable if file.path.is_empty() => "path not captured",
-            Verdict::Unreachable if file.truncated => "path not captured whole",
+            Verdict::Unreachable if file.truncated => "path cut off",
             Verdict::Unreachable => "file not reachable from this mount namespace",
         };
         Missing { reason }
@@ -276,7 +276,7 @@ impl Verdict {
 /// Whether a file with this time of its last change is what was mapped then.
 ///
 /// Times of files are those of the clock's last tick, of which there are 100 a second
-/// or more: a file that is changed in the moment when it was mapped is not told from
+/// or more: a file that changes at the moment when it is mapped cannot be distinguished from
 /// one that is run as soon as it is made. A time that lies ahead was set by another
 /// clock: that of the machine where the image of a board was made, which itself starts
 /// in 1970.

@@ -304,7 +304,7 @@ fn what_is_no_program_is_refused_with_the_reason() {
     let mut anonymous = mapping.clone();
     anonymous.file = None;
     let refused = modules.open(&anonymous, gone());
-    assert_eq!(reason(refused), "no file is mapped there");
+    assert_eq!(reason(refused), "the address is not in a mapped file");
 
     let mut unnamed = mapping.clone();
     file_of(&mut unnamed).path.clear();
@@ -314,7 +314,10 @@ fn what_is_no_program_is_refused_with_the_reason() {
     file_of(&mut memfd).detached = true;
     modules.missing.clear();
     let refused = modules.open(&memfd, gone());
-    assert_eq!(reason(refused), "file has no name and its process is gone");
+    assert_eq!(
+        reason(refused),
+        "the file has no name, and its process is gone"
+    );
 }
 
 #[test]

@@ -85,7 +85,7 @@ pub struct Monitor<'a> {
     followed_due: Timer,
     repeats: Repeats,
     repeats_due: Timer,
-    /// Of CPUs, where each has a ring.
+    /// Announces CPUs that come up, if each has a ring.
     announcements: Option<Announcements>,
     clock_set: Option<ClockSet>,
     assembler: Assembler,
@@ -239,7 +239,7 @@ impl<'a> Monitor<'a> {
         for ring in self.capture.fds() {
             self.poller.watch(ring, token::RING)?;
         }
-        // What came before they were watched wakes nobody: perf events tell it once,
+        // What came before they were watched wakes nobody: perf events report it once,
         // and adding them to a poller has asked already (perf_poll()).
         self.empty_ring()
     }
@@ -327,7 +327,9 @@ impl<'a> Monitor<'a> {
                         self.poller.watch(ring, token::RING)?;
                     }
                 }
-                Err(error) => say(&format!("Warning: CPU {cpu} is not watched: {error}")),
+                Err(error) => say(&format!(
+                    "Warning: crashes on CPU {cpu} are not seen: {error}"
+                )),
             }
         }
         Ok(())
@@ -522,7 +524,7 @@ impl<'a> Monitor<'a> {
             Ok(())
         });
         if let Err(error) = counted {
-            say(&format!("Warning: the ring was not emptied: {error}"));
+            say(&format!("Warning: could not empty the ring: {error}"));
         }
     }
 
@@ -540,7 +542,7 @@ impl<'a> Monitor<'a> {
         self.print(told)?;
         match self.sink.finish()? {
             0 => Ok(()),
-            _ => Err(Error::failed("not every report could be written")),
+            _ => Err(Error::failed("some reports could not be written")),
         }
     }
 

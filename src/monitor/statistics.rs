@@ -12,9 +12,9 @@ use std::time::Duration;
 pub struct UserCounters {
     /// Records taken out of the ring that became a report.
     pub processed: u64,
-    /// Of these, reports that were held back because an equal one was printed.
+    /// How many of these were held back because an equal report was printed.
     pub reports_held: u64,
-    /// Of these, reports that are not in the output: given up, or still waiting for it.
+    /// How many of these are not in the output: given up, or still waiting.
     pub reports_not_written: u64,
     /// Attempts to write a report that failed.
     pub output_errors: u64,
@@ -85,7 +85,7 @@ impl Statistics {
         percent(hits, asked, 2)
     }
 
-    /// Of the timed records.
+    /// Mean over the timed records.
     fn mean_capture_ns(&self) -> u64 {
         self.user
             .capture_ns
@@ -161,11 +161,11 @@ impl Statistics {
         page.count("Dropped, capture busy", kernel.dropped_busy);
         page.count("Record parts lost", kernel.parts_lost);
         page.count("Record parts astray", user.stray_parts);
-        page.count("Signals not looked at", kernel.missed);
+        page.count("Deliveries skipped", kernel.missed);
         page.count("Evicted from caches", user.evicted);
-        page.count("Lookups given up", user.lookups_given_up);
+        page.count("Symbol lookups given up", user.lookups_given_up);
         page.count("Reports not written", user.reports_not_written);
-        page.count("Failed writes of reports", user.output_errors);
+        page.count("Failed writes", user.output_errors);
         page.text.push('\n');
         page.text
     }

@@ -1,4 +1,4 @@
-//! Equal things told once: which are printed, which are only counted.
+//! Equal things printed once: which are printed, and which are only counted.
 //!
 //! A [`Folder`] lets a number of items of each key through in each window of
 //! time and holds the rest back. When the window ends the last that was held
@@ -16,7 +16,7 @@ const MAX_KEYS: usize = 256;
 pub struct Counted<T> {
     pub item: T,
     pub count: u64,
-    /// Of these, those that are the first of a process that died.
+    /// How many of these are the first of a process that died.
     pub deaths: u64,
     /// Its time; of one that was held back that of the first in its window, which was
     /// let through.
@@ -139,7 +139,7 @@ mod tests {
         counted(item, 1, u64::from(item))
     }
 
-    /// Of which every second one is a death.
+    /// Every second one is a death.
     fn counted(item: u32, count: u64, since_ms: u64) -> Counted<u32> {
         Counted {
             item,

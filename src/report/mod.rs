@@ -63,7 +63,7 @@ pub enum Cause {
     FloatingPoint,
     /// A breakpoint, a single step, a watchpoint.
     Breakpoint,
-    /// Seccomp, or the program's own dispatch of system calls.
+    /// Seccomp, or the program's own system call dispatch.
     ForbiddenSystemCall,
     /// No fault: somebody sent the signal.
     Sent,
@@ -168,7 +168,7 @@ pub struct Location {
 /// The code around the instruction pointer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Code {
-    /// Of the first byte.
+    /// The address of the first byte.
     pub address: ProcessAddress,
     pub bytes: Vec<u8>,
     /// Where among the bytes the instruction begins that crashed.
@@ -237,7 +237,7 @@ pub struct NearbyMapping {
     pub start: ProcessAddress,
     pub end: ProcessAddress,
     pub flags: VmFlags,
-    /// Of its beginning; `None` where no file is mapped.
+    /// Where in the file it begins; `None` if no file is mapped.
     pub file_offset: Option<FileOffset>,
     /// A path, or what stands for one: `[heap]`.
     pub name: Vec<u8>,
@@ -264,7 +264,7 @@ pub struct Report {
     pub same_death: bool,
     pub sender: Option<Sender>,
     pub instruction_pointer: Option<ProcessAddress>,
-    /// Of the instruction pointer; with or without `-t`.
+    /// Where the instruction pointer is; with or without `-t`.
     pub instruction: Location,
     /// With `-r` or `--memory`.
     pub registers: Option<Registers>,
@@ -300,7 +300,7 @@ pub struct Report {
     /// How many more it stands for that `--max-per-minute` held back, whatever they were
     /// like; `None` where none was.
     pub suppressed: Option<u64>,
-    /// When the one was that was told in full, in Unix time; of those that were held back.
+    /// For reports that stand for ones held back: when the full report was, in Unix time.
     pub since_ms: Option<u64>,
     /// What this report lacks, with the reason.
     pub lost: Vec<Lost>,
@@ -309,7 +309,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Equal for reports that are told once: the signature, or without one what
+    /// Equal for reports that are folded: the signature, or without one what
     /// the crash's own frame tells.
     #[must_use]
     pub fn fold_key(&self) -> u64 {

@@ -1,4 +1,4 @@
-//! Which reports are printed, and which are told by their number alone.
+//! Which reports are printed, and which are only counted.
 //!
 //! Every fatal crash is printed unless `--fold` or `--max-per-minute` asks for
 //! less. Faults that a handler takes, and that the process does not die of, are no
@@ -16,10 +16,10 @@ use crate::report::fold::{Counted, Folder};
 use crate::report::{Exit, Report};
 
 /// Sites of handled faults remembered at a time, with a report each; past that the
-/// oldest is asked for its number at once, and its next fault is told in full.
+/// oldest is asked for its number at once, and its next fault gets a full report.
 const MAX_SITES: u64 = 1024;
 const MIN_SITES: u64 = 64;
-/// Of the memory that the user allows, for each of them.
+/// The share of --memory-limit for each site.
 const SITE_SHARE_BYTES: u64 = 64 << 10;
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -38,13 +38,13 @@ pub type TakeFolded<'a> = &'a mut dyn FnMut(&FaultSite) -> Option<Folded>;
 #[derive(Debug)]
 struct Site {
     site: FaultSite,
-    /// Of the window.
+    /// When the window ends.
     ends: Duration,
     /// The last that it sent.
     report: Box<Report>,
 }
 
-/// What was told, and what was not.
+/// A report, and whether it stands for ones that were held back.
 #[derive(Debug)]
 pub struct Repeats {
     crashes: Option<Folder<Box<Report>>>,
@@ -165,7 +165,7 @@ impl Repeats {
         }
     }
 
-    /// Forgets a site; what was counted there is told by its last report.
+    /// Forgets a site; its last report says what was counted there.
     fn end_first_site(&mut self, now: Duration, take: TakeFolded<'_>, out: &mut Vec<Told>) {
         let Site {
             site, mut report, ..

@@ -45,7 +45,8 @@ pub(super) fn types(layout: &Layout) -> KernelTypes {
 pub fn try_out(program: &CStr, layout: &mut Layout, method: Option<Method>) -> Result<bool> {
     let (event, child) = crash(program, layout, method)?;
     let seen = child.seen();
-    let seen = seen.ok_or_else(|| Error::unsupported("/proc does not tell of a child"))?;
+    let seen =
+        seen.ok_or_else(|| Error::unsupported("/proc does not show a child that was started"))?;
     match wrong_essential(&event, &seen) {
         Some(wrong) => Err(Error::unsupported(wrong)),
         None => Ok(take_back(&event, &seen, layout)),
@@ -78,7 +79,7 @@ fn plain(config: &Config, types: &KernelTypes) -> Result<Capture> {
         return Capture::start(method, config, types, None);
     }
     let features = Features::new();
-    let mut refused = Error::unsupported("no program for types that were measured");
+    let mut refused = Error::unsupported("no capture program works with the measured offsets");
     for method in super::PROGRAMS {
         if super::lack(method, &features)?.is_some() {
             continue;
@@ -107,15 +108,15 @@ fn wrong_essential(event: &Event, seen: &Seen) -> Option<&'static str> {
     let address = fact(Fact::FaultAddress);
     let sp = event.registers.map(|registers| registers.sp().0);
     if (event.signal, event.code) != (SIGSEGV, SEGV_MAPERR) {
-        Some("the signal is wrong")
+        Some("measured offsets give a wrong signal")
     } else if event.siginfo != address || event.trap.address != address {
-        Some("the fault's address is wrong")
+        Some("measured offsets give a wrong fault address")
     } else if !is_childs_fault(event.trap.number, event.trap.error_code) {
-        Some("the processor's account of the fault is wrong")
+        Some("measured offsets give a wrong trap number or error code")
     } else if event.disposition != Disposition::Handled {
-        Some("the handler is wrong")
+        Some("measured offsets give a wrong signal handler")
     } else if sp != Some(fact(Fact::Sp)) {
-        Some("the registers are wrong")
+        Some("measured offsets give wrong registers")
     } else {
         None
     }

@@ -1,8 +1,8 @@
-//! The proof of a capture: a child of ours faults as it was told to, and what its
+//! The proof of a capture: a child of ours faults on purpose, and what its
 //! record says is compared with that.
 //!
 //! The child is a copy of this process, with a name that nobody else has, by which the
-//! programs tell it from all others: until the proof is over nobody else is seen. It
+//! programs distinguish it from all others: until the proof is over nobody else is seen. It
 //! handles its fault and ends: no core, no line in the kernel's log, and no report. The
 //! fault is a SIGBUS where one can be made, so that other monitors of segmentation
 //! faults do not see it either. [`wrong`] and [`doubtful`] are pure.
@@ -99,10 +99,10 @@ impl Proof {
     /// Lets the child fault, and looks at what a capture that sees it alone has of that.
     pub fn of(&self, capture: &mut Capture, config: &Config) -> Outcome {
         let Some(brink) = Brink::new(page_bytes(), STACK_BYTES, FILL) else {
-            return Outcome::Impossible("there is no memory for a child");
+            return Outcome::Impossible("no memory for a child process");
         };
         let Some(mut told) = self.told(&brink, config, capture) else {
-            return Outcome::Impossible("no child can fault on purpose here");
+            return Outcome::Impossible("cannot start a child that faults on purpose");
         };
         told.ended_ns = now_ns();
         let Some(event) = self.event(capture) else {
@@ -196,7 +196,7 @@ pub fn wrong(event: &Event, told: &Told) -> Option<&'static str> {
     let has = |detail| !told.lost.contains(&detail);
     let name = &told.name[..told.name.len() - 1];
     let Some(registers) = event.registers else {
-        return Some("registers, of which there are none");
+        return Some("the registers are missing");
     };
     let values = NUMBERS.map(|number| registers.dwarf(number));
     let code = event.memory(registers.pc(), own_fault::FAULTING.len());
@@ -209,12 +209,12 @@ pub fn wrong(event: &Event, told: &Told) -> Option<&'static str> {
     } else if event.knows_fault && has("fault") && event.siginfo != told.address {
         Some("the fault's address")
     } else if event.knows_fault && has("fault") && event.trap.address != told.address {
-        Some("the address that the processor gave")
+        Some("the fault address in the trap data")
     } else if event.knows_fault
         && has("fault")
         && !is_childs_fault(event.trap.number, event.trap.error_code)
     {
-        Some("the processor's account of the fault")
+        Some("the trap number or the error code")
     } else if has("comm") && event.comm != name || event.thread != name {
         Some("the name of the process")
     } else if has("ns_pid") && !is_pid {
@@ -224,7 +224,7 @@ pub fn wrong(event: &Event, told: &Told) -> Option<&'static str> {
     } else if code.is_some_and(|code| code != own_fault::FAULTING) {
         Some("the code")
     } else if event.disposition != Disposition::Handled {
-        Some("the handler")
+        Some("the signal handler")
     } else {
         None
     }
@@ -256,10 +256,14 @@ pub fn doubtful(event: &Event, told: &Told) -> Vec<&'static str> {
         .and_then(|registers| event.memory(registers.sp(), LOOKED_AT));
     let times = told.began_ns.saturating_sub(START_SLACK_NS)..=told.ended_ns;
     expect("ppid", "the parent", event.ppid == Some(told.parent));
-    expect("start_time", "the start", times.contains(&event.start_ns));
+    expect(
+        "start_time",
+        "the start time",
+        times.contains(&event.start_ns),
+    );
     expect(
         "memory_layout",
-        "the memory's layout",
+        "the memory layout",
         event.brk.0 == 0 || event.brk.0 == told.brk,
     );
     expect(

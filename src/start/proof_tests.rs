@@ -129,7 +129,7 @@ fn whatever_differs_is_wrong() {
             event.registers = Some(registers);
         }),
         ("fault's address", |event| event.siginfo = 0),
-        ("processor gave", |event| event.trap.address ^= 8),
+        ("trap data", |event| event.trap.address ^= 8),
         ("account", |event| event.trap.error_code = 0),
         ("name", |event| event.comm.clear()),
         ("name", |event| event.thread = b"other".to_vec()),

@@ -16,7 +16,7 @@ fn failed(call: &'static str) -> impl Fn(Errno) -> Error {
     move |errno| Error::syscall(call, errno as i32)
 }
 
-/// Waits on several descriptors at once; each is told apart by a token.
+/// Waits on several descriptors at once; each has a token.
 #[derive(Debug)]
 pub struct Poller {
     epoll: Epoll,

@@ -44,7 +44,7 @@ impl Refusal {
         match self {
             Refusal::NotFound => "file not found",
             Refusal::NotRegular => "not a regular file",
-            Refusal::NotPermitted => "file not permitted",
+            Refusal::NotPermitted => "no permission to read the file",
             Refusal::Changed => "file changed while it was opened",
             Refusal::Failed(_) => "file cannot be opened",
         }

@@ -1,8 +1,7 @@
-//! What is said to the user beside the reports.
+//! Messages to the user, beside the reports.
 //!
-//! Nothing that is said on standard error may hold up the work: a closed one is
-//! nobody's trouble, and a reader that has stopped costs the message, not the
-//! tool.
+//! A message never holds up the work: if standard error is closed, or its reader has
+//! stopped, the message is dropped.
 
 use std::io::Write as _;
 
@@ -17,7 +16,7 @@ pub fn say(text: &str) {
     }
 }
 
-/// The last words of a program that ends: whole, however long that takes.
+/// The last message of a program that ends: it waits until the message is written.
 pub fn say_last(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -226,7 +226,7 @@ fn named(fd: OwnedFd) -> Result<OpenFile> {
     let kind = match file_type(&stat) {
         SFlag::S_IFREG => FileKind::Appended,
         SFlag::S_IFIFO | SFlag::S_IFCHR => FileKind::Stream,
-        _ => return Err(Error::failed("is neither a file nor a pipe nor a terminal")),
+        _ => return Err(Error::failed("is not a file, a pipe or a terminal")),
     };
     let mut status = flags(&fd).map_err(failed)?;
     status.set(OFlag::O_NONBLOCK, kind == FileKind::Stream);
@@ -246,10 +246,10 @@ fn trusted_link(directory: &OwnedFd, name: &Path) -> Result<PathBuf> {
     let place = stat::fstat(directory).map_err(failed)?;
     let others = (Mode::S_IWGRP | Mode::S_IWOTH).bits();
     if link.st_uid != 0 || place.st_uid != 0 || place.st_mode & others != 0 {
-        return Err(Error::not_permitted(
-            "is a symbolic link that others than root could have made",
-        )
-        .with_hint("Name the file itself."));
+        return Err(
+            Error::not_permitted("is a symbolic link that another user could have made")
+                .with_hint("Name the file itself."),
+        );
     }
     fcntl::readlinkat(directory, name)
         .map(PathBuf::from)
@@ -284,7 +284,7 @@ pub fn write(file: &OpenFile, bytes: &[u8]) -> std::result::Result<usize, WriteE
 /// A write to a socket that does not wait, whatever those who share it have set.
 fn send(fd: &OwnedFd, bytes: &[u8]) -> nix::Result<usize> {
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-    // SAFETY: the bytes are live for the call, which reads as many as it is told.
+    // SAFETY: the bytes are live for the call, which reads as many as its length says.
     let sent = unsafe { libc::send(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) };
     Errno::result(sent).map(isize::cast_unsigned)
 }

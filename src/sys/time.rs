@@ -38,7 +38,7 @@ pub fn boottime_ns() -> i64 {
     clock_ns(libc::CLOCK_BOOTTIME)
 }
 
-/// Time since boot, suspended time left out: what perf records are told by.
+/// Time since boot, suspended time left out: the clock of perf records.
 #[must_use]
 pub fn monotonic_ns() -> u64 {
     clock_ns(libc::CLOCK_MONOTONIC).unsigned_abs()

@@ -17,7 +17,7 @@ use crate::sys::unmounted;
 /// Where it usually is; the second is debugfs's, which mounts it when one looks.
 const USUAL: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 const NOT_PERMITTED_HINT: &str =
-    "to see tracefs takes CAP_SYS_ADMIN, or its files made readable for this user";
+    "reading tracefs needs CAP_SYS_ADMIN, or files that this user may read";
 /// A directory that is always there, to mount it on in the child's namespace: for a
 /// process whose root it is only `..` leads to what is mounted there.
 const PRIVATE: &str = "/";

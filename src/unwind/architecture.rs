@@ -144,7 +144,7 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    /// Of one that call-frame information gave.
+    /// The trust of a caller that call-frame information gave.
     pub(super) fn trust(&self) -> Trust {
         match self.debug {
             true => Trust::DebugFrame,

@@ -37,7 +37,7 @@ pub struct Caches {
 const MAX_WORK: u64 = 24 << 20;
 
 impl Caches {
-    /// Of `max_bytes` half go to rules, a quarter each to code and indexes.
+    /// Half of `max_bytes` goes to rules, a quarter each to code and to indexes.
     #[must_use]
     pub fn new(max_entries: usize, max_bytes: usize) -> Self {
         Caches {

@@ -129,7 +129,7 @@ pub(super) fn search(
 struct Table {
     section: SectionRange,
     encoding: u8,
-    /// Of one value.
+    /// Bytes of one value.
     size: usize,
     start: u64,
     count: u64,

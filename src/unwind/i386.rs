@@ -76,13 +76,13 @@ const EXIT: [u8; 7] = [0x89, 0xc3, 0x31, 0xc0, 0x40, 0xcd, 0x80];
 
 /// Registers that are saved below the frame pointer: edi, esi, ebx, ecx.
 const SAVED_WORDS: u64 = 4;
-/// Of a stack, at most: a page.
+/// The largest alignment of a stack: a page.
 const MAX_ALIGNMENT: u64 = 4096;
 
 const RET: u8 = 0xc3;
 /// `pop %ebp; pop %edx; pop %ecx; ret`: behind every system call in the vDSO.
 const AFTER_CALL: [u8; 4] = [0x5d, 0x5a, 0x59, RET];
-/// Of an epilogue that is looked at: seven registers can be popped.
+/// How many instructions of an epilogue are read: it can pop seven registers.
 const EPILOGUE: usize = 8;
 
 impl Architecture for I386 {

@@ -39,8 +39,8 @@ const MAX_TRIAL_STEPS: usize = 8192;
 /// still belongs to it. glibc's loader takes 0x38 bytes, the others fewer.
 const ENTRY_BYTES: u64 = 0x40;
 
-/// Of each kernel's tasks: a binary as it is shipped meets those of its own only,
-/// and the others would be a tenth of it.
+/// Which architectures' tasks are walked: a shipped binary meets those of its own kernel
+/// only, and the others would be a tenth of it.
 const X86: bool = cfg!(any(test, debug_assertions, target_arch = "x86_64"));
 const ARM: bool = cfg!(any(test, debug_assertions, target_arch = "aarch64"));
 

@@ -345,7 +345,7 @@ CALLED void switched(void)
 	sink++;
 }
 
-// Of a thread: its own stack lies where it may.
+// A thread's own stack may lie anywhere.
 CALLED void *switches(void *stack)
 {
 	switch_stack(stack ? stack : own_stack(64 << 10) - 16, on_own_stack);

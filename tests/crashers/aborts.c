@@ -75,7 +75,7 @@ FRAME int do_middle(void)
 
 FRAME int do_beyond(void)
 {
-	/* Of a size that nobody has freed before, so that they lie one behind the other. */
+	/* A size that nobody has freed before, so that they lie one behind the other. */
 	char *volatile p = malloc(3000), *volatile q = malloc(5000), *volatile r = malloc(3000);
 
 	/* glibc takes B for the size of a mapping. */

@@ -164,7 +164,7 @@ fn address_differs(text: &Text, read: &Written, operand: &Operand) -> Option<Str
         let exact = authenticated && operand.displacement != read.displacement;
         return (!operand.opaque || !base || exact).then(|| "opaque address".into());
     }
-    // Of vectors only contiguous accesses are told.
+    // Only contiguous accesses of vectors are known.
     if operand.opaque && operand.partial {
         return (operand.base.is_some() && operand.base != read.base).then(|| "vector base".into());
     }

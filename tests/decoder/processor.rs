@@ -262,7 +262,7 @@ impl Processor {
             return Ok(false);
         }
         let width = u64::from(operand.width.unwrap_or(0));
-        // Of those that do not tell any byte may be the first to fault.
+        // If the processor does not say, any byte may be the first to fault.
         let wide = if width == 0 { 4 * PAGE } else { width };
         let place = |place| match place {
             Place::Writable => self.page(WRITABLE + 1) - width,

@@ -384,7 +384,7 @@ fn alignment(text: &Text, operand: &Operand) -> u16 {
     if starts_with_any(name, &tight) {
         return width;
     }
-    // Of MMX, and so without a vector register.
+    // An MMX form, and so without a vector register.
     if ["cvtpd2pi", "cvttpd2pi"].contains(&name) && width == 16 {
         return 16;
     }

@@ -106,22 +106,22 @@ const CLASSICS: &[(&str, &str, &str)] = &[
     (
         "poison",
         "non_canonical",
-        r"^read of 8 bytes at 0xa5.*, which is no canonical address: .* looks like the fill pattern 0xa5 ",
+        r"^read of 8 bytes at 0xa5.*, which is not a canonical address: .* looks like the fill pattern 0xa5 ",
     ),
     (
         "strcpy",
         "write_protected",
-        r"^write of \d+ bytes? at .* the address is in /.* \(r--\) at file offset 0x[0-9a-f]+, which may not be written$",
+        r"^write of \d+ bytes? at .* the address is in /.* \(r--\) at file offset 0x[0-9a-f]+, which is not writable$",
     ),
     (
         "jump",
         "wild_jump",
-        r#"^jump to 0x4040404040404040, which is no canonical address.*; it looks like the text "@@@@@@@@"$"#,
+        r#"^jump to 0x4040404040404040, which is not a canonical address.*; it looks like the text "@@@@@@@@"$"#,
     ),
     (
         "overwritten",
         "wild_jump",
-        r#"^jump to 0x4444444444444444, which is no canonical address.*; it looks like the text "DDDDDDDD"$"#,
+        r#"^jump to 0x4444444444444444, which is not a canonical address.*; it looks like the text "DDDDDDDD"$"#,
     ),
     (
         "run",
@@ -146,7 +146,7 @@ fn causes_of_the_classics() {
         assert_cause(
             &report,
             "misaligned",
-            "^write of 16 bytes at 0x[0-9a-f]+8, which is no multiple of 16",
+            "^write of 16 bytes at 0x[0-9a-f]+8, which is not a multiple of 16",
         );
         assert_eq!(report["access"], "write", "{}", report.line);
         assert_eq!(number_after(&report, "at "), report.hex("fault_address"));
@@ -169,7 +169,7 @@ fn causes_of_each_access() {
         (
             "readonly",
             "write_protected",
-            r"^write of 4 bytes at 0x[0-9a-f]+000: .* in \[anon\] \(r--\), which may not be written$",
+            r"^write of 4 bytes at 0x[0-9a-f]+000: .* in \[anon\] \(r--\), which is not writable$",
         ),
         (
             "execute",
@@ -184,7 +184,7 @@ fn causes_of_each_access() {
         (
             "noncanonical",
             "non_canonical",
-            r#"^read of 4 bytes at 0x(41)+, which is no canonical address: .* looks like the text "AAAAAAAA"$"#,
+            r#"^read of 4 bytes at 0x(41)+, which is not a canonical address: .* looks like the text "AAAAAAAA"$"#,
         ),
     ];
     for (kind, cause, text) in table {
@@ -202,7 +202,7 @@ fn causes_of_each_access() {
 
 fn causes_of_signals_that_nothing_raised() {
     let program = Program::new("forged.c");
-    let made = "^no fault: a signal with a kernel's code and no matching trap was made by the process itself";
+    let made = "^no fault: the process made this signal itself; it has a kernel's code, but no trap matches it";
     let table = [
         (
             "raise",
@@ -255,7 +255,7 @@ fn causes_behind_handlers() {
         assert_cause(
             &report,
             "null_dereference",
-            "^write of 4 bytes at 0x20: .*; the program's handler got this fault first$",
+            "^write of 4 bytes at 0x20: .*; a handler of the program took this fault first$",
         );
         for kind in ["handler", "altstack"] {
             let report = last_of("overflow.c", &[kind], options);

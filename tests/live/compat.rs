@@ -107,7 +107,7 @@ fn compat_handlers() {
     for (kind, handler) in [("plain", "plain_handler"), ("info", "info_handler")] {
         each_build(kind, |report, functions| {
             report.assert_chain(&["fault", "work", handler]);
-            // What the handler returns to, and the system call.
+            // What the signal handler returns to, and the system call.
             assert_vdso(report, 3);
             assert_vdso(report, 4);
             assert!(KILL.contains(&functions[5].as_str()), "{functions:?}");

@@ -197,7 +197,7 @@ fn desk_lines_of_a_handlers_stack() {
         "main in_handler.c:28",
     ];
     assert_eq!(calls[..3], expected);
-    // Of the restorer the report has to say so: nobody ever called it.
+    // The report must say so for the restorer: nobody ever called it.
     let restorer = &report.frames()[1];
     assert!(
         restorer["trust"] == "signal" || restorer["exact"] == true,

@@ -94,7 +94,10 @@ fn signals_of_every_kind_by_name() {
         "{}",
         outcome.text()
     );
-    let said = format!("Monitoring SIGBUS of names with \"{}\"", program.name);
+    let said = format!(
+        "Monitoring SIGBUS of programs whose name contains \"{}\"",
+        program.name
+    );
     assert!(outcome.stderr.starts_with(&said), "{}", outcome.stderr);
 }
 

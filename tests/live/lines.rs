@@ -145,7 +145,7 @@ fn compiled_code_by_its_perf_map() {
     let _ = fs::remove_file(format!("/tmp/perf-{}.map", report["pid"]));
 }
 
-/// Of a process that had the number before.
+/// A map of a process that had the number before.
 fn compiled_code_with_an_old_map() {
     let report = report_of(&Program::new("compiled.c"), &[], &["60"]);
     assert!(report["instruction_symbol"].is_null(), "{}", report.line);

@@ -245,7 +245,7 @@ fn file_without_a_name() {
     let monitor = monitor(&program);
     crash(Command::new(wrapper("memfd.c")).arg(&program.path));
     let report = only(monitor.stop().reports());
-    assert_refused(&report, "file has no name and its process is gone");
+    assert_refused(&report, "the file has no name, and its process is gone");
     let module = report.frames()[0]["module"].as_str().unwrap_or("");
     assert_eq!(module, format!("/memfd:{}", program.name));
 }

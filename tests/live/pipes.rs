@@ -193,7 +193,7 @@ fn read_again(monitor: Monitor, mut reader: PipeReader) -> (u64, Block) {
 fn pipe_with_a_stopped_reader_loses_nothing() {
     const CRASHES: u64 = 800;
     let program = Program::new("storm.c");
-    // Of perf events each CPU has a quarter of it.
+    // With perf events each CPU has a quarter of it.
     for (method, ring_kb) in [("ring", "1024"), ("chain", "1024"), ("perf", "4096")] {
         let (monitor, reader) = unread(&program, method, &["--ring-buffer", ring_kb]);
         storm(&program, CRASHES);
@@ -245,7 +245,7 @@ fn pipe_with_a_stopped_reader_and_no_room_costs_nothing() {
     }
 }
 
-/// Of the processor, in user and in kernel mode: hundredths of a second.
+/// Processor time in user and in kernel mode: hundredths of a second.
 fn ticks(pid: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
     let (_, rest) = stat.rsplit_once(')').expect("the name's end");

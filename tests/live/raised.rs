@@ -103,28 +103,28 @@ const TRAPS: &[Trap] = &[
         "SIGFPE",
         "FPE_FLTDIV",
         "floating_point",
-        "^floating-point division by zero: the program has asked for a signal then$",
+        "^floating-point division by zero: the program has enabled a signal for it$",
     ),
     (
         "invalid",
         "SIGFPE",
         "FPE_FLTINV",
         "floating_point",
-        "^a floating-point operation without a result: the program has asked for a signal then$",
+        "^an invalid floating-point operation: the program has enabled a signal for it$",
     ),
     (
         "huge",
         "SIGFPE",
         "FPE_FLTOVF",
         "floating_point",
-        "^a floating-point result too large: the program has asked for a signal then$",
+        "^a floating-point result that is too large: the program has enabled a signal for it$",
     ),
     (
         "x87",
         "SIGFPE",
         "FPE_FLTDIV",
         "floating_point",
-        "^floating-point division by zero: the program has asked for a signal then$",
+        "^floating-point division by zero: the program has enabled a signal for it$",
     ),
     (
         "ud2",
@@ -138,7 +138,7 @@ const TRAPS: &[Trap] = &[
         "SIGILL",
         "ILL_ILLOPN",
         "undefined_instruction",
-        "^no instruction that the processor knows: 06( [0-9a-f]{2}){7}$",
+        "^not an instruction that the processor knows: 06( [0-9a-f]{2}){7}$",
     ),
     (
         "int3",
@@ -159,7 +159,7 @@ const TRAPS: &[Trap] = &[
         "SIGTRAP",
         "TRAP_TRACE",
         "breakpoint",
-        "^a single step, and no debugger was there$",
+        "^a single step without a debugger$",
     ),
     (
         "seccomp",
@@ -194,7 +194,7 @@ const TRAPS: &[Trap] = &[
         "SIGBUS",
         "SI_KERNEL",
         "non_canonical",
-        r#"^write of 8 bytes at 0x424242424242423a, which is no canonical address: RSP \(0x4242424242424242\) - 0x8; RSP looks like the text "BBBBBBBB"$"#,
+        r#"^write of 8 bytes at 0x424242424242423a, which is not a canonical address: RSP \(0x4242424242424242\) - 0x8; RSP looks like the text "BBBBBBBB"$"#,
     ),
 ];
 
@@ -345,7 +345,7 @@ fn raised_by_panics() {
 /// Its checks do not abort: they crash, by an instruction that is not for users.
 fn raised_by_musl() {
     need_x86_64();
-    let heap = "^hlt, which is not for user code: probably musl's heap check, which crashes on purpose, in ";
+    let heap = "^hlt, which is for the kernel only: probably musl's heap check, which crashes on purpose, in ";
     for (flags, named) in [(PIE, false), (STATIC, true)] {
         let flags = [flags, &["-fstack-protector-all"]].concat();
         let program = Program::built_by("musl-gcc", "aborts.c", &flags);
@@ -365,7 +365,7 @@ fn raised_by_musl() {
             let text = if named {
                 heap
             } else {
-                "^hlt, which is not for user code: "
+                "^hlt, which is for the kernel only: "
             };
             assert_cause(&report, "privileged_instruction", text);
         }

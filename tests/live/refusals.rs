@@ -179,7 +179,7 @@ fn refused_without_bpf() {
     refused(command, 4, &["CONFIG_BPF_SYSCALL"]);
 }
 
-/// As on a kernel that was built without it: perf events have to do.
+/// As on a kernel that was built without it: perf events to do.
 fn without_bpf_calls_are_found_all_the_same() {
     let program = Program::new("null_deep.c");
     let mut command = Command::new(wrapper("no_bpf.c"));

@@ -319,7 +319,7 @@ fn signatures_groups_are_those_of_the_names_at_the_desk() {
             let before = death(&program, kind, &["--max-stack-depth", depth]);
             let after = at_the_desk(whole, &before.line);
             assert_eq!(after["signature"], named["signature"], "{}", after.line);
-            // Of one frame it may be made even where there are more.
+            // It may be made from one frame even if there are more.
             let is_found = after["group"] == named["group"];
             assert!(
                 is_found || depth == "1" && after["group"] == before["group"],

@@ -299,7 +299,7 @@ fn surroundings_of_a_user_with_file_capabilities() {
     assert!(
         hidden["lost"]
             .to_string()
-            .contains("symbols: file not permitted"),
+            .contains("symbols: no permission to read the file"),
         "{}",
         hidden.line
     );

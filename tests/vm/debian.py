@@ -19,7 +19,7 @@ import urllib.request
 
 DEFAULT_MIRROR = "http://deb.debian.org/debian"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-# Of a package, in the lists.
+# The fields of a package in the lists.
 FIELDS = ("Package", "Version", "Architecture", "Filename", "SHA256")
 # How their paragraphs begin.
 WANTED = ("Package: linux-", "Package: busybox")

@@ -147,7 +147,7 @@ def access(run):
         # The kernel tells neither: both are read from the instruction.
         expect("general protection", far["signal_code"], "SI_KERNEL", far)
     else:
-        # Of an address with a tag the kernel gives the part below it.
+        # The kernel reports a tagged address without its tag.
         found, wanted = found and found & ~(0xFF << 56), wanted & ~(0xFF << 56)
     tally.told(far, "access", far["access"], "read")
     addresses.told(far, "fault_address", found, wanted)

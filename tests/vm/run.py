@@ -95,7 +95,7 @@ class Row:
         self.machine = ""
         self.checksum = ""
         self.cells = []
-        # Of each crash: program, cause, signature.
+        # Program, cause and signature of each crash.
         self.signatures = set()
         self.refused = None
         self.failures = []

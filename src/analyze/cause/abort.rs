@@ -158,7 +158,7 @@ pub(super) fn in_allocator(scene: &Scene<'_>, text: &mut Vec<u8>) {
         text.extend_from_slice(b"; in ");
         text.extend_from_slice(function);
         text.extend_from_slice(
-            b" of the C library: probably the heap was overwritten, or a bad pointer freed",
+            b" of the C library: probably the heap was overwritten or a bad pointer was freed",
         );
     }
 }

@@ -148,7 +148,7 @@ fn sends_any(arch: Arch, number: u64) -> bool {
 /// Whether a system call made this signal, though its code is a kernel's.
 fn is_made(event: &Event, own: &Fault) -> bool {
     let arch = kernel_arch(event);
-    // Memory failures and seccomp are told of in the middle of system calls.
+    // Memory failures and seccomp are reported in the middle of system calls.
     let raised_by_traps = match own.signal {
         signal::SIGSEGV | signal::SIGILL | signal::SIGFPE => true,
         signal::SIGBUS => own.code <= code::BUS_ADRERR,
@@ -225,13 +225,13 @@ pub(super) fn sent(scene: &Scene<'_>) -> Verdict {
     let mut words = Words::default();
     words.text("no fault: ");
     if !scene.event.knows_sender {
-        words.text("the signal was sent, by whom this kernel does not tell");
+        words.text("the signal was sent; this kernel does not report by whom");
         return Verdict::new(Cause::Sent, words);
     }
     let Some(sender) = fault::sender(fault.code, fault.siginfo) else {
         words.text(match fault.code {
             code::SI_TIMER => "a timer of the process sent the signal",
-            _ => "the signal was sent, its code does not say by whom",
+            _ => "the signal was sent; its code does not say by whom",
         });
         return Verdict::new(Cause::Sent, words);
     };
@@ -244,7 +244,7 @@ pub(super) fn sent(scene: &Scene<'_>) -> Verdict {
             words.text("process ").number(pid.into());
         }
         None => {
-            words.text("the kernel, or by a process that the receiver's pid namespace lacks");
+            words.text("the kernel, or by a process outside the receiver's pid namespace");
         }
     }
     let other = sender.pid.is_some_and(|pid| pid != scene.event.ns_pid);
@@ -255,7 +255,7 @@ pub(super) fn sent(scene: &Scene<'_>) -> Verdict {
         code::SI_USER => ", with kill",
         code::SI_QUEUE => ", with sigqueue",
         code::SI_TKILL => ", with tkill or raise",
-        _ => ", with a message queue",
+        _ => ", through a message queue",
     });
     Verdict::new(Cause::Sent, words)
 }
@@ -263,7 +263,7 @@ pub(super) fn sent(scene: &Scene<'_>) -> Verdict {
 /// The verdict on a signal that says it was not sent, but was.
 pub(super) fn made(scene: &Scene<'_>) -> Verdict {
     let mut words = Words::default();
-    words.text("no fault: a signal with a kernel's code and no matching trap was made by the process itself");
+    words.text("no fault: the process made this signal itself; it has a kernel's code, but no trap matches it");
     if let Some(number) = system_call(scene.event) {
         words.text(", in system call ");
         words.system_call(kernel_arch(scene.event), number);
@@ -282,16 +282,16 @@ pub(super) fn without_trap(scene: &Scene<'_>) -> Verdict {
             Some(exe) => words.bytes(exe),
             None => words.text("a program"),
         };
-        words.text(" failed when the program before it was gone already: probably a part of the file could not be mapped, or its interpreter, or memory ran out");
+        words.text(" failed after the old program was gone: probably a part of the file or its interpreter could not be mapped, or memory ran out");
         return Verdict::new(Cause::Unknown, words);
     }
     if scene.arch == Arch::X86_64 && jump::is_vsyscall(scene.fault.pc.0) {
         return jump::of_vsyscall(scene);
     }
-    words.text("the kernel raised the signal itself, not for a fault of an instruction: ");
+    words.text("the kernel raised the signal itself, not because an instruction faulted: ");
     match call {
         Some(number) => words.text("in system call ").system_call(arch, number),
-        None => words.text("the frame of a signal's handler was bad, or had no room"),
+        None => words.text("the frame of a signal handler was bad or had no room"),
     };
     Verdict::new(Cause::Unknown, words)
 }

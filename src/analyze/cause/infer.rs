@@ -1,4 +1,4 @@
-//! What the processor must have said of a fault, where nothing told it: perf events
+//! What the processor must have reported of a fault, where the record lacks it: perf events
 //! have the registers, and the module's file has the instruction.
 //!
 //! An instruction can only have faulted at one of its operands. Where one alone is

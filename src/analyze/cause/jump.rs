@@ -36,7 +36,7 @@ pub(super) fn verdict(scene: &Scene<'_>) -> Verdict {
         }
         (code::SEGV_ACCERR, Ok(Some(mapping))) if mapping.flags.executable() => {
             words.text(", which is in ").mapping(event, mapping);
-            words.text(": it may be executed now, perhaps another thread has changed that");
+            words.text(": it is executable now; perhaps another thread has changed the mapping");
             Cause::Unknown
         }
         (code::SEGV_ACCERR, found) => {
@@ -45,7 +45,7 @@ pub(super) fn verdict(scene: &Scene<'_>) -> Verdict {
                 Ok(Some(mapping)) => words.mapping(event, mapping).text(" and"),
                 _ => words.text("a mapping that"),
             };
-            words.text(" may not be executed");
+            words.text(" is not executable");
             Cause::ExecuteProtected
         }
         _ if scene.arch == Arch::X86_64 && is_vsyscall(pc) => {
@@ -53,11 +53,11 @@ pub(super) fn verdict(scene: &Scene<'_>) -> Verdict {
             Cause::WildJump
         }
         _ if scene.non_canonical(pc) => {
-            words.text(", which is no canonical address");
+            words.text(", which is not a canonical address");
             Cause::WildJump
         }
         _ if pc >> 63 != 0 => {
-            words.text(", in the kernel's half of all addresses");
+            words.text(", in the kernel's half of the address space");
             Cause::WildJump
         }
         _ => {
@@ -111,10 +111,10 @@ fn ran_on(scene: &Scene<'_>, address: u64, pc: u64) -> Verdict {
     words
         .text("the instruction at ")
         .hex(pc)
-        .text(" goes on at ")
+        .text(" continues at ")
         .hex(address);
     let cause = if scene.fault.code == code::SEGV_ACCERR {
-        words.text(", which may not be executed");
+        words.text(", which is not executable");
         Cause::ExecuteProtected
     } else {
         words.text(", where the kernel found nothing mapped");

@@ -234,9 +234,9 @@ pub fn judge(evidence: &Evidence<'_>) -> Verdict {
         // That is said of the earlier fault.
         (verdict.address, verdict.access) = (None, None);
         verdict.text.extend_from_slice(match earlier {
-            Earlier::NoFrame => b"; there was no way to run the signal's handler",
-            Earlier::Handled => b"; the program's handler got this fault first",
-            Earlier::Recent => b"; probably: a handler got this fault shortly before the signal",
+            Earlier::NoFrame => b"; the signal's handler could not be run",
+            Earlier::Handled => b"; a handler of the program took this fault first",
+            Earlier::Recent => b"; probably a handler took this fault shortly before the signal",
         });
     }
     verdict
@@ -246,11 +246,11 @@ pub fn judge(evidence: &Evidence<'_>) -> Verdict {
 fn untold(scene: &Scene<'_>) -> Verdict {
     let pc = scene.fault.pc;
     let mut words = Words::default();
-    words.text("perf events alone tell neither the address nor the kind of access");
+    words.text("perf events have neither the address nor the access");
     if scene.event.mapping(pc).is_none() {
-        words.text("; the instruction pointer is where no code was seen to be mapped");
+        words.text("; no mapping with code was seen at the instruction pointer");
     } else {
-        words.text(", nor does the instruction");
+        words.text(", and the instruction does not show them");
     }
     Verdict::new(Cause::Unknown, words)
 }
@@ -282,6 +282,6 @@ fn of_fault(scene: &Scene<'_>, made: bool) -> Verdict {
         signal::SIGFPE => trap::arithmetic(scene),
         signal::SIGTRAP => trap::breakpoint(scene),
         signal::SIGSYS => trap::system_call(scene),
-        _ => Verdict::plain(Cause::Unknown, "a signal that no fault raises"),
+        _ => Verdict::plain(Cause::Unknown, "no fault raises this signal"),
     }
 }

@@ -263,7 +263,7 @@ pub(super) fn protection(scene: &Scene<'_>) -> Verdict {
             words
                 .text("x86 trap ")
                 .number(number)
-                .text(", of which no more is known");
+                .text(", about which nothing more is known");
             Verdict::new(Cause::Unknown, words)
         }
         _ => choose::without_trap(scene),
@@ -280,7 +280,7 @@ pub(super) fn refused(scene: &Scene<'_>) -> Verdict {
     let Some(decoded) = scene.decoded else {
         return Verdict::plain(
             Cause::Unknown,
-            "general-protection fault of an instruction that was not captured or is not known",
+            "general-protection fault; the instruction was not captured or could not be decoded",
         );
     };
     if decoded.class == Class::Privileged {
@@ -313,7 +313,7 @@ pub(super) fn refused(scene: &Scene<'_>) -> Verdict {
 /// loads, the segment may be what is wrong.
 fn loaded(scene: &Scene<'_>, class: Class) -> Option<Verdict> {
     let placed = scene.placed().next()?;
-    // Of two times four bytes: lret without a prefix.
+    // Two times four bytes: lret without a prefix.
     let far = placed.operand.width != Some(8) || matches!(scene.evidence.code, [0xca | 0xcb, ..]);
     if far || scene.arch != Arch::X86_64 {
         return None;
@@ -349,10 +349,12 @@ fn bad_operand(scene: &Scene<'_>) -> Option<Verdict> {
             } else {
                 words.text(", of which ").hex(last).text(" is");
             }
-            words.text(" no canonical address");
+            words.text(" not a canonical address");
             Cause::NonCanonical
         } else {
-            words.text(", which is no multiple of ").number(alignment);
+            words
+                .text(", which is not a multiple of ")
+                .number(alignment);
             Cause::Misaligned
         };
         words.origin(scene, Some(&placed), address);
@@ -371,7 +373,7 @@ fn wild(scene: &Scene<'_>, target: Option<u64>, from: &str, register: Option<&st
         Some(target) => words.text("jump to ").hex(target).text(", which is"),
         None => words.text("jump to"),
     };
-    words.text(" no canonical address").text(from);
+    words.text(" not a canonical address").text(from);
     if register.is_some() {
         words.named(register);
     }

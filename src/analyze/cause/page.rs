@@ -20,7 +20,12 @@ pub(super) fn verdict(scene: &Scene<'_>) -> Verdict {
         code::SEGV_MTESERR => return at(scene, Cause::MemoryTag, MEMORY_TAG),
         code::SEGV_MTEAERR => return Verdict::plain(Cause::MemoryTag, MEMORY_TAG_LATE),
         code::SEGV_CPERR => return Verdict::plain(Cause::ShadowStack, SHADOW_STACK),
-        _ => return Verdict::plain(Cause::Unknown, "the kernel's code for it is a rare one"),
+        _ => {
+            return Verdict::plain(
+                Cause::Unknown,
+                "the signal code is one that this tool does not interpret",
+            )
+        }
     }
     if scene.is_silent() {
         return silent(scene);
@@ -35,11 +40,14 @@ pub(super) fn verdict(scene: &Scene<'_>) -> Verdict {
     data(scene, access)
 }
 
-const MEMORY_TAG: &str = ", whose memory has another tag than the pointer: probably used after \
+const MEMORY_TAG: &str =
+    ", whose memory has a different tag than the pointer: probably used after \
                           free, or beyond its end";
-const MEMORY_TAG_LATE: &str = "an access with a pointer whose tag was not the memory's, reported \
-                               late: not necessarily of this instruction";
-const SHADOW_STACK: &str = "the shadow stack refused a return, or a jump led to no landing pad: \
+const MEMORY_TAG_LATE: &str =
+    "an access through a pointer whose tag did not match the memory, reported \
+                               late: perhaps by an earlier instruction";
+const SHADOW_STACK: &str =
+    "the shadow stack refused a return, or a jump did not lead to a landing pad: \
                             a return address or a function pointer was overwritten";
 
 fn protection_key(scene: &Scene<'_>) -> Verdict {
@@ -48,7 +56,7 @@ fn protection_key(scene: &Scene<'_>) -> Verdict {
     match scene.own_siginfo(1).map(|word| word & 0xffff_ffff) {
         // Key 0 is that of all memory without another, and hardly ever forbidden.
         Some(key @ 1..) => words.number(key),
-        _ => words.text("0, or another that is not known,"),
+        _ => words.text("0 (or another one, which is not known)"),
     };
     words.text(" forbid");
     at(
@@ -73,7 +81,7 @@ fn silent(scene: &Scene<'_>) -> Verdict {
         return choose::made(scene);
     }
     let mut words = Words::default();
-    words.text("the kernel refused a signal's frame or an order to the cache at ");
+    words.text("the kernel refused a signal frame or a cache operation at ");
     words.hex(address);
     Verdict::new(Cause::Unknown, words)
 }
@@ -104,7 +112,7 @@ fn data(scene: &Scene<'_>, access: Option<Access>) -> Verdict {
     let named = scene.fault.siginfo;
     words.touch(access, placed.as_ref(), named);
     let cause = if scene.non_canonical(address) {
-        words.text(", which is no canonical address");
+        words.text(", which is not a canonical address");
         words.origin(scene, placed.as_ref(), named);
         Cause::NonCanonical
     } else if scene.fault.code == code::SEGV_MAPERR {
@@ -138,7 +146,7 @@ fn unmapped(scene: &Scene<'_>, address: u64, words: &mut Words) -> Cause {
         return Cause::AccessProtected;
     }
     if address >> 63 != 0 {
-        words.text("; the address is in the kernel's half");
+        words.text("; the address is in the kernel's half of the address space");
         return Cause::Unmapped;
     }
     if let Ok(Some(mapping)) = mapping_at(scene.event, address) {
@@ -160,7 +168,7 @@ fn protected(scene: &Scene<'_>, address: u64, access: Option<Access>, words: &mu
     let write = access == Some(Access::Write);
     let Some(mapping) = scene.event.mapping(ProcessAddress(address)) else {
         words.text(if write {
-            "; a mapping that was not captured forbids to write there"
+            "; a mapping that was not captured forbids writing there"
         } else {
             "; a mapping that was not captured forbids it"
         });
@@ -177,19 +185,19 @@ fn protected(scene: &Scene<'_>, address: u64, access: Option<Access>, words: &mu
     let flags = mapping.flags;
     match access {
         _ if !flags.readable() && !flags.writable() && !flags.executable() => {
-            words.text(", which nobody may touch: a guard page or reserved memory");
+            words.text(", which forbids every access: a guard page or reserved memory");
             Cause::AccessProtected
         }
         Some(Access::Write) if !flags.writable() => {
-            words.text(", which may not be written");
+            words.text(", which is not writable");
             Cause::WriteProtected
         }
         Some(Access::Read) if !flags.readable() => {
-            words.text(", which may not be read");
+            words.text(", which is not readable");
             Cause::AccessProtected
         }
         _ => {
-            words.text(", which allows it: perhaps another thread has changed that since");
+            words.text(", which permits it: perhaps another thread has changed the mapping since");
             Cause::Unknown
         }
     }

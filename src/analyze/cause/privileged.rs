@@ -29,7 +29,7 @@ pub(super) fn not_for_users(scene: &Scene<'_>) -> Verdict {
     let mut words = Words::default();
     words.text("the instruction");
     bytes(scene, &mut words);
-    words.text(" is not for user code");
+    words.text(" is for the kernel only");
     Verdict::new(Cause::PrivilegedInstruction, words)
 }
 
@@ -43,7 +43,7 @@ pub(super) fn privileged(scene: &Scene<'_>, decoded: &Decoded) -> Verdict {
         return not_for_users(scene);
     }
     let function = scene.function();
-    words.text("hlt, which is not for user code: ");
+    words.text("hlt, which is for the kernel only: ");
     let mut cause = Cause::PrivilegedInstruction;
     if function == b"__stack_chk_fail" {
         words.text("musl's stack protector found an overwritten canary");
@@ -60,7 +60,7 @@ pub(super) fn privileged(scene: &Scene<'_>, decoded: &Decoded) -> Verdict {
         words.text("probably musl's heap check, which crashes on purpose, in ");
         words.bytes(function);
     } else {
-        words.text("C libraries end a program with it that cannot go on");
+        words.text("C libraries use it to end a program that cannot continue");
     }
     let mut verdict = Verdict::new(cause, words);
     verdict.nameless = Cause::PrivilegedInstruction;

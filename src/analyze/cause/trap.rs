@@ -39,7 +39,7 @@ pub(super) fn bus(scene: &Scene<'_>) -> Verdict {
         code::SI_KERNEL if scene.fault.trap.number == trap::STACK_SEGMENT => refused(scene),
         _ => Verdict::plain(
             Cause::Unknown,
-            "a bus error that the kernel says no more of",
+            "a bus error about which the kernel says nothing more",
         ),
     }
 }
@@ -57,7 +57,7 @@ fn misaligned(scene: &Scene<'_>) -> Verdict {
             if let Some(sp) = scene.stack_pointer() {
                 words.text(" ").hex(sp);
             }
-            words.text(" is no multiple of 16");
+            words.text(" is not a multiple of 16");
         }
         _ => {
             // x86 names no address: the one that is not aligned is it.
@@ -89,7 +89,7 @@ fn beyond_file(scene: &Scene<'_>) -> Verdict {
     let event = scene.event;
     let mapping = event.mapping(ProcessAddress(address));
     if mapping.is_none() && (event.lacks("mappings") || event.lacks("data_mappings")) {
-        words.text(", for which the kernel had no page: what is mapped there is not known, perhaps a file that ends before");
+        words.text(", for which the kernel had no page; what is mapped there is not known, perhaps a file that ends before it");
         return Verdict::new(Cause::Unknown, words);
     }
     let Some((mapping, file)) = mapping.and_then(|it| Some((it, it.file.as_ref()?))) else {
@@ -120,7 +120,7 @@ fn beyond_file(scene: &Scene<'_>) -> Verdict {
             Verdict::new(Cause::BeyondFile, words)
         }
         None => {
-            words.text(", which is inside of the file as it is now: it could not be read, its file system is full, or it was shorter");
+            words.text(", which is inside the file as it is now: the file could not be read, its file system is full, or the file was shorter");
             Verdict::new(Cause::Unknown, words)
         }
     }
@@ -133,7 +133,9 @@ pub(super) fn undefined(scene: &Scene<'_>) -> Verdict {
     let mut words = Words::default();
     match (scene.arch, class) {
         (Arch::Aarch64, CLASS_BRANCH_TARGET) => {
-            words.text("a jump led to no landing pad (BTI): probably a bad function pointer");
+            words.text(
+                "a jump did not lead to a landing pad (BTI): probably a bad function pointer",
+            );
             return Verdict::new(Cause::Unknown, words);
         }
         (Arch::Aarch64, CLASS_POINTER_AUTHENTICATION) => {
@@ -152,7 +154,7 @@ pub(super) fn undefined(scene: &Scene<'_>) -> Verdict {
         Some(Class::Undefined) if !scene.evidence.code.starts_with(&[0; 4]) => {
             words.text("the instruction");
             bytes(scene, &mut words);
-            words.text(" is made to trap: probably a failed check, an abort, or a place that the compiler took for unreachable");
+            words.text(" always traps: probably a failed check, an abort, or code that the compiler considered unreachable");
         }
         Some(Class::Privileged) => {
             return not_for_users(scene);
@@ -160,13 +162,14 @@ pub(super) fn undefined(scene: &Scene<'_>) -> Verdict {
         Some(class) if class != Class::Undefined => {
             words.text("this processor refused the instruction");
             bytes(scene, &mut words);
-            words.text(": probably made for a newer one, or no code");
+            words.text(": probably made for a newer processor, or not code at all");
         }
         None if scene.evidence.code.is_empty() => {
-            words.text("the processor does not know the instruction, which was not captured");
+            words
+                .text("the processor does not know the instruction, whose bytes were not captured");
         }
         _ => {
-            words.text("no instruction that the processor knows:");
+            words.text("not an instruction that the processor knows:");
             bytes(scene, &mut words);
         }
     }
@@ -177,18 +180,23 @@ pub(super) fn undefined(scene: &Scene<'_>) -> Verdict {
 pub(super) fn arithmetic(scene: &Scene<'_>) -> Verdict {
     let what = match scene.fault.code {
         code::FPE_INTDIV => return division(scene),
-        2 => return Verdict::plain(Cause::Unknown, "an integer overflow that was asked to trap"),
+        2 => {
+            return Verdict::plain(
+                Cause::Unknown,
+                "an integer overflow, for which the program has enabled a trap",
+            )
+        }
         3 => "floating-point division by zero",
-        4 => "a floating-point result too large",
-        5 => "a floating-point result too small",
+        4 => "a floating-point result that is too large",
+        5 => "a floating-point result that is too small",
         6 => "a floating-point result that is not exact",
-        7 => "a floating-point operation without a result",
+        7 => "an invalid floating-point operation",
         _ => "a floating-point exception of unknown kind",
     };
     let mut words = Words::default();
     words
         .text(what)
-        .text(": the program has asked for a signal then");
+        .text(": the program has enabled a signal for it");
     Verdict::new(Cause::FloatingPoint, words)
 }
 
@@ -210,11 +218,13 @@ fn division(scene: &Scene<'_>) -> Verdict {
             Cause::DivisionOverflow
         }
         (None, Some(Division { fits: true, .. })) => {
-            words.text("division by zero: by any other number the quotient would fit");
+            words.text("division by zero: with any other divisor the quotient would fit");
             Cause::DivisionByZero
         }
         _ => {
-            words.text("division by zero, or with too large a quotient: the divisor is not known");
+            words.text(
+                "division by zero, or a quotient that is too large: the divisor is not known",
+            );
             Cause::Unknown
         }
     };
@@ -352,16 +362,19 @@ pub(super) fn breakpoint(scene: &Scene<'_>) -> Verdict {
     let what = match scene.fault.code {
         code::SI_KERNEL if scene.fault.trap.number == trap::BREAKPOINT => BREAKPOINT,
         code::TRAP_BRKPT => BREAKPOINT,
-        code::TRAP_TRACE => "a single step, and no debugger was there",
-        code::TRAP_HWBKPT => {
-            "a watchpoint or breakpoint of the processor's, and no debugger was there"
+        code::TRAP_TRACE => "a single step without a debugger",
+        code::TRAP_HWBKPT => "a hardware watchpoint or breakpoint without a debugger",
+        _ => {
+            return Verdict::plain(
+                Cause::Unknown,
+                "a trap about which the kernel says nothing more",
+            )
         }
-        _ => return Verdict::plain(Cause::Unknown, "a trap that the kernel says no more of"),
     };
     Verdict::plain(Cause::Breakpoint, what)
 }
 
-const BREAKPOINT: &str = "a breakpoint instruction, and no debugger was there: probably a failed \
+const BREAKPOINT: &str = "a breakpoint instruction without a debugger: probably a failed \
                           check or an abort";
 
 /// The verdict on a SIGSYS.
@@ -369,7 +382,12 @@ pub(super) fn system_call(scene: &Scene<'_>) -> Verdict {
     let who = match scene.fault.code {
         code::SYS_SECCOMP => "a seccomp filter",
         code::SYS_USER_DISPATCH => "the program's own dispatch of system calls",
-        _ => return Verdict::plain(Cause::Unknown, "the kernel's code for it is a rare one"),
+        _ => {
+            return Verdict::plain(
+                Cause::Unknown,
+                "the signal code is one that this tool does not interpret",
+            )
+        }
     };
     // si_syscall, below si_arch, which is never 0. And the kernel puts the registers
     // back as they were before the call.

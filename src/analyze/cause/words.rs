@@ -137,7 +137,7 @@ impl Words {
             if quotes {
                 self.text("the text \"").bytes(&text[..len]).text("\"");
             } else {
-                self.text("a text");
+                self.text("text");
             }
             return true;
         }

@@ -19,7 +19,7 @@ const MISC_EXEC: u16 = 1 << 13;
 const MISC_BUILD_ID: u16 = 1 << 14;
 /// The mount namespace among a process's namespaces.
 const MNT_NS: usize = 5;
-/// Of a name in the kernel, its NUL included.
+/// Bytes of a name in the kernel, its NUL included.
 pub const NAME_BYTES: usize = 16;
 
 /// The kernel's name of a thread, filled up with NULs.
@@ -37,7 +37,7 @@ pub struct NewMapping {
     pub device: u32,
     /// 0 where no file is mapped.
     pub inode: u64,
-    /// Of the file, or what stands for one.
+    /// The path of the file, or what stands for one.
     pub path: Vec<u8>,
 }
 

@@ -16,7 +16,7 @@ use crate::crash::registers::{Arch, Registers, WORDS};
 
 /// `PERF_SAMPLE_REGS_ABI_32`
 const ABI_32: u64 = 1;
-/// Of the tracepoint's fields.
+/// Offsets of the tracepoint's fields.
 const SIGNAL_AT: usize = 8;
 const CODE_AT: usize = 16;
 const HANDLER_AT: usize = 24;
@@ -157,7 +157,7 @@ fn registers(kernel: Arch, abi: u64, cursor: &mut Cursor<'_>) -> Result<Register
 mod tests {
     use super::*;
 
-    /// Registers are told by 100 plus their number.
+    /// Each register holds 100 plus its number.
     fn sample(unsaved: bool, stack: Option<(&[u8], u64)>) -> Vec<u8> {
         let mut body = Vec::new();
         for word in [7u32, 8] {

@@ -1,4 +1,4 @@
-//! Faults that a handler took: told once for a place in a window of time and
+//! Faults that a handler took: reported once for a place in a window of time and
 //! counted in between, and remembered for the fatal delivery that may follow.
 //!
 //! What bpf/fold.h and `remember_fault()` do in the kernel, done with what perf
@@ -31,7 +31,7 @@ pub struct Handled {
 
 impl Handled {
     /// Whether a fault is only counted; else how many were since the last that was
-    /// told. Without a window each is told.
+    /// reported. Without a window each is reported.
     pub fn fold(&mut self, site: FaultSite, now_ns: u64, window_ns: u64) -> Option<u64> {
         if window_ns == 0 {
             return Some(0);
@@ -62,7 +62,7 @@ impl Handled {
         repeats
     }
 
-    /// What was counted at a site and not told; it is then as if there had been none.
+    /// What was counted at a site and not reported; the count then begins at 0 again.
     pub fn take(&mut self, site: &FaultSite) -> Option<Folded> {
         let place = self.folds.iter().position(|fold| fold.site == *site)?;
         let fold = self.folds.remove(place);

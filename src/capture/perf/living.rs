@@ -46,7 +46,7 @@ pub fn look_at(pid: u32, started_ns: u64, now_ns: u64) -> Option<Look> {
     let process = Directory::open(format!("/proc/{pid}").as_ref()).ok()?;
     let stat = process.read_small("stat", MAX_LOOK)?;
     let told_ns = procfs::stat_field(&stat, STARTED)?.checked_mul(NS_PER_TICK)?;
-    // The fork is told a moment after the start.
+    // The event of the fork comes a moment after the start.
     let is_same = match started_ns {
         0 => told_ns <= now_ns,
         _ => told_ns.abs_diff(started_ns) < 2 * NS_PER_TICK,
@@ -216,7 +216,7 @@ fn exe(path: &[u8], process: &Process) -> Rc<KnownFile> {
     })
 }
 
-/// Of threads whose names are not the process's.
+/// The names of threads that differ from the process's.
 fn thread_names(pid: u32, own: &Name) -> Vec<(u32, Name)> {
     let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
         return Vec::new();

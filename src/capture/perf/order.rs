@@ -1,7 +1,7 @@
-//! What several rings told, in the order in which it happened.
+//! The records of several rings, in the order in which they happened.
 //!
 //! Times tell that, but where the kernel has no better clock than its timer's ticks
-//! a whole life is told with one time. There a ring's own order holds, and between
+//! a whole life has one time stamp. There a ring's own order holds, and between
 //! rings what makes sense: a process forks before it does anything else, and a signal is
 //! delivered behind what led to it and before the process is gone.
 

@@ -65,14 +65,14 @@ pub struct Process {
     pub started_ns: u64,
     /// When it began to be what it is: by fork or exec.
     pub image_ns: u64,
-    /// From here on its mappings are told; 0 for none.
+    /// Since when its mappings are known; 0 for never.
     pub whole_from_ns: u64,
     /// Changes up to here are in it already.
     pub seen_ns: u64,
     pub name: Name,
     /// When that was its name.
     pub named_ns: u64,
-    /// Of threads that have other names than the process.
+    /// The names of threads that differ from the process's.
     pub thread_names: Vec<(u32, Name)>,
     pub mnt_ns: u32,
     pub exe: Option<Rc<KnownFile>>,
@@ -226,7 +226,7 @@ impl Processes {
     }
 
     /// Forgets those that two looks did not find: their end was among what was lost. At
-    /// the first what they did last may still be waiting to be told. `there` is sorted.
+    /// the first what they did last may still be waiting in a ring. `there` is sorted.
     pub fn forget_others(&mut self, there: &[u32]) {
         self.known.retain_mut(|(pid, process)| {
             let is_there = process.has_ended || there.binary_search(pid).is_ok();
@@ -253,7 +253,7 @@ impl Processes {
         }
     }
 
-    /// Takes in a change. Its time is also told by the wall clock, for files.
+    /// Takes in a change. Its time is also given by the wall clock, for files.
     pub fn apply(&mut self, time_ns: u64, unix_ns: i64, change: Change) {
         match change {
             Change::Lost(_) => self.gap_ns = self.gap_ns.max(time_ns),

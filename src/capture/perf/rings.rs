@@ -24,13 +24,13 @@ const LEAST_RING_BYTES: u64 = 16 << 10;
 /// Of deliveries, where the user has not said how much. Each has all of its stack with
 /// it, so that a burst of crashes fills what suffices for programs in the kernel.
 const MOST_RING_BYTES: u64 = 16 << 20;
-/// Of changes, beyond the share of what the user allows: without them no report has
-/// any names.
+/// The least size of a ring of changes, even if the user allows less: without changes no
+/// report has any names.
 const LEAST_CHANGES_BYTES: u64 = 256 << 10;
 /// The same where many CPUs would take half of all memory for that.
 const FEWEST_CHANGES_BYTES: u64 = 64 << 10;
-/// Of changes, that are to be read while nothing else is: what comes with a dozen new
-/// processes, and takes a fraction of a millisecond.
+/// How much of the changes may stay unread while nothing else happens: what a dozen new
+/// processes write. Reading it takes a fraction of a millisecond.
 const MOST_UNREAD_BYTES: u32 = 32 << 10;
 /// The largest of them tells of a mapping whose file has a path of 4,096 bytes.
 const MOST_CHANGE_BYTES: u64 = 4096 + 256;
@@ -42,7 +42,7 @@ const MAX_READ_BYTES: usize = 1 << 20;
 pub struct Pending {
     /// `CLOCK_BOOTTIME`
     pub time_ns: u64,
-    /// Which of the rings told it.
+    /// Which of the rings it comes from.
     pub ring: u32,
     pub what: What,
 }
@@ -139,7 +139,7 @@ impl Rings {
         })
     }
 
-    /// Has deliveries told from here on.
+    /// Enables deliveries.
     pub fn watch_deliveries(&self) -> Result<()> {
         let mut cpus = self.cpus.iter();
         cpus.try_for_each(|cpu| perf::enable(cpu.deliveries.event.as_fd()))
@@ -225,7 +225,7 @@ impl Rings {
         self.cpus.iter().map(of_cpu).sum()
     }
 
-    /// Of each stack.
+    /// How much of each stack is copied.
     pub fn stack_bytes(&self) -> u32 {
         self.plan.stack_bytes
     }
@@ -250,7 +250,7 @@ impl Plan {
         self.share.check(all, cpus)
     }
 
-    /// A CPU's rings; changes are told from here on.
+    /// A CPU's rings; changes are enabled.
     fn on_cpu(&self, cpu: u32, changes: OwnedFd) -> Result<Cpu> {
         let registers = delivery::wanted_registers(Arch::NATIVE);
         let deliveries = perf::deliveries(self.tracepoint, cpu, registers, self.stack_bytes)
@@ -326,7 +326,7 @@ impl Cpu {
         None
     }
 
-    /// Samples that found no room. They are told before the next one that does; when
+    /// Samples that found no room. The kernel reports them before the next one that does; when
     /// there comes none any more, by how often the event has happened.
     fn lost(&self, is_over: bool) -> u64 {
         if !is_over {
@@ -403,7 +403,7 @@ fn larger_ring_bytes(config: &Config, ring: u64, changes: u64, cpus: u64) -> u64
     }
 }
 
-/// Of each stack: a sample has to fit into its ring, twice.
+/// How much of each stack is copied: a sample must fit into its ring twice.
 fn stack_bytes(config: &Config, ring_bytes: u64) -> u32 {
     let most = (ring_bytes / 2 - 1024).min(u64::from(MAX_STACK_BYTES));
     crate::capture::stack_bytes(config).min(most as u32) & !7

@@ -21,8 +21,8 @@ use crate::crash::signals::{
     code::SEGV_MAPERR, code::SI_KERNEL, signal::SIGSEGV, trap::PAGE_FAULT,
 };
 
-const UNTOLD: &str = "perf events do not tell it";
-const GONE: &str = "perf events do not tell it, and the process was gone";
+const UNTOLD: &str = "perf events do not have it";
+const GONE: &str = "perf events do not have it, and the process was gone";
 /// x86: a page fault of the user's, fetching an instruction.
 const X86_USER_FETCH: u64 = 0x14;
 /// arm64: an instruction abort from user space, at a translation fault.
@@ -33,7 +33,7 @@ pub const RARELY_TOLD: [(&str, &str); 9] = [
     ("access", UNTOLD),
     (
         "fault_address",
-        "perf events do not tell it, but many instructions show it",
+        "perf events do not have it; many instructions show it",
     ),
     ("sender", UNTOLD),
     ("data_mappings", ONLY_CODE),
@@ -41,17 +41,21 @@ pub const RARELY_TOLD: [(&str, &str); 9] = [
     ("cgroup", GONE),
     ("ns_pid", GONE),
     ("uid", GONE),
-    ("cmdline", "only of what ran before, or with -t"),
+    (
+        "cmdline",
+        "known only of programs that ran before, or with -t",
+    ),
 ];
-const ONLY_CODE: &str = "perf events tell only those with code, and not what was unmapped";
-const CHANGES_LOST: &str = "changes of processes were lost: no room in the ring";
+const ONLY_CODE: &str =
+    "perf events have only mappings with code, and do not show what was unmapped";
+const CHANGES_LOST: &str = "the ring had no room for all changes of processes";
 
 /// What the event is made with besides.
 #[derive(Debug)]
 pub struct Circumstances<'a> {
     /// CPU << 48 | count.
     pub id: u64,
-    /// Of the delivery, by `CLOCK_BOOTTIME`.
+    /// When the delivery was, by `CLOCK_BOOTTIME`.
     pub boot_ns: u64,
     pub process: Option<&'a Process>,
     /// Its parent, where that is certain.
@@ -61,9 +65,9 @@ pub struct Circumstances<'a> {
     /// It may have another name since.
     pub may_be_renamed: bool,
     pub first_fault: Option<EarlierFault>,
-    /// What the process itself still told.
+    /// What /proc still had about the process.
     pub look: Option<Look>,
-    /// Counted at this place since the last that was told.
+    /// Counted at this place since the last report.
     pub repeats: u64,
     pub wants_stack: bool,
     pub wants_memory: bool,
@@ -71,7 +75,7 @@ pub struct Circumstances<'a> {
 
 /// The address of a fault, where it can only have been its instruction's: siginfo
 /// and trap as they must have been. That is so where nothing is ever mapped; elsewhere
-/// code may lie that was moved there (mremap), which is not told.
+/// code may lie that was moved there (mremap), for which there is no event.
 #[must_use]
 pub fn certain_fault(delivery: &Delivery) -> Option<(u64, Trap)> {
     let registers = delivery.registers?;
@@ -175,7 +179,7 @@ pub fn event(delivery: Delivery, around: Circumstances<'_>) -> Event {
         disposition: disposition(delivery.handler),
         trap,
         first_fault: around.first_fault,
-        // One namespace is told, which is ours.
+        // Events have ids in one namespace: ours.
         host_pid: delivery.pid,
         host_tid: delivery.tid,
         pid: Some(delivery.pid),
@@ -250,7 +254,7 @@ fn name_what_is_lost(event: &mut Event, around: &Circumstances<'_>) {
     }
     let unseen = match around.gap {
         Some(Gap::Lost) => CHANGES_LOST,
-        _ => "the process's beginning was not seen",
+        _ => "the start of the process was not seen",
     };
     if event.exe.is_none() {
         lose("exe", unseen);
@@ -260,17 +264,17 @@ fn name_what_is_lost(event: &mut Event, around: &Circumstances<'_>) {
     } else if around.may_be_renamed {
         lose(
             "comm",
-            "it may have another name since: changes of processes were lost",
+            "the name may be out of date: the ring had no room for all changes of processes",
         );
     }
     if event.ppid.is_none() {
-        lose("ppid", "its parent had ended, or was not seen");
+        lose("ppid", "the parent had ended or was not seen");
     }
     if let Some(reason) = event.registers.as_ref().and_then(unknown_registers) {
         lose("registers", reason);
     }
     if around.wants_stack && event.windows.is_empty() {
-        lose("stack", "not readable at the stack pointer");
+        lose("stack", "the memory at the stack pointer could not be read");
     }
     if around.wants_memory {
         lose("memory", UNTOLD);
@@ -280,10 +284,10 @@ fn name_what_is_lost(event: &mut Event, around: &Circumstances<'_>) {
 
 fn gap_reason(gap: Gap) -> &'static str {
     match gap {
-        Gap::Unseen => "the process's beginning was not seen",
-        Gap::Lost => "no room in the ring for all of them",
-        Gap::TooMany => "more of them than are kept",
-        Gap::Evicted => "no room in the memory that --memory-limit allows",
+        Gap::Unseen => "the start of the process was not seen",
+        Gap::Lost => "the ring had no room for all of them",
+        Gap::TooMany => "too many: only some are kept",
+        Gap::Evicted => "--memory-limit left no room",
     }
 }
 

@@ -286,24 +286,28 @@ pub const LOST_CODE: u32 = 1 << 8;
 
 /// `enum lost_bits`: each with the detail that a report then lacks, and why.
 pub const LOST: [(u32, &str, &str); 11] = [
-    (1 << 0, "mappings", "no room in the ring for all of them"),
+    (1 << 0, "mappings", "the ring had no room for all of them"),
     (1 << 1, "stack", "no room in the ring for all of it"),
     (
         1 << 2,
         "context",
-        "no room in the ring for a path or the command line",
+        "the ring had no room for a path or the command line",
     ),
-    (1 << 3, "mappings", "more of them than are walked"),
+    (1 << 3, "mappings", "too many: the walk has a limit"),
+    (1 << 4, "mappings", "they changed faster than the walk"),
     (
-        1 << 4,
-        "mappings",
-        "changed faster than they could be walked",
+        1 << 5,
+        "stack",
+        "the memory at the stack pointer could not be read",
     ),
-    (1 << 5, "stack", "not readable at the stack pointer"),
-    (1 << 6, "cmdline", "not in memory"),
-    (1 << 7, "exe", "the process has none"),
-    (LOST_CODE, "code", "not readable at the instruction pointer"),
-    (1 << 9, "mappings", "files of some are not named"),
+    (1 << 6, "cmdline", "its memory could not be read"),
+    (1 << 7, "exe", "the process has no executable"),
+    (
+        LOST_CODE,
+        "code",
+        "the memory at the instruction pointer could not be read",
+    ),
+    (1 << 9, "mappings", "the files of some have no name"),
     (1 << 10, "memory", "no room in the ring for all of it"),
 ];
 

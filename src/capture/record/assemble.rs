@@ -25,7 +25,7 @@ struct Partial {
     numbers: files::Numbers,
     /// Taken of the assembler's room.
     bytes: u64,
-    /// The ring told of a loss while it came.
+    /// The ring reported a loss while it came.
     has_gap: bool,
     /// How often it was looked at since it began.
     looks: u32,
@@ -151,7 +151,7 @@ impl Assembler {
         if taken + memory_bytes(&part) > room {
             event.lost.push(Lost {
                 detail: detail(&part),
-                reason: "no room in the memory that --memory-limit allows",
+                reason: "--memory-limit left no room",
             });
             return Ok(None);
         }
@@ -248,7 +248,7 @@ fn add_text(event: &mut Event, kind: TextKind, flags: u32, bytes: &[u8]) {
             if flags & abi::path_flags::TRUNCATED != 0 {
                 event.lost.push(Lost {
                     detail: "cmdline",
-                    reason: "only its beginning was captured",
+                    reason: "cut off: only the beginning was captured",
                 });
             }
             event.cmdline = Some(arguments(bytes));
@@ -412,7 +412,7 @@ fn without_end(partial: Partial) -> Event {
     numbers.share(&mut event);
     event.lost.push(Lost {
         detail: "end",
-        reason: "the record's last parts found no room in the ring",
+        reason: "the ring had no room for the last parts of the record",
     });
     in_order(event)
 }

@@ -5,7 +5,7 @@
 //! [`Spec`] keeps the steps that have a meaning of their own, named fields and
 //! array elements, and adds up where they lead; anonymous structs and unions
 //! leave no step, so that the same field is found wherever another kernel puts
-//! it. The encoding is told in `include/uapi/linux/bpf.h` at
+//! it. The encoding is described in `include/uapi/linux/bpf.h` at
 //! `struct bpf_core_relo`.
 
 use crate::loader::btf::{Btf, BtfError, Member, Tail, Types};

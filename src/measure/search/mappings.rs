@@ -81,7 +81,7 @@ const LIST: &[Rule] = &[
     },
 ];
 
-/// Of each mapping: what it belongs to, its permissions, its file.
+/// Rules for each mapping: what it belongs to, its permissions, its file.
 const MAPPING: &[Rule] = &[
     Rule {
         words: &[same(Fact::Mm)],

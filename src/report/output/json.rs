@@ -333,7 +333,7 @@ impl Writer {
         }
     }
 
-    /// Of data: 16 digits.
+    /// An address of data: 16 digits.
     fn data_address(&mut self, address: Option<ProcessAddress>) {
         match address {
             Some(address) => self.string(format!("{address:#018x}").as_bytes()),
@@ -341,7 +341,7 @@ impl Writer {
         }
     }
 
-    /// Of code: no leading zeros.
+    /// An address of code: no leading zeros.
     fn code_address(&mut self, address: Option<ProcessAddress>) {
         match address {
             Some(address) => self.string(format!("{address:#x}").as_bytes()),

@@ -10,7 +10,7 @@
 //! A reader that stopped must not make the tool deaf: no write waits for one.
 //! Whoever writes asks [`Sink::is_blocked`], watches [`Sink::fd`] beside everything
 //! else, and has it go on. Only when the tool is ending ([`Sink::end`]) a write waits,
-//! and no longer than it is told to.
+//! and no longer than the caller allows.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -75,7 +75,7 @@ impl Sink {
         if let (Some(path), false, true, FileKind::Appended) = (path, append, file.named, file.kind)
         {
             if !output_file::truncate(&file.fd, 0) {
-                return Err(opening(Error::failed("it cannot be emptied"), path));
+                return Err(opening(Error::failed("cannot empty it"), path));
             }
         }
         Ok(Sink {
@@ -178,7 +178,7 @@ impl Sink {
             }
             Err(error) => {
                 let error = opening(error, path);
-                say(&format!("{error}; going on with the file that was open"));
+                say(&format!("{error}; still writing to the old file"));
             }
         }
     }
@@ -199,7 +199,7 @@ impl Sink {
         self.queue.clear();
         self.queued_bytes = 0;
         if self.lost > 0 {
-            say(&format!("reports that could not be written: {}", self.lost));
+            say(&format!("{} reports could not be written", self.lost));
         }
         Ok(self.lost)
     }
@@ -282,7 +282,7 @@ impl Sink {
             self.in_trouble = true;
             let name = self.name();
             say(&format!(
-                "{name}: {error}; reports wait and are tried again with the next one"
+                "{name}: {error}; reports wait and are written with the next one"
             ));
         }
     }
@@ -291,7 +291,7 @@ impl Sink {
         if self.in_trouble && self.queue.is_empty() {
             self.in_trouble = false;
             say(&format!(
-                "{}: takes reports again, {} were lost",
+                "{}: writing works again; {} reports were lost",
                 self.name(),
                 self.lost
             ));
@@ -312,7 +312,7 @@ fn opening(error: Error, path: &Path) -> Error {
 
 /// A message for the user.
 fn say(message: &str) {
-    messages::say(&format!("segfault_analyzer: {message}"));
+    messages::say(&format!("Warning: {message}"));
 }
 
 #[cfg(test)]

@@ -206,10 +206,10 @@ fn our_lines(out: &mut String, report: &Report, options: &Options) {
         line(out, "First Fault", first_fault(fault));
     }
     if report.same_death {
-        line(out, "Same Death", "as an earlier report of this process");
+        line(out, "Same Death", "an earlier report has the same death");
     }
     if let Some(repeats @ 1..) = report.repeats {
-        line(out, "Repeats", format!("{repeats} more like it before"));
+        line(out, "Repeats", format!("{repeats} equal ones before"));
     }
     if report.thread != report.comm {
         line(out, "Thread", escaped(&report.thread));
@@ -352,7 +352,7 @@ fn stack_trace(out: &mut String, stack: Option<&StackTrace>) {
     match stack.map(|stack| stack.stop) {
         Some(Stop::Outermost) => {}
         Some(stop) => out.push_str(&format!("    (stack ends here: {})\n", stop_reason(stop))),
-        None => out.push_str("    (stack ends here: nothing of it is known)\n"),
+        None => out.push_str("    (stack ends here: nothing is known about it)\n"),
     }
 }
 
@@ -406,7 +406,7 @@ pub(super) const MARKS: [(Trust, &str); 6] = [
 pub(super) fn stop_reason(stop: Stop) -> String {
     match stop {
         Stop::Outermost => "this is the outermost call".to_string(),
-        Stop::Depth => "as many as --max-stack-depth allows".to_string(),
+        Stop::Depth => "--max-stack-depth is reached".to_string(),
         Stop::StackNotCaptured(address) => format!("the stack at {address:#x} was not captured"),
         Stop::NoCaller(address) => format!("no caller found for the code at {address:#x}"),
         Stop::BadReturn(address) => {

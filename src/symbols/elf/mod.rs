@@ -63,7 +63,7 @@ impl ElfError {
         match self {
             ElfError::NotElf => "not an ELF file",
             ElfError::BigEndian => "big-endian ELF file",
-            ElfError::Kind(_) => "neither a program nor a library",
+            ElfError::Kind(_) => "not a program or library",
             ElfError::TooLarge(_) => "file too large",
             ElfError::Malformed(_) => "malformed ELF file",
         }

@@ -48,7 +48,7 @@ const MAX_CALLS: usize = 32;
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Call {
     pub inlined: bool,
-    /// Of an inlined one: raw, as the linker would see it where that is known.
+    /// The name of an inlined call: raw, as the linker would see it if that is known.
     pub name: Option<Vec<u8>>,
     /// Where the code of an inlined one begins.
     pub start: FileAddress,

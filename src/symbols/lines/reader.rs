@@ -15,9 +15,9 @@ pub(super) struct Reader<'a> {
     range: FileRange,
     deadline: Instant,
     window: Vec<u8>,
-    /// Of the window's first byte, in the section.
+    /// Offset of the window's first byte in the section.
     start: u64,
-    /// Of the next read.
+    /// Offset of the next read.
     at: u64,
 }
 

@@ -26,7 +26,7 @@ impl Frames {
         }
     }
 
-    /// Of a file with addresses of so many bytes.
+    /// For a file with addresses of this many bytes.
     pub(super) fn word(mut self, bytes: u8) -> Self {
         self.word = bytes;
         self

@@ -36,7 +36,7 @@ fuzz_target!(|bytes: &[u8]| {
     ] {
         let range = elf.section_range(section);
         assert_eq!(range.is_some(), elf.section(section).is_some());
-        // Of what is not there nothing can be read.
+        // Nothing can be read beyond the end.
         let end = range.map_or(0, |range| match range.size {
             0 => 0,
             bytes => range.offset + bytes,

@@ -165,7 +165,6 @@ fn a_bus_error_is_not_explained_by_mappings_that_were_not_told() {
     }];
     made.is(
         Cause::Unknown,
-        "read of 8 bytes at 0x7f0040000000, for which the kernel had no page: what is mapped \
-         there is not known, perhaps a file that ends before",
+        "read of 8 bytes at 0x7f0040000000, for which the kernel had no page; what is mapped there is not known, perhaps a file that ends before it",
     );
 }

@@ -133,7 +133,7 @@ fn unmapped_without_all_mappings() {
     let mut made = x86(LOAD_X86, &[("rax", past)]).page_fault(MAPERR, past, Access::Read);
     made.event.lost.push(crate::crash::event::Lost {
         detail: "mappings",
-        reason: "more of them than are walked",
+        reason: "too many: the walk has a limit",
     });
     made.is(
         Cause::Unmapped,
@@ -170,7 +170,7 @@ fn unmapped_in_the_kernels_half() {
         .is(
             Cause::Unmapped,
             "read of 8 bytes at 0xfffffffffffffff8: null pointer in RAX - 0x8; \
-             the address is in the kernel's half",
+             the address is in the kernel's half of the address space",
         );
 }
 
@@ -182,14 +182,14 @@ fn protected_mappings() {
         .is(
             Cause::WriteProtected,
             "write of 4 bytes at 0x555555556028: RBX (0x555555556010) + 0x18; \
-             the address is in /bin/prog (r--) at file offset 0x1028, which may not be written",
+             the address is in /bin/prog (r--) at file offset 0x1028, which is not writable",
         );
     arm(LOAD_ARM, &[("x0", GUARD + 0x800)])
         .page_fault(ACCERR, GUARD + 0x800, Access::Read)
         .is(
             Cause::AccessProtected,
             "read of 8 bytes at 0x7f0000000800: X0 (0x7f0000000800); \
-             the address is in [anon] (---), which nobody may touch: \
+             the address is in [anon] (---), which forbids every access: \
              a guard page or reserved memory",
         );
     x86(LOAD_X86, &[("rax", HEAP)])
@@ -197,8 +197,7 @@ fn protected_mappings() {
         .is(
             Cause::Unknown,
             "read of 8 bytes at 0x555555570000: RAX (0x555555570000); \
-             the address is in [heap] (rw-), which allows it: \
-             perhaps another thread has changed that since",
+             the address is in [heap] (rw-), which permits it: perhaps another thread has changed the mapping since",
         );
     // MADV_GUARD_INSTALL leaves the mapping as it is.
     assert_eq!(
@@ -225,7 +224,7 @@ fn protected_code_has_its_name() {
     made.is(
         Cause::WriteProtected,
         "write of 4 bytes at 0x555555554040: RBX (0x555555554028) + 0x18; \
-         the address is in /bin/prog (r-x), at main+0x4, which may not be written",
+         the address is in /bin/prog (r-x), at main+0x4, which is not writable",
     );
 }
 
@@ -247,7 +246,7 @@ fn jumps() {
             .page_fault(ACCERR, HEAP + 8, Access::Execute)
             .is(
                 Cause::ExecuteProtected,
-                "jump to 0x555555570008, which is in [heap] (rw-) and may not be executed",
+                "jump to 0x555555570008, which is in [heap] (rw-) and is not executable",
             );
         jump(arch, 0x4242_4242)
             .page_fault(MAPERR, 0x4242_4242, Access::Execute)
@@ -267,8 +266,8 @@ fn code_that_goes_on_past_its_mapping() {
         .page_fault(ACCERR, RODATA, Access::Execute)
         .is(
             Cause::ExecuteProtected,
-            "the instruction at 0x555555555ffe goes on at 0x555555556000, \
-             which may not be executed: the program ran past the end of its code",
+            "the instruction at 0x555555555ffe continues at 0x555555556000, \
+             which is not executable: the program ran past the end of its code",
         );
 }
 
@@ -278,7 +277,7 @@ fn protection_faults_by_the_instruction() {
         .protection()
         .is(
             Cause::NonCanonical,
-            "read of 8 bytes at 0x4141414141414141, which is no canonical address: \
+            "read of 8 bytes at 0x4141414141414141, which is not a canonical address: \
              RAX (0x4141414141414141); RAX looks like the text \"AAAAAAAA\"",
         );
     // movaps 8(%rsp), %xmm0
@@ -289,7 +288,7 @@ fn protection_faults_by_the_instruction() {
     .protection();
     made.is(
         Cause::Misaligned,
-        "read of 16 bytes at 0x7ffd00020008, which is no multiple of 16: \
+        "read of 16 bytes at 0x7ffd00020008, which is not a multiple of 16: \
          RSP (0x7ffd00020000) + 0x8",
     );
     assert_eq!(made.verdict().access, Some(Access::Read));
@@ -298,17 +297,17 @@ fn protection_faults_by_the_instruction() {
         .protection()
         .is(
             Cause::WildJump,
-            "jump to 0xdeadbeefdeadbeef, which is no canonical address, from RAX; \
+            "jump to 0xdeadbeefdeadbeef, which is not a canonical address, from RAX; \
              it looks like the fill pattern 0xdeadbeef",
         );
     x86(&[0xf4], &[]).protection().is(
         Cause::PrivilegedInstruction,
-        "hlt, which is not for user code: C libraries end a program with it that cannot go on",
+        "hlt, which is for the kernel only: C libraries use it to end a program that cannot continue",
     );
     // cli
     x86(&[0xfa], &[]).protection().is(
         Cause::PrivilegedInstruction,
-        "the instruction fa is not for user code",
+        "the instruction fa is for the kernel only",
     );
     x86(LOAD_X86, &[("rax", HEAP)]).protection().is(
         Cause::Unknown,
@@ -322,7 +321,7 @@ fn a_return_to_no_address() {
     let mut made = x86(&[0xc3], &[("rsp", sp)]).protection();
     made.is(
         Cause::WildJump,
-        "jump to no canonical address, from the stack: a return address was overwritten",
+        "jump to not a canonical address, from the stack: a return address was overwritten",
     );
     made.event.windows.push(MemoryWindow {
         address: ProcessAddress(sp),
@@ -330,7 +329,7 @@ fn a_return_to_no_address() {
     });
     made.is(
         Cause::WildJump,
-        "jump to 0x4242424241414141, which is no canonical address, \
+        "jump to 0x4242424241414141, which is not a canonical address, \
          from the stack: a return address was overwritten; it looks like the text \"AAAABBBB\"",
     );
 }
@@ -359,7 +358,7 @@ fn far_transfers_and_good_targets_are_no_wild_jumps() {
 fn an_operand_that_reaches_past_all_addresses() {
     x86(LOAD_X86, &[("rax", 0x7fff_ffff_fffc)]).protection().is(
         Cause::NonCanonical,
-        "read of 8 bytes at 0x7ffffffffffc, of which 0x800000000003 is no canonical \
+        "read of 8 bytes at 0x7ffffffffffc, of which 0x800000000003 is not a canonical \
              address: RAX (0x7ffffffffffc)",
     );
 }
@@ -404,7 +403,7 @@ fn non_canonical_on_aarch64() {
         .page_fault(MAPERR, 0x4141_4141_4141_4141, Access::Read)
         .is(
             Cause::NonCanonical,
-            "read of 8 bytes at 0x4141414141414141, which is no canonical address: \
+            "read of 8 bytes at 0x4141414141414141, which is not a canonical address: \
              X0 (0x4141414141414141); X0 looks like the text \"AAAAAAAA\"",
         );
     let tagged = 0x0b00_0000_0000_0000 | (HEAP_END + 8);
@@ -501,7 +500,7 @@ fn what_is_no_overflow() {
         .is(
             Cause::AccessProtected,
             "write of 4 bytes at 0x7f0000000fff: RBX (0x7f0000000fe7) + 0x18; \
-             the address is in [anon] (---), which nobody may touch: \
+             the address is in [anon] (---), which forbids every access: \
              a guard page or reserved memory",
         );
     // A stack pointer that leads to a page of constants.
@@ -545,7 +544,7 @@ fn faults_of_the_allocator() {
     made.is(
         Cause::NullDereference,
         "write of 1 byte at 0x0: null pointer in X0; in get_meta of the C library: \
-         probably the heap was overwritten, or a bad pointer freed",
+         probably the heap was overwritten or a bad pointer was freed",
     );
     let text = 0x4141_4141_4141_4141;
     let made = x86(LOAD_X86, &[("rax", text)])
@@ -553,5 +552,5 @@ fn faults_of_the_allocator() {
         .named(&["unlink_chunk.constprop.0", "_int_free"]);
     let verdict = made.verdict();
     assert_eq!(verdict.cause, Cause::NonCanonical);
-    assert!(verdict.text.ends_with(b", or a bad pointer freed"));
+    assert!(verdict.text.ends_with(b" or a bad pointer was freed"));
 }

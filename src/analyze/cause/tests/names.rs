@@ -130,7 +130,7 @@ fn names_do_not_change_the_nameless_cause() {
         .named(&["__stack_chk_fail", "copy"]);
     musl.is(
         Cause::StackSmashing,
-        "hlt, which is not for user code: musl's stack protector found an overwritten canary \
+        "hlt, which is for the kernel only: musl's stack protector found an overwritten canary \
          in copy",
     );
     assert_eq!(musl.verdict().nameless, Cause::PrivilegedInstruction);
@@ -155,7 +155,7 @@ fn musls_heap_check() {
         .named(&["get_meta", "free", "main"])
         .is(
             Cause::PrivilegedInstruction,
-            "hlt, which is not for user code: probably musl's heap check, which crashes on \
+            "hlt, which is for the kernel only: probably musl's heap check, which crashes on \
              purpose, in get_meta",
         );
 }

@@ -42,14 +42,14 @@ fn every_kind_of_value() {
 fn no_text_where_none_may_be_shown() {
     let event = quiet(Arch::X86_64);
     let note = |value| super::super::note(&event, value, 64, &Location::default(), false);
-    assert_eq!(note(0x4141_4141_4141_4141), b"looks like a text");
+    assert_eq!(note(0x4141_4141_4141_4141), b"looks like text");
     assert_eq!(note(0xdead_beef), b"looks like the fill pattern 0xdeadbeef");
     // mov (%rbx), %eax; call *%rax
     for (code, register) in [(&[0x8b, 0x03], "rbx"), (&[0xff, 0xd0], "rax")] {
         let made = Made::new(Arch::X86_64).at(code, &[(register, 0x4141_4141_4141_4141)]);
         let said = made.protection().verdict_with(false).text;
         let said = String::from_utf8_lossy(&said).into_owned();
-        assert!(said.ends_with(" looks like a text"), "{said}");
+        assert!(said.ends_with(" looks like text"), "{said}");
     }
 }
 

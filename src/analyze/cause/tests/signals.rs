@@ -41,8 +41,7 @@ fn senders() {
     );
     sent(code::SI_QUEUE, 0, ROOT).is(
         Cause::Sent,
-        "no fault: sent by the kernel, or by a process that the receiver's pid namespace \
-         lacks, with sigqueue",
+        "no fault: sent by the kernel, or by a process outside the receiver's pid namespace, with sigqueue",
     );
     sent(code::SI_TIMER, 3, ROOT).is(
         Cause::Sent,
@@ -53,8 +52,7 @@ fn senders() {
 /// `rt_sigqueueinfo` with a kernel's code.
 #[test]
 fn forged_codes() {
-    let said = "no fault: a signal with a kernel's code and no matching trap was made by the \
-                process itself, in system call 129 (rt_sigqueueinfo)";
+    let said = "no fault: the process made this signal itself; it has a kernel's code, but no trap matches it, in system call 129 (rt_sigqueueinfo)";
     for code in [code::SEGV_MAPERR, code::SI_KERNEL] {
         let mut made = x86(&[], &[]).signal(signal::SIGSEGV, code, 0);
         made.event.siginfo = 0x1234;
@@ -87,21 +85,20 @@ fn the_kernels_own_signals() {
     let mut made = x86(&[], &[]).signal(signal::SIGSEGV, code::SI_KERNEL, 0);
     made.is(
         Cause::Unknown,
-        "the kernel raised the signal itself, not for a fault of an instruction: \
-         the frame of a signal's handler was bad, or had no room",
+        "the kernel raised the signal itself, not because an instruction faulted: \
+         the frame of a signal handler was bad or had no room",
     );
     in_call(&mut made, 15);
     made.is(
         Cause::Unknown,
-        "the kernel raised the signal itself, not for a fault of an instruction: \
+        "the kernel raised the signal itself, not because an instruction faulted: \
          in system call 15 (rt_sigreturn)",
     );
     in_call(&mut made, 59);
     made.event.exe = Some(b"/srv/new".to_vec());
     made.is(
         Cause::Unknown,
-        "exec of /srv/new failed when the program before it was gone already: probably a part \
-         of the file could not be mapped, or its interpreter, or memory ran out",
+        "exec of /srv/new failed after the old program was gone: probably a part of the file or its interpreter could not be mapped, or memory ran out",
     );
 }
 
@@ -128,7 +125,7 @@ fn a_fault_whose_handler_raised_the_signal_anew() {
     made.is(
         Cause::NullDereference,
         "write at 0x18: probably a null pointer + 0x18; \
-         probably: a handler got this fault shortly before the signal",
+         probably a handler took this fault shortly before the signal",
     );
     // So long ago that the program must have got over it.
     for age_ns in [100_000_000, 60_000_000_000] {
@@ -164,7 +161,7 @@ fn an_overflow_that_leaves_no_room_for_its_handler() {
         Cause::StackOverflow,
         "stack overflow: write of 8 bytes at 0x7ffcfffffff8, 8 bytes below the stack pointer \
          0x7ffd00000000; its stack, [stack] (rw-), ends at 0x7ffd00000000 and has 132 KB; \
-         there was no way to run the signal's handler",
+         the signal's handler could not be run",
     );
 }
 
@@ -221,7 +218,7 @@ fn bus_errors() {
         .signal(signal::SIGBUS, code::SI_KERNEL, trap::STACK_SEGMENT)
         .is(
             Cause::NonCanonical,
-            "write of 8 bytes at 0x4141414141414139, which is no canonical address: \
+            "write of 8 bytes at 0x4141414141414139, which is not a canonical address: \
              RSP (0x4141414141414141) - 0x8; RSP looks like the text \"AAAAAAAA\"",
         );
 }
@@ -246,7 +243,7 @@ fn missing_alignment() {
     made.event.trap.error_code = 0x9a00_0000;
     made.is(
         Cause::Misaligned,
-        "the stack pointer 0x7ffd00020000 is no multiple of 16",
+        "the stack pointer 0x7ffd00020000 is not a multiple of 16",
     );
 }
 
@@ -290,7 +287,7 @@ fn divisions() {
     );
     made.is(
         Cause::DivisionByZero,
-        "division by zero: by any other number the quotient would fit",
+        "division by zero: with any other divisor the quotient would fit",
     );
     made = made.at(&[], &[("rax", 0x8000_0000), ("rdx", 0xffff_ffff)]);
     assert_eq!(made.verdict().cause, Cause::Unknown);
@@ -321,7 +318,7 @@ fn floating_point() {
     made.event.siginfo = PC;
     made.is(
         Cause::FloatingPoint,
-        "floating-point division by zero: the program has asked for a signal then",
+        "floating-point division by zero: the program has enabled a signal for it",
     );
 }
 
@@ -334,8 +331,7 @@ fn undefined_instructions() {
     };
     trap(&[0x0f, 0x0b]).is(
         Cause::UndefinedInstruction,
-        "the instruction 0f 0b is made to trap: probably a failed check, an abort, \
-         or a place that the compiler took for unreachable",
+        "the instruction 0f 0b always traps: probably a failed check, an abort, or code that the compiler considered unreachable",
     );
     let mut made = trap(&[0x0f, 0x0b]);
     made.event.siginfo = PC + 1;
@@ -344,7 +340,7 @@ fn undefined_instructions() {
     made.event.siginfo = PC;
     made.is(
         Cause::UndefinedInstruction,
-        "no instruction that the processor knows: 00 00 00 00",
+        "not an instruction that the processor knows: 00 00 00 00",
     );
     // msr ttbr0_el1, x0
     let mut made = arm(0xd518_2000).signal(signal::SIGILL, 1, 0);
@@ -352,7 +348,7 @@ fn undefined_instructions() {
     made.event.trap.error_code = 0x6200_0000;
     made.is(
         Cause::PrivilegedInstruction,
-        "the instruction 00 20 18 d5 is not for user code",
+        "the instruction 00 20 18 d5 is for the kernel only",
     );
 }
 

@@ -116,7 +116,7 @@ fn lost_sender(raw: &RawHeader) -> Vec<Lost> {
     is_lost
         .then_some(Lost {
             detail: "sender",
-            reason: "not told by this kernel's tracepoint",
+            reason: "this kernel's tracepoint does not report it",
         })
         .into_iter()
         .collect()

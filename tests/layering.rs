@@ -413,7 +413,7 @@ fn follow(base: &[String], rest: &str, found: &mut Vec<Vec<String>>) {
     if word.is_empty() {
         return;
     }
-    let path = [base, &[word.clone()]].concat();
+    let path = [base, std::slice::from_ref(&word)].concat();
     match rest.trim_start()[word.len()..].strip_prefix("::") {
         Some(more) => follow(&path, more, found),
         None => found.push(path),
@@ -433,7 +433,7 @@ fn files_of_a_room_make_no_circle() {
             let (Some(from), Some(to)) = (own.get(same), path.get(same)) else {
                 continue;
             };
-            let target = [&own[..same], &[to.clone()]].concat();
+            let target = [&own[..same], std::slice::from_ref(to)].concat();
             if same > 0 && files.iter().any(|file| file.starts_with(&target)) {
                 let room = rooms.entry(own[..same].to_vec()).or_default();
                 room.entry(from.clone()).or_default().insert(to.clone());

@@ -203,7 +203,11 @@ mod tests {
         for _ in 0..9 {
             let known: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] == 0).collect();
             let mut found = Vec::new();
-            let _ = each_nul(&bytes, |at| Ok::<(), ()>(found.push(at)));
+            let kept: Result<(), ()> = each_nul(&bytes, |at| {
+                found.push(at);
+                Ok(())
+            });
+            assert_eq!(kept, Ok(()));
             assert_eq!(found, known);
             bytes.rotate_left(1);
             bytes.push(0);

@@ -193,7 +193,7 @@ impl Capture {
                 false => Next::Nothing,
             },
             Way::Chain(old) => old.next_part(take),
-            Way::Perf(perf) => perf.next(),
+            Way::Perf(perf) => perf.next_event(),
         }
     }
 

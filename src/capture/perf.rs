@@ -127,7 +127,7 @@ impl PerfCapture {
     }
 
     /// The next delivery that is to be reported.
-    pub fn next(&mut self) -> Next {
+    pub fn next_event(&mut self) -> Next {
         let mut has_looked = false;
         loop {
             while let Some(pending) = self.settled() {

@@ -111,6 +111,10 @@ fn event() -> Event {
     }
 }
 
+/// A word that the verdict contains, and what is changed for it.
+type Change = (&'static str, Edit);
+type Edit = fn(&mut Event);
+
 #[test]
 fn what_is_as_told_is_right() {
     assert_eq!(wrong(&event(), &told()), None);
@@ -120,7 +124,7 @@ fn what_is_as_told_is_right() {
 /// As with types of another kernel: whatever is read elsewhere is noticed.
 #[test]
 fn whatever_differs_is_wrong() {
-    let changes: [(&str, fn(&mut Event)); 12] = [
+    let changes: [Change; 12] = [
         ("signal", |event| event.code = 1),
         ("registers", |event| event.registers = None),
         ("register", |event| {
@@ -153,7 +157,7 @@ fn whatever_differs_is_wrong() {
 
 #[test]
 fn details_are_doubtful_by_name_unless_they_are_lost() {
-    let changes: [(&str, &str, fn(&mut Event)); 9] = [
+    let changes: [(&str, &str, Edit); 9] = [
         ("parent", "ppid", |event| event.ppid = Some(1)),
         ("start", "start_time", |event| event.start_ns = 7),
         ("layout", "memory_layout", |event| event.brk.0 = 1),

@@ -25,10 +25,14 @@ struct inode___links {
 
 static __always_inline int is_compiled(struct scratch *s, struct file *file, __u64 start, __u64 end)
 {
-	struct inode___links *inode;
+	struct inode___links *inode = 0;
 
 	if (!file)
 		return s->header.vdso < start || s->header.vdso >= end;
+	/* Kernels whose types were measured do not show all of it. */
+	if (!bpf_core_field_exists(file->f_inode) || !bpf_core_field_exists(inode->i_nlink) ||
+	    !bpf_core_field_exists(((struct super_block___magic *)0)->s_magic))
+		return 0;
 	inode = (void *)BPF_CORE_READ(file, f_inode);
 	return !BPF_CORE_READ(inode, i_nlink) || BPF_CORE_READ(inode, i_sb, s_magic) == FUSE_SUPER_MAGIC;
 }

@@ -94,7 +94,8 @@ fn a_summary_for_people_and_one_for_programs() {
     let text = run(&["summarize"], &reports);
     assert_eq!(text.status, 0);
     assert!(
-        text.stderr.contains("2 lines are no reports"),
+        text.stderr
+            .contains("2 lines were skipped, each not a report"),
         "{}",
         text.stderr
     );
@@ -124,14 +125,20 @@ fn files_are_read_one_after_the_other() {
     assert_eq!(outcome.status, 0);
     assert_eq!(outcome.stdout, b"one\n{\"timestamp\"between\ntwo");
     assert!(
-        outcome.stderr.contains("4 lines are no reports"),
+        outcome
+            .stderr
+            .contains("4 lines were skipped, each not a report"),
         "{}",
         outcome.stderr
     );
     // What cannot be read does not keep the rest from being read.
     let outcome = run(&["symbolize", "/nonexistent", &two, "/"], b"");
     assert_eq!((outcome.status, &outcome.stdout[..]), (1, &b"two"[..]));
-    for word in ["/nonexistent: ", "/: ", "not all of the input"] {
+    for word in [
+        "/nonexistent: ",
+        "/: ",
+        "some of the input could not be read",
+    ] {
         assert!(outcome.stderr.contains(word), "{}", outcome.stderr);
     }
 }
@@ -146,7 +153,7 @@ fn lines_of_any_length_are_passed_on() {
     assert!(
         outcome
             .stderr
-            .contains("3 lines are no reports, 2 are longer"),
+            .contains("3 lines were skipped, each not a report"),
         "{}",
         outcome.stderr
     );
@@ -213,10 +220,13 @@ fn command_lines_and_their_statuses() {
     assert!(stderr.contains("symbolize or summarize"), "{stderr}");
     let text = b"[2024-02-15 10:30:45.123] SEGFAULT in process bill (PID: 7, TID: 7)\n";
     let stderr = run(&["summarize"], text).stderr;
-    assert!(stderr.contains("only JSON lines are read"), "{stderr}");
+    assert!(
+        stderr.contains("no reports found: summarize reads"),
+        "{stderr}"
+    );
     let reports = fs::read(REPORTS).expect("a golden file");
     let stderr = run(&["summarize"], &reports).stderr;
-    assert!(!stderr.contains("only JSON lines"), "{stderr}");
+    assert!(!stderr.contains("no reports found"), "{stderr}");
     for failing in [
         &["symbolize", "--file", "/etc/passwd"][..],
         &["symbolize", "--file", "/nonexistent"],

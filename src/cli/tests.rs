@@ -226,7 +226,7 @@ fn wrong_values_get_one_line_with_what_was_expected() {
             &["--ring-buffer=1048576"],
             "--memory-limit: 100 MB cannot hold a ring buffer of 1048576 KB; 1028 MB or more can",
         ),
-        (&["--stats=5"], "--stats: '5'"),
+        (&["--stats=5"], "--stats takes no value, but got '5'"),
         (
             &["--wrong\x1b[2J"],
             "unknown option '--wrong\\u{1b}[2J'; try --help",
@@ -234,7 +234,7 @@ fn wrong_values_get_one_line_with_what_was_expected() {
         (&["-x"], "unknown option '-x'; try --help"),
         (
             &["./a.out"],
-            "'./a.out': expected options, or symbolize or summarize as the first word; try --help",
+            "unexpected argument './a.out': expected options, or symbolize or summarize as the first word; try --help",
         ),
     ];
     for (args, expected) in lines {

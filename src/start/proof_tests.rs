@@ -134,7 +134,7 @@ fn whatever_differs_is_wrong() {
         }),
         ("fault's address", |event| event.siginfo = 0),
         ("trap data", |event| event.trap.address ^= 8),
-        ("account", |event| event.trap.error_code = 0),
+        ("error code", |event| event.trap.error_code = 0),
         ("name", |event| event.comm.clear()),
         ("name", |event| event.thread = b"other".to_vec()),
         ("process id", |event| {

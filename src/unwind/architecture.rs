@@ -227,6 +227,16 @@ pub(super) trait Architecture {
         None
     }
 
+    /// Whether `pc`, where a system call was made, returns behind a call that leads only
+    /// to code which makes system calls.
+    fn proves_system_call(
+        _: &dyn AddressSpace,
+        _pc: ProcessAddress,
+        _returns: ProcessAddress,
+    ) -> bool {
+        false
+    }
+
     /// Whether a function jumps on through a register or memory, with the stack as it
     /// was: a stub, a tail call, a compiler's thunk for indirect calls.
     fn jumps_on(code: &[u8]) -> bool {

@@ -170,6 +170,21 @@ impl Architecture for I386 {
         x86_64::returned_through::<Self>(state, slot, value)
     }
 
+    /// `call *%gs:0x10`: glibc keeps the address of `__kernel_vsyscall` there.
+    fn proves_system_call(
+        space: &dyn AddressSpace,
+        pc: ProcessAddress,
+        returns: ProcessAddress,
+    ) -> bool {
+        const CALL: [u8; 7] = [0x65, 0xff, 0x15, 0x10, 0, 0, 0];
+        let mut before = [0; CALL.len()];
+        let start = ProcessAddress(returns.0.wrapping_sub(CALL.len() as u64));
+        let mut code = [0; AFTER_CALL.len()];
+        let len = space.read_code(pc, &mut code).min(code.len());
+        let is_after_call = len == 0 || code == AFTER_CALL;
+        is_after_call && space.read_code(start, &mut before) >= CALL.len() && before == CALL
+    }
+
     /// Also `jmp *n(%ebx)`, behind `endbr32`.
     fn is_jump(code: &[u8]) -> bool {
         let code = code.strip_prefix(&[0xf3, 0x0f, 0x1e, 0xfb]).unwrap_or(code);

@@ -14,7 +14,8 @@
 //! code                     read from the function's start to the pc it has moved the
 //!                          stack pointer by so much; where the start is not known it
 //!                          is the target of the call that is found so
-//! leaf                     such code has moved it by nothing, or a stub that has none
+//! leaf                     such code has moved it by nothing, or a stub that has none;
+//!                          on i386 also the vDSO behind `call *%gs:0x10`
 //! bad pc                   the word that a call pushes follows a call that can have
 //!                          led there
 //! ```
@@ -129,7 +130,9 @@ impl<A: Architecture> Walker<'_, A> {
     pub(super) fn proves_leaf(&mut self, at: &Cursor, caller: &Caller) -> bool {
         let mut code = [0; STUB_BYTES];
         let len = self.read_code_some(at.code.address(), &mut code);
-        A::is_jump(&code[..len]) || self.code_agrees(at, caller, 0)
+        A::is_jump(&code[..len])
+            || self.code_agrees(at, caller, 0)
+            || A::proves_system_call(self.space, at.code.address(), caller.pc)
     }
 
     /// Whether the call before a return address can have led to a pc without code.

@@ -1,6 +1,6 @@
 //! The processor of this machine as the judge: a traced child runs one
 //! instruction after the other, each with its operand at the end of a page, or on
-//! one that may not be written to, or not be touched, or one byte too far. Where
+//! one that is not writable to, or not be touched, or one byte too far. Where
 //! it faults tells address, width, direction and alignment.
 
 use std::io;

@@ -80,7 +80,7 @@ const CLASSICS: &[(&str, &str, &str)] = &[
     (
         "guard",
         "access_protected",
-        r"^write of 1 byte at .* is in \[anon\] \(---\), which nobody may touch: ",
+        r"^write of 1 byte at .* is in \[anon\] \(---\), which forbids every access: ",
     ),
     (
         "marked",
@@ -174,7 +174,7 @@ fn causes_of_each_access() {
         (
             "execute",
             "execute_protected",
-            r"^jump to 0x[0-9a-f]+000, which is in \[anon\] \(rw-\) and may not be executed$",
+            r"^jump to 0x[0-9a-f]+000, which is in \[anon\] \(rw-\) and is not executable$",
         ),
         (
             "null_call",
@@ -262,7 +262,7 @@ fn causes_behind_handlers() {
             assert_cause(
                 &report,
                 "stack_overflow",
-                "; (there was no way to run the signal's handler|the program's handler got this fault first)$",
+                "; (the signal's handler could not be run|a handler of the program took this fault first)$",
             );
         }
     }

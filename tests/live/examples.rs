@@ -185,7 +185,7 @@ fn example_metrics_reader() {
     drop(group);
     let counts: Vec<Report> = wait_lines(&counted, expected.len())
         .iter()
-        .map(|line| Report::parse(line))
+        .map(|line| Report::of_another_kind(line))
         .collect();
     for (name, fault_type) in expected {
         let own: Vec<&Report> = counts

@@ -59,7 +59,12 @@ fn measured_offsets_are_right_100_times() {
             for frame in &report.frames()[..2] {
                 assert_eq!(frame["module"], program.path(), "{line}");
             }
-            report.assert_nothing_lost();
+            // Where the cgroup stands is not searched for.
+            let lost = report.lost();
+            assert!(
+                lost.iter().all(|lost| lost.starts_with("cgroup: ")),
+                "{line}"
+            );
         }
     }
 }

@@ -97,7 +97,7 @@ fn option_pid_of_nobody() {
     child.wait().expect("our own child");
     let pid = child.id().to_string();
     let outcome = Monitor::start(["-p", &pid]).stop();
-    let warning = format!("Warning: no process {pid} now\n");
+    let warning = format!("Warning: no process {pid} exists now\n");
     assert!(outcome.stderr.starts_with(&warning), "{}", outcome.stderr);
     let own = std::process::id().to_string();
     let outcome = Monitor::start(["-p", &own]).stop();

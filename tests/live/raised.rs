@@ -131,7 +131,7 @@ const TRAPS: &[Trap] = &[
         "SIGILL",
         "ILL_ILLOPN",
         "undefined_instruction",
-        "^the instruction 0f 0b is made to trap: probably a failed check, an abort, ",
+        "^the instruction 0f 0b always traps: probably a failed check, an abort, ",
     ),
     (
         "none",
@@ -145,7 +145,7 @@ const TRAPS: &[Trap] = &[
         "SIGTRAP",
         "SI_KERNEL",
         "breakpoint",
-        "^a breakpoint instruction, and no debugger was there: probably a failed check or an abort$",
+        "^a breakpoint instruction without a debugger: probably a failed check or an abort$",
     ),
     (
         "int_3",

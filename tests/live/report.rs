@@ -33,6 +33,14 @@ impl Index<&str> for Report {
 }
 
 impl Report {
+    /// A line that something else than the tool has written.
+    pub fn of_another_kind(line: &str) -> Report {
+        Report {
+            line: line.to_owned(),
+            value: serde_json::from_str(line).unwrap_or_else(|e| panic!("not JSON: {e}: {line}")),
+        }
+    }
+
     pub fn parse(line: &str) -> Report {
         let value: Value =
             serde_json::from_str(line).unwrap_or_else(|e| panic!("not JSON: {e}: {line}"));

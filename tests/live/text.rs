@@ -330,7 +330,7 @@ fn text_general_protection() {
     let text = text_of(&Program::new("access.c"), &["noncanonical"], &[]);
     // The kernel gives no address; the instruction and its registers may.
     let address = "^  Fault Address: 0x4141414141414141$";
-    let kind = r"^  Fault Type:    .*, address worked out from the instruction \(SI_KERNEL\)$";
+    let kind = r"^  Fault Type:    .*, address derived from the instruction \(SI_KERNEL\)$";
     assert_lines(
         &text,
         &[

@@ -29,7 +29,8 @@
 //! of an abort      none that lies in the runtime's files ([`dying`]) before the first
 //!                  that does not: how a library ends a program is no bug of its own
 //! of any other     these together one, `[runtime]`: which variant of strlen(3) it was
-//!                  is the processor's affair
+//!                  is the processor's affair; but the place itself, where its caller
+//!                  is not certain (musl has no call-frame information)
 //! of both          the outermost of these has its own line if a library called it: one
 //!                  place there may call anything (libffi); in a group only by a name
 //!                  without underscores, which every host knows, else `[runtime]`
@@ -141,6 +142,8 @@ struct Counting<'a> {
     unread: bool,
     /// The file of a frame within could not be had: this may not be its caller.
     is_chance: bool,
+    /// Between the frame that counts before it and this one is one that does not.
+    follows_gap: bool,
     is_exe: bool,
     is_runtime: bool,
 }
@@ -164,7 +167,7 @@ struct Line {
 impl<'a> Stack<'a> {
     fn new(places: &[Place<'a>], exe: &[u8], cause: &[u8]) -> Self {
         let mut frames = Vec::new();
-        let (mut left_code, mut is_blind) = (false, false);
+        let (mut left_code, mut is_blind, mut is_gap) = (false, false, false);
         for place in places {
             let file = file_name(place.location);
             // The call has pushed its return address, and nothing has run since.
@@ -173,16 +176,19 @@ impl<'a> Stack<'a> {
                 true => Trust::FramePointer,
                 false => Trust::Cfi,
             };
-            if place.fault || called || place.trust >= least {
+            let counts = place.fault || called || place.trust >= least;
+            if counts {
                 frames.push(Counting {
                     location: place.location,
                     file,
                     unread: place.unread,
                     is_chance: is_blind,
+                    follows_gap: is_gap,
                     is_exe: file == exe,
                     is_runtime: file != exe && dying::is_runtime(file),
                 });
             }
+            is_gap = !counts;
             is_blind |= place.unread;
             left_code = file == NOWHERE;
         }
@@ -239,7 +245,11 @@ impl<'a> Stack<'a> {
         let own = outer.iter().filter(|frame| !frame.is_runtime);
         let mut own: Vec<&Counting<'a>> = own.collect();
         let is_called_by_exe = own[0].is_exe;
+        // A runtime without call-frame information (musl's) has one strlen(3), and its
+        // caller does not count: the place tells what is left to tell.
+        let is_gap = outer[0].follows_gap && !self.is_abort;
         let line = inner.last().and_then(|called| match is_called_by_exe {
+            _ if is_gap => Some(called.line(kind)),
             true => (!self.is_abort).then(Line::of_runtime),
             false => Some(called.line_in_runtime(kind)),
         });

@@ -88,7 +88,7 @@ def same_signatures(all_cases, reports):
     known, wrong = {}, []
     for number, case in enumerate(all_cases):
         report = reports.get(number)
-        if report is None or not is_certain(case.program.build):
+        if report is None or report["signature"] is None or not is_certain(case.program.build):
             continue
         calls = [frame.name for frame in frames(report, case.program)[:5]]
         other = known.setdefault((case.program.path, report["signature"]), (case, calls))
@@ -107,9 +107,11 @@ def other_groups(all_cases, reports):
         # -O0 leaves a call that others inline.
         if report is None or not named or build.strip or build.name == "O0" or not is_certain(build):
             continue
-        key = case.program.source, case.scenario
+        # A group has the executable's name in it, and some programs run a copy of another.
+        key = case.program.source, case.scenario, os.path.basename(report["exe"] or "")
         other, group = known.setdefault(key, (case, report["group"]))
-        if group != report["group"]:
+        # Where a file was out of reach there is none.
+        if None not in (group, report["group"]) and group != report["group"]:
             wrong.append(f"{case}: has another group than {other}")
     return wrong
 

@@ -57,8 +57,8 @@ static __always_inline void name_begin(struct scratch *s, struct event_range *en
 	m->flags = MAPPING_FILE | number << FILE_NUMBER_SHIFT;
 	m->page_offset = entry->page_offset;
 	file_identity(m, file);
-	if (entry->vm_flags >> VM_EXEC_BIT & 1)
-		name_head(s, m, entry->head);
+	/* Whatever the mapping: of each file one has the name, and code may follow it. */
+	name_head(s, m, entry->head);
 	if (!bpf_core_field_exists(file->f_path))
 		return;
 	m->flags |= MAPPING_PATH;

@@ -152,7 +152,7 @@ const TRAPS: &[Trap] = &[
         "SIGTRAP",
         "SI_KERNEL",
         "breakpoint",
-        "^a breakpoint instruction, and no debugger was there: probably a failed check or an abort$",
+        "^a breakpoint instruction without a debugger: probably a failed check or an abort$",
     ),
     (
         "step",

@@ -230,7 +230,7 @@ fn wait_crashes_when_told() {
 
 /// A new crash program without an entry above would be trusted unchecked.
 fn every_source_is_tested() {
-    // The last two are for x86_64 alone; two have tests of their own.
+    // The last two are for x86_64 alone; others of another compiler or build have tests of their own.
     let own = [
         "storm.c",
         "wait.c",

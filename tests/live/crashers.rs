@@ -235,6 +235,7 @@ fn every_source_is_tested() {
         "storm.c",
         "wait.c",
         "panicking.rs",
+        "thrown.cc",
         "slow_lines.c",
         "traps.c",
         "vsyscall.c",

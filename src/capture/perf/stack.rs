@@ -74,13 +74,14 @@ fn auxiliary_vector(words: &[u64], vdso: u64) -> Option<usize> {
 
 /// Whether a copy without a [`beginning`] may hold arguments and environment all the
 /// same: it was made from above all files that are mapped, where the first stack is,
-/// and ends with that or begins with text. `room`: what it would have had.
+/// and begins with text or, on the first thread, ends with that. `room`: what it would
+/// have had.
 #[must_use]
-pub fn may_have_strings(stack: &[u8], room: usize, is_first: bool) -> bool {
+pub fn may_have_strings(stack: &[u8], room: usize, is_above: bool, is_leader: bool) -> bool {
     const LOOKED_AT: usize = 256;
     let is_text = |&byte: &u8| byte == 0 || byte.is_ascii_graphic() || byte.is_ascii_whitespace();
     let begins = &stack[..stack.len().min(LOOKED_AT)];
-    is_first && (stack.len() < room || begins.iter().all(is_text))
+    is_above && (is_leader && stack.len() < room || begins.iter().all(is_text))
 }
 
 fn word(bytes: &[u8]) -> u64 {
@@ -218,14 +219,22 @@ mod tests {
     #[test]
     fn a_copy_that_may_hold_strings_is_known() {
         let text = b"ME=1\0DB_PASSWORD=secret\0".repeat(20);
-        assert!(may_have_strings(&text, text.len(), true));
-        assert!(!may_have_strings(&text, text.len(), false), "another stack");
+        assert!(may_have_strings(&text, text.len(), true, true));
+        assert!(
+            !may_have_strings(&text, text.len(), false, true),
+            "another stack"
+        );
         let mut words = vec![0x90; 4096];
-        assert!(!may_have_strings(&words, 4096, true));
+        assert!(!may_have_strings(&words, 4096, true, true));
         words.extend_from_slice(&text);
         assert!(
-            may_have_strings(&words, 8192, true),
+            may_have_strings(&words, 8192, true, true),
             "it ends with the stack"
+        );
+        let is_there = |is_leader| may_have_strings(&words, 8192, true, is_leader);
+        assert!(
+            !is_there(false),
+            "of a thread's stack other things may follow"
         );
     }
 

@@ -152,8 +152,9 @@ pub fn event(delivery: Delivery, around: Circumstances<'_>) -> Event {
         stack.truncate(beginning.at);
         sp.wrapping_add(beginning.at as u64)
     });
-    let is_first = process.is_above_files(sp);
-    if beginning.is_none() && stack::may_have_strings(&stack, delivery.stack_room, is_first) {
+    let (is_above, is_leader) = (process.is_above_files(sp), delivery.pid == delivery.tid);
+    let room = delivery.stack_room;
+    if beginning.is_none() && stack::may_have_strings(&stack, room, is_above, is_leader) {
         stack.clear();
     }
     let on_stack = beginning.and_then(|beginning| beginning.cmdline);

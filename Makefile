@@ -134,7 +134,7 @@ test-six: target
 		$(TEST) --no-default-features --target-dir '$(SIX)' $(TEST_FLAGS)
 
 # VM='bookworm-amd64 trixie-arm64' boots these only, VM=extremes what CI does,
-# KERNEL=image another one; VM_OPTIONS go to the tool. Needs qemu-system-x86,
+# VM_INTERPRETER=1 repeats each with the BPF JIT off, KERNEL=image another one; VM_OPTIONS go to the tool. Needs qemu-system-x86,
 # qemu-system-arm, python3, and for the other architecture's programs what
 # tests/vm/programs.py names.
 RUN_VM = CC='$(CC)' CLANG='$(CLANG)' python3 tests/vm/run.py --binaries '$(OUT)' --options='$(VM_OPTIONS)' \

@@ -157,6 +157,9 @@ class Bench:
             archive.copy(name, os.path.join(HERE, name))
         archive.file("options", f"{self.asked.options}\n".encode())
         archive.file("methods", methods.lines().encode())
+        # Twice as long: everything once more with BPF programs interpreted.
+        if os.environ.get("VM_INTERPRETER"):
+            archive.file("interpreter", b"")
         target = f"{kernel.machine}-unknown-linux-musl"
         archive.copy("segfault_analyzer", os.path.join(self.asked.binaries, target, "release", "segfault_analyzer"))
         programs.add(archive, kernel.machine, folder)

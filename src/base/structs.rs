@@ -1,6 +1,6 @@
 //! Structs that the BPF programs and the tool share, each defined once for Rust.
 //!
-//! [`record!`] makes a struct of its fields, how it is read from bytes and written to
+//! `record!` makes a struct of its fields, how it is read from bytes and written to
 //! them, and the table of its fields that `tests/abi.rs` compares with the type
 //! information in the compiled objects. Values go through the cursor, never through a
 //! pointer cast.

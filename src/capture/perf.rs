@@ -3,7 +3,7 @@
 //! On each CPU one event tells of deliveries at the tracepoint `signal_deliver`, with
 //! registers and stack, and another of what processes do: fork, exec, names,
 //! mappings. Who is who when a process dies is put together here, from
-//! [`processes::Processes`], in the order of time:
+//! `processes::Processes`, in the order of time:
 //!
 //! ```text
 //! horizon = now

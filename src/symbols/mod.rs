@@ -7,7 +7,7 @@
 //! [`resolver::Resolver`] remembers the answers.
 //!
 //! [`elf`] reads the files, `lines` their lines and inlined calls, [`perf_map`] what a just-in-time compiler tells of its
-//! code, [`demangle`] makes Rust's names readable, [`budget`] bounds what all caches
+//! code, [`demangle`] makes Rust's names readable, [`crate::base::budget`] bounds what all caches
 //! hold together.
 
 pub mod demangle;

@@ -236,7 +236,7 @@ fn proved(
     let proof = Proof::new();
     let mut capture = Capture::start(method, config, types, Some(proof.mark()))?;
     capture.note_choice(format!("Capture method: {}, {why}", method.name()));
-    match proof.of(&mut capture, config) {
+    match proof.tried(&mut capture, config) {
         Outcome::Right => {}
         Outcome::Impossible(reason) => {
             capture.warn(format!(

@@ -232,7 +232,8 @@ impl PerfCapture {
                 self.handled.remember(delivery.tid, fault);
             }
         }
-        match self.wanted.passes(&delivery, known) {
+        let may_be_renamed = known.is_some_and(|known| self.processes.may_be_renamed(known));
+        match self.wanted.passes(&delivery, known, may_be_renamed) {
             Some(true) => {}
             Some(false) => {
                 counters.filtered += 1;
@@ -267,7 +268,7 @@ impl PerfCapture {
             process: known,
             parent: known.and_then(|known| self.processes.parent(known)),
             gap,
-            may_be_renamed: known.is_some_and(|known| self.processes.may_be_renamed(known)),
+            may_be_renamed,
             first_fault,
             look: living::look_at(pid, started_ns, boot_ns),
             repeats,
@@ -371,9 +372,14 @@ impl Wanted {
         }
     }
 
-    /// `-p`, `-n`, and never ourselves; `None` where that cannot be
-    /// told, or where no namespace of ours has the process.
-    fn passes(&self, delivery: &Delivery, known: Option<&Process>) -> Option<bool> {
+    /// `-p`, `-n`, and never ourselves; `None` if that cannot be known: the process is in
+    /// no namespace of ours, or its exec may be among the changes that were lost.
+    fn passes(
+        &self,
+        delivery: &Delivery,
+        known: Option<&Process>,
+        may_be_renamed: bool,
+    ) -> Option<bool> {
         let pid = delivery.pid;
         if pid == self.own_pid || self.pid.is_some_and(|wanted| wanted != pid) {
             return Some(false);
@@ -388,7 +394,8 @@ impl Wanted {
         let exe = known.exe.as_ref().map_or(&[][..], |exe| &exe.path);
         let base = exe.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
         let holds = |text: &[u8]| crate::base::bytes::find(text, wanted).is_some();
-        Some(holds(&known.name) || holds(&known.thread_name(delivery.tid)) || holds(base))
+        let matches = holds(&known.name) || holds(&known.thread_name(delivery.tid)) || holds(base);
+        (matches || !may_be_renamed).then_some(matches)
     }
 }
 

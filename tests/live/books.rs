@@ -23,6 +23,7 @@ cases! {
         books_of_a_storm_on_a_small_ring,
         books_of_a_stopped_reader,
         books_of_a_reader_stopped_for_10_seconds,
+        books_of_names_that_were_lost,
     ],
 }
 
@@ -208,6 +209,30 @@ fn books_of_a_reader_stopped_for_10_seconds() {
     monitor.signal(Signal::SIGCONT);
     let (outcome, more) = and_then_all_is_well(monitor, &after);
     assert_books(&outcome, crashes + more);
+}
+
+/// Perf events say in records of their own what a process is called. If those find no
+/// room its crash may match `-n`: it was not filtered out, it was dropped.
+fn books_of_names_that_were_lost() {
+    const CRASHES: u64 = 3000;
+    let storm = Program::new("storm.c");
+    let quick = Program::new("quick.c");
+    let arguments = ["--capture", "perf", "--ring-buffer", "1024"];
+    let options = ["-n", &quick.name, "--format", "json", "--stats"];
+    let monitor = Monitor::start(options.iter().chain(&arguments));
+    monitor.signal(Signal::SIGSTOP);
+    run_storm(
+        storm
+            .command()
+            .args([&CRASHES.to_string(), "4"])
+            .arg(&quick.path),
+    );
+    monitor.signal(Signal::SIGCONT);
+    let outcome = monitor.stop();
+    let block = Block::last(&outcome.stderr);
+    assert!(block.count("Record parts lost") > 0, "{block:?}");
+    assert!(assert_books(&outcome, CRASHES) > 0, "{block:?}");
+    assert_eq!(block.count("Segfaults filtered out"), 0, "{block:?}");
 }
 
 /// Thousands of mappings fit into the ring that `-t` brings.

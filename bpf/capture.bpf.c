@@ -33,19 +33,7 @@ struct delivery {
 	struct k_sigaction *action;
 };
 
-/* What is known of a delivery before a scratch is claimed for it. */
-struct glance {
-	__s32 signal;
-	__s32 code;
-	__u64 siginfo;
-	__u64 siginfo_more[2];
-	__u64 handler;
-	__u64 handler_flags;
-	__u64 repeats;
-	const void *regs;
-};
-
-static __always_inline void look(struct glance *g, struct delivery *d, struct task_struct *task)
+static __always_inline void look(struct glance *g, struct delivery *d)
 {
 	struct kernel_siginfo *info = d->info;
 	struct k_sigaction *action = d->action;
@@ -58,68 +46,21 @@ static __always_inline void look(struct glance *g, struct delivery *d, struct ta
 	bpf_probe_read_kernel(g->siginfo_more, sizeof(g->siginfo_more), words + 8);
 	g->handler = (__u64)BPF_CORE_READ(action, sa.sa_handler);
 	g->handler_flags = BPF_CORE_READ(action, sa.sa_flags);
-	g->regs = user_regs(task);
 	g->repeats = 0;
+	g->flags = 0;
 }
 
-/*
- * Keeps a fault that a handler is about to take: if that handler fails, or
- * sends the signal on, the fatal delivery that follows has lost the address.
- */
-static __always_inline void remember_fault(struct glance *g, struct task_struct *task)
-{
-	struct event_fault fault = {};
-	__u32 tid = bpf_get_current_pid_tgid();
-
-	if (g->code <= 0 || g->handler <= SIG_IGN)
-		return;
-	fault.address = g->siginfo;
-	fault.pc = regs_pc(g->regs);
-	read_trap(task, &fault.thread_address, &fault.error_code, &fault.trap);
-	fault.boot_ns = bpf_ktime_get_boot_ns();
-	fault.identity = thread_identity(task);
-	fault.signal = g->signal;
-	fault.code = g->code;
-	bpf_map_update_elem(&segfault_first, &tid, &fault, BPF_ANY);
-}
-
-/* Moves the remembered fault of this very thread into a fatal delivery's header. */
-static __always_inline void recall_fault(struct event_header *h, struct task_struct *task)
-{
-	__u32 tid = h->host_tid;
-	struct event_fault *fault = bpf_map_lookup_elem(&segfault_first, &tid);
-
-	if (!fault)
-		return;
-	h->first = *fault;
-	/* Another's that had this number, or overwritten as we read it. */
-	if (h->first.identity != thread_identity(task))
-		return;
-	h->flags |= HEADER_FIRST_FAULT;
-	bpf_map_delete_elem(&segfault_first, &tid);
-}
-
-static __always_inline void fill_header(struct scratch *s, struct glance *g, struct task_struct *task)
+static __always_inline void fill_header(struct scratch *s, struct glance *g,
+					struct task_struct *task, const void *regs)
 {
 	struct event_header *h = &s->header;
 	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
 	struct mm_struct *mm = BPF_CORE_READ(task, mm);
 
-	h->part.kind = PART_HEADER;
-	h->part.size = sizeof(*h);
-	h->part.id = (__u64)bpf_get_smp_processor_id() << 48 | ++s->count;
-	h->boot_ns = bpf_ktime_get_boot_ns();
+	start_header(h, g, ++s->count, bpf_ktime_get_boot_ns());
 	if (has_helper(ktime_get_tai_ns))
 		h->tai_ns = bpf_ktime_get_tai_ns();
 	h->start_ns = thread_start(leader);
-	h->siginfo = g->siginfo;
-	h->siginfo_more[0] = g->siginfo_more[0];
-	h->siginfo_more[1] = g->siginfo_more[1];
-	h->handler = g->handler;
-	h->handler_flags = g->handler_flags;
-	h->repeats = g->repeats;
-	h->signal = g->signal;
-	h->code = g->code;
 	read_trap(task, &h->thread_address, &h->error_code, &h->trap);
 	fill_identity(h, task, leader);
 	if (g->handler <= SIG_IGN)
@@ -128,7 +69,7 @@ static __always_inline void fill_header(struct scratch *s, struct glance *g, str
 		fill_memory_layout(h, mm);
 	else
 		h->flags |= HEADER_KERNEL_TASK;
-	fill_registers(h, g->regs, task);
+	fill_registers(h, regs, task);
 }
 
 /* Sends what is optional, in the order of its worth. */
@@ -181,40 +122,31 @@ static __always_inline long send_header(struct scratch *s)
 	return send(&s->header, sizeof(s->header), wake);
 }
 
-static __always_inline struct fold_key fold_key(struct glance *g)
-{
-	return (struct fold_key){
-		.pc = regs_pc(g->regs),
-		.pid = bpf_get_current_pid_tgid() >> 32,
-		.signal = g->signal,
-		.code = g->code,
-	};
-}
-
 /* Handled faults are no crashes: see fold.h. */
-static __always_inline int is_counted_only(struct glance *g)
+static __always_inline int is_counted_only(struct glance *g, const void *regs)
 {
 	if (!fold_ns || g->handler <= SIG_IGN)
 		return 0;
-	struct fold_key key = fold_key(g);
+	struct fold_key key = fold_key(g, regs_pc(regs));
 
 	return is_folded(&key, bpf_ktime_get_boot_ns(), fold_ns, &g->repeats);
 }
 
-static __always_inline void capture(struct scratch *s, struct glance *g, struct task_struct *task)
+static __always_inline void capture(struct scratch *s, struct glance *g,
+				    struct task_struct *task, const void *regs)
 {
 	clear(&s->header, sizeof(s->header));
 	clear(&s->end, sizeof(s->end));
 	clear(&s->walk, offsetof(struct mapping_walk, node));
 	clear(&s->compiled, offsetof(struct compiled, part));
 	s->began_ns = bpf_ktime_get_ns();
-	fill_header(s, g, task);
-	s->walk.sp = regs_sp(g->regs);
-	s->walk.until = regs_pc(g->regs);
+	fill_header(s, g, task, regs);
+	s->walk.sp = regs_sp(regs);
+	s->walk.until = regs_pc(regs);
 	if (!(s->header.flags & HEADER_REGISTERS))
 		count(register_failures);
 	if (send_header(s)) {
-		struct fold_key key = fold_key(g);
+		struct fold_key key = fold_key(g, regs_pc(regs));
 
 		/* The next of them must not be folded into a record that is not there. */
 		bpf_map_delete_elem(&segfault_folds, &key);
@@ -248,6 +180,7 @@ int segfault_probe(struct delivery *ctx)
 {
 	struct delivery d = { ctx->signal, ctx->info, ctx->action };
 	struct task_struct *task = (void *)bpf_get_current_task();
+	const void *regs;
 	struct glance g;
 	struct scratch *s;
 
@@ -255,12 +188,13 @@ int segfault_probe(struct delivery *ctx)
 	if (!is_seen(d.signal))
 		return 0;
 	count(detected);
-	look(&g, &d, task);
+	look(&g, &d);
+	regs = user_regs(task);
 	if (has_address(g.code))
 		count(fault_info_captured);
 	else
 		count(fault_info_missed);
-	remember_fault(&g, task);
+	remember_fault(&g, task, regs_pc(regs), bpf_ktime_get_boot_ns());
 	if (!only_thread() && !passes_filters(task)) {
 		count(filtered);
 		return 0;
@@ -278,11 +212,11 @@ int segfault_probe(struct delivery *ctx)
 	}
 	if (!only_thread() && g.handler > SIG_IGN && g.code > 0)
 		counters.followed_until_ns = follow(task, bpf_ktime_get_boot_ns());
-	if (!only_thread() && is_counted_only(&g)) {
+	if (!only_thread() && is_counted_only(&g, regs)) {
 		count(folded);
 	} else {
 		count(captured);
-		capture(s, &g, task);
+		capture(s, &g, task, regs);
 	}
 	s->busy = 0;
 	return 0;

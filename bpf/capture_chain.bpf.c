@@ -14,9 +14,6 @@
 #include <bpf/bpf_helpers.h>
 
 #include "chain.h"
-
-#include <bpf/bpf_core_read.h>
-
 #include "task.h"
 #include "follow.h"
 #include "chain_path.h"
@@ -46,7 +43,7 @@ int segfault_begin(void *ctx)
 	else
 		count(b, fault_info_missed);
 	regs = user_regs(s, c, task);
-	remember_fault(c, &s->glance, task, regs);
+	remember_fault(&s->glance, task, regs_pc(c, regs), bpf_ktime_get_ns());
 	pid = pid_for_us(c, pid_of(read_if_there(task, group_leader)));
 	if (!b->only_thread && (!passes_filters(c, pid) || !passes_name(s, c, task))) {
 		count(b, filtered);
@@ -68,7 +65,7 @@ int segfault_begin(void *ctx)
 		count(b, register_failures);
 	/* Whether it has arrived the reader knows; from 5.1 on so do we. */
 	if (send(ctx, s, &s->header, sizeof(s->header), 0)) {
-		struct fold_key key = fold_key(c, &s->glance, regs);
+		struct fold_key key = fold_key(&s->glance, regs_pc(c, regs));
 
 		/* The next of them must not be folded into a record that is not there. */
 		bpf_map_delete_elem(&segfault_folds, &key);

@@ -11,14 +11,16 @@
 #ifndef SEGFAULT_CHAIN_H
 #define SEGFAULT_CHAIN_H
 
-/* Before 5.5 one helper reads all memory; where a later kernel has it, it tells
- * the two kinds apart by the address. */
+/* Before 5.5 one helper reads all memory; where a later kernel has it, it
+ * distinguishes the two kinds by the address. */
 #define bpf_probe_read_kernel bpf_probe_read
 #define bpf_probe_read_user bpf_probe_read
 #define bpf_probe_read_kernel_str bpf_probe_read_str
 
+#include <bpf/bpf_core_read.h>
+
 #include "common.h"
-#include "fold.h"
+#include "delivery.h"
 #include "head.h"
 
 /* As above, with an address that is the kernel's and nowhere mapped: at zero this
@@ -36,7 +38,7 @@
 #define COMPILED_SITES 64	/* records whose code is read */
 #define MAX_TEXT 128		/* of names that -n looks into */
 
-/* What programs return: with 0 at a tracepoint perf events would not be told of it. */
+/* What programs return: with 0 at a tracepoint perf events would not see it. */
 #define SEEN 1
 
 /* What the tool writes before it attaches; src/capture/record/abi.rs has the mirror. */
@@ -89,19 +91,6 @@ struct chain_walk {
 	struct head head;	/* of the current mapping */
 	__u64 vma[NODE_WORDS];	/* a copy of the current mapping, */
 	__u64 node[NODE_WORDS];	/* and of the current node */
-};
-
-/* What is known of a delivery before anything is decided. */
-struct glance {
-	__s32 signal;
-	__s32 code;
-	__u64 siginfo;
-	__u64 siginfo_more[2];
-	__u64 handler;
-	__u64 handler_flags;
-	__u64 repeats;
-	__u32 flags;		/* enum header_flags */
-	__u32 pad;
 };
 
 struct chain_names {
@@ -179,14 +168,6 @@ struct {
 	__type(value, struct counters);
 } segfault_books SEC(".maps");
 
-/* The last handled fault of each thread, by the thread's number. */
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 1024);
-	__type(key, __u32);
-	__type(value, struct event_fault);
-} segfault_first SEC(".maps");
-
 /* Filled by the tool: which walk belongs to the kernel is known then. */
 enum step {
 	STEP_BEGIN,
@@ -238,18 +219,6 @@ static __always_inline struct counters *books(void)
 }
 
 #define count(books, name) __sync_fetch_and_add(&(books)->name, 1)
-
-/*
- * A length from 1 to a power of two. Before 5.3 a verifier forgets a number, even a
- * constant one, that the compiler puts on the stack for a while: the mask has to
- * stand right before the use. tests/old_verifier/ says what else they cannot follow.
- */
-static __always_inline __u64 bounded(__u64 bytes, __u64 limit)
-{
-	bytes--;
-	keep(bytes);
-	return (bytes & (limit - 1)) + 1;
-}
 
 /* Sends one part. Up to 5.0 the answer is 0 even where there was no room: the
  * reader learns of it from the ring. */

@@ -8,7 +8,6 @@
 #define SEGFAULT_CHAIN_DELIVERY_H
 
 #include "chain_stack.h"
-#include "task.h"
 
 #define PID_NS_LEVELS 4		/* looked at for the tool's own */
 #define REGS_X86_PC 16		/* words into pt_regs, and into user_pt_regs */
@@ -127,52 +126,9 @@ looked:
 	return (found & c->name_last) != 0;
 }
 
-/*
- * Keeps a fault that a handler is about to take: if that handler fails, or
- * sends the signal on, the fatal delivery that follows has lost the address.
- */
-static __always_inline void remember_fault(struct chain_config *c, struct glance *g,
-					   struct task_struct *task, const void *regs)
+static __always_inline __u64 regs_pc(struct chain_config *c, const void *regs)
 {
-	struct event_fault fault = {};
-	__u32 tid = bpf_get_current_pid_tgid();
-
-	if (g->code <= 0 || g->handler <= SIG_IGN)
-		return;
-	fault.address = g->siginfo;
-	fault.pc = read_word(regs + (c->aarch64 ? REGS_ARM64_PC : REGS_X86_PC) * 8);
-	read_trap(task, &fault.thread_address, &fault.error_code, &fault.trap);
-	fault.boot_ns = bpf_ktime_get_ns();
-	fault.identity = thread_identity(task);
-	fault.signal = g->signal;
-	fault.code = g->code;
-	bpf_map_update_elem(&segfault_first, &tid, &fault, BPF_ANY);
-}
-
-/* Moves the remembered fault of this very thread into a fatal delivery's header. */
-static __always_inline void recall_fault(struct event_header *h, struct task_struct *task)
-{
-	__u32 tid = h->host_tid;
-	struct event_fault *fault = bpf_map_lookup_elem(&segfault_first, &tid);
-
-	if (!fault)
-		return;
-	h->first = *fault;
-	/* Another's that had this number, or overwritten as we read it. */
-	if (h->first.identity != thread_identity(task))
-		return;
-	h->flags |= HEADER_FIRST_FAULT;
-	bpf_map_delete_elem(&segfault_first, &tid);
-}
-
-static __always_inline struct fold_key fold_key(struct chain_config *c, struct glance *g, const void *regs)
-{
-	return (struct fold_key){
-		.pc = read_word(regs + (c->aarch64 ? REGS_ARM64_PC : REGS_X86_PC) * 8),
-		.pid = bpf_get_current_pid_tgid() >> 32,
-		.signal = g->signal,
-		.code = g->code,
-	};
+	return read_word(regs + (c->aarch64 ? REGS_ARM64_PC : REGS_X86_PC) * 8);
 }
 
 /* Handled faults are no crashes: see fold.h. */
@@ -180,7 +136,7 @@ static __always_inline int is_counted_only(struct chain_config *c, struct glance
 {
 	if (!c->fold_ns || g->handler <= SIG_IGN)
 		return 0;
-	struct fold_key key = fold_key(c, g, regs);
+	struct fold_key key = fold_key(g, regs_pc(c, regs));
 
 	return is_folded(&key, bpf_ktime_get_ns(), c->fold_ns, &g->repeats);
 }
@@ -263,20 +219,9 @@ static __always_inline void fill_header(struct scratch *s, struct chain_config *
 	struct task_struct *leader = read_if_there(task, group_leader);
 	struct mm_struct *mm = read_if_there(task, mm);
 
-	h->part.kind = PART_HEADER;
-	h->part.size = sizeof(*h);
-	h->part.id = (__u64)bpf_get_smp_processor_id() << 48 | ++s->count;
-	h->flags = g->flags | HEADER_MONOTONIC;
-	h->boot_ns = bpf_ktime_get_ns();
+	start_header(h, g, ++s->count, bpf_ktime_get_ns());
+	h->flags |= HEADER_MONOTONIC;
 	h->start_ns = thread_start(leader);
-	h->siginfo = g->siginfo;
-	h->siginfo_more[0] = g->siginfo_more[0];
-	h->siginfo_more[1] = g->siginfo_more[1];
-	h->handler = g->handler;
-	h->handler_flags = g->handler_flags;
-	h->repeats = g->repeats;
-	h->signal = g->signal;
-	h->code = g->code;
 	h->pid = pid;
 	read_trap(task, &h->thread_address, &h->error_code, &h->trap);
 	fill_identity(h, c, task, leader);

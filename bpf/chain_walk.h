@@ -12,12 +12,11 @@
 #define SEGFAULT_CHAIN_WALK_H
 
 #include "chain.h"
+#include "maple.h"
 
 #define MAX_RETRIES 200
-#define MAX_LEVELS 12
 #define TREE_ROUNDS 4		/* a program: what has this tree takes longer ones (5.2) */
 #define TREE_LEVELS 4		/* descended before slots; what is deeper goes on later */
-#define NODE_SLOTS 16
 #define LEAF_SLOTS 10		/* looked at a time, of 16 */
 #define MAX_RANGES 128		/* more than mappings a program */
 
@@ -216,15 +215,6 @@ static __always_inline int tree_retry(struct chain_walk *w)
 	return ++w->retries > MAX_RETRIES ? WALK_TORN : WALK_ON;
 }
 
-/* The tree's encoding of a node in a slot: include/linux/maple_tree.h. */
-#define node_address(entry) ((entry) & ~0xffull)
-#define node_type(entry) (((entry) >> 3) & 15)
-#define NODE_LEAF 1
-#define NODE_RANGE 2
-#define NODE_ARANGE 3
-#define RESERVED_ENTRIES 4096	/* entries up to here are not pointers */
-#define is_internal(entry) (((entry) & 3) == 2)
-
 /* One step of a search for the first pivot that is not below walk.next. What is zero
  * ends them, and so does their number; the highest has all its bits. */
 static __always_inline void halve(struct chain_walk *w, __u32 pivot_at, __u32 pivots, __u64 step)
@@ -254,12 +244,8 @@ static __always_inline void child_of(struct chain_walk *w, __u32 pivot_at, __u32
 static __always_inline int tree_descend(struct scratch *s)
 {
 	struct chain_walk *w = &s->walk;
-	const __u32 range_pivot = bpf_core_field_offset(struct maple_range_64, pivot) / 8;
-	const __u32 range_slot = bpf_core_field_offset(struct maple_range_64, slot) / 8;
-	const __u32 arange_pivot = bpf_core_field_offset(struct maple_arange_64, pivot) / 8;
-	const __u32 arange_slot = bpf_core_field_offset(struct maple_arange_64, slot) / 8;
-	__u64 entry = w->node_entry, parent = 0;
-	__u32 type, pivots = 15, pivot_at = range_pivot;
+	struct node_layout layout;
+	__u64 entry = w->node_entry;
 
 	if (!entry) {
 		struct mm_struct *mm = (void *)w->mm;
@@ -272,27 +258,18 @@ static __always_inline int tree_descend(struct scratch *s)
 	}
 	if (entry <= RESERVED_ENTRIES || ++w->level > MAX_LEVELS)
 		return tree_retry(w);
-	if (bpf_probe_read_kernel(w->node, sizeof(w->node), (void *)node_address(entry)))
+	if (read_node(w->node, entry))
 		return tree_retry(w);
-	read_kernel(parent, node_address(entry));
-	if (node_address(parent) == node_address(entry) || parent != w->node[0])
-		return tree_retry(w);
-	type = node_type(entry);
-	if (type == NODE_LEAF) {
+	if (node_type(entry) == NODE_LEAF) {
 		w->in_leaf = 1;
 		w->node_entry = 0;
 		w->slot = 0;
 		return WALK_ON;
 	}
-	w->slots_at = range_slot;
-	if (type == NODE_ARANGE) {
-		pivots = 9;
-		pivot_at = arange_pivot;
-		w->slots_at = arange_slot;
-	} else if (type != NODE_RANGE) {
+	if (inner_layout(&layout, node_type(entry)))
 		return tree_retry(w);
-	}
-	child_of(w, pivot_at, pivots);
+	w->slots_at = layout.slots_at;
+	child_of(w, layout.pivot_at, layout.pivots);
 	w->node_entry = w->node[(w->slots_at + w->child) & (NODE_WORDS - 1)];
 	return WALK_ON;
 }

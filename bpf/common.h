@@ -30,6 +30,18 @@
  * check beside the use: the verifier looks at the instructions in their order. */
 #define keep(value) asm volatile("" : "+r"(value))
 
+/*
+ * A length from 1 to a power of two. Before 5.3 a verifier forgets a number, even a
+ * constant one, that the compiler puts on the stack for a while: the mask has to
+ * stand right before the use. tests/old_verifier/ says what else they cannot follow.
+ */
+static __always_inline __u64 bounded(__u64 bytes, __u64 limit)
+{
+	bytes--;
+	keep(bytes);
+	return (bytes & (limit - 1)) + 1;
+}
+
 /* A field that some kernels lack; zero there. */
 #define read_if_there(object, field) \
 	(bpf_core_field_exists((object)->field) ? BPF_CORE_READ(object, field) : 0)

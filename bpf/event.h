@@ -238,7 +238,7 @@ struct fold {
 	__u64 since_ns;	/* the last record */
 	__u64 last_ns;	/* the last that was counted instead */
 	__u64 count;	/* of these, all */
-	__u64 told;	/* of them, in records */
+	__u64 reported;	/* of them, in records */
 };
 
 /*

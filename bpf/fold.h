@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0 */
 /*
- * Handled faults told once. A runtime that faults on purpose, ten thousand times
+ * Handled faults, reported once. A runtime that faults on purpose, ten thousand times
  * a second, gets one record for each place in a window of time; what comes in
  * between is counted here, and the next record of that place, or the tool, has
  * the number.
@@ -38,8 +38,8 @@ static __always_inline int is_folded(struct fold_key *key, __u64 now_ns, __u64 w
 		return 1;
 	}
 	fold->since_ns = now_ns;
-	*repeats = fold->count - fold->told;
-	fold->told += *repeats;
+	*repeats = fold->count - fold->reported;
+	fold->reported += *repeats;
 	return 0;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0 */
 /*
  * Whether a process dies of a fault that its own handler took: for a second after such
- * a fault the end of the process is told, and how. While there was no such fault the
+ * a fault the end of the process is reported, and how. While there was no such fault the
  * end of a thread costs one comparison.
  */
 #ifndef SEGFAULT_FOLLOW_H
@@ -43,7 +43,7 @@ static __always_inline __u64 follow(struct task_struct *task, __u64 now_ns)
 /*
  * Fills in how the current process ends, if this is its last thread and somebody wants
  * to know. Where the kernel's layout is not known its first thread stands for all, and
- * how it ended is not told.
+ * how it ended is not known.
  */
 static __always_inline int fill_exit(struct event_exit *e, struct task_struct *task, __u64 now_ns)
 {

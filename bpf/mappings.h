@@ -6,19 +6,18 @@
  * The walk goes upward by address, one mapping, or one level of the tree, a
  * step. Nothing that it reads is believed before it was checked:
  *   - each descent begins at the root as it is then;
- *   - a node counts if, after it was copied, its parent word is what the copy
- *     has and is not the node itself (a dead node);
+ *   - a node counts if it is not a dead one: see read_node();
  *   - a mapping counts if it belongs to this mm, is not empty, and ends where
  *     the tree says (a freed one is overlaid by its rcu_head);
  *   - what fails is looked up again from the end of the last good mapping;
  *   - a walk that ends below the stack's start was torn, and goes on.
- * lib/maple_tree.c and include/linux/maple_tree.h describe the tree.
  */
 #ifndef SEGFAULT_MAPPINGS_H
 #define SEGFAULT_MAPPINGS_H
 
 #include "compiled.h"
 #include "file.h"
+#include "maple.h"
 #include "path.h"
 #include "scratch.h"
 
@@ -27,17 +26,7 @@
 #define VM_EXEC 4
 #define MAX_RETRIES 200
 #define MAX_WALK_COMPONENTS 16384	/* of all paths: interrupts are off meanwhile */
-#define MAX_LEVELS 12
 #define MAX_STEPS (1 << 16)	/* of the callback; mappings are limited apart */
-
-/* The tree's encoding of a node in a slot. */
-#define node_address(entry) ((entry) & ~0xffull)
-#define node_type(entry) (((entry) >> 3) & 15)
-#define NODE_LEAF 1
-#define NODE_RANGE 2
-#define NODE_ARANGE 3
-#define RESERVED_ENTRIES 4096	/* entries up to here are not pointers */
-#define is_internal(entry) (((entry) & 3) == 2)
 
 enum walk_result { WALK_NOTHING, WALK_MAPPING, WALK_END };
 
@@ -58,12 +47,8 @@ separate int tree_descend(void)
 {
 	struct scratch *s = scratch();
 	struct mapping_walk *w;
-	const __u32 range_pivot = bpf_core_field_offset(struct maple_range_64, pivot) / 8;
-	const __u32 range_slot = bpf_core_field_offset(struct maple_range_64, slot) / 8;
-	const __u32 arange_pivot = bpf_core_field_offset(struct maple_arange_64, pivot) / 8;
-	const __u32 arange_slot = bpf_core_field_offset(struct maple_arange_64, slot) / 8;
-	__u64 entry, parent = 0, index;
-	__u32 type, pivots = 15, pivot_at = range_pivot;
+	struct node_layout layout;
+	__u64 entry, index;
 
 	if (!s)
 		return WALK_END;
@@ -81,36 +66,26 @@ separate int tree_descend(void)
 	}
 	if (entry <= RESERVED_ENTRIES || ++w->level > MAX_LEVELS)
 		return walk_retry(w);
-	if (bpf_probe_read_kernel(w->node, sizeof(w->node), (void *)node_address(entry)))
+	if (read_node(w->node, entry))
 		return walk_retry(w);
-	read_kernel(parent, node_address(entry));
-	if (node_address(parent) == node_address(entry) || parent != w->node[0])
-		return walk_retry(w);
-
-	type = node_type(entry);
-	if (type == NODE_LEAF) {
+	if (node_type(entry) == NODE_LEAF) {
 		w->in_leaf = 1;
 		w->node_entry = 0;
 		w->slot = 0;
 		return WALK_NOTHING;
 	}
-	w->slots_at = range_slot;
-	if (type == NODE_ARANGE) {
-		pivots = 9;
-		pivot_at = arange_pivot;
-		w->slots_at = arange_slot;
-	} else if (type != NODE_RANGE) {
+	if (inner_layout(&layout, node_type(entry)))
 		return walk_retry(w);
-	}
+	w->slots_at = layout.slots_at;
 	/* Kept in memory: in a register each way out of the loop would be a state
 	 * of its own to the verifier. */
-	w->child = pivots;
-	for (__u32 i = 0; i < 15; i++) {
+	w->child = layout.pivots;
+	for (__u32 i = 0; i < NODE_SLOTS - 1; i++) {
 		__u64 pivot;
 
-		if (i >= pivots)
+		if (i >= layout.pivots)
 			break;
-		pivot = w->node[(pivot_at + i) & (NODE_WORDS - 1)];
+		pivot = w->node[(layout.pivot_at + i) & (NODE_WORDS - 1)];
 		if (!pivot && i) {
 			w->child = i;
 			break;
@@ -139,9 +114,9 @@ separate int leaf_next(void)
 	w = &s->walk;
 	slot = w->slot;
 	last = w->node_max;
-	if (slot > 15)
-		slot = 15;
-	if (slot < 15) {
+	if (slot > NODE_SLOTS - 1)
+		slot = NODE_SLOTS - 1;
+	if (slot < NODE_SLOTS - 1) {
 		last = w->node[(pivot_at + slot) & (NODE_WORDS - 1)];
 		if (!last && slot)
 			last = w->node_max;

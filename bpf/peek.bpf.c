@@ -17,7 +17,7 @@
 #define PIECES 16
 #define PIECE_BYTES 256
 #define TOP_BYTES 4096
-#define SEEN 1		/* with 0 perf events would not be told of the delivery */
+#define SEEN 1		/* with 0 perf events would not see the delivery */
 #define IS_CHILD 'c'	/* after the magic and a dash */
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
@@ -53,7 +53,7 @@ struct {
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct peek_answer);
-} segfault_told SEC(".maps");
+} segfault_answer SEC(".maps");
 
 SEC("raw_tp/signal_deliver")
 int segfault_peek(void *ctx)
@@ -64,25 +64,25 @@ int segfault_peek(void *ctx)
 		__u64 words[2];
 	} name;
 	struct peek_request *ask = bpf_map_lookup_elem(&segfault_ask, &zero);
-	struct peek_answer *told = bpf_map_lookup_elem(&segfault_told, &zero);
+	struct peek_answer *answer = bpf_map_lookup_elem(&segfault_answer, &zero);
 
-	if (!ask || !told || bpf_get_current_comm(&name, sizeof(name)) || name.words[0] != ask->magic)
+	if (!ask || !answer || bpf_get_current_comm(&name, sizeof(name)) || name.words[0] != ask->magic)
 		return SEEN;
 	if (name.bytes[9] == IS_CHILD) {
-		told->ids = bpf_get_current_pid_tgid();
+		answer->ids = bpf_get_current_pid_tgid();
 		/* Through memory: arithmetic on the register itself is refused. */
 		asm volatile("*(u64 *)(%0 + %1) = r10"
-			     :: "r"(told), "i"(__builtin_offsetof(struct peek_answer, frame)) : "memory");
-		__u64 frame = *(volatile __u64 *)&told->frame;
+			     :: "r"(answer), "i"(__builtin_offsetof(struct peek_answer, frame)) : "memory");
+		__u64 frame = *(volatile __u64 *)&answer->frame;
 
-		told->stack_top = (frame & ~(ask->stack_bytes - 1)) + ask->stack_bytes;
-		bpf_probe_read(told->top, TOP_BYTES, (void *)(told->stack_top - TOP_BYTES));
-		told->task = bpf_get_current_task();
+		answer->stack_top = (frame & ~(ask->stack_bytes - 1)) + ask->stack_bytes;
+		bpf_probe_read(answer->top, TOP_BYTES, (void *)(answer->stack_top - TOP_BYTES));
+		answer->task = bpf_get_current_task();
 		return SEEN;
 	}
-	told->own_task = bpf_get_current_task();
+	answer->own_task = bpf_get_current_task();
 #pragma clang loop unroll(full)
 	for (int i = 0; i < PIECES; i++)
-		told->failed[i] = bpf_probe_read(told->piece[i], PIECE_BYTES, (void *)ask->address[i]);
+		answer->failed[i] = bpf_probe_read(answer->piece[i], PIECE_BYTES, (void *)ask->address[i]);
 	return SEEN;
 }

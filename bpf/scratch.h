@@ -8,7 +8,7 @@
 #define SEGFAULT_SCRATCH_H
 
 #include "common.h"
-#include "fold.h"
+#include "delivery.h"
 #include "head.h"
 
 /* The state of a walk over the mappings; survives from step to step. */
@@ -116,14 +116,6 @@ struct {
 	__type(key, __u32);
 	__type(value, struct scratch);
 } segfault_cpu SEC(".maps");
-
-/* The last handled fault of each thread, by the thread's number. */
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 1024);
-	__type(key, __u32);
-	__type(value, struct event_fault);
-} segfault_first SEC(".maps");
 
 /* Set by the tool before loading; the verifier sees constants. */
 const volatile __u64 watched_signals = 1ull << 11;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0 */
 /*
- * What a task_struct tells, as far as no setting decides how it is read.
+ * What a task_struct says, as far as no setting decides how it is read.
  */
 #ifndef SEGFAULT_TASK_H
 #define SEGFAULT_TASK_H
@@ -92,10 +92,7 @@ static __always_inline void fill_code(struct event_header *h, __u64 pc)
 	bytes = shown_until(h, pc, pc + bytes) - pc;
 	if (!bytes)
 		return;
-	/* From one, which a verifier before 4.16 sees in no other way. */
-	bytes--;
-	keep(bytes);
-	bytes = (bytes & (EVENT_CODE - 1)) + 1;
+	bytes = bounded(bytes, EVENT_CODE);
 	if (!bpf_probe_read_user(h->code_at, bytes, (void *)pc))
 		h->code_bytes = bytes;
 }

@@ -354,7 +354,7 @@ fn take_folded(folds: Option<BorrowedFd<'_>>, site: &FaultSite) -> Option<Folded
     let fold = is_there
         .is_ok_and(|is_there| is_there)
         .then(|| abi::decode_fold(&bytes).ok())??;
-    let count = fold.count.saturating_sub(fold.told);
+    let count = fold.count.saturating_sub(fold.reported);
     (count > 0).then_some(Folded {
         count,
         last_boot_ns: fold.last_ns,

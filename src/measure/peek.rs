@@ -19,7 +19,7 @@ use crate::sys::own_fault::{self, OwnSignal, NAME_BYTES};
 const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/peek.bpf.o"));
 const PROGRAM: &str = "segfault_peek";
 const ASK: &str = "segfault_ask";
-const TOLD: &str = "segfault_told";
+const ANSWER: &str = "segfault_answer";
 
 /// Pieces in one request.
 pub const PIECES: usize = 16;
@@ -80,7 +80,7 @@ pub struct Peek {
     magic: [u8; 8],
     stack_bytes: u64,
     name_before: [u8; NAME_BYTES],
-    told: Vec<u8>,
+    answer: Vec<u8>,
     /// Nothing below this is read.
     lowest: u64,
 }
@@ -113,7 +113,7 @@ impl Peek {
             magic,
             stack_bytes,
             name_before: own_fault::thread_name(),
-            told: vec![0; ANSWER_BYTES],
+            answer: vec![0; ANSWER_BYTES],
             lowest: 0,
         };
         let mut name = *b"________-tool\0\0\0";
@@ -140,9 +140,9 @@ impl Peek {
     }
 
     fn read(&mut self) -> Option<RawAnswer> {
-        let map = self.loaded.map(TOLD)?;
-        bpf::map_lookup_elem(map, &[0; 4], &mut self.told).ok()?;
-        RawAnswer::read(&mut Cursor::new(&self.told)).ok()
+        let map = self.loaded.map(ANSWER)?;
+        bpf::map_lookup_elem(map, &[0; 4], &mut self.answer).ok()?;
+        RawAnswer::read(&mut Cursor::new(&self.answer)).ok()
     }
 
     /// The last fault of a child.
@@ -152,7 +152,7 @@ impl Peek {
             task: answer.task,
             ids: answer.ids,
             stack_top: answer.stack_top,
-            top: self.told[TOP_AT..].to_vec(),
+            top: self.answer[TOP_AT..].to_vec(),
         })
     }
 
@@ -192,7 +192,7 @@ impl Memory for Peek {
             let failures = self.ask(asked).map_or([1; PIECES], |answer| answer.failed);
             for (index, asked) in asked[..some.len()].iter().enumerate() {
                 let failed = *asked == 0 || failures[index] != 0;
-                let piece = self.told[PIECES_AT + PIECE * index..].first_chunk::<PIECE>();
+                let piece = self.answer[PIECES_AT + PIECE * index..].first_chunk::<PIECE>();
                 pieces.push(piece.filter(|_| !failed).map(|piece| Box::new(*piece)));
             }
         }

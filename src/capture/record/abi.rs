@@ -193,7 +193,7 @@ record! {
         since_ns: u64,
         last_ns: u64,
         count: u64,
-        told: u64,
+        reported: u64,
     }
 }
 

@@ -198,23 +198,20 @@ static __always_inline int more(void *ctx)
 	return SEEN;
 }
 
-SEC("raw_tp/signal_deliver")
-int segfault_more_1(void *ctx)
-{
-	return more(ctx);
-}
+/* The kernel attaches a program once, so that each pass is one of its own. */
+#define PASS(number) \
+	SEC("raw_tp/signal_deliver") \
+	int segfault_more_##number(void *ctx) \
+	{ \
+		return more(ctx); \
+	}
 
-SEC("raw_tp/signal_deliver")
-int segfault_more_2(void *ctx)
-{
-	return more(ctx);
-}
-
-SEC("raw_tp/signal_deliver")
-int segfault_more_3(void *ctx)
-{
-	return more(ctx);
-}
+PASS(1)
+PASS(2)
+PASS(3)
+PASS(4)
+PASS(5)
+PASS(6)
 
 /* Also attached as a tracepoint, of which it reads nothing. */
 SEC("raw_tp/sched_process_exit")

@@ -15,7 +15,7 @@
 #include "maple.h"
 
 #define MAX_RETRIES 200
-#define TREE_ROUNDS 4		/* a program: what has this tree takes longer ones (5.2) */
+#define TREE_ROUNDS 2		/* a program: what has this tree takes longer ones (5.2) */
 #define TREE_LEVELS 4		/* descended before slots; what is deeper goes on later */
 #define LEAF_SLOTS 10		/* looked at a time, of 16 */
 #define MAX_RANGES 128		/* more than mappings a program */

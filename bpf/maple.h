@@ -10,6 +10,8 @@
 
 #define MAX_LEVELS 12
 #define NODE_SLOTS 16
+#define RANGE_PIVOTS 15
+#define ARANGE_PIVOTS 9
 
 /* The encoding of a node in a slot. */
 #define node_address(entry) ((entry) & ~0xffull)
@@ -41,19 +43,23 @@ static __always_inline int read_node(__u64 *node, __u64 entry)
 	return node_address(parent) == node_address(entry) || parent != node[0] ? -1 : 0;
 }
 
-/* The layout of an inner node; 0 if there is one of that type. */
+#define field_at(type, field) ((__u32)bpf_core_field_offset(struct type, field) / 8)
+
+/* The layout of an inner node; 0 if there is one of that type. Without a branch between
+ * the two types: the verifier would go twice through what follows. */
 static __always_inline int inner_layout(struct node_layout *layout, __u32 type)
 {
-	layout->pivots = NODE_SLOTS - 1;
-	layout->pivot_at = bpf_core_field_offset(struct maple_range_64, pivot) / 8;
-	layout->slots_at = bpf_core_field_offset(struct maple_range_64, slot) / 8;
-	if (type == NODE_ARANGE) {
-		layout->pivots = 9;
-		layout->pivot_at = bpf_core_field_offset(struct maple_arange_64, pivot) / 8;
-		layout->slots_at = bpf_core_field_offset(struct maple_arange_64, slot) / 8;
-	} else if (type != NODE_RANGE) {
+	const __u32 range_pivot = field_at(maple_range_64, pivot);
+	const __u32 range_slot = field_at(maple_range_64, slot);
+	const __u32 more_pivot = field_at(maple_arange_64, pivot) - range_pivot;
+	const __u32 more_slot = field_at(maple_arange_64, slot) - range_slot;
+	__u32 is_arange = type & 1;
+
+	if (type >> 1 != NODE_RANGE >> 1)
 		return -1;
-	}
+	layout->pivots = RANGE_PIVOTS - (RANGE_PIVOTS - ARANGE_PIVOTS) * is_arange;
+	layout->pivot_at = range_pivot + more_pivot * is_arange;
+	layout->slots_at = range_slot + more_slot * is_arange;
 	return 0;
 }
 

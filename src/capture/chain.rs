@@ -38,7 +38,14 @@ const COMPILED: &str = "segfault_compiled";
 const NAMES: &str = "segfault_names";
 /// What goes on with a record for which one pass has too few tail calls; attached in this
 /// order, after the first.
-const MORE: [&str; 3] = ["segfault_more_1", "segfault_more_2", "segfault_more_3"];
+const MORE: [&str; 6] = [
+    "segfault_more_1",
+    "segfault_more_2",
+    "segfault_more_3",
+    "segfault_more_4",
+    "segfault_more_5",
+    "segfault_more_6",
+];
 /// Only with `--memory`.
 const MEMORY: &str = "segfault_memory";
 /// `enum step` of bpf/chain.h: the slots that the programs call, in order, and what is in

@@ -23,6 +23,8 @@ KNOWN = {
     "x86_64": ["rbx", "rdx", "rsi", "rdi", "rbp", *(f"r{n}" for n in range(8, 16))],
     "aarch64": [f"x{n}" for n in range(1, 29)],
 }
+# What the entry of a system call does not save on x86_64.
+UNSAVED = {"rbx", "rbp", "r12", "r13", "r14", "r15"}
 # User space ends here: 57 bits with five-level page tables, 52 on aarch64.
 USER_END = {"x86_64": 1 << 56, "aarch64": 1 << 52}
 # A memory limit's default is 100 MB; without one crash after another it stays far below.
@@ -163,8 +165,10 @@ def registers(run):
         if found is None:
             tally.told(report, "registers", None, {})
             continue
-        missing = [name for name in REGISTERS[arch] if name not in found]
-        expect("missing registers", missing, [], report)
+        missing = {name for name in REGISTERS[arch] if name not in found}
+        # Samples of kernels before 5.11 have no others, and reports say so.
+        may_miss = UNSAVED if "registers" in tally.lacks & lost(report) else set()
+        expect("missing registers", missing - may_miss, set(), report)
         values = {name: int(value, 16) for name, value in found.items()}
         pc, sp = (values[name] for name in REGISTERS[arch][:2])
         expect("pc", pc, int(report["instruction_pointer"], 16), report)
@@ -183,7 +187,8 @@ def known_registers(report, values, arch):
     expect("the address", values[ADDRESS[arch]], 0x100000000008 + report["pid"] * 4096, report)
     first = (report["pid"] << 32) + 0x5EED0000
     for place, name in enumerate(KNOWN[arch]):
-        expect(name, values[name], first + place, report)
+        if name in values:
+            expect(name, values[name], first + place, report)
 
 
 def stack(run):
@@ -368,6 +373,8 @@ def exits(run):
     too_few = kernels.version(run.facts["kernel"]) < (5, 11) or "perf_event_paranoid" in stderr
     # Nor is tracefs for others than root.
     too_few |= any(method.name == "perf" for method in run.taken)
+    # Before 5.8 these two are unknown: nobody can have them.
+    unknown = kernels.version(run.facts["kernel"]) < (5, 8)
     for name, status in [
         ("version", 0),
         ("help", 0),
@@ -379,6 +386,8 @@ def exits(run):
         ("two_capabilities", 3 if too_few else 0),
         ("wrong_btf", 1),
     ]:
+        if unknown and name in ("one_capability", "two_capabilities"):
+            continue
         scenario = run[name]
         assert scenario.status == status, f"{name}: status {scenario.status}, not {status}: {scenario.stderr}"
         said = scenario.stderr.startswith("Error: ")

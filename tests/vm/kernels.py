@@ -78,6 +78,12 @@ def version(release):
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
+def lacks(facts, method):
+    """Whether a kernel is too old for a method that is forced."""
+    since = {"ring": (5, 17), "chain": (4, 17)}.get(method, (0, 0))
+    return version(facts["kernel"]) < since
+
+
 def is_to_refuse(facts):
     """Whether the tool is to refuse a kernel, by what its guest said."""
     return REFUSED_WITHOUT_BTF and facts["btf"] == "no"

@@ -184,6 +184,7 @@ def judged(kernel, guest, run):
         # Where the tool itself falls back to perf events there is no BPF to force.
         has_no_bpf = any(method.name == "perf" for method in guest.runs[0].taken)
         is_right = has_no_bpf if run.forced else kernels.is_to_refuse(guest.facts)
+        is_right |= kernels.lacks(guest.facts, run.forced)
         if not is_right or attach.status != 4:
             row.failures.append(f"{row.refused}\n{attach.stderr[:2000]}")
     elif guest.is_done or run is not guest.runs[-1]:

@@ -106,4 +106,6 @@ fn leave_out_unwind_tables(out: &Path) {
     fs::write(&script, SCRIPT).expect("write to OUT_DIR");
     println!("cargo:rustc-link-arg-bins=-T{}", script.display());
     println!("cargo:rustc-link-arg-bins=--no-eh-frame-hdr");
+    // By which a report of the tool's own fault finds the file with its symbols.
+    println!("cargo:rustc-link-arg-bins=--build-id=sha1");
 }

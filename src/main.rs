@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    segfault_analyzer::sys::own_crash::announce();
     let mut args = std::env::args_os();
     let name = args.next().unwrap_or_default();
     // A child of ours, that is to fault on purpose?

@@ -21,6 +21,7 @@ pub mod hotplug;
 pub mod messages;
 pub mod mmap;
 pub mod output_file;
+pub mod own_crash;
 pub mod own_fault;
 pub mod perf;
 pub mod process;

@@ -8,8 +8,8 @@
 //! # Safety
 //!
 //! One unsafe call takes a descriptor of the process by its number, which the user
-//! named (`/dev/fd/3`), and makes a copy of it that is ours; the other one sends bytes
-//! that it borrows for so long.
+//! named (`/dev/fd/3`), and makes a copy of it that is ours; another sends bytes that it
+//! borrows for so long; a third has the kernel write a number into a local variable.
 
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -48,6 +48,8 @@ pub struct OpenFile {
     pub named: bool,
     /// Takes what is sent, without a wait.
     is_socket: bool,
+    /// A FIFO that is held open, so that reports wait in it while nobody reads.
+    pub is_held: bool,
 }
 
 /// Why a write did not happen.
@@ -74,12 +76,12 @@ impl fmt::Display for WriteError {
     }
 }
 
-/// How long opening a FIFO may take.
+/// What becomes of a FIFO that nobody reads yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fifo {
-    /// Until a reader has opened it too.
-    Wait,
-    /// ENXIO where there is no reader.
+    /// It is held open, and reports wait in it.
+    Hold,
+    /// ENXIO.
     Refuse,
 }
 
@@ -102,7 +104,11 @@ pub fn open(path: &Path, fifo: Fifo) -> Result<OpenFile> {
             return Err(Error::syscall("openat", Errno::EISDIR as i32));
         };
         match open_entry(&directory, name.as_ref(), fifo) {
-            Ok(fd) => return named(fd),
+            Ok((fd, Entry::Made)) => return named(fd),
+            Ok((fd, Entry::Found)) => {
+                trusted_file(&directory, &fd)?;
+                return named(fd);
+            }
             Err(Errno::ELOOP) => {
                 let target = trusted_link(&directory, name.as_ref())?;
                 base = Some(directory);
@@ -160,6 +166,7 @@ fn inherited(number: RawFd) -> nix::Result<OpenFile> {
         kind,
         named: false,
         is_socket: file_type(&stat) == SFlag::S_IFSOCK,
+        is_held: false,
     })
 }
 
@@ -190,10 +197,11 @@ fn open_directory(base: Option<&OwnedFd>, path: &Path) -> Result<OwnedFd> {
 ///
 /// O_CREAT stays set for a file that exists, so that the kernel's own guards
 /// (fs.protected_regular, fs.protected_fifos) refuse what somebody else has laid
-/// ready in /tmp.
-fn open_entry(directory: &OwnedFd, name: &Path, fifo: Fifo) -> nix::Result<OwnedFd> {
+/// ready in /tmp. Never waits, neither for a FIFO's reader nor for a terminal's line.
+fn open_entry(directory: &OwnedFd, name: &Path, fifo: Fifo) -> nix::Result<(OwnedFd, Entry)> {
     let mode = Mode::S_IRUSR | Mode::S_IWUSR;
-    let mut flags = OFlag::O_WRONLY
+    let flags = OFlag::O_WRONLY
+        | OFlag::O_NONBLOCK
         | OFlag::O_APPEND
         | OFlag::O_CREAT
         | OFlag::O_NOFOLLOW
@@ -203,20 +211,50 @@ fn open_entry(directory: &OwnedFd, name: &Path, fifo: Fifo) -> nix::Result<Owned
         Ok(fd) => {
             // The umask may have taken even our own permissions away.
             stat::fchmod(&fd, mode)?;
-            return Ok(fd);
+            return Ok((fd, Entry::Made));
         }
         Err(Errno::EEXIST) => {}
         Err(errno) => return Err(errno),
     }
-    if fifo == Fifo::Refuse {
-        flags |= OFlag::O_NONBLOCK;
+    let mut opened = fcntl::openat(directory, name, flags, mode);
+    if matches!(opened, Err(Errno::ENXIO)) && fifo == Fifo::Hold {
+        // Who reads it too needs no other reader: fifo(7).
+        let flags = flags - OFlag::O_WRONLY | OFlag::O_RDWR;
+        opened = fcntl::openat(directory, name, flags, mode);
     }
-    loop {
-        match fcntl::openat(directory, name, flags, mode) {
-            Err(Errno::EINTR) => {}
-            other => return other,
-        }
+    Ok((opened?, Entry::Found))
+}
+
+/// Whether an entry of a directory was there before it was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Entry {
+    Made,
+    Found,
+}
+
+/// Refuses a file that somebody else may have laid ready, or can read: the kernel's own
+/// guards may be off, and know nothing of hard links that are there already.
+fn trusted_file(directory: &OwnedFd, fd: &OwnedFd) -> Result<()> {
+    let failed = |errno: Errno| Error::syscall("fstat", errno as i32);
+    let (place, file) = (
+        stat::fstat(directory).map_err(failed)?,
+        stat::fstat(fd).map_err(failed)?,
+    );
+    let us = unistd::geteuid().as_raw();
+    let is_ours = |owner: u32| owner == us || owner == 0;
+    let others = (Mode::S_IWGRP | Mode::S_IWOTH).bits();
+    let is_shared = place.st_mode & others != 0;
+    if is_ours(place.st_uid) && !is_shared || file_type(&file) == SFlag::S_IFCHR {
+        return Ok(());
     }
+    let refused = if !is_ours(file.st_uid) && (is_shared || file.st_uid != place.st_uid) {
+        "belongs to another user, in a directory that others can write to"
+    } else if file_type(&file) == SFlag::S_IFREG && file.st_nlink > 1 {
+        "has more than one name (hard links), in a directory that others can write to"
+    } else {
+        return Ok(());
+    };
+    Err(Error::not_permitted(refused).with_hint("Name a file in a directory of your own."))
 }
 
 /// What was opened by name, if it is of a kind that reports may go into.
@@ -236,6 +274,7 @@ fn named(fd: OwnedFd) -> Result<OpenFile> {
         kind,
         named: true,
         is_socket: false,
+        is_held: file_type(&stat) == SFlag::S_IFIFO && status.contains(OFlag::O_RDWR),
     })
 }
 
@@ -299,6 +338,15 @@ pub fn size(fd: &OwnedFd) -> Option<u64> {
 pub fn truncate(fd: &OwnedFd, size: u64) -> bool {
     size.try_into()
         .is_ok_and(|size| unistd::ftruncate(fd, size).is_ok())
+}
+
+/// What is in a pipe and was not read.
+#[must_use]
+pub fn unread_bytes(fd: &OwnedFd) -> usize {
+    let mut count: libc::c_int = 0;
+    // SAFETY: this request writes a number to where it is told to.
+    let answer = unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONREAD, &raw mut count) };
+    usize::try_from(count).map_or(0, |count| if answer < 0 { 0 } else { count })
 }
 
 /// Whether a short write would be taken at once: not where a pipe is full and its

@@ -65,12 +65,12 @@ pub struct Sink {
 
 impl Sink {
     /// Opens the output before anything else happens. A file is made with mode
-    /// 0600 if there is none, and emptied unless `append`. A FIFO without a
-    /// reader waits for one here.
+    /// 0600 if there is none, and emptied unless `append`. In a FIFO without a
+    /// reader reports wait for one.
     pub fn open(path: Option<&Path>, append: bool) -> Result<Sink> {
         let file = match path {
             None => output_file::open_stdout()?,
-            Some(path) => output_file::open(path, Fifo::Wait).map_err(|e| opening(e, path))?,
+            Some(path) => output_file::open(path, Fifo::Hold).map_err(|e| opening(e, path))?,
         };
         if let (Some(path), false, true, FileKind::Appended) = (path, append, file.named, file.kind)
         {
@@ -198,6 +198,10 @@ impl Sink {
         self.lost += self.queue.len() as u64;
         self.queue.clear();
         self.queued_bytes = 0;
+        let unread = output_file::unread_bytes(&self.file.fd);
+        if self.file.is_held && unread > 0 {
+            say(&format!("{unread} bytes in {} were not read", self.name()));
+        }
         if self.lost > 0 {
             say(&format!("{} reports could not be written", self.lost));
         }

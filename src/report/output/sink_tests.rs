@@ -1,10 +1,13 @@
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{pipe, Read};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{symlink, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{chown, symlink, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 
 use super::*;
 use crate::host;
@@ -163,12 +166,9 @@ fn a_rotated_file_is_opened_anew_and_never_emptied() {
 fn a_fifo_is_opened_anew_only_with_a_reader() {
     let scratch = Scratch::new();
     let fifo = scratch.join("fifo");
-    let made = Command::new("mkfifo").arg(&fifo).status();
-    assert!(made.is_ok_and(|status| status.success()));
-    let to_read = fifo.clone();
-    let reader = std::thread::spawn(move || File::open(to_read));
+    mkfifo(&fifo, Mode::S_IRWXU).expect("a fifo");
+    let mut reader = nonblocking(&fifo);
     let mut sink = open(&fifo);
-    let mut reader = reader.join().expect("it ends").expect("it opens");
     write(&mut sink, "one\n");
     sink.reopen();
     write(&mut sink, "two\n");
@@ -178,6 +178,69 @@ fn a_fifo_is_opened_anew_only_with_a_reader() {
     drop(reader);
     sink.reopen();
     assert!(sink.write(b"three\n").is_err(), "nobody reads");
+}
+
+fn nonblocking(fifo: &Path) -> File {
+    let mut options = File::options();
+    options.read(true).custom_flags(libc::O_NONBLOCK);
+    options.open(fifo).expect("it opens")
+}
+
+#[test]
+fn a_fifo_that_nobody_reads_holds_nothing_up() {
+    let scratch = Scratch::new();
+    let fifo = scratch.join("fifo");
+    mkfifo(&fifo, Mode::S_IRWXU).expect("a fifo");
+    let mut sink = open(&fifo);
+    assert_eq!(write(&mut sink, "one\n"), Written::Now);
+    let mut bytes = [0; 4];
+    let mut reader = nonblocking(&fifo);
+    reader.read_exact(&mut bytes).expect("it waited there");
+    assert_eq!(&bytes, b"one\n");
+    drop(reader);
+    assert_eq!(
+        write(&mut sink, "two\n"),
+        Written::Now,
+        "and the next one waits"
+    );
+}
+
+/// A link to a file of ours would have it emptied, and filled with reports.
+#[test]
+fn a_file_that_others_could_have_laid_ready_is_refused() {
+    let scratch = Scratch::new();
+    let (own, planted) = (scratch.join("own"), scratch.join("planted"));
+    fs::write(&own, "mine\n").expect("our directory");
+    fs::hard_link(&own, &planted).expect("the same directory");
+    drop(open(&planted));
+    let directory = planted.parent().expect("it has one");
+    fs::set_permissions(directory, Permissions::from_mode(0o777)).expect("ours");
+    fs::write(&own, "mine\n").expect("our directory");
+    assert!(open_error(&planted).contains("more than one name"));
+    assert_eq!(content(&own), "mine\n");
+    fs::remove_file(&own).expect("ours");
+    drop(open(&planted));
+}
+
+/// Its owner could read the reports, memory of other users' programs among them.
+#[test]
+fn a_file_of_another_user_in_a_shared_directory_is_refused() {
+    const NOBODY: u32 = 65534;
+    let scratch = Scratch::new();
+    let file = scratch.join("file");
+    fs::write(&file, "").expect("our directory");
+    if !host::is_root() {
+        return host::skip("only root gives a file to another user");
+    }
+    chown(&file, Some(NOBODY), None).expect("root may");
+    drop(open(&file));
+    let directory = file.parent().expect("it has one");
+    fs::set_permissions(directory, Permissions::from_mode(0o777)).expect("ours");
+    assert!(open_error(&file).contains("belongs to another user"));
+    // A directory of that user's own: nothing is given away that is not given anyway.
+    fs::set_permissions(directory, Permissions::from_mode(0o755)).expect("ours");
+    chown(directory, Some(NOBODY), None).expect("as above");
+    drop(open(&file));
 }
 
 #[test]

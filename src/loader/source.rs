@@ -5,7 +5,8 @@
 //! `BPF_BTF_GET_FD_BY_ID` (from 5.11 on), and kernel images with BTF in the places
 //! that libbpf searches. Where none of these has
 //! any, `measure/` makes some of what it measures. A file is raw BTF or an
-//! ELF file with a `.BTF` section, and is read through a descriptor, in pieces.
+//! ELF file with a `.BTF` section, and is read through a descriptor, in pieces; what the
+//! kernel lets map is mapped.
 //! What comes by descriptor from the kernel comes whole: that is the one case in
 //! which it is held in memory, until the programs are loaded.
 
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use crate::base::error::{Context, Error, Result};
 use crate::loader::parse::section_range;
 use crate::loader::target::TypeSource;
+use crate::sys::mmap::SharedMemory;
 use crate::sys::{bpf, unmounted};
 
 const SYSFS: &str = "/sys/kernel/btf/vmlinux";
@@ -53,6 +55,7 @@ enum Origin {
 #[derive(Debug)]
 enum Bytes {
     File { file: File, start: u64, len: u64 },
+    Mapped(SharedMemory),
     Held(Vec<u8>),
 }
 
@@ -122,6 +125,7 @@ impl TypeSource for KernelTypes {
     fn len(&self) -> u64 {
         match &self.bytes {
             Bytes::File { len, .. } => *len,
+            Bytes::Mapped(memory) => memory.len() as u64,
             Bytes::Held(bytes) => bytes.as_slice().len() as u64,
         }
     }
@@ -133,6 +137,14 @@ impl TypeSource for KernelTypes {
                 let wanted = buffer.len().min(left);
                 let place = start.saturating_add(offset);
                 FileExt::read_at(file, &mut buffer[..wanted], place)
+            }
+            Bytes::Mapped(memory) => {
+                let start = usize::try_from(offset).unwrap_or(usize::MAX);
+                let wanted = buffer.len().min(memory.len().saturating_sub(start));
+                if wanted > 0 {
+                    memory.copy_to(start, &mut buffer[..wanted]);
+                }
+                Ok(wanted)
             }
             Bytes::Held(bytes) => TypeSource::read_at(bytes, offset, buffer),
         }
@@ -174,6 +186,10 @@ fn from_file(path: &Path) -> Result<KernelTypes> {
 
 fn from_open(file: File, origin: Origin) -> Result<KernelTypes> {
     let len = file.metadata()?.len();
+    if let Ok(memory) = SharedMemory::map_sysfs(file.as_fd(), len) {
+        let bytes = Bytes::Mapped(memory);
+        return Ok(KernelTypes { origin, bytes });
+    }
     let whole = KernelTypes {
         origin,
         bytes: Bytes::File {

@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use nix::sys::mman::{MapFlags, ProtFlags};
 
+use nix::sys::statfs;
+
 use crate::base::error::{Error, Result};
 
 /// A shared mapping of a descriptor, unmapped when dropped.
@@ -34,6 +36,16 @@ pub fn page_bytes() -> usize {
 impl SharedMemory {
     /// Maps `bytes` of `fd` from `offset`, for reading or for reading and writing.
     pub fn map(fd: BorrowedFd<'_>, offset: usize, bytes: usize, writable: bool) -> Result<Self> {
+        SharedMemory::map_as(MapFlags::MAP_SHARED, fd, offset, bytes, writable)
+    }
+
+    fn map_as(
+        kind: MapFlags,
+        fd: BorrowedFd<'_>,
+        offset: usize,
+        bytes: usize,
+        writable: bool,
+    ) -> Result<Self> {
         let length =
             std::num::NonZeroUsize::new(bytes).ok_or_else(|| Error::failed("mmap of no bytes"))?;
         let mut protection = ProtFlags::PROT_READ;
@@ -44,22 +56,27 @@ impl SharedMemory {
             libc::off_t::try_from(offset).map_err(|_| Error::failed("mmap offset out of range"))?;
         // SAFETY: a new mapping at an address of the kernel's choosing touches no
         // memory that Rust knows of; its length is that of the request.
-        let start = unsafe {
-            nix::sys::mman::mmap(
-                None,
-                length,
-                protection,
-                MapFlags::MAP_SHARED,
-                fd.as_fd(),
-                offset,
-            )
-        }
-        .map_err(|errno| Error::syscall("mmap", errno as i32))?;
+        let start =
+            unsafe { nix::sys::mman::mmap(None, length, protection, kind, fd.as_fd(), offset) }
+                .map_err(|errno| Error::syscall("mmap", errno as i32))?;
         Ok(SharedMemory {
             start: start.cast(),
             bytes,
             writable,
         })
+    }
+
+    /// All of a file of sysfs, for reading: nobody can cut it, as another user's file
+    /// could be under a mapping. The kernel's types can be mapped from 6.16 on.
+    pub fn map_sysfs(file: BorrowedFd<'_>, bytes: u64) -> Result<Self> {
+        let found =
+            statfs::fstatfs(file).map_err(|errno| Error::syscall("fstatfs", errno as i32))?;
+        if found.filesystem_type() != statfs::SYSFS_MAGIC {
+            return Err(Error::failed("not a file of sysfs"));
+        }
+        let bytes = usize::try_from(bytes).map_err(|_| Error::failed("mmap of too much"))?;
+        // The kernel refuses MAP_SHARED here.
+        SharedMemory::map_as(MapFlags::MAP_PRIVATE, file, 0, bytes, false)
     }
 
     /// Mapped bytes.
@@ -134,6 +151,10 @@ impl SharedMemory {
         unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), into.as_mut_ptr(), into.len()) };
     }
 }
+
+// SAFETY: threads share nothing of it but memory that the kernel shares with all of them
+// already: words are atomic, and bytes are copied out as what they are then.
+unsafe impl Sync for SharedMemory {}
 
 impl Drop for SharedMemory {
     fn drop(&mut self) {

@@ -52,8 +52,8 @@ pub fn main(args: impl IntoIterator<Item = std::ffi::OsString>) -> u8 {
 fn check(config: &Config) -> Result<()> {
     let mut pages = vec![check::host(config)];
     let started = start::start(config);
-    if let Ok(capture) = &started {
-        pages.push(check::capture(capture));
+    if let Ok(started) = &started {
+        pages.push(check::capture(started));
     }
     let failed = started.err();
     pages.push(check::advice(failed.as_ref()));
@@ -70,21 +70,21 @@ fn run(config: &Config) -> Result<()> {
     // First of all: scripts follow the file at once.
     let sink = Sink::open(config.output.as_deref(), config.append)?;
     let signals = Signals::new()?;
-    let capture = start::start(config)?;
-    let started = Instant::now();
+    let started = start::start(config)?;
+    let since = Instant::now();
     if config.verbose {
-        for page in [check::host(config), check::capture(&capture)] {
+        for page in [check::host(config), check::capture(&started)] {
             page.lines().iter().for_each(|line| say(line));
         }
     }
     if let Some(pid) = config.pid.filter(|pid| !process::exists(*pid)) {
         say(&format!("Warning: no process {pid} exists now"));
     }
-    for warning in capture.warnings() {
+    for warning in &started.warnings {
         say(&format!("Warning: {warning}"));
     }
-    give_up_privileges(config, capture.has_ring_for_each_cpu());
-    let mut monitor = Monitor::new(config, capture, sink, signals, started)?;
+    give_up_privileges(config, started.capture.has_ring_for_each_cpu());
+    let mut monitor = Monitor::new(config, started, sink, signals, since)?;
     // Last of all: scripts wait for it.
     say(&monitoring(config));
     let ended = monitor.watch();

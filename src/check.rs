@@ -7,7 +7,7 @@
 use std::fs;
 
 use crate::base::error::{Error, Kind};
-use crate::capture::Capture;
+use crate::capture::Started;
 use crate::config::Config;
 use crate::crash::event::Lost;
 use crate::loader;
@@ -119,15 +119,15 @@ pub fn host(config: &Config) -> Page {
 
 /// What was attached, what its reports will lack, and what could be changed.
 #[must_use]
-pub fn capture(capture: &Capture) -> Page {
+pub fn capture(started: &Started) -> Page {
     let mut page = Page::default();
     page.heading("Capture");
-    for line in capture.describe() {
+    for line in started.describe() {
         let (label, value) = line.split_once(": ").unwrap_or(("", &line));
         page.row(label, value);
     }
     page.heading("Reports lack");
-    let lacks = capture.lacks();
+    let lacks = started.lacks();
     for Lost { detail, reason } in &lacks {
         page.row(detail, reason);
     }

@@ -7,12 +7,12 @@
 //! proof    a child of ours faults; what its record says has to be right
 //! ```
 //!
-//! Out comes a [`Capture`] whose records were seen to be right, or why there is none:
+//! Out comes a [`Capture`](crate::capture::Capture) whose records were seen to be right, or why there is none:
 //! what is not permitted, or what this kernel lacks. A way that the user has named is
 //! taken or refused, and nothing else is tried.
 
 use crate::base::error::{Error, Kind, Result};
-use crate::capture::{self, Capture};
+use crate::capture::{self, Started};
 use crate::config::{Config, Method};
 use crate::loader::compare;
 use crate::loader::probe::{self, Features};
@@ -48,7 +48,7 @@ impl From<Error> for Refusal {
 }
 
 /// Loads and attaches what the user asked for, and proves it.
-pub fn start(config: &Config) -> Result<Capture> {
+pub fn start(config: &Config) -> Result<Started> {
     match config.method {
         Some(method) => forced(method, config),
         None => best(config),
@@ -56,7 +56,7 @@ pub fn start(config: &Config) -> Result<Capture> {
 }
 
 /// One way, as the user says.
-fn forced(method: Method, config: &Config) -> Result<Capture> {
+fn forced(method: Method, config: &Config) -> Result<Started> {
     let types = match method {
         Method::Perf => Ok(KernelTypes::none()),
         _ => types(config),
@@ -75,12 +75,12 @@ fn forced(method: Method, config: &Config) -> Result<Capture> {
 }
 
 /// The first way that works.
-fn best(config: &Config) -> Result<Capture> {
+fn best(config: &Config) -> Result<Started> {
     let mut refused = Vec::new();
     match types(config) {
         Ok(types) => {
-            if let Some(capture) = by_programs(config, &types, &mut refused)? {
-                return Ok(capture);
+            if let Some(started) = by_programs(config, &types, &mut refused)? {
+                return Ok(started);
             }
         }
         Err(error) if config.btf.is_some() => return Err(error),
@@ -101,7 +101,7 @@ fn by_programs(
     config: &Config,
     types: &KernelTypes,
     refused: &mut Vec<Error>,
-) -> Result<Option<Capture>> {
+) -> Result<Option<Started>> {
     let features = Features::new();
     let mut why = "this kernel has bpf_loop".to_string();
     for method in PROGRAMS {
@@ -117,12 +117,13 @@ fn by_programs(
             }
         }
         match proved(method, config, types, &why) {
-            Ok(mut capture) => {
+            Ok(mut started) => {
                 if !refused.is_empty() {
                     let refusal = telling(std::mem::take(refused));
-                    capture.warn(instead(&refusal, method, &capture));
+                    let warning = instead(&refusal, method, &started);
+                    started.warnings.push(warning);
                 }
-                return Ok(Some(capture));
+                return Ok(Some(started));
             }
             Err(Refusal { error, is_final }) => {
                 if is_final || error.kind() == Kind::Usage {
@@ -143,13 +144,14 @@ fn by_programs(
 }
 
 /// Perf events, where there is no program; else the reason for that.
-fn without_programs(config: &Config, refused: Error) -> Result<Capture> {
+fn without_programs(config: &Config, refused: Error) -> Result<Started> {
     let why = first_line(&refused);
     let started = proved(Method::Perf, config, &KernelTypes::none(), &why);
     match started.map_err(|refusal| refusal.error) {
-        Ok(mut capture) => {
-            capture.warn(instead(&refused, Method::Perf, &capture));
-            Ok(capture)
+        Ok(mut started) => {
+            let warning = instead(&refused, Method::Perf, &started);
+            started.warnings.push(warning);
+            Ok(started)
         }
         Err(too) if refused.kind() == Kind::NotPermitted => Err(match too.kind() {
             Kind::Usage => too,
@@ -232,20 +234,20 @@ fn proved(
     config: &Config,
     types: &KernelTypes,
     why: &str,
-) -> Result<Capture, Refusal> {
+) -> Result<Started, Refusal> {
     let proof = Proof::new();
-    let mut capture = Capture::start(method, config, types, Some(proof.mark()))?;
-    capture.note_choice(format!("Capture method: {}, {why}", method.name()));
-    match proof.tried(&mut capture, config) {
+    let mut started = capture::start(method, config, types, Some(proof.mark()))?;
+    started.choice = format!("Capture method: {}, {why}", method.name());
+    match proof.tried(&mut started, config) {
         Outcome::Right => {}
         Outcome::Impossible(reason) => {
-            capture.warn(format!(
+            started.warnings.push(format!(
                 "cannot verify that reports will be right: {reason}"
             ));
         }
         Outcome::Doubtful(details) => match types.file() {
             Some(_) => return Err(wrong(types, details[0])),
-            None => capture.warn(format!(
+            None => started.warnings.push(format!(
                 "the record of a test fault is right, except: {}",
                 details.join(", ")
             )),
@@ -259,8 +261,8 @@ fn proved(
             return Err(error.with_hint(hint).into());
         }
     }
-    capture.let_filters_hold(config)?;
-    Ok(capture)
+    started.capture.let_filters_hold()?;
+    Ok(started)
 }
 
 /// For a record that is not what it should be.
@@ -301,7 +303,7 @@ fn first_line(error: &Error) -> String {
 }
 
 /// The warning for a method that is not the best one.
-fn instead(refused: &Error, method: Method, capture: &Capture) -> String {
+fn instead(refused: &Error, method: Method, started: &Started) -> String {
     let reason = match refused.kind() {
         Kind::NotPermitted => "BPF is not permitted".to_string(),
         _ => first_line(refused),
@@ -312,7 +314,7 @@ fn instead(refused: &Error, method: Method, capture: &Capture) -> String {
         Method::Tracepoint => "programs at the tracepoint",
         Method::Perf => "perf events",
     };
-    let lacks: Vec<&str> = capture.lacks().iter().map(|lost| lost.detail).collect();
+    let lacks: Vec<&str> = started.lacks().iter().map(|lost| lost.detail).collect();
     let lacks = match (method, lacks.join(", ")) {
         (Method::Chain | Method::Tracepoint, lacks) if lacks.is_empty() => {
             "mappings beyond 256".to_string()

@@ -12,7 +12,7 @@ use crate::capture::counters::KernelCounters;
 use crate::capture::perf::buffer::{MappedPerfRing, PerfRecord, PerfRing};
 use crate::capture::record::abi::{self, RawChainConfig, RawCounters};
 use crate::capture::share::Share;
-use crate::capture::{Folded, Mark, Next, FOLDS_MAP};
+use crate::capture::{Capture, Folded, Mark, Next, FOLDS_MAP};
 use crate::config::Config;
 use crate::crash::event::{FaultSite, Lost};
 use crate::loader::{self, attach, object::Object, packed, KernelTypes};
@@ -145,17 +145,27 @@ impl ChainCapture {
         })
     }
 
-    pub fn let_filters_hold(&mut self) -> Result<()> {
+    /// A program's name, with how many instructions that meant for the verifier.
+    fn verified(&self, program: &str) -> String {
+        // Kernels before 5.16 do not tell.
+        match self.loaded.program_info(program) {
+            Ok(info) if info.verified_insns > 0 => format!("{program} ({})", info.verified_insns),
+            _ => program.to_string(),
+        }
+    }
+}
+
+impl Capture for ChainCapture {
+    fn let_filters_hold(&mut self) -> Result<()> {
         (self.headers, self.lost) = (0, 0);
         super::set_books(map(&self.loaded, BOOKS_MAP)?, None)
     }
 
-    pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
+    fn fds(&self) -> Vec<BorrowedFd<'_>> {
         self.rings.iter().map(|ring| ring.event.as_fd()).collect()
     }
 
-    pub fn next_part(&mut self, take: impl FnOnce(&[u8])) -> Next {
-        let mut take = Some(take);
+    fn next_part(&mut self, take: &mut dyn FnMut(&[u8])) -> Next {
         let mut next = Next::Nothing;
         // Each ring once, from where the last one was found.
         for _ in 0..self.rings.len() {
@@ -166,9 +176,7 @@ impl ChainCapture {
                     let part = abi::trimmed(bytes);
                     *headers += u64::from(abi::is_header(part));
                     next = Next::Part;
-                    if let Some(take) = take.take() {
-                        take(part);
-                    }
+                    take(part);
                 }
                 PerfRecord::Lost(count) => {
                     *lost += count;
@@ -183,24 +191,28 @@ impl ChainCapture {
         next
     }
 
-    pub fn take_folded(&self, site: &FaultSite) -> Option<Folded> {
+    fn take_folded(&mut self, site: &FaultSite) -> Option<Folded> {
         let mut folded = super::take_folded(self.loaded.map(FOLDS_MAP), site)?;
         // The programs know CLOCK_MONOTONIC alone.
         folded.last_boot_ns += time::boot_ahead_ns();
         Some(folded)
     }
 
-    pub fn tells_ends(&self) -> bool {
+    fn reports_ends(&self) -> bool {
         self.exit_link.is_some()
     }
 
-    /// Gives a CPU that has come up a ring, which is to be watched. The one that it
-    /// had before it went down has ended with that; it stays if it was not emptied.
-    pub fn cpu_up(&mut self, cpu: u32) -> Result<Option<BorrowedFd<'_>>> {
+    fn has_ring_for_each_cpu(&self) -> bool {
+        true
+    }
+
+    /// Gives the CPU a ring. The one that it had before it went down has ended with that;
+    /// it stays if it was not emptied.
+    fn cpu_up(&mut self, cpu: u32) -> Result<Vec<BorrowedFd<'_>>> {
         let bytes = self.rings.first().map_or(0, |ring| ring.ring.bytes());
         let context = || format!("the ring of CPU {cpu}");
         let Some(event) = event(cpu).context(context)? else {
-            return Ok(None);
+            return Ok(Vec::new());
         };
         let kept = |ring: &CpuRing| ring.cpu != cpu || !ring.ring.is_empty();
         let all = self.rings.iter().filter(|ring| kept(ring));
@@ -211,20 +223,21 @@ impl ChainCapture {
         self.rings.retain(kept);
         self.rings.push(new);
         self.current = 0;
-        Ok(self.rings.last().map(|ring| ring.event.as_fd()))
+        let new = self.rings.last().into_iter();
+        Ok(new.map(|ring| ring.event.as_fd()).collect())
     }
 
-    pub fn bytes(&self) -> u64 {
+    fn ring_bytes(&self) -> u64 {
         self.rings.iter().map(|ring| ring.ring.bytes()).sum()
     }
 
-    pub fn stop(&mut self) {
+    fn stop(&mut self) {
         // What begins a record before what goes on with it.
         self.links.clear();
         self.exit_link = None;
     }
 
-    pub fn counters(&self) -> KernelCounters {
+    fn counters(&self) -> KernelCounters {
         let mut bytes = [0; size_of::<RawCounters>()];
         let books = self.loaded.map(BOOKS_MAP);
         let is_read = books.is_some_and(|books| {
@@ -242,16 +255,7 @@ impl ChainCapture {
         super::kernel_counters(&raw, super::missed(&self.loaded, self.first))
     }
 
-    /// A program's name, with how many instructions that meant for the verifier.
-    fn verified(&self, program: &str) -> String {
-        // Kernels before 5.16 do not tell.
-        match self.loaded.program_info(program) {
-            Ok(info) if info.verified_insns > 0 => format!("{program} ({})", info.verified_insns),
-            _ => program.to_string(),
-        }
-    }
-
-    pub fn lacks(&self) -> Vec<Lost> {
+    fn lacks(&self) -> Vec<Lost> {
         let sender = Lost {
             detail: "sender",
             reason: "this kernel's tracepoint does not report it (before 4.17)",
@@ -262,7 +266,7 @@ impl ChainCapture {
         }
     }
 
-    pub fn describe(&self) -> Vec<String> {
+    fn describe(&self) -> Vec<String> {
         let programs: Vec<_> = self
             .loaded
             .programs()

@@ -2,11 +2,12 @@
 //!
 //! In goes what the user asked for; out come parts of records, one at a time, and
 //! the programs' counters. There are three ways to that, by what the kernel has:
-//! `ring` (one program, one ring for all CPUs), `old` (a chain of programs for
+//! `ring` (one program, one ring for all CPUs), `chain` (a chain of programs for
 //! kernels from 4.15 on, a ring for each CPU) and `perf` (no program at all: whole
-//! events come out). Which of them it is `start` decides. What is the same for several
-//! is here.
+//! events come out). `start` decides which of them is used; from then on all are a
+//! [`Capture`], and nobody asks which. What several of them share is here.
 
+use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -27,28 +28,11 @@ pub mod counters;
 pub mod perf;
 pub mod record;
 pub mod ring;
+mod ring_memory;
 mod share;
 
 /// Kernel stacks are as large as a page where pages are larger than this.
 const THREAD_BYTES: u64 = 16384;
-
-/// A running capture.
-#[derive(Debug)]
-pub struct Capture {
-    way: Way,
-    /// Which way it is and why, for `-v`.
-    choice: String,
-    warnings: Vec<String>,
-    /// Details that no record has, because the kernel's types do not suffice.
-    lost: Vec<Lost>,
-}
-
-#[derive(Debug)]
-enum Way {
-    Ring(Box<ring::RingCapture>),
-    Chain(Box<chain::ChainCapture>),
-    Perf(Box<perf::PerfCapture>),
-}
 
 /// Handled faults of one site that were only counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,198 +79,122 @@ pub enum Next {
     Nothing,
 }
 
-impl Capture {
-    /// Loads and attaches in one way. With a mark, only threads whose names begin with it
-    /// are captured, past all filters, until [`Capture::let_filters_hold`]; without, every
-    /// wanted crash is in the rings from here on. Perf events alone need no types.
-    pub fn start(
-        method: Method,
-        config: &Config,
-        types: &KernelTypes,
-        only: Option<Mark>,
-    ) -> Result<Capture> {
-        let way = match method {
-            Method::Ring => Way::Ring(Box::new(ring::RingCapture::start(config, types, only)?)),
-            Method::Chain | Method::Tracepoint => {
-                let is_raw = method == Method::Chain;
-                let old = chain::ChainCapture::start(config, types, is_raw, only)?;
-                Way::Chain(Box::new(old))
-            }
-            Method::Perf => Way::Perf(Box::new(perf::PerfCapture::start(config, only)?)),
-        };
-        Ok(Capture {
-            way,
-            choice: String::new(),
-            warnings: Vec::new(),
-            lost: match method {
-                Method::Perf => Vec::new(),
-                _ => lost(types),
-            },
-        })
-    }
-
+/// A capture method at work, attached until [`Capture::stop`].
+///
+/// A method that is started with a [`Mark`] captures only threads whose names begin with
+/// it, past all filters, until [`Capture::let_filters_hold`].
+pub trait Capture: fmt::Debug {
     /// From here on every wanted crash is in the rings, and nothing was counted before.
-    pub fn let_filters_hold(&mut self, config: &Config) -> Result<()> {
-        match &mut self.way {
-            Way::Ring(ring) => ring.let_filters_hold(),
-            Way::Chain(old) => old.let_filters_hold(),
-            Way::Perf(perf) => {
-                perf.let_filters_hold(config);
-                Ok(())
-            }
-        }
-    }
-
-    /// Notes which way it is and why, for `-v`.
-    pub fn note_choice(&mut self, choice: String) {
-        self.choice = choice;
-    }
-
-    /// Notes something that the user is to be warned of.
-    pub fn warn(&mut self, warning: String) {
-        self.warnings.push(warning);
-    }
-
-    /// What somebody with more rights, or a better kernel, could make better.
-    #[must_use]
-    pub fn warnings(&self) -> &[String] {
-        &self.warnings
-    }
-
-    /// Details that no record has, because the kernel's types do not suffice.
-    #[must_use]
-    pub fn lost(&self) -> &[Lost] {
-        &self.lost
-    }
+    fn let_filters_hold(&mut self) -> Result<()>;
 
     /// Each is readable when something has come.
-    #[must_use]
-    pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
-        match &self.way {
-            Way::Ring(ring) => ring.fds(),
-            Way::Chain(old) => old.fds(),
-            Way::Perf(perf) => perf.fds(),
-        }
-    }
-
-    /// Whether [`Capture::cpu_up`] must be called for a CPU that comes up.
-    #[must_use]
-    pub fn has_ring_for_each_cpu(&self) -> bool {
-        matches!(self.way, Way::Chain(_) | Way::Perf(_))
-    }
-
-    /// A CPU has come up: what to watch from now on, as of [`Capture::fds`].
-    pub fn cpu_up(&mut self, cpu: u32) -> Result<Vec<BorrowedFd<'_>>> {
-        match &mut self.way {
-            Way::Ring(_) => Ok(Vec::new()),
-            Way::Chain(old) => Ok(old.cpu_up(cpu)?.into_iter().collect()),
-            Way::Perf(perf) => perf.cpu_up(cpu),
-        }
-    }
+    fn fds(&self) -> Vec<BorrowedFd<'_>>;
 
     /// Hands the next part of a record to `take`, if there is one, or gives the next
-    /// event. Where there are several rings, one is emptied after the other.
-    pub fn next_part(&mut self, take: impl FnOnce(&[u8])) -> Next {
-        match &mut self.way {
-            Way::Ring(ring) => match ring.next_part(take) {
-                true => Next::Part,
-                false => Next::Nothing,
-            },
-            Way::Chain(old) => old.next_part(take),
-            Way::Perf(perf) => perf.next_event(),
-        }
-    }
+    /// event. If there are several rings, one is emptied after the other.
+    fn next_part(&mut self, take: &mut dyn FnMut(&[u8])) -> Next;
 
     /// Detaches: no crash after this is seen. What is in the rings stays there.
-    pub fn stop(&mut self) {
-        match &mut self.way {
-            Way::Ring(ring) => ring.stop(),
-            Way::Chain(old) => old.stop(),
-            Way::Perf(perf) => perf.stop(),
-        }
-    }
+    fn stop(&mut self);
 
-    /// The programs' books as they stand.
-    #[must_use]
-    pub fn counters(&self) -> KernelCounters {
-        match &self.way {
-            Way::Ring(ring) => ring.counters(),
-            Way::Chain(old) => old.counters(),
-            Way::Perf(perf) => perf.counters(),
-        }
-    }
+    /// The books as they stand.
+    fn counters(&self) -> KernelCounters;
 
     /// Faults of a site that were counted and are in no record; it is then as if
     /// there had been none.
-    pub fn take_folded(&mut self, site: &FaultSite) -> Option<Folded> {
-        match &mut self.way {
-            Way::Ring(ring) => ring.take_folded(site),
-            Way::Chain(old) => old.take_folded(site),
-            Way::Perf(perf) => perf.take_folded(site),
-        }
-    }
-
-    /// Whether parts tell how a process ended that had overcome a fault.
-    #[must_use]
-    pub fn tells_ends(&self) -> bool {
-        match &self.way {
-            Way::Ring(ring) => ring.tells_ends(),
-            Way::Chain(old) => old.tells_ends(),
-            Way::Perf(_) => false,
-        }
-    }
+    fn take_folded(&mut self, site: &FaultSite) -> Option<Folded>;
 
     /// What the rings hold.
-    #[must_use]
-    pub fn ring_bytes(&self) -> u64 {
-        match &self.way {
-            Way::Ring(ring) => ring.bytes(),
-            Way::Chain(old) => old.bytes(),
-            Way::Perf(perf) => perf.bytes(),
-        }
+    fn ring_bytes(&self) -> u64;
+
+    /// What was attached, for `-v`: labels and values.
+    fn describe(&self) -> Vec<String>;
+
+    /// What reports will lack because of the method.
+    fn lacks(&self) -> Vec<Lost> {
+        Vec::new()
+    }
+
+    /// Whether [`Capture::cpu_up`] must be called for a CPU that comes up.
+    fn has_ring_for_each_cpu(&self) -> bool {
+        false
+    }
+
+    /// A CPU has come up: what to watch from now on, as of [`Capture::fds`].
+    fn cpu_up(&mut self, _cpu: u32) -> Result<Vec<BorrowedFd<'_>>> {
+        Ok(Vec::new())
+    }
+
+    /// Whether parts say how a process ended that had survived a fault.
+    fn reports_ends(&self) -> bool {
+        false
     }
 
     /// What is held of processes besides, in case that they crash.
-    #[must_use]
-    pub fn held_bytes(&self) -> u64 {
-        match &self.way {
-            Way::Perf(perf) => perf.table_bytes(),
-            Way::Ring(_) | Way::Chain(_) => 0,
-        }
+    fn held_bytes(&self) -> u64 {
+        0
     }
 
     /// How often that was given up for want of room.
-    #[must_use]
-    pub fn evicted(&self) -> u64 {
-        match &self.way {
-            Way::Perf(perf) => perf.evicted(),
-            Way::Ring(_) | Way::Chain(_) => 0,
-        }
+    fn evicted(&self) -> u64 {
+        0
     }
+}
 
+/// A capture, and what its start has shown.
+#[derive(Debug)]
+pub struct Started {
+    pub capture: Box<dyn Capture>,
+    /// Which method it is and why, for `-v`.
+    pub choice: String,
+    /// What somebody with more rights, or a better kernel, could make better.
+    pub warnings: Vec<String>,
+    /// Details that no record has, because the kernel's types do not suffice.
+    pub lost: Vec<Lost>,
+}
+
+impl Started {
     /// What reports will lack for want of a better kernel.
     #[must_use]
     pub fn lacks(&self) -> Vec<Lost> {
-        let mut lacks = match &self.way {
-            Way::Ring(_) => Vec::new(),
-            Way::Chain(old) => old.lacks(),
-            Way::Perf(perf) => perf.lacks(),
-        };
+        let mut lacks = self.capture.lacks();
         lacks.extend_from_slice(&self.lost);
         lacks
     }
 
-    /// What was attached, for `-v`: labels and values.
+    /// What was chosen and attached, for `-v`: labels and values.
     #[must_use]
     pub fn describe(&self) -> Vec<String> {
         let mut lines = vec![self.choice.clone()];
-        lines.extend(match &self.way {
-            Way::Ring(ring) => ring.describe(),
-            Way::Chain(old) => old.describe(),
-            Way::Perf(perf) => perf.describe(),
-        });
+        lines.extend(self.capture.describe());
         lines
     }
+}
+
+/// Loads and attaches one method, the only place that distinguishes them. With a mark,
+/// the proof at start is to follow; without, every wanted crash is in the rings from here
+/// on. Perf events alone need no types.
+pub fn start(
+    method: Method,
+    config: &Config,
+    types: &KernelTypes,
+    only: Option<Mark>,
+) -> Result<Started> {
+    let capture: Box<dyn Capture> = match method {
+        Method::Ring => Box::new(ring::RingCapture::start(config, types, only)?),
+        Method::Chain => Box::new(chain::ChainCapture::start(config, types, true, only)?),
+        Method::Tracepoint => Box::new(chain::ChainCapture::start(config, types, false, only)?),
+        Method::Perf => Box::new(perf::PerfCapture::start(config, only)?),
+    };
+    Ok(Started {
+        capture,
+        choice: String::new(),
+        warnings: Vec::new(),
+        lost: match method {
+            Method::Perf => Vec::new(),
+            _ => lost(types),
+        },
+    })
 }
 
 fn lost(types: &KernelTypes) -> Vec<Lost> {

@@ -33,7 +33,7 @@ use std::os::fd::BorrowedFd;
 
 use crate::base::error::Result;
 use crate::capture::counters::KernelCounters;
-use crate::capture::{Folded, Mark, Next};
+use crate::capture::{Capture, Folded, Mark, Next};
 use crate::config::Config;
 use crate::crash::event::{Disposition, Event, FaultSite, Lost};
 use crate::crash::fault::has_address;
@@ -55,6 +55,8 @@ const LOOK_INTERVAL_NS: u64 = 1_000_000_000;
 pub struct PerfCapture {
     rings: Rings,
     wanted: Wanted,
+    /// During the proof at start: what is wanted afterwards.
+    wanted_later: Option<Wanted>,
     processes: Processes,
     handled: Handled,
     /// Sorted by time.
@@ -76,7 +78,7 @@ pub struct PerfCapture {
 }
 
 /// What the user asked for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Wanted {
     signals: u64,
     own_pid: u32,
@@ -91,13 +93,15 @@ impl PerfCapture {
     pub fn start(config: &Config, only: Option<Mark>) -> Result<PerfCapture> {
         let proof = only.map_or(0, |_| SIGNALS_OF_PROOF);
         let rings = Rings::open(config, config.signals | proof)?;
-        let mut wanted = Wanted::of(config, &rings);
-        if let Some(mark) = only {
-            wanted = wanted.only(mark);
-        }
+        let asked = Wanted::of(config, &rings);
+        let (wanted, wanted_later) = match only {
+            Some(mark) => (asked.clone().only(mark), Some(asked)),
+            None => (asked, None),
+        };
         let mut capture = PerfCapture {
             rings,
             wanted,
+            wanted_later,
             processes: Processes::new(table_bytes(config)),
             handled: Handled::default(),
             pending: VecDeque::new(),
@@ -115,50 +119,6 @@ impl PerfCapture {
         capture.look_at_processes();
         capture.rings.watch_deliveries()?;
         Ok(capture)
-    }
-
-    pub fn let_filters_hold(&mut self, config: &Config) {
-        self.wanted = Wanted::of(config, &self.rings);
-        self.counters = KernelCounters::default();
-    }
-
-    pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
-        self.rings.fds()
-    }
-
-    /// The next delivery that is to be reported.
-    pub fn next_event(&mut self) -> Next {
-        let mut has_looked = false;
-        loop {
-            while let Some(pending) = self.settled() {
-                match pending.what {
-                    What::Change(change) => self.apply(pending.time_ns, change),
-                    What::Nonsense => {
-                        self.waiting -= 1;
-                        self.counters.detected += 1;
-                        self.counters.dropped += 1;
-                    }
-                    What::Delivery { cpu, delivery } => {
-                        self.waiting -= 1;
-                        // Told for the proof at start alone: an event's filter is final.
-                        if self.wanted.signals >> (delivery.signal & 63) & 1 == 0 {
-                            continue;
-                        }
-                        if let Some(event) = self.deliver(pending.time_ns, cpu, *delivery) {
-                            return Next::Event(Box::new(event));
-                        }
-                    }
-                }
-            }
-            if has_looked && self.waiting == 0 && !self.is_behind {
-                return Next::Nothing;
-            }
-            if self.wants_look {
-                self.look_at_processes();
-            }
-            self.read_rings();
-            has_looked = true;
-        }
     }
 
     fn settled(&mut self) -> Option<Pending> {
@@ -289,13 +249,65 @@ impl PerfCapture {
             self.processes.found_ending(pid, found);
         }
     }
+}
 
-    pub fn take_folded(&mut self, site: &FaultSite) -> Option<Folded> {
+impl Capture for PerfCapture {
+    fn let_filters_hold(&mut self) -> Result<()> {
+        if let Some(wanted) = self.wanted_later.take() {
+            self.wanted = wanted;
+        }
+        self.counters = KernelCounters::default();
+        Ok(())
+    }
+
+    fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        self.rings.fds()
+    }
+
+    /// The next delivery that is to be reported: there are no parts.
+    fn next_part(&mut self, _take: &mut dyn FnMut(&[u8])) -> Next {
+        let mut has_looked = false;
+        loop {
+            while let Some(pending) = self.settled() {
+                match pending.what {
+                    What::Change(change) => self.apply(pending.time_ns, change),
+                    What::Nonsense => {
+                        self.waiting -= 1;
+                        self.counters.detected += 1;
+                        self.counters.dropped += 1;
+                    }
+                    What::Delivery { cpu, delivery } => {
+                        self.waiting -= 1;
+                        // Told for the proof at start alone: an event's filter is final.
+                        if self.wanted.signals >> (delivery.signal & 63) & 1 == 0 {
+                            continue;
+                        }
+                        if let Some(event) = self.deliver(pending.time_ns, cpu, *delivery) {
+                            return Next::Event(Box::new(event));
+                        }
+                    }
+                }
+            }
+            if has_looked && self.waiting == 0 && !self.is_behind {
+                return Next::Nothing;
+            }
+            if self.wants_look {
+                self.look_at_processes();
+            }
+            self.read_rings();
+            has_looked = true;
+        }
+    }
+
+    fn take_folded(&mut self, site: &FaultSite) -> Option<Folded> {
         self.handled.take(site)
     }
 
-    /// Watches a CPU that has come up.
-    pub fn cpu_up(&mut self, cpu: u32) -> Result<Vec<BorrowedFd<'_>>> {
+    fn has_ring_for_each_cpu(&self) -> bool {
+        true
+    }
+
+    fn cpu_up(&mut self, cpu: u32) -> Result<Vec<BorrowedFd<'_>>> {
         self.rings.cpu_up(cpu)?;
         // No event shows what began there before now.
         let now_ns = time::boottime_ns().unsigned_abs();
@@ -303,12 +315,11 @@ impl PerfCapture {
         Ok(self.rings.fds_of(cpu))
     }
 
-    pub fn stop(&mut self) {
+    fn stop(&mut self) {
         self.rings.stop();
     }
 
-    /// The books.
-    pub fn counters(&self) -> KernelCounters {
+    fn counters(&self) -> KernelCounters {
         let lost = self.rings.lost();
         let mut counters = self.counters;
         counters.detected += lost;
@@ -317,22 +328,21 @@ impl PerfCapture {
         counters
     }
 
-    /// What the rings hold.
-    pub fn bytes(&self) -> u64 {
+    fn ring_bytes(&self) -> u64 {
         self.rings.bytes()
     }
 
-    /// What is known of processes, in bytes.
-    pub fn table_bytes(&self) -> u64 {
+    /// What is known of processes.
+    fn held_bytes(&self) -> u64 {
         self.processes.bytes() as u64
     }
 
     /// What was given up of that.
-    pub fn evicted(&self) -> u64 {
+    fn evicted(&self) -> u64 {
         self.processes.evicted()
     }
 
-    pub fn describe(&self) -> Vec<String> {
+    fn describe(&self) -> Vec<String> {
         let known = self.processes.len();
         let known_kb = self.processes.bytes() >> 10;
         vec![
@@ -342,7 +352,7 @@ impl PerfCapture {
         ]
     }
 
-    pub fn lacks(&self) -> Vec<Lost> {
+    fn lacks(&self) -> Vec<Lost> {
         let lost = |&(detail, reason): &(&'static str, &'static str)| Lost { detail, reason };
         told::RARELY_TOLD.iter().map(lost).collect()
     }

@@ -12,7 +12,7 @@ use crate::base::structs::bytes_of;
 use crate::capture::counters::KernelCounters;
 use crate::capture::record::abi::{self, RawCounters};
 use crate::capture::ring::buffer::{MappedRing, Ring};
-use crate::capture::{Folded, Mark, FOLDS_MAP};
+use crate::capture::{Capture, Folded, Mark, Next, FOLDS_MAP};
 use crate::config::Config;
 use crate::crash::event::FaultSite;
 use crate::loader::{self, attach, packed, KernelTypes};
@@ -80,51 +80,52 @@ impl RingCapture {
             types: types.to_string(),
         })
     }
+}
 
-    pub fn let_filters_hold(&mut self) -> Result<()> {
+impl Capture for RingCapture {
+    fn let_filters_hold(&mut self) -> Result<()> {
         let books = self.loaded.map(BOOKS_MAP);
         books.map_or(Ok(()), |books| super::set_books(books, None))
     }
 
-    pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
+    fn fds(&self) -> Vec<BorrowedFd<'_>> {
         self.loaded.map(RING_MAP).into_iter().collect()
     }
 
-    pub fn next_part(&mut self, take: impl FnOnce(&[u8])) -> bool {
-        self.ring.next(take)
+    fn next_part(&mut self, take: &mut dyn FnMut(&[u8])) -> Next {
+        match self.ring.next(take) {
+            true => Next::Part,
+            false => Next::Nothing,
+        }
     }
 
-    pub fn take_folded(&self, site: &FaultSite) -> Option<Folded> {
+    fn take_folded(&mut self, site: &FaultSite) -> Option<Folded> {
         super::take_folded(self.loaded.map(FOLDS_MAP), site)
     }
 
-    pub fn tells_ends(&self) -> bool {
+    fn reports_ends(&self) -> bool {
         self.exit_link.is_some()
     }
 
-    pub fn bytes(&self) -> u64 {
+    fn ring_bytes(&self) -> u64 {
         self.ring.bytes()
     }
 
-    pub fn stop(&mut self) {
+    fn stop(&mut self) {
         self.link = None;
         self.exit_link = None;
     }
 
-    pub fn counters(&self) -> KernelCounters {
+    fn counters(&self) -> KernelCounters {
         let mut bytes = [0; size_of::<RawCounters>()];
         self.books.copy_to(0, &mut bytes);
         let Ok(raw) = abi::decode_counters(&bytes) else {
             return KernelCounters::default();
         };
-        super::kernel_counters(&raw, self.missed())
+        super::kernel_counters(&raw, super::missed(&self.loaded, PROGRAM))
     }
 
-    fn missed(&self) -> u64 {
-        super::missed(&self.loaded, PROGRAM)
-    }
-
-    pub fn describe(&self) -> Vec<String> {
+    fn describe(&self) -> Vec<String> {
         let verified = self
             .loaded
             .program_info(PROGRAM)

@@ -17,9 +17,9 @@ use crate::analyze::{recover_mappings, Analyzer};
 use crate::base::error::{Error, Kind, Result};
 use crate::capture::counters::KernelCounters;
 use crate::capture::record::assemble::Assembler;
-use crate::capture::{Capture, Next};
+use crate::capture::{Capture, Next, Started};
 use crate::config::{Config, Format};
-use crate::crash::event::Event;
+use crate::crash::event::{Event, Lost};
 use crate::monitor::statistics::{Sizes, Statistics, UserCounters};
 use crate::report::output::{self, sink::Sink};
 use crate::report::repeats::{Repeats, Told};
@@ -66,7 +66,9 @@ mod token {
 #[derive(Debug)]
 pub struct Monitor<'a> {
     config: &'a Config,
-    capture: Capture,
+    capture: Box<dyn Capture>,
+    /// Details that no record of it has.
+    lost: Vec<Lost>,
     sink: Sink,
     signals: Signals,
     poller: Poller,
@@ -105,12 +107,12 @@ pub struct Monitor<'a> {
 impl<'a> Monitor<'a> {
     pub fn new(
         config: &'a Config,
-        capture: Capture,
+        Started { capture, lost, .. }: Started,
         mut sink: Sink,
         signals: Signals,
         started: Instant,
     ) -> Result<Self> {
-        let poller = Poller::new()?;
+        let mut poller = Poller::new()?;
         let duration = Timer::new()?;
         let statistics = Timer::new()?;
         let look_again = Timer::new()?;
@@ -166,6 +168,7 @@ impl<'a> Monitor<'a> {
             config,
             capture,
             sink,
+            lost,
             signals,
             poller,
             watches_rings: true,
@@ -311,7 +314,6 @@ impl<'a> Monitor<'a> {
             token::READER_GONE => {
                 return Err(Error::new(Kind::BrokenPipe, "standard output was closed"));
             }
-            _ => {}
         }
         Ok(())
     }
@@ -364,7 +366,7 @@ impl<'a> Monitor<'a> {
             // A part that makes no sense is counted by the assembler.
             match self
                 .capture
-                .next_part(|part| whole = assembler.feed(part).ok().flatten())
+                .next_part(&mut |part| whole = assembler.feed(part).ok().flatten())
             {
                 Next::Part => {}
                 Next::Event(event) => whole = Some(*event),
@@ -390,13 +392,8 @@ impl<'a> Monitor<'a> {
     }
 
     fn enqueue(&mut self, mut event: Event) {
-        event.lost.extend_from_slice(self.capture.lost());
-        if self
-            .capture
-            .lost()
-            .iter()
-            .any(|lost| lost.detail == "mappings")
-        {
+        event.lost.extend_from_slice(&self.lost);
+        if self.lost.iter().any(|lost| lost.detail == "mappings") {
             // At once, before its memory is gone.
             recover_mappings(&mut event);
         }
@@ -429,7 +426,7 @@ impl<'a> Monitor<'a> {
             process: (event.host_pid, event.start_ns),
         };
         let now = self.started.elapsed();
-        let is_told = self.capture.tells_ends();
+        let is_told = self.capture.reports_ends();
         let items = self.followed.admit(item, now, is_told);
         self.release(items)
     }

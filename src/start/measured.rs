@@ -10,7 +10,7 @@ use std::ffi::CStr;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::procfs::NS_PER_TICK;
 use crate::capture::record::assemble::Assembler;
-use crate::capture::{Capture, Next};
+use crate::capture::{self, Next, Started};
 use crate::config::{Config, Method};
 use crate::crash::event::{Disposition, Event};
 use crate::loader::probe::Features;
@@ -58,14 +58,16 @@ pub fn crash(program: &CStr, layout: &Layout, method: Option<Method>) -> Result<
     let magic = children::magic();
     let name = measure::facts::thread_name(&magic, CHILD);
     let config = only(&name[..name.len() - 1], method, Config::default());
-    let mut capture = plain(&config, &types(layout))?;
+    let mut capture = plain(&config, &types(layout))?.capture;
     let child = children::start(program, CHILD, &magic);
     capture.stop();
     let mut assembler = Assembler::new(page_bytes() as u64, RING_BYTES.into());
     let mut event = None;
     assembler.set_boot_ahead_ns(boot_ahead_ns());
     while event.is_none() {
-        if capture.next_part(|part| event = assembler.feed(part).ok().flatten()) == Next::Nothing {
+        if capture.next_part(&mut |part| event = assembler.feed(part).ok().flatten())
+            == Next::Nothing
+        {
             break;
         }
     }
@@ -74,9 +76,9 @@ pub fn crash(program: &CStr, layout: &Layout, method: Option<Method>) -> Result<
 }
 
 /// The first way that these types suffice for.
-fn plain(config: &Config, types: &KernelTypes) -> Result<Capture> {
+fn plain(config: &Config, types: &KernelTypes) -> Result<Started> {
     if let Some(method) = config.method {
-        return Capture::start(method, config, types, None);
+        return capture::start(method, config, types, None);
     }
     let features = Features::new();
     let mut refused = Error::unsupported("no capture program works with the measured offsets");
@@ -84,7 +86,7 @@ fn plain(config: &Config, types: &KernelTypes) -> Result<Capture> {
         if super::lack(method, &features)?.is_some() {
             continue;
         }
-        match Capture::start(method, config, types, None) {
+        match capture::start(method, config, types, None) {
             Err(error) if error.kind() == Kind::NotPermitted => return Err(error),
             Err(error) => refused = error,
             started => return started,

@@ -8,7 +8,7 @@
 //! faults do not see it either. [`wrong`] and [`doubtful`] are pure.
 
 use crate::capture::record::assemble::Assembler;
-use crate::capture::{Capture, Mark, Next};
+use crate::capture::{Capture, Mark, Next, Started};
 use crate::config::Config;
 use crate::crash::event::{Disposition, Event, MappedFile, Mapping};
 use crate::measure::children;
@@ -99,10 +99,10 @@ impl Proof {
     }
 
     /// Several times if nothing was captured, for that alone may be chance.
-    pub fn tried(&self, capture: &mut Capture, config: &Config) -> Outcome {
+    pub fn tried(&self, started: &mut Started, config: &Config) -> Outcome {
         let mut outcome = Outcome::Unseen;
         for _ in 0..TRIES {
-            outcome = self.of(capture, config);
+            outcome = self.of(started, config);
             if outcome != Outcome::Unseen {
                 break;
             }
@@ -111,15 +111,15 @@ impl Proof {
     }
 
     /// Lets the child fault, and looks at what a capture that sees it alone has of that.
-    fn of(&self, capture: &mut Capture, config: &Config) -> Outcome {
+    fn of(&self, started: &mut Started, config: &Config) -> Outcome {
         let Some(brink) = Brink::new(page_bytes(), STACK_BYTES, FILL) else {
             return Outcome::Impossible("no memory for a child process");
         };
-        let Some(mut told) = self.told(&brink, config, capture) else {
+        let Some(mut told) = self.told(&brink, config, started) else {
             return Outcome::Impossible("cannot start a child that faults on purpose");
         };
         told.ended_ns = now_ns();
-        let Some(event) = self.event(capture) else {
+        let Some(event) = self.event(started.capture.as_mut()) else {
             return Outcome::Unseen;
         };
         if let Some(wrong) = wrong(&event, &told) {
@@ -133,7 +133,7 @@ impl Proof {
     }
 
     /// What the child has had, which has ended.
-    fn told(&self, brink: &Brink, config: &Config, capture: &Capture) -> Option<Told> {
+    fn told(&self, brink: &Brink, config: &Config, started: &Started) -> Option<Told> {
         let known = Known::of_name(&self.name);
         let (signal, code, address) = match brink.beyond() {
             Some(address) => (SIGBUS, BUS_ADRERR, address),
@@ -148,7 +148,7 @@ impl Proof {
         for (value, bytes) in values.iter_mut().zip(registers.values.chunks_exact(8)) {
             *value = bytes.try_into().map_or(0, u64::from_ne_bytes);
         }
-        let lost: Vec<_> = capture.lacks().iter().map(|lost| lost.detail).collect();
+        let lost: Vec<_> = started.lacks().iter().map(|lost| lost.detail).collect();
         let began_ns = now_ns();
         let brk = own_fault::heap_end();
         let pid = brink.fault_in_child(&self.name, &registers)?;
@@ -174,13 +174,13 @@ impl Proof {
     }
 
     /// The child's record, if there is one; nothing else is left in the rings.
-    fn event(&self, capture: &mut Capture) -> Option<Event> {
+    fn event(&self, capture: &mut dyn Capture) -> Option<Event> {
         let mut assembler = Assembler::new(page_bytes() as u64, capture.ring_bytes());
         assembler.set_boot_ahead_ns(time::boot_ahead_ns());
         let mut found = None;
         loop {
             let mut event = None;
-            match capture.next_part(|part| event = assembler.feed(part).ok().flatten()) {
+            match capture.next_part(&mut |part| event = assembler.feed(part).ok().flatten()) {
                 Next::Nothing => return found,
                 Next::Event(whole) => event = Some(*whole),
                 Next::Part | Next::Lost { .. } => {}

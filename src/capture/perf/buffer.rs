@@ -5,18 +5,16 @@
 //!   ... [data_head u64] [data_tail u64] ... [type u32][misc u16][size u16][body] ...
 //! ```
 //!
-//! Positions only grow; a position's place is itself modulo the size. Records are
-//! a multiple of 8 bytes long and may wrap. Where BPF programs write two kinds
-//! matter: a sample, whose body is a length and that many bytes of what a program
-//! put out, filled up to the multiple; and a count of records that found no room,
-//! which stands before the first one that did again. Other records are handed out
-//! as they are. See kernel/events/ring_buffer.c.
-//!
-//! The protocol works on any [`PerfMemory`], so that it is tested on the heap.
+//! Records are a multiple of 8 bytes long and may wrap. In the rings that BPF programs
+//! write to, two kinds matter: a sample, whose body is a length and that many bytes of
+//! what a program put out, filled up to the multiple; and a count of records that found
+//! no room, which stands before the first one that did again. Other records are handed
+//! out as they are. See kernel/events/ring_buffer.c.
 
 use std::os::fd::BorrowedFd;
 
 use crate::base::error::Result;
+use crate::capture::ring_memory::{Reader, RingMemory};
 use crate::sys::mmap::{page_bytes, SharedMemory};
 
 /// `PERF_RECORD_LOST`, `PERF_RECORD_SAMPLE`
@@ -26,18 +24,6 @@ const HEADER_BYTES: u64 = 8;
 /// Where in the control page the positions are: `struct perf_event_mmap_page`.
 const HEAD_AT: usize = 1024;
 const TAIL_AT: usize = 1032;
-
-/// Where the ring's words and bytes are.
-pub trait PerfMemory {
-    /// Pairs with the barrier before `WRITE_ONCE(rb->user_page->data_head, head)`
-    /// in `perf_output_put_handle()`.
-    fn head(&self) -> u64;
-    fn tail(&self) -> u64;
-    /// Pairs with the control dependency on `data_tail` in `__perf_output_begin()`.
-    fn set_tail(&self, position: u64);
-    /// Copies data out; never past the end of the ring.
-    fn copy(&self, place: usize, into: &mut [u8]);
-}
 
 /// `struct perf_event_header` without its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,17 +45,15 @@ pub enum PerfRecord<'a> {
 /// The reader's end of a ring.
 #[derive(Debug)]
 pub struct PerfRing<M> {
-    memory: M,
-    bytes: u64,
+    reader: Reader<M>,
     record: Vec<u8>,
 }
 
-impl<M: PerfMemory> PerfRing<M> {
+impl<M: RingMemory> PerfRing<M> {
     /// Over `bytes` of data, a power of two.
     pub fn over(memory: M, bytes: u64) -> Self {
         PerfRing {
-            memory,
-            bytes,
+            reader: Reader::over(memory, bytes),
             record: Vec::new(),
         }
     }
@@ -99,25 +83,19 @@ impl<M: PerfMemory> PerfRing<M> {
 
     /// Copies the next record out and frees its place.
     fn read(&mut self) -> Option<Header> {
-        let tail = self.memory.tail();
-        let unread = self.memory.head().wrapping_sub(tail);
-        // More than the ring holds would be a position that is not the kernel's.
-        if unread < HEADER_BYTES || unread > self.bytes {
-            return None;
-        }
+        let (position, unread) = self.reader.unread(HEADER_BYTES)?;
         let mut header = [0; HEADER_BYTES as usize];
-        self.copy_out(tail, &mut header);
+        self.reader.copy(position, &mut header);
         let [a, b, c, d, e, f, low, high] = header;
         let size = u64::from(u16::from_le_bytes([low, high]));
         if size < HEADER_BYTES || size > unread {
             return None;
         }
-        let mut record = std::mem::take(&mut self.record);
-        record.resize((size - HEADER_BYTES) as usize, 0);
-        self.copy_out(tail.wrapping_add(HEADER_BYTES), &mut record);
-        self.record = record;
+        self.record.resize((size - HEADER_BYTES) as usize, 0);
+        let body = position.wrapping_add(HEADER_BYTES);
+        self.reader.copy(body, &mut self.record);
         // Freed before it is looked at: the copy is ours.
-        self.memory.set_tail(tail.wrapping_add(size));
+        self.reader.free(position.wrapping_add(size));
         Some(Header {
             kind: u32::from_le_bytes([a, b, c, d]),
             misc: u16::from_le_bytes([e, f]),
@@ -127,30 +105,19 @@ impl<M: PerfMemory> PerfRing<M> {
     /// Whether a record of `bytes` would find no room now.
     #[must_use]
     pub fn has_no_room(&self, bytes: u64) -> bool {
-        let unread = self.memory.head().wrapping_sub(self.memory.tail());
-        unread.saturating_add(bytes) > self.bytes
+        self.reader.unread_bytes().saturating_add(bytes) > self.reader.bytes()
     }
 
     /// Whether the kernel has put nothing there that was not taken.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.memory.head() == self.memory.tail()
-    }
-
-    fn copy_out(&self, position: u64, into: &mut [u8]) {
-        let place = (position & (self.bytes - 1)) as usize;
-        let until_wrap = (self.bytes as usize - place).min(into.len());
-        let (first, rest) = into.split_at_mut(until_wrap);
-        self.memory.copy(place, first);
-        if !rest.is_empty() {
-            self.memory.copy(0, rest);
-        }
+        self.reader.unread_bytes() == 0
     }
 
     /// Bytes of data that the ring holds.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        self.reader.bytes()
     }
 }
 
@@ -186,7 +153,7 @@ impl PerfRing<MappedPerfRing> {
     }
 }
 
-impl PerfMemory for MappedPerfRing {
+impl RingMemory for MappedPerfRing {
     fn head(&self) -> u64 {
         self.memory.load_u64(HEAD_AT)
     }
@@ -199,6 +166,10 @@ impl PerfMemory for MappedPerfRing {
         self.memory.store_u64(TAIL_AT, position);
     }
 
+    fn word(&self, place: usize) -> u32 {
+        self.memory.load_u32(self.data_start + place)
+    }
+
     fn copy(&self, place: usize, into: &mut [u8]) {
         self.memory.copy_to(self.data_start + place, into);
     }
@@ -207,36 +178,10 @@ impl PerfMemory for MappedPerfRing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::cell::{Cell, RefCell};
-
-    struct Heap {
-        data: RefCell<Vec<u8>>,
-        head: Cell<u64>,
-        tail: Cell<u64>,
-    }
-
-    impl PerfMemory for Heap {
-        fn head(&self) -> u64 {
-            self.head.get()
-        }
-        fn tail(&self) -> u64 {
-            self.tail.get()
-        }
-        fn set_tail(&self, position: u64) {
-            self.tail.set(position);
-        }
-        fn copy(&self, place: usize, into: &mut [u8]) {
-            into.copy_from_slice(&self.data.borrow()[place..place + into.len()]);
-        }
-    }
+    use crate::capture::ring_memory::testing::{heap, Heap};
 
     fn ring_at(position: u64) -> PerfRing<Heap> {
-        let heap = Heap {
-            data: RefCell::new(vec![0; 64]),
-            head: Cell::new(position),
-            tail: Cell::new(position),
-        };
-        PerfRing::over(heap, 64)
+        PerfRing::over(heap(position), 64)
     }
 
     fn put(ring: &PerfRing<Heap>, kind: u32, size: u16, body: &[u8]) {
@@ -244,12 +189,7 @@ mod tests {
         record.extend_from_slice(&[0, 0]);
         record.extend_from_slice(&size.to_le_bytes());
         record.extend_from_slice(body);
-        for (index, byte) in record.iter().enumerate() {
-            let place = (ring.memory.head.get() + index as u64) % 64;
-            ring.memory.data.borrow_mut()[place as usize] = *byte;
-        }
-        let head = ring.memory.head.get() + record.len() as u64;
-        ring.memory.head.set(head);
+        ring.reader.put(&record);
     }
 
     fn sample(ring: &PerfRing<Heap>, bytes: &[u8]) {
@@ -276,7 +216,7 @@ mod tests {
             let mut ring = ring_at(position);
             sample(&ring, b"0123456789abcdef");
             assert_eq!(drain(&mut ring), ["0123456789abcdef"], "at {position}");
-            assert_eq!(ring.memory.tail(), ring.memory.head());
+            assert!(ring.is_empty());
         }
     }
 
@@ -305,7 +245,7 @@ mod tests {
         let mut ring = ring_at(0);
         put(&ring, SAMPLE, 16, &u64::MAX.to_le_bytes());
         assert!(drain(&mut ring).is_empty(), "longer than its record");
-        ring.memory.head.set(u64::MAX);
+        ring.reader.set_head(u64::MAX);
         assert!(drain(&mut ring).is_empty(), "further than the ring");
     }
 }

@@ -47,19 +47,20 @@ const QUEUE_MAX_BYTES: u64 = 32 << 20;
 const QUEUE_MIN_BYTES: u64 = 256 << 10;
 
 /// What woke us.
-mod token {
-    pub const RING: u64 = 0;
-    pub const SIGNALS: u64 = 1;
-    pub const DURATION: u64 = 2;
-    pub const STATISTICS: u64 = 3;
-    pub const LOOK_AGAIN: u64 = 4;
-    pub const CLOCK: u64 = 5;
-    pub const READER_GONE: u64 = 6;
-    pub const CLOSE_FILES: u64 = 7;
-    pub const REPEATS: u64 = 8;
-    pub const DEVICES: u64 = 9;
-    pub const READER: u64 = 10;
-    pub const FOLLOWED: u64 = 11;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Woken {
+    Ring,
+    Signals,
+    Duration,
+    Statistics,
+    LookAgain,
+    Clock,
+    ReaderGone,
+    CloseFiles,
+    Repeats,
+    Devices,
+    Reader,
+    Followed,
 }
 
 /// A running capture, and what becomes of its records.
@@ -71,7 +72,7 @@ pub struct Monitor<'a> {
     lost: Vec<Lost>,
     sink: Sink,
     signals: Signals,
-    poller: Poller,
+    poller: Poller<Woken>,
     /// Among what the poller watches: the rings, as long as there is room for what
     /// they hold; the output, while a report waits for its reader.
     watches_rings: bool,
@@ -123,24 +124,24 @@ impl<'a> Monitor<'a> {
         // Without networking in the kernel CPUs that come up later are not watched.
         let announcements = announcements.and_then(Result::ok);
         if let Some(announcements) = &announcements {
-            poller.watch(announcements.fd(), token::DEVICES)?;
+            poller.watch(announcements.fd(), Woken::Devices)?;
         }
         let clock_set = ClockSet::new().ok();
         for fd in capture.fds() {
-            poller.watch(fd, token::RING)?;
+            poller.watch(fd, Woken::Ring)?;
         }
-        poller.watch(signals.fd(), token::SIGNALS)?;
-        poller.watch(duration.fd(), token::DURATION)?;
-        poller.watch(statistics.fd(), token::STATISTICS)?;
-        poller.watch(look_again.fd(), token::LOOK_AGAIN)?;
-        poller.watch(close_files.fd(), token::CLOSE_FILES)?;
-        poller.watch(repeats_due.fd(), token::REPEATS)?;
-        poller.watch(followed_due.fd(), token::FOLLOWED)?;
+        poller.watch(signals.fd(), Woken::Signals)?;
+        poller.watch(duration.fd(), Woken::Duration)?;
+        poller.watch(statistics.fd(), Woken::Statistics)?;
+        poller.watch(look_again.fd(), Woken::LookAgain)?;
+        poller.watch(close_files.fd(), Woken::CloseFiles)?;
+        poller.watch(repeats_due.fd(), Woken::Repeats)?;
+        poller.watch(followed_due.fd(), Woken::Followed)?;
         if let Some(clock_set) = &clock_set {
-            poller.watch(clock_set.fd(), token::CLOCK)?;
+            poller.watch(clock_set.fd(), Woken::Clock)?;
         }
         if config.output.is_none() {
-            poller.watch_hangup(std::io::stdout().as_fd(), token::READER_GONE)?;
+            poller.watch_hangup(std::io::stdout().as_fd(), Woken::ReaderGone)?;
         }
         if let Some(after) = config.duration {
             duration.once(
@@ -167,8 +168,8 @@ impl<'a> Monitor<'a> {
             },
             config,
             capture,
-            sink,
             lost,
+            sink,
             signals,
             poller,
             watches_rings: true,
@@ -207,8 +208,8 @@ impl<'a> Monitor<'a> {
                 self.watch_rings()?;
                 self.watch_reader()?;
             }
-            for token in self.poller.wait(self.is_idle())? {
-                self.woken_by(token)?;
+            for woken in self.poller.wait(self.is_idle())? {
+                self.woken_by(woken)?;
             }
             if self.stopping || self.sink.is_blocked() {
                 continue;
@@ -240,7 +241,7 @@ impl<'a> Monitor<'a> {
             return Ok(());
         }
         for ring in self.capture.fds() {
-            self.poller.watch(ring, token::RING)?;
+            self.poller.watch(ring, Woken::Ring)?;
         }
         // What came before they were watched wakes nobody: perf events report it once,
         // and adding them to a poller has asked already (perf_poll()).
@@ -254,30 +255,32 @@ impl<'a> Monitor<'a> {
         }
         self.watches_reader = is_blocked;
         if is_blocked {
-            return self.poller.watch_writable(self.sink.fd(), token::READER);
+            return self.poller.watch_writable(self.sink.fd(), Woken::Reader);
         }
         self.poller.forget(self.sink.fd());
         Ok(())
     }
 
-    fn woken_by(&mut self, token: u64) -> Result<()> {
-        match token {
-            token::SIGNALS => self.obey()?,
-            token::DURATION => self.stopping = true,
-            token::STATISTICS => {
+    fn woken_by(&mut self, woken: Woken) -> Result<()> {
+        match woken {
+            // The rings are emptied before every wait.
+            Woken::Ring => {}
+            Woken::Signals => self.obey()?,
+            Woken::Duration => self.stopping = true,
+            Woken::Statistics => {
                 self.statistics.acknowledge();
                 // What is still in a ring is not known to the books, nor that it is lost.
                 self.empty_ring()?;
                 self.print_statistics();
             }
-            token::LOOK_AGAIN => {
+            Woken::LookAgain => {
                 self.look_again.acknowledge();
                 self.looking_again = false;
                 for event in self.assembler.overdue(LOOKS) {
                     self.enqueue(event);
                 }
             }
-            token::CLOSE_FILES => {
+            Woken::CloseFiles => {
                 self.close_files.acknowledge();
                 let next = self.analyzer.close_unused(CLOSE_FILES_AFTER);
                 self.closing_files = next.is_some();
@@ -285,8 +288,8 @@ impl<'a> Monitor<'a> {
                     self.close_files.once(next)?;
                 }
             }
-            token::READER => self.go_on()?,
-            token::REPEATS => {
+            Woken::Reader => self.go_on()?,
+            Woken::Repeats => {
                 self.repeats_due.acknowledge();
                 if self.sink.is_blocked() {
                     // They are due when it is not.
@@ -297,21 +300,21 @@ impl<'a> Monitor<'a> {
                 let told = self.repeats.due(now, &mut |site| capture.take_folded(site));
                 self.print(told)?;
             }
-            token::FOLLOWED => {
+            Woken::Followed => {
                 self.followed_due.acknowledge();
                 if !self.sink.is_blocked() {
                     let due = self.followed.due(self.started.elapsed());
                     self.release(due)?;
                 }
             }
-            token::DEVICES => self.watch_new_cpus()?,
-            token::CLOCK => {
+            Woken::Devices => self.watch_new_cpus()?,
+            Woken::Clock => {
                 self.analyzer.clock_was_set();
                 if let Some(clock_set) = &self.clock_set {
                     clock_set.rearm()?;
                 }
             }
-            token::READER_GONE => {
+            Woken::ReaderGone => {
                 return Err(Error::new(Kind::BrokenPipe, "standard output was closed"));
             }
         }
@@ -326,7 +329,7 @@ impl<'a> Monitor<'a> {
             match self.capture.cpu_up(cpu) {
                 Ok(rings) => {
                     for ring in rings.into_iter().filter(|_| self.watches_rings) {
-                        self.poller.watch(ring, token::RING)?;
+                        self.poller.watch(ring, Woken::Ring)?;
                     }
                 }
                 Err(error) => say(&format!(

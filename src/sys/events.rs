@@ -16,60 +16,72 @@ fn failed(call: &'static str) -> impl Fn(Errno) -> Error {
     move |errno| Error::syscall(call, errno as i32)
 }
 
-/// Waits on several descriptors at once; each has a token.
+/// Waits on several descriptors at once. A `T` says what became ready.
+///
+/// The kernel returns a number for each descriptor: the place of its `T` in `reasons`.
+/// Only this type converts between the two.
 #[derive(Debug)]
-pub struct Poller {
+pub struct Poller<T> {
     epoll: Epoll,
+    reasons: Vec<T>,
 }
 
-impl Poller {
+impl<T: Copy + PartialEq> Poller<T> {
     pub fn new() -> Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(failed("epoll_create1"))?;
-        Ok(Poller { epoll })
+        Ok(Poller {
+            epoll,
+            reasons: Vec::new(),
+        })
     }
 
-    /// Wakes with `token` whenever `fd` can be read.
-    pub fn watch(&self, fd: impl AsFd, token: u64) -> Result<()> {
-        self.epoll
-            .add(fd, EpollEvent::new(EpollFlags::EPOLLIN, token))
+    /// Wakes with `reason` whenever `fd` can be read.
+    pub fn watch(&mut self, fd: impl AsFd, reason: T) -> Result<()> {
+        self.add(fd, EpollFlags::EPOLLIN, reason)
             .map_err(failed("epoll_ctl(EPOLL_CTL_ADD)"))
     }
 
-    /// Wakes with `token` when the other end of `fd` goes away; false where
-    /// that cannot happen (regular files).
-    pub fn watch_hangup(&self, fd: impl AsFd, token: u64) -> Result<bool> {
-        match self
-            .epoll
-            .add(fd, EpollEvent::new(EpollFlags::empty(), token))
-        {
+    /// Wakes with `reason` when the other end of `fd` goes away; false if that cannot
+    /// happen (regular files).
+    pub fn watch_hangup(&mut self, fd: impl AsFd, reason: T) -> Result<bool> {
+        match self.add(fd, EpollFlags::empty(), reason) {
             Ok(()) => Ok(true),
             Err(Errno::EPERM | Errno::EEXIST) => Ok(false),
             Err(errno) => Err(failed("epoll_ctl(EPOLL_CTL_ADD)")(errno)),
         }
     }
 
-    /// Wakes with `token` whenever `fd` takes something.
-    pub fn watch_writable(&self, fd: impl AsFd, token: u64) -> Result<()> {
-        self.epoll
-            .add(fd, EpollEvent::new(EpollFlags::EPOLLOUT, token))
+    /// Wakes with `reason` whenever `fd` takes something.
+    pub fn watch_writable(&mut self, fd: impl AsFd, reason: T) -> Result<()> {
+        self.add(fd, EpollFlags::EPOLLOUT, reason)
             .map_err(failed("epoll_ctl(EPOLL_CTL_ADD)"))
+    }
+
+    fn add(&mut self, fd: impl AsFd, flags: EpollFlags, reason: T) -> nix::Result<()> {
+        let known = self.reasons.iter().position(|known| *known == reason);
+        let place = known.unwrap_or_else(|| {
+            self.reasons.push(reason);
+            self.reasons.len() - 1
+        });
+        self.epoll.add(fd, EpollEvent::new(flags, place as u64))
     }
 
     pub fn forget(&self, fd: BorrowedFd<'_>) {
         let _ = self.epoll.delete(fd);
     }
 
-    /// Sleeps until something happens, or only looks when `block` is false;
-    /// which tokens are ready.
-    pub fn wait(&self, block: bool) -> Result<Vec<u64>> {
+    /// Sleeps until something happens, or only looks when `block` is false; the reasons
+    /// that are ready.
+    pub fn wait(&self, block: bool) -> Result<Vec<T>> {
         let mut events = [EpollEvent::empty(); 8];
         let timeout = if block {
             EpollTimeout::NONE
         } else {
             EpollTimeout::ZERO
         };
+        let reason = |event: &EpollEvent| self.reasons.get(event.data() as usize).copied();
         match self.epoll.wait(&mut events, timeout) {
-            Ok(ready) => Ok(events[..ready].iter().map(EpollEvent::data).collect()),
+            Ok(ready) => Ok(events[..ready].iter().filter_map(reason).collect()),
             Err(Errno::EINTR) => Ok(Vec::new()),
             Err(errno) => Err(failed("epoll_wait")(errno)),
         }
@@ -204,5 +216,28 @@ impl ClockSet {
                 TimerSetTimeFlags::TFD_TIMER_ABSTIME | TimerSetTimeFlags::TFD_TIMER_CANCEL_ON_SET,
             )
             .map_err(failed("timerfd_settime"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_gives_the_reasons_of_what_is_ready() {
+        let mut poller = Poller::new().expect("a poller");
+        let (reader, writer) = nix::unistd::pipe().expect("a pipe");
+        let (other, _kept) = nix::unistd::pipe().expect("a pipe");
+        poller.watch(&other, "other").expect("watched");
+        poller.watch(&reader, "data").expect("watched");
+        let wait = |poller: &Poller<&'static str>| poller.wait(false).expect("a wait");
+        assert!(wait(&poller).is_empty());
+        nix::unistd::write(&writer, b"x").expect("written");
+        assert_eq!(wait(&poller), ["data"]);
+        poller.forget(reader.as_fd());
+        assert!(wait(&poller).is_empty());
+        // The same reason again, for another direction.
+        poller.watch_writable(&writer, "data").expect("watched");
+        assert_eq!(wait(&poller), ["data"]);
     }
 }

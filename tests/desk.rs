@@ -144,6 +144,44 @@ fn files_are_read_one_after_the_other() {
 }
 
 #[test]
+fn a_file_that_cannot_be_read_is_an_error_and_no_empty_table() {
+    let scratch = Scratch::new("missing");
+    let (missing, empty) = (scratch.path("missing"), scratch.path("empty"));
+    fs::write(&empty, "").expect("our own file");
+    let heading = b"Deaths  First seen";
+    let is_said = |outcome: &Outcome| {
+        assert_eq!(outcome.status, 1, "{}", outcome.stderr);
+        for line in [
+            format!("Warning: {missing}: No such file or directory"),
+            "Error: some of the input could not be read".to_owned(),
+        ] {
+            assert!(outcome.stderr.contains(&line), "{}", outcome.stderr);
+        }
+    };
+    for args in [
+        &["summarize", &missing][..],
+        &["summarize", "--json", &missing],
+        &["summarize", &empty, &missing],
+        &["symbolize", &missing],
+    ] {
+        let outcome = run(args, b"");
+        is_said(&outcome);
+        assert_eq!(outcome.stdout, b"", "{args:?}");
+    }
+    // The others are summarized all the same.
+    let all = run(&["summarize", REPORTS], b"");
+    assert!(all.stdout.starts_with(heading) && all.status == 0);
+    for args in [[&missing, REPORTS], [REPORTS, &missing]] {
+        let outcome = run(&["summarize", args[0], args[1]], b"");
+        is_said(&outcome);
+        assert!(outcome.stdout == all.stdout, "{args:?}");
+    }
+    // There were no crashes: that is a table without a line.
+    let none = run(&["summarize", &empty], b"");
+    assert!(none.stdout.starts_with(heading) && none.status == 0);
+}
+
+#[test]
 fn lines_of_any_length_are_passed_on() {
     let long = format!("{{\"timestamp\":\"{}\"}}\n", "x".repeat(40 << 20));
     let input = format!("a\n{long}b\n{long}c");

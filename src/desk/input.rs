@@ -112,6 +112,11 @@ impl Input {
         self.foreign + self.long > 0
     }
 
+    /// Whether some of the input could not be read.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed
+    }
+
     /// Says what was met, and whether it was all.
     pub(super) fn finish(&self) -> Result<()> {
         for (count, what) in [

@@ -46,7 +46,9 @@ pub(super) fn run(task: Task) -> Result<()> {
     }
     time::settle_time_zone();
     let mut out = Vec::new();
-    if !task.json {
+    let is_empty = table.ranked().is_empty() && table.others.1.reports == 0;
+    // A table without a line says that there were no crashes: it must have read all.
+    if !task.json && !(is_empty && input.has_failed()) {
         add(&mut out, &[HEADING.as_bytes()]);
     }
     for row in table.ranked() {
@@ -62,8 +64,7 @@ pub(super) fn run(task: Task) -> Result<()> {
             table.suppressed
         ));
     }
-    let nothing = table.ranked().is_empty() && table.others.1.reports == 0;
-    if nothing && input.has_foreign() {
+    if is_empty && input.has_foreign() {
         say("no reports found: summarize reads the JSON lines that --format json writes");
     }
     input.finish()

@@ -50,8 +50,8 @@ pub fn main(args: impl IntoIterator<Item = std::ffi::OsString>) -> u8 {
 
 /// `--check`: a page on standard output; fails as monitoring would.
 fn check(config: &Config) -> Result<()> {
-    let mut pages = vec![check::host(config)];
-    let started = start::start(config);
+    let mut pages = vec![check::host(config.btf.as_deref())];
+    let started = start::start(&config.start());
     if let Ok(started) = &started {
         pages.push(check::capture(started));
     }
@@ -70,10 +70,10 @@ fn run(config: &Config) -> Result<()> {
     // First of all: scripts follow the file at once.
     let sink = Sink::open(config.output.as_deref(), config.append)?;
     let signals = Signals::new()?;
-    let started = start::start(config)?;
+    let started = start::start(&config.start())?;
     let since = Instant::now();
     if config.verbose {
-        for page in [check::host(config), check::capture(&started)] {
+        for page in [check::host(config.btf.as_deref()), check::capture(&started)] {
             page.lines().iter().for_each(|line| say(line));
         }
     }
@@ -84,7 +84,7 @@ fn run(config: &Config) -> Result<()> {
         say(&format!("Warning: {warning}"));
     }
     give_up_privileges(config, started.capture.has_ring_for_each_cpu());
-    let mut monitor = Monitor::new(config, started, sink, signals, since)?;
+    let mut monitor = Monitor::new(config.monitor(), started, sink, signals, since)?;
     // Last of all: scripts wait for it.
     say(&monitoring(config));
     let ended = monitor.watch();

@@ -5,10 +5,10 @@
 //! concluded from them: the capture is started for real, and stopped.
 
 use std::fs;
+use std::path::Path;
 
 use crate::base::error::{Error, Kind};
 use crate::capture::Started;
-use crate::config::Config;
 use crate::crash::event::Lost;
 use crate::loader;
 use crate::loader::probe::Features;
@@ -89,7 +89,7 @@ impl Page {
 
 /// What the host offers, without an attempt to capture anything.
 #[must_use]
-pub fn host(config: &Config) -> Page {
+pub fn host(btf: Option<&Path>) -> Page {
     let mut page = Page::default();
     page.heading("Host");
     let kernel = process::kernel_name();
@@ -101,7 +101,7 @@ pub fn host(config: &Config) -> Page {
     );
     page.row("User", &user());
     page.row("Lockdown", &lockdown());
-    let types = match loader::kernel_types(config.btf.as_deref()) {
+    let types = match loader::kernel_types(btf) {
         Ok(types) => types.to_string(),
         Err(error) => format!("none: {}", error.hint().unwrap_or_default()),
     };

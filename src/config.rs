@@ -1,13 +1,15 @@
 //! What the user asked for, validated: the options of monitoring, and the capture method.
 //!
-//! The argument parser (`cli`) makes it; each room takes of it what it needs.
+//! The argument parser (`cli`) fills a [`Config`]. No other room sees it: [`Config::start`]
+//! and [`Config::monitor`] give each what it needs and no more. What follows from several
+//! options, such as the size of a ring, is decided here.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::crash::signals::{signal::SIGSEGV, signal_name, CRASH_SIGNALS};
 
-/// The ring without `-t`, as the manual says.
+/// The ring without `-t`.
 pub const RING_BYTES: u32 = 256 << 10;
 
 /// The ring with `-t`: records with stacks are many times larger.
@@ -53,6 +55,92 @@ impl Method {
     }
 }
 
+/// For the start of a capture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StartConfig {
+    /// `None`: the best that works.
+    pub method: Option<Method>,
+    /// A file with type information of the running kernel.
+    pub btf: Option<PathBuf>,
+    /// As if the kernel had no type information.
+    pub measure_types: bool,
+    pub capture: CaptureConfig,
+}
+
+/// For the capture methods: which deliveries are wanted, and what of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaptureConfig {
+    /// Bit N stands for signal N.
+    pub signals: u64,
+    pub pid: Option<u32>,
+    /// What the name of a process contains.
+    pub name: Option<Vec<u8>>,
+    /// How long the programs only count handled faults of one site, after the first.
+    pub fold_handled: Option<Duration>,
+    /// Mappings that hold no code, too.
+    pub all_mappings: bool,
+    /// What registers point to.
+    pub memory: bool,
+    /// Of the main stack; 0 for none.
+    pub stack_bytes: u32,
+    /// A power of two and a multiple of the page size.
+    pub ring_bytes: u32,
+    /// A method that fares better with more may take more: the user has not said.
+    pub may_enlarge_rings: bool,
+    pub memory_limit_bytes: u64,
+    pub verbose: bool,
+}
+
+/// For the analysis of events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnalysisConfig {
+    pub registers: bool,
+    pub stack_trace: bool,
+    pub memory: bool,
+    pub maps: bool,
+    pub no_memory: bool,
+    /// Frames.
+    pub max_stack_depth: usize,
+    pub stack_snapshot_bytes: u32,
+    /// Entries.
+    pub symbol_cache_limit: usize,
+    /// Where separate debug files are looked for.
+    pub debug_dirs: Vec<PathBuf>,
+}
+
+/// For what folds and limits reports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RepeatsConfig {
+    pub fold: Option<Duration>,
+    pub fold_handled: Option<Duration>,
+    pub max_per_minute: Option<u32>,
+    pub memory_limit_bytes: u64,
+}
+
+/// For the writers of reports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputConfig {
+    pub format: Format,
+    /// A section of its own.
+    pub registers: bool,
+    pub stack_trace: bool,
+    /// Reports go to standard output, whose reader may go away.
+    pub is_stdout: bool,
+}
+
+/// For the loop around it all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MonitorConfig {
+    pub duration: Option<Duration>,
+    /// How often statistics are printed, if they are.
+    pub stats_interval: Option<Duration>,
+    pub fatal_only: bool,
+    pub memory_limit_bytes: u64,
+    pub analysis: AnalysisConfig,
+    pub repeats: RepeatsConfig,
+    pub output: OutputConfig,
+}
+
 /// What the user asked for, validated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -83,16 +171,14 @@ pub struct Config {
     /// `--fatal-only`
     pub fatal_only: bool,
     /// `--ring-buffer KB`: bytes, a power of two and a multiple of the page size.
-    pub ring_bytes: u32,
-    /// The user has said so: a method that fares better with more takes no more.
-    pub is_ring_chosen: bool,
+    pub ring_bytes: Option<u32>,
     /// `--btf FILE`: type information of the running kernel.
     pub btf: Option<PathBuf>,
     /// `--capture measured`: as if the kernel had no type information.
     pub measure_types: bool,
     /// `--stack-snapshot KB`: bytes; the main stack window's budget with `-t`.
     pub stack_snapshot_bytes: u32,
-    /// `--debug-dir DIR`, each of them: where separate debug files are looked for.
+    /// `--debug-dir DIR`, each of them, in place of the usual one.
     pub debug_dirs: Vec<PathBuf>,
     /// `--signals LIST`: bit N stands for signal N.
     pub signals: u64,
@@ -113,6 +199,87 @@ pub struct Config {
 }
 
 impl Config {
+    #[must_use]
+    pub fn start(&self) -> StartConfig {
+        StartConfig {
+            method: self.method,
+            btf: self.btf.clone(),
+            measure_types: self.measure_types,
+            capture: self.capture(),
+        }
+    }
+
+    #[must_use]
+    pub fn monitor(&self) -> MonitorConfig {
+        MonitorConfig {
+            duration: self.duration,
+            stats_interval: self.stats.then_some(self.stats_interval),
+            fatal_only: self.fatal_only,
+            memory_limit_bytes: self.memory_limit_bytes,
+            analysis: self.analysis(),
+            repeats: RepeatsConfig {
+                fold: self.fold,
+                fold_handled: self.fold_handled,
+                max_per_minute: self.max_per_minute,
+                memory_limit_bytes: self.memory_limit_bytes,
+            },
+            output: OutputConfig {
+                format: self.format,
+                registers: self.registers,
+                stack_trace: self.stack_trace,
+                is_stdout: self.output.is_none(),
+            },
+        }
+    }
+
+    fn capture(&self) -> CaptureConfig {
+        // With --fatal-only a report is wanted of those alone that a process dies of.
+        const FATAL_ONLY: Duration = Duration::from_secs(60);
+        let fold_fatal = self.fatal_only.then_some(FATAL_ONLY);
+        CaptureConfig {
+            signals: self.signals,
+            pid: self.pid,
+            name: self.name.clone(),
+            fold_handled: self.fold_handled.or(fold_fatal),
+            all_mappings: self.registers || self.maps,
+            memory: self.memory,
+            stack_bytes: match self.stack_trace {
+                true => self.stack_snapshot_bytes,
+                false => 0,
+            },
+            ring_bytes: self.ring_bytes(),
+            may_enlarge_rings: self.stack_trace && self.ring_bytes.is_none(),
+            memory_limit_bytes: self.memory_limit_bytes,
+            verbose: self.verbose,
+        }
+    }
+
+    fn analysis(&self) -> AnalysisConfig {
+        AnalysisConfig {
+            registers: self.registers,
+            stack_trace: self.stack_trace,
+            memory: self.memory,
+            maps: self.maps,
+            no_memory: self.no_memory,
+            max_stack_depth: self.max_stack_depth,
+            stack_snapshot_bytes: self.stack_snapshot_bytes,
+            symbol_cache_limit: self.symbol_cache_limit,
+            debug_dirs: match self.debug_dirs.is_empty() {
+                true => vec![PathBuf::from(DEBUG_DIR)],
+                false => self.debug_dirs.clone(),
+            },
+        }
+    }
+
+    /// As the user says, or as large as records with or without stacks need it.
+    #[must_use]
+    pub fn ring_bytes(&self) -> u32 {
+        self.ring_bytes.unwrap_or(match self.stack_trace {
+            true => RING_BYTES_WITH_STACKS,
+            false => RING_BYTES,
+        })
+    }
+
     /// What is reported, in words.
     #[must_use]
     pub fn monitored(&self) -> String {
@@ -146,12 +313,11 @@ impl Default for Config {
             memory_limit_bytes: 100 << 20,
             verbose: false,
             fatal_only: false,
-            ring_bytes: RING_BYTES,
-            is_ring_chosen: false,
+            ring_bytes: None,
             btf: None,
             measure_types: false,
             stack_snapshot_bytes: 32 << 10,
-            debug_dirs: vec![PathBuf::from(DEBUG_DIR)],
+            debug_dirs: Vec::new(),
             signals: 1 << SIGSEGV,
             memory: false,
             maps: false,
@@ -161,5 +327,11 @@ impl Default for Config {
             max_per_minute: None,
             method: None,
         }
+    }
+}
+
+impl Default for CaptureConfig {
+    fn default() -> Self {
+        Config::default().capture()
     }
 }

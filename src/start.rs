@@ -13,7 +13,7 @@
 
 use crate::base::error::{Error, Kind, Result};
 use crate::capture::{self, Started};
-use crate::config::{Config, Method};
+use crate::config::{Method, StartConfig};
 use crate::loader::compare;
 use crate::loader::probe::{self, Features};
 use crate::loader::source::NO_TYPES_HINT;
@@ -48,7 +48,7 @@ impl From<Error> for Refusal {
 }
 
 /// Loads and attaches what the user asked for, and proves it.
-pub fn start(config: &Config) -> Result<Started> {
+pub fn start(config: &StartConfig) -> Result<Started> {
     match config.method {
         Some(method) => forced(method, config),
         None => best(config),
@@ -56,7 +56,7 @@ pub fn start(config: &Config) -> Result<Started> {
 }
 
 /// One way, as the user says.
-fn forced(method: Method, config: &Config) -> Result<Started> {
+fn forced(method: Method, config: &StartConfig) -> Result<Started> {
     let types = match method {
         Method::Perf => Ok(KernelTypes::none()),
         _ => types(config),
@@ -75,7 +75,7 @@ fn forced(method: Method, config: &Config) -> Result<Started> {
 }
 
 /// The first way that works.
-fn best(config: &Config) -> Result<Started> {
+fn best(config: &StartConfig) -> Result<Started> {
     let mut refused = Vec::new();
     match types(config) {
         Ok(types) => {
@@ -98,7 +98,7 @@ fn best(config: &Config) -> Result<Started> {
 
 /// The first way with programs that works; why the others do not is added to `refused`.
 fn by_programs(
-    config: &Config,
+    config: &StartConfig,
     types: &KernelTypes,
     refused: &mut Vec<Error>,
 ) -> Result<Option<Started>> {
@@ -129,7 +129,7 @@ fn by_programs(
                 if is_final || error.kind() == Kind::Usage {
                     return Err(error);
                 }
-                if config.verbose {
+                if config.capture.verbose {
                     say(&format!("Refused method {}: {error}", method.name()));
                 }
                 why = format!("{} was refused", method.name());
@@ -144,7 +144,7 @@ fn by_programs(
 }
 
 /// Perf events, where there is no program; else the reason for that.
-fn without_programs(config: &Config, refused: Error) -> Result<Started> {
+fn without_programs(config: &StartConfig, refused: Error) -> Result<Started> {
     let why = first_line(&refused);
     let started = proved(Method::Perf, config, &KernelTypes::none(), &why);
     match started.map_err(|refusal| refusal.error) {
@@ -192,7 +192,7 @@ fn lack(method: Method, features: &Features) -> Result<Option<&'static str>> {
 }
 
 /// Types of this kernel, or measured ones.
-fn types(config: &Config) -> Result<KernelTypes> {
+fn types(config: &StartConfig) -> Result<KernelTypes> {
     if !config.measure_types {
         match loader::kernel_types(config.btf.as_deref()) {
             Err(error) if config.btf.is_none() && error.kind() == Kind::Unsupported => {}
@@ -231,14 +231,14 @@ fn agreeing(types: KernelTypes) -> Result<KernelTypes> {
 /// Starts one way, and lets the filters hold once its records were seen to be right.
 fn proved(
     method: Method,
-    config: &Config,
+    config: &StartConfig,
     types: &KernelTypes,
     why: &str,
 ) -> Result<Started, Refusal> {
     let proof = Proof::new();
-    let mut started = capture::start(method, config, types, Some(proof.mark()))?;
+    let mut started = capture::start(method, &config.capture, types, Some(proof.mark()))?;
     started.choice = format!("Capture method: {}, {why}", method.name());
-    match proof.tried(&mut started, config) {
+    match proof.tried(&mut started, &config.capture) {
         Outcome::Right => {}
         Outcome::Impossible(reason) => {
             started.warnings.push(format!(

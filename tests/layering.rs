@@ -63,10 +63,7 @@ const GRAPH: &[(&str, &[&str])] = &[
             "base", "capture", "config", "crash", "loader", "measure", "sys",
         ],
     ),
-    (
-        "check",
-        &["base", "capture", "config", "crash", "loader", "sys"],
-    ),
+    ("check", &["base", "capture", "crash", "loader", "sys"]),
     // The wiring.
     (
         "monitor",
@@ -128,6 +125,17 @@ const PURE: &[&str] = &[
     "unwind/",
     "config.rs",
     "crash/",
+];
+
+/// What the user asked for, cut into pieces, and the rooms that may see them.
+const OPTIONS: &[(&str, &[&str])] = &[
+    ("Config", &["config.rs", "app.rs", "cli/"]),
+    ("StartConfig", &["config.rs", "start.rs"]),
+    ("CaptureConfig", &["config.rs", "capture/", "start/"]),
+    ("MonitorConfig", &["config.rs", "monitor/"]),
+    ("AnalysisConfig", &["config.rs", "analyze/"]),
+    ("RepeatsConfig", &["config.rs", "report/repeats.rs"]),
+    ("OutputConfig", &["config.rs"]),
 ];
 
 /// What a pure file must not name.
@@ -458,6 +466,29 @@ fn files_of_a_room_make_no_circle() {
     none("files that import each other in circles", &wrong);
 }
 
+/// Where a name is used outside of its places.
+fn away_from_home(homes: &[(&str, &[&str])], is_named: impl Fn(&str, &str) -> bool) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for source in sources() {
+        for (name, places) in homes.iter().filter(|(_, places)| !source.is_in(places)) {
+            let lines = source.lines.iter().filter(|(_, line)| is_named(line, name));
+            wrong.extend(lines.map(|(number, _)| {
+                format!("src/{}:{number}: {name} lives in {places:?}", source.name)
+            }));
+        }
+    }
+    wrong
+}
+
+#[test]
+fn rooms_see_no_options_of_others() {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    let wrong = away_from_home(OPTIONS, |line, name| {
+        line.split(|c| !is_part(c)).any(|word| word == name)
+    });
+    none("options that a room must not see", &wrong);
+}
+
 #[test]
 fn pure_files_ask_the_system_nothing() {
     let mut wrong = Vec::new();
@@ -491,19 +522,9 @@ fn each_dependency_has_one_home() {
         .collect();
     let homes: BTreeSet<String> = HOMES.iter().map(|(name, _)| (*name).to_owned()).collect();
     assert_eq!(listed, homes, "Cargo.toml, and the table");
-    let mut wrong = Vec::new();
-    for source in sources() {
-        for (name, places) in HOMES.iter().filter(|(_, places)| !source.is_in(places)) {
-            for (number, line) in &source.lines {
-                if names(line, name, "::") || line.trim() == format!("use {name};") {
-                    wrong.push(format!(
-                        "src/{}:{number}: {name} lives in {places:?}",
-                        source.name
-                    ));
-                }
-            }
-        }
-    }
+    let wrong = away_from_home(HOMES, |line, name| {
+        names(line, name, "::") || line.trim() == format!("use {name};")
+    });
     none("dependencies away from home", &wrong);
 }
 

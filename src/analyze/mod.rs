@@ -22,7 +22,7 @@ use crate::analyze::located::Namer;
 use crate::analyze::space::Captured;
 use crate::base::address::ProcessAddress;
 use crate::base::budget::MemoryBudget;
-use crate::config::Config;
+use crate::config::AnalysisConfig;
 use crate::crash::event::{Disposition, EarlierFault, Event, Lost};
 use crate::crash::fault;
 use crate::crash::frame::{CodeAddress, Frame, Stop, Trust};
@@ -74,7 +74,7 @@ pub struct Figures {
 impl Analyzer {
     /// With `cache_bytes` for everything that it remembers.
     #[must_use]
-    pub fn new(config: &Config, cache_bytes: u64) -> Self {
+    pub fn new(config: &AnalysisConfig, cache_bytes: u64) -> Self {
         let cache_bytes = usize::try_from(cache_bytes).unwrap_or(usize::MAX);
         let rule_bytes = (cache_bytes / 4).min(4 << 20);
         let budget = Rc::new(MemoryBudget::new(cache_bytes - rule_bytes));

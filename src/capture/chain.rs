@@ -13,7 +13,7 @@ use crate::capture::perf::buffer::{MappedPerfRing, PerfRecord, PerfRing};
 use crate::capture::record::abi::{self, RawChainConfig, RawCounters};
 use crate::capture::share::Share;
 use crate::capture::{Capture, Folded, Mark, Next, FOLDS_MAP};
-use crate::config::Config;
+use crate::config::CaptureConfig;
 use crate::crash::event::{FaultSite, Lost};
 use crate::loader::{self, attach, object::Object, packed, KernelTypes};
 use crate::sys::{bpf, perf, process, time};
@@ -101,7 +101,7 @@ struct CpuRing {
 impl ChainCapture {
     /// Attaches to the raw tracepoint, or to the one that perf events know.
     pub fn start(
-        config: &Config,
+        config: &CaptureConfig,
         types: &KernelTypes,
         is_raw: bool,
         only: Option<Mark>,
@@ -293,15 +293,16 @@ fn map<'a>(loaded: &'a loader::Loaded, name: &str) -> Result<BorrowedFd<'a>> {
 
 /// Which programs these options ask for, and in which slots of the chain they stand:
 /// where no stack is wanted, what follows it takes its slot.
-fn chain(config: &Config, walk: &'static str) -> Vec<(u32, &'static str)> {
+fn chain(config: &CaptureConfig, walk: &'static str) -> Vec<(u32, &'static str)> {
+    let has_stack = config.stack_bytes > 0;
     let mut chain = Vec::new();
     for (slot, (_, program)) in (0..).zip(STEPS) {
         let program = match program {
             TREE => walk,
             // Who calls it means what comes next.
-            STACK if !config.stack_trace && config.memory => MEMORY,
-            STACK if !config.stack_trace => NAMES,
-            INTERRUPTED | SWITCHED | COMPILED if !config.stack_trace => continue,
+            STACK if !has_stack && config.memory => MEMORY,
+            STACK if !has_stack => NAMES,
+            INTERRUPTED | SWITCHED | COMPILED if !has_stack => continue,
             MEMORY if !config.memory => continue,
             program => program,
         };
@@ -315,7 +316,7 @@ fn chain(config: &Config, walk: &'static str) -> Vec<(u32, &'static str)> {
 fn load(
     object: &Object,
     types: &KernelTypes,
-    config: &Config,
+    config: &CaptureConfig,
     is_raw: bool,
 ) -> Result<(loader::Loaded, Vec<(u32, &'static str)>)> {
     let (first, program_type) = match is_raw {
@@ -395,7 +396,7 @@ fn ring(events: BorrowedFd<'_>, cpu: u32, event: OwnedFd, bytes: u64) -> Result<
 }
 
 /// What the programs read before they decide anything.
-fn settings(config: &Config, types: &KernelTypes, ring_bytes: u64) -> Vec<u8> {
+fn settings(config: &CaptureConfig, types: &KernelTypes, ring_bytes: u64) -> Vec<u8> {
     let name = config.name.as_deref().unwrap_or_default();
     let name_last = match name.len() {
         0 => 0,
@@ -407,14 +408,14 @@ fn settings(config: &Config, types: &KernelTypes, ring_bytes: u64) -> Vec<u8> {
         name_masks: super::name_masks(name),
         thread_size: super::thread_bytes(types),
         // A record has to fit into an empty ring.
-        stack_bytes: u64::from(super::stack_bytes(config)).min(ring_bytes / 2),
+        stack_bytes: u64::from(config.stack_bytes).min(ring_bytes / 2),
         fold_ns: super::fold_ns(config),
         aarch64: u32::from(cfg!(target_arch = "aarch64")),
         own_pid: process::pid(),
         own_pid_ns: process::pid_namespace(),
         own_mnt_ns: process::mount_namespace().unwrap_or(0),
         only_pid: config.pid.unwrap_or(0),
-        all_mappings: u32::from(super::all_mappings(config)),
+        all_mappings: u32::from(config.all_mappings),
         memory: u32::from(config.memory),
         passes: MORE.len() as u32,
     };

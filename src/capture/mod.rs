@@ -9,14 +9,13 @@
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
 
 use crate::base::error::{Context, Result};
 use crate::base::structs::bytes_of;
 use crate::capture::counters::KernelCounters;
 use crate::capture::perf::buffer::{MappedPerfRing, PerfRing};
 use crate::capture::record::abi::{self, RawCounters, RawFold, RawFoldKey};
-use crate::config::{Config, Method};
+use crate::config::{CaptureConfig, Method};
 use crate::crash::event::{Event, FaultSite, Lost};
 use crate::loader::object::Object;
 use crate::loader::{packed, KernelTypes, Loaded};
@@ -176,7 +175,7 @@ impl Started {
 /// on. Perf events alone need no types.
 pub fn start(
     method: Method,
-    config: &Config,
+    config: &CaptureConfig,
     types: &KernelTypes,
     only: Option<Mark>,
 ) -> Result<Started> {
@@ -214,20 +213,6 @@ fn lost(types: &KernelTypes) -> Vec<Lost> {
 fn thread_bytes(types: &KernelTypes) -> u64 {
     let usual = THREAD_BYTES.max(page_bytes() as u64);
     types.thread_bytes().unwrap_or(usual)
-}
-
-/// Whether mappings that hold no code are wanted too: for `-r` and `--maps`.
-fn all_mappings(config: &Config) -> bool {
-    config.registers || config.maps
-}
-
-/// The budget of the main stack window.
-fn stack_bytes(config: &Config) -> u32 {
-    if config.stack_trace {
-        config.stack_snapshot_bytes
-    } else {
-        0
-    }
 }
 
 /// Maps a ring; what locked memory is allowed may have to be raised first.
@@ -270,12 +255,8 @@ fn take_folded(folds: Option<BorrowedFd<'_>>, site: &FaultSite) -> Option<Folded
 }
 
 /// How long the programs only count handled faults of one site; 0 for never.
-fn fold_ns(config: &Config) -> u64 {
-    // A report is wanted of those alone that a process dies of.
-    const FATAL_ONLY: Duration = Duration::from_secs(60);
-    let window = config
-        .fold_handled
-        .or(config.fatal_only.then_some(FATAL_ONLY));
+fn fold_ns(config: &CaptureConfig) -> u64 {
+    let window = config.fold_handled;
     window.map_or(0, |window| window.as_nanos() as u64)
 }
 

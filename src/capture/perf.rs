@@ -34,7 +34,7 @@ use std::os::fd::BorrowedFd;
 use crate::base::error::Result;
 use crate::capture::counters::KernelCounters;
 use crate::capture::{Capture, Folded, Mark, Next};
-use crate::config::Config;
+use crate::config::CaptureConfig;
 use crate::crash::event::{Disposition, Event, FaultSite, Lost};
 use crate::crash::fault::has_address;
 use crate::sys::{process, time};
@@ -90,7 +90,7 @@ struct Wanted {
 }
 
 impl PerfCapture {
-    pub fn start(config: &Config, only: Option<Mark>) -> Result<PerfCapture> {
+    pub fn start(config: &CaptureConfig, only: Option<Mark>) -> Result<PerfCapture> {
         let proof = only.map_or(0, |_| SIGNALS_OF_PROOF);
         let rings = Rings::open(config, config.signals | proof)?;
         let asked = Wanted::of(config, &rings);
@@ -359,7 +359,7 @@ impl Capture for PerfCapture {
 }
 
 impl Wanted {
-    fn of(config: &Config, rings: &Rings) -> Wanted {
+    fn of(config: &CaptureConfig, rings: &Rings) -> Wanted {
         Wanted {
             signals: config.signals,
             own_pid: process::pid(),
@@ -421,7 +421,7 @@ fn site(delivery: &Delivery) -> FaultSite {
 }
 
 /// What is known of processes may take a sixth of what rings leave.
-fn table_bytes(config: &Config) -> usize {
+fn table_bytes(config: &CaptureConfig) -> usize {
     let rest = config
         .memory_limit_bytes
         .saturating_sub(u64::from(config.ring_bytes));

@@ -13,7 +13,7 @@ use crate::capture::counters::KernelCounters;
 use crate::capture::record::abi::{self, RawCounters};
 use crate::capture::ring::buffer::{MappedRing, Ring};
 use crate::capture::{Capture, Folded, Mark, Next, FOLDS_MAP};
-use crate::config::Config;
+use crate::config::CaptureConfig;
 use crate::crash::event::FaultSite;
 use crate::loader::{self, attach, packed, KernelTypes};
 use crate::sys::mmap::{page_bytes, SharedMemory};
@@ -42,7 +42,11 @@ pub struct RingCapture {
 }
 
 impl RingCapture {
-    pub fn start(config: &Config, types: &KernelTypes, only: Option<Mark>) -> Result<RingCapture> {
+    pub fn start(
+        config: &CaptureConfig,
+        types: &KernelTypes,
+        only: Option<Mark>,
+    ) -> Result<RingCapture> {
         let object = packed::object(OBJECT)?;
         let settings = Constants::of(config, types);
         let rodata = settings.list();
@@ -148,11 +152,11 @@ struct Constants {
 }
 
 impl Constants {
-    fn of(config: &Config, types: &KernelTypes) -> Self {
+    fn of(config: &CaptureConfig, types: &KernelTypes) -> Self {
         let u32s = |value: u32| value.to_ne_bytes().to_vec();
         let u64s = |value: u64| value.to_ne_bytes().to_vec();
         let name = config.name.as_deref().unwrap_or_default();
-        let stack_bytes = super::stack_bytes(config);
+        let stack_bytes = config.stack_bytes;
         let values = vec![
             ("own_pid", u32s(process::pid())),
             ("own_pid_ns", u32s(process::pid_namespace())),
@@ -161,7 +165,7 @@ impl Constants {
             ("name_bytes", u32s(name.len() as u32)),
             ("name_masks", bytes_of(&super::name_masks(name))),
             ("stack_bytes", u32s(stack_bytes)),
-            ("all_mappings", u32s(u32::from(super::all_mappings(config)))),
+            ("all_mappings", u32s(u32::from(config.all_mappings))),
             ("watched_signals", u64s(config.signals)),
             ("wants_memory", u32s(u32::from(config.memory))),
             ("fold_ns", u64s(super::fold_ns(config))),

@@ -5,7 +5,7 @@
 //! what `--memory-limit` leaves no room for: then the start is refused.
 
 use crate::base::error::{Error, Result};
-use crate::config::{Config, MEMORY_BESIDE_RING_MB};
+use crate::config::{CaptureConfig, MEMORY_BESIDE_RING_MB};
 use crate::sys::mmap::page_bytes;
 
 /// What the rings of all CPUs may take together, in bytes.
@@ -21,7 +21,7 @@ pub struct Share {
 
 impl Share {
     #[must_use]
-    pub fn of(config: &Config) -> Share {
+    pub fn of(config: &CaptureConfig) -> Share {
         let wanted = u64::from(config.ring_bytes);
         let beside = MEMORY_BESIDE_RING_MB << 20;
         let most = config.memory_limit_bytes.saturating_sub(beside);
@@ -86,10 +86,10 @@ mod tests {
     use super::*;
 
     fn share(ring_kb: u32, limit_mb: u64) -> Share {
-        Share::of(&Config {
+        Share::of(&CaptureConfig {
             ring_bytes: ring_kb << 10,
             memory_limit_bytes: limit_mb << 20,
-            ..Config::default()
+            ..CaptureConfig::default()
         })
     }
 

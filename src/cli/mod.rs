@@ -17,9 +17,7 @@ use lexopt::Arg;
 pub mod desk;
 
 use crate::base::error::{Error, Result};
-use crate::config::{
-    Config, Format, Method, MEMORY_BESIDE_RING_MB, RING_BYTES, RING_BYTES_WITH_STACKS,
-};
+use crate::config::{Config, Format, Method, MEMORY_BESIDE_RING_MB};
 use crate::crash::signals::{short_name, CRASH_SIGNALS};
 
 /// What `--help` prints.
@@ -58,8 +56,6 @@ where
     let mut parser = lexopt::Parser::from_args(args);
     let mut config = Config::default();
     let mut is_check = false;
-    let mut ring_bytes = None;
-    let mut debug_dirs = Vec::new();
     let mut count = 0;
     while let Some(arg) = parser.next().map_err(unexpected)? {
         count += 1;
@@ -119,7 +115,7 @@ where
                 config.memory_limit_bytes = limit_mb << 20;
             }
             Arg::Long("ring-buffer") => {
-                ring_bytes = Some(ring(&value(&mut parser, "--ring-buffer", RING)?)?);
+                config.ring_bytes = Some(ring(&value(&mut parser, "--ring-buffer", RING)?)?);
             }
             Arg::Long("btf") => {
                 let given = value(&mut parser, "--btf", FILE)?;
@@ -127,7 +123,8 @@ where
             }
             Arg::Long("debug-dir") => {
                 let given = value(&mut parser, "--debug-dir", DIRECTORY)?;
-                debug_dirs.push(path("--debug-dir", given, DIRECTORY)?);
+                let dirs = &mut config.debug_dirs;
+                dirs.push(path("--debug-dir", given, DIRECTORY)?);
             }
             Arg::Long("stack-snapshot") => {
                 let size_kb = number(&mut parser, "--stack-snapshot", "a size in KB", 4..=512)?;
@@ -164,15 +161,6 @@ where
             }
             other => return Err(unexpected(other.unexpected())),
         }
-    }
-    config.is_ring_chosen = ring_bytes.is_some();
-    config.ring_bytes = ring_bytes.unwrap_or(if config.stack_trace {
-        RING_BYTES_WITH_STACKS
-    } else {
-        RING_BYTES
-    });
-    if !debug_dirs.is_empty() {
-        config.debug_dirs = debug_dirs;
     }
     check_memory(&config)?;
     if config.memory && config.no_memory {
@@ -340,7 +328,7 @@ fn ring(given: &OsStr) -> Result<u32> {
 }
 
 fn check_memory(config: &Config) -> Result<()> {
-    let ring_bytes = u64::from(config.ring_bytes);
+    let ring_bytes = u64::from(config.ring_bytes());
     let least_mb = ring_bytes.div_ceil(1 << 20) + MEMORY_BESIDE_RING_MB;
     if config.memory_limit_bytes >> 20 >= least_mb {
         return Ok(());

@@ -19,9 +19,9 @@ fn line(args: &[&str]) -> String {
 fn nothing_given_is_the_manuals_default() {
     let config = run(&[]);
     assert_eq!(config, Config::default());
-    assert_eq!(config.ring_bytes, 256 << 10);
-    assert_eq!(run(&["-t"]).ring_bytes, 4096 << 10);
-    assert_eq!(run(&["--ring-buffer", "512", "-t"]).ring_bytes, 512 << 10);
+    assert_eq!(config.ring_bytes(), 256 << 10);
+    assert_eq!(run(&["-t"]).ring_bytes(), 4096 << 10);
+    assert_eq!(run(&["--ring-buffer", "512", "-t"]).ring_bytes(), 512 << 10);
 }
 
 #[test]
@@ -35,7 +35,6 @@ fn every_option_in_its_short_form() {
         output: Some("crashes.log".into()),
         append: true,
         verbose: true,
-        ring_bytes: 4 << 20,
         ..Config::default()
     };
     let short = [
@@ -105,8 +104,7 @@ fn every_option_in_its_long_form() {
         memory_limit_bytes: 200 << 20,
         verbose: true,
         fatal_only: true,
-        ring_bytes: 1 << 20,
-        is_ring_chosen: true,
+        ring_bytes: Some(1 << 20),
         btf: Some("/boot/vmlinux".into()),
         measure_types: true,
         stack_snapshot_bytes: 64 << 10,
@@ -256,9 +254,9 @@ fn limits_are_inside() {
     assert_eq!(run(&["--memory-limit", "5"]).memory_limit_bytes, 5 << 20);
     line(&["--memory-limit", "7", "-t"]);
     run(&["--memory-limit", "8", "-t"]);
-    assert_eq!(run(&["--ring-buffer", "64"]).ring_bytes, 64 << 10);
+    assert_eq!(run(&["--ring-buffer", "64"]).ring_bytes(), 64 << 10);
     let largest = run(&["--ring-buffer", "1048576", "--memory-limit", "2000"]);
-    assert_eq!(largest.ring_bytes, 1 << 30);
+    assert_eq!(largest.ring_bytes(), 1 << 30);
 }
 
 #[test]

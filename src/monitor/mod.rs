@@ -18,7 +18,7 @@ use crate::base::error::{Error, Kind, Result};
 use crate::capture::counters::KernelCounters;
 use crate::capture::record::assemble::Assembler;
 use crate::capture::{Capture, Next, Started};
-use crate::config::{Config, Format};
+use crate::config::{Format, MonitorConfig};
 use crate::crash::event::{Event, Lost};
 use crate::monitor::statistics::{Sizes, Statistics, UserCounters};
 use crate::report::output::{self, sink::Sink};
@@ -65,8 +65,8 @@ enum Woken {
 
 /// A running capture, and what becomes of its records.
 #[derive(Debug)]
-pub struct Monitor<'a> {
-    config: &'a Config,
+pub struct Monitor {
+    config: MonitorConfig,
     capture: Box<dyn Capture>,
     /// Details that no record of it has.
     lost: Vec<Lost>,
@@ -105,9 +105,9 @@ pub struct Monitor<'a> {
     stopping: bool,
 }
 
-impl<'a> Monitor<'a> {
+impl Monitor {
     pub fn new(
-        config: &'a Config,
+        config: MonitorConfig,
         Started { capture, lost, .. }: Started,
         mut sink: Sink,
         signals: Signals,
@@ -140,7 +140,7 @@ impl<'a> Monitor<'a> {
         if let Some(clock_set) = &clock_set {
             poller.watch(clock_set.fd(), Woken::Clock)?;
         }
-        if config.output.is_none() {
+        if config.output.is_stdout {
             poller.watch_hangup(std::io::stdout().as_fd(), Woken::ReaderGone)?;
         }
         if let Some(after) = config.duration {
@@ -150,8 +150,8 @@ impl<'a> Monitor<'a> {
                     .max(Duration::from_nanos(1)),
             )?;
         }
-        if config.stats {
-            statistics.every(config.stats_interval)?;
+        if let Some(interval) = config.stats_interval {
+            statistics.every(interval)?;
         }
         let free = config
             .memory_limit_bytes
@@ -160,13 +160,12 @@ impl<'a> Monitor<'a> {
         let queue_max_bytes = (free / 3).clamp(QUEUE_MIN_BYTES, QUEUE_MAX_BYTES);
         sink.limit_queue(usize::try_from(free / 6).unwrap_or(usize::MAX));
         Ok(Monitor {
-            analyzer: Analyzer::new(config, free / 3),
+            analyzer: Analyzer::new(&config.analysis, free / 3),
             options: output::Options {
-                registers: config.registers,
-                stack_trace: config.stack_trace,
+                registers: config.output.registers,
+                stack_trace: config.output.stack_trace,
                 utc_offset_s: 0,
             },
-            config,
             capture,
             lost,
             sink,
@@ -182,7 +181,7 @@ impl<'a> Monitor<'a> {
             closing_files: false,
             followed: Followed::new(config.fatal_only),
             followed_due,
-            repeats: Repeats::new(config),
+            repeats: Repeats::new(&config.repeats),
             repeats_due,
             announcements,
             clock_set,
@@ -194,6 +193,7 @@ impl<'a> Monitor<'a> {
             counters: UserCounters::default(),
             started,
             stopping: false,
+            config,
         })
     }
 
@@ -479,7 +479,7 @@ impl<'a> Monitor<'a> {
                 break;
             };
             self.options.utc_offset_s = utc_offset_s((report.time.unix_ms / 1000) as i64);
-            let text = match self.config.format {
+            let text = match self.config.output.format {
                 Format::Json => output::json(&report, &self.options),
                 Format::Text if is_held => output::repeats(&report, &self.options),
                 Format::Text => output::text(&report, &self.options),

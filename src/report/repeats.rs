@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use crate::capture::Folded;
-use crate::config::Config;
+use crate::config::RepeatsConfig;
 use crate::crash::event::{Disposition, FaultSite};
 use crate::report::fold::{Counted, Folder};
 use crate::report::{Exit, Report};
@@ -59,7 +59,7 @@ pub struct Repeats {
 
 impl Repeats {
     #[must_use]
-    pub fn new(config: &Config) -> Self {
+    pub fn new(config: &RepeatsConfig) -> Self {
         let folder = |window: Option<Duration>| window.map(|window| Folder::new(window, 1));
         let per_minute = config.max_per_minute;
         Repeats {

@@ -11,7 +11,7 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::procfs::NS_PER_TICK;
 use crate::capture::record::assemble::Assembler;
 use crate::capture::{self, Next, Started};
-use crate::config::{Config, Method};
+use crate::config::{CaptureConfig, Method};
 use crate::crash::event::{Disposition, Event};
 use crate::loader::probe::Features;
 use crate::loader::KernelTypes;
@@ -57,8 +57,14 @@ pub fn try_out(program: &CStr, layout: &mut Layout, method: Option<Method>) -> R
 pub fn crash(program: &CStr, layout: &Layout, method: Option<Method>) -> Result<(Event, Running)> {
     let magic = children::magic();
     let name = measure::facts::thread_name(&magic, CHILD);
-    let config = only(&name[..name.len() - 1], method, Config::default());
-    let mut capture = plain(&config, &types(layout))?.capture;
+    // That child alone, with all of its mappings.
+    let config = CaptureConfig {
+        name: Some(name[..name.len() - 1].to_vec()),
+        all_mappings: true,
+        ring_bytes: RING_BYTES,
+        ..CaptureConfig::default()
+    };
+    let mut capture = plain(method, &config, &types(layout))?.capture;
     let child = children::start(program, CHILD, &magic);
     capture.stop();
     let mut assembler = Assembler::new(page_bytes() as u64, RING_BYTES.into());
@@ -76,8 +82,8 @@ pub fn crash(program: &CStr, layout: &Layout, method: Option<Method>) -> Result<
 }
 
 /// The first way that these types suffice for.
-fn plain(config: &Config, types: &KernelTypes) -> Result<Started> {
-    if let Some(method) = config.method {
+fn plain(method: Option<Method>, config: &CaptureConfig, types: &KernelTypes) -> Result<Started> {
+    if let Some(method) = method {
         return capture::start(method, config, types, None);
     }
     let features = Features::new();
@@ -93,15 +99,6 @@ fn plain(config: &Config, types: &KernelTypes) -> Result<Started> {
         }
     }
     Err(refused)
-}
-
-/// To capture one child, with all of its mappings.
-fn only(name: &[u8], method: Option<Method>, mut config: Config) -> Config {
-    config.name = Some(name.to_vec());
-    config.registers = true;
-    config.ring_bytes = RING_BYTES;
-    config.method = method;
-    config
 }
 
 /// What has to be right and is not.

@@ -9,7 +9,7 @@
 
 use crate::capture::record::assemble::Assembler;
 use crate::capture::{Capture, Mark, Next, Started};
-use crate::config::Config;
+use crate::config::CaptureConfig;
 use crate::crash::event::{Disposition, Event, MappedFile, Mapping};
 use crate::measure::children;
 use crate::measure::facts::{self, is_childs_fault, Known, Name, REGISTERS};
@@ -99,7 +99,7 @@ impl Proof {
     }
 
     /// Several times if nothing was captured, for that alone may be chance.
-    pub fn tried(&self, started: &mut Started, config: &Config) -> Outcome {
+    pub fn tried(&self, started: &mut Started, config: &CaptureConfig) -> Outcome {
         let mut outcome = Outcome::Unseen;
         for _ in 0..TRIES {
             outcome = self.of(started, config);
@@ -111,7 +111,7 @@ impl Proof {
     }
 
     /// Lets the child fault, and looks at what a capture that sees it alone has of that.
-    fn of(&self, started: &mut Started, config: &Config) -> Outcome {
+    fn of(&self, started: &mut Started, config: &CaptureConfig) -> Outcome {
         let Some(brink) = Brink::new(page_bytes(), STACK_BYTES, FILL) else {
             return Outcome::Impossible("no memory for a child process");
         };
@@ -133,7 +133,7 @@ impl Proof {
     }
 
     /// What the child has had, which has ended.
-    fn told(&self, brink: &Brink, config: &Config, started: &Started) -> Option<Told> {
+    fn told(&self, brink: &Brink, config: &CaptureConfig, started: &Started) -> Option<Told> {
         let known = Known::of_name(&self.name);
         let (signal, code, address) = match brink.beyond() {
             Some(address) => (SIGBUS, BUS_ADRERR, address),
@@ -168,7 +168,7 @@ impl Proof {
             mnt_ns: process::mount_namespace().filter(|_| !lost.contains(&"uid")),
             exe: process::executable_name(),
             argument: process::first_argument(),
-            has_stack: config.stack_trace,
+            has_stack: config.stack_bytes > 0,
             lost,
         })
     }

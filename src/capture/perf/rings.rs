@@ -12,7 +12,7 @@ use super::delivery::{self, Delivery};
 use crate::base::error::{Context, Error, Result};
 use crate::capture::perf::buffer::{self, MappedPerfRing, PerfRing};
 use crate::capture::share::Share;
-use crate::config::Config;
+use crate::config::CaptureConfig;
 use crate::crash::registers::Arch;
 use crate::sys::{perf, process, tracefs};
 
@@ -110,7 +110,7 @@ struct Source {
 
 impl Rings {
     /// Opens the events; those of changes tell from here on.
-    pub fn open(config: &Config, signals: u64) -> Result<Rings> {
+    pub fn open(config: &CaptureConfig, signals: u64) -> Result<Rings> {
         let tracepoint = tracefs::event_number(GROUP, TRACEPOINT)
             .context(|| format!("perf events at {GROUP}/{TRACEPOINT}"))?;
         process::allow_open_files();
@@ -385,7 +385,7 @@ fn filter(signals: u64) -> CString {
 }
 
 /// Bytes of each CPU's ring of deliveries: half of its share; and of the one of changes.
-fn ring_bytes(config: &Config, cpus: u64) -> (u64, u64) {
+fn ring_bytes(config: &CaptureConfig, cpus: u64) -> (u64, u64) {
     let share = Share::of(config);
     let ring = share.ring(cpus, 2, LEAST_RING_BYTES);
     let changes = ring.max(LEAST_CHANGES_BYTES);
@@ -396,17 +396,17 @@ fn ring_bytes(config: &Config, cpus: u64) -> (u64, u64) {
 }
 
 /// Bytes of each CPU's ring of deliveries, if the user leaves that to us.
-fn larger_ring_bytes(config: &Config, ring: u64, changes: u64, cpus: u64) -> u64 {
-    match config.is_ring_chosen || !config.stack_trace {
-        true => ring,
-        false => Share::of(config).larger(ring, MOST_RING_BYTES, changes, cpus),
+fn larger_ring_bytes(config: &CaptureConfig, ring: u64, changes: u64, cpus: u64) -> u64 {
+    match config.may_enlarge_rings {
+        true => Share::of(config).larger(ring, MOST_RING_BYTES, changes, cpus),
+        false => ring,
     }
 }
 
 /// How much of each stack is copied: a sample must fit into its ring twice.
-fn stack_bytes(config: &Config, ring_bytes: u64) -> u32 {
+fn stack_bytes(config: &CaptureConfig, ring_bytes: u64) -> u32 {
     let most = (ring_bytes / 2 - 1024).min(u64::from(MAX_STACK_BYTES));
-    crate::capture::stack_bytes(config).min(most as u32) & !7
+    config.stack_bytes.min(most as u32) & !7
 }
 
 #[cfg(test)]
@@ -422,11 +422,10 @@ mod tests {
     #[test]
     fn rings_hold_a_sample_twice() {
         for (ring_kb, cpus, stack_kb) in [(256, 2, 32), (4096, 2, 512), (64, 256, 64)] {
-            let config = Config {
+            let config = CaptureConfig {
                 ring_bytes: ring_kb << 10,
-                stack_trace: true,
-                stack_snapshot_bytes: stack_kb << 10,
-                ..Config::default()
+                stack_bytes: stack_kb << 10,
+                ..CaptureConfig::default()
             };
             let (ring, changes) = ring_bytes(&config, cpus);
             assert!(ring.is_power_of_two() && changes.is_power_of_two());
@@ -439,18 +438,16 @@ mod tests {
 
     #[test]
     fn rings_grow_only_where_nobody_says_how_large_they_are() {
-        let config = |is_ring_chosen, stack_trace| Config {
+        let config = |may_enlarge_rings| CaptureConfig {
             ring_bytes: 4 << 20,
-            is_ring_chosen,
-            stack_trace,
-            ..Config::default()
+            may_enlarge_rings,
+            ..CaptureConfig::default()
         };
         for cpus in [1, 2, 4, 24, 512] {
-            let (ring, changes) = ring_bytes(&config(false, true), cpus);
-            let larger = |config| larger_ring_bytes(&config, ring, changes, cpus);
-            assert_eq!(larger(config(true, true)), ring);
-            assert_eq!(larger(config(false, false)), ring);
-            let grown = larger(config(false, true));
+            let (ring, changes) = ring_bytes(&config(true), cpus);
+            let larger = |config: CaptureConfig| larger_ring_bytes(&config, ring, changes, cpus);
+            assert_eq!(larger(config(false)), ring);
+            let grown = larger(config(true));
             assert!(grown >= ring && grown.is_power_of_two());
             assert!(
                 grown == ring || (grown + changes) * cpus <= 50 << 20,
@@ -463,9 +460,9 @@ mod tests {
     #[test]
     fn many_cpus_fit_into_the_memory_that_is_allowed() {
         for (ring_kb, cpus) in [(256, 2), (256, 24), (4096, 256), (256, 512), (4096, 512)] {
-            let config = Config {
+            let config = CaptureConfig {
                 ring_bytes: ring_kb << 10,
-                ..Config::default()
+                ..CaptureConfig::default()
             };
             let (ring, changes) = ring_bytes(&config, cpus);
             let all = (ring + changes) * cpus;

@@ -26,11 +26,11 @@ use crate::sys::time;
 #[must_use]
 pub fn main(args: impl IntoIterator<Item = std::ffi::OsString>) -> u8 {
     let result = match cli::parse(args) {
-        Ok(Command::Help) => print(cli::HELP.as_bytes()),
+        Ok(Command::Help) => print(cli::help().as_bytes()),
         Ok(Command::Version) => print(format!("{}\n", cli::VERSION).as_bytes()),
         Ok(Command::Run(config)) => run(&config),
         Ok(Command::Desk(task)) => desk::run(task),
-        Ok(Command::DeskHelp(text)) => print(text.as_bytes()),
+        Ok(Command::DeskHelp(command)) => print(cli::desk::help(command).as_bytes()),
         Ok(Command::Check(config)) => check(&config),
         Err(error) => Err(error),
     };

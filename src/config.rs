@@ -18,8 +18,17 @@ pub const RING_BYTES_WITH_STACKS: u32 = 4 << 20;
 /// What the program itself may need beside the ring.
 pub const MEMORY_BESIDE_RING_MB: u64 = 4;
 
-/// Where distributions put separate debug files.
-const DEBUG_DIR: &str = "/usr/lib/debug";
+/// What holds without an option, in the units of the command line.
+pub mod default {
+    pub const MAX_STACK_DEPTH: u64 = 16;
+    pub const STATS_INTERVAL_S: u64 = 5;
+    pub const SYMBOL_CACHE_LIMIT: u64 = 1000;
+    pub const MEMORY_LIMIT_MB: u64 = 100;
+    pub const STACK_SNAPSHOT_KB: u64 = 32;
+    pub const FOLD_HANDLED_S: u64 = 60;
+    /// Where distributions put separate debug files.
+    pub const DEBUG_DIR: &str = "/usr/lib/debug";
+}
 
 /// How reports are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -265,7 +274,7 @@ impl Config {
             stack_snapshot_bytes: self.stack_snapshot_bytes,
             symbol_cache_limit: self.symbol_cache_limit,
             debug_dirs: match self.debug_dirs.is_empty() {
-                true => vec![PathBuf::from(DEBUG_DIR)],
+                true => vec![PathBuf::from(default::DEBUG_DIR)],
                 false => self.debug_dirs.clone(),
             },
         }
@@ -295,7 +304,6 @@ impl Config {
 }
 
 impl Default for Config {
-    /// The manual's defaults.
     fn default() -> Self {
         Config {
             duration: None,
@@ -303,27 +311,27 @@ impl Default for Config {
             name: None,
             registers: false,
             stack_trace: false,
-            max_stack_depth: 16,
+            max_stack_depth: default::MAX_STACK_DEPTH as usize,
             output: None,
             append: false,
             format: Format::Text,
             stats: false,
-            stats_interval: Duration::from_secs(5),
-            symbol_cache_limit: 1000,
-            memory_limit_bytes: 100 << 20,
+            stats_interval: Duration::from_secs(default::STATS_INTERVAL_S),
+            symbol_cache_limit: default::SYMBOL_CACHE_LIMIT as usize,
+            memory_limit_bytes: default::MEMORY_LIMIT_MB << 20,
             verbose: false,
             fatal_only: false,
             ring_bytes: None,
             btf: None,
             measure_types: false,
-            stack_snapshot_bytes: 32 << 10,
+            stack_snapshot_bytes: (default::STACK_SNAPSHOT_KB as u32) << 10,
             debug_dirs: Vec::new(),
             signals: 1 << SIGSEGV,
             memory: false,
             maps: false,
             no_memory: false,
             fold: None,
-            fold_handled: Some(Duration::from_secs(60)),
+            fold_handled: Some(Duration::from_secs(default::FOLD_HANDLED_S)),
             max_per_minute: None,
             method: None,
         }

@@ -1,18 +1,17 @@
 //! The documentation against the tool and against itself: links lead somewhere, options
-//! and their defaults are those of `--help`, and words that we agreed not to use are absent.
-//!
-//! The standard library alone; what `--help` prints comes from the binary.
+//! and their defaults are those of the tool's table, and words that we agreed not to use
+//! are absent.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+
+use segfault_analyzer::cli::options::{Group, MONITORING, SUMMARIZE, SYMBOLIZE};
 
 const README_LINES: usize = 150;
 
-/// Options that the help text still has under another name.
-const RENAMED: [(&str, &str); 0] = [];
-/// Values of the manual's column of defaults for an option that the help text gives none.
+/// Values of the manual's column of defaults for an option whose default the table leaves
+/// out.
 const NO_DEFAULT: [&str; 6] = [
     "off",
     "all",
@@ -72,16 +71,6 @@ fn files(directory: &str, end: &str) -> Vec<PathBuf> {
 
 fn pages() -> Vec<PathBuf> {
     files(".", ".md")
-}
-
-/// What the binary prints.
-fn output(args: &[&str]) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_segfault_analyzer"))
-        .args(args)
-        .output()
-        .expect("the binary runs");
-    assert!(output.status.success(), "{args:?}");
-    String::from_utf8(output.stdout).expect("UTF-8")
 }
 
 /// A page without its blocks of code.
@@ -263,36 +252,23 @@ fn option(text: &str) -> Option<(String, Described)> {
         word = words.next()?;
     }
     word.strip_prefix("--").filter(|name| !name.is_empty())?;
-    let renamed = RENAMED.iter().find(|(old, _)| *old == word);
     described.value = words.next().unwrap_or("").to_owned();
-    Some((renamed.map_or(word, |(_, new)| new).to_owned(), described))
+    Some((word.to_owned(), described))
 }
 
-/// The options of a help text, with what stands in brackets at the end of a line.
-fn of_help(help: &str) -> BTreeMap<String, Described> {
-    let mut found: BTreeMap<String, Described> = BTreeMap::new();
-    let mut last = None;
-    for line in help.lines() {
-        if !line.starts_with("  ") {
-            last = None;
-            continue;
-        }
-        // Of a column of explanations no line begins an option.
-        let indent = line.len() - line.trim_start().len();
-        if indent <= 6 {
-            if let Some((name, described)) = option(line.trim_start()) {
-                found.insert(name.clone(), described);
-                last = Some(name);
-            }
-        }
-        let default = line
-            .rsplit_once('[')
-            .and_then(|(_, rest)| rest.split_once(']'));
-        if let (Some(name), Some((default, _))) = (&last, default) {
-            found.get_mut(name).expect("inserted above").default = default.to_owned();
-        }
-    }
-    found
+/// The options of the tool's table.
+fn of_tool(groups: &[Group]) -> BTreeMap<String, Described> {
+    let options = groups.iter().flat_map(|(_, options)| *options);
+    let described = options.map(|option| {
+        let short = option.short.map(|short| format!("-{short}"));
+        let described = Described {
+            short: short.unwrap_or_default(),
+            value: option.word().unwrap_or_default().to_owned(),
+            default: option.shown_default(),
+        };
+        (format!("--{}", option.long), described)
+    });
+    described.collect()
 }
 
 /// The options of the manual's tables between two headings.
@@ -315,24 +291,21 @@ fn of_manual(manual: &str, from: &str, to: &str) -> BTreeMap<String, Described> 
     found
 }
 
-fn compare(what: &str, help: &BTreeMap<String, Described>, manual: &BTreeMap<String, Described>) {
+fn compare(what: &str, tool: &BTreeMap<String, Described>, manual: &BTreeMap<String, Described>) {
     let names = |options: &BTreeMap<String, Described>| options.keys().cloned().collect::<Vec<_>>();
     assert_eq!(
-        names(help),
+        names(tool),
         names(manual),
-        "{what}: help on the left, manual on the right"
+        "{what}: the tool on the left, the manual on the right"
     );
-    for (name, in_help) in help {
+    for (name, in_tool) in tool {
         let in_manual = &manual[name];
-        assert_eq!(in_help.short, in_manual.short, "{what}: {name}");
-        // An alias may take values under another name.
-        if !RENAMED.iter().any(|(_, new)| new == name) {
-            assert_eq!(in_help.value, in_manual.value, "{what}: {name}");
-        }
-        match in_help.default.as_str() {
+        assert_eq!(in_tool.short, in_manual.short, "{what}: {name}");
+        assert_eq!(in_tool.value, in_manual.value, "{what}: {name}");
+        match in_tool.default.as_str() {
             "" => assert!(
                 in_manual.default.is_empty() || NO_DEFAULT.contains(&in_manual.default.as_str()),
-                "{what}: {name}: the help text has no default, the manual {}",
+                "{what}: {name}: the tool has no default, the manual {}",
                 in_manual.default
             ),
             default => assert_eq!(default, in_manual.default, "{what}: {name}"),
@@ -341,18 +314,59 @@ fn compare(what: &str, help: &BTreeMap<String, Described>, manual: &BTreeMap<Str
 }
 
 #[test]
-fn the_manual_has_the_options_of_the_help_text() {
+fn the_manual_has_the_options_of_the_tool() {
     let manual = read("docs/manual.md");
     let options = of_manual(&manual, "\n## Options\n", "\n## Text reports\n");
-    compare(
-        "segfault_analyzer",
-        &of_help(&output(&["--help"])),
-        &options,
-    );
-    for (command, next) in [("symbolize", "\n### summarize\n"), ("summarize", "\n## ")] {
+    compare("segfault_analyzer", &of_tool(MONITORING), &options);
+    for (command, groups, next) in [
+        ("symbolize", SYMBOLIZE, "\n### summarize\n"),
+        ("summarize", SUMMARIZE, "\n## "),
+    ] {
         let options = of_manual(&manual, &format!("\n### {command}\n"), next);
-        compare(command, &of_help(&output(&[command, "--help"])), &options);
+        compare(command, &of_tool(groups), &options);
     }
+}
+
+/// Options in the commands of a page that the tool does not have, and how many it has.
+fn unknown_options(page: &str) -> (Vec<String>, usize) {
+    let (mut unknown, mut known) = (Vec::new(), 0);
+    for command in page.split("segfault_analyzer ").skip(1) {
+        let command = command.split(['\n', '`', '#', '|', '>', ';', '&']).next();
+        let mut words = command.unwrap_or("").split_whitespace().peekable();
+        let groups = match words.peek() {
+            Some(&"symbolize") => SYMBOLIZE,
+            Some(&"summarize") => SUMMARIZE,
+            _ => MONITORING,
+        };
+        let options = groups.iter().flat_map(|(_, options)| *options);
+        for word in words.filter(|word| word.starts_with('-') && word.len() > 1) {
+            let name = word.split('=').next().unwrap_or(word);
+            let mut options = options.clone();
+            let is_known = match name.strip_prefix("--") {
+                Some(long) => options.any(|option| option.long == long),
+                // The first of several letters.
+                None => options.any(|option| option.short == name.chars().nth(1)),
+            };
+            match is_known {
+                true => known += 1,
+                false => unknown.push(format!("segfault_analyzer ... {word}")),
+            }
+        }
+    }
+    (unknown, known)
+}
+
+#[test]
+fn commands_in_pages_have_options_of_the_tool() {
+    let mut all = 0;
+    for page in pages() {
+        let (unknown, known) = unknown_options(&fs::read_to_string(&page).expect("a page"));
+        assert!(unknown.is_empty(), "{}: {unknown:?}", page.display());
+        all += known;
+    }
+    assert!(all >= 20, "only {all} options in commands");
+    let (unknown, known) = unknown_options("`segfault_analyzer -t --frob`, segfault_analyzer -q\n");
+    assert_eq!((unknown.len(), known), (2, 1));
 }
 
 /// A man page as one reads it: without troff's requests for fonts and characters.

@@ -9,12 +9,8 @@ use std::path::PathBuf;
 
 use lexopt::Arg;
 
-use super::{path, unexpected, value, Result, DIRECTORY, FILE};
-
-/// What `symbolize --help` prints.
-const SYMBOLIZE: &str = include_str!("symbolize.txt");
-/// What `summarize --help` prints.
-const SUMMARIZE: &str = include_str!("summarize.txt");
+use super::options::{self, Group, Key, SUMMARIZE, SYMBOLIZE};
+use super::{path, unexpected, Result};
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -40,54 +36,56 @@ pub struct Task {
     pub inputs: Vec<PathBuf>,
 }
 
-/// The subcommand that a first argument names, and its help.
-fn command(word: &OsStr) -> Option<(Command, &'static str)> {
+/// The subcommand that a first argument names.
+fn command(word: &OsStr) -> Option<Command> {
     match word.as_bytes() {
-        b"symbolize" => Some((Command::Symbolize, SYMBOLIZE)),
-        b"summarize" => Some((Command::Summarize, SUMMARIZE)),
+        b"symbolize" => Some(Command::Symbolize),
+        b"summarize" => Some(Command::Summarize),
         _ => None,
+    }
+}
+
+/// What a subcommand's `--help` prints.
+#[must_use]
+pub fn help(command: Command) -> String {
+    let text = match command {
+        Command::Symbolize => include_str!("symbolize.txt"),
+        Command::Summarize => include_str!("summarize.txt"),
+    };
+    options::help(text, options_of(command), 24)
+}
+
+fn options_of(command: Command) -> &'static [Group] {
+    match command {
+        Command::Symbolize => SYMBOLIZE,
+        Command::Summarize => SUMMARIZE,
     }
 }
 
 /// Reads what follows a first argument; `None` if that is no subcommand.
 pub(super) fn parse(word: &OsStr, parser: &mut lexopt::Parser) -> Result<Option<super::Command>> {
-    let Some((command, help)) = command(word) else {
+    let Some(command) = command(word) else {
         return Ok(None);
     };
     let mut task = Task {
         command,
         ..Task::default()
     };
-    Ok(Some(match options(&mut task, parser)? {
-        true => super::Command::Desk(task),
-        false => super::Command::DeskHelp(help),
-    }))
-}
-
-/// Reads a subcommand's options; false where help is wanted.
-fn options(task: &mut Task, parser: &mut lexopt::Parser) -> Result<bool> {
     while let Some(arg) = parser.next().map_err(unexpected)? {
-        let (option, expected, list) = match (arg, task.command) {
-            (Arg::Short('h') | Arg::Long("help"), _) => return Ok(false),
-            (Arg::Value(name), _) => {
-                task.inputs.push(PathBuf::from(name));
-                continue;
-            }
-            (Arg::Long("json"), Command::Summarize) => {
-                task.json = true;
-                continue;
-            }
-            (Arg::Long("file"), Command::Symbolize) => ("--file", FILE, &mut task.given),
-            (Arg::Long("debug-dir"), Command::Symbolize) => {
-                ("--debug-dir", DIRECTORY, &mut task.given)
-            }
-            (Arg::Long("sysroot"), Command::Symbolize) => {
-                ("--sysroot", DIRECTORY, &mut task.sysroots)
-            }
-            (other, _) => return Err(unexpected(other.unexpected())),
+        if let Arg::Value(name) = arg {
+            task.inputs.push(PathBuf::from(name));
+            continue;
+        }
+        let Some(option) = options::find(options_of(command), &arg) else {
+            return Err(unexpected(arg.unexpected()));
         };
-        let given = value(parser, option, expected)?;
-        list.push(path(option, given, expected)?);
+        match option.key {
+            Key::Help => return Ok(Some(super::Command::DeskHelp(command))),
+            Key::Json => task.json = true,
+            Key::Sysroot => task.sysroots.push(path(parser, option)?),
+            // Files, and directories of files.
+            _ => task.given.push(path(parser, option)?),
+        }
     }
-    Ok(true)
+    Ok(Some(super::Command::Desk(task)))
 }

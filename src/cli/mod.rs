@@ -6,8 +6,8 @@
 //! except `--debug-dir`, of which all do. `-a` without
 //! `-o` is accepted: standard output is never truncated anyway. `-o -` is
 //! standard output.
+
 use std::ffi::{OsStr, OsString};
-use std::ops::RangeInclusive;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,23 +15,26 @@ use std::time::Duration;
 use lexopt::Arg;
 
 pub mod desk;
+pub mod options;
 
 use crate::base::error::{Error, Result};
 use crate::config::{Config, Format, Method, MEMORY_BESIDE_RING_MB};
 use crate::crash::signals::{short_name, CRASH_SIGNALS};
-
-/// What `--help` prints.
-pub const HELP: &str = include_str!("help.txt");
+use options::{Key, Opt, Value, MONITORING};
 
 /// What `--version` prints.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
 
 /// Longest `-n`; a name in the kernel has 15 bytes, an executable's may be longer.
 const NAME_MAX_BYTES: usize = 64;
-/// `PID_MAX_LIMIT` of include/linux/threads.h, 64-bit.
-const PID_MAX: u64 = 4 << 20;
 /// Longer durations (136 years) are cut to this, so that sums of times cannot overflow.
 const DURATION_MAX_S: u64 = u32::MAX as u64;
+
+/// What `--help` prints.
+#[must_use]
+pub fn help() -> String {
+    options::help(include_str!("help.txt"), MONITORING, 31)
+}
 
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,8 +44,8 @@ pub enum Command {
     Check(Box<Config>),
     /// A subcommand.
     Desk(desk::Task),
-    /// What `--help` of a subcommand prints.
-    DeskHelp(&'static str),
+    /// `--help` of a subcommand.
+    DeskHelp(desk::Command),
     Help,
     Version,
 }
@@ -59,107 +62,25 @@ where
     let mut count = 0;
     while let Some(arg) = parser.next().map_err(unexpected)? {
         count += 1;
-        match arg {
-            Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
-            Arg::Short('V') | Arg::Long("version") => return Ok(Command::Version),
-            Arg::Short('r') | Arg::Long("registers") => config.registers = true,
-            Arg::Short('t') | Arg::Long("stack-trace") => config.stack_trace = true,
-            Arg::Short('a') | Arg::Long("append") => config.append = true,
-            Arg::Short('v') | Arg::Long("verbose") => config.verbose = true,
-            Arg::Long("check") => is_check = true,
-            Arg::Long("stats") => config.stats = true,
-            Arg::Long("fatal-only") => config.fatal_only = true,
-            Arg::Short('d') | Arg::Long("duration") => {
-                config.duration = duration(&value(&mut parser, "--duration", DURATION)?)?;
-            }
-            Arg::Short('p') | Arg::Long("pid") => {
-                config.pid =
-                    Some(number(&mut parser, "--pid", "a process id", 1..=PID_MAX)? as u32);
-            }
-            Arg::Short('n') | Arg::Long("process-name") => {
-                config.name = Some(name(value(&mut parser, "--process-name", NAME)?)?);
-            }
-            Arg::Long("max-stack-depth") => {
-                config.max_stack_depth = number(
-                    &mut parser,
-                    "--max-stack-depth",
-                    "a number of frames",
-                    1..=1024,
-                )? as usize;
-            }
-            Arg::Short('o') | Arg::Long("output") => {
-                let given = value(&mut parser, "--output", FILE)?;
-                config.output = if given == "-" {
-                    None
-                } else {
-                    Some(path("--output", given, FILE)?)
-                };
-            }
-            Arg::Long("format") => {
-                config.format = format(&value(&mut parser, "--format", FORMAT)?)?;
-            }
-            Arg::Long("stats-interval") => {
-                let what = "a number of seconds";
-                let seconds = number(&mut parser, "--stats-interval", what, 1..=86_400)?;
-                config.stats_interval = Duration::from_secs(seconds);
-            }
-            Arg::Long("symbol-cache-limit") => {
-                let what = "a number of symbols";
-                config.symbol_cache_limit =
-                    number(&mut parser, "--symbol-cache-limit", what, 1..=10_000_000)? as usize;
-            }
-            Arg::Long("memory-limit") => {
-                // What the ring needs of it is compared when both are known.
-                let limit_mb =
-                    number(&mut parser, "--memory-limit", "a number of MB", 1..=1 << 20)?;
-                config.memory_limit_bytes = limit_mb << 20;
-            }
-            Arg::Long("ring-buffer") => {
-                config.ring_bytes = Some(ring(&value(&mut parser, "--ring-buffer", RING)?)?);
-            }
-            Arg::Long("btf") => {
-                let given = value(&mut parser, "--btf", FILE)?;
-                config.btf = Some(path("--btf", given, FILE)?);
-            }
-            Arg::Long("debug-dir") => {
-                let given = value(&mut parser, "--debug-dir", DIRECTORY)?;
-                let dirs = &mut config.debug_dirs;
-                dirs.push(path("--debug-dir", given, DIRECTORY)?);
-            }
-            Arg::Long("stack-snapshot") => {
-                let size_kb = number(&mut parser, "--stack-snapshot", "a size in KB", 4..=512)?;
-                config.stack_snapshot_bytes = (size_kb as u32) << 10;
-            }
-            Arg::Long("signals") => {
-                config.signals = signals(&value(&mut parser, "--signals", SIGNALS)?)?;
-            }
-            Arg::Long("memory") => config.memory = true,
-            Arg::Long("maps") => config.maps = true,
-            Arg::Long("no-memory") => config.no_memory = true,
-            Arg::Long("fold") => config.fold = window(&mut parser, "--fold")?,
-            Arg::Long("fold-handled") => {
-                config.fold_handled = window(&mut parser, "--fold-handled")?;
-            }
-            Arg::Long("max-per-minute") => {
-                let what = "a number of reports";
-                let reports = number(&mut parser, "--max-per-minute", what, 1..=1_000_000)?;
-                config.max_per_minute = Some(reports as u32);
-            }
-            Arg::Long("capture" | "force-rung") => {
-                method(&mut config, &value(&mut parser, "--capture", METHOD)?)?;
-            }
-            Arg::Value(word) => {
-                if count == 1 {
-                    if let Some(command) = desk::parse(&word, &mut parser)? {
-                        return Ok(command);
-                    }
+        if let Arg::Value(word) = arg {
+            if count == 1 {
+                if let Some(command) = desk::parse(&word, &mut parser)? {
+                    return Ok(command);
                 }
-                return Err(usage(format!(
-                    "unexpected argument '{}': expected options, or symbolize or summarize as the first word; try --help",
-                    shown(&word)
-                )));
             }
-            other => return Err(unexpected(other.unexpected())),
+            return Err(usage(format!(
+                "unexpected argument '{}': expected options, or symbolize or summarize as the first word; try --help",
+                shown(&word)
+            )));
+        }
+        let Some(option) = options::find(MONITORING, &arg) else {
+            return Err(unexpected(arg.unexpected()));
+        };
+        match option.key {
+            Key::Help => return Ok(Command::Help),
+            Key::Version => return Ok(Command::Version),
+            Key::Check => is_check = true,
+            _ => set(&mut config, option, &mut parser)?,
         }
     }
     check_memory(&config)?;
@@ -174,24 +95,60 @@ where
     })
 }
 
-// What each kind of value should be, in the words of a message.
-const DURATION: &str = "a whole number of seconds (0 = until a signal)";
-const NAME: &str = "1 to 64 bytes of a process name";
-const FILE: &str = "the path of a file";
-const DIRECTORY: &str = "the path of a directory";
-const FORMAT: &str = "text or json";
-const SIGNALS: &str = "names such as SEGV,BUS,ABRT, or all";
-const METHOD: &str = "auto, ring, chain, tracepoint, measured or perf";
-const RING: &str = "a size in KB, a power of two from 64 to 1048576";
+/// Does what an option says.
+fn set(config: &mut Config, option: &Opt, parser: &mut lexopt::Parser) -> Result<()> {
+    match option.key {
+        Key::Registers => config.registers = true,
+        Key::StackTrace => config.stack_trace = true,
+        Key::Append => config.append = true,
+        Key::Verbose => config.verbose = true,
+        Key::Stats => config.stats = true,
+        Key::FatalOnly => config.fatal_only = true,
+        Key::Memory => config.memory = true,
+        Key::Maps => config.maps = true,
+        Key::NoMemory => config.no_memory = true,
+        Key::Duration => config.duration = duration(option, &value(parser, option)?)?,
+        Key::Pid => config.pid = Some(number(parser, option)? as u32),
+        Key::ProcessName => config.name = Some(name(option, value(parser, option)?)?),
+        Key::MaxStackDepth => config.max_stack_depth = number(parser, option)? as usize,
+        Key::Output => {
+            let given = path(parser, option)?;
+            config.output = (given.as_os_str() != "-").then_some(given);
+        }
+        Key::Format => config.format = format(option, &value(parser, option)?)?,
+        Key::StatsInterval => {
+            config.stats_interval = Duration::from_secs(number(parser, option)?);
+        }
+        Key::SymbolCacheLimit => config.symbol_cache_limit = number(parser, option)? as usize,
+        // What the ring needs of it is compared when both are known.
+        Key::MemoryLimit => config.memory_limit_bytes = number(parser, option)? << 20,
+        Key::RingBuffer => config.ring_bytes = Some(ring(option, &value(parser, option)?)?),
+        Key::Btf => config.btf = Some(path(parser, option)?),
+        Key::DebugDir => config.debug_dirs.push(path(parser, option)?),
+        Key::StackSnapshot => {
+            config.stack_snapshot_bytes = (number(parser, option)? as u32) << 10;
+        }
+        Key::Signals => config.signals = signals(option, &value(parser, option)?)?,
+        Key::Fold => config.fold = window(parser, option)?,
+        Key::FoldHandled => config.fold_handled = window(parser, option)?,
+        Key::MaxPerMinute => config.max_per_minute = Some(number(parser, option)? as u32),
+        Key::Capture => method(config, option, &value(parser, option)?)?,
+        // The caller's, or a subcommand's.
+        Key::Help | Key::Version | Key::Check | Key::File | Key::Json | Key::Sysroot => {}
+    }
+    Ok(())
+}
 
 fn usage(message: String) -> Error {
     Error::usage(message)
 }
 
 /// The line for a value that is not what it should be.
-fn wrong(option: &str, given: &OsStr, expected: &str) -> Error {
+fn wrong(option: &Opt, given: &OsStr) -> Error {
     usage(format!(
-        "{option}: expected {expected}, not '{}'",
+        "--{}: expected {}, not '{}'",
+        option.long,
+        option.expected(),
         shown(given)
     ))
 }
@@ -215,24 +172,27 @@ fn unexpected(error: lexopt::Error) -> Error {
     }
 }
 
-fn value(parser: &mut lexopt::Parser, option: &str, expected: &str) -> Result<OsString> {
-    parser
-        .value()
-        .map_err(|_| usage(format!("{option} needs a value: {expected}")))
+fn value(parser: &mut lexopt::Parser, option: &Opt) -> Result<OsString> {
+    let missing = |_| {
+        let expected = option.expected();
+        usage(format!("--{} needs a value: {expected}", option.long))
+    };
+    parser.value().map_err(missing)
 }
 
-/// A whole number, digits alone, in a range.
-fn number(
-    parser: &mut lexopt::Parser,
-    option: &str,
-    what: &str,
-    range: RangeInclusive<u64>,
-) -> Result<u64> {
-    let expected = format!("{what} from {} to {}", range.start(), range.end());
-    let given = value(parser, option, &expected)?;
-    digits(&given)
-        .filter(|number| range.contains(number))
-        .ok_or_else(|| wrong(option, &given, &expected))
+/// A whole number in the option's range.
+fn number(parser: &mut lexopt::Parser, option: &Opt) -> Result<u64> {
+    in_range(option, &value(parser, option)?)
+}
+
+fn in_range(option: &Opt, given: &OsStr) -> Result<u64> {
+    let is_inside = |number: &u64| match option.value {
+        Value::Number(_, _, from, to) => (from..=to).contains(number),
+        Value::None | Value::Text(..) => true,
+    };
+    digits(given)
+        .filter(is_inside)
+        .ok_or_else(|| wrong(option, given))
 }
 
 /// Decimal digits and nothing else: no sign, no space.
@@ -245,40 +205,41 @@ fn digits(given: &OsStr) -> Option<u64> {
     }
 }
 
-fn duration(given: &OsStr) -> Result<Option<Duration>> {
+fn duration(option: &Opt, given: &OsStr) -> Result<Option<Duration>> {
     match digits(given) {
         Some(0) => Ok(None),
         Some(seconds) => Ok(Some(Duration::from_secs(seconds.min(DURATION_MAX_S)))),
-        None => Err(wrong("--duration", given, DURATION)),
+        None => Err(wrong(option, given)),
     }
 }
 
-fn name(given: OsString) -> Result<Vec<u8>> {
+fn name(option: &Opt, given: OsString) -> Result<Vec<u8>> {
     let bytes = given.as_bytes();
     if bytes.is_empty() || bytes.len() > NAME_MAX_BYTES {
-        return Err(wrong("--process-name", &given, NAME));
+        return Err(wrong(option, &given));
     }
     Ok(given.into_vec())
 }
 
-fn path(option: &str, given: OsString, expected: &str) -> Result<PathBuf> {
+fn path(parser: &mut lexopt::Parser, option: &Opt) -> Result<PathBuf> {
+    let given = value(parser, option)?;
     if given.is_empty() {
-        return Err(wrong(option, &given, expected));
+        return Err(wrong(option, &given));
     }
     Ok(PathBuf::from(given))
 }
 
-fn format(given: &OsStr) -> Result<Format> {
+fn format(option: &Opt, given: &OsStr) -> Result<Format> {
     match given.as_bytes() {
         b"text" => Ok(Format::Text),
         b"json" => Ok(Format::Json),
-        _ => Err(wrong("--format", given, FORMAT)),
+        _ => Err(wrong(option, given)),
     }
 }
 
 /// A set of crash signals, with or without `SIG` before each, in any case.
-fn signals(given: &OsStr) -> Result<u64> {
-    let refused = || wrong("--signals", given, SIGNALS);
+fn signals(option: &Opt, given: &OsStr) -> Result<u64> {
+    let refused = || wrong(option, given);
     let mut set = 0;
     for word in given.to_str().ok_or_else(refused)?.split(',') {
         let upper = word.to_ascii_uppercase();
@@ -298,14 +259,13 @@ fn signals(given: &OsStr) -> Result<u64> {
 }
 
 /// A window of whole seconds; 0 is none.
-fn window(parser: &mut lexopt::Parser, option: &str) -> Result<Option<Duration>> {
-    let what = "a number of seconds";
-    let seconds = number(parser, option, what, 0..=86_400)?;
+fn window(parser: &mut lexopt::Parser, option: &Opt) -> Result<Option<Duration>> {
+    let seconds = number(parser, option)?;
     Ok((seconds > 0).then(|| Duration::from_secs(seconds)))
 }
 
 /// Where types come from and how a capture is made are two things: of each, the last counts.
-fn method(config: &mut Config, given: &OsStr) -> Result<()> {
+fn method(config: &mut Config, option: &Opt, given: &OsStr) -> Result<()> {
     match given.as_bytes() {
         b"auto" => (config.method, config.measure_types) = (None, false),
         b"measured" => config.measure_types = true,
@@ -313,18 +273,17 @@ fn method(config: &mut Config, given: &OsStr) -> Result<()> {
         b"chain" | b"old" => config.method = Some(Method::Chain),
         b"tracepoint" => config.method = Some(Method::Tracepoint),
         b"perf" => config.method = Some(Method::Perf),
-        _ => return Err(wrong("--capture", given, METHOD)),
+        _ => return Err(wrong(option, given)),
     }
     Ok(())
 }
 
-/// A power of two from 64 KB, the largest page that a kernel is built with, up
-/// to 1 GB.
-fn ring(given: &OsStr) -> Result<u32> {
-    digits(given)
-        .filter(|size_kb| size_kb.is_power_of_two() && (64..=1 << 20).contains(size_kb))
-        .map(|size_kb| (size_kb as u32) << 10)
-        .ok_or_else(|| wrong("--ring-buffer", given, RING))
+/// A size in KB that is a power of two, in bytes.
+fn ring(option: &Opt, given: &OsStr) -> Result<u32> {
+    match in_range(option, given)? {
+        size_kb if size_kb.is_power_of_two() => Ok((size_kb as u32) << 10),
+        _ => Err(wrong(option, given)),
+    }
 }
 
 fn check_memory(config: &Config) -> Result<()> {

@@ -1,44 +1,14 @@
 //! `--help`, `--version`, and command lines that make no sense. None of it needs
 //! root or BPF.
 
+use segfault_analyzer::cli::options::MONITORING;
+
 use crate::harness::{run, Outcome};
 use crate::{cases, Needs};
 
 cases! {
     Needs::Nothing => [help_names_every_option, help_fits_80_columns, help_by_letter, version, wrong_usage],
 }
-
-/// Every option of the manual, and the two that the others imply.
-const OPTIONS: &[&str] = &[
-    "-d, --duration",
-    "-p, --pid",
-    "-n, --process-name",
-    "-r, --registers",
-    "-t, --stack-trace",
-    "--max-stack-depth",
-    "-o, --output",
-    "--format",
-    "-a, --append",
-    "--stats",
-    "--stats-interval",
-    "--symbol-cache-limit",
-    "--memory-limit",
-    "-v, --verbose",
-    "-h, --help",
-    "-V, --version",
-    "--fatal-only",
-    "--ring-buffer",
-];
-
-/// Defaults of the manual, beside their option.
-const DEFAULTS: &[(&str, &str)] = &[
-    ("--duration", "0"),
-    ("--max-stack-depth", "16"),
-    ("--format", "text"),
-    ("--stats-interval", "5"),
-    ("--symbol-cache-limit", "1000"),
-    ("--memory-limit", "100"),
-];
 
 fn succeeded(outcome: &Outcome) -> &str {
     assert_eq!(outcome.status.code(), Some(0), "{:?}", outcome.status);
@@ -49,15 +19,19 @@ fn succeeded(outcome: &Outcome) -> &str {
 fn help_names_every_option() {
     let outcome = run(["--help"]);
     let help = succeeded(&outcome);
-    for option in OPTIONS {
-        assert!(help.contains(option), "{option} is missing in:\n{help}");
-    }
-    for (option, default) in DEFAULTS {
-        let from = help.find(option).expect("checked above");
-        let entry: Vec<&str> = help[from..].lines().take(3).collect();
+    for option in MONITORING.iter().flat_map(|(_, options)| *options) {
+        let mut term = format!(" --{}", option.long);
+        if let Some(short) = option.short {
+            term = format!(" -{short},{term}");
+        }
+        let from = help
+            .find(&term)
+            .unwrap_or_else(|| panic!("{term} is missing in:\n{help}"));
+        let entry: Vec<&str> = help[from..].lines().take(4).collect();
+        let default = option.shown_default();
         assert!(
-            entry.join(" ").contains(default),
-            "{option} has the default {default}:\n{help}"
+            entry.join(" ").contains(&default),
+            "{term} has the default {default}:\n{help}"
         );
     }
 }

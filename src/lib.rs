@@ -82,6 +82,7 @@
 //! `sys::file` and `modules::search` open files with care for what may have taken their
 //! place; `report::output::escape` alone escapes text.
 #![deny(unsafe_code)]
+#![warn(unreachable_pub)]
 
 pub mod analyze;
 pub mod app;

@@ -12,8 +12,9 @@ use std::os::fd::AsFd;
 
 use nix::sys::signal::{raise, sigaction, SaFlags, SigAction, SigHandler, SigSet, Signal};
 use segfault_analyzer::base::error::{Kind, Result};
+use segfault_analyzer::loader::object::{Map, Object};
 use segfault_analyzer::loader::probe::Features;
-use segfault_analyzer::loader::{self, attach, btf_load, Loaded, Object, Settings};
+use segfault_analyzer::loader::{self, attach, btf_load, Loaded, Settings};
 use segfault_analyzer::sys::bpf;
 
 const RELOCS: &[u8] = include_bytes!("bpf/relocs.bpf.o");
@@ -216,7 +217,13 @@ extern "C" fn ignore(_: c_int) {}
 
 /// A variable of `.bss`, read through the map.
 fn counter(loaded: &Loaded, object: &Object, name: &str) -> u64 {
-    let (map, variable) = object.variable(name).expect(name);
+    let lies_in = |map: &Map| map.variables.iter().any(|known| known.name == name);
+    let map = object.maps.iter().find(|map| lies_in(map)).expect(name);
+    let variable = map
+        .variables
+        .iter()
+        .find(|known| known.name == name)
+        .expect(name);
     let start = variable.offset as usize;
     let mut bytes = vec![0; map.value_size as usize];
     assert_eq!(map.name, "segfault_bss");

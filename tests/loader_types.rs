@@ -447,7 +447,6 @@ fn short_reads_and_far_types_are_no_matter() {
     let whole = Btf::parse(&bytes).expect("types");
     let source = Trickle(bytes);
     let target = Target::scan(&source, Names::new()).expect("types");
-    assert_eq!(target.count(), 502);
     for id in (0..502).rev() {
         assert_eq!(target.get(id), whole.get(id), "type {id}");
     }

@@ -39,9 +39,4 @@ impl MemoryBudget {
     pub fn used(&self) -> usize {
         self.used.get()
     }
-
-    #[must_use]
-    pub fn limit(&self) -> usize {
-        self.limit
-    }
 }

@@ -24,9 +24,9 @@ use crate::sys::mmap::page_bytes;
 
 pub mod chain;
 pub mod counters;
-pub mod perf;
+mod perf;
 pub mod record;
-pub mod ring;
+mod ring;
 mod ring_memory;
 mod share;
 

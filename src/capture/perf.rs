@@ -17,7 +17,7 @@
 //!
 //! Filters work here, not in the kernel, but for the signal's number.
 
-pub mod buffer;
+pub(super) mod buffer;
 mod change;
 mod delivery;
 mod handled;
@@ -52,7 +52,7 @@ const LOOK_INTERVAL_NS: u64 = 1_000_000_000;
 
 /// Perf events at work.
 #[derive(Debug)]
-pub struct PerfCapture {
+pub(super) struct PerfCapture {
     rings: Rings,
     wanted: Wanted,
     /// During the proof at start: what is wanted afterwards.
@@ -90,7 +90,7 @@ struct Wanted {
 }
 
 impl PerfCapture {
-    pub fn start(config: &CaptureConfig, only: Option<Mark>) -> Result<PerfCapture> {
+    pub(super) fn start(config: &CaptureConfig, only: Option<Mark>) -> Result<PerfCapture> {
         let proof = only.map_or(0, |_| SIGNALS_OF_PROOF);
         let rings = Rings::open(config, config.signals | proof)?;
         let asked = Wanted::of(config, &rings);

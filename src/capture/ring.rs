@@ -3,7 +3,7 @@
 //! Settings are constants to the program; its counters are read from shared
 //! memory without a system call.
 
-pub mod buffer;
+mod buffer;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
@@ -30,7 +30,7 @@ const BOOKS_MAP: &str = "segfault_bss";
 
 /// A running capture.
 #[derive(Debug)]
-pub struct RingCapture {
+pub(super) struct RingCapture {
     loaded: loader::Loaded,
     /// Detach when closed: of crashes, and of ends.
     link: Option<OwnedFd>,
@@ -42,7 +42,7 @@ pub struct RingCapture {
 }
 
 impl RingCapture {
-    pub fn start(
+    pub(super) fn start(
         config: &CaptureConfig,
         types: &KernelTypes,
         only: Option<Mark>,

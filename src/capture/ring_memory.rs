@@ -8,7 +8,7 @@
 //! The protocols work on any [`RingMemory`], so that they are tested on the heap.
 
 /// Where a ring's positions and bytes are.
-pub trait RingMemory {
+pub(super) trait RingMemory {
     /// Up to where the kernel has written. Pairs with its release of that position:
     /// `smp_store_release(&rb->producer_pos)` in `__bpf_ringbuf_reserve()`, and the barrier
     /// before `WRITE_ONCE(rb->user_page->data_head, head)` in `perf_output_put_handle()`.
@@ -27,27 +27,27 @@ pub trait RingMemory {
 
 /// The reader's end of a ring: positions in, bytes out.
 #[derive(Debug)]
-pub struct Reader<M> {
+pub(super) struct Reader<M> {
     memory: M,
     bytes: u64,
 }
 
 impl<M: RingMemory> Reader<M> {
     /// Over `bytes` of data, a power of two.
-    pub fn over(memory: M, bytes: u64) -> Self {
+    pub(super) fn over(memory: M, bytes: u64) -> Self {
         Reader { memory, bytes }
     }
 
     /// Bytes of data that the ring holds.
     #[must_use]
-    pub fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
 
     /// Where the next record begins, and how many bytes from there on were not taken;
     /// `None` if these cannot hold a header of `least` bytes.
     #[must_use]
-    pub fn unread(&self, least: u64) -> Option<(u64, u64)> {
+    pub(super) fn unread(&self, least: u64) -> Option<(u64, u64)> {
         let tail = self.memory.tail();
         let unread = self.memory.head().wrapping_sub(tail);
         // More than the ring holds would be a position that is not the kernel's.
@@ -58,18 +58,18 @@ impl<M: RingMemory> Reader<M> {
 
     /// How many bytes were not taken, as the positions say.
     #[must_use]
-    pub fn unread_bytes(&self) -> u64 {
+    pub(super) fn unread_bytes(&self) -> u64 {
         self.memory.head().wrapping_sub(self.memory.tail())
     }
 
     /// The aligned word at a position.
     #[must_use]
-    pub fn word(&self, position: u64) -> u32 {
+    pub(super) fn word(&self, position: u64) -> u32 {
         self.memory.word(self.place(position))
     }
 
     /// Copies what begins at a position, in two pieces if it wraps.
-    pub fn copy(&self, position: u64, into: &mut [u8]) {
+    pub(super) fn copy(&self, position: u64, into: &mut [u8]) {
         let place = self.place(position);
         let until_wrap = (self.bytes as usize - place).min(into.len());
         let (first, rest) = into.split_at_mut(until_wrap);
@@ -80,7 +80,7 @@ impl<M: RingMemory> Reader<M> {
     }
 
     /// Frees what lies before a position.
-    pub fn free(&self, position: u64) {
+    pub(super) fn free(&self, position: u64) {
         self.memory.set_tail(position);
     }
 

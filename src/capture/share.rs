@@ -10,7 +10,7 @@ use crate::sys::mmap::page_bytes;
 
 /// What the rings of all CPUs may take together, in bytes.
 #[derive(Clone, Copy, Debug)]
-pub struct Share {
+pub(super) struct Share {
     /// `--ring-buffer`
     wanted: u64,
     /// Beyond which nothing that the user did not ask for is added.
@@ -21,7 +21,7 @@ pub struct Share {
 
 impl Share {
     #[must_use]
-    pub fn of(config: &CaptureConfig) -> Share {
+    pub(super) fn of(config: &CaptureConfig) -> Share {
         let wanted = u64::from(config.ring_bytes);
         let beside = MEMORY_BESIDE_RING_MB << 20;
         let most = config.memory_limit_bytes.saturating_sub(beside);
@@ -35,14 +35,14 @@ impl Share {
 
     /// A ring of one of so many CPUs, of which there are `kinds` on each.
     #[must_use]
-    pub fn ring(&self, cpus: u64, kinds: u64, least: u64) -> u64 {
+    pub(super) fn ring(&self, cpus: u64, kinds: u64, least: u64) -> u64 {
         whole_ring((self.wanted / cpus.max(1) / kinds).max(least))
     }
 
     /// The same ring with half as much, and again, as long as all CPUs together take
     /// more than is modest. Each has `beside` in another one.
     #[must_use]
-    pub fn modest(&self, mut ring: u64, least: u64, beside: u64, cpus: u64) -> u64 {
+    pub(super) fn modest(&self, mut ring: u64, least: u64, beside: u64, cpus: u64) -> u64 {
         let least = whole_ring(least);
         while ring > least && (ring + beside).saturating_mul(cpus) > self.modest {
             ring /= 2;
@@ -53,7 +53,7 @@ impl Share {
     /// The same ring with twice as much, and again, up to `most` and as long as all CPUs
     /// together take no more than is modest. Each has `beside` in another one.
     #[must_use]
-    pub fn larger(&self, mut ring: u64, most: u64, beside: u64, cpus: u64) -> u64 {
+    pub(super) fn larger(&self, mut ring: u64, most: u64, beside: u64, cpus: u64) -> u64 {
         while ring < most && (2 * ring + beside).saturating_mul(cpus) <= self.modest {
             ring *= 2;
         }
@@ -61,7 +61,7 @@ impl Share {
     }
 
     /// Refuses what `--memory-limit` cannot hold.
-    pub fn check(&self, all: u64, cpus: usize) -> Result<()> {
+    pub(super) fn check(&self, all: u64, cpus: usize) -> Result<()> {
         if all <= self.most {
             return Ok(());
         }
@@ -76,7 +76,7 @@ impl Share {
 
 /// The largest ring of one CPU that has no more than so many bytes, and at least a page.
 #[must_use]
-pub fn whole_ring(most_bytes: u64) -> u64 {
+pub(super) fn whole_ring(most_bytes: u64) -> u64 {
     // A power of two.
     (1u64 << most_bytes.max(1).ilog2()).max(page_bytes() as u64)
 }

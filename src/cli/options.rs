@@ -117,7 +117,7 @@ const fn option(
 const HELP: Opt = flag(Key::Help, Some('h'), "help", "print this text");
 
 /// Of monitoring, and of `--check`.
-pub const MONITORING: &[Group] = &[
+pub static MONITORING: &[Group] = &[
     ("Which crashes", WHICH),
     ("What a report holds", CONTENTS),
     ("How often a crash is reported", HOW_OFTEN),
@@ -126,7 +126,7 @@ pub const MONITORING: &[Group] = &[
     ("Others", OTHERS),
 ];
 
-const WHICH: &[Opt] = &[
+static WHICH: &[Opt] = &[
     option(
         Key::Duration,
         Some('d'),
@@ -168,7 +168,7 @@ const WHICH: &[Opt] = &[
     ),
 ];
 
-const CONTENTS: &[Opt] = &[
+static CONTENTS: &[Opt] = &[
     flag(
         Key::Registers,
         Some('r'),
@@ -212,7 +212,7 @@ const CONTENTS: &[Opt] = &[
     ),
 ];
 
-const HOW_OFTEN: &[Opt] = &[
+static HOW_OFTEN: &[Opt] = &[
     option(
         Key::Fold,
         None,
@@ -241,7 +241,7 @@ const HOW_OFTEN: &[Opt] = &[
     ),
 ];
 
-const OUTPUT: &[Opt] = &[
+static OUTPUT: &[Opt] = &[
     option(
         Key::Output,
         Some('o'),
@@ -267,7 +267,7 @@ const OUTPUT: &[Opt] = &[
     ),
 ];
 
-const LIMITS: &[Opt] = &[
+static LIMITS: &[Opt] = &[
     flag(
         Key::Stats,
         None,
@@ -318,7 +318,7 @@ const LIMITS: &[Opt] = &[
     ),
 ];
 
-const OTHERS: &[Opt] = &[
+static OTHERS: &[Opt] = &[
     option(
         Key::DebugDir,
         None,
@@ -366,7 +366,7 @@ const OTHERS: &[Opt] = &[
 ];
 
 /// Of `symbolize`.
-pub const SYMBOLIZE: &[Group] = &[(
+pub static SYMBOLIZE: &[Group] = &[(
     "",
     &[
         option(
@@ -400,7 +400,7 @@ pub const SYMBOLIZE: &[Group] = &[(
 )];
 
 /// Of `summarize`.
-pub const SUMMARIZE: &[Group] = &[(
+pub static SUMMARIZE: &[Group] = &[(
     "",
     &[
         flag(

@@ -40,11 +40,6 @@ impl VmFlags {
     pub fn shared(self) -> bool {
         self.0 & Self::SHARED != 0
     }
-
-    #[must_use]
-    pub fn grows_down(self) -> bool {
-        self.0 & Self::GROWS_DOWN != 0
-    }
 }
 
 /// What tells a file from one that has taken its name since.

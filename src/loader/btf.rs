@@ -510,12 +510,6 @@ impl Btf {
         &self.bytes
     }
 
-    /// Where the sections lie.
-    #[must_use]
-    pub fn header(&self) -> &Header {
-        &self.header
-    }
-
     /// The types with their numbers, without void.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &Type)> {
         (0..).zip(self.types.iter().map(Arc::as_ref)).skip(1)

@@ -189,15 +189,6 @@ impl Object {
             .find(|symbol| symbol.is_global && symbol.name == name)
     }
 
-    /// The global variable of this name, and the map that it lies in.
-    #[must_use]
-    pub fn variable(&self, name: &str) -> Option<(&Map, &Variable)> {
-        self.maps.iter().find_map(|map| {
-            let found = map.variables.iter().find(|known| known.name == name)?;
-            Some((map, found))
-        })
-    }
-
     /// The number of the section with this name.
     #[must_use]
     pub fn section_number(&self, name: &str) -> Option<u32> {

@@ -17,7 +17,10 @@ fn thread() -> Builder {
 }
 
 /// What two pieces of work give; the second is done beside the first.
-pub fn both<A, B: Send + Sync>(first: impl FnOnce() -> A, second: impl Fn() -> B + Sync) -> (A, B) {
+pub(super) fn both<A, B: Send + Sync>(
+    first: impl FnOnce() -> A,
+    second: impl Fn() -> B + Sync,
+) -> (A, B) {
     let place = OnceLock::new();
     let first = std::thread::scope(|scope| {
         if process::our_cpus() > 1 {
@@ -36,7 +39,7 @@ pub fn both<A, B: Send + Sync>(first: impl FnOnce() -> A, second: impl Fn() -> B
 }
 
 /// What the work gives for each item, in their order. It begins with the last.
-pub fn each<T: Sync, R: Send + Sync>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+pub(super) fn each<T: Sync, R: Send + Sync>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let left = AtomicUsize::new(items.len());
     let places: Vec<OnceLock<R>> = items.iter().map(|_| OnceLock::new()).collect();
     let take = || {

@@ -486,12 +486,6 @@ impl<'a> Target<'a> {
         found.is_some() && found == self.names.get(essential_name(name))
     }
 
-    /// How many types there are, void counted.
-    #[must_use]
-    pub fn count(&self) -> u32 {
-        self.count
-    }
-
     fn read(&self, id: u32, window: &mut Window) -> Result<Type, BtfError> {
         let slot = id as usize / INDEX_STEP;
         let mut at = *self.index.get(slot).ok_or(BtfError::NoType { id })?;

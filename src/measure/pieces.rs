@@ -58,12 +58,6 @@ impl<'a> Pieces<'a> {
         }
     }
 
-    /// Pieces that were asked for.
-    #[must_use]
-    pub fn used(&self) -> usize {
-        self.used
-    }
-
     /// Where the piece at an address is, or would be.
     fn slot(&self, address: u64) -> usize {
         let hash = (address / PIECE as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;

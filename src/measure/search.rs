@@ -211,7 +211,7 @@ fn plus(start: u64, offset: i32) -> u64 {
 
 impl Search<'_> {
     /// Finds what each rule of a table is about, or loses it; whether all of it was found.
-    pub fn find_all(&mut self, subjects: &[Subject], rules: &[Rule]) -> bool {
+    pub(super) fn find_all(&mut self, subjects: &[Subject], rules: &[Rule]) -> bool {
         let mut all = true;
         for rule in rules {
             if !self.find(subjects, rule) {
@@ -223,7 +223,7 @@ impl Search<'_> {
     }
 
     /// Finds the one way of a rule that holds for all subjects, and its fields with it.
-    pub fn find(&mut self, subjects: &[Subject], rule: &Rule) -> bool {
+    pub(super) fn find(&mut self, subjects: &[Subject], rule: &Rule) -> bool {
         let mut chosen = Vec::new();
         let mut starts = Vec::new();
         for subject in subjects {

@@ -13,7 +13,7 @@ use super::blocks::Blocks;
 use crate::base::address::FileAddress;
 use crate::base::budget::MemoryBudget;
 use crate::crash::event::Mapping;
-use crate::symbols::elf::{find_debug_file, Answer, DebugDirs, ElfFile, Found, Home, Load, Table};
+use crate::symbols::elf::{find_debug_file, Answer, DebugDirs, ElfFile, Home, Load, Table};
 #[cfg(feature = "lines")]
 use crate::symbols::lines::{self, Call, Refused};
 use crate::symbols::resolver::Names;
@@ -67,8 +67,8 @@ impl Module {
     }
 
     /// Where the file lies, or lay when it was mapped.
-    #[must_use]
-    pub fn homes(&self) -> &[Home] {
+    #[cfg(test)]
+    pub(super) fn homes(&self) -> &[Home] {
         &self.homes
     }
 
@@ -100,23 +100,6 @@ impl Module {
     #[must_use]
     pub fn is_current(&self) -> bool {
         self.elf.source().is_current()
-    }
-
-    /// The variable that holds `address`, else the one that ends closest before it.
-    #[must_use]
-    pub fn nearest_data(&self, address: FileAddress) -> Option<Found> {
-        let debug = self.debug_symbols();
-        let files = [debug, Some(&self.elf)];
-        let count =
-            |file: &ElfFile| file.symbol_count(Table::Full) + file.symbol_count(Table::Dynamic);
-        let symbols = files.into_iter().flatten().map(count).sum();
-        let look = || {
-            files
-                .into_iter()
-                .flatten()
-                .find_map(|file| file.nearest_data(address))
-        };
-        self.shared.allowance.pass(symbols, look)
     }
 
     /// When the file had last changed as it was opened, by the wall clock.

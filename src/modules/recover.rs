@@ -95,6 +95,7 @@ mod tests {
             std::fs::metadata("/proc/self/exe").unwrap().len()
         );
         let stack = lines.iter().find(|line| line.path == b"[stack]").unwrap();
-        assert!(mapping(&process, stack.clone()).flags.grows_down());
+        let flags = mapping(&process, stack.clone()).flags;
+        assert!(flags.0 & VmFlags::GROWS_DOWN != 0);
     }
 }

@@ -29,7 +29,7 @@ type Process = (u32, u64);
 
 /// A report with what decides whether it is folded.
 #[derive(Clone, Debug)]
-pub struct Item {
+pub(super) struct Item {
     pub report: Box<Report>,
     pub site: Option<FaultSite>,
     /// Counted at its site before.
@@ -47,7 +47,7 @@ struct Held {
 
 /// What is waited for.
 #[derive(Debug)]
-pub struct Followed {
+pub(super) struct Followed {
     fatal_only: bool,
     /// In the order of their time.
     held: VecDeque<Held>,
@@ -57,7 +57,7 @@ pub struct Followed {
 
 impl Followed {
     #[must_use]
-    pub fn new(fatal_only: bool) -> Self {
+    pub(super) fn new(fatal_only: bool) -> Self {
         Followed {
             fatal_only,
             held: VecDeque::new(),
@@ -68,13 +68,13 @@ impl Followed {
 
     /// Reports that `--fatal-only` left out.
     #[must_use]
-    pub fn unwanted(&self) -> u64 {
+    pub(super) fn unwanted(&self) -> u64 {
         self.unwanted
     }
 
     /// What goes out now that this report has come. `is_told`: the capture tells how
     /// processes end.
-    pub fn admit(&mut self, item: Item, now: Duration, is_told: bool) -> Vec<Item> {
+    pub(super) fn admit(&mut self, item: Item, now: Duration, is_told: bool) -> Vec<Item> {
         let mut out = Vec::new();
         if item.report.disposition == Disposition::Fatal {
             self.forget(item.process, &mut out);
@@ -101,7 +101,7 @@ impl Followed {
 
     /// What goes out because a process has ended. `take` gives how many faults were
     /// counted at a site since, and when the last was, by the clock of uptime.
-    pub fn ended(
+    pub(super) fn ended(
         &mut self,
         ended: &Ended,
         take: &mut dyn FnMut(&FaultSite) -> Option<(u64, u64)>,
@@ -160,7 +160,7 @@ impl Followed {
     }
 
     /// What goes out because nothing has ended it by now; at the end of everything all.
-    pub fn due(&mut self, now: Duration) -> Vec<Item> {
+    pub(super) fn due(&mut self, now: Duration) -> Vec<Item> {
         let mut out = Vec::new();
         while self.held.front().is_some_and(|held| held.until <= now) {
             self.let_go_first(&mut out);
@@ -170,7 +170,7 @@ impl Followed {
 
     /// When [`Followed::due`] has something to do.
     #[must_use]
-    pub fn next_due(&self) -> Option<Duration> {
+    pub(super) fn next_due(&self) -> Option<Duration> {
         self.held.front().map(|held| held.until)
     }
 

@@ -28,9 +28,7 @@ mod limits;
 pub use info::{btf_bytes, btf_info, map_info, program_info, BtfDescription, MapInfo, ProgramInfo};
 pub use limits::{effective_capabilities, online_cpus, possible_cpus, raise_memlock_limit};
 
-pub use libc::{
-    E2BIG, EACCES, EBUSY, EINVAL, EMFILE, ENFILE, ENOENT, ENOMEM, ENOSPC, ENOSYS, EPERM,
-};
+pub use libc::{EACCES, EINVAL, EMFILE, ENFILE, ENOENT, ENOMEM, ENOSPC, ENOSYS, EPERM};
 
 const MAP_CREATE: libc::c_long = 0;
 const MAP_LOOKUP_ELEM: libc::c_long = 1;

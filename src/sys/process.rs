@@ -94,14 +94,6 @@ pub fn allow_open_files() {
     let _ = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
 }
 
-/// Ours and our children's memory that is resident now, in bytes, where /proc tells.
-#[must_use]
-pub fn resident_bytes() -> Option<u64> {
-    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
-    Some(pages * super::mmap::page_bytes() as u64)
-}
-
 /// As `uname -srm` has it.
 #[must_use]
 pub fn kernel_name() -> String {

@@ -18,8 +18,8 @@ use crate::capture::ring_memory::{Reader, RingMemory};
 use crate::sys::mmap::{page_bytes, SharedMemory};
 
 /// `PERF_RECORD_LOST`, `PERF_RECORD_SAMPLE`
-pub const LOST: u32 = 2;
-pub const SAMPLE: u32 = 9;
+pub(in crate::capture) const LOST: u32 = 2;
+pub(in crate::capture) const SAMPLE: u32 = 9;
 const HEADER_BYTES: u64 = 8;
 /// Where in the control page the positions are: `struct perf_event_mmap_page`.
 const HEAD_AT: usize = 1024;
@@ -27,7 +27,7 @@ const TAIL_AT: usize = 1032;
 
 /// `struct perf_event_header` without its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Header {
+pub(in crate::capture) struct Header {
     pub kind: u32,
     /// Bits whose meaning depends on the kind.
     pub misc: u16,
@@ -35,7 +35,7 @@ pub struct Header {
 
 /// What the ring gave, where BPF programs write to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PerfRecord<'a> {
+pub(in crate::capture) enum PerfRecord<'a> {
     /// What a program put out, with up to seven bytes behind it.
     Output(&'a [u8]),
     /// So many records found no room here.
@@ -44,14 +44,14 @@ pub enum PerfRecord<'a> {
 
 /// The reader's end of a ring.
 #[derive(Debug)]
-pub struct PerfRing<M> {
+pub(in crate::capture) struct PerfRing<M> {
     reader: Reader<M>,
     record: Vec<u8>,
 }
 
 impl<M: RingMemory> PerfRing<M> {
     /// Over `bytes` of data, a power of two.
-    pub fn over(memory: M, bytes: u64) -> Self {
+    pub(in crate::capture) fn over(memory: M, bytes: u64) -> Self {
         PerfRing {
             reader: Reader::over(memory, bytes),
             record: Vec::new(),
@@ -60,7 +60,7 @@ impl<M: RingMemory> PerfRing<M> {
 
     /// Hands what a program put out next, or how much was lost before it, to `take`
     /// and frees its place; false when there is none.
-    pub fn next(&mut self, take: impl FnOnce(PerfRecord<'_>)) -> bool {
+    pub(in crate::capture) fn next(&mut self, take: impl FnOnce(PerfRecord<'_>)) -> bool {
         while let Some(Header { kind, .. }) = self.read() {
             let read = match kind {
                 SAMPLE => output(&self.record).map(PerfRecord::Output),
@@ -76,7 +76,7 @@ impl<M: RingMemory> PerfRing<M> {
     }
 
     /// The next record of any kind: its header, and what follows it.
-    pub fn next_record(&mut self) -> Option<(Header, &[u8])> {
+    pub(in crate::capture) fn next_record(&mut self) -> Option<(Header, &[u8])> {
         let header = self.read()?;
         Some((header, &self.record))
     }
@@ -104,19 +104,19 @@ impl<M: RingMemory> PerfRing<M> {
 
     /// Whether a record of `bytes` would find no room now.
     #[must_use]
-    pub fn has_no_room(&self, bytes: u64) -> bool {
+    pub(in crate::capture) fn has_no_room(&self, bytes: u64) -> bool {
         self.reader.unread_bytes().saturating_add(bytes) > self.reader.bytes()
     }
 
     /// Whether the kernel has put nothing there that was not taken.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(in crate::capture) fn is_empty(&self) -> bool {
         self.reader.unread_bytes() == 0
     }
 
     /// Bytes of data that the ring holds.
     #[must_use]
-    pub fn bytes(&self) -> u64 {
+    pub(in crate::capture) fn bytes(&self) -> u64 {
         self.reader.bytes()
     }
 }
@@ -129,21 +129,21 @@ fn output(body: &[u8]) -> Option<&[u8]> {
 
 /// How many records found no room: the second word of what follows the header.
 #[must_use]
-pub fn lost(body: &[u8]) -> Option<u64> {
+pub(in crate::capture) fn lost(body: &[u8]) -> Option<u64> {
     let bytes = body.get(8..16)?;
     Some(u64::from_le_bytes(bytes.try_into().ok()?))
 }
 
 /// A ring of the kernel's, mapped: the control page and the data behind it.
 #[derive(Debug)]
-pub struct MappedPerfRing {
+pub(in crate::capture) struct MappedPerfRing {
     memory: SharedMemory,
     data_start: usize,
 }
 
 impl PerfRing<MappedPerfRing> {
     /// Maps the ring of an event, with `bytes` of data.
-    pub fn map(event: BorrowedFd<'_>, bytes: u64) -> Result<Self> {
+    pub(in crate::capture) fn map(event: BorrowedFd<'_>, bytes: u64) -> Result<Self> {
         let page = page_bytes();
         let memory = MappedPerfRing {
             memory: SharedMemory::map(event, 0, page + bytes as usize, true)?,

@@ -20,14 +20,14 @@ const MISC_BUILD_ID: u16 = 1 << 14;
 /// The mount namespace among a process's namespaces.
 const MNT_NS: usize = 5;
 /// Bytes of a name in the kernel, its NUL included.
-pub const NAME_BYTES: usize = 16;
+pub(super) const NAME_BYTES: usize = 16;
 
 /// The kernel's name of a thread, filled up with NULs.
-pub type Name = [u8; NAME_BYTES];
+pub(super) type Name = [u8; NAME_BYTES];
 
 /// A mapping that holds code, as it was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewMapping {
+pub(super) struct NewMapping {
     pub start: u64,
     pub end: u64,
     /// Bits as in `vm_flags`: read 1, write 2, execute 4, shared 8.
@@ -43,7 +43,7 @@ pub struct NewMapping {
 
 /// One thing that a process did. Ids are those that our pid namespace has.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
+pub(super) enum Change {
     /// A thread, where both processes are the same, or else a process.
     Forked {
         pid: u32,
@@ -77,7 +77,7 @@ pub enum Change {
 
 /// The change that a record tells, and its time by `CLOCK_MONOTONIC`.
 #[must_use]
-pub fn parse(header: Header, body: &[u8]) -> Option<(u64, Change)> {
+pub(super) fn parse(header: Header, body: &[u8]) -> Option<(u64, Change)> {
     let (body, time) = body.split_last_chunk()?;
     let change = read(header, body).ok()??;
     Some((u64::from_le_bytes(*time), change))
@@ -131,7 +131,7 @@ fn read(header: Header, body: &[u8]) -> Result<Option<Change>, ShortRead> {
 
 /// The kernel's name of a thread out of bytes that begin with it.
 #[must_use]
-pub fn name(bytes: &[u8]) -> Name {
+pub(super) fn name(bytes: &[u8]) -> Name {
     let mut name = Name::default();
     let known = until_nul(bytes);
     let length = known.len().min(NAME_BYTES - 1);

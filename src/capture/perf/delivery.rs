@@ -23,7 +23,7 @@ const HANDLER_AT: usize = 24;
 
 /// A signal as it reached a thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Delivery {
+pub(super) struct Delivery {
     /// By our pid namespace; 0 where that does not have it.
     pub pid: u32,
     pub tid: u32,
@@ -75,7 +75,7 @@ const PSTATE_32: u64 = 0x10;
 
 /// The registers that are asked for, a bit each.
 #[must_use]
-pub fn wanted_registers(kernel: Arch) -> u64 {
+pub(super) fn wanted_registers(kernel: Arch) -> u64 {
     match kernel {
         Arch::Aarch64 | Arch::Arm => (1 << AARCH64_PSTATE) - 1,
         Arch::X86_64 | Arch::I386 => X86.iter().fold(0, |mask, (bit, _)| mask | 1 << bit),
@@ -84,7 +84,7 @@ pub fn wanted_registers(kernel: Arch) -> u64 {
 
 /// A sample's delivery; `None` where it is none, or cut off.
 #[must_use]
-pub fn parse(kernel: Arch, body: &[u8], has_stack: bool) -> Option<Delivery> {
+pub(super) fn parse(kernel: Arch, body: &[u8], has_stack: bool) -> Option<Delivery> {
     read(kernel, body, has_stack).ok()
 }
 

@@ -23,7 +23,7 @@ struct Fold {
 /// Sites that are counted, and threads that overcame a fault. Times are
 /// `CLOCK_BOOTTIME`.
 #[derive(Debug, Default)]
-pub struct Handled {
+pub(super) struct Handled {
     folds: Vec<Fold>,
     /// By thread.
     first: Vec<(u32, EarlierFault)>,
@@ -32,7 +32,7 @@ pub struct Handled {
 impl Handled {
     /// Whether a fault is only counted; else how many were since the last that was
     /// reported. Without a window each is reported.
-    pub fn fold(&mut self, site: FaultSite, now_ns: u64, window_ns: u64) -> Option<u64> {
+    pub(super) fn fold(&mut self, site: FaultSite, now_ns: u64, window_ns: u64) -> Option<u64> {
         if window_ns == 0 {
             return Some(0);
         }
@@ -63,7 +63,7 @@ impl Handled {
     }
 
     /// What was counted at a site and not reported; the count then begins at 0 again.
-    pub fn take(&mut self, site: &FaultSite) -> Option<Folded> {
+    pub(super) fn take(&mut self, site: &FaultSite) -> Option<Folded> {
         let place = self.folds.iter().position(|fold| fold.site == *site)?;
         let fold = self.folds.remove(place);
         (fold.count > 0).then_some(Folded {
@@ -73,7 +73,7 @@ impl Handled {
     }
 
     /// Keeps a fault that a handler is about to take.
-    pub fn remember(&mut self, tid: u32, fault: EarlierFault) {
+    pub(super) fn remember(&mut self, tid: u32, fault: EarlierFault) {
         self.first.retain(|(known, _)| *known != tid);
         if self.first.len() >= MAX_FIRST {
             self.first.remove(0);
@@ -82,7 +82,7 @@ impl Handled {
     }
 
     /// The fault that this thread took since it became what it is.
-    pub fn recall(&mut self, tid: u32, image_ns: u64) -> Option<EarlierFault> {
+    pub(super) fn recall(&mut self, tid: u32, image_ns: u64) -> Option<EarlierFault> {
         let place = self.first.iter().position(|(known, _)| *known == tid)?;
         let (_, fault) = self.first.remove(place);
         (fault.boot_ns > image_ns).then_some(fault)

@@ -31,7 +31,7 @@ const EXEC: u64 = 4;
 
 /// What perf events do not tell of a process that may be gone any moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Look {
+pub(super) struct Look {
     pub parent: u32,
     pub uid: u32,
     /// As the process sees itself.
@@ -41,7 +41,7 @@ pub struct Look {
 
 /// A last look at the process with this pid, if it is the one that started then
 /// (0: any time before `now_ns`).
-pub fn look_at(pid: u32, started_ns: u64, now_ns: u64) -> Option<Look> {
+pub(super) fn look_at(pid: u32, started_ns: u64, now_ns: u64) -> Option<Look> {
     // From here on it is this process or none.
     let process = Directory::open(format!("/proc/{pid}").as_ref()).ok()?;
     let stat = process.read_small("stat", MAX_LOOK)?;
@@ -79,7 +79,7 @@ fn unified(lines: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Reads all of them; how many there are.
-pub fn read_all(processes: &mut Processes) -> usize {
+pub(super) fn read_all(processes: &mut Processes) -> usize {
     let Ok(entries) = std::fs::read_dir("/proc") else {
         return 0;
     };
@@ -97,7 +97,7 @@ pub fn read_all(processes: &mut Processes) -> usize {
 }
 
 /// Reads one.
-pub fn read_one(pid: u32, processes: &mut Processes) -> Option<Process> {
+pub(super) fn read_one(pid: u32, processes: &mut Processes) -> Option<Process> {
     // What happens in the same tick of a coarse clock is taken in once more.
     let seen_ns = time::boottime_ns().unsigned_abs().saturating_sub(1);
     let unix_ns = time::realtime_ns();

@@ -14,7 +14,7 @@ use super::rings::{Pending, What};
 const MOST_AT_ONCE: usize = 4096;
 
 /// Sorts what was read.
-pub fn sort(pending: &mut VecDeque<Pending>) {
+pub(super) fn sort(pending: &mut VecDeque<Pending>) {
     let all = pending.make_contiguous();
     // Stable: what one ring tells stays in its order.
     all.sort_by_key(|one| one.time_ns);

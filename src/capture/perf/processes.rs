@@ -22,7 +22,7 @@ const MAX_RECENT: usize = 64;
 
 /// The file behind a mapping.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KnownFile {
+pub(super) struct KnownFile {
     pub inode: u64,
     /// Major << 20 | minor.
     pub device: u32,
@@ -35,7 +35,7 @@ pub struct KnownFile {
 
 /// A mapping that holds code.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KnownMapping {
+pub(super) struct KnownMapping {
     pub start: u64,
     pub end: u64,
     /// As in `vm_flags`.
@@ -48,7 +48,7 @@ pub struct KnownMapping {
 
 /// Why some of a process's mappings may not be known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gap {
+pub(super) enum Gap {
     /// Neither its beginning was seen nor could it be looked at.
     Unseen,
     /// Changes were lost.
@@ -59,7 +59,7 @@ pub enum Gap {
 
 /// One process. Times are `CLOCK_BOOTTIME`.
 #[derive(Clone, Debug, Default)]
-pub struct Process {
+pub(super) struct Process {
     pub parent: u32,
     /// 0 where it is not known.
     pub started_ns: u64,
@@ -93,14 +93,14 @@ impl Process {
     /// Whether an address is above all files that are mapped with code, as the first
     /// stack is; the kernel's own code has no file.
     #[must_use]
-    pub fn is_above_files(&self, address: u64) -> bool {
+    pub(super) fn is_above_files(&self, address: u64) -> bool {
         let mut files = self.mappings.iter().filter(|known| known.file.is_some());
         files.all(|known| known.end <= address)
     }
 
     /// The name of one of its threads.
     #[must_use]
-    pub fn thread_name(&self, tid: u32) -> Name {
+    pub(super) fn thread_name(&self, tid: u32) -> Name {
         let own = self.thread_names.iter().find(|(known, _)| *known == tid);
         own.map_or(self.name, |(_, name)| *name)
     }
@@ -115,7 +115,7 @@ impl Process {
     }
 
     /// Takes a mapping in, in the place of what was there before.
-    pub fn map(&mut self, new: KnownMapping) {
+    pub(super) fn map(&mut self, new: KnownMapping) {
         if self.mappings.len() >= MAX_MAPPINGS {
             self.is_cut = Some(Gap::TooMany);
             return;
@@ -142,7 +142,7 @@ impl Process {
 
 /// All processes.
 #[derive(Debug)]
-pub struct Processes {
+pub(super) struct Processes {
     /// By pid.
     known: Vec<(u32, Box<Process>)>,
     /// In the order in which they ended.
@@ -161,7 +161,7 @@ pub struct Processes {
 impl Processes {
     /// Holds about `max_bytes`.
     #[must_use]
-    pub fn new(max_bytes: usize) -> Self {
+    pub(super) fn new(max_bytes: usize) -> Self {
         Processes {
             known: Vec::new(),
             ended: Vec::new(),
@@ -175,24 +175,24 @@ impl Processes {
     }
 
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.known.len()
     }
 
     /// Lists of mappings, and processes, that were given up.
     #[must_use]
-    pub fn evicted(&self) -> u64 {
+    pub(super) fn evicted(&self) -> u64 {
         self.evicted
     }
 
     #[must_use]
-    pub fn get(&self, pid: u32) -> Option<&Process> {
+    pub(super) fn get(&self, pid: u32) -> Option<&Process> {
         self.place(pid).ok().map(|place| &*self.known[place].1)
     }
 
     /// Its parent, where that is certain: an orphan's is another.
     #[must_use]
-    pub fn parent(&self, process: &Process) -> Option<u32> {
+    pub(super) fn parent(&self, process: &Process) -> Option<u32> {
         let parent = self.get(process.parent)?;
         let is_same = !parent.has_ended && parent.started_ns <= process.started_ns;
         is_same.then_some(process.parent)
@@ -200,7 +200,7 @@ impl Processes {
 
     /// What may be missing among its mappings.
     #[must_use]
-    pub fn gap(&self, process: &Process) -> Option<Gap> {
+    pub(super) fn gap(&self, process: &Process) -> Option<Gap> {
         match process.whole_from_ns {
             0 => Some(Gap::Unseen),
             from if from <= self.gap_ns => Some(Gap::Lost),
@@ -211,12 +211,12 @@ impl Processes {
     /// Whether what it was called last may be another program's name: its exec may be
     /// among what was lost.
     #[must_use]
-    pub fn may_be_renamed(&self, process: &Process) -> bool {
+    pub(super) fn may_be_renamed(&self, process: &Process) -> bool {
         process.named_ns <= self.gap_ns
     }
 
     /// Takes in a process as /proc shows it, unless more is known of it.
-    pub fn found(&mut self, pid: u32, process: Process) {
+    pub(super) fn found(&mut self, pid: u32, process: Process) {
         let known = self.get(pid);
         if known.is_some_and(|known| self.gap(known).is_none() && !known.has_ended) {
             return;
@@ -227,7 +227,7 @@ impl Processes {
 
     /// Forgets those that two looks did not find: their end was among what was lost. At
     /// the first what they did last may still be waiting in a ring. `there` is sorted.
-    pub fn forget_others(&mut self, there: &[u32]) {
+    pub(super) fn forget_others(&mut self, there: &[u32]) {
         self.known.retain_mut(|(pid, process)| {
             let is_there = process.has_ended || there.binary_search(pid).is_ok();
             let was_missing = std::mem::replace(&mut process.is_missing, !is_there);
@@ -237,7 +237,7 @@ impl Processes {
 
     /// Takes in what /proc shows of a process that is ending: without its memory there
     /// are no mappings any more, but the rest is true.
-    pub fn found_ending(&mut self, pid: u32, process: Process) {
+    pub(super) fn found_ending(&mut self, pid: u32, process: Process) {
         if process.whole_from_ns != 0 || self.get(pid).is_none() {
             self.found(pid, process);
             return;
@@ -254,7 +254,7 @@ impl Processes {
     }
 
     /// Takes in a change. Its time is also given by the wall clock, for files.
-    pub fn apply(&mut self, time_ns: u64, unix_ns: i64, change: Change) {
+    pub(super) fn apply(&mut self, time_ns: u64, unix_ns: i64, change: Change) {
         match change {
             Change::Lost(_) => self.gap_ns = self.gap_ns.max(time_ns),
             Change::Forked {
@@ -390,7 +390,7 @@ impl Processes {
     }
 
     /// The file that a mapping is of, shared with earlier ones.
-    pub fn file(&mut self, mapping: &NewMapping) -> Option<Rc<KnownFile>> {
+    pub(super) fn file(&mut self, mapping: &NewMapping) -> Option<Rc<KnownFile>> {
         let file = file(mapping)?;
         let known = self.recent.iter().position(|known| **known == file);
         let shared = match known {
@@ -439,7 +439,7 @@ impl Processes {
 
     /// What is held, counted anew.
     #[must_use]
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         let share = |(_, process): &(u32, Box<Process>)| {
             ENTRY_BYTES + held_alone(process) + share_of_list(&process.mappings)
         };

@@ -17,7 +17,7 @@ use crate::crash::registers::Arch;
 use crate::sys::{perf, process, tracefs};
 
 const GROUP: &str = "signal";
-pub const TRACEPOINT: &str = "signal_deliver";
+pub(super) const TRACEPOINT: &str = "signal_deliver";
 /// A sample has less than 64 KB, of which this is left to the stack.
 const MAX_STACK_BYTES: u32 = 60 << 10;
 const LEAST_RING_BYTES: u64 = 16 << 10;
@@ -39,7 +39,7 @@ const MAX_READ_BYTES: usize = 1 << 20;
 
 /// What was read and waits for its turn.
 #[derive(Debug)]
-pub struct Pending {
+pub(super) struct Pending {
     /// `CLOCK_BOOTTIME`
     pub time_ns: u64,
     /// Which of the rings it comes from.
@@ -48,7 +48,7 @@ pub struct Pending {
 }
 
 #[derive(Debug)]
-pub enum What {
+pub(super) enum What {
     Change(Change),
     Delivery {
         cpu: u32,
@@ -60,7 +60,7 @@ pub enum What {
 
 /// What a look at the rings has brought.
 #[derive(Clone, Copy, Debug)]
-pub struct Extent {
+pub(super) struct Extent {
     /// Up to which time, where that is not all.
     pub until_ns: Option<u64>,
     /// A ring was as good as full. What was lost for that the kernel says only with the
@@ -70,7 +70,7 @@ pub struct Extent {
 
 /// The rings of all CPUs.
 #[derive(Debug)]
-pub struct Rings {
+pub(super) struct Rings {
     plan: Plan,
     cpus: Vec<Cpu>,
     /// Deliveries lost on CPUs that went down.
@@ -110,7 +110,7 @@ struct Source {
 
 impl Rings {
     /// Opens the events; those of changes tell from here on.
-    pub fn open(config: &CaptureConfig, signals: u64) -> Result<Rings> {
+    pub(super) fn open(config: &CaptureConfig, signals: u64) -> Result<Rings> {
         let tracepoint = tracefs::event_number(GROUP, TRACEPOINT)
             .context(|| format!("perf events at {GROUP}/{TRACEPOINT}"))?;
         process::allow_open_files();
@@ -140,25 +140,25 @@ impl Rings {
     }
 
     /// Enables deliveries.
-    pub fn watch_deliveries(&self) -> Result<()> {
+    pub(super) fn watch_deliveries(&self) -> Result<()> {
         let mut cpus = self.cpus.iter();
         cpus.try_for_each(|cpu| perf::enable(cpu.deliveries.event.as_fd()))
     }
 
     /// Each is readable when something has come.
-    pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
+    pub(super) fn fds(&self) -> Vec<BorrowedFd<'_>> {
         self.cpus.iter().flat_map(Cpu::fds).collect()
     }
 
     /// Those of one CPU.
-    pub fn fds_of(&self, number: u32) -> Vec<BorrowedFd<'_>> {
+    pub(super) fn fds_of(&self, number: u32) -> Vec<BorrowedFd<'_>> {
         let cpu = self.cpus.iter().filter(|cpu| cpu.number == number);
         cpu.flat_map(Cpu::fds).collect()
     }
 
     /// Watches a CPU that has come up. What it had before it went down has ended with
     /// that, and is read no more.
-    pub fn cpu_up(&mut self, number: u32) -> Result<()> {
+    pub(super) fn cpu_up(&mut self, number: u32) -> Result<()> {
         let others = self.cpus.iter().filter(|cpu| cpu.number != number);
         self.plan.check(others.count() + 1)?;
         let changes = perf::process_changes(number, MOST_UNREAD_BYTES)?;
@@ -172,7 +172,7 @@ impl Rings {
     }
 
     /// Adds what the rings hold to `read`.
-    pub fn read(&mut self, ahead_ns: u64, read: &mut Vec<Pending>) -> Extent {
+    pub(super) fn read(&mut self, ahead_ns: u64, read: &mut Vec<Pending>) -> Extent {
         let has_stack = self.plan.stack_bytes > 0;
         let mut left = MAX_READ_BYTES;
         let mut until_ns = None;
@@ -206,7 +206,7 @@ impl Rings {
     }
 
     /// No event tells anything any more; what is in the rings stays there.
-    pub fn stop(&mut self) {
+    pub(super) fn stop(&mut self) {
         for fd in self.fds() {
             let _ = perf::disable(fd);
         }
@@ -214,24 +214,24 @@ impl Rings {
     }
 
     /// Deliveries that found no room.
-    pub fn lost(&self) -> u64 {
+    pub(super) fn lost(&self) -> u64 {
         let of_cpus = self.cpus.iter().map(|cpu| cpu.lost(self.has_stopped));
         self.lost_before + of_cpus.sum::<u64>()
     }
 
     /// What the rings hold.
-    pub fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         let of_cpu = |cpu: &Cpu| cpu.deliveries.ring.bytes() + cpu.changes.ring.bytes();
         self.cpus.iter().map(of_cpu).sum()
     }
 
     /// How much of each stack is copied.
-    pub fn stack_bytes(&self) -> u32 {
+    pub(super) fn stack_bytes(&self) -> u32 {
         self.plan.stack_bytes
     }
 
     /// For `-v`.
-    pub fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         let deliveries_kb = self.plan.ring_bytes >> 10;
         let changes_kb = self.plan.changes_bytes >> 10;
         let cpus = self.cpus.len();

@@ -25,7 +25,7 @@ const MAX_ARGUMENTS: usize = 4096;
 
 /// The beginning of a stack.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Beginning {
+pub(super) struct Beginning {
     /// Into the copy: where argc stands.
     pub at: usize,
     /// Joined by spaces; `None` where they were not copied whole.
@@ -34,7 +34,7 @@ pub struct Beginning {
 
 /// The beginning of a stack, if it is in the copy that was made from `sp` on.
 #[must_use]
-pub fn beginning(stack: &[u8], sp: u64, vdso: u64, word_bytes: usize) -> Option<Beginning> {
+pub(super) fn beginning(stack: &[u8], sp: u64, vdso: u64, word_bytes: usize) -> Option<Beginning> {
     // Words stand at multiples of their size, whatever the stack pointer is.
     let first = (sp.wrapping_neg() % word_bytes as u64) as usize;
     let chunks = stack.get(first..)?.chunks_exact(word_bytes);
@@ -77,7 +77,7 @@ fn auxiliary_vector(words: &[u64], vdso: u64) -> Option<usize> {
 /// and begins with text or, on the first thread, ends with that. `room`: what it would
 /// have had.
 #[must_use]
-pub fn may_have_strings(stack: &[u8], room: usize, is_above: bool, is_leader: bool) -> bool {
+pub(super) fn may_have_strings(stack: &[u8], room: usize, is_above: bool, is_leader: bool) -> bool {
     const LOOKED_AT: usize = 256;
     let is_text = |&byte: &u8| byte == 0 || byte.is_ascii_graphic() || byte.is_ascii_whitespace();
     let begins = &stack[..stack.len().min(LOOKED_AT)];

@@ -29,7 +29,7 @@ const X86_USER_FETCH: u64 = 0x14;
 const ARM64_FETCH: u64 = 0x8200_0004;
 
 /// What reports lack always, or as a rule.
-pub const RARELY_TOLD: [(&str, &str); 9] = [
+pub(super) const RARELY_TOLD: [(&str, &str); 9] = [
     ("access", UNTOLD),
     (
         "fault_address",
@@ -52,7 +52,7 @@ const CHANGES_LOST: &str = "the ring had no room for all changes of processes";
 
 /// What the event is made with besides.
 #[derive(Debug)]
-pub struct Circumstances<'a> {
+pub(super) struct Circumstances<'a> {
     /// CPU << 48 | count.
     pub id: u64,
     /// When the delivery was, by `CLOCK_BOOTTIME`.
@@ -77,7 +77,7 @@ pub struct Circumstances<'a> {
 /// and trap as they must have been. That is so where nothing is ever mapped; elsewhere
 /// code may lie that was moved there (mremap), for which there is no event.
 #[must_use]
-pub fn certain_fault(delivery: &Delivery) -> Option<(u64, Trap)> {
+pub(super) fn certain_fault(delivery: &Delivery) -> Option<(u64, Trap)> {
     let registers = delivery.registers?;
     let pc = registers.pc().0;
     let is_unmapped = (delivery.signal, delivery.code) == (SIGSEGV, SEGV_MAPERR);
@@ -98,7 +98,7 @@ pub fn certain_fault(delivery: &Delivery) -> Option<(u64, Trap)> {
 
 /// The fault that a handler is about to take.
 #[must_use]
-pub fn earlier_fault(
+pub(super) fn earlier_fault(
     delivery: &Delivery,
     boot_ns: u64,
     certain: Option<(u64, Trap)>,
@@ -125,7 +125,7 @@ const NO_FAULT: (u64, Trap) = (
 );
 
 #[must_use]
-pub fn disposition(handler: u64) -> Disposition {
+pub(super) fn disposition(handler: u64) -> Disposition {
     match handler {
         0 => Disposition::Fatal,
         1 => Disposition::Ignored,
@@ -135,7 +135,7 @@ pub fn disposition(handler: u64) -> Disposition {
 
 /// The whole event.
 #[must_use]
-pub fn event(delivery: Delivery, around: Circumstances<'_>) -> Event {
+pub(super) fn event(delivery: Delivery, around: Circumstances<'_>) -> Event {
     let nobody = Process::default();
     let process = around.process.unwrap_or(&nobody);
     let certain = certain_fault(&delivery);

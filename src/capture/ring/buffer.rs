@@ -22,14 +22,14 @@ const HEADER_BYTES: u64 = 8;
 
 /// The reader's end of a ring.
 #[derive(Debug)]
-pub struct Ring<M> {
+pub(super) struct Ring<M> {
     reader: Reader<M>,
     record: Vec<u8>,
 }
 
 impl<M: RingMemory> Ring<M> {
     /// Over `bytes` of data, a power of two.
-    pub fn over(memory: M, bytes: u64) -> Self {
+    pub(super) fn over(memory: M, bytes: u64) -> Self {
         Ring {
             reader: Reader::over(memory, bytes),
             record: Vec::new(),
@@ -38,7 +38,7 @@ impl<M: RingMemory> Ring<M> {
 
     /// Hands the next record to `take` and frees its place; false when none is
     /// ready.
-    pub fn next(&mut self, take: &mut dyn FnMut(&[u8])) -> bool {
+    pub(super) fn next(&mut self, take: &mut dyn FnMut(&[u8])) -> bool {
         while let Some((position, unread)) = self.reader.unread(HEADER_BYTES) {
             let length = self.reader.word(position);
             if length & BUSY != 0 {
@@ -67,14 +67,14 @@ impl<M: RingMemory> Ring<M> {
 
     /// Bytes of data that the ring holds.
     #[must_use]
-    pub fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         self.reader.bytes()
     }
 }
 
 /// A ring of the kernel's, mapped.
 #[derive(Debug)]
-pub struct MappedRing {
+pub(super) struct MappedRing {
     /// Read and written by us.
     consumer_page: SharedMemory,
     /// The producer's page and, behind it, the data: read only.
@@ -84,7 +84,7 @@ pub struct MappedRing {
 
 impl Ring<MappedRing> {
     /// Maps the ring behind a map's descriptor.
-    pub fn map(fd: BorrowedFd<'_>, bytes: u32) -> Result<Self> {
+    pub(super) fn map(fd: BorrowedFd<'_>, bytes: u32) -> Result<Self> {
         let page = page_bytes();
         let memory = MappedRing {
             consumer_page: SharedMemory::map(fd, 0, page, true)?,

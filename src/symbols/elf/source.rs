@@ -110,7 +110,7 @@ impl FileRange {
 
 /// A string table, seen through a window that moves.
 #[derive(Debug)]
-pub struct Strings<'a> {
+pub(super) struct Strings<'a> {
     source: &'a Source,
     range: FileRange,
     /// Offset of the window's first byte in the table.
@@ -122,7 +122,7 @@ impl<'a> Strings<'a> {
     const WINDOW: u64 = 32 * 1024;
 
     #[must_use]
-    pub fn new(source: &'a Source, range: FileRange) -> Self {
+    pub(super) fn new(source: &'a Source, range: FileRange) -> Self {
         Strings {
             source,
             range: range.within(source.size()),
@@ -132,7 +132,7 @@ impl<'a> Strings<'a> {
     }
 
     /// The name at `offset`, at most [`MAX_NAME`] bytes of it.
-    pub fn get(&mut self, offset: u64) -> Option<&[u8]> {
+    pub(super) fn get(&mut self, offset: u64) -> Option<&[u8]> {
         if offset >= self.range.size {
             return None;
         }

@@ -12,17 +12,17 @@ const MOST_BYTES: usize = 1 << 20;
 
 /// Numbers of an event's mappings, by their places.
 #[derive(Debug, Default)]
-pub struct Numbers {
+pub(super) struct Numbers {
     named: Vec<(u64, usize)>,
     unnamed: Vec<(u64, usize)>,
 }
 
 impl Numbers {
     /// What one takes in memory.
-    pub const BYTES: usize = size_of::<(u64, usize)>();
+    pub(super) const BYTES: usize = size_of::<(u64, usize)>();
 
     /// A mapping that has its file's name, by its flags.
-    pub fn named(&mut self, flags: u32, place: usize) {
+    pub(super) fn named(&mut self, flags: u32, place: usize) {
         let number = flags >> NUMBER_SHIFT;
         if number != 0 {
             self.named.push((number.into(), place));
@@ -30,14 +30,14 @@ impl Numbers {
     }
 
     /// One that has not, by what stands for its file.
-    pub fn unnamed(&mut self, file: u64, place: usize) {
+    pub(super) fn unnamed(&mut self, file: u64, place: usize) {
         if (1..NUMBERS).contains(&file) {
             self.unnamed.push((file, place));
         }
     }
 
     /// Gives every mapping its file's name.
-    pub fn share(mut self, event: &mut Event) {
+    pub(super) fn share(mut self, event: &mut Event) {
         self.named.sort_unstable();
         let mut room = MOST_BYTES;
         for (number, place) in self.unnamed {

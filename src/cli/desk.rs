@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use lexopt::Arg;
 
 use super::options::{self, Group, Key, SUMMARIZE, SYMBOLIZE};
-use super::{path, unexpected, Result};
+use super::{path, unexpected, value, Result};
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -82,9 +82,9 @@ pub(super) fn parse(word: &OsStr, parser: &mut lexopt::Parser) -> Result<Option<
         match option.key {
             Key::Help => return Ok(Some(super::Command::DeskHelp(command))),
             Key::Json => task.json = true,
-            Key::Sysroot => task.sysroots.push(path(parser, option)?),
+            Key::Sysroot => task.sysroots.push(path(option, value(parser, option)?)?),
             // Files, and directories of files.
-            _ => task.given.push(path(parser, option)?),
+            _ => task.given.push(path(option, value(parser, option)?)?),
         }
     }
     Ok(Some(super::Command::Desk(task)))

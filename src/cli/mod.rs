@@ -95,46 +95,67 @@ where
     })
 }
 
-/// Does what an option says.
+/// Does what an option says, once its value is read.
 fn set(config: &mut Config, option: &Opt, parser: &mut lexopt::Parser) -> Result<()> {
-    match option.key {
-        Key::Registers => config.registers = true,
-        Key::StackTrace => config.stack_trace = true,
-        Key::Append => config.append = true,
-        Key::Verbose => config.verbose = true,
-        Key::Stats => config.stats = true,
-        Key::FatalOnly => config.fatal_only = true,
-        Key::Memory => config.memory = true,
-        Key::Maps => config.maps = true,
-        Key::NoMemory => config.no_memory = true,
-        Key::Duration => config.duration = duration(option, &value(parser, option)?)?,
-        Key::Pid => config.pid = Some(number(parser, option)? as u32),
-        Key::ProcessName => config.name = Some(name(option, value(parser, option)?)?),
-        Key::MaxStackDepth => config.max_stack_depth = number(parser, option)? as usize,
-        Key::Output => {
-            let given = path(parser, option)?;
-            config.output = (given.as_os_str() != "-").then_some(given);
-        }
-        Key::Format => config.format = format(option, &value(parser, option)?)?,
-        Key::StatsInterval => {
-            config.stats_interval = Duration::from_secs(number(parser, option)?);
-        }
-        Key::SymbolCacheLimit => config.symbol_cache_limit = number(parser, option)? as usize,
+    match option.value {
+        Value::None => set_flag(config, option.key),
+        Value::Number(..) => set_number(config, option.key, number(parser, option)?),
+        Value::Text(..) => return set_text(config, option, value(parser, option)?),
+    }
+    Ok(())
+}
+
+fn set_flag(config: &mut Config, key: Key) {
+    let flag = match key {
+        Key::Registers => &mut config.registers,
+        Key::StackTrace => &mut config.stack_trace,
+        Key::Append => &mut config.append,
+        Key::Verbose => &mut config.verbose,
+        Key::Stats => &mut config.stats,
+        Key::FatalOnly => &mut config.fatal_only,
+        Key::Memory => &mut config.memory,
+        Key::Maps => &mut config.maps,
+        Key::NoMemory => &mut config.no_memory,
+        // The test of the table tries each of its options.
+        _ => unreachable!("an option without a field"),
+    };
+    *flag = true;
+}
+
+/// A number that is in the option's range.
+fn set_number(config: &mut Config, key: Key, number: u64) {
+    // A window of zero seconds is none.
+    let window = (number > 0).then(|| Duration::from_secs(number));
+    match key {
+        Key::Pid => config.pid = Some(number as u32),
+        Key::MaxStackDepth => config.max_stack_depth = number as usize,
+        Key::StatsInterval => config.stats_interval = Duration::from_secs(number),
+        Key::SymbolCacheLimit => config.symbol_cache_limit = number as usize,
         // What the ring needs of it is compared when both are known.
-        Key::MemoryLimit => config.memory_limit_bytes = number(parser, option)? << 20,
-        Key::RingBuffer => config.ring_bytes = Some(ring(option, &value(parser, option)?)?),
-        Key::Btf => config.btf = Some(path(parser, option)?),
-        Key::DebugDir => config.debug_dirs.push(path(parser, option)?),
-        Key::StackSnapshot => {
-            config.stack_snapshot_bytes = (number(parser, option)? as u32) << 10;
-        }
-        Key::Signals => config.signals = signals(option, &value(parser, option)?)?,
-        Key::Fold => config.fold = window(parser, option)?,
-        Key::FoldHandled => config.fold_handled = window(parser, option)?,
-        Key::MaxPerMinute => config.max_per_minute = Some(number(parser, option)? as u32),
-        Key::Capture => method(config, option, &value(parser, option)?)?,
-        // The caller's, or a subcommand's.
-        Key::Help | Key::Version | Key::Check | Key::File | Key::Json | Key::Sysroot => {}
+        Key::MemoryLimit => config.memory_limit_bytes = number << 20,
+        Key::RingBuffer => config.ring_bytes = Some((number as u32) << 10),
+        Key::StackSnapshot => config.stack_snapshot_bytes = (number as u32) << 10,
+        Key::Fold => config.fold = window,
+        Key::FoldHandled => config.fold_handled = window,
+        Key::MaxPerMinute => config.max_per_minute = Some(number as u32),
+        // The test of the table tries each of its options.
+        _ => unreachable!("an option without a field"),
+    }
+}
+
+fn set_text(config: &mut Config, option: &Opt, given: OsString) -> Result<()> {
+    match option.key {
+        Key::Duration => config.duration = duration(option, &given)?,
+        Key::ProcessName => config.name = Some(name(option, given)?),
+        Key::Format => config.format = format(option, &given)?,
+        Key::Signals => config.signals = signals(option, &given)?,
+        Key::Capture => method(config, option, &given)?,
+        Key::Output if given == "-" => config.output = None,
+        Key::Output => config.output = Some(path(option, given)?),
+        Key::Btf => config.btf = Some(path(option, given)?),
+        Key::DebugDir => config.debug_dirs.push(path(option, given)?),
+        // The test of the table tries each of its options.
+        _ => unreachable!("an option without a field"),
     }
     Ok(())
 }
@@ -180,19 +201,19 @@ fn value(parser: &mut lexopt::Parser, option: &Opt) -> Result<OsString> {
     parser.value().map_err(missing)
 }
 
-/// A whole number in the option's range.
+/// A whole number in the option's range. The size of a ring is a power of two.
 fn number(parser: &mut lexopt::Parser, option: &Opt) -> Result<u64> {
-    in_range(option, &value(parser, option)?)
-}
-
-fn in_range(option: &Opt, given: &OsStr) -> Result<u64> {
-    let is_inside = |number: &u64| match option.value {
-        Value::Number(_, _, from, to) => (from..=to).contains(number),
+    let given = value(parser, option)?;
+    let is_right = |number: &u64| match option.value {
+        Value::Number(_, _, from, to) => {
+            (from..=to).contains(number)
+                && (option.key != Key::RingBuffer || number.is_power_of_two())
+        }
         Value::None | Value::Text(..) => true,
     };
-    digits(given)
-        .filter(is_inside)
-        .ok_or_else(|| wrong(option, given))
+    digits(&given)
+        .filter(is_right)
+        .ok_or_else(|| wrong(option, &given))
 }
 
 /// Decimal digits and nothing else: no sign, no space.
@@ -221,8 +242,7 @@ fn name(option: &Opt, given: OsString) -> Result<Vec<u8>> {
     Ok(given.into_vec())
 }
 
-fn path(parser: &mut lexopt::Parser, option: &Opt) -> Result<PathBuf> {
-    let given = value(parser, option)?;
+fn path(option: &Opt, given: OsString) -> Result<PathBuf> {
     if given.is_empty() {
         return Err(wrong(option, &given));
     }
@@ -258,12 +278,6 @@ fn signals(option: &Opt, given: &OsStr) -> Result<u64> {
     Ok(set)
 }
 
-/// A window of whole seconds; 0 is none.
-fn window(parser: &mut lexopt::Parser, option: &Opt) -> Result<Option<Duration>> {
-    let seconds = number(parser, option)?;
-    Ok((seconds > 0).then(|| Duration::from_secs(seconds)))
-}
-
 /// Where types come from and how a capture is made are two things: of each, the last counts.
 fn method(config: &mut Config, option: &Opt, given: &OsStr) -> Result<()> {
     match given.as_bytes() {
@@ -276,14 +290,6 @@ fn method(config: &mut Config, option: &Opt, given: &OsStr) -> Result<()> {
         _ => return Err(wrong(option, given)),
     }
     Ok(())
-}
-
-/// A size in KB that is a power of two, in bytes.
-fn ring(option: &Opt, given: &OsStr) -> Result<u32> {
-    match in_range(option, given)? {
-        size_kb if size_kb.is_power_of_two() => Ok((size_kb as u32) << 10),
-        _ => Err(wrong(option, given)),
-    }
 }
 
 fn check_memory(config: &Config) -> Result<()> {

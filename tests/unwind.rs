@@ -233,7 +233,7 @@ fn names(walk: &Walk, space: &Space) -> Vec<String> {
 struct Walked {
     names: Vec<String>,
     stop: Stop,
-    told: String,
+    shown: String,
 }
 
 fn walked(program: &Program, scenario: &Scenario) -> Walked {
@@ -245,7 +245,7 @@ fn walked(program: &Program, scenario: &Scenario) -> Walked {
     let again = walk(&child.registers, &space, DEPTH, &mut caches);
     assert_eq!(walked, again, "the caches change nothing");
     let names = names(&walked, &space);
-    let told: Vec<_> = names
+    let shown: Vec<_> = names
         .iter()
         .zip(&walked.frames)
         .map(|(name, frame)| {
@@ -258,7 +258,7 @@ fn walked(program: &Program, scenario: &Scenario) -> Walked {
         })
         .collect();
     Walked {
-        told: format!("{} {:x?}", told.join(" "), walked.stop),
+        shown: format!("{} {:x?}", shown.join(" "), walked.stop),
         names,
         stop: walked.stop,
     }
@@ -294,7 +294,7 @@ fn check(source: &str) {
             let walked = walked(&program, scenario);
             if let Some(what) = wrong(&walked, scenario, &own) {
                 let name = scenario.name;
-                failures.push(format!("{} {name}: {what}: {}", flavour.name, walked.told));
+                failures.push(format!("{} {name}: {what}: {}", flavour.name, walked.shown));
             }
         }
     }
@@ -343,7 +343,7 @@ fn frame_pointers_are_enough_for_the_program_itself() {
         let end = walked.names.iter().position(|name| name == "main");
         let end = end.map_or(walked.names.len(), |main| main + 1);
         if !matches(&walked.names[..end], &scenario.expected(), &own) {
-            failures.push(format!("{}: {}", scenario.name, walked.told));
+            failures.push(format!("{}: {}", scenario.name, walked.shown));
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));

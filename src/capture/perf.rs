@@ -20,13 +20,13 @@
 pub(super) mod buffer;
 mod change;
 mod delivery;
+mod event;
 mod handled;
 mod living;
 mod order;
 mod processes;
 mod rings;
 mod stack;
-mod told;
 
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
@@ -179,16 +179,16 @@ impl PerfCapture {
         self.fill_gap(pid, boot_ns);
         let known = self.processes.get(pid);
         let gap = known.map_or(Some(Gap::Unseen), |known| self.processes.gap(known));
-        let certain = told::certain_fault(&delivery);
+        let certain = event::certain_fault(&delivery);
         let counters = &mut self.counters;
         if certain.is_some() {
             counters.fault_info_captured += 1;
         } else {
             counters.fault_info_missed += 1;
         }
-        let is_handled = told::disposition(delivery.handler) == Disposition::Handled;
+        let is_handled = event::disposition(delivery.handler) == Disposition::Handled;
         if is_handled && has_address(delivery.code) {
-            if let Some(fault) = told::earlier_fault(&delivery, boot_ns, certain) {
+            if let Some(fault) = event::earlier_fault(&delivery, boot_ns, certain) {
                 self.handled.remember(delivery.tid, fault);
             }
         }
@@ -222,7 +222,7 @@ impl PerfCapture {
             false => self.handled.recall(delivery.tid, image_ns),
         };
         self.events += 1;
-        let around = told::Circumstances {
+        let around = event::Circumstances {
             id: u64::from(cpu) << 48 | self.events,
             boot_ns,
             process: known,
@@ -235,7 +235,7 @@ impl PerfCapture {
             wants_stack,
             wants_memory: self.wanted.memory,
         };
-        Some(told::event(delivery, around))
+        Some(event::event(delivery, around))
     }
 
     /// Looks at a process of which not everything is known, as far as it is there.
@@ -278,7 +278,7 @@ impl Capture for PerfCapture {
                     }
                     What::Delivery { cpu, delivery } => {
                         self.waiting -= 1;
-                        // Told for the proof at start alone: an event's filter is final.
+                        // Delivered for the proof at start alone: an event's filter is final.
                         if self.wanted.signals >> (delivery.signal & 63) & 1 == 0 {
                             continue;
                         }
@@ -354,7 +354,7 @@ impl Capture for PerfCapture {
 
     fn lacks(&self) -> Vec<Lost> {
         let lost = |&(detail, reason): &(&'static str, &'static str)| Lost { detail, reason };
-        told::RARELY_TOLD.iter().map(lost).collect()
+        event::USUALLY_MISSING.iter().map(lost).collect()
     }
 }
 

@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn crashes_are_told_apart_by_signature_or_by_what_there_is() {
+    fn crashes_are_distinguished_by_signature_or_by_what_there_is() {
         let one = "\"signature\":\"01\",\"exe\":\"/a\"";
         let moved = "\"signature\":\"01\",\"exe\":\"/b\"";
         let other = "\"signature\":\"02\",\"exe\":\"/a\"";

@@ -12,7 +12,7 @@ use std::path::Path;
 
 use crate::base::procfs;
 use crate::measure::facts::{self, Child, Fact, Facts, Known, Name, Seen};
-use crate::measure::facts::{GONE, OUTER, TOLD_BYTES};
+use crate::measure::facts::{GONE, OUTER, REPORTED_BYTES};
 use crate::measure::peek::Peek;
 use crate::sys::file::Directory;
 use crate::sys::mmap::page_bytes;
@@ -76,10 +76,10 @@ pub struct Running {
 pub fn start(program: &CStr, number: u32, magic: &[u8; 8]) -> Option<Running> {
     let name = facts::thread_name(magic, number);
     let mut process = own_fault::spawn(program, MARK, text(&name))?;
-    let mut told = [0; TOLD_BYTES + 1];
-    process.output.read_exact(&mut told).ok()?;
+    let mut reported = [0; REPORTED_BYTES + 1];
+    process.output.read_exact(&mut reported).ok()?;
     let mut facts = Facts::default();
-    facts.hear(told.first_chunk()?);
+    facts.hear(reported.first_chunk()?);
     Some(Running {
         process,
         name,
@@ -230,7 +230,7 @@ fn prepare_and_fault(known: Known, has_files: u64) -> Option<()> {
     facts.set(Fact::AlternateStart, alternate);
     facts.set(Fact::AlternateBytes, STACK_BYTES as u64);
     facts.set(Fact::HasFiles, has_files);
-    own_fault::say(&facts.told())?;
+    own_fault::say(&facts.reported())?;
     own_fault::fault(&Registers {
         fault_address: known.fault_address(),
         sp,

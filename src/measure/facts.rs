@@ -131,8 +131,8 @@ pub enum Fact {
 
 const FACTS: usize = Fact::Slash as usize + 1;
 /// As many as a child says of itself.
-const TOLD: usize = Fact::HasFiles as usize + 1;
-pub const TOLD_BYTES: usize = TOLD * 8;
+const REPORTED: usize = Fact::HasFiles as usize + 1;
+pub const REPORTED_BYTES: usize = REPORTED * 8;
 
 /// A value for each [`Fact`]; 0 where it does not apply, which no search finds once.
 #[derive(Clone, Debug)]
@@ -168,8 +168,8 @@ impl Facts {
 
     /// What a child sends.
     #[must_use]
-    pub fn told(&self) -> [u8; TOLD_BYTES] {
-        let mut bytes = [0; TOLD_BYTES];
+    pub fn reported(&self) -> [u8; REPORTED_BYTES] {
+        let mut bytes = [0; REPORTED_BYTES];
         for (at, value) in bytes.chunks_exact_mut(8).zip(self.0) {
             at.copy_from_slice(&value.to_ne_bytes());
         }
@@ -177,8 +177,8 @@ impl Facts {
     }
 
     /// Takes in what a child has sent.
-    pub fn hear(&mut self, told: &[u8; TOLD_BYTES]) {
-        for (at, value) in told.chunks_exact(8).enumerate() {
+    pub fn hear(&mut self, reported: &[u8; REPORTED_BYTES]) {
+        for (at, value) in reported.chunks_exact(8).enumerate() {
             self.0[at] = word(value);
         }
     }
@@ -344,13 +344,13 @@ mod tests {
 
     #[test]
     fn what_a_child_says_arrives() {
-        let mut told = Facts::default();
-        told.set(Fact::Tid, 1);
-        told.set(Fact::HasFiles, 1);
-        told.set(Fact::FaultAddress, 5);
+        let mut reported = Facts::default();
+        reported.set(Fact::Tid, 1);
+        reported.set(Fact::HasFiles, 1);
+        reported.set(Fact::FaultAddress, 5);
         let mut heard = Facts::default();
         heard.set(Fact::Vdso, 7);
-        heard.hear(&told.told());
+        heard.hear(&reported.reported());
         let found = [Fact::Tid, Fact::Sp, Fact::HasFiles, Fact::Vdso].map(|fact| heard.get(fact));
         assert_eq!(found, [1, 0, 1, 7]);
         assert_eq!(heard.get(Fact::FaultAddress), 0);

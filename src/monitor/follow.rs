@@ -72,9 +72,9 @@ impl Followed {
         self.unwanted
     }
 
-    /// What goes out now that this report has come. `is_told`: the capture tells how
+    /// What goes out now that this report has come. `reports_ends`: the capture reports how
     /// processes end.
-    pub(super) fn admit(&mut self, item: Item, now: Duration, is_told: bool) -> Vec<Item> {
+    pub(super) fn admit(&mut self, item: Item, now: Duration, reports_ends: bool) -> Vec<Item> {
         let mut out = Vec::new();
         if item.report.disposition == Disposition::Fatal {
             self.forget(item.process, &mut out);
@@ -90,7 +90,7 @@ impl Followed {
             self.let_go_first(&mut out);
         }
         self.remember(&item);
-        let watch = (!is_told).then(|| Watch::open(item.report.pid));
+        let watch = (!reports_ends).then(|| Watch::open(item.report.pid));
         self.held.push_back(Held {
             item,
             until: now.saturating_add(WAIT),
@@ -110,7 +110,7 @@ impl Followed {
         let exit = exit(ended.status);
         let of = |held: &Held| held.item.process == process;
         let place = self.held.iter().rposition(of);
-        // What the process overcame is told as ever.
+        // What the process survived is reported as before.
         let mut nothing = |_: &FaultSite| None;
         let take = match exit.is_death() {
             true => take,
@@ -141,7 +141,7 @@ impl Followed {
         Some(item)
     }
 
-    /// The report of a process that was told before, and whose repetitions were counted;
+    /// The report of a process that was written before, and whose repetitions were counted;
     /// one of these is what it stands for now.
     fn counted(
         &self,

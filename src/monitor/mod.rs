@@ -22,7 +22,7 @@ use crate::config::{Format, MonitorConfig};
 use crate::crash::event::{Event, Lost};
 use crate::monitor::statistics::{Sizes, Statistics, UserCounters};
 use crate::report::output::{self, sink::Sink};
-use crate::report::repeats::{Repeats, Told};
+use crate::report::repeats::{Outgoing, Repeats};
 use crate::report::Exit;
 use crate::sys::events::{ClockSet, Poller, Request, Signals, Timer};
 use crate::sys::hotplug::Announcements;
@@ -93,7 +93,7 @@ pub struct Monitor {
     clock_set: Option<ClockSet>,
     assembler: Assembler,
     /// To be printed, but for a reader who takes nothing.
-    outbox: VecDeque<Told>,
+    outbox: VecDeque<Outgoing>,
     /// Whole, and not yet reported.
     queue: VecDeque<Event>,
     queue_bytes: u64,
@@ -297,8 +297,8 @@ impl Monitor {
                 }
                 let now = self.started.elapsed();
                 let capture = &mut self.capture;
-                let told = self.repeats.due(now, &mut |site| capture.take_folded(site));
-                self.print(told)?;
+                let reports = self.repeats.due(now, &mut |site| capture.take_folded(site));
+                self.print(reports)?;
             }
             Woken::Followed => {
                 self.followed_due.acknowledge();
@@ -429,8 +429,8 @@ impl Monitor {
             process: (event.host_pid, event.start_ns),
         };
         let now = self.started.elapsed();
-        let is_told = self.capture.reports_ends();
-        let items = self.followed.admit(item, now, is_told);
+        let reports_ends = self.capture.reports_ends();
+        let items = self.followed.admit(item, now, reports_ends);
         self.release(items)
     }
 
@@ -450,7 +450,7 @@ impl Monitor {
 
     /// Reports that are followed no more.
     fn release(&mut self, items: Vec<Item>) -> Result<()> {
-        let mut told = Vec::new();
+        let mut reports = Vec::new();
         for mut item in items {
             if item.report.exit.is_some_and(Exit::is_death) {
                 let (host_pid, start_ns) = item.process;
@@ -460,9 +460,9 @@ impl Monitor {
             let capture = &mut self.capture;
             let take = &mut |site: &_| capture.take_folded(site);
             let repeats = &mut self.repeats;
-            told.extend(repeats.admit(item.report, item.site, item.repeats, now, take));
+            reports.extend(repeats.admit(item.report, item.site, item.repeats, now, take));
         }
-        self.print(told)
+        self.print(reports)
     }
 
     /// Writes what waited for a reader.
@@ -472,10 +472,10 @@ impl Monitor {
     }
 
     /// Writes reports, and sees to it that those held back are not forgotten.
-    fn print(&mut self, told: Vec<Told>) -> Result<()> {
-        self.outbox.extend(told);
+    fn print(&mut self, reports: Vec<Outgoing>) -> Result<()> {
+        self.outbox.extend(reports);
         while !self.sink.is_blocked() {
-            let Some(Told { report, is_held }) = self.outbox.pop_front() else {
+            let Some(Outgoing { report, is_held }) = self.outbox.pop_front() else {
                 break;
             };
             self.options.utc_offset_s = utc_offset_s((report.time.unix_ms / 1000) as i64);
@@ -536,10 +536,10 @@ impl Monitor {
         let due = self.followed.due(Duration::MAX);
         self.release(due)?;
         let capture = &mut self.capture;
-        let told = self
+        let reports = self
             .repeats
             .due(Duration::MAX, &mut |site| capture.take_folded(site));
-        self.print(told)?;
+        self.print(reports)?;
         match self.sink.finish()? {
             0 => Ok(()),
             _ => Err(Error::failed("some reports could not be written")),

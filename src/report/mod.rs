@@ -123,7 +123,7 @@ pub struct FirstFault {
 pub enum Exit {
     Status(u8),
     Signal(i32),
-    /// It has ended, and nothing told how.
+    /// It has ended, and nothing shows how.
     Unknown,
 }
 

@@ -25,7 +25,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// A report on its way out.
 #[derive(Clone, Debug)]
-pub struct Told {
+pub struct Outgoing {
     pub report: Box<Report>,
     /// It was held back: an equal one was printed before.
     pub is_held: bool,
@@ -89,7 +89,7 @@ impl Repeats {
         repeats: u64,
         now: Duration,
         take: TakeFolded<'_>,
-    ) -> Vec<Told> {
+    ) -> Vec<Outgoing> {
         let mut out = Vec::new();
         let is_handled = is_overcome(&item);
         if self.folder(is_handled).is_none() && self.per_minute.is_none() {
@@ -100,7 +100,7 @@ impl Repeats {
                 item.repeats = Some(repeats);
                 item.deaths = Some(is_death(&item).into());
             }
-            return vec![Told {
+            return vec![Outgoing {
                 report: item,
                 is_held: false,
             }];
@@ -128,7 +128,7 @@ impl Repeats {
 
     /// What is to be printed because the time is `now`; of the end of everything,
     /// all that is left.
-    pub fn due(&mut self, now: Duration, take: TakeFolded<'_>) -> Vec<Told> {
+    pub fn due(&mut self, now: Duration, take: TakeFolded<'_>) -> Vec<Outgoing> {
         let mut out = Vec::new();
         while self.sites.first().is_some_and(|site| site.ends <= now) {
             self.end_first_site(now, take, &mut out);
@@ -166,7 +166,7 @@ impl Repeats {
     }
 
     /// Forgets a site; its last report says what was counted there.
-    fn end_first_site(&mut self, now: Duration, take: TakeFolded<'_>, out: &mut Vec<Told>) {
+    fn end_first_site(&mut self, now: Duration, take: TakeFolded<'_>, out: &mut Vec<Outgoing>) {
         let Site {
             site, mut report, ..
         } = self.sites.remove(0);
@@ -193,7 +193,7 @@ impl Repeats {
         counted: Counted<Box<Report>>,
         is_held: bool,
         now: Duration,
-        out: &mut Vec<Told>,
+        out: &mut Vec<Outgoing>,
     ) {
         let is_handled = is_overcome(&counted.item);
         let key = counted.item.fold_key();
@@ -217,7 +217,7 @@ impl Repeats {
         counted: Counted<Box<Report>>,
         is_held: bool,
         now: Duration,
-        out: &mut Vec<Told>,
+        out: &mut Vec<Outgoing>,
     ) {
         let Counted {
             count,
@@ -225,9 +225,9 @@ impl Repeats {
             since_ms,
             ..
         } = counted;
-        let report = told(counted, is_held);
+        let report = numbered(counted, is_held);
         let Some(folder) = &mut self.per_minute else {
-            out.push(Told { report, is_held });
+            out.push(Outgoing { report, is_held });
             return;
         };
         let mut ended = Vec::new();
@@ -241,7 +241,7 @@ impl Repeats {
         let passed = folder.admit(key, counted, now, &mut ended);
         self.held += u64::from(passed.is_none());
         out.extend(ended.into_iter().map(suppressed));
-        out.extend(passed.map(|Counted { item: report, .. }| Told { report, is_held }));
+        out.extend(passed.map(|Counted { item: report, .. }| Outgoing { report, is_held }));
     }
 }
 
@@ -258,8 +258,8 @@ fn is_death(report: &Report) -> bool {
     died && !report.same_death
 }
 
-/// A report that tells its number.
-fn told(counted: Counted<Box<Report>>, is_held: bool) -> Box<Report> {
+/// A report with how often its crash occurred.
+fn numbered(counted: Counted<Box<Report>>, is_held: bool) -> Box<Report> {
     let mut report = counted.item;
     report.repeats = Some(counted.count.saturating_sub(1));
     report.deaths = Some(counted.deaths);
@@ -269,11 +269,11 @@ fn told(counted: Counted<Box<Report>>, is_held: bool) -> Box<Report> {
 
 /// The last of an executable's that were held back: those that are not its own repetitions
 /// may be of any kind.
-fn suppressed(counted: Counted<Box<Report>>) -> Told {
+fn suppressed(counted: Counted<Box<Report>>) -> Outgoing {
     let mut report = counted.item;
     let own = report.repeats.unwrap_or(0).saturating_add(1);
     report.suppressed = Some(counted.count.saturating_sub(own));
-    Told {
+    Outgoing {
         report,
         is_held: true,
     }

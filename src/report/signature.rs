@@ -41,7 +41,7 @@
 //! Five lines count; where the innermost lies in another library, as many more as it
 //! takes to have two that do not lie in that one, or all callers of a recursive parser
 //! would be one. Of an abort that the executable's own code begins, all of 24 frames: there
-//! the way of dying (of Rust's std, of a static C library) is not told from the program
+//! the way of dying (of Rust's std, of a static C library) is not distinguished from the program
 //! without symbols, and the values must not depend on these. A group, which may, leaves
 //! out the functions of a way of dying by their names, and has five.
 //!

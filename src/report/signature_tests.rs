@@ -140,7 +140,7 @@ fn names_change_the_group_alone() {
 }
 
 #[test]
-fn places_without_names_are_told_apart() {
+fn places_without_names_are_distinguished() {
     let at = |module, offset| of(&[(Trust::Context, location(module, offset, ""))]);
     assert_ne!(at(EXE, 16).group, at(EXE, 32).group);
     assert_eq!(at(EXE, 16), at("/mnt/bill", 16), "one build");
@@ -226,7 +226,7 @@ fn deaths_count_from_where_the_program_is_left() {
 
 /// Rust's std, a static C library and Go's runtime are part of the executable.
 #[test]
-fn deaths_in_the_executables_own_code_are_told_apart() {
+fn deaths_in_the_executables_own_code_are_distinguished() {
     let own =
         "e1:rust_panic e2:std::panicking::rust_panic_with_hook e3:std::panicking::f e4:core::g \
         e5:rust_begin_unwind e6:core::panicking::panic_fmt e7:core::panicking::panic_bounds_check";
@@ -245,7 +245,7 @@ fn deaths_in_the_executables_own_code_are_told_apart() {
 }
 
 #[test]
-fn callers_of_one_library_are_told_apart() {
+fn callers_of_one_library_are_distinguished() {
     let inside = "l1 l2 l3 l4 l5 l6";
     assert_ne!(
         fault(&format!("{inside} e1")),
@@ -288,7 +288,7 @@ fn the_c_library_counts_by_its_callers() {
 
 /// What one place in a library may call is anything, such as in libffi.
 #[test]
-fn what_a_library_called_is_told_apart() {
+fn what_a_library_called_is_distinguished() {
     let through = |called: &str| format!("{called} l1 l2 l3 e1:f e2:main");
     let [length, copy] = ["c1", "c2"].map(|called| fault(&through(called)));
     assert_ne!(length.signature, copy.signature);

@@ -1,7 +1,7 @@
 //! Offsets that were measured, tried out before a capture proper starts.
 //!
 //! Nothing is believed because it was found: one more child faults under a capture of
-//! its own, and what the record says is compared with what the child was told to have
+//! its own, and what the record says is compared with what the child was given
 //! and with its /proc. What differs is taken out by name. What every report stands on,
 //! registers and fault, has to be right.
 

@@ -54,7 +54,7 @@ pub struct Proof {
 
 /// What the child's record has to say.
 #[derive(Clone, Debug)]
-pub struct Told {
+pub struct Expected {
     pub name: Name,
     pub pid: u32,
     pub parent: u32,
@@ -115,17 +115,17 @@ impl Proof {
         let Some(brink) = Brink::new(page_bytes(), STACK_BYTES, FILL) else {
             return Outcome::Impossible("no memory for a child process");
         };
-        let Some(mut told) = self.told(&brink, config, started) else {
+        let Some(mut expected) = self.expected(&brink, config, started) else {
             return Outcome::Impossible("cannot start a child that faults on purpose");
         };
-        told.ended_ns = now_ns();
+        expected.ended_ns = now_ns();
         let Some(event) = self.event(started.capture.as_mut()) else {
             return Outcome::Unseen;
         };
-        if let Some(wrong) = wrong(&event, &told) {
+        if let Some(wrong) = wrong(&event, &expected) {
             return Outcome::Wrong(wrong);
         }
-        let doubtful = doubtful(&event, &told);
+        let doubtful = doubtful(&event, &expected);
         match doubtful.is_empty() {
             true => Outcome::Right,
             false => Outcome::Doubtful(doubtful),
@@ -133,7 +133,12 @@ impl Proof {
     }
 
     /// What the child has had, which has ended.
-    fn told(&self, brink: &Brink, config: &CaptureConfig, started: &Started) -> Option<Told> {
+    fn expected(
+        &self,
+        brink: &Brink,
+        config: &CaptureConfig,
+        started: &Started,
+    ) -> Option<Expected> {
         let known = Known::of_name(&self.name);
         let (signal, code, address) = match brink.beyond() {
             Some(address) => (SIGBUS, BUS_ADRERR, address),
@@ -152,7 +157,7 @@ impl Proof {
         let began_ns = now_ns();
         let brk = own_fault::heap_end();
         let pid = brink.fault_in_child(&self.name, &registers)?;
-        Some(Told {
+        Some(Expected {
             name: self.name,
             pid,
             parent: process::pid(),
@@ -206,9 +211,9 @@ const NUMBERS: [u16; REGISTERS] = if cfg!(target_arch = "aarch64") {
 
 /// What every report stands on, if it is not as it should be.
 #[must_use]
-pub fn wrong(event: &Event, told: &Told) -> Option<&'static str> {
-    let has = |detail| !told.lost.contains(&detail);
-    let name = &told.name[..told.name.len() - 1];
+pub fn wrong(event: &Event, expected: &Expected) -> Option<&'static str> {
+    let has = |detail| !expected.lost.contains(&detail);
+    let name = &expected.name[..expected.name.len() - 1];
     let Some(registers) = event.registers else {
         return Some("the registers are missing");
     };
@@ -217,15 +222,16 @@ pub fn wrong(event: &Event, told: &Told) -> Option<&'static str> {
     let is_other =
         |(value, expected): (&Option<u64>, &u64)| value.is_some_and(|it| it != *expected);
     let code = event.memory(registers.pc(), own_fault::FAULTING.len());
-    let is_pid = event.pid == Some(told.pid) || event.ns_pid == told.pid;
-    let times = told.began_ns.saturating_sub(START_SLACK_NS)..=told.ended_ns + START_SLACK_NS;
-    if (event.signal, event.code) != (told.signal, told.code) {
+    let is_pid = event.pid == Some(expected.pid) || event.ns_pid == expected.pid;
+    let times =
+        expected.began_ns.saturating_sub(START_SLACK_NS)..=expected.ended_ns + START_SLACK_NS;
+    if (event.signal, event.code) != (expected.signal, expected.code) {
         Some("the signal")
-    } else if registers.sp().0 != told.sp || values.iter().zip(&told.values).any(is_other) {
+    } else if registers.sp().0 != expected.sp || values.iter().zip(&expected.values).any(is_other) {
         Some("a register")
-    } else if event.knows_fault && has("fault") && event.siginfo != told.address {
+    } else if event.knows_fault && has("fault") && event.siginfo != expected.address {
         Some("the fault's address")
-    } else if event.knows_fault && has("fault") && event.trap.address != told.address {
+    } else if event.knows_fault && has("fault") && event.trap.address != expected.address {
         Some("the fault address in the trap data")
     } else if event.knows_fault
         && has("fault")
@@ -249,10 +255,10 @@ pub fn wrong(event: &Event, told: &Told) -> Option<&'static str> {
 
 /// Details that are there and are not as they should be.
 #[must_use]
-pub fn doubtful(event: &Event, told: &Told) -> Vec<&'static str> {
+pub fn doubtful(event: &Event, expected: &Expected) -> Vec<&'static str> {
     let mut found = Vec::new();
     let mut expect = |detail, name, holds: bool| {
-        if !holds && !told.lost.contains(&detail) && !event.lacks(detail) {
+        if !holds && !expected.lost.contains(&detail) && !event.lacks(detail) {
             found.push(name);
         }
     };
@@ -262,7 +268,7 @@ pub fn doubtful(event: &Event, told: &Told) -> Vec<&'static str> {
     // The code that faults stands in the executable.
     let is_ours = |mapping: &Mapping| {
         let file = mapping.file.as_ref();
-        let has_name = |file: &MappedFile| match &told.exe {
+        let has_name = |file: &MappedFile| match &expected.exe {
             Some(base) if !file.path.is_empty() => is_base(&file.path, base),
             _ => true,
         };
@@ -271,8 +277,8 @@ pub fn doubtful(event: &Event, told: &Told) -> Vec<&'static str> {
     let stack = event
         .registers
         .and_then(|registers| event.memory(registers.sp(), LOOKED_AT));
-    let times = told.began_ns.saturating_sub(START_SLACK_NS)..=told.ended_ns;
-    expect("ppid", "the parent", event.ppid == Some(told.parent));
+    let times = expected.began_ns.saturating_sub(START_SLACK_NS)..=expected.ended_ns;
+    expect("ppid", "the parent", event.ppid == Some(expected.parent));
     expect(
         "start_time",
         "the start time",
@@ -281,23 +287,23 @@ pub fn doubtful(event: &Event, told: &Told) -> Vec<&'static str> {
     expect(
         "memory_layout",
         "the memory layout",
-        event.brk.0 == 0 || event.brk.0 == told.brk,
+        event.brk.0 == 0 || event.brk.0 == expected.brk,
     );
     expect(
         "mount_namespace",
         "the mount namespace",
-        told.mnt_ns.is_none_or(|known| known == event.mnt_ns),
+        expected.mnt_ns.is_none_or(|known| known == event.mnt_ns),
     );
     expect("mappings", "the mappings", mapping.is_some_and(is_ours));
-    if let (Some(path), Some(base)) = (&event.exe, &told.exe) {
+    if let (Some(path), Some(base)) = (&event.exe, &expected.exe) {
         expect("exe", "the executable", is_base(path, base));
     }
-    if let (Some(line), Some(first)) = (&event.cmdline, &told.argument) {
+    if let (Some(line), Some(first)) = (&event.cmdline, &expected.argument) {
         let shorter = line.len().min(first.len());
         let holds = line[..shorter] == first[..shorter];
         expect("cmdline", "the command line", holds);
     }
-    if told.has_stack {
+    if expected.has_stack {
         let holds = stack.is_some_and(|bytes| bytes.iter().all(|byte| *byte == FILL));
         expect("stack", "the stack", holds);
     }

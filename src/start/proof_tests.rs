@@ -6,8 +6,8 @@ use crate::crash::registers::{Arch, Registers as Seen, WORDS};
 
 const PC: u64 = 0x40_1000;
 
-fn told() -> Told {
-    Told {
+fn expected() -> Expected {
+    Expected {
         name: facts::thread_name(b"abcdefgh", CHILD),
         pid: 77,
         parent: 70,
@@ -61,9 +61,9 @@ fn mapping() -> Mapping {
 
 /// What a capture that is right has of it.
 fn event() -> Event {
-    let told = told();
+    let expected = expected();
     let mut registers = Seen::new(Arch::NATIVE, [0; WORDS]);
-    for (number, value) in NUMBERS.into_iter().zip(told.values) {
+    for (number, value) in NUMBERS.into_iter().zip(expected.values) {
         registers.set_dwarf(number, value);
     }
     let (pc, sp) = match Arch::NATIVE {
@@ -71,19 +71,19 @@ fn event() -> Event {
         _ => (16, 7),
     };
     registers.set_dwarf(pc, PC);
-    registers.set_dwarf(sp, told.sp);
+    registers.set_dwarf(sp, expected.sp);
     let window = |address, bytes| MemoryWindow {
         address: ProcessAddress(address),
         bytes,
     };
     Event {
-        signal: told.signal,
-        code: told.code,
-        siginfo: told.address,
+        signal: expected.signal,
+        code: expected.code,
+        siginfo: expected.address,
         knows_fault: true,
         disposition: Disposition::Handled,
         trap: Trap {
-            address: told.address,
+            address: expected.address,
             error_code: match Arch::NATIVE {
                 Arch::Aarch64 => 0x9200_0047,
                 _ => 6,
@@ -93,19 +93,19 @@ fn event() -> Event {
                 _ => 14,
             },
         },
-        boot_ns: told.began_ns + 1000,
-        start_ns: told.began_ns + 10,
-        pid: Some(told.pid),
-        ppid: Some(told.parent),
+        boot_ns: expected.began_ns + 1000,
+        start_ns: expected.began_ns + 10,
+        pid: Some(expected.pid),
+        ppid: Some(expected.parent),
         mnt_ns: 9,
-        comm: told.name[..15].to_vec(),
-        thread: told.name[..15].to_vec(),
+        comm: expected.name[..15].to_vec(),
+        thread: expected.name[..15].to_vec(),
         exe: Some(b"/opt/tool".to_vec()),
         cmdline: Some(b"./tool -t".to_vec()),
-        brk: ProcessAddress(told.brk),
+        brk: ProcessAddress(expected.brk),
         registers: Some(registers),
         code_bytes: window(PC - 16, [&[0x90; 16], own_fault::FAULTING].concat()),
-        windows: vec![window(told.sp - 128, vec![FILL; 1024])],
+        windows: vec![window(expected.sp - 128, vec![FILL; 1024])],
         mappings: vec![mapping()],
         ..empty()
     }
@@ -116,9 +116,9 @@ type Change = (&'static str, Edit);
 type Edit = fn(&mut Event);
 
 #[test]
-fn what_is_as_told_is_right() {
-    assert_eq!(wrong(&event(), &told()), None);
-    assert_eq!(doubtful(&event(), &told()), [""; 0]);
+fn what_is_as_expected_is_right() {
+    assert_eq!(wrong(&event(), &expected()), None);
+    assert_eq!(doubtful(&event(), &expected()), [""; 0]);
 }
 
 /// Before 5.11 a sample has these registers only if the kernel saved them.
@@ -130,9 +130,9 @@ fn what_a_record_lacks_is_not_wrong() {
         registers.set_dwarf(number, u64::MAX);
     }
     event.registers = Some(registers);
-    assert_eq!(wrong(&event, &told()), Some("a register"));
+    assert_eq!(wrong(&event, &expected()), Some("a register"));
     event.registers = Some(registers.without(u64::MAX));
-    assert_eq!(wrong(&event, &told()), None);
+    assert_eq!(wrong(&event, &expected()), None);
 }
 
 /// As with types of another kernel: whatever is read elsewhere is noticed.
@@ -161,7 +161,7 @@ fn whatever_differs_is_wrong() {
     for (word, change) in changes {
         let mut event = event();
         change(&mut event);
-        let found = wrong(&event, &told());
+        let found = wrong(&event, &expected());
         assert!(
             found.is_some_and(|found| found.contains(word)),
             "{word}: {found:?}"
@@ -192,16 +192,16 @@ fn details_are_doubtful_by_name_unless_they_are_lost() {
     for (word, detail, change) in changes {
         let mut event = event();
         change(&mut event);
-        assert_eq!(wrong(&event, &told()), None);
-        let found = doubtful(&event, &told());
+        assert_eq!(wrong(&event, &expected()), None);
+        let found = doubtful(&event, &expected());
         assert!(
             found.len() == 1 && found[0].contains(word),
             "{word}: {found:?}"
         );
-        let told = Told {
+        let expected = Expected {
             lost: vec![detail],
-            ..told()
+            ..expected()
         };
-        assert_eq!(doubtful(&event, &told), [""; 0], "{word}");
+        assert_eq!(doubtful(&event, &expected), [""; 0], "{word}");
     }
 }

@@ -169,8 +169,8 @@ fn exit_info(pidfd: &OwnedFd) -> Option<u32> {
     let fd = pidfd.as_raw_fd();
     // SAFETY: the struct has the size that the command names, and is live for the call.
     let failed = unsafe { libc::ioctl(fd, PIDFD_GET_INFO as _, &raw mut info) };
-    let is_told = failed == 0 && info.mask & PIDFD_INFO_EXIT != 0;
-    is_told.then_some(info.exit_code as u32)
+    let is_known = failed == 0 && info.mask & PIDFD_INFO_EXIT != 0;
+    is_known.then_some(info.exit_code as u32)
 }
 
 /// The last field of /proc/PID/stat, which proc(5) calls exit_code.

@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rules_and_files_are_told_apart() {
+    fn rules_and_files_are_distinguished() {
         assert_eq!(zone_file(None), Some(PathBuf::from("/etc/localtime")));
         assert_eq!(
             zone_file(Some(":/etc/zone")),

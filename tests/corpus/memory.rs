@@ -1,5 +1,5 @@
 //! Crashes of Rust. Its runtime handles SIGSEGV to tell a stack overflow: other
-//! faults come twice, an overflow is told and ends in an abort.
+//! faults come twice, an overflow is reported and ends in an abort.
 //!
 //! chain null_write: null_write inner middle outer main <start>
 //! chain in_closure: null_write *in_closure*closure* ... in_closure inner middle outer main <start>

@@ -634,7 +634,7 @@ fn target(text: &Text, long: bool, address: u64) -> Option<Target> {
     if let Some((register, _)) = intel::register(operand, long) {
         return Some(Target::Register(register));
     }
-    // A far one names its segment, and is not told.
+    // A far one names its segment, and is not decoded.
     if operand.contains(':') {
         return None;
     }

@@ -16,7 +16,7 @@ cases! {
         crashers_die_by_other_signals,
         crashers_survive_what_they_handle,
         storm_counts_its_dead,
-        wait_crashes_when_told,
+        wait_crashes_on_request,
         every_source_is_tested,
     ],
 }
@@ -204,7 +204,7 @@ fn storm_counts_its_dead() {
     );
 }
 
-fn wait_crashes_when_told() {
+fn wait_crashes_on_request() {
     let program = Program::new("wait.c");
     assert_eq!(
         status_of(&mut program.command()).code(),

@@ -1,4 +1,4 @@
-//! Which crashes are told, how often, and what of the process's memory: `--signals`,
+//! Which crashes are reported, how often, and what of the process's memory: `--signals`,
 //! `--fold`, `--fold-handled`, `--max-per-minute`, `--memory`, `--maps`, `--no-memory`.
 
 use std::ffi::OsStr;

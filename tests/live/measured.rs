@@ -9,7 +9,7 @@ use crate::report::parse_hex;
 use crate::{cases, Needs};
 
 cases! {
-    Needs::Bpf => [measured_offsets_are_told_of, measured_offsets_cost_what_they_lose],
+    Needs::Bpf => [measured_offsets_are_announced, measured_offsets_cost_what_they_lose],
     Needs::Alone => [measured_offsets_are_right_100_times, measured_offsets_are_there_at_once],
 }
 
@@ -69,7 +69,7 @@ fn measured_offsets_are_right_100_times() {
     }
 }
 
-fn measured_offsets_are_told_of() {
+fn measured_offsets_are_announced() {
     let outcome = run(["--capture", "measured", "--check"]);
     let page = outcome.text();
     assert_eq!(outcome.status.code(), Some(0), "{page}");

@@ -146,7 +146,7 @@ fn namespace_of_processes() {
     report.assert_chain(DEEP);
 }
 
-/// A program that waits to be told to crash.
+/// A program that waits for a request to crash.
 struct Waiting {
     program: Program,
     child: Child,

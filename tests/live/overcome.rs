@@ -29,7 +29,7 @@ const ENDS: &[(&str, &str, bool)] = &[
 ];
 
 /// Perf events alone do not tell how: the kernel does from 6.15 on, or nobody.
-fn is_told() -> bool {
+fn reports_ends() -> bool {
     options_for_all().iter().all(|option| option != "perf")
 }
 
@@ -46,7 +46,7 @@ fn overcome_fault_and_how_it_ended() {
     for (how, exit, _) in ENDS {
         let report = only(reports_of(how, &[]));
         assert_eq!(report["disposition"], "handled", "{how}");
-        if is_told() {
+        if reports_ends() {
             assert!(
                 report.line.contains(&format!("\"exit\":{exit}")),
                 "{how}: {}",
@@ -76,7 +76,7 @@ fn overcome_fault_of_a_process_that_lives_on() {
 fn overcome_fault_with_fatal_only() {
     for (how, _, is_death) in ENDS {
         let reports = reports_of(how, &["--fatal-only"]);
-        if is_told() {
+        if reports_ends() {
             assert_eq!(reports.len(), usize::from(*is_death), "{how}");
         }
     }
@@ -88,7 +88,7 @@ fn overcome_fault_as_text() {
     let monitor = Monitor::start(["-n", &program.name]);
     status_of(program.command().arg("exit"));
     let outcome = monitor.stop();
-    if is_told() {
+    if reports_ends() {
         let line = "\n  Exit:          exited with status 2\n";
         assert!(outcome.text().contains(line), "{}", outcome.text());
     }
@@ -110,7 +110,7 @@ fn overcome_fault_is_one_death_in_a_summary() {
         .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"))
         .map(|row| row["deaths"].as_u64().expect("a number"))
         .sum();
-    if is_told() {
+    if reports_ends() {
         assert_eq!(deaths, 2, "{}", summary.text());
     }
 }
@@ -120,7 +120,7 @@ fn overcome_fault_that_was_only_counted() {
     for options in [&[][..], &["--fatal-only"]] {
         let reports = reports_of("again", options);
         let last = reports.last().expect("a report");
-        if is_told() {
+        if reports_ends() {
             let died = last.line.contains(r#""exit":{"status":5,"death":true}"#);
             assert!(died, "{}", last.line);
             let number = |report: &Report| 1 + report["repeats"].as_u64().unwrap_or(0);

@@ -59,7 +59,7 @@ class Run:
     """All scenarios on one method."""
 
     def __init__(self, which, facts):
-        # What the tool was told by --capture; empty for the first run. And how the
+        # What --capture asked for; empty for the first run. And how the
         # kernel ran its programs, where that was changed.
         self.forced, _, self.how = which.partition(" ")
         # Those of the guest.

@@ -40,7 +40,7 @@ class Tally:
         self.right = 0
         self.lost = 0
 
-    def told(self, report, detail, found, wanted):
+    def known(self, report, detail, found, wanted):
         """`found` is as wanted; or is nothing, because the report lost the detail."""
         if found is None and wanted is not None and detail in self.lacks and detail in lost(report):
             self.lost += 1
@@ -116,12 +116,12 @@ def attach(run: Run):
 def address(run):
     tally = Tally(run)
     for report, _ in deep_reports(run):
-        tally.told(report, "fault_address", number(report["fault_address"]), 0)
+        tally.known(report, "fault_address", number(report["fault_address"]), 0)
         expect("fault_type", report["fault_type"], "map_error", report)
         expect("signal_code", report["signal_code"], "SEGV_MAPERR", report)
     for report, _ in hundreds(run):
         wanted = 0x100000000008 + report["pid"] * 4096
-        tally.told(report, "fault_address", number(report["fault_address"]), wanted)
+        tally.known(report, "fault_address", number(report["fault_address"]), wanted)
     return tally.cell()
 
 
@@ -129,19 +129,19 @@ def access(run):
     """Kinds of access, each with its address; and the writes of all others."""
     tally = Tally(run)
     for report, _ in [*deep_reports(run), *hundreds(run)]:
-        tally.told(report, "access", report["access"], "write")
+        tally.known(report, "access", report["access"], "write")
     scenario = run["access"]
     expect("status", scenario.status, 0)
     read, write, readonly, execute, call, far = scenario.reports(6)
     addresses = Tally(run)
     for report, kind, at in [(read, "read", 8), (write, "write", 0x18), (call, "execute", 0)]:
-        tally.told(report, "access", report["access"], kind)
-        addresses.told(report, "fault_address", number(report["fault_address"]), at)
+        tally.known(report, "access", report["access"], kind)
+        addresses.known(report, "fault_address", number(report["fault_address"]), at)
     for report, kind in [(readonly, "write"), (execute, "execute")]:
-        tally.told(report, "access", report["access"], kind)
+        tally.known(report, "access", report["access"], kind)
         expect("signal_code", report["signal_code"], "SEGV_ACCERR", report)
     pc = number(execute["instruction_pointer"])
-    addresses.told(execute, "fault_address", number(execute["fault_address"]), pc)
+    addresses.known(execute, "fault_address", number(execute["fault_address"]), pc)
     expect("pc", number(call["instruction_pointer"]), 0, call)
     chain(call, ["?", "do_null_call", "main"] if functions(call)[0] == "?" else ["do_null_call", "main"])
     found, wanted = number(far["fault_address"]), 0x4141414141414141
@@ -151,8 +151,8 @@ def access(run):
     else:
         # The kernel reports a tagged address without its tag.
         found, wanted = found and found & ~(0xFF << 56), wanted & ~(0xFF << 56)
-    tally.told(far, "access", far["access"], "read")
-    addresses.told(far, "fault_address", found, wanted)
+    tally.known(far, "access", far["access"], "read")
+    addresses.known(far, "fault_address", found, wanted)
     return tally.cell()
 
 
@@ -163,7 +163,7 @@ def registers(run):
     for report, _ in [*deep_reports(run), *hundreds(run)]:
         found = report["registers"]
         if found is None:
-            tally.told(report, "registers", None, {})
+            tally.known(report, "registers", None, {})
             continue
         missing = {name for name in REGISTERS[arch] if name not in found}
         # Samples of kernels before 5.11 have no others, and reports say so.
@@ -210,7 +210,7 @@ def modules(run):
     deep = [(report, program, len(DEEP)) for report, program in deep_reports(run)]
     for report, program, own in deep + [(report, program, 2) for report, program in hundreds(run)]:
         expect("exe", report["exe"], program, report)
-        tally.told(report, "cmdline", report["cmdline"], program)
+        tally.known(report, "cmdline", report["cmdline"], program)
         expect("comm", report["comm"], program.rpartition("/")[2], report)
         for frame in report["stack_trace"][:own]:
             expect("module", frame["module"], program, report)
@@ -291,11 +291,11 @@ def handled(run):
     for report in [*three, first]:
         expect("disposition", report["disposition"], "handled", report)
     for report in three:
-        tally.told(report, "fault_address", number(report["fault_address"]), 0x10)
+        tally.known(report, "fault_address", number(report["fault_address"]), 0x10)
         chain(report, ["risky", "main"])
     expect("raised anew", (second["disposition"], second["signal_code"]), ("fatal", "SI_TKILL"), second)
     assert second["first_fault"], f"no first fault: {second}"
-    tally.told(second, "fault_address", number(second["first_fault"]["address"]), 0x20)
+    tally.known(second, "fault_address", number(second["first_fault"]["address"]), 0x20)
     # Where it is not known how a process ended, that counts as a death.
     ended = [report for report in run["fatal_only"].reports() if set(report.get("exit") or {}) != {"death"}]
     (fatal,) = ended
@@ -311,7 +311,7 @@ def sender(run):
     expect("signal_code", report["signal_code"], "SI_USER", report)
     expect("fault_address", report["fault_address"], None, report)
     expect("access", report["access"], None, report)
-    tally.told(report, "sender", report["sender"], {"pid": shell, "uid": 0})
+    tally.known(report, "sender", report["sender"], {"pid": shell, "uid": 0})
     return "" if tally.right else "lost"
 
 

@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_mapping_is_read_with_its_file() {
-        let told = parse(header(MMAP2, 2), &mmap2(b"/bin/x"));
+        let change = parse(header(MMAP2, 2), &mmap2(b"/bin/x"));
         let mapping = NewMapping {
             start: 0x1000,
             end: 0x3000,
@@ -199,7 +199,7 @@ mod tests {
             inode: 42,
             path: b"/bin/x".to_vec(),
         };
-        assert_eq!(told, Some((99, Change::Mapped { pid: 7, mapping })));
+        assert_eq!(change, Some((99, Change::Mapped { pid: 7, mapping })));
         assert_eq!(parse(header(MMAP2, MISC_BUILD_ID), &mmap2(b"/bin/x")), None);
     }
 
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn lives_are_told() {
+    fn lives_are_reported() {
         let body = ended([words(&[7, 6, 8, 5]), vec![0; 8]].concat(), 3);
         let forked = Change::Forked {
             pid: 7,
@@ -225,12 +225,12 @@ mod tests {
         let exited = Change::Exited { pid: 7, tid: 8 };
         assert_eq!(parse(header(EXIT, 0), &body), Some((3, exited)));
         let named = ended([words(&[7, 7]), b"exactly15bytes!\0".to_vec()].concat(), 4);
-        let told = |misc| match parse(header(COMM, misc), &named) {
+        let name = |misc| match parse(header(COMM, misc), &named) {
             Some((4, Change::Named { name, is_exec, .. })) => (name, is_exec),
             other => panic!("{other:?}"),
         };
-        assert_eq!(told(0), (*b"exactly15bytes!\0", false));
-        assert!(told(MISC_EXEC).1);
+        assert_eq!(name(0), (*b"exactly15bytes!\0", false));
+        assert!(name(MISC_EXEC).1);
     }
 
     #[test]

@@ -68,7 +68,7 @@ const X86: [(u8, u8); 20] = [
 const X86_UNSAVED: u64 = 1 << 5 | 0xf;
 const X86_FRAME_POINTER: u64 = 1 << 4;
 /// x86: orig_ax; aarch64: pstate. Neither is in a sample.
-const X86_UNTOLD: u64 = 1 << 15;
+const X86_UNKNOWN: u64 = 1 << 15;
 const AARCH64_PSTATE: usize = 33;
 /// `PSR_MODE32_BIT`
 const PSTATE_32: u64 = 0x10;
@@ -143,7 +143,7 @@ fn registers(kernel: Arch, abi: u64, cursor: &mut Cursor<'_>) -> Result<Register
         let mut marked = (0..WORDS).filter(|word| mask >> word & 1 != 0);
         marked.all(|word| words[word] == u64::MAX)
     };
-    let mut unknown = X86_UNTOLD;
+    let mut unknown = X86_UNKNOWN;
     if is_unsaved(X86_UNSAVED) {
         unknown |= X86_UNSAVED;
         if is_unsaved(X86_FRAME_POINTER) {

@@ -105,12 +105,12 @@ mod tests {
     }
 
     #[test]
-    fn one_of_a_window_is_told_and_the_next_tells_how_many_there_were() {
+    fn one_of_a_window_is_reported_and_the_next_has_their_number() {
         let mut handled = Handled::default();
-        let told: Vec<_> = [10, 11, 12, 20, 21]
+        let reported: Vec<_> = [10, 11, 12, 20, 21]
             .map(|now| handled.fold(site(7), now, 10))
             .to_vec();
-        assert_eq!(told, [Some(0), None, None, Some(2), None]);
+        assert_eq!(reported, [Some(0), None, None, Some(2), None]);
         let folded = Folded {
             count: 1,
             last_boot_ns: 21,

@@ -45,11 +45,11 @@ pub(super) fn look_at(pid: u32, started_ns: u64, now_ns: u64) -> Option<Look> {
     // From here on it is this process or none.
     let process = Directory::open(format!("/proc/{pid}").as_ref()).ok()?;
     let stat = process.read_small("stat", MAX_LOOK)?;
-    let told_ns = procfs::stat_field(&stat, STARTED)?.checked_mul(NS_PER_TICK)?;
+    let stated_ns = procfs::stat_field(&stat, STARTED)?.checked_mul(NS_PER_TICK)?;
     // The event of the fork comes a moment after the start.
     let is_same = match started_ns {
-        0 => told_ns <= now_ns,
-        _ => told_ns.abs_diff(started_ns) < 2 * NS_PER_TICK,
+        0 => stated_ns <= now_ns,
+        _ => stated_ns.abs_diff(started_ns) < 2 * NS_PER_TICK,
     };
     let status = is_same.then(|| process.read_small("status", MAX_LOOK))??;
     let cgroup = process.read_small("cgroup", MAX_LOOK);
@@ -236,16 +236,16 @@ mod tests {
 
     #[test]
     fn this_process_is_found_with_its_code_and_threads() {
-        let (told, wait) = (
+        let (sent, wait) = (
             std::sync::mpsc::channel::<()>(),
             std::sync::mpsc::channel::<()>(),
         );
         let thread = std::thread::Builder::new().name("odd thread".into());
         let thread = thread.spawn(move || {
-            told.0.send(()).unwrap();
+            sent.0.send(()).unwrap();
             let _ = wait.1.recv();
         });
-        told.1.recv().unwrap();
+        sent.1.recv().unwrap();
         let mut processes = Processes::new(64 << 20);
         assert!(read_all(&mut processes) > 0);
         drop(wait.0);

@@ -500,11 +500,11 @@ fn file(mapping: &NewMapping) -> Option<KnownFile> {
         None => (&mapping.path[..], false),
     };
     // "//toolong", "//enomem"
-    let is_told = !path.starts_with(b"//");
+    let is_known = !path.starts_with(b"//");
     Some(KnownFile {
         inode: mapping.inode,
         device: mapping.device,
-        path: if is_told { path.to_vec() } else { Vec::new() },
+        path: if is_known { path.to_vec() } else { Vec::new() },
         deleted,
         detached: deleted && path.starts_with(b"/memfd:"),
     })

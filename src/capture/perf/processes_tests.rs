@@ -58,8 +58,8 @@ fn text(name: &Name) -> &str {
 }
 
 fn starts(process: &Process) -> Vec<(u64, u64, u64)> {
-    let told = |known: &KnownMapping| (known.start, known.end, known.file_offset);
-    process.mappings.iter().map(told).collect()
+    let place = |known: &KnownMapping| (known.start, known.end, known.file_offset);
+    process.mappings.iter().map(place).collect()
 }
 
 #[test]
@@ -308,27 +308,27 @@ fn few_that_ended_are_kept() {
 }
 
 #[test]
-fn files_are_told_from_what_is_none() {
-    let told = |path: &[u8]| {
+fn files_are_distinguished_from_what_is_none() {
+    let file_of = |path: &[u8]| {
         file(&NewMapping {
             inode: 9,
             ..mapping(1, 2, path)
         })
     };
-    assert_eq!(told(b"[vdso]"), None);
-    assert_eq!(told(b"anon_inode:x"), None);
+    assert_eq!(file_of(b"[vdso]"), None);
+    assert_eq!(file_of(b"anon_inode:x"), None);
     assert!(file(&NewMapping {
         inode: 0,
         ..mapping(1, 2, EXE)
     })
     .is_none());
-    let deleted = told(b"/bin/x (deleted)").unwrap();
+    let deleted = file_of(b"/bin/x (deleted)").unwrap();
     assert_eq!(
         (&deleted.path[..], deleted.deleted, deleted.detached),
         (EXE, true, false)
     );
-    assert!(told(b"/memfd:jit (deleted)").unwrap().detached);
-    assert!(told(b"//toolong").unwrap().path.is_empty());
+    assert!(file_of(b"/memfd:jit (deleted)").unwrap().detached);
+    assert!(file_of(b"//toolong").unwrap().path.is_empty());
 }
 
 #[test]

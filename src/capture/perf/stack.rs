@@ -10,7 +10,7 @@
 //! program's size. With 33, `AT_SYSINFO_EHDR`, it says where it put its own code,
 //! which is known; the size of pages and the rate of clock ticks always stand next to
 //! each other. Neither arguments nor environment are handed on as stack: a copy that
-//! may have them, and no beginning by which they are told, is dropped.
+//! may have them, and no beginning by which they are recognized, is dropped.
 
 use crate::base::bytes::until_nul;
 

@@ -50,7 +50,7 @@ pub struct Assembler {
 pub struct Ended {
     pub host_pid: u32,
     pub start_ns: u64,
-    /// As wait(2) has it, where that could be told.
+    /// As wait(2) has it, if that is known.
     pub status: Option<u32>,
 }
 
@@ -89,7 +89,7 @@ impl Assembler {
         }
     }
 
-    /// Processes whose ends were told since this was asked for.
+    /// Processes whose ends were reported since this was asked for.
     pub fn take_ended(&mut self) -> Vec<Ended> {
         std::mem::take(&mut self.ended)
     }
@@ -105,11 +105,11 @@ impl Assembler {
         let (id, part) = abi::decode(bytes).inspect_err(|_| self.strays += 1)?;
         if let Part::Exit(exit) = part {
             if self.ended.len() < MAX_ENDED {
-                let is_told = exit.flags & abi::EXIT_STATUS != 0;
+                let is_known = exit.flags & abi::EXIT_STATUS != 0;
                 self.ended.push(Ended {
                     host_pid: exit.host_pid,
                     start_ns: exit.start_ns,
-                    status: is_told.then_some(exit.status),
+                    status: is_known.then_some(exit.status),
                 });
             }
             return Ok(None);

@@ -66,7 +66,7 @@ fn ranges_have_the_name_of_their_number() {
 }
 
 #[test]
-fn records_of_two_cpus_are_told_apart() {
+fn records_of_two_cpus_are_distinguished() {
     let mut assembler = Assembler::new(4096, 1 << 20);
     let (one, two) = (1 << 48 | 7, 2 << 48 | 7);
     for bytes in [

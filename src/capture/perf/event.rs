@@ -1,6 +1,6 @@
 //! A delivery, and what is known of its process, as an event.
 //!
-//! Perf events tell less than a program in the kernel: every detail that an event
+//! Perf events show less than a program in the kernel: every detail that an event
 //! lacks for that reason is named in its `lost`, and none has a value that was
 //! guessed. One fault address is certain all the same: that of a jump to where nothing
 //! is ever mapped. Others the faulting instruction shows, in [`infer`](crate::analyze::cause::infer).
@@ -21,7 +21,7 @@ use crate::crash::signals::{
     code::SEGV_MAPERR, code::SI_KERNEL, signal::SIGSEGV, trap::PAGE_FAULT,
 };
 
-const UNTOLD: &str = "perf events do not have it";
+const MISSING: &str = "perf events do not have it";
 const GONE: &str = "perf events do not have it, and the process was gone";
 /// x86: a page fault of the user's, fetching an instruction.
 const X86_USER_FETCH: u64 = 0x14;
@@ -29,15 +29,15 @@ const X86_USER_FETCH: u64 = 0x14;
 const ARM64_FETCH: u64 = 0x8200_0004;
 
 /// What reports lack always, or as a rule.
-pub(super) const RARELY_TOLD: [(&str, &str); 9] = [
-    ("access", UNTOLD),
+pub(super) const USUALLY_MISSING: [(&str, &str); 9] = [
+    ("access", MISSING),
     (
         "fault_address",
         "perf events do not have it; many instructions show it",
     ),
-    ("sender", UNTOLD),
+    ("sender", MISSING),
     ("data_mappings", ONLY_CODE),
-    ("memory", UNTOLD),
+    ("memory", MISSING),
     ("cgroup", GONE),
     ("ns_pid", GONE),
     ("uid", GONE),
@@ -236,11 +236,11 @@ fn name_what_is_lost(event: &mut Event, around: &Circumstances<'_>) {
     lose("data_mappings", ONLY_CODE);
     let has_fault = has_address(event.code) || event.code == SI_KERNEL;
     if has_fault && !event.knows_fault {
-        lose("fault_address", UNTOLD);
-        lose("access", UNTOLD);
+        lose("fault_address", MISSING);
+        lose("access", MISSING);
     }
     if event.code <= 0 {
-        lose("sender", UNTOLD);
+        lose("sender", MISSING);
     }
     if around.look.is_none() {
         lose("uid", GONE);
@@ -251,7 +251,7 @@ fn name_what_is_lost(event: &mut Event, around: &Circumstances<'_>) {
         lose("mappings", gap_reason(gap));
     }
     if event.cmdline.is_none() {
-        lose("cmdline", UNTOLD);
+        lose("cmdline", MISSING);
     }
     let unseen = match around.gap {
         Some(Gap::Lost) => CHANGES_LOST,
@@ -278,7 +278,7 @@ fn name_what_is_lost(event: &mut Event, around: &Circumstances<'_>) {
         lose("stack", "the memory at the stack pointer could not be read");
     }
     if around.wants_memory {
-        lose("memory", UNTOLD);
+        lose("memory", MISSING);
     }
     event.lost = lost;
 }
@@ -336,5 +336,5 @@ fn mapping(known: &KnownMapping) -> Mapping {
 }
 
 #[cfg(test)]
-#[path = "told_tests.rs"]
+#[path = "event_tests.rs"]
 mod tests;

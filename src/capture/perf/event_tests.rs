@@ -51,7 +51,7 @@ fn process(start: u64) -> Process {
     }
 }
 
-fn told(delivery: Delivery, process: Option<&Process>, gap: Option<Gap>) -> Event {
+fn event_of(delivery: Delivery, process: Option<&Process>, gap: Option<Gap>) -> Event {
     event(delivery, around(process, gap))
 }
 
@@ -76,9 +76,9 @@ fn details(event: &Event) -> Vec<&'static str> {
 }
 
 #[test]
-fn what_is_not_told_is_named_and_has_no_value() {
+fn what_is_not_known_is_named_and_has_no_value() {
     let process = process(0x40_1000);
-    let event = told(delivery(SEGV_MAPERR), Some(&process), None);
+    let event = event_of(delivery(SEGV_MAPERR), Some(&process), None);
     assert!(!event.knows_fault && !event.knows_sender);
     assert_eq!(
         details(&event),
@@ -97,7 +97,7 @@ fn what_is_not_told_is_named_and_has_no_value() {
     assert_eq!(event.cmdline.as_deref(), Some(&b"x -v"[..]));
     let file = event.mappings[0].file.as_ref().unwrap();
     assert_eq!(file.identity.mapped_unix_ns, Some(99));
-    let sent = told(delivery(0), Some(&process), None);
+    let sent = event_of(delivery(0), Some(&process), None);
     assert_eq!(
         details(&sent),
         ["data_mappings", "sender", "uid", "ns_pid", "cgroup"]
@@ -129,8 +129,8 @@ fn a_process_that_is_not_gone_yet_tells_more() {
 }
 
 #[test]
-fn of_a_process_that_nobody_saw_little_is_told() {
-    let event = told(delivery(SEGV_MAPERR), None, Some(Gap::Unseen));
+fn of_a_process_that_nobody_saw_little_is_known() {
+    let event = event_of(delivery(SEGV_MAPERR), None, Some(Gap::Unseen));
     for detail in ["exe", "comm", "cmdline", "data_mappings", "fault_address"] {
         assert!(details(&event).contains(&detail), "{detail}");
     }
@@ -144,7 +144,7 @@ fn a_call_into_nowhere_has_the_address_of_its_instruction() {
         ..delivery(code)
     };
     let process = process(0x40_1000);
-    let event = told(at(0x10, SEGV_MAPERR), Some(&process), None);
+    let event = event_of(at(0x10, SEGV_MAPERR), Some(&process), None);
     assert!(event.knows_fault);
     assert_eq!((event.siginfo, event.trap.address), (0x10, 0x10));
     assert!(!details(&event).contains(&"fault_address"));
@@ -181,7 +181,7 @@ fn arguments_are_no_part_of_the_stack() {
         vdso,
         ..process(0x40_1000)
     };
-    let event = told(delivery, Some(&process), None);
+    let event = event_of(delivery, Some(&process), None);
     assert_eq!(event.windows[0].bytes.len(), 16);
     assert_eq!(event.start_stack.0, SP + 16);
     assert_eq!(event.cmdline.as_deref(), Some(&b"secret"[..]));

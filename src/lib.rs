@@ -10,7 +10,10 @@
 //! ```text
 //! command line ──cli──▶ Config                                     config
 //!
-//! Config ──start──▶ Capture      which capture method; proved on a child of ours
+//! Config ──start()──▶ StartConfig, CaptureConfig                   each room gets a piece
+//!        ──monitor()▶ MonitorConfig, AnalysisConfig, ...
+//!
+//! StartConfig ──start──▶ Capture which capture method; proved on a child of ours
 //!                     │
 //!                     │ parts of records                           bpf/event.h
 //!                     ▼

@@ -84,7 +84,7 @@ impl Analyzer {
             if self.stack_trace && indexes[0] < frames {
                 let count = indexes.partition_point(|&index| index < frames);
                 match self.namer.add_lines(file, &mut located, &which[..count]) {
-                    Err(refused) if is_told(event, in_module, refused) => lost.push(Lost {
+                    Err(refused) if is_worth_saying(event, in_module, refused) => lost.push(Lost {
                         detail: "lines",
                         reason: refused.as_str(),
                     }),
@@ -180,10 +180,10 @@ fn is_compiled(mapping: &Mapping) -> bool {
 }
 
 /// Whether lines that could not be had are worth a word. Where it crashed they
-/// would have told something. Debug files of libraries are compressed on whole
+/// would have shown something. Debug files of libraries are compressed on whole
 /// distributions, and only those of the program itself are the user's own.
 #[cfg(feature = "lines")]
-fn is_told(event: &Event, module: &InModule<'_>, refused: Refused) -> bool {
+fn is_worth_saying(event: &Event, module: &InModule<'_>, refused: Refused) -> bool {
     match refused {
         Refused::TimedOut => module.indexes.contains(&0),
         Refused::Compressed => {

@@ -63,8 +63,8 @@ impl Analyzer {
         event.siginfo = siginfo;
         event.trap = trap;
         event.knows_fault = true;
-        let told = |lost: &Lost| matches!(lost.detail, "fault_address" | "access");
-        event.lost.retain(|lost| !told(lost));
+        let is_known = |lost: &Lost| matches!(lost.detail, "fault_address" | "access");
+        event.lost.retain(|lost| !is_known(lost));
     }
 
     /// Whether the process may have come here by a jump into a library that was

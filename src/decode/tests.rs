@@ -323,7 +323,7 @@ fn displacements_of_evex_count_by_the_operand() {
 }
 
 #[test]
-fn addresses_with_vectors_are_not_told() {
+fn addresses_with_vectors_are_not_decoded() {
     x86("c4 e2 71 92 04 90", "read 4 [rax] in part and more");
     x86(
         "62 f2 7d 49 a2 44 90 01",

@@ -344,7 +344,7 @@ pub fn truncate(fd: &OwnedFd, size: u64) -> bool {
 #[must_use]
 pub fn unread_bytes(fd: &OwnedFd) -> usize {
     let mut count: libc::c_int = 0;
-    // SAFETY: this request writes a number to where it is told to.
+    // SAFETY: this request writes a number into the given place.
     let answer = unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONREAD, &raw mut count) };
     usize::try_from(count).map_or(0, |count| if answer < 0 { 0 } else { count })
 }

@@ -60,7 +60,7 @@ fn hook() {
 fn in_hook() {
     set_hook(Box::new(|_| hook()));
     if black_box(true) {
-        panic!("told to the hook");
+        panic!("reported to the hook");
     }
     black_box(());
 }

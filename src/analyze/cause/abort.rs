@@ -90,9 +90,9 @@ const SIGN_FRAMES: usize = 12;
 /// The verdict on a SIGABRT.
 pub(super) fn verdict(scene: &Scene<'_>) -> Verdict {
     let fault = &scene.fault;
-    let is_told = scene.event.knows_sender;
+    let knows_sender = scene.event.knows_sender;
     let sender = fault::sender(fault.code, fault.siginfo);
-    let is_own = match is_told {
+    let is_own = match knows_sender {
         true => sender.is_some_and(|sender| sender.pid == Some(scene.event.ns_pid)),
         // Others send by kill.
         false => fault.code == code::SI_TKILL,
@@ -104,7 +104,7 @@ pub(super) fn verdict(scene: &Scene<'_>) -> Verdict {
     let cause = match reason(scene.evidence.functions, &mut words) {
         Some(cause) => cause,
         None => {
-            words.text(match is_told {
+            words.text(match knows_sender {
                 true => "the program aborted, or raised the signal itself",
                 false => "probably the program aborted, or raised the signal itself",
             });

@@ -8,7 +8,7 @@
 //! believed: a signal that no trap stands behind was made, not raised.
 //!
 //! ```text
-//! infer     what nothing told of the fault, by the instruction
+//! infer     what the event lacks of the fault, by the instruction
 //! choose    this delivery's fault, or the handled one before it
 //! judge ──> sent, made      nobody's fault
 //!      ├──> page ──> jump   the pc could not be fetched
@@ -243,7 +243,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Verdict {
 }
 
 /// Words for a fault of which nothing tells more than that it was one.
-fn untold(scene: &Scene<'_>) -> Verdict {
+fn unknown_access(scene: &Scene<'_>) -> Verdict {
     let pc = scene.fault.pc;
     let mut words = Words::default();
     words.text("perf events have neither the address nor the access");
@@ -272,7 +272,7 @@ fn of_fault(scene: &Scene<'_>, made: bool) -> Verdict {
             signal::SIGSEGV | signal::SIGBUS | signal::SIGSYS
         )
     {
-        return untold(scene);
+        return unknown_access(scene);
     }
     match fault.signal {
         signal::SIGSEGV if fault.code == code::SI_KERNEL => operand::protection(scene),

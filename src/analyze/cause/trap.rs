@@ -391,8 +391,8 @@ pub(super) fn system_call(scene: &Scene<'_>) -> Verdict {
     };
     // si_syscall, below si_arch, which is never 0. And the kernel puts the registers
     // back as they were before the call.
-    let told = scene.own_siginfo(0).filter(|word| word >> 32 != 0);
-    let number = told.or_else(|| match scene.arch {
+    let reported = scene.own_siginfo(0).filter(|word| word >> 32 != 0);
+    let number = reported.or_else(|| match scene.arch {
         Arch::X86_64 | Arch::I386 => scene.register(0),
         Arch::Aarch64 => scene.register(8),
         Arch::Arm => scene.register(7),

@@ -1,4 +1,4 @@
-//! Faults whose address nothing told: what the instruction leaves possible.
+//! Faults whose address is not known: what the instruction leaves possible.
 
 use super::*;
 
@@ -19,7 +19,7 @@ const STORE_ARM: &[u8] = &0xb900_1820_u32.to_le_bytes();
 const ADD_ARM: &[u8] = &0xf820_0020_u32.to_le_bytes();
 
 /// A SIGSEGV of which perf events tell the registers and no more.
-fn untold(arch: Arch, code: i32, instruction: &[u8], registers: &[(&str, u64)]) -> Made {
+fn without_fault(arch: Arch, code: i32, instruction: &[u8], registers: &[(&str, u64)]) -> Made {
     let mut made = Made::new(arch).at(instruction, registers);
     made.event.code = code;
     made.event.knows_fault = false;
@@ -42,17 +42,17 @@ fn inferred(made: &Made) -> Option<(u64, Option<Access>)> {
 
 #[test]
 fn one_operand_tells_address_and_access() {
-    let made = untold(Arch::X86_64, MAPERR, STORE_X86, &[("rbx", 0x18)]);
+    let made = without_fault(Arch::X86_64, MAPERR, STORE_X86, &[("rbx", 0x18)]);
     assert_eq!(inferred(&made), Some((0x18, Some(Access::Write))));
-    let made = untold(Arch::X86_64, ACCERR, LOAD_X86, &[("rax", GUARD + 8)]);
+    let made = without_fault(Arch::X86_64, ACCERR, LOAD_X86, &[("rax", GUARD + 8)]);
     assert_eq!(inferred(&made), Some((GUARD + 8, Some(Access::Read))));
-    let made = untold(Arch::Aarch64, MAPERR, STORE_ARM, &[("x1", 0)]);
+    let made = without_fault(Arch::Aarch64, MAPERR, STORE_ARM, &[("x1", 0)]);
     assert_eq!(inferred(&made), Some((0x18, Some(Access::Write))));
 }
 
 #[test]
 fn what_the_stack_holds_is_ruled_out() {
-    let made = untold(Arch::X86_64, MAPERR, CALL_X86, &[("rax", 0)]);
+    let made = without_fault(Arch::X86_64, MAPERR, CALL_X86, &[("rax", 0)]);
     assert_eq!(inferred(&made), Some((0x10, Some(Access::Read))));
     let mut made = made;
     made.event.windows.clear();
@@ -66,19 +66,19 @@ fn what_the_stack_holds_is_ruled_out() {
 
 #[test]
 fn nothing_is_said_where_it_may_be_another_address() {
-    let across = untold(Arch::X86_64, MAPERR, LOAD_X86, &[("rax", 0x5000_0ffc)]);
+    let across = without_fault(Arch::X86_64, MAPERR, LOAD_X86, &[("rax", 0x5000_0ffc)]);
     assert_eq!(inferred(&across), None, "across two pages");
-    let fs = untold(Arch::X86_64, MAPERR, LOAD_FS_X86, &[]);
+    let fs = without_fault(Arch::X86_64, MAPERR, LOAD_FS_X86, &[]);
     assert_eq!(inferred(&fs), None, "a segment whose base is not known");
-    let mapped = untold(Arch::X86_64, MAPERR, LOAD_X86, &[("rax", HEAP)]);
+    let mapped = without_fault(Arch::X86_64, MAPERR, LOAD_X86, &[("rax", HEAP)]);
     assert_eq!(inferred(&mapped), None, "what is mapped is no fault");
-    let none = untold(Arch::X86_64, MAPERR, &[0x48, 0x3d, 1, 0, 0, 0], &[]);
+    let none = without_fault(Arch::X86_64, MAPERR, &[0x48, 0x3d, 1, 0, 0, 0], &[]);
     assert_eq!(
         inferred(&none),
         None,
         "a cmp after the system call that made the signal"
     );
-    let copy = untold(
+    let copy = without_fault(
         Arch::X86_64,
         MAPERR,
         &[0x48, 0xa5],
@@ -89,16 +89,16 @@ fn nothing_is_said_where_it_may_be_another_address() {
 
 #[test]
 fn atomics_of_aarch64_read_before_they_write() {
-    let made = untold(Arch::Aarch64, MAPERR, ADD_ARM, &[("x1", 8)]);
+    let made = without_fault(Arch::Aarch64, MAPERR, ADD_ARM, &[("x1", 8)]);
     assert_eq!(inferred(&made), Some((8, Some(Access::Read))));
-    let made = untold(Arch::Aarch64, ACCERR, ADD_ARM, &[("x1", GUARD)]);
+    let made = without_fault(Arch::Aarch64, ACCERR, ADD_ARM, &[("x1", GUARD)]);
     assert_eq!(inferred(&made), None);
 }
 
 #[test]
 fn protection_faults_are_seen_in_the_operands() {
     let made = |code: &[u8], registers: &[(&str, u64)]| {
-        let mut made = untold(Arch::X86_64, code::SI_KERNEL, code, registers);
+        let mut made = without_fault(Arch::X86_64, code::SI_KERNEL, code, registers);
         let known = inferred(&made).is_some();
         made.event.knows_fault = known;
         known
@@ -115,21 +115,21 @@ fn protection_faults_are_seen_in_the_operands() {
     assert!(made(&[0xff, 0xd0], &[("rax", 0x4040_4040_4040_4040)]));
 }
 
-/// What is inferred leads to the same sentence as what is told.
+/// What is inferred leads to the same sentence as what is known.
 #[test]
-fn causes_are_those_of_faults_that_were_told() {
+fn causes_are_those_of_faults_that_are_known() {
     let registers = [("rbx", HEAP_END + 0x10)];
-    let mut untold = untold(Arch::X86_64, MAPERR, STORE_X86, &registers);
-    let told = Made::new(Arch::X86_64)
+    let mut without = without_fault(Arch::X86_64, MAPERR, STORE_X86, &registers);
+    let known = Made::new(Arch::X86_64)
         .at(STORE_X86, &registers)
         .page_fault(MAPERR, HEAP_END + 0x10, Access::Write);
-    let event = &untold.event;
+    let event = &without.event;
     let own = event.registers.expect("set by new");
     let code = &event.code_bytes.bytes[16..];
     let found = infer(event, &Fault::of(event), &own, code).expect("one operand");
-    (untold.event.siginfo, untold.event.trap) = found;
-    untold.event.knows_fault = true;
-    assert_eq!(untold.verdict(), told.verdict());
+    (without.event.siginfo, without.event.trap) = found;
+    without.event.knows_fault = true;
+    assert_eq!(without.verdict(), known.verdict());
 }
 
 /// Which mapping is the stack's is not known then.
@@ -154,7 +154,7 @@ fn a_stack_that_cannot_be_read_has_probably_overflowed() {
 
 /// Whether a file is mapped there is not known then, nor how long it is.
 #[test]
-fn a_bus_error_is_not_explained_by_mappings_that_were_not_told() {
+fn a_bus_error_is_not_explained_by_mappings_that_are_not_known() {
     let mut made = Made::new(Arch::X86_64)
         .at(LOAD_X86, &[("rax", 0x7f00_4000_0000)])
         .page_fault(code::BUS_ADRERR, 0x7f00_4000_0000, Access::Read);

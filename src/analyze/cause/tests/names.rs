@@ -104,7 +104,7 @@ fn reasons_to_abort() {
 
 /// As before Linux 4.17, and by perf events.
 #[test]
-fn an_abort_whose_sender_is_not_told() {
+fn an_abort_of_an_unknown_sender() {
     let mut made = aborted(&["raise", "abort", "give_up"]);
     made.event.siginfo = 0;
     made.event.knows_sender = false;

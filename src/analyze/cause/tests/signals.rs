@@ -370,9 +370,9 @@ fn forbidden_system_calls() {
             Cause::ForbiddenSystemCall,
             "system call 59 (execve, x86_64) was refused by a seccomp filter",
         );
-    let mut told = x86(&[], &[]).signal(signal::SIGSYS, code::SYS_SECCOMP, 0);
-    told.event.siginfo_more = [0xc000_003e_0000_006e, 0];
-    told.is(
+    let mut reported = x86(&[], &[]).signal(signal::SIGSYS, code::SYS_SECCOMP, 0);
+    reported.event.siginfo_more = [0xc000_003e_0000_006e, 0];
+    reported.is(
         Cause::ForbiddenSystemCall,
         "system call 110 (getppid, x86_64) was refused by a seccomp filter",
     );

@@ -47,8 +47,9 @@ pub(super) fn run(task: Task) -> Result<()> {
     time::settle_time_zone();
     let mut out = Vec::new();
     let is_empty = table.ranked().is_empty() && table.others.1.reports == 0;
-    // A table without a line says that there were no crashes: it must have read all.
-    if !task.json && !(is_empty && input.has_failed()) {
+    // A table without a line says that there were no crashes: only if all was read.
+    let is_unknown = is_empty && input.has_failed();
+    if !task.json && !is_unknown {
         add(&mut out, &[HEADING.as_bytes()]);
     }
     for row in table.ranked() {

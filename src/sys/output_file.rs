@@ -219,7 +219,7 @@ fn open_entry(directory: &OwnedFd, name: &Path, fifo: Fifo) -> nix::Result<(Owne
     let mut opened = fcntl::openat(directory, name, flags, mode);
     if matches!(opened, Err(Errno::ENXIO)) && fifo == Fifo::Hold {
         // Who reads it too needs no other reader: fifo(7).
-        let flags = flags - OFlag::O_WRONLY | OFlag::O_RDWR;
+        let flags = (flags - OFlag::O_WRONLY) | OFlag::O_RDWR;
         opened = fcntl::openat(directory, name, flags, mode);
     }
     Ok((opened?, Entry::Found))

@@ -242,7 +242,7 @@ fn refused_without_any_btf() {
 fn refused_for_want_of_descriptors() {
     let mut is_enough = false;
     for method in ["ring", "chain", "perf"] {
-        for limit in 6..40 {
+        for limit in 6..60 {
             let mut command = Command::new("sh");
             command.arg("-c").arg("ulimit -n $0 && exec \"$@\"");
             command.arg(limit.to_string()).arg(binary());
@@ -263,7 +263,7 @@ fn refused_for_want_of_descriptors() {
             assert!(said.contains("os error 24"), "{method}, {limit}: {said}");
             assert!(!said.contains("Monitoring"), "{method}, {limit}: {said}");
         }
-        assert!(is_enough, "{method}: 40 are not enough");
+        assert!(is_enough, "{method}: 60 are not enough");
     }
 }
 

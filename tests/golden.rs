@@ -16,8 +16,8 @@ use segfault_analyzer::crash::registers::{Arch, Registers, WORDS};
 use segfault_analyzer::monitor::statistics::{Sizes, Statistics, UserCounters};
 use segfault_analyzer::report::output::{self, Options};
 use segfault_analyzer::report::{
-    Cause, Code, FirstFault, Location, Near, NearbyMapping, Report, StackFrame, StackTrace, Symbol,
-    Timestamp,
+    Cause, Code, Counts, Delivery, FirstFault, Location, Near, NearbyMapping, Process, Report,
+    StackFrame, StackTrace, State, Symbol, Timestamp, Why,
 };
 
 const SIGBUS: i32 = 7;
@@ -66,43 +66,40 @@ fn bare(comm: &[u8], pid: u32) -> Report {
             unix_ms: MANUALS_TIME_MS,
             uptime_ms: 4_567_890,
         },
-        pid,
-        tid: pid,
-        host_pid: None,
-        comm: comm.to_vec(),
-        thread: comm.to_vec(),
-        signal: SIGSEGV,
-        code: MAPERR,
-        fault_address: None,
-        access: None,
-        disposition: Disposition::Fatal,
-        first_fault: None,
-        same_death: false,
-        sender: None,
-        instruction_pointer: None,
-        instruction: Location::default(),
-        registers: None,
+        process: Process {
+            pid,
+            tid: pid,
+            host_pid: None,
+            ns_pid: None,
+            comm: comm.to_vec(),
+            thread: comm.to_vec(),
+            ppid: None,
+            uid: Some(0),
+            exe: None,
+            cmdline: None,
+            cgroup: None,
+        },
+        delivery: Delivery {
+            signal: SIGSEGV,
+            code: MAPERR,
+            fault_address: None,
+            access: None,
+            disposition: Disposition::Fatal,
+            first_fault: None,
+            sender: None,
+        },
+        state: State::default(),
         stack: None,
-        ppid: None,
-        uid: Some(0),
-        exe: None,
-        cmdline: None,
-        ns_pid: None,
-        cgroup: None,
-        cause: Cause::Unknown,
-        cause_text: b"nothing is known".to_vec(),
-        signature: None,
-        group: None,
-        register_notes: Vec::new(),
-        instruction_code: None,
-        maps: None,
-        memory: None,
-        repeats: None,
-        deaths: None,
-        suppressed: None,
-        since_ms: None,
-        lost: Vec::new(),
+        why: Why {
+            cause: Cause::Unknown,
+            text: b"nothing is known".to_vec(),
+            signature: None,
+            group: None,
+        },
+        counts: Counts::default(),
+        same_death: false,
         exit: None,
+        lost: Vec::new(),
     }
 }
 
@@ -162,10 +159,10 @@ fn detailed() -> Report {
     ];
     let mut report = bare(b"my_buggy_app", 9876);
     report.time.unix_ms = MANUALS_TIME_MS + 267_666;
-    report.fault_address = Some(ProcessAddress(8));
-    report.instruction_pointer = Some(ProcessAddress(0x5555_5555_4567));
-    report.instruction = named("process_data", 0x23, app);
-    report.registers = Some(x86_64_registers([
+    report.delivery.fault_address = Some(ProcessAddress(8));
+    report.state.instruction_pointer = Some(ProcessAddress(0x5555_5555_4567));
+    report.state.instruction = named("process_data", 0x23, app);
+    report.state.registers = Some(x86_64_registers([
         0x5555_5555_4567,
         0x7ffe_1234_5678,
         0,
@@ -178,17 +175,17 @@ fn detailed() -> Report {
         frames,
         stop: Stop::Outermost,
     });
-    report.cause = Cause::NullDereference;
-    report.cause_text = b"read of 4 bytes at 0x8: null pointer in RAX + 0x8".to_vec();
-    report.signature = Some(0x0123_4567_89ab_cdef);
-    report.group = Some(0xfe);
-    report.register_notes = vec![
+    report.why.cause = Cause::NullDereference;
+    report.why.text = b"read of 4 bytes at 0x8: null pointer in RAX + 0x8".to_vec();
+    report.why.signature = Some(0x0123_4567_89ab_cdef);
+    report.why.group = Some(0xfe);
+    report.state.register_notes = vec![
         ("rip", b"process_data+0x23 (/path/to/my_buggy_app)".to_vec()),
         ("rsp", b"[stack]+0x1e678 (rw-)".to_vec()),
         ("rax", b"null".to_vec()),
         ("rbx", b"small integer 8".to_vec()),
     ];
-    report.instruction_code = Some(Code {
+    report.state.instruction_code = Some(Code {
         address: ProcessAddress(0x5555_5555_4565),
         bytes: vec![0x31, 0xc0, 0x8b, 0x40, 0x08, 0xc3],
         instruction: 2,
@@ -200,24 +197,24 @@ fn detailed() -> Report {
 /// Everything known, from a program that means ill.
 fn hostile() -> Report {
     let mut report = detailed();
-    report.comm = b"a\n[2024\x1b[2J".to_vec();
-    report.thread = "\"wörker\" \\ \u{202e}1".as_bytes().to_vec();
-    report.tid = 9880;
-    report.host_pid = Some(123_456);
-    report.ns_pid = Some(7);
-    report.ppid = Some(1);
-    report.uid = Some(1000);
-    report.signal = SIGBUS;
-    report.code = TKILL;
-    report.fault_address = None;
-    report.access = Some(Access::Write);
-    report.disposition = Disposition::Handled;
+    report.process.comm = b"a\n[2024\x1b[2J".to_vec();
+    report.process.thread = "\"wörker\" \\ \u{202e}1".as_bytes().to_vec();
+    report.process.tid = 9880;
+    report.process.host_pid = Some(123_456);
+    report.process.ns_pid = Some(7);
+    report.process.ppid = Some(1);
+    report.process.uid = Some(1000);
+    report.delivery.signal = SIGBUS;
+    report.delivery.code = TKILL;
+    report.delivery.fault_address = None;
+    report.delivery.access = Some(Access::Write);
+    report.delivery.disposition = Disposition::Handled;
     report.same_death = true;
-    report.sender = Some(Sender {
+    report.delivery.sender = Some(Sender {
         pid: None,
         uid: Some(1000),
     });
-    report.first_fault = Some(FirstFault {
+    report.delivery.first_fault = Some(FirstFault {
         signal: SIGSEGV,
         code: ACCERR,
         address: Some(ProcessAddress(0x7ffe_1234_0ff8)),
@@ -225,13 +222,13 @@ fn hostile() -> Report {
         access: Some(Access::Write),
         age_ms: 3,
     });
-    report.exe = Some(b"/tmp/\xff\xc3\xa9vil".to_vec());
-    report.cmdline = Some(format!("./evil --text='\r\n' {}", "x".repeat(300)).into_bytes());
-    report.cgroup = Some(b"/system.slice/evil.service".to_vec());
-    report.cause = Cause::StackOverflow;
-    report.cause_text = b"stack overflow; \x1b[2Jf calls itself".to_vec();
-    report.register_notes = vec![("rdi", b"/tmp/\x9b\n (rw-) \"a\\\"".to_vec())];
-    if let Some(code) = &mut report.instruction_code {
+    report.process.exe = Some(b"/tmp/\xff\xc3\xa9vil".to_vec());
+    report.process.cmdline = Some(format!("./evil --text='\r\n' {}", "x".repeat(300)).into_bytes());
+    report.process.cgroup = Some(b"/system.slice/evil.service".to_vec());
+    report.why.cause = Cause::StackOverflow;
+    report.why.text = b"stack overflow; \x1b[2Jf calls itself".to_vec();
+    report.state.register_notes = vec![("rdi", b"/tmp/\x9b\n (rw-) \"a\\\"".to_vec())];
+    if let Some(code) = &mut report.state.instruction_code {
         code.operands = None;
     }
     report.lost = vec![Lost {
@@ -299,12 +296,12 @@ fn hard_stack() -> Report {
         (0..3).map(|index| frame(0x50_0000 + index, Trust::Cfi, named("deep", index, "/a"))),
     );
     let mut report = bare(b"hard", 42);
-    report.fault_address = Some(ProcessAddress(0));
-    report.access = Some(Access::Execute);
-    report.instruction_pointer = Some(ProcessAddress(0x40_1234));
-    report.instruction = stripped;
-    report.exe = Some(b"/srv/app".to_vec());
-    report.cmdline = Some(b"/srv/app --serve".to_vec());
+    report.delivery.fault_address = Some(ProcessAddress(0));
+    report.delivery.access = Some(Access::Execute);
+    report.state.instruction_pointer = Some(ProcessAddress(0x40_1234));
+    report.state.instruction = stripped;
+    report.process.exe = Some(b"/srv/app".to_vec());
+    report.process.cmdline = Some(b"/srv/app --serve".to_vec());
     report.stack = Some(StackTrace {
         gaps: false,
         frames,
@@ -316,20 +313,20 @@ fn hard_stack() -> Report {
 #[test]
 fn the_manuals_first_sample() {
     let mut first = bare(b"myapp", 1234);
-    first.fault_address = Some(ProcessAddress(0x7f8b_4c00_0000));
-    first.instruction_pointer = Some(ProcessAddress(0x5555_5555_4000));
-    first.instruction = named("main", 0x10, "/usr/bin/myapp");
-    first.code = ACCERR;
-    first.cause = Cause::WriteProtected;
-    first.cause_text = b"write of 4 bytes at 0x7f8b4c000000: RAX (0x7f8b4c000000); the address \
+    first.delivery.fault_address = Some(ProcessAddress(0x7f8b_4c00_0000));
+    first.state.instruction_pointer = Some(ProcessAddress(0x5555_5555_4000));
+    first.state.instruction = named("main", 0x10, "/usr/bin/myapp");
+    first.delivery.code = ACCERR;
+    first.why.cause = Cause::WriteProtected;
+    first.why.text = b"write of 4 bytes at 0x7f8b4c000000: RAX (0x7f8b4c000000); the address \
         is in /usr/share/myapp/table (r--) at file offset 0x0, which is not writable"
         .to_vec();
     let mut second = bare(b"test_program", 5678);
     second.time.unix_ms += 2333;
-    second.fault_address = Some(ProcessAddress(0));
-    second.instruction_pointer = Some(ProcessAddress(0x5555_5555_4020));
-    second.cause = Cause::NullDereference;
-    second.cause_text = b"write of 4 bytes at 0x0: null pointer in RAX".to_vec();
+    second.delivery.fault_address = Some(ProcessAddress(0));
+    second.state.instruction_pointer = Some(ProcessAddress(0x5555_5555_4020));
+    second.why.cause = Cause::NullDereference;
+    second.why.text = b"write of 4 bytes at 0x0: null pointer in RAX".to_vec();
     let both = [output::text(&first, &PLAIN), output::text(&second, &PLAIN)].concat();
     compare("manual_basic.txt", &both);
 }
@@ -411,7 +408,7 @@ fn every_kind_of_frame() {
     for (index, word) in words.iter_mut().enumerate() {
         *word = 0x1000 + index as u64;
     }
-    report.registers = Some(Registers::new(Arch::Aarch64, words));
+    report.state.registers = Some(Registers::new(Arch::Aarch64, words));
     compare("every_frame.txt", &output::text(&report, &options));
     compare("every_frame.json", &output::json(&report, &options));
 }
@@ -427,7 +424,7 @@ fn what_is_near_and_how_often() {
         holds: holds.to_vec(),
     };
     let mut report = bare(b"near", 7);
-    report.registers = Some(x86_64_registers([
+    report.state.registers = Some(x86_64_registers([
         0x40_1000,
         0x7ffe_0000,
         0x60_0012,
@@ -435,7 +432,7 @@ fn what_is_near_and_how_often() {
         0,
         0,
     ]));
-    report.maps = Some(vec![
+    report.state.maps = Some(vec![
         mapping(0x40_1000, 5, Some(0x1000), b"/srv/\x1b[1m", &[Near::Pc]),
         mapping(0x60_0000, 3, None, b"[heap]", &[]),
         mapping(
@@ -446,12 +443,12 @@ fn what_is_near_and_how_often() {
             &[Near::Fault, Near::Sp],
         ),
     ]);
-    report.memory = Some(vec![MemoryWindow {
+    report.state.memory = Some(vec![MemoryWindow {
         address: ProcessAddress(0x60_0000),
         bytes: b"a \"text\" \x00\x1b[1m here and there".to_vec(),
     }]);
-    report.repeats = Some(41);
-    report.deaths = Some(40);
+    report.counts.repeats = Some(41);
+    report.counts.deaths = Some(40);
     compare("nearby.txt", &output::text(&report, &PLAIN));
     compare("nearby.json", &output::json(&report, &PLAIN));
 }
@@ -460,25 +457,25 @@ fn what_is_near_and_how_often() {
 fn what_was_held_back() {
     let mut report = bare(b"near", 7);
     let day_ms = 86_400_000;
-    report.repeats = Some(41);
+    report.counts.repeats = Some(41);
     let mut text = output::repeats(&report, &PLAIN);
-    report.since_ms = Some(MANUALS_TIME_MS - 90_000);
-    report.instruction = named("price_of", 3, "/srv/bill");
+    report.counts.since_ms = Some(MANUALS_TIME_MS - 90_000);
+    report.state.instruction = named("price_of", 3, "/srv/bill");
     text.extend(output::repeats(&report, &PLAIN));
-    report.signature = Some(0x6552_d0fc_c0db_cab3);
-    report.instruction.symbol = None;
+    report.why.signature = Some(0x6552_d0fc_c0db_cab3);
+    report.state.instruction.symbol = None;
     text.extend(output::repeats(&report, &PLAIN));
-    report.since_ms = Some(MANUALS_TIME_MS - day_ms);
-    report.instruction = Location::default();
-    report.instruction_pointer = Some(ProcessAddress(0x1234));
+    report.counts.since_ms = Some(MANUALS_TIME_MS - day_ms);
+    report.state.instruction = Location::default();
+    report.state.instruction_pointer = Some(ProcessAddress(0x1234));
     text.extend(output::repeats(&report, &PLAIN));
     for suppressed in [3, 0] {
-        report.suppressed = Some(suppressed);
-        report.repeats = Some(suppressed);
+        report.counts.suppressed = Some(suppressed);
+        report.counts.repeats = Some(suppressed);
         text.extend(output::repeats(&report, &PLAIN));
     }
     compare("repeats.txt", &text);
-    report.suppressed = Some(7);
+    report.counts.suppressed = Some(7);
     compare("suppressed.json", &output::json(&report, &PLAIN));
 }
 
@@ -493,7 +490,7 @@ fn registers_of_a_32_bit_task() {
         ..PLAIN
     };
     let mut report = bare(b"small", 7);
-    report.registers = Some(Registers::new(Arch::X86_64, words));
+    report.state.registers = Some(Registers::new(Arch::X86_64, words));
     compare("registers_i386.txt", &output::text(&report, &options));
     compare("registers_i386.json", &output::json(&report, &options));
 }

@@ -81,7 +81,7 @@ impl Analyzer {
             let file = opened.module.as_ref();
             self.namer.add_names(file, &mut located, &which);
             #[cfg(feature = "lines")]
-            if self.stack_trace && indexes[0] < frames {
+            if self.wanted.stack_trace && indexes[0] < frames {
                 let count = indexes.partition_point(|&index| index < frames);
                 match self.namer.add_lines(file, &mut located, &which[..count]) {
                     Err(refused) if is_worth_saying(event, in_module, refused) => lost.push(Lost {

@@ -4,7 +4,6 @@
 
 use crate::base::address::ProcessAddress;
 use crate::crash::event::Event;
-use crate::crash::fault;
 use crate::report::{Near, NearbyMapping};
 
 /// Shown on each side of what one looks for.
@@ -12,10 +11,10 @@ const NEIGHBOURS: usize = 1;
 
 /// The mappings next to the three addresses, in order.
 #[must_use]
-pub fn mappings(event: &Event) -> Vec<NearbyMapping> {
+pub fn mappings(event: &Event, fault: Option<ProcessAddress>) -> Vec<NearbyMapping> {
     let mut wanted = Vec::new();
     let registers = event.registers;
-    if let Some(address) = fault::address_of(event) {
+    if let Some(address) = fault {
         wanted.push((Near::Fault, address));
     }
     if let Some(registers) = registers {
@@ -75,7 +74,7 @@ mod tests {
         event.expect("a header gives an event")
     }
 
-    fn event(address: u64, pc: u64, sp: u64) -> Event {
+    fn event(pc: u64, sp: u64) -> Event {
         let mut words = [0; 34];
         (words[16], words[19]) = (pc, sp);
         let mapping = |start: u64| Mapping {
@@ -85,8 +84,6 @@ mod tests {
             file: None,
         };
         Event {
-            code: 1,
-            siginfo: address,
             registers: Some(Registers::new(Arch::X86_64, words)),
             mappings: (1..10).map(|number| mapping(number * 0x10000)).collect(),
             ..blank()
@@ -99,7 +96,7 @@ mod tests {
 
     #[test]
     fn what_holds_an_address_is_shown_with_its_neighbours() {
-        let near = mappings(&event(0, 0x50010, 0x90020));
+        let near = mappings(&event(0x50010, 0x90020), Some(ProcessAddress(0)));
         assert_eq!(starts(&near), [1, 4, 5, 6, 8, 9]);
         assert_eq!(near[2].holds, [Near::Pc]);
         assert_eq!(near[5].holds, [Near::Sp]);
@@ -108,7 +105,7 @@ mod tests {
 
     #[test]
     fn of_an_address_in_a_gap_both_sides_are_shown() {
-        let near = mappings(&event(0x35000, 0x30010, 0x30020));
+        let near = mappings(&event(0x30010, 0x30020), Some(ProcessAddress(0x35000)));
         assert_eq!(starts(&near), [2, 3, 4]);
         assert_eq!(near[1].holds, [Near::Pc, Near::Sp]);
     }

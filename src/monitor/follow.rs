@@ -76,12 +76,13 @@ impl Followed {
     /// processes end.
     pub(super) fn admit(&mut self, item: Item, now: Duration, reports_ends: bool) -> Vec<Item> {
         let mut out = Vec::new();
-        if item.report.disposition == Disposition::Fatal {
+        if item.report.delivery.disposition == Disposition::Fatal {
             self.forget(item.process, &mut out);
             out.push(item);
             return out;
         }
-        let is_fault = item.report.disposition == Disposition::Handled && item.report.code > 0;
+        let is_fault = item.report.delivery.disposition == Disposition::Handled
+            && item.report.delivery.code > 0;
         if !is_fault {
             self.let_go(item, &mut out);
             return out;
@@ -90,7 +91,7 @@ impl Followed {
             self.let_go_first(&mut out);
         }
         self.remember(&item);
-        let watch = (!reports_ends).then(|| Watch::open(item.report.pid));
+        let watch = (!reports_ends).then(|| Watch::open(item.report.process.pid));
         self.held.push_back(Held {
             item,
             until: now.saturating_add(WAIT),

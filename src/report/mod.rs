@@ -244,16 +244,27 @@ pub struct NearbyMapping {
     pub holds: Vec<Near>,
 }
 
-/// Everything a report says.
+/// The process, and where it ran.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
-    pub time: Timestamp,
+pub struct Process {
     pub pid: u32,
     pub tid: u32,
     /// Where it differs from `pid`.
     pub host_pid: Option<u32>,
+    /// As the process sees itself, where that differs from `pid`.
+    pub ns_pid: Option<u32>,
     pub comm: Vec<u8>,
     pub thread: Vec<u8>,
+    pub ppid: Option<u32>,
+    pub uid: Option<u32>,
+    pub exe: Option<Vec<u8>>,
+    pub cmdline: Option<Vec<u8>>,
+    pub cgroup: Option<Vec<u8>>,
+}
+
+/// The signal, and what the kernel says about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery {
     pub signal: i32,
     /// `si_code`.
     pub code: i32,
@@ -261,29 +272,17 @@ pub struct Report {
     pub access: Option<Access>,
     pub disposition: Disposition,
     pub first_fault: Option<FirstFault>,
-    pub same_death: bool,
     pub sender: Option<Sender>,
+}
+
+/// The processor and the memory at the signal.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct State {
     pub instruction_pointer: Option<ProcessAddress>,
     /// Where the instruction pointer is; with or without `-t`.
     pub instruction: Location,
     /// With `-r` or `--memory`.
     pub registers: Option<Registers>,
-    /// With `-t`.
-    pub stack: Option<StackTrace>,
-    pub ppid: Option<u32>,
-    pub uid: Option<u32>,
-    pub exe: Option<Vec<u8>>,
-    pub cmdline: Option<Vec<u8>>,
-    /// As the process sees itself, where that differs from `pid`.
-    pub ns_pid: Option<u32>,
-    pub cgroup: Option<Vec<u8>>,
-    pub cause: Cause,
-    /// A sentence; raw bytes, because names are in it.
-    pub cause_text: Vec<u8>,
-    /// Equal for equal crashes of one build; with `-t`.
-    pub signature: Option<u64>,
-    /// Equal for equal crashes, by the names of functions; with `-t`.
-    pub group: Option<u64>,
     /// What each register points at, by its name; with `-r`.
     pub register_notes: Vec<(&'static str, Vec<u8>)>,
     /// With `-r`.
@@ -292,6 +291,23 @@ pub struct Report {
     pub maps: Option<Vec<NearbyMapping>>,
     /// Around the values of registers; with `--memory`.
     pub memory: Option<Vec<MemoryWindow>>,
+}
+
+/// Why it crashed, and what equal crashes have in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Why {
+    pub cause: Cause,
+    /// A sentence; raw bytes, because names are in it.
+    pub text: Vec<u8>,
+    /// Equal for equal crashes of one build; with `-t`.
+    pub signature: Option<u64>,
+    /// Equal for equal crashes, by the names of functions; with `-t`.
+    pub group: Option<u64>,
+}
+
+/// How many deliveries a report stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Counts {
     /// How many equal ones this one stands for beside itself; `None` where none
     /// would have been folded.
     pub repeats: Option<u64>,
@@ -302,10 +318,25 @@ pub struct Report {
     pub suppressed: Option<u64>,
     /// For reports that stand for ones held back: when the full report was, in Unix time.
     pub since_ms: Option<u64>,
-    /// What this report lacks, with the reason.
-    pub lost: Vec<Lost>,
+}
+
+/// Everything that a report says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    pub time: Timestamp,
+    pub process: Process,
+    pub delivery: Delivery,
+    pub state: State,
+    /// With `-t`.
+    pub stack: Option<StackTrace>,
+    pub why: Why,
+    pub counts: Counts,
+    /// The process had a fatal delivery before, which counts as its death.
+    pub same_death: bool,
     /// Where a handler took the fault, and the process ended within a second: how.
     pub exit: Option<Exit>,
+    /// What this report lacks, with the reason.
+    pub lost: Vec<Lost>,
 }
 
 impl Report {
@@ -313,14 +344,17 @@ impl Report {
     /// the crash's own frame tells.
     #[must_use]
     pub fn fold_key(&self) -> u64 {
-        if let Some(signature) = self.signature {
+        if let Some(signature) = self.why.signature {
             return signature;
         }
         let mut hasher = Key::default().build_hasher();
         self.program_key().hash(&mut hasher);
-        (self.signal, self.code).hash(&mut hasher);
-        self.instruction.module.hash(&mut hasher);
-        match (self.instruction.module_offset, self.instruction_pointer) {
+        (self.delivery.signal, self.delivery.code).hash(&mut hasher);
+        self.state.instruction.module.hash(&mut hasher);
+        match (
+            self.state.instruction.module_offset,
+            self.state.instruction_pointer,
+        ) {
             (Some(offset), _) => offset.hash(&mut hasher),
             (None, pc) => pc.hash(&mut hasher),
         }
@@ -330,6 +364,6 @@ impl Report {
     /// Equal for reports of one executable.
     #[must_use]
     pub fn program_key(&self) -> u64 {
-        Key::default().hash_one(self.exe.as_ref().unwrap_or(&self.comm))
+        Key::default().hash_one(self.process.exe.as_ref().unwrap_or(&self.process.comm))
     }
 }

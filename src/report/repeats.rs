@@ -97,8 +97,8 @@ impl Repeats {
             // capture program has counted before a death.
             let mut item = item;
             if repeats > 0 && !is_handled {
-                item.repeats = Some(repeats);
-                item.deaths = Some(is_death(&item).into());
+                item.counts.repeats = Some(repeats);
+                item.counts.deaths = Some(is_death(&item).into());
             }
             return vec![Outgoing {
                 report: item,
@@ -247,11 +247,11 @@ impl Repeats {
 
 /// Whether it is of a fault that a handler took, and the process did not die of it.
 fn is_overcome(report: &Report) -> bool {
-    report.disposition == Disposition::Handled && !report.exit.is_some_and(Exit::is_death)
+    report.delivery.disposition == Disposition::Handled && !report.exit.is_some_and(Exit::is_death)
 }
 
 fn is_death(report: &Report) -> bool {
-    let died = match report.disposition {
+    let died = match report.delivery.disposition {
         Disposition::Fatal => true,
         _ => report.exit.is_some_and(Exit::is_death),
     };
@@ -261,9 +261,9 @@ fn is_death(report: &Report) -> bool {
 /// A report with how often its crash occurred.
 fn numbered(counted: Counted<Box<Report>>, is_held: bool) -> Box<Report> {
     let mut report = counted.item;
-    report.repeats = Some(counted.count.saturating_sub(1));
-    report.deaths = Some(counted.deaths);
-    report.since_ms = is_held.then_some(counted.since_ms);
+    report.counts.repeats = Some(counted.count.saturating_sub(1));
+    report.counts.deaths = Some(counted.deaths);
+    report.counts.since_ms = is_held.then_some(counted.since_ms);
     report
 }
 
@@ -271,8 +271,8 @@ fn numbered(counted: Counted<Box<Report>>, is_held: bool) -> Box<Report> {
 /// may be of any kind.
 fn suppressed(counted: Counted<Box<Report>>) -> Outgoing {
     let mut report = counted.item;
-    let own = report.repeats.unwrap_or(0).saturating_add(1);
-    report.suppressed = Some(counted.count.saturating_sub(own));
+    let own = report.counts.repeats.unwrap_or(0).saturating_add(1);
+    report.counts.suppressed = Some(counted.count.saturating_sub(own));
     Outgoing {
         report,
         is_held: true,

@@ -10,7 +10,7 @@ use super::words::Words;
 use super::{calls, jump};
 use super::{Chosen, Earlier, Fault, Scene, Verdict};
 use crate::base::address::ProcessAddress;
-use crate::crash::event::{EarlierFault, Event, Trap};
+use crate::crash::event::{EarlierFault, Event, MemoryWindow, Trap};
 use crate::crash::fault::{self};
 use crate::crash::frame::Stop;
 use crate::crash::registers::Arch;
@@ -50,14 +50,13 @@ impl Fault {
     }
 }
 
-/// The fault that the cause is to be looked for in. `walk` is `None` where no
-/// stack was walked.
+/// The fault that the cause is to be looked for in: the delivery's own, or the one before.
+/// `code` is around the instruction pointer; `walk` is `None` where no stack was walked.
 #[must_use]
-pub fn choose(event: &Event, walk: Option<&Walk>) -> Chosen {
-    let own = Fault::of(event);
-    let made = is_made(event, &own);
+pub fn choose(event: &Event, own: &Fault, code: &MemoryWindow, walk: Option<&Walk>) -> Chosen {
+    let made = is_made(event, own, code);
     let chosen = Chosen {
-        fault: own,
+        fault: *own,
         registers: event.registers,
         earlier: None,
         made,
@@ -65,7 +64,7 @@ pub fn choose(event: &Event, walk: Option<&Walk>) -> Chosen {
     let Some(first) = event.first_fault else {
         return chosen;
     };
-    if fault::is_sent_by_another(event) || !(made || is_empty(&own)) {
+    if fault::is_sent_by_another(event) || !(made || is_empty(own)) {
         return chosen;
     }
     let fault = Fault::earlier(&first);
@@ -146,7 +145,7 @@ fn sends_any(arch: Arch, number: u64) -> bool {
 }
 
 /// Whether a system call made this signal, though its code is a kernel's.
-fn is_made(event: &Event, own: &Fault) -> bool {
+fn is_made(event: &Event, own: &Fault, code: &MemoryWindow) -> bool {
     let arch = kernel_arch(event);
     // Memory failures and seccomp are reported in the middle of system calls.
     let raised_by_traps = match own.signal {
@@ -158,7 +157,7 @@ fn is_made(event: &Event, own: &Fault) -> bool {
         return false;
     }
     let in_call = match arch {
-        Arch::Aarch64 => sent_before_pc(event),
+        Arch::Aarch64 => sent_before_pc(event, code),
         Arch::Arm => None,
         _ => system_call(event),
     };
@@ -172,12 +171,12 @@ fn is_made(event: &Event, own: &Fault) -> bool {
 
 /// The number of one of those two system calls, where an arm64 thread has just
 /// made it.
-fn sent_before_pc(event: &Event) -> Option<u64> {
+fn sent_before_pc(event: &Event, code: &MemoryWindow) -> Option<u64> {
     const SVC: [u8; 4] = [0x01, 0, 0, 0xd4];
     let registers = event.registers?;
     let before = ProcessAddress(registers.pc().0.wrapping_sub(4));
     let number = registers.dwarf(8)?;
-    let sent = event.memory(before, 4) == Some(&SVC) && sends_any(Arch::Aarch64, number);
+    let sent = code.get(before, 4) == Some(&SVC) && sends_any(Arch::Aarch64, number);
     sent.then_some(number)
 }
 

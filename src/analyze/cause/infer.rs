@@ -56,6 +56,7 @@ pub fn infer(
             event,
             chosen: &chosen,
             code,
+            before: &[],
             functions: &[],
             place: &place,
             quotes: false,

@@ -98,6 +98,8 @@ pub struct Evidence<'a> {
     pub chosen: &'a Chosen,
     /// Bytes from the fault's pc on.
     pub code: &'a [u8],
+    /// The code before it, as far as it was captured.
+    pub before: &'a [u8],
     /// Names of the functions on the stack, innermost first; empty where one has none.
     pub functions: &'a [&'a [u8]],
     /// What the fault's address is called, where it lies in code.

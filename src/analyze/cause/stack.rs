@@ -259,10 +259,7 @@ fn left_far<'a>(
 /// Where the frame ends that the code before the instruction has just made:
 /// `sub $size, %rsp`, and `sub sp, sp, #size` in units of 4 KB.
 fn made_frame(scene: &Scene<'_>, sp: u64) -> Option<u64> {
-    let code = &scene.event.code_bytes;
-    let before = scene.fault.pc.0.wrapping_sub(code.address.0);
-    let before = usize::try_from(before).unwrap_or(usize::MAX);
-    let before = &code.bytes[..before.min(code.bytes.len())];
+    let before = scene.evidence.before;
     let size = match scene.arch {
         Arch::X86_64 => before.windows(7).rev().find_map(|bytes| match *bytes {
             [0x48, 0x81, 0xec, a, b, c, d] => Some(u32::from_le_bytes([a, b, c, d])),

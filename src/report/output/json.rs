@@ -31,18 +31,19 @@ pub(super) fn report(report: &Report, options: &Options) -> String {
 
 fn manual_fields(out: &mut Writer, report: &Report, options: &Options) {
     out.key("timestamp").number(report.time.unix_ms);
-    out.key("pid").number(report.pid);
-    out.key("tid").number(report.tid);
-    out.key("comm").string(&report.comm);
-    out.key("fault_address").data_address(report.fault_address);
+    out.key("pid").number(report.process.pid);
+    out.key("tid").number(report.process.tid);
+    out.key("comm").string(&report.process.comm);
+    out.key("fault_address")
+        .data_address(report.delivery.fault_address);
     out.key("instruction_pointer")
-        .code_address(report.instruction_pointer);
+        .code_address(report.state.instruction_pointer);
     out.key("instruction_symbol")
-        .optional_string(symbol(&report.instruction, true).as_deref());
+        .optional_string(symbol(&report.state.instruction, true).as_deref());
     out.key("fault_type")
-        .string(signals::fault_type_token(report.signal, report.code).as_bytes());
+        .string(signals::fault_type_token(report.delivery.signal, report.delivery.code).as_bytes());
     if options.registers {
-        registers(out.key("registers"), report.registers.as_ref());
+        registers(out.key("registers"), report.state.registers.as_ref());
     }
     if options.stack_trace {
         out.key("stack_trace").open('[');
@@ -54,45 +55,52 @@ fn manual_fields(out: &mut Writer, report: &Report, options: &Options) {
 }
 
 fn our_fields(out: &mut Writer, report: &Report, options: &Options) {
-    if let Some(host_pid) = report.host_pid {
+    if let Some(host_pid) = report.process.host_pid {
         out.key("host_pid").number(host_pid);
     }
-    out.key("thread").string(&report.thread);
+    out.key("thread").string(&report.process.thread);
     if options.stack_trace {
         let complete = report.stack.as_ref().is_some_and(StackTrace::complete);
         out.key("stack_complete").boolean(complete);
     }
     out.key("signal")
-        .string(signals::signal_name(report.signal).as_bytes());
+        .string(signals::signal_name(report.delivery.signal).as_bytes());
     out.key("signal_code")
-        .string(signals::code_name(report.signal, report.code).as_bytes());
-    out.key("access")
-        .optional_string(report.access.map(|access| access.as_str().as_bytes()));
+        .string(signals::code_name(report.delivery.signal, report.delivery.code).as_bytes());
+    out.key("access").optional_string(
+        report
+            .delivery
+            .access
+            .map(|access| access.as_str().as_bytes()),
+    );
     out.key("disposition")
-        .string(report.disposition.as_str().as_bytes());
-    first_fault(out.key("first_fault"), report.first_fault.as_ref());
+        .string(report.delivery.disposition.as_str().as_bytes());
+    first_fault(out.key("first_fault"), report.delivery.first_fault.as_ref());
     out.key("same_death").boolean(report.same_death);
-    sender(out.key("sender"), report.sender.as_ref());
+    sender(out.key("sender"), report.delivery.sender.as_ref());
     out.key("uptime_ms").number(report.time.uptime_ms);
-    out.key("ppid").optional_number(report.ppid);
-    out.key("uid").optional_number(report.uid);
-    out.key("exe").optional_string(report.exe.as_deref());
+    out.key("ppid").optional_number(report.process.ppid);
+    out.key("uid").optional_number(report.process.uid);
+    out.key("exe")
+        .optional_string(report.process.exe.as_deref());
     out.key("cmdline")
-        .optional_string(report.cmdline.as_deref());
-    out.key("ns_pid").optional_number(report.ns_pid);
-    out.key("cgroup").optional_string(report.cgroup.as_deref());
-    out.key("cause").string(report.cause.as_str().as_bytes());
-    out.key("cause_text").string(&report.cause_text);
-    out.key("signature").digest(report.signature);
-    out.key("group").digest(report.group);
+        .optional_string(report.process.cmdline.as_deref());
+    out.key("ns_pid").optional_number(report.process.ns_pid);
+    out.key("cgroup")
+        .optional_string(report.process.cgroup.as_deref());
+    out.key("cause")
+        .string(report.why.cause.as_str().as_bytes());
+    out.key("cause_text").string(&report.why.text);
+    out.key("signature").digest(report.why.signature);
+    out.key("group").digest(report.why.group);
     if options.registers {
-        register_notes(out, &report.register_notes);
-        code(out.key("code"), report.instruction_code.as_ref());
+        register_notes(out, &report.state.register_notes);
+        code(out.key("code"), report.state.instruction_code.as_ref());
     }
-    if let Some(maps) = &report.maps {
+    if let Some(maps) = &report.state.maps {
         nearby_mappings(out, maps);
     }
-    if let Some(memory) = &report.memory {
+    if let Some(memory) = &report.state.memory {
         out.key("memory").open('[');
         for window in memory {
             out.open('{');
@@ -102,13 +110,13 @@ fn our_fields(out: &mut Writer, report: &Report, options: &Options) {
         }
         out.close(']');
     }
-    if let Some(repeats) = report.repeats {
+    if let Some(repeats) = report.counts.repeats {
         out.key("repeats").number(repeats);
     }
-    if let Some(deaths) = report.deaths {
+    if let Some(deaths) = report.counts.deaths {
         out.key("deaths").number(deaths);
     }
-    if let Some(suppressed) = report.suppressed {
+    if let Some(suppressed) = report.counts.suppressed {
         out.key("suppressed").number(suppressed);
     }
     lost(out, report);

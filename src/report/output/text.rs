@@ -29,20 +29,20 @@ pub(super) fn report(report: &Report, options: &Options) -> String {
     our_lines(&mut out, report, options);
     if options.registers {
         out.push('\n');
-        registers(&mut out, report.registers.as_ref());
+        registers(&mut out, report.state.registers.as_ref());
         register_notes(&mut out, report);
     }
     if options.stack_trace {
         out.push('\n');
         stack_trace(&mut out, report.stack.as_ref());
     }
-    if let Some(maps) = &report.maps {
+    if let Some(maps) = &report.state.maps {
         out.push('\n');
         nearby::maps(&mut out, maps);
     }
-    if let Some(memory) = &report.memory {
+    if let Some(memory) = &report.state.memory {
         out.push('\n');
-        nearby::memory(&mut out, memory, report.registers.as_ref());
+        nearby::memory(&mut out, memory, report.state.registers.as_ref());
     }
     out.push('\n');
     out
@@ -52,22 +52,22 @@ pub(super) fn report(report: &Report, options: &Options) -> String {
 pub(super) fn repeats(report: &Report, options: &Options) -> String {
     let mut out = String::new();
     header(&mut out, report, options);
-    let count = report.repeats.unwrap_or(0).saturating_add(1);
-    if let Some(suppressed) = report.suppressed {
+    let count = report.counts.repeats.unwrap_or(0).saturating_add(1);
+    if let Some(suppressed) = report.counts.suppressed {
         let count = count.saturating_add(suppressed);
         let crashes = if count == 1 { "crash" } else { "crashes" };
         let text = format!("{count} more {crashes} of this executable (--max-per-minute)");
         line(&mut out, "Suppressed", text);
     } else {
         let mut text = format!("{count} more");
-        if let Some(signature) = report.signature {
+        if let Some(signature) = report.why.signature {
             text.push_str(&format!(" of signature {signature:016x}"));
         }
         if let Some(place) = place_or_pc(report) {
             text.push_str(" at ");
             text.push_str(&place);
         }
-        if let Some(since_ms) = report.since_ms {
+        if let Some(since_ms) = report.counts.since_ms {
             text.push_str(", since ");
             text.push_str(&since(since_ms, report, options));
         }
@@ -93,21 +93,27 @@ fn since(since_ms: u64, report: &Report, options: &Options) -> String {
 
 /// What the instruction is called, or else its address.
 fn place_or_pc(report: &Report) -> Option<String> {
-    match place(&report.instruction, false) {
+    match place(&report.state.instruction, false) {
         Some(place) => Some(escaped(&place)),
-        None => report.instruction_pointer.map(|pc| format!("{pc:#x}")),
+        None => report
+            .state
+            .instruction_pointer
+            .map(|pc| format!("{pc:#x}")),
     }
 }
 
 fn header(out: &mut String, report: &Report, options: &Options) {
     let local_ms = i128::from(report.time.unix_ms) + i128::from(options.utc_offset_s) * 1000;
-    let what = match report.signal {
+    let what = match report.delivery.signal {
         signal::SIGSEGV => "SEGFAULT".into(),
         other => signals::signal_name(other),
     };
     out.push_str(&format!("[{}] {what} in process ", date_time(local_ms)));
-    escape::text(out, &report.comm);
-    out.push_str(&format!(" (PID: {}, TID: {})\n", report.pid, report.tid));
+    escape::text(out, &report.process.comm);
+    out.push_str(&format!(
+        " (PID: {}, TID: {})\n",
+        report.process.pid, report.process.tid
+    ));
 }
 
 /// `YYYY-MM-DD HH:MM:SS.mmm` of milliseconds since 1970, in the proleptic
@@ -149,14 +155,14 @@ fn escaped(bytes: &[u8]) -> String {
 }
 
 fn manual_lines(out: &mut String, report: &Report, options: &Options) {
-    match report.fault_address {
+    match report.delivery.fault_address {
         Some(address) => line(out, "Fault Address", format!("{address:#018x}")),
         None => line(out, "Fault Address", "unknown"),
     }
-    let instruction = match report.instruction_pointer {
+    let instruction = match report.state.instruction_pointer {
         Some(address) => {
             let mut text = format!("{address:#x}");
-            if let Some(place) = place(&report.instruction, options.stack_trace) {
+            if let Some(place) = place(&report.state.instruction, options.stack_trace) {
                 text.push_str(&format!(" ({})", escaped(&place)));
             }
             text
@@ -164,8 +170,8 @@ fn manual_lines(out: &mut String, report: &Report, options: &Options) {
         None => "unknown".to_string(),
     };
     line(out, "Instruction", instruction);
-    let mut fault_type = signals::fault_type(report.signal, report.code);
-    if report.code == code::SI_KERNEL && report.fault_address.is_some() {
+    let mut fault_type = signals::fault_type(report.delivery.signal, report.delivery.code);
+    if report.delivery.code == code::SI_KERNEL && report.delivery.fault_address.is_some() {
         fault_type = signals::KERNELS_BUT_WORKED_OUT.into();
     }
     line(out, "Fault Type", fault_type);
@@ -188,37 +194,41 @@ fn place(location: &Location, with_path: bool) -> Option<Vec<u8>> {
 }
 
 fn our_lines(out: &mut String, report: &Report, options: &Options) {
-    if let Some(access) = report.access {
+    if let Some(access) = report.delivery.access {
         line(out, "Access", access.as_str());
     }
-    let cause = escaped(&report.cause_text);
-    line(out, "Cause", format!("{cause} ({})", report.cause.as_str()));
-    if report.disposition != Disposition::Fatal {
-        line(out, "Disposition", report.disposition.as_str());
+    let cause = escaped(&report.why.text);
+    line(
+        out,
+        "Cause",
+        format!("{cause} ({})", report.why.cause.as_str()),
+    );
+    if report.delivery.disposition != Disposition::Fatal {
+        line(out, "Disposition", report.delivery.disposition.as_str());
     }
     if let Some(exit) = report.exit {
         line(out, "Exit", exit_text(exit));
     }
-    if let Some(sender) = &report.sender {
+    if let Some(sender) = &report.delivery.sender {
         line(out, "Sender", sender_text(sender));
     }
-    if let Some(fault) = &report.first_fault {
+    if let Some(fault) = &report.delivery.first_fault {
         line(out, "First Fault", first_fault(fault));
     }
     if report.same_death {
         line(out, "Same Death", "an earlier report has the same death");
     }
-    if let Some(repeats @ 1..) = report.repeats {
+    if let Some(repeats @ 1..) = report.counts.repeats {
         line(out, "Repeats", format!("{repeats} equal ones before"));
     }
-    if report.thread != report.comm {
-        line(out, "Thread", escaped(&report.thread));
+    if report.process.thread != report.process.comm {
+        line(out, "Thread", escaped(&report.process.thread));
     }
     program(out, report);
-    if let (true, Some(signature)) = (options.stack_trace, report.signature) {
+    if let (true, Some(signature)) = (options.stack_trace, report.why.signature) {
         line(out, "Signature", format!("{signature:016x}"));
     }
-    if let (true, Some(code)) = (options.registers, &report.instruction_code) {
+    if let (true, Some(code)) = (options.registers, &report.state.instruction_code) {
         instruction_code(out, code);
     }
     for lost in &report.lost {
@@ -264,10 +274,11 @@ fn program(out: &mut String, report: &Report) {
             .is_some_and(|rest| rest.first().is_none_or(|&byte| byte == b' '))
     };
     let command = report
+        .process
         .cmdline
         .as_deref()
         .filter(|command| !command.is_empty());
-    if let Some(exe) = &report.exe {
+    if let Some(exe) = &report.process.exe {
         if !command.is_some_and(|command| begins(command, exe)) {
             line(out, "Executable", escaped(exe));
         }
@@ -314,11 +325,11 @@ fn registers(out: &mut String, registers: Option<&Registers>) {
 /// What the registers point at, in a block of its own: those who read the registers
 /// by line know two of them on each.
 fn register_notes(out: &mut String, report: &Report) {
-    if report.register_notes.is_empty() {
+    if report.state.register_notes.is_empty() {
         return;
     }
     out.push_str("\n  Register Notes:\n");
-    for (name, note) in &report.register_notes {
+    for (name, note) in &report.state.register_notes {
         out.push_str("    ");
         out.push_str(&name.to_ascii_uppercase());
         out.push_str(" -> ");

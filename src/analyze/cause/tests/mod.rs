@@ -226,15 +226,25 @@ impl Made {
         self.verdict_with(true)
     }
 
+    fn chosen(&self) -> Chosen {
+        self.chosen_of(None)
+    }
+
+    fn chosen_of(&self, walk: Option<&crate::unwind::Walk>) -> Chosen {
+        let event = &self.event;
+        choose(event, &Fault::of(event), &event.code_bytes, walk)
+    }
+
     fn verdict_with(&self, quotes: bool) -> Verdict {
-        let chosen = choose(&self.event, None);
         let captured = &self.event.code_bytes;
+        let chosen = self.chosen();
         let into = chosen.fault.pc.0.wrapping_sub(captured.address.0) as usize;
         let functions: Vec<&[u8]> = self.functions.iter().map(|name| name.as_bytes()).collect();
         judge(&Evidence {
             event: &self.event,
             chosen: &chosen,
             code: captured.bytes.get(into..).unwrap_or_default(),
+            before: captured.bytes.get(..into).unwrap_or_default(),
             functions: &functions,
             place: &self.place,
             quotes,

@@ -138,7 +138,7 @@ fn no_event_makes_it_panic_or_lie_about_mappings() {
     for _ in 0..300_000 {
         let made = random(&mut chance);
         let verdict = made.verdict();
-        let chosen = choose(&made.event, None);
+        let chosen = made.chosen();
         let address = chosen.fault.siginfo;
         let there = made.event.mapping(ProcessAddress(address));
         assert!(!verdict.text.is_empty(), "{made:?}", made = made.event);

@@ -181,12 +181,9 @@ fn frames_tell_whether_a_handler_is_still_there() {
         uncertain: false,
         interrupted: None,
     };
-    assert_eq!(
-        choose(&made.event, Some(&walk)).earlier,
-        Some(Earlier::Handled)
-    );
+    assert_eq!(made.chosen_of(Some(&walk)).earlier, Some(Earlier::Handled));
     walk.frames.pop();
-    assert_eq!(choose(&made.event, Some(&walk)).earlier, None);
+    assert_eq!(made.chosen_of(Some(&walk)).earlier, None);
 }
 
 #[test]

@@ -16,6 +16,8 @@ mod outcome;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 #[path = "decoder/processor.rs"]
 mod processor;
+#[path = "decoder/stack.rs"]
+mod stack;
 #[path = "decoder/tally.rs"]
 mod tally;
 #[path = "decoder/words.rs"]

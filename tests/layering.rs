@@ -23,7 +23,7 @@ const GRAPH: &[(&str, &[&str])] = &[
     // What an instruction does, by its bytes.
     ("decode", &["base", "crash"]),
     // Who called whom: registers and bytes in, frames out; opens no file.
-    ("unwind", &["base", "crash", "keyed"]),
+    ("unwind", &["base", "crash", "decode", "keyed"]),
     // Files: what their bytes are called, and which of them a process had mapped.
     ("symbols", &["base", "sys", "unwind"]),
     (

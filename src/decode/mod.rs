@@ -17,6 +17,7 @@
 //! ```text
 //! decode ──> x86 (prefixes, ModRM) ──> x86_rules, x86_table (widths, directions)
 //!   │         └───> x86_implied (the stack, strings, targets)
+//! step ────> x86_stack (what becomes of the stack pointer)
 //!   └──────> aarch64 ──> aarch64_sve        aarch64_fields: bits of a word
 //! ```
 //!
@@ -34,6 +35,7 @@ mod tests;
 mod x86;
 mod x86_implied;
 mod x86_rules;
+mod x86_stack;
 mod x86_table;
 
 use crate::base::address::ProcessAddress;
@@ -270,12 +272,64 @@ impl Decoded {
 #[must_use]
 pub fn decode(arch: Arch, code: &[u8]) -> Option<Decoded> {
     match arch {
-        Arch::X86_64 => x86::decode(true, code),
-        Arch::I386 => x86::decode(false, code),
+        Arch::X86_64 => Some(x86::instruction(true, code)?.decoded),
+        Arch::I386 => Some(x86::instruction(false, code)?.decoded),
         Arch::Aarch64 => {
             let word = code.get(..4)?.try_into().ok()?;
             aarch64::decode(u32::from_le_bytes(word))
         }
         Arch::Arm => None,
     }
+}
+
+/// What an instruction does to the stack pointer, and what runs after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing.
+    None,
+    /// A word is pushed: a register's, or another one.
+    Push(Option<Reg>),
+    /// A word is popped: into a register, or elsewhere.
+    Pop(Option<Reg>),
+    /// So many bytes are taken from the stack; negative ones are given back.
+    Take(i64),
+    /// The stack pointer is set from the frame pointer.
+    Frame,
+    /// It is set to what the instruction alone does not say.
+    Set,
+    /// A function is called; when it returns the stack pointer is what it was.
+    Call,
+    /// To a place so many bytes behind the end of the instruction.
+    Jump(i64),
+    /// The same, or not.
+    Branch(i64),
+    /// A jump to what a register or memory holds, or to another segment.
+    Leave,
+    Return,
+    /// What stands behind it does not run after it.
+    Stop,
+}
+
+/// The length of an instruction, and its effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Perhaps more bytes than were given, as in [`Decoded::length`].
+    pub length: u8,
+    pub effect: Effect,
+}
+
+/// The same instruction as [`decode`] has it, seen from the stack pointer. `None` also
+/// for other processors than x86, and for a cut distance.
+#[must_use]
+pub fn step(arch: Arch, code: &[u8]) -> Option<Step> {
+    let long = match arch {
+        Arch::X86_64 => true,
+        Arch::I386 => false,
+        Arch::Aarch64 | Arch::Arm => return None,
+    };
+    let instruction = x86::instruction(long, code)?;
+    Some(Step {
+        length: instruction.decoded.length,
+        effect: x86_stack::effect(&instruction)?,
+    })
 }

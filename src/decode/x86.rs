@@ -43,8 +43,10 @@ pub(super) struct Head {
     pub(super) reg_high: u8,
     index_high: u8,
     pub(super) base_high: u8,
-    encoding: u16,
+    pub(super) encoding: u16,
     pub(super) map: u8,
+    /// The second operand that VEX names.
+    pub(super) second: u8,
     /// Bytes of a vector.
     vector: u16,
     broadcast: bool,
@@ -84,8 +86,19 @@ impl Code<'_> {
     }
 }
 
+/// One instruction, and what it was decoded from.
+pub(super) struct Instruction {
+    pub(super) head: Head,
+    pub(super) rule: &'static Rule,
+    /// 0 for those without one.
+    pub(super) modrm: u8,
+    /// What stands at the end; `None` if its bytes are not there.
+    pub(super) immediate: Option<i64>,
+    pub(super) decoded: Decoded,
+}
+
 /// The instruction at the start of these bytes, in 64-bit or in 32-bit code.
-pub(super) fn decode(long: bool, bytes: &[u8]) -> Option<Decoded> {
+pub(super) fn instruction(long: bool, bytes: &[u8]) -> Option<Instruction> {
     let bytes = &bytes[..bytes.len().min(MAX_LENGTH)];
     let mut code = Code { bytes, at: 0 };
     let head = head(long, &mut code)?;
@@ -113,30 +126,28 @@ pub(super) fn decode(long: bool, bytes: &[u8]) -> Option<Decoded> {
             decoded.operands[0] = Some(operand);
         }
     }
-    let immediate = head.immediate(rule);
-    let length = code.at + immediate;
+    let size = head.immediate(rule);
+    let length = code.at + size;
     if length > MAX_LENGTH {
         return None;
     }
     decoded.length = length as u8;
-    let value = code.signed(immediate);
+    let immediate = code.signed(size);
     if rule.how & rules::IMMEDIATE >= rules::REL8 {
-        decoded.target = value.map(|value| Target::Near(length as i64 + value));
+        decoded.target = immediate.map(|value| Target::Near(length as i64 + value));
     }
     if rule.is_bare() {
-        head.implied(rule, value, &mut decoded)?;
-        return Some(decoded);
+        head.implied(rule, immediate, &mut decoded)?;
+    } else {
+        head.named(modrm, &mut decoded);
     }
-    if let Some(operand) = &mut decoded.operands[0] {
-        // Relative to the next instruction, or as a pop leaves the stack pointer.
-        if operand.base == Some(head.pc()) {
-            operand.displacement += length as i64;
-        } else if head.map == 0 && head.opcode == 0x8f && operand.base == Some(head.register(SP)) {
-            operand.displacement += i64::from(head.stack_size());
-        }
-    }
-    head.implied_beside(modrm, &mut decoded);
-    Some(decoded)
+    Some(Instruction {
+        head,
+        rule,
+        modrm,
+        immediate,
+        decoded,
+    })
 }
 
 /// Reads up to the opcode. `None` where the bytes end, and for prefixes that
@@ -155,6 +166,7 @@ fn head(long: bool, code: &mut Code<'_>) -> Option<Head> {
         base_high: 0,
         encoding: rules::L,
         map: 0,
+        second: 0,
         vector: 16,
         broadcast: false,
         masked: false,
@@ -218,6 +230,22 @@ fn head(long: bool, code: &mut Code<'_>) -> Option<Head> {
 }
 
 impl Head {
+    /// What follows from the length and from opcodes with ModRM.
+    fn named(&self, modrm: u8, decoded: &mut Decoded) {
+        if let Some(operand) = &mut decoded.operands[0] {
+            // Relative to the next instruction, or as a pop leaves the stack pointer.
+            if operand.base == Some(self.pc()) {
+                operand.displacement += i64::from(decoded.length);
+            } else if self.map == 0
+                && self.opcode == 0x8f
+                && operand.base == Some(self.register(SP))
+            {
+                operand.displacement += i64::from(self.stack_size());
+            }
+        }
+        self.implied_beside(modrm, decoded);
+    }
+
     /// R, X and B as REX has them.
     fn extend(&mut self, bits: u8) {
         self.reg_high = (bits & 4) << 1;
@@ -260,6 +288,7 @@ impl Head {
         }
         self.wide = second & 0x80 != 0;
         self.prefix = second & 3;
+        self.second = !second >> 3 & 15;
         self.opcode = code.byte()?;
         // No opcode of these maps is without them.
         (self.map != 0).then_some(())

@@ -161,7 +161,9 @@ impl Head {
                 // rdtscp, invlpgb and more; setssbsy has a prefix.
                 const PRIVILEGED: u64 = 0xc3ff_0000_fd02_8f7f;
                 let privileged = PRIVILEGED >> (modrm & 0x3f) & 1 != 0;
-                if privileged || modrm == 0xe8 && self.prefix == 2 {
+                // tdcall and seamcall
+                let guarded = self.prefix == 1 && (0xcc..=0xcf).contains(&modrm);
+                if privileged || guarded || modrm == 0xe8 && self.prefix == 2 {
                     decoded.class = Class::Privileged;
                 }
                 // monitorx, clzero: of the line of the cache that it lies in.

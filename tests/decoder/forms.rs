@@ -21,16 +21,27 @@ const FORMS: [&[u8]; 5] = [
     &[0xc1],
 ];
 
+/// The same with the stack pointer as a register, and as a base without and with an
+/// index; and with the frame pointer as one.
+const STACK_FORMS: [&[u8]; 4] = [
+    &[0xc4],
+    &[0x44, 0x24, 0xf0],
+    &[0x44, 0x0c, 0x10],
+    &[0x45, 0xf8],
+];
+
 pub fn all(machine: Machine) -> Vec<u8> {
     let mut slots = Slots(opcodes(machine));
     addresses(machine == Machine::X86_64, &mut slots);
+    legacy(machine == Machine::X86_64, &STACK_FORMS, &mut slots);
+    vex_registers(&mut slots);
     slots.0
 }
 
 /// Each opcode, with a few addresses.
 pub fn opcodes(machine: Machine) -> Vec<u8> {
     let mut slots = Slots(Vec::new());
-    legacy(machine == Machine::X86_64, &mut slots);
+    legacy(machine == Machine::X86_64, &FORMS, &mut slots);
     vex(&mut slots);
     evex(&mut slots);
     slots.0
@@ -61,7 +72,7 @@ impl Slots {
     }
 }
 
-fn legacy(long: bool, slots: &mut Slots) {
+fn legacy(long: bool, forms: &[&[u8]], slots: &mut Slots) {
     const ESCAPES: [&[u8]; 4] = [&[], &[0x0f], &[0x0f, 0x38], &[0x0f, 0x3a]];
     const PREFIXES: [&[u8]; 6] = [&[], &[0x66], &[0xf3], &[0xf2], &[0x66, 0xf2], &[0x67]];
     const REX: [&[u8]; 3] = [&[], &[0x48], &[0x47]];
@@ -75,7 +86,7 @@ fn legacy(long: bool, slots: &mut Slots) {
                 }
                 for rex in rex {
                     let before = [prefix, rex, escape, &[opcode]].concat();
-                    slots.push_forms(&before, &FORMS, 0..8);
+                    slots.push_forms(&before, forms, 0..8);
                 }
             }
         }
@@ -107,6 +118,21 @@ fn vex(slots: &mut Slots) {
     for opcode in 0..=255 {
         for bits in 0..8 {
             slots.push_forms(&[0xc5, 0xf8 | bits, opcode], &FORMS, 1..2);
+        }
+    }
+}
+
+/// The stack pointer where VEX names it beside ModRM, and in ModRM.
+fn vex_registers(slots: &mut Slots) {
+    for map in 1..=3 {
+        for opcode in 0..=255 {
+            for bits in 0..16 {
+                let second = (bits & 8) << 4 | bits & 7;
+                for other in [0x58, 0x70] {
+                    let before = [0xc4, 0xe0 | map, second | other, opcode];
+                    slots.push_forms(&before, &STACK_FORMS[..1], 0..8);
+                }
+            }
         }
     }
 }

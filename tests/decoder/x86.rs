@@ -2,12 +2,13 @@
 
 use segfault_analyzer::crash::registers::Arch;
 use segfault_analyzer::decode::{
-    decode, Class, Decoded, Extend, Index, Operand, Reg, Target, Touch,
+    decode, step, Class, Decoded, Effect, Extend, Index, Operand, Reg, Target, Touch,
 };
 
 use super::intel::{self, Text, Written};
 use super::listing::{Line, Machine, Tool};
 use super::outcome::Outcome;
+use super::stack;
 
 pub fn outcome(tool: Tool, machine: Machine, line: &Line) -> Outcome {
     let long = machine == Machine::X86_64;
@@ -24,11 +25,27 @@ pub fn outcome(tool: Tool, machine: Machine, line: &Line) -> Outcome {
         Some(format!("length {}", decoded.length))
     } else {
         difference(tool, long, line.address, &text, &decoded)
+            .or_else(|| moved(arch, bytes, line.address, &text))
     };
     match differs {
         None => Outcome::Same(operands),
         Some(key) => Outcome::Differs(operands, format!("{key}, {}", text.mnemonic)),
     }
+}
+
+/// The length and what becomes of the stack pointer.
+fn moved(arch: Arch, bytes: &[u8], address: u64, text: &Text) -> Option<String> {
+    let expected = stack::expected(arch == Arch::X86_64, bytes, address, text)?;
+    let ours = step(arch, bytes);
+    let agrees = ours.is_some_and(|ours| {
+        // Those of 32-bit code are written without their sign.
+        let effect = match (arch, ours.effect, expected) {
+            (Arch::I386, Effect::Take(ours), Effect::Take(theirs)) => ours as i32 == theirs as i32,
+            (_, ours, theirs) => ours == theirs,
+        };
+        usize::from(ours.length) == bytes.len() && effect
+    });
+    (!agrees).then(|| format!("stack: {ours:?} for {expected:?}"))
 }
 
 const SEGMENTS: [u8; 6] = [0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65];
@@ -163,7 +180,10 @@ fn same_address(
         displacement -= i64::from(decoded.length);
     }
     // Written as it is before the pop, used as it is after.
-    if text.mnemonic.starts_with("pop") && operand.base == Some(stack_pointer(long)) {
+    if text.mnemonic.starts_with("pop")
+        && text.mnemonic != "popcnt"
+        && operand.base == Some(stack_pointer(long))
+    {
         displacement -= i64::from(operand.width.unwrap_or(0));
     }
     let mut index = operand.index;

@@ -86,22 +86,22 @@ fn process(event: &Event, wanted: Wanted) -> Process {
 
 fn delivery(facts: &Facts<'_>, verdict: &Verdict) -> Delivery {
     let (event, own) = (facts.event, &facts.own);
-    let access = fault::access(facts.arch, own.code, own.siginfo, &own.trap);
+    let access = fault::access(facts.arch, own.siginfo, own.trap);
     let first = facts.first.filter(|_| !fault::is_sent_by_another(event));
     Delivery {
         signal: event.signal,
         code: event.code,
         fault_address: own_address(facts).or(verdict.address),
-        access: access.filter(|_| own.known).or(verdict.access),
+        access: access.or(verdict.access),
         disposition: event.disposition,
         first_fault: first.map(|first| first_fault(&first, facts.arch, event.boot_ns)),
-        sender: fault::sender(event.code, event.siginfo).filter(|_| event.knows_sender),
+        sender: event.siginfo.sender(),
     }
 }
 
 fn own_address(facts: &Facts<'_>) -> Option<ProcessAddress> {
     let own = &facts.own;
-    fault::address(own.signal, own.code, own.siginfo).filter(|_| own.known)
+    fault::address(own.signal, own.code, own.siginfo)
 }
 
 /// The frames that the user wants.
@@ -192,11 +192,9 @@ fn first_fault(first: &EarlierFault, arch: Arch, now_boot_ns: u64) -> FirstFault
     FirstFault {
         signal: first.signal,
         code: first.code,
-        address: fault::address(first.signal, first.code, first.siginfo)
-            .filter(|_| first.knows_fault),
+        address: fault::address(first.signal, first.code, first.siginfo),
         pc: first.pc,
-        access: fault::access(arch, first.code, first.siginfo, &first.trap)
-            .filter(|_| first.knows_fault),
+        access: fault::access(arch, first.siginfo, first.trap),
         age_ms: now_boot_ns.saturating_sub(first.boot_ns) / 1_000_000,
     }
 }

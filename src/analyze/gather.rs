@@ -15,7 +15,7 @@ use crate::crash::frame::{CodeAddress, Frame, Stop, Trust};
 use crate::crash::registers::{Arch, Registers};
 use crate::crash::signals::code;
 use crate::decode::{decode, Class, MAX_LENGTH};
-use crate::report::signature;
+use crate::report::{signature, Location};
 use crate::unwind::{self, AddressSpace, Walk};
 
 /// Bytes ahead of the instruction pointer, as in the capture program (bpf/task.h).
@@ -41,7 +41,9 @@ pub(super) struct Facts<'a> {
     pub(super) shown: Option<Registers>,
     /// Where the frames of the walk are.
     pub(super) located: Vec<Located>,
-    /// What lies at the fault's address, and at each value of a register that is shown.
+    /// What lies at the fault's address, if the signal names one.
+    pub(super) place: Location,
+    /// What lies at the value of each register that is shown.
     pub(super) places: Vec<Located>,
     pub(super) lost: Vec<Lost>,
 }
@@ -54,14 +56,16 @@ impl Analyzer {
         let walked = self.wanted.stack_trace.then_some(&walk);
         let mut chosen = cause::choose(event, &own, &code, walked);
         let mut first = event.first_fault;
-        if chosen.earlier.is_some() && !chosen.fault.known {
+        if chosen.earlier.is_some() && chosen.fault.trap.is_none() {
             self.infer_earlier(event, &mut chosen, &mut first);
         }
         let shown = event.registers.filter(|_| self.wanted.registers);
         let frames = walk.frames.len();
         let codes = interesting(&walk, &chosen, shown.as_ref());
         let mut located = self.locate(event, &codes, frames, &mut lost);
-        let places = located.split_off(frames);
+        let mut places = located.split_off(frames);
+        let named = chosen.fault.siginfo.address();
+        let place = named.map(|_| places.remove(0).location);
         Facts {
             arch: event.registers.map_or(Arch::NATIVE, |regs| regs.arch()),
             faulting: self.faulting(event, &chosen, &code),
@@ -73,6 +77,7 @@ impl Analyzer {
             chosen,
             shown,
             located,
+            place: place.unwrap_or_default(),
             places,
             lost,
         }
@@ -88,7 +93,7 @@ impl Analyzer {
         let mut fault = Fault::of(event);
         let mut code = Cow::Borrowed(&event.code_bytes);
         // It may run another program by now than the one whose code would be read.
-        if fault.known || event.lacks("mappings") {
+        if fault.trap.is_some() || event.lacks("mappings") {
             return (fault, code);
         }
         let Some(registers) = event.registers else {
@@ -100,7 +105,7 @@ impl Analyzer {
         let inferred = cause::infer(event, &fault, &registers, bytes_at(&code, registers.pc()));
         if let Some((siginfo, trap)) = inferred {
             if !self.may_be_unloaded(event, &fault, &code) {
-                (fault.siginfo, fault.trap, fault.known) = (siginfo, trap, true);
+                (fault.siginfo, fault.trap) = (siginfo, Some(trap));
                 lost.retain(|lost| !matches!(lost.detail, "fault_address" | "access"));
             }
         }
@@ -147,10 +152,8 @@ impl Analyzer {
         let (Some((siginfo, trap)), Some(first)) = (inferred, first.as_mut()) else {
             return;
         };
-        (first.siginfo, first.trap, first.knows_fault) = (siginfo, trap, true);
-        chosen.fault.siginfo = siginfo;
-        chosen.fault.trap = trap;
-        chosen.fault.known = true;
+        (first.siginfo, first.trap) = (siginfo, Some(trap));
+        (chosen.fault.siginfo, chosen.fault.trap) = (siginfo, Some(trap));
     }
 
     fn code_in_file(&mut self, event: &Event, pc: ProcessAddress) -> MemoryWindow {
@@ -220,7 +223,7 @@ impl Analyzer {
 /// fault's, then those that registers hold.
 fn interesting(walk: &Walk, chosen: &Chosen, registers: Option<&Registers>) -> Vec<CodeAddress> {
     let mut codes: Vec<CodeAddress> = walk.frames.iter().map(|frame| frame.code).collect();
-    codes.push(CodeAddress::Exact(ProcessAddress(chosen.fault.siginfo)));
+    codes.extend(chosen.fault.siginfo.address().map(CodeAddress::Exact));
     if let Some(registers) = registers {
         for (_, value) in registers.named() {
             codes.push(CodeAddress::Exact(ProcessAddress(value)));

@@ -52,7 +52,7 @@ fn verdict(facts: &Facts<'_>, quotes: bool) -> Verdict {
             .and_then(|into| facts.code.bytes.get(..into))
             .unwrap_or_default(),
         functions: &functions,
-        place: &facts.places[0].location,
+        place: &facts.place,
         quotes,
     })
 }
@@ -115,7 +115,7 @@ fn notes(facts: &Facts<'_>, quotes: bool) -> Vec<(&'static str, Vec<u8>)> {
     let registers = facts.shown.as_ref();
     let named = registers.iter().flat_map(|registers| registers.named());
     let bits = registers.map_or(0, |registers| 8 * registers.arch().word_bytes() as u32);
-    for ((name, value), place) in named.zip(&facts.places[1..]) {
+    for ((name, value), place) in named.zip(&facts.places) {
         let note = cause::note(facts.event, value, bits, &place.location, quotes);
         let status = matches!(name, "rflags" | "eflags" | "pstate" | "cpsr");
         if !status && !note.is_empty() {
@@ -133,8 +133,8 @@ fn has_run(facts: &Facts<'_>) -> bool {
         event.signal,
         signal::SIGSEGV | signal::SIGBUS | signal::SIGILL | signal::SIGFPE
     );
-    let access = fault::access(facts.arch, own.code, own.siginfo, &own.trap);
-    let fetch = own.known && access == Some(Access::Execute);
+    let access = fault::access(facts.arch, own.siginfo, own.trap);
+    let fetch = access == Some(Access::Execute);
     raised && event.code > code::SI_USER && !fetch && !facts.chosen.made
 }
 

@@ -54,7 +54,7 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn of(config: &Config) -> Wanted {
+    fn of(config: &AnalysisConfig) -> Wanted {
         Wanted {
             stack_trace: config.stack_trace,
             registers: config.registers,

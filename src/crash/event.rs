@@ -7,6 +7,7 @@
 use std::rc::Rc;
 
 use crate::base::address::{FileOffset, ProcessAddress};
+use crate::crash::kinds::Sender;
 use crate::crash::registers::Registers;
 
 /// Permissions and kind of a mapping: the kernel's `vm_flags`.
@@ -135,6 +136,38 @@ impl MemoryWindow {
     }
 }
 
+/// What the kernel says about a signal beside its number and code, which decides which of
+/// these it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Siginfo {
+    /// Of a fault: the address that was accessed, or that of the instruction.
+    Address(ProcessAddress),
+    /// Of a signal that was sent.
+    Sender(Sender),
+    /// This code comes with neither.
+    Neither,
+    /// The kernel has one of them, and the capture method does not report it.
+    Unknown,
+}
+
+impl Siginfo {
+    #[must_use]
+    pub fn address(self) -> Option<ProcessAddress> {
+        match self {
+            Siginfo::Address(address) => Some(address),
+            _ => None,
+        }
+    }
+
+    #[must_use]
+    pub fn sender(self) -> Option<Sender> {
+        match self {
+            Siginfo::Sender(sender) => Some(sender),
+            _ => None,
+        }
+    }
+}
+
 /// What the processor said about the last fault of the thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trap {
@@ -152,11 +185,10 @@ pub struct Trap {
 pub struct EarlierFault {
     pub signal: i32,
     pub code: i32,
-    pub siginfo: u64,
+    pub siginfo: Siginfo,
     pub pc: ProcessAddress,
-    pub trap: Trap,
-    /// Whether siginfo and trap could be had, or worked out.
-    pub knows_fault: bool,
+    /// `None` where the capture method does not report it.
+    pub trap: Option<Trap>,
     /// `CLOCK_BOOTTIME` of that delivery.
     pub boot_ns: u64,
 }
@@ -211,18 +243,14 @@ pub struct Event {
     pub start_ns: u64,
     pub signal: i32,
     pub code: i32,
-    /// The siginfo's first word: an address, or pid and uid of the sender.
-    pub siginfo: u64,
-    /// The two words after it: a protection key, the number of a system call.
-    pub siginfo_more: [u64; 2],
+    pub siginfo: Siginfo,
+    /// Its two words behind that: a protection key, the number of a system call.
+    pub siginfo_more: Option<[u64; 2]>,
     /// Equal handled faults that were counted since the last one that was sent.
     pub repeats: u64,
-    /// Whether the siginfo of a sent signal could be had.
-    pub knows_sender: bool,
-    /// Whether that of a fault could, and its trap.
-    pub knows_fault: bool,
     pub disposition: Disposition,
-    pub trap: Trap,
+    /// `None` where the capture method does not report it.
+    pub trap: Option<Trap>,
     pub first_fault: Option<EarlierFault>,
 
     /// As the first pid namespace sees them.

@@ -7,7 +7,7 @@
 //! arm64 syndromes: arch/arm64/include/asm/esr.h.
 
 use crate::base::address::ProcessAddress;
-use crate::crash::event::{Event, Trap};
+use crate::crash::event::{Event, Siginfo, Trap};
 use crate::crash::kinds::{Access, Sender};
 use crate::crash::registers::Arch;
 use crate::crash::signals::{code, signal, trap};
@@ -34,23 +34,43 @@ pub fn has_address(code: i32) -> bool {
     code > code::SI_USER && code != code::SI_KERNEL
 }
 
+/// What the first word of a siginfo means with this code.
+#[must_use]
+pub fn siginfo(code: i32, word: u64) -> Siginfo {
+    match code {
+        _ if has_address(code) => Siginfo::Address(ProcessAddress(word)),
+        _ if has_sender(code) => {
+            let pid = word as u32;
+            // 0 is the kernel, or somebody outside of the target's namespace.
+            Siginfo::Sender(Sender {
+                pid: (pid != 0).then_some(pid),
+                uid: Some((word >> 32) as u32),
+            })
+        }
+        _ => Siginfo::Neither,
+    }
+}
+
+/// Whether a process, or the kernel in its place, sent this signal and is named.
+fn has_sender(code: i32) -> bool {
+    matches!(
+        code,
+        code::SI_USER | code::SI_QUEUE | code::SI_MESGQ | code::SI_TKILL
+    )
+}
+
 /// The address that was touched, where the signal names one.
 #[must_use]
-pub fn address(signal: i32, code: i32, siginfo: u64) -> Option<ProcessAddress> {
+pub fn address(signal: i32, code: i32, siginfo: Siginfo) -> Option<ProcessAddress> {
     // The kernel's null is no address here, but the lack of one.
-    let unknown = matches!(
+    let lacks = matches!(
         (signal, code),
         (signal::SIGBUS, code::BUS_ADRALN)
             | (signal::SIGSEGV, code::SEGV_CPERR | code::SEGV_MTEAERR)
     );
-    let known = has_address(code) && !(unknown && siginfo == 0);
-    known.then_some(ProcessAddress(siginfo))
-}
-
-/// The same of a whole event, if it could be had.
-#[must_use]
-pub fn address_of(event: &Event) -> Option<ProcessAddress> {
-    address(event.signal, event.code, event.siginfo).filter(|_| event.knows_fault)
+    siginfo
+        .address()
+        .filter(|address| !(lacks && address.0 == 0))
 }
 
 /// Whether the processor named this address at the thread's last fault.
@@ -68,13 +88,14 @@ pub fn syndrome_class(syndrome: u64) -> u64 {
 /// How memory was touched; `None` where no page fault led to this signal, or
 /// where the last one was at another address.
 #[must_use]
-pub fn access(arch: Arch, code: i32, siginfo: u64, trap: &Trap) -> Option<Access> {
-    if !has_address(code) || !is_at(trap, siginfo) {
-        return None;
-    }
+pub fn access(arch: Arch, siginfo: Siginfo, trap: Option<Trap>) -> Option<Access> {
+    let trap = trap.filter(|trap| {
+        let named = siginfo.address();
+        named.is_some_and(|address| is_at(trap, address.0))
+    })?;
     match arch {
         // The kernel's words are the same for 32-bit tasks.
-        Arch::X86_64 | Arch::I386 => x86_access(trap),
+        Arch::X86_64 | Arch::I386 => x86_access(&trap),
         Arch::Aarch64 | Arch::Arm => arm64_access(trap.error_code),
     }
 }
@@ -99,33 +120,15 @@ fn arm64_access(syndrome: u64) -> Option<Access> {
     }
 }
 
-/// Who sent the signal, as the target's namespaces number them; `None` where
-/// nobody did.
-#[must_use]
-pub fn sender(code: i32, siginfo: u64) -> Option<Sender> {
-    match code {
-        code::SI_USER | code::SI_QUEUE | code::SI_MESGQ | code::SI_TKILL => {
-            let pid = siginfo as u32;
-            let uid = (siginfo >> 32) as u32;
-            // 0 is the kernel, or somebody outside of the target's namespace.
-            Some(Sender {
-                pid: (pid != 0).then_some(pid),
-                uid: Some(uid),
-            })
-        }
-        _ => None,
-    }
-}
-
 /// Whether another process sent this signal: then it is no consequence of what
 /// the thread did before.
 #[must_use]
 pub fn is_sent_by_another(event: &Event) -> bool {
-    match sender(event.code, event.siginfo) {
-        Some(sender) if event.knows_sender => sender.pid != Some(event.ns_pid),
+    match event.siginfo {
+        Siginfo::Sender(sender) => sender.pid != Some(event.ns_pid),
         // raise(3) sends in this way, to the thread itself.
-        Some(_) => event.code != code::SI_TKILL,
-        None => false,
+        Siginfo::Unknown => has_sender(event.code) && event.code != code::SI_TKILL,
+        Siginfo::Address(_) | Siginfo::Neither => false,
     }
 }
 
@@ -141,7 +144,7 @@ mod tests {
             error_code,
             number,
         };
-        access(Arch::X86_64, code, address, &trap)
+        access(Arch::X86_64, siginfo(code, address), Some(trap))
     }
 
     #[test]
@@ -157,10 +160,12 @@ mod tests {
         assert_eq!(x86(MAPERR, 0x1000, 6, 13), None, "not a page fault");
         assert_eq!(x86(0, 0x1000, 6, 14), None, "sent");
         assert_eq!(x86(0x80, 0, 6, 14), None, "general protection");
-        assert_eq!(address(signal::SIGSEGV, 0x80, 0), None);
-        assert_eq!(address(signal::SIGSEGV, -6, 0x1234), None);
-        assert_eq!(address(signal::SIGSEGV, MAPERR, 0), Some(ProcessAddress(0)));
-        assert_eq!(address(signal::SIGBUS, code::BUS_ADRALN, 0), None);
+        let of = |signal, code, word| address(signal, code, siginfo(code, word));
+        assert_eq!(of(signal::SIGSEGV, 0x80, 0), None);
+        assert_eq!(of(signal::SIGSEGV, -6, 0x1234), None);
+        assert_eq!(of(signal::SIGSEGV, MAPERR, 0), Some(ProcessAddress(0)));
+        assert_eq!(of(signal::SIGBUS, code::BUS_ADRALN, 0), None);
+        assert_eq!(address(signal::SIGSEGV, MAPERR, Siginfo::Unknown), None);
     }
 
     #[test]
@@ -171,7 +176,11 @@ mod tests {
                 error_code,
                 number: 0,
             };
-            access(Arch::Aarch64, MAPERR, 0xab00_0000_0000_1000, &trap)
+            access(
+                Arch::Aarch64,
+                siginfo(MAPERR, 0xab00_0000_0000_1000),
+                Some(trap),
+            )
         };
         assert_eq!(at(0x9200_0045), Some(Access::Write));
         assert_eq!(at(0x9200_0005), Some(Access::Read));
@@ -183,20 +192,20 @@ mod tests {
     fn only_sent_signals_have_a_sender() {
         let sent = 1000 << 32 | 77;
         assert_eq!(
-            sender(0, sent),
+            siginfo(0, sent).sender(),
             Some(Sender {
                 pid: Some(77),
                 uid: Some(1000)
             })
         );
         assert_eq!(
-            sender(-6, 0),
+            siginfo(-6, 0).sender(),
             Some(Sender {
                 pid: None,
                 uid: Some(0)
             })
         );
-        assert_eq!(sender(MAPERR, sent), None);
-        assert_eq!(sender(-2, sent), None, "a timer has no sender");
+        assert_eq!(siginfo(MAPERR, sent).sender(), None);
+        assert_eq!(siginfo(-2, sent).sender(), None, "a timer has no sender");
     }
 }

@@ -536,14 +536,34 @@ pub(super) const XOP_10: &[Rule] = &[
     r(0, 0x12, 0x12, B4, READ),
 ];
 
+/// For each opcode the first line of a map that is for it. Walks read long stretches of
+/// code, which has opcodes of these two maps nearly always.
+const ONE_BYTE_FIRST: [u8; 256] = first_lines(ONE_BYTE);
+const MAP_0F_FIRST: [u8; 256] = first_lines(MAP_0F);
+
+const fn first_lines(rules: &[Rule]) -> [u8; 256] {
+    assert!(rules.len() <= u8::MAX as usize);
+    let mut first = [rules.len() as u8; 256];
+    let mut line = rules.len();
+    while line > 0 {
+        line -= 1;
+        let mut opcode = rules[line].first as usize;
+        while opcode <= rules[line].last as usize {
+            first[opcode] = line as u8;
+            opcode += 1;
+        }
+    }
+    first
+}
+
 /// The rule for an opcode of a map. `when` has one prefix, one encoding, W, the
 /// mode, and whether ModRM names memory.
 pub(super) fn find(map: u8, opcode: u8, when: u16, reg: u8) -> Option<&'static Rule> {
     /// A rule names some members of each set, or none if it is for all of them.
     const CHOICES: [u16; 5] = [ANY, LVE, W0 | W1, LONG | SHORT, MEM | REG];
     let rules = match map {
-        0 => ONE_BYTE,
-        1 => MAP_0F,
+        0 => &ONE_BYTE[usize::from(ONE_BYTE_FIRST[usize::from(opcode)])..],
+        1 => &MAP_0F[usize::from(MAP_0F_FIRST[usize::from(opcode)])..],
         2 => MAP_38,
         3 => MAP_3A,
         5 => MAP_5,

@@ -7,12 +7,13 @@
 
 use std::ffi::CStr;
 
+use crate::base::address::ProcessAddress;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::procfs::NS_PER_TICK;
 use crate::capture::record::assemble::Assembler;
 use crate::capture::{self, Next, Started};
 use crate::config::{CaptureConfig, Method};
-use crate::crash::event::{Disposition, Event};
+use crate::crash::event::{Disposition, Event, Siginfo};
 use crate::loader::probe::Features;
 use crate::loader::KernelTypes;
 use crate::measure::children::{self, Running};
@@ -108,9 +109,14 @@ fn wrong_essential(event: &Event, seen: &Seen) -> Option<&'static str> {
     let sp = event.registers.map(|registers| registers.sp().0);
     if (event.signal, event.code) != (SIGSEGV, SEGV_MAPERR) {
         Some("measured offsets give a wrong signal")
-    } else if event.siginfo != address || event.trap.address != address {
+    } else if event.siginfo != Siginfo::Address(ProcessAddress(address))
+        || event.trap.is_none_or(|trap| trap.address != address)
+    {
         Some("measured offsets give a wrong fault address")
-    } else if !is_childs_fault(event.trap.number, event.trap.error_code) {
+    } else if event
+        .trap
+        .is_none_or(|trap| !is_childs_fault(trap.number, trap.error_code))
+    {
         Some("measured offsets give a wrong trap number or error code")
     } else if event.disposition != Disposition::Handled {
         Some("measured offsets give a wrong signal handler")

@@ -7,10 +7,11 @@
 //! fault is a SIGBUS where one can be made, so that other monitors of segmentation
 //! faults do not see it either. [`wrong`] and [`doubtful`] are pure.
 
+use crate::base::address::ProcessAddress;
 use crate::capture::record::assemble::Assembler;
 use crate::capture::{Capture, Mark, Next, Started};
 use crate::config::CaptureConfig;
-use crate::crash::event::{Disposition, Event, MappedFile, Mapping};
+use crate::crash::event::{Disposition, Event, MappedFile, Mapping, Siginfo};
 use crate::measure::children;
 use crate::measure::facts::{self, is_childs_fault, Known, Name, REGISTERS};
 use crate::sys::mmap::page_bytes;
@@ -222,21 +223,18 @@ pub fn wrong(event: &Event, expected: &Expected) -> Option<&'static str> {
     let is_other =
         |(value, expected): (&Option<u64>, &u64)| value.is_some_and(|it| it != *expected);
     let code = event.memory(registers.pc(), own_fault::FAULTING.len());
+    let trap = event.trap.filter(|_| has("fault"));
     let is_pid = event.pid == Some(expected.pid) || event.ns_pid == expected.pid;
-    let times =
-        expected.began_ns.saturating_sub(START_SLACK_NS)..=expected.ended_ns + START_SLACK_NS;
+    let times = expected.began_ns.saturating_sub(START_SLACK_NS)..=expected.ended_ns + START_SLACK_NS;
     if (event.signal, event.code) != (expected.signal, expected.code) {
         Some("the signal")
     } else if registers.sp().0 != expected.sp || values.iter().zip(&expected.values).any(is_other) {
         Some("a register")
-    } else if event.knows_fault && has("fault") && event.siginfo != expected.address {
+    } else if trap.is_some() && event.siginfo != Siginfo::Address(ProcessAddress(expected.address)) {
         Some("the fault's address")
-    } else if event.knows_fault && has("fault") && event.trap.address != expected.address {
+    } else if trap.is_some_and(|trap| trap.address != expected.address) {
         Some("the fault address in the trap data")
-    } else if event.knows_fault
-        && has("fault")
-        && !is_childs_fault(event.trap.number, event.trap.error_code)
-    {
+    } else if trap.is_some_and(|trap| !is_childs_fault(trap.number, trap.error_code)) {
         Some("the trap number or the error code")
     } else if has("comm") && event.comm != name || event.thread != name {
         Some("the name of the process")

@@ -1,7 +1,7 @@
 use super::*;
 use crate::base::address::{FileOffset, ProcessAddress};
 use crate::capture::record::abi;
-use crate::crash::event::{FileIdentity, MemoryWindow, Trap, VmFlags};
+use crate::crash::event::{FileIdentity, MemoryWindow, Siginfo, Trap, VmFlags};
 use crate::crash::registers::{Arch, Registers as Seen, WORDS};
 
 const PC: u64 = 0x40_1000;
@@ -79,10 +79,9 @@ fn event() -> Event {
     Event {
         signal: expected.signal,
         code: expected.code,
-        siginfo: expected.address,
-        knows_fault: true,
+        siginfo: Siginfo::Address(ProcessAddress(expected.address)),
         disposition: Disposition::Handled,
-        trap: Trap {
+        trap: Some(Trap {
             address: expected.address,
             error_code: match Arch::NATIVE {
                 Arch::Aarch64 => 0x9200_0047,
@@ -92,7 +91,7 @@ fn event() -> Event {
                 Arch::Aarch64 => 0,
                 _ => 14,
             },
-        },
+        }),
         boot_ns: expected.began_ns + 1000,
         start_ns: expected.began_ns + 10,
         pid: Some(expected.pid),
@@ -109,6 +108,10 @@ fn event() -> Event {
         mappings: vec![mapping()],
         ..empty()
     }
+}
+
+fn trap(event: &mut Event) -> &mut Trap {
+    event.trap.as_mut().expect("set by event()")
 }
 
 /// A word that the verdict contains, and what is changed for it.
@@ -146,9 +149,11 @@ fn whatever_differs_is_wrong() {
             registers.set_dwarf(NUMBERS[3], 0);
             event.registers = Some(registers);
         }),
-        ("fault's address", |event| event.siginfo = 0),
-        ("trap data", |event| event.trap.address ^= 8),
-        ("error code", |event| event.trap.error_code = 0),
+        ("fault's address", |event| {
+            event.siginfo = Siginfo::Address(ProcessAddress(0))
+        }),
+        ("trap data", |event| trap(event).address ^= 8),
+        ("error code", |event| trap(event).error_code = 0),
         ("name", |event| event.comm.clear()),
         ("name", |event| event.thread = b"other".to_vec()),
         ("process id", |event| {

@@ -26,7 +26,7 @@ fn a_prologue_is_counted_between_other_instructions() {
 fn the_body_counts_behind_a_return() {
     // sub $24, %rsp; je; add $24, %rsp; ret; call
     let code = [
-        0x48, 0x83, 0xec, 24, 0x74, 5, 0x48, 0x83, 0xc4, 24, 0xc3, 0xe8, 0, 0, 0, 0,
+        0x48, 0x83, 0xec, 24, 0x74, 5, 0x48, 0x83, 0xc4, 24, 0xc3, 0xe8, 9, 0, 0, 0,
     ];
     assert_eq!(bytes(&code), Some(24));
     assert_eq!(bytes(&code[..10]), Some(0));
@@ -38,13 +38,13 @@ fn behind_a_return_the_jump_that_led_there_counts() {
         0x56, // push %esi
         0x83, 0xec, 20, // sub $20, %esp
         0x6a, 1, // push $1
-        0xe8, 0, 0, 0, 0, // call
+        0xe8, 9, 0, 0, 0, // call
         0x83, 0xc4, 4, // add $4, %esp
         0x74, 5, // je
         0x83, 0xc4, 20,   // add $20, %esp
         0x5e, // pop %esi
         0xc3, // ret
-        0xe8, 0, 0, 0, 0, // call
+        0xe8, 9, 0, 0, 0, // call
     ];
     let bytes = |code: &[u8]| of(Mode::Bits32, code).map(|depth| depth.bytes);
     assert_eq!(bytes(&code), Some(4 + 20));
@@ -138,7 +138,7 @@ fn words_of_32_bits_are_counted_in_fours() {
         0x40, // inc %eax
         0xa1, 1, 2, 3, 4, // mov x, %eax
         0x6a, 1, // push $1
-        0xe8, 0, 0, 0, 0, // call
+        0xe8, 9, 0, 0, 0, // call
     ];
     let depth = of(Mode::Bits32, &code).expect("all known");
     assert_eq!(depth.bytes, 4 + 4 + 12 + 4);
@@ -152,6 +152,27 @@ fn words_of_32_bits_are_counted_in_fours() {
     let ahead = ahead(Mode::Bits32, &code).expect("all known");
     assert_eq!((ahead.bytes, ahead.saved), (depth.bytes, depth.saved));
     assert!(depth.sure && ahead.sure);
+}
+
+/// How 32-bit code learns where it is: `call` to the next instruction leaves its word.
+#[test]
+fn a_call_to_the_next_instruction_pushes() {
+    let code = [0xe8, 0, 0, 0, 0, 0x83, 0xec, 12, 0x5b, 0x90];
+    let bytes = |code: &[u8]| of(Mode::Bits32, code).map(|depth| depth.bytes);
+    assert_eq!(bytes(&code[..8]), Some(4 + 12));
+    assert_eq!(bytes(&code), Some(12), "pop %ebx");
+}
+
+#[test]
+fn registers_that_hold_the_stack_pointer_for_a_while() {
+    for (code, why) in [
+        (&[0x48, 0x94][..], "xchg %rax, %rsp"),
+        (&[0x48, 0x0f, 0x44, 0xe0], "cmove %rax, %rsp"),
+        (&[0x48, 0x6b, 0xe0, 8], "imul $8, %rax, %rsp"),
+        (&[0xc8, 8, 0, 0], "enter $8, $0"),
+    ] {
+        assert_eq!(bytes(code), None, "{why}");
+    }
 }
 
 #[test]

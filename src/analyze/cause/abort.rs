@@ -7,7 +7,7 @@
 use super::choose::sent;
 use super::words::Words;
 use super::{Scene, Verdict};
-use crate::crash::fault::{self};
+use crate::crash::event::Siginfo;
 use crate::crash::signals::code;
 use crate::report::dying::is_one_of;
 use crate::report::Cause;
@@ -90,12 +90,12 @@ const SIGN_FRAMES: usize = 12;
 /// The verdict on a SIGABRT.
 pub(super) fn verdict(scene: &Scene<'_>) -> Verdict {
     let fault = &scene.fault;
-    let knows_sender = scene.event.knows_sender;
-    let sender = fault::sender(fault.code, fault.siginfo);
-    let is_own = match knows_sender {
-        true => sender.is_some_and(|sender| sender.pid == Some(scene.event.ns_pid)),
+    let is_known = fault.siginfo != Siginfo::Unknown;
+    let is_own = match fault.siginfo {
+        Siginfo::Sender(sender) => sender.pid == Some(scene.event.ns_pid),
         // Others send by kill.
-        false => fault.code == code::SI_TKILL,
+        Siginfo::Unknown => fault.code == code::SI_TKILL,
+        Siginfo::Address(_) | Siginfo::Neither => false,
     };
     if !is_own {
         return sent(scene);
@@ -104,7 +104,7 @@ pub(super) fn verdict(scene: &Scene<'_>) -> Verdict {
     let cause = match reason(scene.evidence.functions, &mut words) {
         Some(cause) => cause,
         None => {
-            words.text(match knows_sender {
+            words.text(match is_known {
                 true => "the program aborted, or raised the signal itself",
                 false => "probably the program aborted, or raised the signal itself",
             });

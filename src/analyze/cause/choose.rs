@@ -10,7 +10,7 @@ use super::words::Words;
 use super::{calls, jump};
 use super::{Chosen, Earlier, Fault, Scene, Verdict};
 use crate::base::address::ProcessAddress;
-use crate::crash::event::{EarlierFault, Event, MemoryWindow, Trap};
+use crate::crash::event::{EarlierFault, Event, MemoryWindow, Siginfo, Trap};
 use crate::crash::fault::{self};
 use crate::crash::frame::Stop;
 use crate::crash::registers::Arch;
@@ -34,7 +34,6 @@ impl Fault {
             siginfo: event.siginfo,
             trap: event.trap,
             pc: event.registers.map_or(ProcessAddress(0), |regs| regs.pc()),
-            known: event.knows_fault,
         }
     }
 
@@ -45,7 +44,6 @@ impl Fault {
             siginfo: first.siginfo,
             trap: first.trap,
             pc: first.pc,
-            known: first.knows_fault,
         }
     }
 }
@@ -100,7 +98,7 @@ pub fn choose(event: &Event, own: &Fault, code: &MemoryWindow, walk: Option<&Wal
             .find(|regs| regs.pc() == first.pc),
     };
     Chosen {
-        made: fault.known && contradicts(kernel_arch(event), &fault),
+        made: contradicts(kernel_arch(event), &fault),
         fault,
         registers,
         earlier: Some(earlier),
@@ -116,7 +114,9 @@ fn kernel_arch(event: &Event) -> Arch {
 /// Whether a delivery has no fault of its own to tell of.
 fn is_empty(own: &Fault) -> bool {
     match own.code {
-        code::SI_KERNEL => own.known && own.signal == signal::SIGSEGV && !has_own_trap(&own.trap),
+        code::SI_KERNEL => {
+            own.signal == signal::SIGSEGV && own.trap.is_some_and(|trap| !has_own_trap(&trap))
+        }
         code => code <= code::SI_USER,
     }
 }
@@ -153,7 +153,7 @@ fn is_made(event: &Event, own: &Fault, code: &MemoryWindow) -> bool {
         signal::SIGBUS => own.code <= code::BUS_ADRERR,
         _ => false,
     };
-    if own.code <= code::SI_USER || !raised_by_traps || !own.known {
+    if own.code <= code::SI_USER || !raised_by_traps || own.trap.is_none() {
         return false;
     }
     let in_call = match arch {
@@ -189,30 +189,28 @@ pub(super) fn is_silent(arch: Arch, trap: &Trap) -> bool {
 /// Whether the processor said something else than the signal does.
 fn contradicts(arch: Arch, fault: &Fault) -> bool {
     let Fault {
-        signal,
-        code,
-        siginfo,
-        ref trap,
-        pc,
-        ..
+        signal, code, pc, ..
     } = *fault;
+    let Some(trap) = &fault.trap else {
+        return false;
+    };
+    let named = fault.siginfo.address();
+    let is_at = named.is_some_and(|address| fault::is_at(trap, address.0));
     let x86 = matches!(arch, Arch::X86_64 | Arch::I386);
     let page_fault = !x86 || trap.number == trap::PAGE_FAULT;
     // Judged by the instruction, see page::silent.
     let silent = is_silent(arch, trap);
     match (signal, code) {
         (signal::SIGSEGV, code::SEGV_MAPERR | code::SEGV_ACCERR)
-        | (signal::SIGBUS, code::BUS_ADRERR) => {
-            !(silent || page_fault && fault::is_at(trap, siginfo))
-        }
-        (signal::SIGSEGV, code::SEGV_PKUERR) => !(page_fault && fault::is_at(trap, siginfo)),
+        | (signal::SIGBUS, code::BUS_ADRERR) => !(silent || page_fault && is_at),
+        (signal::SIGSEGV, code::SEGV_PKUERR) => !(page_fault && is_at),
         (signal::SIGSEGV, code::SEGV_CPERR) => x86 && trap.number != trap::CONTROL_PROTECTION,
         (signal::SIGSEGV, code::SI_KERNEL) => false,
         (signal::SIGILL, code) if code != code::SI_KERNEL => {
-            siginfo != pc.0 || x86 && trap.number != trap::UNDEFINED
+            named != Some(pc) || x86 && trap.number != trap::UNDEFINED
         }
         (signal::SIGFPE, code) if code != code::SI_KERNEL => {
-            siginfo != pc.0 || x86 && !matches!(trap.number, 0 | 16 | 19)
+            named != Some(pc) || x86 && !matches!(trap.number, 0 | 16 | 19)
         }
         _ => false,
     }
@@ -223,11 +221,11 @@ pub(super) fn sent(scene: &Scene<'_>) -> Verdict {
     let fault = &scene.fault;
     let mut words = Words::default();
     words.text("no fault: ");
-    if !scene.event.knows_sender {
+    if fault.siginfo == Siginfo::Unknown {
         words.text("the signal was sent; this kernel does not report by whom");
         return Verdict::new(Cause::Sent, words);
     }
-    let Some(sender) = fault::sender(fault.code, fault.siginfo) else {
+    let Some(sender) = fault.siginfo.sender() else {
         words.text(match fault.code {
             code::SI_TIMER => "a timer of the process sent the signal",
             _ => "the signal was sent; its code does not say by whom",

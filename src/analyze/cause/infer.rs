@@ -8,7 +8,7 @@
 use super::operand::{touched, Placed};
 use super::{Chosen, Evidence, Fault, Scene};
 use crate::base::address::ProcessAddress;
-use crate::crash::event::{Event, Trap};
+use crate::crash::event::{Event, Siginfo, Trap};
 use crate::crash::kinds::Access;
 use crate::crash::registers::{Arch, Registers};
 use crate::crash::signals::{code, signal, trap};
@@ -33,7 +33,7 @@ const ARM64_WRITE: u64 = 1 << 6;
 const ARM64_TRANSLATION: u64 = 0x04;
 const ARM64_PERMISSION: u64 = 0x0f;
 
-/// Siginfo's first word and the trap, where the instruction whose bytes are `code`
+/// Siginfo and trap, where the instruction whose bytes are `code`
 /// leaves no doubt.
 #[must_use]
 pub fn infer(
@@ -41,7 +41,7 @@ pub fn infer(
     fault: &Fault,
     registers: &Registers,
     code: &[u8],
-) -> Option<(u64, Trap)> {
+) -> Option<(Siginfo, Trap)> {
     let arch = registers.arch();
     let decoded = decode(arch, code)?;
     let chosen = Chosen {
@@ -77,13 +77,13 @@ pub fn infer(
                 error_code: 0,
                 number: trap::DIVISION,
             };
-            Some((fault.pc.0, trap))
+            Some((Siginfo::Address(fault.pc), trap))
         }
         _ => None,
     }
 }
 
-fn page_fault(scene: &Scene<'_>, decoded: &Decoded) -> Option<(u64, Trap)> {
+fn page_fault(scene: &Scene<'_>, decoded: &Decoded) -> Option<(Siginfo, Trap)> {
     let mut operands = decoded.memory();
     let all = operands.all(|operand| {
         let placed = scene.placed().any(|placed| placed.operand == *operand);
@@ -112,7 +112,7 @@ fn page_fault(scene: &Scene<'_>, decoded: &Decoded) -> Option<(u64, Trap)> {
             number: 0,
         },
     };
-    Some((address, trap))
+    Some((Siginfo::Address(ProcessAddress(address)), trap))
 }
 
 /// Whether an operand cannot have led to this signal.
@@ -173,7 +173,7 @@ fn arm64_syndrome(code: i32, access: Access) -> u64 {
 }
 
 /// A general-protection fault, if the instruction is one that has it here.
-fn protection(scene: &Scene<'_>, decoded: &Decoded) -> Option<(u64, Trap)> {
+fn protection(scene: &Scene<'_>, decoded: &Decoded) -> Option<(Siginfo, Trap)> {
     if !matches!(scene.arch, Arch::X86_64 | Arch::I386) {
         return None;
     }
@@ -189,7 +189,7 @@ fn protection(scene: &Scene<'_>, decoded: &Decoded) -> Option<(u64, Trap)> {
         || scene.placed().any(refused)
         || jump.is_some_and(|target| scene.non_canonical(target));
     is_refused.then_some((
-        0,
+        Siginfo::Neither,
         Trap {
             address: 0,
             error_code: 0,

@@ -38,7 +38,7 @@ mod trap;
 mod words;
 
 use crate::base::address::ProcessAddress;
-use crate::crash::event::{Event, Trap};
+use crate::crash::event::{Event, Siginfo, Trap};
 use crate::crash::fault::{self};
 use crate::crash::kinds::Access;
 use crate::crash::registers::{Arch, Registers};
@@ -59,13 +59,11 @@ use words::Words;
 pub struct Fault {
     pub signal: i32,
     pub code: i32,
-    /// The siginfo's first word.
-    pub siginfo: u64,
-    pub trap: Trap,
+    /// This and the trap are what the kernel says, or all that the instruction leaves
+    /// possible ([`infer`]): perf events have neither.
+    pub siginfo: Siginfo,
+    pub trap: Option<Trap>,
     pub pc: ProcessAddress,
-    /// Address and trap are what the kernel says, or all that the instruction leaves
-    /// possible ([`infer`]); perf events tell neither.
-    pub known: bool,
 }
 
 /// What is known of an earlier fault's part in this death.
@@ -150,18 +148,27 @@ struct Scene<'a> {
 
 impl Scene<'_> {
     fn access(&self) -> Option<Access> {
-        let Fault {
-            code,
-            siginfo,
-            ref trap,
-            ..
-        } = self.fault;
-        fault::access(self.arch, code, siginfo, trap)
+        fault::access(self.arch, self.fault.siginfo, self.fault.trap)
     }
 
-    /// The address of the fault, as mappings are numbered: without a tag.
+    /// The address that the signal names; only asked of signals that name one.
+    fn named_address(&self) -> u64 {
+        self.fault.siginfo.address().unwrap_or_default().0
+    }
+
+    /// The same as mappings are numbered: without a tag.
     fn address(&self) -> u64 {
-        self.untagged(self.fault.siginfo)
+        self.untagged(self.named_address())
+    }
+
+    fn is_trap(&self, number: u64) -> bool {
+        self.fault.trap.is_some_and(|trap| trap.number == number)
+    }
+
+    /// The exception class of an arm64 syndrome.
+    fn syndrome_class(&self) -> Option<u64> {
+        let trap = self.fault.trap?;
+        Some(fault::syndrome_class(trap.error_code))
     }
 
     fn untagged(&self, address: u64) -> u64 {
@@ -187,12 +194,14 @@ impl Scene<'_> {
 
     /// A further word of the siginfo, which is kept of the delivery's own alone.
     fn own_siginfo(&self, word: usize) -> Option<u64> {
-        let own = self.evidence.chosen.earlier.is_none() && self.fault.known;
-        own.then_some(self.event.siginfo_more[word])
+        let own = self.evidence.chosen.earlier.is_none();
+        let more = self.event.siginfo_more.filter(|_| own)?;
+        Some(more[word])
     }
 
     fn is_silent(&self) -> bool {
-        choose::is_silent(self.arch, &self.fault.trap)
+        let trap = self.fault.trap;
+        trap.is_some_and(|trap| choose::is_silent(self.arch, &trap))
     }
 
     fn register(&self, number: u16) -> Option<u64> {
@@ -268,7 +277,7 @@ fn of_fault(scene: &Scene<'_>, made: bool) -> Verdict {
     if fault.code <= code::SI_USER {
         return choose::sent(scene);
     }
-    if !fault.known
+    if fault.trap.is_none()
         && matches!(
             fault.signal,
             signal::SIGSEGV | signal::SIGBUS | signal::SIGSYS

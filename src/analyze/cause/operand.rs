@@ -256,7 +256,7 @@ impl Words {
 
 /// The verdict on a SIGSEGV of the kernel's without an address.
 pub(super) fn protection(scene: &Scene<'_>) -> Verdict {
-    match (scene.arch, scene.fault.trap.number) {
+    match (scene.arch, scene.fault.trap.map_or(0, |trap| trap.number)) {
         (Arch::X86_64 | Arch::I386, trap::GENERAL_PROTECTION) => refused(scene),
         (Arch::X86_64 | Arch::I386, number @ (4 | 5 | 9 | 10)) => {
             let mut words = Words::default();

@@ -88,7 +88,7 @@ fn silent(scene: &Scene<'_>) -> Verdict {
 
 /// `write of 4 bytes at 0x18`, and then where that comes from.
 fn at(scene: &Scene<'_>, cause: Cause, after: &str) -> Verdict {
-    let (access, address) = (scene.access(), scene.fault.siginfo);
+    let (access, address) = (scene.access(), scene.named_address());
     let placed = scene.faulting_operand();
     let mut words = Words::default();
     words.touch(access, placed.as_ref(), address).text(after);
@@ -109,7 +109,7 @@ fn data(scene: &Scene<'_>, access: Option<Access>) -> Verdict {
         return verdict;
     }
     let mut words = Words::default();
-    let named = scene.fault.siginfo;
+    let named = scene.named_address();
     words.touch(access, placed.as_ref(), named);
     let cause = if scene.non_canonical(address) {
         words.text(", which is not a canonical address");

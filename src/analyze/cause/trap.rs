@@ -9,7 +9,6 @@ use super::words::Words;
 use super::{Scene, Verdict};
 use crate::base::address::ProcessAddress;
 use crate::base::bytes::little_endian;
-use crate::crash::fault::{self};
 use crate::crash::registers::Arch;
 use crate::crash::signals::{code, trap};
 use crate::decode::Class;
@@ -36,7 +35,7 @@ pub(super) fn bus(scene: &Scene<'_>) -> Verdict {
             "the memory has a hardware error (machine check)",
         ),
         // The stack segment's twin of a general-protection fault.
-        code::SI_KERNEL if scene.fault.trap.number == trap::STACK_SEGMENT => refused(scene),
+        code::SI_KERNEL if scene.is_trap(trap::STACK_SEGMENT) => refused(scene),
         _ => Verdict::plain(
             Cause::Unknown,
             "a bus error about which the kernel says nothing more",
@@ -47,12 +46,12 @@ pub(super) fn bus(scene: &Scene<'_>) -> Verdict {
 fn misaligned(scene: &Scene<'_>) -> Verdict {
     let mut words = Words::default();
     let arm = matches!(scene.arch, Arch::Aarch64 | Arch::Arm);
-    match fault::syndrome_class(scene.fault.trap.error_code) {
-        CLASS_PC_ALIGNMENT if arm => {
+    match scene.syndrome_class() {
+        Some(CLASS_PC_ALIGNMENT) if arm => {
             words.text("jump to ").hex(scene.fault.pc.0);
             words.text(", where no instruction can begin: it is not aligned");
         }
-        CLASS_SP_ALIGNMENT if arm => {
+        Some(CLASS_SP_ALIGNMENT) if arm => {
             words.text("the stack pointer");
             if let Some(sp) = scene.stack_pointer() {
                 words.text(" ").hex(sp);
@@ -128,23 +127,23 @@ fn beyond_file(scene: &Scene<'_>) -> Verdict {
 
 /// The verdict on a SIGILL.
 pub(super) fn undefined(scene: &Scene<'_>) -> Verdict {
-    let class = fault::syndrome_class(scene.fault.trap.error_code);
+    let class = scene.syndrome_class();
     let decoded = scene.decoded.as_ref();
     let mut words = Words::default();
     match (scene.arch, class) {
-        (Arch::Aarch64, CLASS_BRANCH_TARGET) => {
+        (Arch::Aarch64, Some(CLASS_BRANCH_TARGET)) => {
             words.text(
                 "a jump did not lead to a landing pad (BTI): probably a bad function pointer",
             );
             return Verdict::new(Cause::Unknown, words);
         }
-        (Arch::Aarch64, CLASS_POINTER_AUTHENTICATION) => {
+        (Arch::Aarch64, Some(CLASS_POINTER_AUTHENTICATION)) => {
             words.text(
                 "a pointer's signature was wrong (FPAC): probably an overwritten return address",
             );
             return Verdict::new(Cause::Unknown, words);
         }
-        (Arch::Aarch64, CLASS_SYSTEM_REGISTER) => {
+        (Arch::Aarch64, Some(CLASS_SYSTEM_REGISTER)) => {
             return not_for_users(scene);
         }
         _ => {}
@@ -360,7 +359,7 @@ fn dwarf(arch: Arch, number: u16) -> u16 {
 /// The verdict on a SIGTRAP.
 pub(super) fn breakpoint(scene: &Scene<'_>) -> Verdict {
     let what = match scene.fault.code {
-        code::SI_KERNEL if scene.fault.trap.number == trap::BREAKPOINT => BREAKPOINT,
+        code::SI_KERNEL if scene.is_trap(trap::BREAKPOINT) => BREAKPOINT,
         code::TRAP_BRKPT => BREAKPOINT,
         code::TRAP_TRACE => "a single step without a debugger",
         code::TRAP_HWBKPT => "a hardware watchpoint or breakpoint without a debugger",

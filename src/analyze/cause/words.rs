@@ -156,14 +156,14 @@ pub(super) fn knows_neighbours(event: &Event, address: u64) -> bool {
     let lacks = event.lacks("mappings") || event.lacks("data_mappings");
     let whole = !lacks && !event.mappings.is_empty();
     let all = event.mappings.len() as u64 >= u64::from(event.map_count);
-    whole && (all || address == captured_around(event))
+    whole && (all || captured_around(event) == Some(ProcessAddress(address)))
 }
 
 /// The address that the capture program took for the fault's (bpf/mappings.h).
-fn captured_around(event: &Event) -> u64 {
+fn captured_around(event: &Event) -> Option<ProcessAddress> {
     match &event.first_fault {
-        Some(first) if !has_address(event.code) => first.siginfo,
-        _ => event.siginfo,
+        Some(first) if !has_address(event.code) => first.siginfo.address(),
+        _ => event.siginfo.address(),
     }
 }
 

@@ -12,8 +12,8 @@ use super::stack;
 use crate::base::address::{FileOffset, ProcessAddress};
 use crate::base::bytes::until_nul;
 use crate::crash::event::{
-    Disposition, EarlierFault, Event, FileIdentity, Lost, MappedFile, Mapping, MemoryWindow, Trap,
-    VmFlags,
+    Disposition, EarlierFault, Event, FileIdentity, Lost, MappedFile, Mapping, MemoryWindow,
+    Siginfo, Trap, VmFlags,
 };
 use crate::crash::fault::{has_address, NULL_BYTES};
 use crate::crash::registers::{Arch, Registers};
@@ -77,7 +77,7 @@ pub(super) struct Circumstances<'a> {
 /// and trap as they must have been. That is so where nothing is ever mapped; elsewhere
 /// code may lie that was moved there (mremap), for which there is no event.
 #[must_use]
-pub(super) fn certain_fault(delivery: &Delivery) -> Option<(u64, Trap)> {
+pub(super) fn certain_fault(delivery: &Delivery) -> Option<(ProcessAddress, Trap)> {
     let registers = delivery.registers?;
     let pc = registers.pc().0;
     let is_unmapped = (delivery.signal, delivery.code) == (SIGSEGV, SEGV_MAPERR);
@@ -93,7 +93,7 @@ pub(super) fn certain_fault(delivery: &Delivery) -> Option<(u64, Trap)> {
         error_code,
         number,
     };
-    Some((pc, trap))
+    Some((ProcessAddress(pc), trap))
 }
 
 /// The fault that a handler is about to take.
@@ -101,28 +101,21 @@ pub(super) fn certain_fault(delivery: &Delivery) -> Option<(u64, Trap)> {
 pub(super) fn earlier_fault(
     delivery: &Delivery,
     boot_ns: u64,
-    certain: Option<(u64, Trap)>,
+    certain: Option<(ProcessAddress, Trap)>,
 ) -> Option<EarlierFault> {
-    let (siginfo, trap) = certain.unwrap_or(NO_FAULT);
     Some(EarlierFault {
         signal: delivery.signal,
         code: delivery.code,
-        siginfo,
+        siginfo: siginfo(certain),
         pc: delivery.registers?.pc(),
-        trap,
-        knows_fault: certain.is_some(),
+        trap: certain.map(|(_, trap)| trap),
         boot_ns,
     })
 }
 
-const NO_FAULT: (u64, Trap) = (
-    0,
-    Trap {
-        address: 0,
-        error_code: 0,
-        number: 0,
-    },
-);
+fn siginfo(certain: Option<(ProcessAddress, Trap)>) -> Siginfo {
+    certain.map_or(Siginfo::Unknown, |(address, _)| Siginfo::Address(address))
+}
 
 #[must_use]
 pub(super) fn disposition(handler: u64) -> Disposition {
@@ -139,7 +132,6 @@ pub(super) fn event(delivery: Delivery, around: Circumstances<'_>) -> Event {
     let nobody = Process::default();
     let process = around.process.unwrap_or(&nobody);
     let certain = certain_fault(&delivery);
-    let (siginfo, trap) = certain.unwrap_or(NO_FAULT);
     let sp = delivery.registers.map_or(0, |registers| registers.sp().0);
     let mut stack = delivery.stack;
     let word_bytes = match delivery.registers {
@@ -172,13 +164,11 @@ pub(super) fn event(delivery: Delivery, around: Circumstances<'_>) -> Event {
         start_ns: process.started_ns,
         signal: delivery.signal,
         code: delivery.code,
-        siginfo,
-        siginfo_more: [0; 2],
+        siginfo: siginfo(certain),
+        siginfo_more: None,
         repeats: around.repeats,
-        knows_sender: false,
-        knows_fault: certain.is_some(),
         disposition: disposition(delivery.handler),
-        trap,
+        trap: certain.map(|(_, trap)| trap),
         first_fault: around.first_fault,
         // Events have ids in one namespace: ours.
         host_pid: delivery.pid,
@@ -235,7 +225,7 @@ fn name_what_is_lost(event: &mut Event, around: &Circumstances<'_>) {
     let mut lose = |detail, reason| lost.push(Lost { detail, reason });
     lose("data_mappings", ONLY_CODE);
     let has_fault = has_address(event.code) || event.code == SI_KERNEL;
-    if has_fault && !event.knows_fault {
+    if has_fault && event.trap.is_none() {
         lose("fault_address", MISSING);
         lose("access", MISSING);
     }

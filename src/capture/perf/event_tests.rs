@@ -79,7 +79,7 @@ fn details(event: &Event) -> Vec<&'static str> {
 fn what_is_not_known_is_named_and_has_no_value() {
     let process = process(0x40_1000);
     let event = event_of(delivery(SEGV_MAPERR), Some(&process), None);
-    assert!(!event.knows_fault && !event.knows_sender);
+    assert_eq!((event.trap, event.siginfo), (None, Siginfo::Unknown));
     assert_eq!(
         details(&event),
         [
@@ -145,8 +145,9 @@ fn a_call_into_nowhere_has_the_address_of_its_instruction() {
     };
     let process = process(0x40_1000);
     let event = event_of(at(0x10, SEGV_MAPERR), Some(&process), None);
-    assert!(event.knows_fault);
-    assert_eq!((event.siginfo, event.trap.address), (0x10, 0x10));
+    let address = ProcessAddress(0x10);
+    assert_eq!(event.siginfo, Siginfo::Address(address));
+    assert_eq!(event.trap.map(|trap| trap.address), Some(0x10));
     assert!(!details(&event).contains(&"fault_address"));
     assert!(certain_fault(&at(0x10, 2)).is_none(), "something is mapped");
     let elsewhere = certain_fault(&at(0x10_0000, SEGV_MAPERR));

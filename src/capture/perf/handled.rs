@@ -93,7 +93,7 @@ impl Handled {
 mod tests {
     use super::*;
     use crate::base::address::ProcessAddress;
-    use crate::crash::event::Trap;
+    use crate::crash::event::Siginfo;
 
     fn site(pid: u32) -> FaultSite {
         FaultSite {
@@ -138,14 +138,9 @@ mod tests {
         let fault = EarlierFault {
             signal: 11,
             code: 1,
-            siginfo: 0,
+            siginfo: Siginfo::Unknown,
             pc: ProcessAddress(1),
-            trap: Trap {
-                address: 0,
-                error_code: 0,
-                number: 0,
-            },
-            knows_fault: false,
+            trap: None,
             boot_ns: 50,
         };
         handled.remember(7, fault);

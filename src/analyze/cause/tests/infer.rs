@@ -22,7 +22,7 @@ const ADD_ARM: &[u8] = &0xf820_0020_u32.to_le_bytes();
 fn without_fault(arch: Arch, code: i32, instruction: &[u8], registers: &[(&str, u64)]) -> Made {
     let mut made = Made::new(arch).at(instruction, registers);
     made.event.code = code;
-    made.event.knows_fault = false;
+    (made.event.trap, made.event.siginfo) = (None, Siginfo::Unknown);
     made.event.fs_base = 0;
     made.event.windows = vec![MemoryWindow {
         address: ProcessAddress(STACK + 0x1_ff00),
@@ -36,8 +36,8 @@ fn inferred(made: &Made) -> Option<(u64, Option<Access>)> {
     let registers = event.registers.expect("set by new");
     let code = &event.code_bytes.bytes[16..];
     let (siginfo, trap) = infer(event, &Fault::of(event), &registers, code)?;
-    let access = fault::access(made.arch(), event.code, siginfo, &trap);
-    Some((siginfo, access))
+    let access = fault::access(made.arch(), siginfo, Some(trap));
+    Some((siginfo.address().unwrap_or_default().0, access))
 }
 
 #[test]
@@ -98,10 +98,8 @@ fn atomics_of_aarch64_read_before_they_write() {
 #[test]
 fn protection_faults_are_seen_in_the_operands() {
     let made = |code: &[u8], registers: &[(&str, u64)]| {
-        let mut made = without_fault(Arch::X86_64, code::SI_KERNEL, code, registers);
-        let known = inferred(&made).is_some();
-        made.event.knows_fault = known;
-        known
+        let made = without_fault(Arch::X86_64, code::SI_KERNEL, code, registers);
+        inferred(&made).is_some()
     };
     assert!(made(LOAD_X86, &[("rax", 0x4141_4141_4141_4141)]));
     assert!(!made(LOAD_X86, &[("rax", 8)]), "a page fault's address");
@@ -126,9 +124,8 @@ fn causes_are_those_of_faults_that_are_known() {
     let event = &without.event;
     let own = event.registers.expect("set by new");
     let code = &event.code_bytes.bytes[16..];
-    let found = infer(event, &Fault::of(event), &own, code).expect("one operand");
-    (without.event.siginfo, without.event.trap) = found;
-    without.event.knows_fault = true;
+    let (siginfo, trap) = infer(event, &Fault::of(event), &own, code).expect("one operand");
+    (without.event.siginfo, without.event.trap) = (siginfo, Some(trap));
     assert_eq!(without.verdict(), known.verdict());
 }
 

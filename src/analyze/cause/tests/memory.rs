@@ -520,7 +520,7 @@ fn what_is_no_overflow() {
 fn rare_codes() {
     let at = |code| x86(LOAD_X86, &[("rax", HEAP)]).page_fault(code, HEAP, Access::Read);
     let mut keyed = at(code::SEGV_PKUERR);
-    keyed.event.siginfo_more = [0, 3];
+    keyed.event.siginfo_more = Some([0, 3]);
     keyed.is(
         Cause::ProtectionKey,
         "read of 8 bytes at 0x555555570000, which the thread's rights for protection key 3 \

@@ -76,17 +76,15 @@ fn quiet(arch: Arch) -> Event {
         start_ns: 1,
         signal: signal::SIGSEGV,
         code: code::SEGV_MAPERR,
-        siginfo: 0,
-        siginfo_more: [0; 2],
+        siginfo: Siginfo::Address(ProcessAddress(0)),
+        siginfo_more: Some([0; 2]),
         repeats: 0,
-        knows_fault: true,
-        knows_sender: true,
         disposition: Disposition::Fatal,
-        trap: Trap {
+        trap: Some(Trap {
             address: 0,
             error_code: 0,
             number: 0,
-        },
+        }),
         first_fault: None,
         host_pid: 77,
         host_tid: 77,
@@ -185,12 +183,21 @@ impl Made {
         self
     }
 
+    /// The first word of siginfo, with the code as it is now.
+    fn says(&mut self, word: u64) {
+        self.event.siginfo = fault::siginfo(self.event.code, word);
+    }
+
+    fn trap(&mut self) -> &mut Trap {
+        self.event.trap.as_mut().expect("set by new")
+    }
+
     /// A page fault: error code of x86, or the same as an arm64 syndrome.
     fn page_fault(mut self, code: i32, address: u64, access: Access) -> Made {
         self.event.code = code;
-        self.event.siginfo = address;
+        self.says(address);
         let arm = self.arch() == Arch::Aarch64;
-        self.event.trap = Trap {
+        self.event.trap = Some(Trap {
             address,
             error_code: match (arm, access) {
                 (true, Access::Read) => 0x9200_0005,
@@ -201,7 +208,7 @@ impl Made {
                 (false, Access::Execute) => 0x14,
             },
             number: if arm { 0 } else { trap::PAGE_FAULT },
-        };
+        });
         self
     }
 
@@ -209,7 +216,9 @@ impl Made {
     fn signal(mut self, signal: i32, code: i32, number: u64) -> Made {
         self.event.signal = signal;
         self.event.code = code;
-        self.event.trap.number = number;
+        let word = self.event.siginfo.address().unwrap_or_default().0;
+        self.says(word);
+        self.trap().number = number;
         self
     }
 

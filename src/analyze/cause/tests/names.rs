@@ -4,7 +4,7 @@ use super::*;
 
 fn aborted(functions: &[&'static str]) -> Made {
     let mut made = Made::new(Arch::X86_64).signal(signal::SIGABRT, code::SI_TKILL, 0);
-    made.event.siginfo = 77;
+    made.says(77);
     made.named(functions)
 }
 
@@ -106,8 +106,7 @@ fn reasons_to_abort() {
 #[test]
 fn an_abort_of_an_unknown_sender() {
     let mut made = aborted(&["raise", "abort", "give_up"]);
-    made.event.siginfo = 0;
-    made.event.knows_sender = false;
+    made.event.siginfo = Siginfo::Unknown;
     made.is(Cause::Abort, "abort was called by give_up");
     made.functions.clear();
     made.is(
@@ -140,7 +139,7 @@ fn names_do_not_change_the_nameless_cause() {
 fn an_abort_that_another_sent_is_none() {
     let mut made = aborted(&["read", "main"]);
     made.event.code = code::SI_USER;
-    made.event.siginfo = 5;
+    made.says(5);
     made.is(
         Cause::Sent,
         "no fault: sent by process 5 of user 0, with kill",

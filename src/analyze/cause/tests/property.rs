@@ -78,12 +78,13 @@ fn random(chance: &mut Chance) -> Made {
     event.code = chance.one_of(&[
         -60, -6, -2, -1, 0, 1, 1, 2, 2, 3, 4, 5, 8, 9, 10, 0x80, 0x80,
     ]);
-    event.siginfo = chance.value();
-    event.trap = Trap {
+    let word = chance.value();
+    event.siginfo = fault::siginfo(event.code, word);
+    let trap = Trap {
         address: if chance.one_in(4) {
             chance.value()
         } else {
-            event.siginfo
+            word
         },
         error_code: chance.one_of(&[
             0,
@@ -98,20 +99,29 @@ fn random(chance: &mut Chance) -> Made {
         ]),
         number: chance.one_of(&[0, 3, 6, 12, 13, 13, 14, 14, 14, 21, 1 << 40]),
     };
+    if chance.one_in(8) {
+        (event.siginfo, event.trap) = (Siginfo::Unknown, None);
+    } else {
+        event.trap = Some(trap);
+    }
     for byte in &mut event.code_bytes.bytes {
         *byte = chance.next() as u8;
     }
     let into = chance.next() as usize % 40;
     event.code_bytes.bytes.truncate(64 - into);
     if chance.one_in(2) {
+        let code = chance.one_of(&[1, 2, 0x80]);
+        let is_known = !chance.one_in(4);
         event.first_fault = Some(EarlierFault {
             signal: 11,
-            code: chance.one_of(&[1, 2, 0x80]),
-            siginfo: chance.value(),
+            code,
+            siginfo: match is_known {
+                true => fault::siginfo(code, chance.value()),
+                false => Siginfo::Unknown,
+            },
             pc: ProcessAddress(chance.one_of(&[PC, PC + 8, 0])),
-            trap: event.trap,
+            trap: is_known.then_some(trap),
             boot_ns: chance.value(),
-            knows_fault: !chance.next().is_multiple_of(4),
         });
     }
     match chance.next() % 8 {
@@ -139,7 +149,7 @@ fn no_event_makes_it_panic_or_lie_about_mappings() {
         let made = random(&mut chance);
         let verdict = made.verdict();
         let chosen = made.chosen();
-        let address = chosen.fault.siginfo;
+        let address = chosen.fault.siginfo.address().unwrap_or_default().0;
         let there = made.event.mapping(ProcessAddress(address));
         assert!(!verdict.text.is_empty(), "{made:?}", made = made.event);
         let wrong = match verdict.cause {

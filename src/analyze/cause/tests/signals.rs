@@ -15,7 +15,7 @@ fn arm(code: u32) -> Made {
 
 fn sent(code: i32, pid: u64, uid: u64) -> Made {
     let mut made = x86(&[], &[]).signal(signal::SIGSEGV, code, 0);
-    made.event.siginfo = uid << 32 | pid;
+    made.says(uid << 32 | pid);
     made
 }
 
@@ -55,27 +55,27 @@ fn forged_codes() {
     let said = "no fault: the process made this signal itself; it has a kernel's code, but no trap matches it, in system call 129 (rt_sigqueueinfo)";
     for code in [code::SEGV_MAPERR, code::SI_KERNEL] {
         let mut made = x86(&[], &[]).signal(signal::SIGSEGV, code, 0);
-        made.event.siginfo = 0x1234;
+        made.says(0x1234);
         in_call(&mut made, 129);
         made.is(Cause::Sent, said);
     }
     // By another thread, while this one was computing: nothing was at that address.
     let mut made = x86(&[], &[]).page_fault(code::SEGV_MAPERR, 0x1000, Access::Read);
-    made.event.siginfo = 0x1234;
+    made.says(0x1234);
     assert_eq!(made.verdict().cause, Cause::Sent);
     // The same on aarch64, where the thread never had a fault.
     let mut made = arm(0xf940_0000);
-    made.event.siginfo = 0x1234;
+    made.says(0x1234);
     assert_eq!(made.verdict().cause, Cause::Sent);
     // dc cvau, x0
     let mut made =
         Made::new(Arch::Aarch64).at(&0xd50b_7b20_u32.to_le_bytes(), &[("x0", 0x12_3456)]);
-    made.event.siginfo = 0x12_3456;
+    made.says(0x12_3456);
     assert_eq!(made.verdict().cause, Cause::Unknown, "is no trap");
     // mov x8, #138; svc #0
     let mut made = Made::new(Arch::Aarch64).at(&[], &[("x8", 138)]);
     made.event.code_bytes.bytes[12..16].copy_from_slice(&0xd400_0001_u32.to_le_bytes());
-    made.event.siginfo = 0x1234;
+    made.says(0x1234);
     assert_eq!(made.verdict().cause, Cause::Sent);
 }
 
@@ -106,15 +106,14 @@ fn earlier(pc: u64, address: u64, boot_ns: u64) -> EarlierFault {
     EarlierFault {
         signal: signal::SIGSEGV,
         code: code::SEGV_MAPERR,
-        siginfo: address,
+        siginfo: Siginfo::Address(ProcessAddress(address)),
         pc: ProcessAddress(pc),
-        trap: Trap {
+        trap: Some(Trap {
             address,
             error_code: 6,
             number: trap::PAGE_FAULT,
-        },
+        }),
         boot_ns,
-        knows_fault: true,
     }
 }
 
@@ -137,7 +136,7 @@ fn a_fault_whose_handler_raised_the_signal_anew() {
     made.event.signal = signal::SIGABRT;
     assert_eq!(made.verdict().cause, Cause::Abort);
     made.event.signal = signal::SIGSEGV;
-    made.event.siginfo = 5;
+    made.says(5);
     assert_eq!(made.verdict().cause, Cause::Sent, "killed by another");
 }
 
@@ -226,18 +225,18 @@ fn missing_alignment() {
     let mut made = Made::new(Arch::Aarch64).at(&0x885f_fc20_u32.to_le_bytes(), &[("x1", HEAP + 2)]);
     made.event.signal = signal::SIGBUS;
     made.event.code = code::BUS_ADRALN;
-    made.event.siginfo = HEAP + 2;
-    made.event.trap = Trap {
+    made.says(HEAP + 2);
+    made.event.trap = Some(Trap {
         address: HEAP + 2,
         error_code: 0x9200_0021,
         number: 0,
-    };
+    });
     made.is(
         Cause::Misaligned,
         "read of 4 bytes at 0x555555570002 without the alignment that it needs: \
          X1 (0x555555570002)",
     );
-    made.event.trap.error_code = 0x9a00_0000;
+    made.trap().error_code = 0x9a00_0000;
     made.is(
         Cause::Misaligned,
         "the stack pointer 0x7ffd00020000 is not a multiple of 16",
@@ -248,7 +247,7 @@ fn missing_alignment() {
 fn divisions() {
     let trap = |code: &[u8], registers: &[(&str, u64)]| {
         let mut made = x86(code, registers).signal(signal::SIGFPE, code::FPE_INTDIV, 0);
-        made.event.siginfo = PC;
+        made.says(PC);
         made
     };
     // idiv %ecx
@@ -312,7 +311,7 @@ fn divisions() {
 #[test]
 fn floating_point() {
     let mut made = x86(&[], &[]).signal(signal::SIGFPE, 3, 19);
-    made.event.siginfo = PC;
+    made.says(PC);
     made.is(
         Cause::FloatingPoint,
         "floating-point division by zero: the program has enabled a signal for it",
@@ -323,7 +322,7 @@ fn floating_point() {
 fn undefined_instructions() {
     let trap = |code: &[u8]| {
         let mut made = x86(code, &[]).signal(signal::SIGILL, 2, trap::UNDEFINED);
-        made.event.siginfo = PC;
+        made.says(PC);
         made
     };
     trap(&[0x0f, 0x0b]).is(
@@ -331,18 +330,18 @@ fn undefined_instructions() {
         "the instruction 0f 0b always traps: probably a failed check, an abort, or code that the compiler considered unreachable",
     );
     let mut made = trap(&[0x0f, 0x0b]);
-    made.event.siginfo = PC + 1;
+    made.says(PC + 1);
     assert_eq!(made.verdict().cause, Cause::Sent, "not where it was");
     let mut made = arm(0).signal(signal::SIGILL, 1, 0);
-    made.event.siginfo = PC;
+    made.says(PC);
     made.is(
         Cause::UndefinedInstruction,
         "not an instruction that the processor knows: 00 00 00 00",
     );
     // msr ttbr0_el1, x0
     let mut made = arm(0xd518_2000).signal(signal::SIGILL, 1, 0);
-    made.event.siginfo = PC;
-    made.event.trap.error_code = 0x6200_0000;
+    made.says(PC);
+    made.trap().error_code = 0x6200_0000;
     made.is(
         Cause::PrivilegedInstruction,
         "the instruction 00 20 18 d5 is for the kernel only",
@@ -368,7 +367,7 @@ fn forbidden_system_calls() {
             "system call 59 (execve, x86_64) was refused by a seccomp filter",
         );
     let mut reported = x86(&[], &[]).signal(signal::SIGSYS, code::SYS_SECCOMP, 0);
-    reported.event.siginfo_more = [0xc000_003e_0000_006e, 0];
+    reported.event.siginfo_more = Some([0xc000_003e_0000_006e, 0]);
     reported.is(
         Cause::ForbiddenSystemCall,
         "system call 110 (getppid, x86_64) was refused by a seccomp filter",

@@ -2,10 +2,10 @@
 
 use crate::base::address::ProcessAddress;
 use crate::capture::record::abi::{self, RawHeader};
-use crate::crash::event::{Disposition, EarlierFault, Event, Lost, MemoryWindow, Trap};
-use crate::crash::fault::has_address;
+use crate::crash::event::{Disposition, EarlierFault, Event, Lost, MemoryWindow, Siginfo, Trap};
+use crate::crash::fault::{self, has_address};
 use crate::crash::registers::{Arch, Registers};
-use crate::crash::signals::signal;
+use crate::crash::signals::{code, signal};
 
 pub(super) fn begin(raw: &RawHeader, boot_ahead_ns: u64) -> Event {
     let ahead_ns = if raw.flags & abi::header_flags::MONOTONIC != 0 {
@@ -30,20 +30,18 @@ pub(super) fn begin(raw: &RawHeader, boot_ahead_ns: u64) -> Event {
         signal: raw.signal,
         code: raw.code,
         siginfo: siginfo(raw, registers.as_ref()),
-        siginfo_more: raw.siginfo_more,
+        siginfo_more: Some(raw.siginfo_more),
         repeats: raw.repeats,
-        knows_fault: true,
-        knows_sender: raw.flags & abi::header_flags::NO_SENDER == 0,
         disposition: match raw.handler {
             0 => Disposition::Fatal,
             1 => Disposition::Ignored,
             _ => Disposition::Handled,
         },
-        trap: Trap {
+        trap: Some(Trap {
             address: raw.thread_address,
             error_code: raw.error_code,
             number: raw.trap,
-        },
+        }),
         first_fault: first_fault(raw, ahead_ns),
         host_pid: raw.host_pid,
         host_tid: raw.host_tid,
@@ -95,17 +93,20 @@ fn is_laid_out(raw: &RawHeader) -> bool {
         && raw.env_start <= raw.env_end
 }
 
-/// The siginfo's first word. Where the kernel shows no siginfo, the processor has
-/// named the address of a page fault; these signals name their instruction.
-fn siginfo(raw: &RawHeader, registers: Option<&Registers>) -> u64 {
+/// Where the kernel shows no siginfo, the processor has named the address of a page fault;
+/// these signals name their instruction.
+fn siginfo(raw: &RawHeader, registers: Option<&Registers>) -> Siginfo {
     let shown = raw.flags & abi::header_flags::NO_SENDER == 0;
     let of_instruction = matches!(
         raw.signal,
         signal::SIGILL | signal::SIGFPE | signal::SIGTRAP | signal::SIGSYS
     );
     match registers {
-        Some(registers) if !shown && of_instruction && has_address(raw.code) => registers.pc().0,
-        _ => raw.siginfo,
+        _ if !shown && raw.code <= code::SI_USER => Siginfo::Unknown,
+        Some(registers) if !shown && of_instruction && has_address(raw.code) => {
+            Siginfo::Address(registers.pc())
+        }
+        _ => fault::siginfo(raw.code, raw.siginfo),
     }
 }
 
@@ -127,14 +128,13 @@ fn first_fault(raw: &RawHeader, ahead_ns: u64) -> Option<EarlierFault> {
     (raw.flags & abi::header_flags::FIRST_FAULT != 0).then_some(EarlierFault {
         signal: first.signal,
         code: first.code,
-        siginfo: first.address,
+        siginfo: fault::siginfo(first.code, first.address),
         pc: ProcessAddress(first.pc),
-        trap: Trap {
+        trap: Some(Trap {
             address: first.thread_address,
             error_code: first.error_code,
             number: first.trap,
-        },
-        knows_fault: true,
+        }),
         boot_ns: first.boot_ns.wrapping_add(ahead_ns),
     })
 }

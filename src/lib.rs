@@ -65,7 +65,7 @@
 //! analyze ──▶ modules, symbols, unwind, decode, report
 //! report ──▶ capture (counters), crash
 //! capture ──▶ loader, crash, config
-//! modules ──▶ symbols ──▶ unwind ──▶ crash    decode ──▶ crash
+//! modules ──▶ symbols ──▶ unwind ──▶ decode ──▶ crash
 //! loader, measure ──▶ sys
 //! anyone ──▶ crash, config, base              crash and config import base alone
 //! ```

@@ -197,6 +197,7 @@ impl Analyzer {
                 frames: Vec::new(),
                 stop: Stop::NoCaller(ProcessAddress(0)),
                 uncertain: false,
+                certain: 0,
                 interrupted: None,
             };
         };
@@ -209,6 +210,7 @@ impl Analyzer {
                 frames: vec![frame],
                 stop: Stop::Depth,
                 uncertain: false,
+                certain: 0,
                 interrupted: None,
             };
         }

@@ -68,12 +68,13 @@ fn signature(facts: &Facts<'_>, verdict: &Verdict) -> Signature {
     let (event, walk, chosen) = (facts.event, &facts.walk, &facts.chosen);
     let nowhere = Location::default();
     let mut places = Vec::new();
-    for (frame, located) in walk.frames.iter().zip(&facts.located) {
+    for (at, (frame, located)) in walk.frames.iter().zip(&facts.located).enumerate() {
         let mapping = event.mapping(frame.code.lookup());
         let code = mapping.is_some_and(|mapping| mapping.flags.executable());
         places.push(Place {
             trust: frame.trust,
             fault: chosen.earlier.is_some() && frame.code.address() == chosen.fault.pc,
+            proven: at < walk.certain,
             keeps_frame_pointers: located.keeps_frame_pointers,
             unread: match mapping {
                 Some(_) => code && located.unread,
@@ -151,4 +152,57 @@ fn code(facts: &Facts<'_>, registers: &Registers) -> Option<Code> {
         instruction: captured.bytes.len() - bytes.len(),
         operands: decoded.map(|decoded| cause::describe(facts.event, registers, &decoded)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Which frames count as unread then.
+    fn unread(trusts: &[Trust], stop: Stop, no_room: bool, unmapped: bool) -> Vec<usize> {
+        let nowhere = Location::default();
+        let mut places: Vec<Place<'_>> = trusts
+            .iter()
+            .map(|&trust| Place {
+                trust,
+                fault: false,
+                unread: false,
+                proven: false,
+                keeps_frame_pointers: false,
+                location: &nowhere,
+            })
+            .collect();
+        forget_what_luck_found(&mut places, stop, no_room, unmapped);
+        let mut numbers = 0..places.len();
+        let found = numbers.by_ref().filter(|&at| places[at].unread);
+        found.collect()
+    }
+
+    const WALK: [Trust; 4] = [Trust::Context, Trust::Cfi, Trust::Scan, Trust::Cfi];
+    const SHORT: Stop = Stop::Depth;
+
+    #[test]
+    fn nothing_is_luck_where_all_was_captured() {
+        for stop in [Stop::Outermost, SHORT] {
+            assert_eq!(unread(&WALK, stop, false, false), [0; 0]);
+        }
+    }
+
+    /// What found no room may have it the next time, and more frames with it.
+    #[test]
+    fn behind_a_walk_cut_short_for_want_of_room_is_luck() {
+        assert_eq!(unread(&WALK, SHORT, true, false), [3]);
+        assert_eq!(unread(&WALK, Stop::Outermost, true, false), [0; 0]);
+        assert_eq!(unread(&[], SHORT, true, false), [0; 0]);
+    }
+
+    /// A search passes over callers whose mapping was not captured.
+    #[test]
+    fn what_a_search_found_among_unknown_mappings_is_luck() {
+        assert_eq!(unread(&WALK, Stop::Outermost, false, true), [2]);
+        assert_eq!(unread(&WALK, SHORT, false, true), [2, 3]);
+        assert_eq!(unread(&WALK[..2], Stop::Outermost, false, true), [0; 0]);
+        let leaf = [Trust::Context, Trust::Leaf, Trust::FramePointer];
+        assert_eq!(unread(&leaf, Stop::Outermost, false, true), [2]);
+    }
 }

@@ -48,18 +48,19 @@ pub(super) fn group<'a>(
         other => &[other],
     };
     let names = [report.value("signal"), of_first("signal")];
-    for (way, cause) in (0..8).flat_map(|way| causes.iter().map(move |cause| (way, cause))) {
+    for (way, cause) in (0..16).flat_map(|way| causes.iter().map(move |cause| (way, cause))) {
         let Some(signal) = signal(names[way & 1]) else {
             continue;
         };
         let fault = earlier.filter(|_| way & 2 != 0);
         let in_code = way & 4 == 0;
+        let proven = way & 8 != 0;
         let crash = Crash {
             signal,
             cause,
             exe: Some(&exe),
         };
-        let of = |calls: &[Call]| Signature::of(&crash, &places(calls, fault, in_code));
+        let of = |calls: &[Call]| Signature::of(&crash, &places(calls, fault, in_code, proven));
         if of(&calls) == stands {
             for (call, found) in calls.iter_mut().zip(located) {
                 let now = found.location.symbol.clone();
@@ -102,8 +103,9 @@ fn name<'a>(text: &'a [u8], module: Option<&[u8]>) -> &'a [u8] {
     &symbol[..find_last(symbol, b"+0x").unwrap_or(symbol.len())]
 }
 
-/// `in_code`: where it happened lies in code, so that it has a place.
-fn places(calls: &[Call], fault: Option<usize>, in_code: bool) -> Vec<Place<'_>> {
+/// `in_code`: where it happened lies in code, so that it has a place. `proven`: the
+/// frames are, up to the one that matters.
+fn places(calls: &[Call], fault: Option<usize>, in_code: bool, proven: bool) -> Vec<Place<'_>> {
     const NOWHERE: &Location = &Location {
         symbol: None,
         module: None,
@@ -120,6 +122,7 @@ fn places(calls: &[Call], fault: Option<usize>, in_code: bool) -> Vec<Place<'_>>
             trust: call.trust,
             fault: fault == Some(at),
             unread: false,
+            proven,
             keeps_frame_pointers: false,
             location: match in_code || at != fault.unwrap_or(0) {
                 true => &call.location,

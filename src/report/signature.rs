@@ -23,6 +23,11 @@
 //! hosts lack it. Of Go's code, which keeps frame pointers everywhere, those of its chain
 //! count, too. Inlined calls have no frame, and are left out.
 //!
+//! In a group the innermost frame outside of the runtime counts, too, if the code proves
+//! all frames up to it: musl has no call-frame information, and two callers of its
+//! abort(3) are two bugs. Such a proof may need symbols, as the names of a group do, and a
+//! signature must not.
+//!
 //! Which of them have a line:
 //!
 //! ```text
@@ -75,6 +80,8 @@ pub struct Place<'a> {
     pub fault: bool,
     /// Its file could not be had, nor what that says of its callers.
     pub unread: bool,
+    /// It is proven that it, and each frame before it, has called the next one.
+    pub proven: bool,
     /// Its file has no call-frame information that cannot be taken off, and keeps frame
     /// pointers instead.
     pub keeps_frame_pointers: bool,
@@ -146,6 +153,8 @@ struct Counting<'a> {
     follows_gap: bool,
     is_exe: bool,
     is_runtime: bool,
+    /// Counts in a group, but not in a signature.
+    in_group_alone: bool,
 }
 
 /// The frames that count.
@@ -177,7 +186,10 @@ impl<'a> Stack<'a> {
                 false => Trust::Cfi,
             };
             let counts = place.fault || called || place.trust >= least;
-            if counts {
+            let is_runtime = file != exe && dying::is_runtime(file);
+            let is_first = !frames.iter().any(|frame: &Counting<'_>| !frame.is_runtime);
+            let proven = place.proven && is_first && !is_runtime && file != NOWHERE;
+            if counts || proven {
                 frames.push(Counting {
                     location: place.location,
                     file,
@@ -185,7 +197,8 @@ impl<'a> Stack<'a> {
                     is_chance: is_blind,
                     follows_gap: is_gap,
                     is_exe: file == exe,
-                    is_runtime: file != exe && dying::is_runtime(file),
+                    is_runtime,
+                    in_group_alone: !counts,
                 });
             }
             is_gap = !counts;
@@ -236,14 +249,16 @@ impl<'a> Stack<'a> {
     /// The line of the frames within that lie in the runtime, if it has one, and the
     /// frames of the program.
     fn parts(&self, kind: Kind) -> (Option<Line>, Vec<&Counting<'a>>) {
-        let skipped = self.frames.iter().take_while(|frame| frame.is_runtime);
-        let (inner, outer) = self.frames.split_at(skipped.count());
+        let counts = |frame: &&Counting<'a>| kind == Kind::Group || !frame.in_group_alone;
+        let frames: Vec<&Counting<'a>> = self.frames.iter().filter(counts).collect();
+        let skipped = frames.iter().take_while(|frame| frame.is_runtime);
+        let (inner, outer) = frames.split_at(skipped.count());
         if outer.is_empty() {
             // All that there is.
-            return (None, inner.iter().collect());
+            return (None, inner.to_vec());
         }
         let own = outer.iter().filter(|frame| !frame.is_runtime);
-        let mut own: Vec<&Counting<'a>> = own.collect();
+        let mut own: Vec<&Counting<'a>> = own.copied().collect();
         let is_called_by_exe = own[0].is_exe;
         // A runtime without call-frame information (musl's) has one strlen(3), and its
         // caller does not count: the place tells what is left to tell.

@@ -22,6 +22,7 @@ fn place(trust: Trust, location: &Location) -> Place<'_> {
         trust,
         fault: false,
         unread: false,
+        proven: false,
         keeps_frame_pointers: false,
         location,
     }
@@ -397,4 +398,27 @@ fn there_is_no_value_where_luck_would_make_it() {
         of("stack_overflow", "e1 e1 e1 e1", &[2], &[]),
         Signature::default()
     );
+}
+
+/// The first frame outside of a runtime without call-frame information.
+#[test]
+fn a_proven_caller_counts_in_a_group() {
+    let value = |cause: &str, caller: &str, proven: bool| {
+        let frames = stack(&format!("c1:raise c2:abort {caller} e9:main"));
+        let trust = [Trust::Context, Trust::ScanDirect, Trust::Scan, Trust::Cfi];
+        let places: Vec<Place<'_>> = std::iter::zip(trust, &frames)
+            .map(|(trust, at)| Place {
+                proven,
+                ..place(trust, at)
+            })
+            .collect();
+        value(cause, EXE, &places)
+    };
+    for cause in ["abort", "null_dereference"] {
+        let [one, other] = ["e3:one", "e4:other"].map(|caller| value(cause, caller, true));
+        assert_ne!(one.group, other.group, "{cause}");
+        assert_eq!(one.signature, other.signature, "{cause}: needs symbols");
+        let [one, other] = ["e3:one", "e4:other"].map(|caller| value(cause, caller, false));
+        assert_eq!(one, other, "{cause}: may be left over");
+    }
 }

@@ -260,7 +260,7 @@ impl<A: Architecture> Walker<'_, A> {
 
     /// Whether an address is one instruction behind a function's start, where no call
     /// fits in.
-    fn is_behind_start(&mut self, pc: ProcessAddress) -> bool {
+    pub(super) fn is_behind_start(&mut self, pc: ProcessAddress) -> bool {
         let start = self.function_start(pc);
         let into = start.and_then(|start| pc.offset_from(start));
         self.space.is_executable(pc) && into == Some(A::INSTRUCTION)

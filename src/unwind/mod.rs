@@ -65,6 +65,8 @@ pub struct Walk {
     /// The caller of some frame is not certain: frames may be missing, or be left over
     /// from calls long done.
     pub uncertain: bool,
+    /// How many frames, from the innermost on, are certain.
+    pub certain: usize,
     /// Those with which the innermost handler of a signal interrupted its thread,
     /// if the kernel's copy of them was found.
     pub interrupted: Option<Registers>,

@@ -61,6 +61,7 @@ pub fn walk(
             frames: Vec::new(),
             stop: Stop::NoCaller(registers.pc()),
             uncertain: false,
+            certain: 0,
             interrupted: None,
         },
     }
@@ -111,6 +112,7 @@ impl<'a, A: Architecture> Walker<'a, A> {
             chained: false,
         };
         let mut uncertain = false;
+        let mut certain = 0;
         let mut trust = Trust::Context;
         let stop = loop {
             if frames.len() >= max_frames {
@@ -120,6 +122,7 @@ impl<'a, A: Architecture> Walker<'a, A> {
                 code: cursor.code,
                 trust,
             });
+            certain += usize::from(!uncertain);
             match self.step(&cursor) {
                 Ok(next) => (trust, cursor) = next,
                 Err(stop) => break stop,
@@ -131,6 +134,7 @@ impl<'a, A: Architecture> Walker<'a, A> {
             frames,
             stop,
             uncertain,
+            certain,
             interrupted,
         }
     }
@@ -329,7 +333,11 @@ impl<'a, A: Architecture> Walker<'a, A> {
     /// The same; whether that it has called the frame before it is proven.
     pub(super) fn called_by(&mut self, caller: Caller, proven: bool) -> Cursor {
         let site = self.site(caller.pc);
-        let by_hand = site.before == Before::Other || self.restores(site, &caller.state);
+        let restored = self.restores(site, &caller.state);
+        let by_hand = site.before == Before::Other || restored;
+        // Go's handler of a fault puts a call of sigpanic between the instruction that
+        // faulted and its stack.
+        let faulted = by_hand && !restored && proven && self.is_injected(&caller);
         Cursor {
             code: if by_hand {
                 CodeAddress::Exact(caller.pc)
@@ -338,10 +346,19 @@ impl<'a, A: Architecture> Walker<'a, A> {
             },
             state: caller.state,
             floor: caller.floor,
-            interrupted: false,
+            interrupted: faulted,
             proven,
             chained: false,
         }
+    }
+
+    /// Whether a return address that follows no call is that of an instruction of Go's
+    /// which faulted: there nothing else is put on a stack by hand but `goexit`, which
+    /// begins a function.
+    fn is_injected(&mut self, caller: &Caller) -> bool {
+        let module = self.space.module(caller.pc);
+        module.is_some_and(|module| module.data.keeps_frame_pointers())
+            && !self.is_behind_start(caller.pc)
     }
 
     /// Whether code without call-frame information is where a process or thread begins.

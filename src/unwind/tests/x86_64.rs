@@ -241,6 +241,42 @@ fn records_of_compiled_code_are_taken_before_what_is_left_over() {
 }
 
 /// ```text
+/// 1200 sigpanic: put between the instruction that faulted and its stack
+/// 1300 leaf:     without a frame, faults at 1308
+/// 1400 mid:      call leaf
+/// 1501 goexit+1
+/// ```
+#[test]
+fn go_puts_sigpanic_behind_an_instruction_that_faulted() {
+    let mut crash = crash(at(0x1210));
+    crash.module.keeps_frame_pointers = true;
+    let functions = [
+        (0x1200, 0x40),
+        (0x1300, 0x40),
+        (0x1400, 0x40),
+        (0x1500, 0x20),
+    ];
+    crash.module.functions = functions.to_vec();
+    // push %rbp; mov %rsp, %rbp
+    crash.code(0x1200, &[0x55, 0x48, 0x89, 0xe5]);
+    crash.code(0x1400, &[0x55, 0x48, 0x89, 0xe5]);
+    // call leaf
+    crash.code(0x1410, &[0xe8, 0xeb, 0xfe, 0xff, 0xff]);
+    let frame = STACK + 0x18;
+    crash.stack(STACK, &[frame, at(0x1308), at(0x1415), 0, at(0x1501), 0]);
+    crash.words[RBP] = STACK;
+    let walk = crash.walk();
+    let frames: Vec<_> = walk.frames.iter().map(|f| f.code.address().0).collect();
+    assert_eq!(frames, [at(0x1210), at(0x1308), at(0x1415), at(0x1501)]);
+    assert_eq!(walk.stop, Stop::Outermost);
+    assert!(!walk.uncertain);
+    assert_eq!(walk.certain, 4);
+    // In code of other languages such an address was put there to be returned to.
+    crash.module.keeps_frame_pointers = false;
+    assert_ne!(crash.walk().stop, Stop::Outermost);
+}
+
+/// ```text
 /// 1200 asmcgocall: on g0's stack, without a frame; rbp is the goroutine's
 /// 1300 cgocall:    call asmcgocall; its frame lies below the record
 /// 1401 goexit+1

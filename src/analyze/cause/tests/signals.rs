@@ -178,6 +178,7 @@ fn frames_tell_whether_a_handler_is_still_there() {
         frames: vec![frame(PC), frame(PC + 4)],
         stop: Stop::Outermost,
         uncertain: false,
+        certain: 0,
         interrupted: None,
     };
     assert_eq!(made.chosen_of(Some(&walk)).earlier, Some(Earlier::Handled));

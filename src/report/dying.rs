@@ -15,7 +15,7 @@ const FILES: &str = "libc.so* libc-2.* libc-0.* ld-linux* ld-2.* ld-musl-* ld.so
 /// programs; as above, and one that begins with `*` stands for all that it is a part of.
 const FUNCTIONS: [&str; 5] = [
     // Of C libraries.
-    "abort __GI_abort __libc_abort raise __GI_raise gsignal pthread_kill __pthread_kill* tkill \
+    "abort __GI_abort __libc_abort __restore_sigs __block_all_sigs __block_app_sigs raise __GI_raise gsignal pthread_kill __pthread_kill* tkill \
      tgkill kill __libc_message* __libc_fatal __assert __assert_fail* __assert_perror_fail \
      __assert_c99 __stack_chk_fail* __chk_fail __fortify_fail* __fortify_chk_fail* __fdelt_chk \
      __longjmp_chk g_assertion_message* g_log* g_abort",

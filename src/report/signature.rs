@@ -23,10 +23,9 @@
 //! hosts lack it. Of Go's code, which keeps frame pointers everywhere, those of its chain
 //! count, too. Inlined calls have no frame, and are left out.
 //!
-//! In a group the innermost frame outside of the runtime counts, too, if the code proves
-//! all frames up to it: musl has no call-frame information, and two callers of its
-//! abort(3) are two bugs. Such a proof may need symbols, as the names of a group do, and a
-//! signature must not.
+//! In a group the executable's frames count, too, if the code proves all frames up to them:
+//! musl has no call-frame information, and two callers of its abort(3) are two bugs. Such
+//! a proof may need symbols, as the names of a group do, and a signature must not.
 //!
 //! Which of them have a line:
 //!
@@ -187,8 +186,7 @@ impl<'a> Stack<'a> {
             };
             let counts = place.fault || called || place.trust >= least;
             let is_runtime = file != exe && dying::is_runtime(file);
-            let is_first = !frames.iter().any(|frame: &Counting<'_>| !frame.is_runtime);
-            let proven = place.proven && is_first && !is_runtime && file != NOWHERE;
+            let proven = place.proven && file == exe;
             if counts || proven {
                 frames.push(Counting {
                     location: place.location,

@@ -337,8 +337,17 @@ impl<A: Architecture> Walker<'_, A> {
 
     fn by_frame_pointer(&mut self, at: &Cursor) -> Option<(Trust, Cursor)> {
         let caller = A::frame_pointer(self.space, &at.state, at.floor)?;
-        let good = advances(at, &caller) && self.is_return(&caller);
-        good.then(|| (Trust::FramePointer, self.called_from(caller)))
+        if !advances(at, &caller) {
+            return None;
+        }
+        let faulted = self.is_injected(&caller) && self.sets_frame_pointer(at);
+        let good = faulted || self.is_return(&caller);
+        let found = good.then(|| self.called_from(caller))?;
+        let found = Cursor {
+            interrupted: faulted,
+            ..found
+        };
+        Some((Trust::FramePointer, found))
     }
 
     /// The caller by a frame pointer's record where the code cannot be read, because

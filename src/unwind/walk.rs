@@ -333,11 +333,8 @@ impl<'a, A: Architecture> Walker<'a, A> {
     /// The same; whether that it has called the frame before it is proven.
     pub(super) fn called_by(&mut self, caller: Caller, proven: bool) -> Cursor {
         let site = self.site(caller.pc);
-        let restored = self.restores(site, &caller.state);
-        let by_hand = site.before == Before::Other || restored;
-        // Go's handler of a fault puts a call of sigpanic between the instruction that
-        // faulted and its stack.
-        let faulted = by_hand && !restored && proven && self.is_injected(&caller);
+        let by_hand = site.before == Before::Other || self.restores(site, &caller.state);
+        let faulted = proven && self.is_injected(&caller);
         Cursor {
             code: if by_hand {
                 CodeAddress::Exact(caller.pc)
@@ -353,11 +350,13 @@ impl<'a, A: Architecture> Walker<'a, A> {
     }
 
     /// Whether a return address that follows no call is that of an instruction of Go's
-    /// which faulted: there nothing else is put on a stack by hand but `goexit`, which
-    /// begins a function.
-    fn is_injected(&mut self, caller: &Caller) -> bool {
+    /// which faulted: Go's handler of the signal puts a call of sigpanic between it and its
+    /// stack. Nothing else is put there by hand but `goexit`, which begins a function.
+    pub(super) fn is_injected(&mut self, caller: &Caller) -> bool {
         let module = self.space.module(caller.pc);
         module.is_some_and(|module| module.data.keeps_frame_pointers())
+            && self.space.is_executable(caller.pc)
+            && !self.is_return(caller)
             && !self.is_behind_start(caller.pc)
     }
 

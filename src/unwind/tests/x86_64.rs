@@ -271,6 +271,24 @@ fn go_puts_sigpanic_behind_an_instruction_that_faulted() {
     assert_eq!(walk.stop, Stop::Outermost);
     assert!(!walk.uncertain);
     assert_eq!(walk.certain, 4);
+    // Go up to 1.20: sub $16, %rsp; mov %rbp, 8(%rsp); lea 8(%rsp), %rbp
+    let older = [
+        0x48, 0x83, 0xec, 0x10, 0x48, 0x89, 0x6c, 0x24, 8, 0x48, 0x8d, 0x6c, 0x24, 8,
+    ];
+    let mut old = crash.clone();
+    old.code(0x1200, &older);
+    old.code(0x1400, &older);
+    let record = STACK + 8;
+    let caller = STACK + 0x28;
+    old.stack(
+        STACK,
+        &[0, caller, at(0x1308), at(0x1415), 0, 0, at(0x1501), 0],
+    );
+    old.words[RBP] = record;
+    let walk = old.walk();
+    let frames: Vec<_> = walk.frames.iter().map(|f| f.code.address().0).collect();
+    assert_eq!(frames, [at(0x1210), at(0x1308), at(0x1415), at(0x1501)]);
+    assert_eq!((walk.stop, walk.uncertain), (Stop::Outermost, false));
     // In code of other languages such an address was put there to be returned to.
     crash.module.keeps_frame_pointers = false;
     assert_ne!(crash.walk().stop, Stop::Outermost);

@@ -25,6 +25,7 @@ pub mod default {
     pub const SYMBOL_CACHE_LIMIT: u64 = 1000;
     pub const MEMORY_LIMIT_MB: u64 = 100;
     pub const STACK_SNAPSHOT_KB: u64 = 32;
+    pub const REPORT_TIME_MS: u64 = 100;
     pub const FOLD_HANDLED_S: u64 = 60;
     /// Where distributions put separate debug files.
     pub const DEBUG_DIR: &str = "/usr/lib/debug";
@@ -111,6 +112,8 @@ pub struct AnalysisConfig {
     /// Frames.
     pub max_stack_depth: usize,
     pub stack_snapshot_bytes: u32,
+    /// On a processor, for one report.
+    pub report_time: Duration,
     /// Entries.
     pub symbol_cache_limit: usize,
     /// Where separate debug files are looked for.
@@ -187,6 +190,8 @@ pub struct Config {
     pub measure_types: bool,
     /// `--stack-snapshot KB`: bytes; the main stack window's budget with `-t`.
     pub stack_snapshot_bytes: u32,
+    /// `--report-time MS`: on a processor, for one report.
+    pub report_time: Duration,
     /// `--debug-dir DIR`, each of them, in place of the usual one.
     pub debug_dirs: Vec<PathBuf>,
     /// `--signals LIST`: bit N stands for signal N.
@@ -272,6 +277,7 @@ impl Config {
             no_memory: self.no_memory,
             max_stack_depth: self.max_stack_depth,
             stack_snapshot_bytes: self.stack_snapshot_bytes,
+            report_time: self.report_time,
             symbol_cache_limit: self.symbol_cache_limit,
             debug_dirs: match self.debug_dirs.is_empty() {
                 true => vec![PathBuf::from(default::DEBUG_DIR)],
@@ -325,6 +331,7 @@ impl Default for Config {
             btf: None,
             measure_types: false,
             stack_snapshot_bytes: (default::STACK_SNAPSHOT_KB as u32) << 10,
+            report_time: Duration::from_millis(default::REPORT_TIME_MS),
             debug_dirs: Vec::new(),
             signals: 1 << SIGSEGV,
             memory: false,

@@ -129,7 +129,7 @@ fn lost(
 ) -> Vec<Lost> {
     let mut lost = std::mem::take(&mut facts.lost);
     let mut lose = |detail, reason| lost.push(Lost { detail, reason });
-    if let Some((detail, reason)) = signature.and_then(|values| lost_value(facts.event, values)) {
+    if let Some((detail, reason)) = signature.and_then(|values| lost_value(facts, values)) {
         lose(detail, reason);
     }
     if facts.event.registers.is_none() {
@@ -156,13 +156,14 @@ fn lost(
 const UNCERTAIN: &str = "not proven for each call: some may be missing, or left over";
 
 /// Why a crash with a stack has no signature or no group.
-fn lost_value(event: &Event, values: &Signature) -> Option<(&'static str, &'static str)> {
+fn lost_value(facts: &Facts<'_>, values: &Signature) -> Option<(&'static str, &'static str)> {
     let detail = match (values.signature, values.group) {
         (None, _) => "signature",
         (_, None) => "group",
         _ => return None,
     };
-    let reason = match event.exe {
+    let reason = match facts.event.exe {
+        _ if facts.is_cut => "time limit: frames and names are not all that there are",
         None => "the executable is not known",
         Some(_) => "a frame that it is made of may be missing, with its file or its mapping",
     };

@@ -46,6 +46,8 @@ pub(super) struct Facts<'a> {
     /// What lies at the value of each register that is shown.
     pub(super) places: Vec<Located>,
     pub(super) lost: Vec<Lost>,
+    /// Frames or names may be missing, because the report's time was over.
+    pub(super) is_cut: bool,
 }
 
 impl Analyzer {
@@ -66,9 +68,15 @@ impl Analyzer {
         let mut places = located.split_off(frames);
         let named = chosen.fault.siginfo.address();
         let place = named.map(|_| places.remove(0).location);
+        let faulting = self.faulting(event, &chosen, &code);
+        lost.extend(self.allowance.cuts().map(|step| {
+            let (detail, reason) = step.lost();
+            Lost { detail, reason }
+        }));
         Facts {
             arch: event.registers.map_or(Arch::NATIVE, |regs| regs.arch()),
-            faulting: self.faulting(event, &chosen, &code),
+            faulting,
+            is_cut: self.is_cut(),
             event,
             own,
             first,
@@ -214,10 +222,15 @@ impl Analyzer {
                 interrupted: None,
             };
         }
+        let half = self.allowance.half();
         let space = Captured::new(event, &mut self.modules, self.window_bytes);
         // Signatures and causes are the same whatever depth is shown.
         let depth = self.wanted.max_stack_depth.max(signature::FRAMES_WALKED);
-        unwind::walk(&registers, &space, depth, &mut self.caches)
+        let mut walk = unwind::walk(&registers, &space, depth, &mut self.caches);
+        drop(half);
+        // What was not read may have led elsewhere.
+        walk.uncertain |= self.is_cut();
+        walk
     }
 }
 

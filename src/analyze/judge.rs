@@ -29,7 +29,10 @@ pub(super) fn judge(facts: &Facts<'_>, wanted: Wanted) -> Judged {
     let signed = has_callers && facts.event.registers.is_some();
     let coded = facts.shown.filter(|_| !wanted.no_memory);
     Judged {
-        signature: signed.then(|| signature(facts, &verdict)),
+        signature: signed.then(|| match facts.is_cut {
+            true => Signature::default(),
+            false => signature(facts, &verdict),
+        }),
         notes: notes(facts, !wanted.no_memory),
         code: coded.and_then(|registers| code(facts, &registers)),
         verdict,

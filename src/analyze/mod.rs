@@ -31,12 +31,14 @@ use std::time::Duration;
 use crate::analyze::clock::Clock;
 use crate::analyze::deaths::RecentDeaths;
 use crate::analyze::located::Namer;
+use crate::base::allowance::{Allowance, Step};
 use crate::base::budget::MemoryBudget;
 use crate::config::AnalysisConfig;
 use crate::crash::event::{Disposition, Event, Lost};
 use crate::modules::{recover, Limits, Modules};
 use crate::report::Report;
 use crate::symbols::elf::DebugDirs;
+use crate::sys::time::CLOCKS;
 use crate::unwind::Caches;
 
 /// Rules of call-frame information kept; each takes some hundred bytes.
@@ -75,6 +77,8 @@ pub struct Analyzer {
     clock: Clock,
     deaths: RecentDeaths,
     budget: Rc<MemoryBudget>,
+    /// Of the report that is being made.
+    allowance: Rc<Allowance>,
     modules: Modules,
     namer: Namer,
     caches: Caches,
@@ -88,7 +92,7 @@ pub struct Figures {
     pub symbol_entries: u64,
     /// Names and files that left the caches for want of room.
     pub evicted: u64,
-    /// Passes over symbol tables that would have taken too long.
+    /// Steps on files that took too long, or would have.
     pub lookups_given_up: u64,
     /// What all caches hold.
     pub bytes: u64,
@@ -101,6 +105,8 @@ impl Analyzer {
         let cache_bytes = usize::try_from(cache_bytes).unwrap_or(usize::MAX);
         let rule_bytes = (cache_bytes / 4).min(4 << 20);
         let budget = Rc::new(MemoryBudget::new(cache_bytes - rule_bytes));
+        let limit_ns = u64::try_from(config.report_time.as_nanos()).unwrap_or(u64::MAX);
+        let allowance = Rc::new(Allowance::new(CLOCKS, limit_ns));
         let limits = Limits {
             block_bytes: (cache_bytes / 2).min(4 << 20),
             debug_dirs: DebugDirs::new(config.debug_dirs.clone(), &|name| std::env::var_os(name)),
@@ -111,10 +117,11 @@ impl Analyzer {
             window_bytes: config.stack_snapshot_bytes,
             clock: Clock::new(),
             deaths: RecentDeaths::default(),
-            modules: Modules::new(limits, budget.clone()),
+            modules: Modules::new(limits, budget.clone(), allowance.clone()),
             namer: Namer::new(config.symbol_cache_limit, &budget),
             budget,
-            caches: Caches::new(MAX_RULES, rule_bytes),
+            caches: Caches::within(MAX_RULES, rule_bytes, allowance.clone()),
+            allowance,
         }
     }
 
@@ -137,13 +144,14 @@ impl Analyzer {
             symbol_misses: symbols.misses,
             symbol_entries: symbols.entries as u64,
             evicted: symbols.evictions + modules.evictions,
-            lookups_given_up: symbols.timeouts,
+            lookups_given_up: self.allowance.cut_count(),
             bytes: (self.budget.used() + self.caches.bytes()) as u64,
         }
     }
 
     /// Everything that can be said of this crash.
     pub fn report(&mut self, event: &Event) -> Report {
+        self.allowance.begin();
         let facts = self.gather(event);
         let judged = judge::judge(&facts, self.wanted);
         let time = self.clock.of(event);
@@ -153,6 +161,11 @@ impl Analyzer {
             same_death,
             ..assemble::assemble(facts, judged, self.wanted, time)
         }
+    }
+
+    /// Whether frames or names may be missing for want of time.
+    fn is_cut(&self) -> bool {
+        self.allowance.cuts().any(|step| step != Step::Lines)
     }
 
     /// Notes that a process has died of a handled fault; true when its death is known

@@ -1,7 +1,8 @@
 //! What every room may use, and what uses no room of ours: addresses, foreign bytes,
-//! errors, the texts of /proc, and the budget that caches share.
+//! errors, the texts of /proc, the budget that caches share, what a report may cost.
 
 pub mod address;
+pub mod allowance;
 pub mod budget;
 pub mod bytes;
 pub mod error;

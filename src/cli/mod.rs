@@ -135,6 +135,7 @@ fn set_number(config: &mut Config, key: Key, number: u64) {
         Key::MemoryLimit => config.memory_limit_bytes = number << 20,
         Key::RingBuffer => config.ring_bytes = Some((number as u32) << 10),
         Key::StackSnapshot => config.stack_snapshot_bytes = (number as u32) << 10,
+        Key::ReportTime => config.report_time = Duration::from_millis(number),
         Key::Fold => config.fold = window,
         Key::FoldHandled => config.fold_handled = window,
         Key::MaxPerMinute => config.max_per_minute = Some(number as u32),

@@ -34,6 +34,7 @@ pub enum Key {
     Pid,
     ProcessName,
     Registers,
+    ReportTime,
     RingBuffer,
     Signals,
     StackSnapshot,
@@ -315,6 +316,14 @@ static LIMITS: &[Opt] = &[
         Value::Number("KB", "a size in KB", 4, 512),
         Default::Number(default::STACK_SNAPSHOT_KB),
         "of each stack with -t, {range}",
+    ),
+    option(
+        Key::ReportTime,
+        None,
+        "report-time",
+        Value::Number("MS", "a number of milliseconds", 10, 60_000),
+        Default::Number(default::REPORT_TIME_MS),
+        "of a processor for a report",
     ),
 ];
 

@@ -76,6 +76,7 @@ fn every_option_in_its_long_form() {
         "--ring-buffer=1024",
         "--btf=/boot/vmlinux",
         "--stack-snapshot=64",
+        "--report-time=250",
         "--capture=measured",
         "--debug-dir=/srv/debug",
         "--debug-dir",
@@ -108,6 +109,7 @@ fn every_option_in_its_long_form() {
         btf: Some("/boot/vmlinux".into()),
         measure_types: true,
         stack_snapshot_bytes: 64 << 10,
+        report_time: Duration::from_millis(250),
         debug_dirs: vec!["/srv/debug".into(), "more".into()],
         signals: 0x8000_09f0,
         memory: true,
@@ -268,6 +270,10 @@ fn wrong_values_get_one_line_with_what_was_expected() {
         (
             &["--ring-buffer", "300"],
             "--ring-buffer: expected a size in KB, a power of two from 64 to 1048576, not '300'",
+        ),
+        (
+            &["--report-time=9"],
+            "--report-time: expected a number of milliseconds from 10 to 60000, not '9'",
         ),
         (
             &["--stack-snapshot=3"],

@@ -18,8 +18,10 @@
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use crate::base::address::FileAddress;
+use crate::base::allowance::Allowance;
 use crate::base::bytes::hex;
 use crate::base::error::{Error, Result};
 use crate::report::output::escape;
@@ -28,15 +30,12 @@ use crate::symbols::elf::{Answer, DebugDirs, ElfFile, Source, Table};
 use crate::symbols::lines::{self, Call, Refused};
 use crate::symbols::resolver::Names;
 use crate::sys::file::{Directory, Refusal, RegularFile};
+use crate::sys::time;
 
 /// Files and directories that are looked through.
 const MAX_ENTRIES: usize = 250_000;
-/// How often a symbol table is read that takes too long: from the second time on
-/// the disk is not in the way.
-const TRIES: usize = 8;
-/// For the lines of one report. On a host where programs crash there is less time.
-#[cfg(feature = "lines")]
-const LINES_TIME: std::time::Duration = std::time::Duration::from_secs(60);
+/// For one module of a report. On a host where programs crash there is less time.
+const MODULE_NS: u64 = 60_000_000_000;
 
 /// Where files are looked for.
 #[derive(Debug)]
@@ -51,6 +50,8 @@ pub(super) struct Places {
     count: u64,
     /// What is to be said to the user.
     pub(super) said: Vec<String>,
+    /// For the work on the files that are used.
+    pub(super) allowance: Rc<Allowance>,
 }
 
 impl Places {
@@ -63,6 +64,7 @@ impl Places {
             index: Vec::new(),
             count: 0,
             said: Vec::new(),
+            allowance: Rc::new(Allowance::new(time::CLOCKS, MODULE_NS)),
         }
     }
 
@@ -75,6 +77,7 @@ impl Places {
             path: path.into(),
             files: Vec::new(),
             refused: String::new(),
+            allowance: self.allowance.clone(),
         };
         let name = hex(build_id);
         let Some((first, rest)) = name.split_at_checked(2) else {
@@ -135,7 +138,7 @@ impl Places {
                         self.given.push(entry.path());
                     }
                 }
-            } else if let Ok(elf) = open(RegularFile::open(&path)) {
+            } else if let Ok(elf) = open(RegularFile::open(&path), None) {
                 if let Some(id) = elf.build_id() {
                     self.index.push((id.into(), path));
                 }
@@ -149,7 +152,7 @@ pub(super) fn check(path: &Path, is_directory: bool) -> Result<()> {
     let reason = match Directory::open(path) {
         Ok(_) => return Ok(()),
         Err(refusal) if is_directory => refusal.as_str(),
-        Err(_) => match open(RegularFile::open(path)) {
+        Err(_) => match open(RegularFile::open(path), None) {
             Ok(elf) if elf.build_id().is_some() => return Ok(()),
             Ok(_) => "the file has no build-id",
             Err(reason) => reason,
@@ -158,9 +161,12 @@ pub(super) fn check(path: &Path, is_directory: bool) -> Result<()> {
     Err(Error::failed(format!("{}: {reason}", path.display())))
 }
 
-fn open(way: Result<RegularFile, Refusal>) -> Result<ElfFile, &'static str> {
+fn open(
+    way: Result<RegularFile, Refusal>,
+    allowance: Option<&Rc<Allowance>>,
+) -> Result<ElfFile, &'static str> {
     let source = way.and_then(Source::file).map_err(Refusal::as_str)?;
-    ElfFile::parse(source).map_err(|error| error.as_str())
+    ElfFile::parse(source.within(allowance)).map_err(|error| error.as_str())
 }
 
 /// A module, and the files of its build: the program as it was linked; or what was
@@ -173,6 +179,7 @@ pub(super) struct Unstripped {
     /// Where it was when it crashed.
     path: Box<[u8]>,
     files: Vec<ElfFile>,
+    allowance: Rc<Allowance>,
     /// Why there are no files; while they are looked for, what stood in the way last.
     pub(super) refused: String,
 }
@@ -199,7 +206,7 @@ impl Unstripped {
         if matches!(way, Err(Refusal::NotFound)) {
             return;
         }
-        let reason = match open(way) {
+        let reason = match open(way, Some(&self.allowance)) {
             Ok(elf) if elf.build_id() == Some(&*self.build_id) => {
                 let symbols = elf.has_symtab() && !self.have(ElfFile::has_symtab);
                 let lines = has_lines(&elf) && !self.have(has_lines);
@@ -243,7 +250,7 @@ impl Names for Unstripped {
         let mut answers = vec![Answer::unknown(); addresses.len()];
         for table in [Table::Full, Table::Dynamic] {
             for file in &self.files {
-                (0..TRIES).find_map(|_| file.add_functions(table, addresses, &mut answers))?;
+                file.add_functions(table, addresses, &mut answers)?;
             }
         }
         for file in &self.files {
@@ -256,7 +263,7 @@ impl Names for Unstripped {
     #[cfg(feature = "lines")]
     fn calls(&self, addresses: &[FileAddress]) -> Result<Vec<Vec<Call>>, Refused> {
         match self.files.iter().find(|file| has_lines(file)) {
-            Some(file) => lines::calls_within(LINES_TIME, file, addresses),
+            Some(file) => lines::calls(file, addresses),
             None => Ok(vec![Vec::new(); addresses.len()]),
         }
     }

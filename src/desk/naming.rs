@@ -72,6 +72,7 @@ impl Desk {
         self.asked.clear();
         self.located.clear();
         self.lost.clear();
+        self.places.allowance.begin();
         let open = self.modules.iter().filter(|module| module.is_found());
         if open.count() > MAX_OPEN || self.modules.len() > MAX_MODULES {
             self.modules.clear();
@@ -117,6 +118,7 @@ impl Desk {
                     which.push((index, FileAddress(lookup)));
                 }
             }
+            self.places.allowance.begin();
             let timeouts = self.namer.stats().timeouts;
             self.namer.add_names(module, &mut self.located, &which);
             #[cfg(feature = "lines")]

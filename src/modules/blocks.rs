@@ -51,7 +51,7 @@ impl Blocks {
 
     /// Fills `buf` as far as the file goes; how many bytes.
     pub(super) fn read(&mut self, id: u64, source: &Source, offset: u64, buf: &mut [u8]) -> usize {
-        if buf.len() > LARGE || matches!(source, Source::Memory(_)) {
+        if buf.len() > LARGE || source.is_memory() {
             return source.read_at(offset, buf);
         }
         let mut filled = 0;
@@ -91,9 +91,12 @@ impl Blocks {
             return Some(slot);
         }
         self.misses += 1;
-        let slot = self.free_slot(key)?;
         let mut bytes = [0; BLOCK];
         let read = source.read_at(block.saturating_mul(BLOCK as u64), &mut bytes);
+        if read < BLOCK && source.is_out() {
+            return None;
+        }
+        let slot = self.free_slot(key)?;
         self.slots[slot].bytes = bytes[..read].into();
         self.index.insert(key, slot);
         Some(slot)

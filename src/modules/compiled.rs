@@ -7,12 +7,14 @@
 //! process began. A process without a map is no loss worth a word; a map that is
 //! refused is ([`Missing`]).
 
+use std::hash::BuildHasher;
 use std::path::Path;
 
 use super::process::LiveProcess;
 use super::search::live_process;
 use super::{Missing, Modules, ProcessHint};
 use crate::base::address::ProcessAddress;
+use crate::base::allowance::Step;
 use crate::symbols::elf::Source;
 use crate::symbols::perf_map::{self, Compiled};
 use crate::sys::file::{Refusal, RegularFile, Status};
@@ -21,8 +23,6 @@ use crate::sys::time;
 /// Times of files are those of the clock's last tick, of which there are 100 a
 /// second or more; that of the process is exact.
 const TICK_NS: i128 = 20_000_000;
-/// A line of a map has about that many bytes; only for the price of a pass.
-const BYTES_PER_LINE: u64 = 32;
 
 impl Modules {
     /// The compiled functions at these addresses, one answer for each.
@@ -40,12 +40,11 @@ impl Modules {
         let status = file.status().map_err(|refusal| refused(refusal.as_str()))?;
         check(&status, process)?;
         let source = Source::file(file).map_err(|refusal| refused(refusal.as_str()))?;
-        self.shared
-            .allowance
-            .pass(status.size / BYTES_PER_LINE, || {
-                perf_map::look_up(&source, addresses)
-            })
-            .ok_or(refused("the perf map of its code takes too long to read"))
+        let allowance = self.shared.allowance.clone();
+        let late = refused("time limit: the perf map of its code not read to its end");
+        let file = self.hasher.hash_one((status.inode, status.device));
+        let _turn = allowance.turn(file, Step::Names).ok_or(late)?;
+        perf_map::look_up(&source.within(Some(&allowance)), addresses).ok_or(late)
     }
 
     /// A file as the process sees it.

@@ -23,7 +23,7 @@ impl Head {
         if head.bytes.is_empty() {
             return None;
         }
-        let elf = ElfFile::parse(Source::Memory(head.bytes.to_vec())).ok()?;
+        let elf = ElfFile::parse(Source::memory(head.bytes.to_vec())).ok()?;
         Some(Head { elf })
     }
 

@@ -21,7 +21,6 @@
 //! shows its build-id, it must have that one, too. A module once open stays so, and good,
 //! after its file has lost its name; one that was written to is dropped.
 
-mod allowance;
 mod blocks;
 mod compiled;
 mod head;
@@ -36,13 +35,13 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::base::address::ProcessAddress;
+use crate::base::allowance::{Allowance, Step};
 use crate::base::budget::MemoryBudget;
 use crate::crash::event::{Event, FileIdentity, MappedFile, Mapping};
 use crate::keyed::{Key, Map};
 use crate::symbols::elf::{DebugDirs, ElfFile, Source};
 use crate::sys;
 use crate::unwind::Placed;
-use allowance::Allowance;
 use blocks::Blocks;
 pub use head::Head;
 pub use module::Module;
@@ -50,6 +49,9 @@ use module::Shared;
 use process::{own_mount_namespace, Peers};
 use search::is_unchanged;
 
+/// Units of work for a file that is open already: its times are looked at, and what the
+/// process's memory shows of it.
+const OPEN: u64 = 16 << 10;
 /// How long a file that was not found is not looked for again.
 const MISSING_LIFETIME: Duration = Duration::from_secs(1);
 const MAX_MISSING: usize = 512;
@@ -176,11 +178,11 @@ pub struct Modules {
 
 impl Modules {
     #[must_use]
-    pub fn new(limits: Limits, budget: Rc<MemoryBudget>) -> Self {
+    pub fn new(limits: Limits, budget: Rc<MemoryBudget>, allowance: Rc<Allowance>) -> Self {
         let shared = Rc::new(Shared {
             blocks: RefCell::new(Blocks::new(limits.block_bytes, budget.clone())),
             debug_dirs: limits.debug_dirs.clone(),
-            allowance: Allowance::new(),
+            allowance,
             budget: budget.clone(),
         });
         Modules {
@@ -199,6 +201,9 @@ impl Modules {
 
     /// The file behind a mapping, and where the mapping puts it.
     pub fn open(&mut self, mapping: &Mapping, process: ProcessHint) -> Result<Opened, Missing> {
+        if !self.shared.allowance.take(OPEN) {
+            return Err(self.out_of_time());
+        }
         let opened = self.module(mapping, process).and_then(|module| {
             if Head::of(mapping).is_some_and(|head| head.contradicts(module.build_id())) {
                 return Err(Missing {
@@ -254,6 +259,7 @@ impl Modules {
             self.budget.give_back(kept.bytes);
         }
         self.missing.clear();
+        self.shared.allowance.forget();
         self.shared.blocks.borrow_mut().clear();
     }
 
@@ -271,7 +277,7 @@ impl Modules {
     fn load_vdso(&self) -> Option<Rc<Module>> {
         let image = sys::vdso::image()?;
         let id = self.hasher.hash_one(&image);
-        let elf = ElfFile::parse(Source::Memory(image)).ok()?;
+        let elf = ElfFile::parse(Source::memory(image)).ok()?;
         let homes = Vec::new();
         Some(Rc::new(Module::new(id, elf, homes, self.shared.clone())))
     }
@@ -291,7 +297,13 @@ impl Modules {
                 return Err(*missing);
             }
         }
+        let allowance = self.shared.allowance.clone();
+        let Some(_turn) = allowance.turn(key, Step::Files) else {
+            return Err(self.out_of_time());
+        };
         match self.search(mapping, file, process) {
+            // What looks like the reason is that not all was read.
+            Err(_) if allowance.is_out() => Err(self.out_of_time()),
             Ok(module) => {
                 self.missing.remove(&missing_key);
                 self.keep(key, file, module.clone());
@@ -305,6 +317,12 @@ impl Modules {
                 Err(missing)
             }
         }
+    }
+
+    fn out_of_time(&self) -> Missing {
+        self.shared.allowance.cut(Step::Files);
+        let (_, reason) = Step::Files.lost();
+        Missing { reason }
     }
 
     fn kept(&mut self, key: u64, file: &MappedFile) -> Option<Rc<Module>> {

@@ -5,15 +5,17 @@
 //! order: `.symtab`, the debug file's `.symtab`, `.dynsym`, Go's `.gopclntab`, the
 //! stubs of calls into other files.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 
-use super::allowance::Allowance;
 use super::blocks::Blocks;
 use crate::base::address::FileAddress;
+use crate::base::allowance::{Allowance, Step};
 use crate::base::budget::MemoryBudget;
 use crate::crash::event::Mapping;
-use crate::symbols::elf::{find_debug_file, Answer, DebugDirs, ElfFile, Home, Load, Table};
+use crate::symbols::elf::{
+    find_debug_file, Answer, DebugDirs, ElfFile, Holder, Home, Load, Starts, Table,
+};
 #[cfg(feature = "lines")]
 use crate::symbols::lines::{self, Call, Refused};
 use crate::symbols::resolver::Names;
@@ -21,13 +23,15 @@ use crate::unwind::{CfiSection, ModuleData, SectionRange};
 
 /// Functions whose starts are remembered for the stack walk.
 const MAX_STARTS: usize = 64;
+/// Passes over symbol tables for one start each; then an index is made.
+const MAX_PASSES: usize = 4;
 
 /// What all modules have in common.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) blocks: RefCell<Blocks>,
     pub(super) debug_dirs: DebugDirs,
-    pub(super) allowance: Allowance,
+    pub(super) allowance: Rc<Allowance>,
     pub(super) budget: Rc<MemoryBudget>,
 }
 
@@ -40,6 +44,10 @@ pub struct Module {
     debug: OnceCell<Option<ElfFile>>,
     /// Answers to `function_start`, and the one to be replaced next.
     starts: RefCell<(Vec<Answer>, usize)>,
+    /// How often that was not known.
+    asked: Cell<usize>,
+    /// What answers it when that was often.
+    index: OnceCell<Option<[Starts; 3]>>,
     shared: Rc<Shared>,
 }
 
@@ -52,6 +60,8 @@ impl Module {
             homes,
             debug: OnceCell::new(),
             starts: RefCell::default(),
+            asked: Cell::new(0),
+            index: OnceCell::new(),
             shared,
         }
     }
@@ -75,16 +85,25 @@ impl Module {
     /// The separate file with its symbols; looked for once.
     #[must_use]
     pub fn debug_file(&self) -> Option<&ElfFile> {
-        let find = || {
-            let debug = find_debug_file(&self.elf, &self.homes, &self.shared.debug_dirs)?;
-            let bytes = debug.memory();
-            // It goes unused where there is no room for it.
-            self.shared.budget.fits(bytes).then(|| {
-                self.shared.budget.take(bytes);
-                debug
-            })
-        };
-        self.debug.get_or_init(find).as_ref()
+        if let Some(known) = self.debug.get() {
+            return known.as_ref();
+        }
+        let _turn = self.shared.allowance.turn(self.id, Step::DebugFiles)?;
+        let found = find_debug_file(&self.elf, &self.homes, &self.shared.debug_dirs);
+        // It goes unused where there is no room for it.
+        let found = found.filter(|debug| self.take_room(debug.memory()));
+        if found.is_none() && self.shared.allowance.is_out() {
+            return None;
+        }
+        self.debug.get_or_init(|| found).as_ref()
+    }
+
+    fn take_room(&self, bytes: usize) -> bool {
+        let fits = self.shared.budget.fits(bytes);
+        if fits {
+            self.shared.budget.take(bytes);
+        }
+        fits
     }
 
     /// The same, if it has symbols that the file itself lacks.
@@ -131,6 +150,57 @@ impl Module {
         Some(answer.found.as_ref().map(|found| found.start))
     }
 
+    /// The tables of symbols, the best one first.
+    fn tables(&self) -> [(Option<&ElfFile>, Table); 3] {
+        [
+            (Some(&self.elf), Table::Full),
+            (self.debug_symbols(), Table::Full),
+            (Some(&self.elf), Table::Dynamic),
+        ]
+    }
+
+    /// By the index; `None` where there is none, or where it does not know.
+    fn indexed_start(&self, address: FileAddress) -> Option<Option<FileAddress>> {
+        let index = match self.index.get() {
+            Some(index) => index,
+            None => self.make_index()?,
+        };
+        for starts in index.as_ref()? {
+            match starts.find(address) {
+                Holder::Function(start) => return Some(Some(start)),
+                Holder::NotKnown => return None,
+                Holder::Nobody => {}
+            }
+        }
+        let _turn = self.shared.allowance.turn(self.id, Step::Names)?;
+        let mut answers = [Answer::unknown()];
+        self.elf.add_go_functions(&[address], &mut answers);
+        self.elf.add_stubs(&[address], &mut answers);
+        let [answer] = answers;
+        let start = answer.found.as_ref().map(|found| found.start);
+        if start.is_some() {
+            self.remember_start(answer);
+        }
+        Some(start)
+    }
+
+    fn make_index(&self) -> Option<&Option<[Starts; 3]>> {
+        let tables = self.tables();
+        let _turn = self.shared.allowance.turn(self.id, Step::Names)?;
+        let starts = |(file, table): (Option<&ElfFile>, Table)| match file {
+            Some(file) => file.starts(table),
+            None => Some(Starts::default()),
+        };
+        let [full, debug, dynamic] = tables.map(starts);
+        if self.shared.allowance.is_out() {
+            return None;
+        }
+        let all = full.zip(debug).zip(dynamic);
+        let index = all.map(|((full, debug), dynamic)| [full, debug, dynamic]);
+        let index = index.filter(|index| self.take_room(index.iter().map(Starts::memory).sum()));
+        Some(self.index.get_or_init(|| index))
+    }
+
     fn remember_start(&self, mut answer: Answer) {
         if let Some(found) = &mut answer.found {
             found.name = Vec::new();
@@ -151,6 +221,9 @@ impl Drop for Module {
         if let Some(Some(debug)) = self.debug.get() {
             self.shared.budget.give_back(debug.memory());
         }
+        for starts in self.index.get().into_iter().flatten().flatten() {
+            self.shared.budget.give_back(starts.memory());
+        }
     }
 }
 
@@ -160,33 +233,25 @@ impl Names for Module {
     }
 
     fn functions(&self, addresses: &[FileAddress]) -> Option<Vec<Answer>> {
-        let debug = self.debug_symbols();
-        let sources = [
-            (Some(&self.elf), Table::Full),
-            (debug, Table::Full),
-            (Some(&self.elf), Table::Dynamic),
-        ];
-        let symbols = sources
-            .iter()
-            .map(|(file, table)| file.map_or(0, |file| file.symbol_count(*table)))
-            .sum();
-        self.shared.allowance.pass(symbols, || {
-            let mut answers = vec![Answer::unknown(); addresses.len()];
-            for (file, table) in sources {
-                if let Some(file) = file {
-                    file.add_functions(table, addresses, &mut answers)?;
-                }
+        let tables = self.tables();
+        let _turn = self.shared.allowance.turn(self.id, Step::Names)?;
+        let mut answers = vec![Answer::unknown(); addresses.len()];
+        for (file, table) in tables {
+            if let Some(file) = file {
+                file.add_functions(table, addresses, &mut answers)?;
             }
-            self.elf.add_go_functions(addresses, &mut answers);
-            self.elf.add_stubs(addresses, &mut answers);
-            Some(answers)
-        })
+        }
+        self.elf.add_go_functions(addresses, &mut answers);
+        self.elf.add_stubs(addresses, &mut answers);
+        (!self.shared.allowance.is_out()).then_some(answers)
+    }
+
+    fn work(&self, units: u64) -> bool {
+        self.shared.allowance.take(units)
     }
 
     #[cfg(feature = "lines")]
     fn calls(&self, addresses: &[FileAddress]) -> Result<Vec<Vec<Call>>, Refused> {
-        // What an entry takes, for the price of a pass.
-        const BYTES_PER_ENTRY: u64 = 16;
         let own = self.elf.debug_sections().exist().then_some(&self.elf);
         let debug = || {
             let debug = self.debug_file()?;
@@ -195,10 +260,9 @@ impl Names for Module {
         let Some(elf) = own.or_else(debug) else {
             return Ok(vec![Vec::new(); addresses.len()]);
         };
-        let entries = elf.debug_sections().size() / BYTES_PER_ENTRY;
-        let read = || Some(lines::calls(elf, addresses));
-        let refused = Err(Refused::TimedOut);
-        self.shared.allowance.pass(entries, read).unwrap_or(refused)
+        let turn = self.shared.allowance.turn(self.id, Step::Lines);
+        let _turn = turn.ok_or(Refused::TimedOut)?;
+        lines::calls(elf, addresses)
     }
 }
 
@@ -258,6 +322,12 @@ impl ModuleData for Module {
     fn function_start(&self, address: FileAddress) -> Option<FileAddress> {
         if let Some(start) = self.remembered_start(address) {
             return start;
+        }
+        self.asked.set(self.asked.get() + 1);
+        if self.asked.get() > MAX_PASSES {
+            if let Some(start) = self.indexed_start(address) {
+                return start;
+            }
         }
         let answer = self.functions(&[address])?.pop()?;
         let start = answer.found.as_ref().map(|found| found.start);

@@ -17,6 +17,8 @@ use crate::symbols::elf::{ElfFile, Home, Source};
 use crate::sys::file::{Directory, Refusal, RegularFile, Status};
 use crate::sys::time;
 
+/// Units of work for the places that are looked at, without those that are read.
+const SEARCH: u64 = 64 << 10;
 /// Files below a root that lies deeper are not found.
 const MAX_SHORTENED: usize = 16;
 /// Bytes of a build-id that no two files have by chance: linkers make 16 and more.
@@ -29,6 +31,9 @@ impl Modules {
         file: &MappedFile,
         process: ProcessHint,
     ) -> Result<Rc<Module>, Missing> {
+        if !self.shared.allowance.take(SEARCH) {
+            return Err(self.out_of_time());
+        }
         let mut verdict = Verdict::default();
         let candidate = self.candidates(mapping, file, process, &mut verdict);
         let Some((found, status, path)) = candidate else {
@@ -37,6 +42,7 @@ impl Modules {
         };
         let refused = |reason| Missing { reason };
         let source = Source::file(found).map_err(|refusal| refused(refusal.as_str()))?;
+        let source = source.within(Some(&self.shared.allowance));
         let elf = ElfFile::parse(source).map_err(|error| refused(error.as_str()))?;
         // Both devices: the captured one tells files apart that `stat` mixes up.
         let times = (status.size, status.mtime_s, status.mtime_ns);
@@ -69,7 +75,10 @@ impl Modules {
         let path = Path::new(OsStr::from_bytes(&file.path));
         let found = RegularFile::open(path).ok()?;
         let status = found.status().ok()?;
-        let elf = ElfFile::parse(Source::file(found).ok()?).ok()?;
+        let source = Source::file(found)
+            .ok()?
+            .within(Some(&self.shared.allowance));
+        let elf = ElfFile::parse(source).ok()?;
         if elf.build_id() != Some(build_id) {
             return None;
         }

@@ -53,7 +53,8 @@ impl Drop for Scratch {
 
 fn modules(limits: Limits) -> (Modules, Rc<MemoryBudget>) {
     let budget = Rc::new(MemoryBudget::new(8 << 20));
-    (Modules::new(limits, budget.clone()), budget)
+    let allowance = Rc::new(Allowance::of_work(u64::MAX));
+    (Modules::new(limits, budget.clone(), allowance), budget)
 }
 
 /// What a capture of this file would say, its first page mapped.

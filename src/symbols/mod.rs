@@ -2,7 +2,7 @@
 //!
 //! In come bytes of files that anybody may have written, and addresses as their
 //! linker numbered them; out go raw names with the start of what they name.
-//! Nothing is indexed: a batch of addresses is answered by one pass over a symbol
+//! Names are not indexed: a batch of addresses is answered by one pass over a symbol
 //! table in windows, so that a file of any size costs the same memory, and
 //! [`resolver::Resolver`] remembers the answers.
 //!

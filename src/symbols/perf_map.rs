@@ -11,8 +11,6 @@
 //! START SIZE symbolname      both in hexadecimal, the name up to the newline
 //! ```
 
-use std::time::{Duration, Instant};
-
 use super::elf::{Source, MAX_NAME};
 use crate::base::address::ProcessAddress;
 use crate::base::bytes;
@@ -20,8 +18,8 @@ use crate::base::bytes;
 /// A Java program with all of its code compiled writes some 5 MB.
 pub const MAX_SIZE: u64 = 64 << 20;
 const WINDOW: usize = 64 * 1024;
-/// One pass may take that long.
-const MAX_TIME: Duration = Duration::from_millis(500);
+/// Units of work for a line, beside the comparison with each address.
+const LINE: u64 = 32;
 
 /// A function that was compiled while the program ran.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,18 +32,23 @@ pub struct Compiled {
 /// such map.
 #[must_use]
 pub fn look_up(source: &Source, addresses: &[ProcessAddress]) -> Option<Vec<Option<Compiled>>> {
-    let began = Instant::now();
     let mut found = vec![None; addresses.len()];
     let mut window = vec![0; WINDOW];
     let mut held = 0;
     let mut offset = 0;
-    while offset < MAX_SIZE && began.elapsed() < MAX_TIME {
+    while offset < MAX_SIZE {
         let read = source.read_at(offset, &mut window[held..]);
+        if source.is_out() {
+            return None;
+        }
         offset += read as u64;
         let filled = held + read;
         let lines = bytes::whole_lines(&window[..filled]);
         let whole = lines.len();
         for line in lines.split(|&byte| byte == b'\n') {
+            if !source.work(LINE + addresses.len() as u64) {
+                return None;
+            }
             take(line, addresses, &mut found);
         }
         if filled < window.len() {
@@ -97,7 +100,7 @@ mod tests {
     fn names(map: &[u8], addresses: &[u64]) -> Option<Vec<String>> {
         let addresses: Vec<ProcessAddress> =
             addresses.iter().copied().map(ProcessAddress).collect();
-        let found = look_up(&Source::Memory(map.to_vec()), &addresses)?;
+        let found = look_up(&Source::memory(map.to_vec()), &addresses)?;
         let show = |(found, address): (&Option<Compiled>, &ProcessAddress)| match found {
             Some(found) => {
                 let name = String::from_utf8_lossy(&found.name);
@@ -175,7 +178,7 @@ mod tests {
         let mut long = b"10 10 ".to_vec();
         long.extend(vec![b'n'; 10_000]);
         long.push(b'\n');
-        let found = look_up(&Source::Memory(long), &[ProcessAddress(0x10)]).unwrap();
+        let found = look_up(&Source::memory(long), &[ProcessAddress(0x10)]).unwrap();
         assert_eq!(found[0].as_ref().unwrap().name.len(), MAX_NAME);
     }
 }

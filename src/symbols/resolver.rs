@@ -23,6 +23,11 @@ pub trait Names {
     /// One answer for each address; `None` when it would take too long.
     fn functions(&self, addresses: &[FileAddress]) -> Option<Vec<Answer>>;
 
+    /// Takes work that is about to be done for it; whether it may be done.
+    fn work(&self, _units: u64) -> bool {
+        true
+    }
+
     /// The calls that each address stands for, with their lines; none where there is
     /// no debug information.
     #[cfg(feature = "lines")]
@@ -36,6 +41,12 @@ pub trait Names {
 pub struct Symbol {
     pub name: Rc<[u8]>,
     pub start: FileAddress,
+}
+
+/// Takes the work that makes a name readable.
+fn affords(module: &dyn Names, name: &[u8]) -> bool {
+    const PER_BYTE: u64 = 64;
+    module.work(name.len() as u64 * PER_BYTE)
 }
 
 /// What a cache did, and what it holds.
@@ -142,6 +153,13 @@ impl Resolver {
             // A batch may hold an address twice.
             symbols[index] = match self.look_up(id, addresses[index]) {
                 Some(symbol) => symbol,
+                None if answer
+                    .found
+                    .as_ref()
+                    .is_some_and(|found| !affords(module, &found.name)) =>
+                {
+                    None
+                }
                 None => self.remember(id, answer),
             };
         }

@@ -4,6 +4,7 @@ use std::mem::MaybeUninit;
 use std::path::PathBuf;
 
 use super::file::RegularFile;
+use crate::base::allowance::Clocks;
 
 /// A file of a thousand transitions is smaller.
 const ZONE_FILE_MAX: usize = 64 << 10;
@@ -42,6 +43,18 @@ pub fn boottime_ns() -> i64 {
 #[must_use]
 pub fn monotonic_ns() -> u64 {
     clock_ns(libc::CLOCK_MONOTONIC).unsigned_abs()
+}
+
+/// For the limits of a report.
+pub const CLOCKS: Clocks = Clocks {
+    cpu_ns: thread_cpu_ns,
+    wall_ns: monotonic_ns,
+};
+
+/// Time that this thread has spent on a processor.
+#[must_use]
+pub fn thread_cpu_ns() -> u64 {
+    clock_ns(libc::CLOCK_THREAD_CPUTIME_ID).unsigned_abs()
 }
 
 /// How far the clock since boot is ahead of the monotonic one: suspended time.

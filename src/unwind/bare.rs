@@ -175,6 +175,7 @@ impl<A: Architecture> Walker<'_, A> {
         let len = usize::try_from(at.code.address().offset_from(start)?).ok()?;
         let mut code = [0; MAX_CODE];
         let code = code.get_mut(..len)?;
+        self.work(4 * len as u64)?;
         if self.space.read_code(start, code) < len {
             return None;
         }
@@ -183,6 +184,7 @@ impl<A: Architecture> Walker<'_, A> {
 
     /// The same by what the code from here on gives back.
     fn depth_ahead(&self, at: &Cursor) -> Option<Depth> {
+        self.work(4 * MAX_CODE_AHEAD as u64)?;
         let mut code = [0; MAX_CODE_AHEAD];
         let len = self.read_code_some(at.code.address(), &mut code);
         self.aligned(at, A::depth_ahead(code.get(..len)?)?)

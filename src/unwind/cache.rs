@@ -14,6 +14,7 @@ use super::architecture::Site;
 use super::rule::Rule;
 use super::CfiSection;
 use crate::base::address::FileAddress;
+use crate::base::allowance::Allowance;
 use crate::keyed::Map;
 
 /// A file and an address in it.
@@ -26,49 +27,43 @@ pub struct Caches {
     pub(super) rules: Bounded<Place, Option<Rc<Rule>>>,
     pub(super) sites: Bounded<Place, Site>,
     pub(super) indexes: Bounded<(u64, CfiSection), Rc<Index>>,
-    /// Bytes of call-frame information that this walk may still work through.
-    work: u64,
-    /// More was asked for: what was not found may be there all the same.
-    spent: bool,
+    /// The work that a walk may still do, and the time it may take.
+    pub(super) allowance: Rc<Allowance>,
 }
 
-/// Bytes of call-frame information for one walk. Only a hostile file, or one of
-/// many megabytes without a search table, has so many.
-const MAX_WORK: u64 = 24 << 20;
+/// Work of a walk whose caller gives no other.
+const MAX_WORK: u64 = 1 << 30;
 
 impl Caches {
     /// Half of `max_bytes` goes to rules, a quarter each to code and to indexes.
     #[must_use]
     pub fn new(max_entries: usize, max_bytes: usize) -> Self {
+        Caches::within(
+            max_entries,
+            max_bytes,
+            Rc::new(Allowance::of_work(MAX_WORK)),
+        )
+    }
+
+    /// The same for walks that are a part of something larger.
+    #[must_use]
+    pub fn within(max_entries: usize, max_bytes: usize, allowance: Rc<Allowance>) -> Self {
         Caches {
             rules: Bounded::new(max_entries, max_bytes / 2),
             sites: Bounded::new(max_entries, max_bytes / 4),
             indexes: Bounded::new(max_entries, max_bytes / 4),
-            work: MAX_WORK,
-            spent: false,
+            allowance,
         }
     }
 
-    pub(super) fn begin_walk(&mut self) {
-        self.work = MAX_WORK;
-        self.spent = false;
+    /// Takes work that is about to be done, if it may be done.
+    pub(super) fn work(&self, units: u64) -> Option<()> {
+        self.allowance.take(units).then_some(())
     }
 
-    /// Takes so much from the walk's work, if it is left.
-    pub(super) fn work(&mut self, bytes: u64) -> Option<()> {
-        match self.work.checked_sub(bytes) {
-            Some(left) => self.work = left,
-            None => {
-                self.spent = true;
-                return None;
-            }
-        }
-        Some(())
-    }
-
-    /// Whether something was not looked for because the work was spent.
-    pub(super) fn is_spent(&self) -> bool {
-        self.spent
+    /// Whether something was not looked for because the allowance was used up.
+    pub(super) fn is_out(&self) -> bool {
+        self.allowance.is_out()
     }
 
     /// What is kept now, estimated.

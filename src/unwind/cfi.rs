@@ -27,6 +27,7 @@ use super::frames::{Entry, Section, MAX_PASS};
 use super::rule::{Cfa, Column, Rule, Slice};
 use super::{CfiSection, Placed};
 use crate::base::address::{FileAddress, ProcessAddress};
+use crate::base::allowance::Step;
 use crate::crash::registers::Arch;
 
 type Reader<'a> = EndianSlice<'a, LittleEndian>;
@@ -34,8 +35,10 @@ type Reader<'a> = EndianSlice<'a, LittleEndian>;
 /// Bytes of an entry's length and id.
 const HEAD: usize = 8;
 
-/// Running an instruction takes longer than going over it.
-const WORK_PER_BYTE: u64 = 8;
+/// Units of work for a byte of an entry: to remember a row copies all of it.
+const WORK_PER_BYTE: u64 = 128;
+/// The same for a byte of a section that is gone over.
+const PASS_PER_BYTE: u64 = 1;
 
 /// Room for rows: aarch64 code has been seen with 20 rules and 2 remembered states.
 struct Storage;
@@ -57,8 +60,10 @@ pub(super) fn rule(
     if let Some(known) = caches.rules.get(&key) {
         return known;
     }
+    let allowance = caches.allowance.clone();
+    let _turn = allowance.turn(module.data.identity(), Step::Calls)?;
     let rule = locate(module, address, arch, caches).map(Rc::new);
-    if rule.is_some() || !caches.is_spent() {
+    if rule.is_some() || !caches.is_out() {
         let bytes = rule.as_ref().map_or(0, |rule| rule.bytes());
         caches.rules.insert(key, rule.clone(), bytes);
     }
@@ -101,8 +106,8 @@ fn by_pass(
     if let Some(index) = caches.indexes.get(&key) {
         return index.find(address);
     }
-    caches.work(section.range.size.min(MAX_PASS))?;
-    let mut pass = section.pass(address);
+    caches.work(section.range.size.min(MAX_PASS) * PASS_PER_BYTE)?;
+    let mut pass = section.pass(address, caches)?;
     if table.is_some_and(|table| table.count >= pass.count) {
         pass.index = Some(Index {
             entries: Vec::new(),

@@ -10,7 +10,7 @@
 //! (LSB "Exception Frames"; DWARF 5, 6.4.1.) Sections are read in windows; their
 //! instructions are not looked at here, and hostile lengths end a pass early.
 
-use super::cache::{Index, IndexEntry};
+use super::cache::{Caches, Index, IndexEntry};
 use super::eh_hdr::{encoding, uleb128, value};
 use super::{CfiSection, ModuleData, SectionRange};
 use crate::base::address::FileAddress;
@@ -26,6 +26,8 @@ const MAX_INDEX: usize = 1 << 17;
 /// CIEs that a pass remembers.
 const MAX_CIES: usize = 4096;
 const WINDOW: u64 = 32 << 10;
+/// Units of work for an entry that a pass goes over.
+const PER_ENTRY: u64 = 32;
 /// Enough of an entry for its head and the addresses of its code.
 const HEAD: u64 = 4 + 8 + 8 + 2 * 10;
 /// What is read of an entry at first: most are shorter.
@@ -147,8 +149,9 @@ impl<'a> Section<'a> {
         })
     }
 
-    /// Goes over all entries for the one that holds an address.
-    pub(super) fn pass(&self, wanted: FileAddress) -> Pass {
+    /// Goes over all entries for the one that holds an address; `None` when the
+    /// allowance is used up.
+    pub(super) fn pass(&self, wanted: FileAddress, caches: &Caches) -> Option<Pass> {
         let mut pass = Pass {
             index: Some(Index {
                 entries: Vec::new(),
@@ -160,6 +163,7 @@ impl<'a> Section<'a> {
         let end = self.range.size.min(MAX_PASS);
         let mut offset = 0;
         while offset < end {
+            caches.work(PER_ENTRY)?;
             let Some(bytes) = window.at(offset) else {
                 break;
             };
@@ -175,9 +179,12 @@ impl<'a> Section<'a> {
                 if encodings.len() >= MAX_CIES {
                     encodings.clear();
                 }
-                let encoding = *encodings
-                    .entry(cie)
-                    .or_insert_with(|| self.entry(cie).and_then(|cie| code_encoding(self, &cie)));
+                let read = || {
+                    let entry = self.entry(cie)?;
+                    caches.work(entry.bytes.len() as u64)?;
+                    code_encoding(self, &entry)
+                };
+                let encoding = *encodings.entry(cie).or_insert_with(read);
                 if let Some((start, len)) =
                     encoding.and_then(|encoding| self.code(offset, &head, bytes, encoding))
                 {
@@ -193,7 +200,7 @@ impl<'a> Section<'a> {
             index.entries.sort_unstable_by_key(|entry| entry.start);
             index.entries.shrink_to_fit();
         }
-        pass
+        (!caches.is_out()).then_some(pass)
     }
 
     /// The encoding of addresses where none is said.

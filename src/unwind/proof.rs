@@ -116,6 +116,9 @@ impl<A: Architecture> Walker<'_, A> {
         let Some(code) = code.get_mut(..len) else {
             return false;
         };
+        if self.work(4 * len as u64).is_none() {
+            return false;
+        }
         if self.space.read_code(start, code) < len {
             return false;
         }

@@ -63,7 +63,20 @@ pub(super) struct Rule {
 /// the frame is outermost.
 pub(super) type Applied = Option<Caller>;
 
+/// Units of work for a row, and for each of its expressions, which may loop.
+const ROW: u64 = 256;
+const EXPRESSION: u64 = 16 << 10;
+
 impl Rule {
+    /// What applying it may cost.
+    pub(super) fn work(&self) -> u64 {
+        let expressions = match self.expressions.len() {
+            0 => 0,
+            _ => 1 + self.columns.len() as u64,
+        };
+        ROW + expressions * EXPRESSION
+    }
+
     pub(super) fn bytes(&self) -> usize {
         size_of::<Rule>() + self.columns.len() * size_of::<(u16, Column)>() + self.expressions.len()
     }

@@ -15,7 +15,7 @@
 //! through a stub or slot, then all others. The nearest of the best wins.
 
 use super::architecture::{Architecture, Before, Caller, Cursor};
-use super::stack::{offset, word};
+use super::stack::{offset, word, Upward};
 use super::walk::Walker;
 use super::{Placed, Trust};
 use crate::base::address::ProcessAddress;
@@ -28,6 +28,9 @@ const MAX_PLAIN: u64 = 2048;
 const MAX_CANDIDATES: usize = 256;
 /// Bytes at a call's target that tell a stub, or show a tail call.
 const TARGET_BYTES: usize = 256;
+/// Units of work for a word, and for one that leads to code.
+const WORD: u64 = 32;
+const CANDIDATE: u64 = 2048;
 /// Steps of a trial.
 const MAX_STEPS: usize = 24;
 
@@ -87,6 +90,9 @@ impl<A: Architecture> Walker<'_, A> {
         let blind = self.space.lacks_file(at.code.lookup());
         let mut next = start;
         for _ in 0..MAX_WORDS {
+            if self.work(WORD).is_none() {
+                break;
+            }
             let slot = next;
             if slot < start || [top, end].into_iter().flatten().any(|end| end <= slot) {
                 break;
@@ -141,6 +147,7 @@ impl<A: Architecture> Walker<'_, A> {
         if value < 0x1000 || !self.space.is_executable(A::code_pointer(self.space, value)) {
             return None;
         }
+        self.work(CANDIDATE)?;
         let caller = A::returned_through(self.space, &at.state, slot, value);
         if self.is_restorer(&caller) {
             let sound = self.is_signal_frame(&caller);
@@ -198,18 +205,17 @@ impl<A: Architecture> Walker<'_, A> {
         slot: ProcessAddress,
     ) -> Option<(bool, Caller)> {
         let mut best = (self.steps(&caller), caller);
-        let below = slot.offset_from(at.floor).unwrap_or(0) / A::WORD;
         let mut tries = 0;
-        for back in 1..=below.min(MAX_SAVED_WORDS) {
-            if best.0 >= MAX_STEPS || tries >= MAX_TRIES {
-                break;
-            }
-            let saved = ProcessAddress(slot.0.wrapping_sub(back * A::WORD));
-            let Ok(value) = word::<A>(self.space, saved) else {
+        let mut number = self.upward_below(at.floor, slot);
+        let lowest = slot.0.saturating_sub(MAX_SAVED_WORDS * A::WORD);
+        while best.0 < MAX_STEPS && tries < MAX_TRIES && self.work(WORD).is_some() {
+            let Some((saved, value)) = self.upward.next_below(&mut number) else {
                 break;
             };
-            let ahead = value.wrapping_sub(slot.0);
-            if !value.is_multiple_of(A::WORD) || !(1..=MAX_FRAME).contains(&ahead) {
+            if saved.0 < lowest {
+                break;
+            }
+            if !(1..=MAX_FRAME).contains(&value.wrapping_sub(slot.0)) {
                 continue;
             }
             tries += 1;
@@ -221,6 +227,33 @@ impl<A: Architecture> Walker<'_, A> {
             }
         }
         (best.0 > 0).then_some((best.0 >= MAX_STEPS, best.1))
+    }
+
+    /// Goes over the words from a frame's floor up to a slot, each once for all candidates
+    /// above them, and gathers those that may be saved frame pointers; how many there are.
+    fn upward_below(&mut self, floor: ProcessAddress, slot: ProcessAddress) -> usize {
+        if self.upward.floor != floor || slot < self.upward.end {
+            self.upward = Upward {
+                floor,
+                end: floor,
+                words: Vec::new(),
+            };
+        }
+        while self.upward.end < slot && self.work(WORD).is_some() {
+            let at = self.upward.end;
+            self.upward.end = offset(at, A::WORD);
+            match word::<A>(self.space, at) {
+                Ok(value) if value.is_multiple_of(A::WORD) && value > at.0 => {
+                    if value - at.0 <= MAX_FRAME + MAX_SAVED_WORDS * A::WORD {
+                        self.upward.words.push((at, value));
+                    }
+                }
+                Ok(_) => {}
+                // What lies below a gap belongs to nobody above it.
+                Err(_) => self.upward.words.clear(),
+            }
+        }
+        self.upward.words.len()
     }
 
     /// How many steps by call-frame information or code lead from a caller to further

@@ -31,3 +31,20 @@ pub(super) fn sized(space: &dyn AddressSpace, address: ProcessAddress, size: u8)
 pub(super) fn offset(address: ProcessAddress, bytes: u64) -> ProcessAddress {
     ProcessAddress(address.0.wrapping_add(bytes))
 }
+
+/// Words of a stack that point further up, as saved frame pointers do.
+#[derive(Debug, Default)]
+pub(super) struct Upward {
+    /// What lies between was gone over.
+    pub(super) floor: ProcessAddress,
+    pub(super) end: ProcessAddress,
+    pub(super) words: Vec<(ProcessAddress, u64)>,
+}
+
+impl Upward {
+    /// The one before the one with that number, which it counts down.
+    pub(super) fn next_below(&self, number: &mut usize) -> Option<(ProcessAddress, u64)> {
+        *number = number.checked_sub(1)?;
+        self.words.get(*number).copied()
+    }
+}

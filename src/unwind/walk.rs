@@ -26,15 +26,20 @@ use super::arm::Arm;
 use super::failure::Failure;
 use super::i386::I386;
 use super::rule::{Applied, Rule};
+use super::stack::Upward;
 use super::x86_64::X86_64;
 use super::{AddressSpace, Caches, CodeAddress, Frame, Placed, Stop, Trust, Walk};
 use crate::base::address::ProcessAddress;
+use crate::base::allowance::Step;
 use crate::crash::registers::{Arch, Registers};
 
 /// Signal frames in one walk: handlers that crash in handlers that crash.
 const MAX_SIGNALS: usize = 16;
 /// Steps of all trials in one walk.
 const MAX_TRIAL_STEPS: usize = 8192;
+/// Units of work for a frame, and for what the code around an address tells.
+const STEP: u64 = 1024;
+const SITE: u64 = 128;
 /// How far behind the file's entry point code without call-frame information
 /// still belongs to it. glibc's loader takes 0x38 bytes, the others fewer.
 const ENTRY_BYTES: u64 = 0x40;
@@ -82,12 +87,13 @@ pub(super) struct Walker<'a, A> {
     saved: Option<State>,
     /// Steps of trials that are left, so that no stack can keep a walk busy.
     pub(super) trial_steps: usize,
+    /// Of the frame that is being left by a search.
+    pub(super) upward: Upward,
     architecture: PhantomData<A>,
 }
 
 impl<'a, A: Architecture> Walker<'a, A> {
     fn new(space: &'a dyn AddressSpace, caches: &'a mut Caches) -> Self {
-        caches.begin_walk();
         Walker {
             space,
             caches,
@@ -97,6 +103,7 @@ impl<'a, A: Architecture> Walker<'a, A> {
             switches: 0,
             saved: None,
             trial_steps: MAX_TRIAL_STEPS,
+            upward: Upward::default(),
             architecture: PhantomData,
         }
     }
@@ -123,7 +130,16 @@ impl<'a, A: Architecture> Walker<'a, A> {
                 trust,
             });
             certain += usize::from(!uncertain);
-            match self.step(&cursor) {
+            let step = match self.caches.work(STEP) {
+                Some(()) => self.step(&cursor),
+                None => Err(Stop::NoCaller(cursor.code.address())),
+            };
+            // What a step found when there was no more to be had is not what is there.
+            if self.caches.is_out() {
+                self.caches.allowance.cut(Step::Calls);
+                break Stop::NoCaller(cursor.code.address());
+            }
+            match step {
                 Ok(next) => (trust, cursor) = next,
                 Err(stop) => break stop,
             }
@@ -137,6 +153,11 @@ impl<'a, A: Architecture> Walker<'a, A> {
             certain,
             interrupted,
         }
+    }
+
+    /// Takes work that is about to be done, if it may be done.
+    pub(super) fn work(&self, units: u64) -> Option<()> {
+        self.caches.work(units)
     }
 
     /// The caller of a frame, or why there is none.
@@ -165,6 +186,8 @@ impl<'a, A: Architecture> Walker<'a, A> {
 
     /// What the code around an address tells, from earlier walks if it lies in a file.
     pub(super) fn site(&mut self, address: ProcessAddress) -> Site {
+        // A code that is not read is as one that is not at hand.
+        let _ = self.caches.work(SITE);
         let Some(module) = self.space.module(address) else {
             return A::site(self.space, address);
         };
@@ -173,7 +196,9 @@ impl<'a, A: Architecture> Walker<'a, A> {
             return site;
         }
         let site = A::site(self.space, address);
-        self.caches.sites.insert(key, site, 0);
+        if !self.caches.is_out() {
+            self.caches.sites.insert(key, site, 0);
+        }
         site
     }
 
@@ -239,6 +264,7 @@ impl<'a, A: Architecture> Walker<'a, A> {
         let lookup = at.code.lookup();
         let module = self.space.module(lookup)?;
         let rule = self.rule(&module, lookup)?;
+        self.caches.work(rule.work())?;
         Some(rule.apply::<A>(&at.state, self.space, module.bias))
     }
 

@@ -28,6 +28,11 @@ use crate::sys::file::{Directory, RegularFile};
 const MAX_LINK: u64 = 256 + 8;
 /// A larger file is not read through for a checksum; its build-id has to do.
 const MAX_CHECKED: u64 = 64 << 20;
+/// The same where both files have one build-id: then it is chance or malice that it
+/// belongs to another.
+const MAX_CHECKED_OF_BUILD: u64 = 8 << 20;
+/// Units of work that it takes to look whether there is a file.
+const LOOK: u64 = 16 << 10;
 /// Parts of a path that are taken for a root.
 const MAX_ROOTS: usize = 8;
 
@@ -96,11 +101,15 @@ pub struct Home {
 }
 
 impl Home {
-    fn open(&self, path: &Path) -> Option<ElfFile> {
+    fn open(&self, path: &Path, stripped: &ElfFile) -> Option<ElfFile> {
         let Some(root) = &self.root else {
-            return open(path);
+            return open(path, stripped);
         };
-        parse(root.open_in_root(path.as_os_str().as_bytes()).ok()?)
+        if !stripped.source().work(LOOK) {
+            return None;
+        }
+        let found = root.open_in_root(path.as_os_str().as_bytes());
+        parse(found.ok()?, stripped)
     }
 }
 
@@ -120,7 +129,7 @@ fn by_build_id(stripped: &ElfFile, homes: &[Home], debug_dirs: &[PathBuf]) -> Op
         let other = homes.iter().find(|home| home.root.is_some())?;
         let inside = debug_dirs.iter().map(|dir| dir.join(&name));
         inside
-            .filter_map(|path| other.open(&path))
+            .filter_map(|path| other.open(&path, stripped))
             .find(|debug| debug.has_symtab() && debug.build_id() == stripped.build_id())
     })
 }
@@ -143,7 +152,7 @@ fn cached(stripped: &ElfFile, caches: &[PathBuf]) -> Option<ElfFile> {
 
 fn first_with_build_id(stripped: &ElfFile, dirs: &[PathBuf], name: &str) -> Option<ElfFile> {
     dirs.iter()
-        .filter_map(|dir| open(&dir.join(name)))
+        .filter_map(|dir| open(&dir.join(name), stripped))
         .find(|debug| debug.has_symtab() && debug.build_id() == stripped.build_id())
 }
 
@@ -152,7 +161,7 @@ fn by_link(stripped: &ElfFile, homes: &[Home], debug_dirs: &[PathBuf]) -> Option
     let name = OsStr::from_bytes(&link.name);
     homes.iter().find_map(|home| {
         places(&home.dir, debug_dirs)
-            .filter_map(|place| home.open(&place.join(name)))
+            .filter_map(|place| home.open(&place.join(name), stripped))
             .find(|debug| debug.has_symtab() && belongs(debug, stripped, link.crc))
     })
 }
@@ -180,49 +189,66 @@ fn belongs(debug: &ElfFile, stripped: &ElfFile, crc: u32) -> bool {
     let is_known = matches!(ids, (Some(_), Some(_)));
     match debug.source().size() {
         _ if is_other => false,
-        0..=MAX_CHECKED => crc32(debug.source()) == crc,
-        _ => is_known,
+        size if size > MAX_CHECKED || is_known && size > MAX_CHECKED_OF_BUILD => is_known,
+        _ => crc32(debug.source()) == Some(crc),
     }
 }
 
-fn open(path: &Path) -> Option<ElfFile> {
-    parse(RegularFile::open(path).ok()?)
+fn open(path: &Path, stripped: &ElfFile) -> Option<ElfFile> {
+    if !stripped.source().work(LOOK) {
+        return None;
+    }
+    parse(RegularFile::open(path).ok()?, stripped)
 }
 
-fn parse(file: RegularFile) -> Option<ElfFile> {
-    ElfFile::parse(Source::file(file).ok()?).ok()
+/// All work on it is the stripped file's.
+fn parse(file: RegularFile, stripped: &ElfFile) -> Option<ElfFile> {
+    let source = Source::file(file).ok()?;
+    ElfFile::parse(source.within(stripped.source().allowance())).ok()
 }
 
-/// CRC-32 as IEEE 802.3 has it, of all bytes.
+/// CRC-32 as IEEE 802.3 has it, of all bytes, eight at a time; `None` when the work for
+/// it is used up.
 #[must_use]
-pub fn crc32(source: &Source) -> u32 {
+pub fn crc32(source: &Source) -> Option<u32> {
+    let tables = crc_tables();
     let mut crc = !0u32;
     let mut offset = 0;
     let mut window = vec![0; 64 * 1024];
     loop {
         let read = source.read_at(offset, &mut window);
-        for &byte in &window[..read] {
-            crc = CRC_TABLE[usize::from(crc.to_le_bytes()[0] ^ byte)] ^ (crc >> 8);
+        let mut eights = window[..read].chunks_exact(8);
+        for eight in &mut eights {
+            let word = u64::from_le_bytes(eight.try_into().ok()?) ^ u64::from(crc);
+            let bytes = word.to_le_bytes().into_iter().zip(tables.iter().rev());
+            crc = bytes.fold(0, |crc, (byte, table)| crc ^ table[usize::from(byte)]);
+        }
+        for &byte in eights.remainder() {
+            crc = tables[0][usize::from(crc.to_le_bytes()[0] ^ byte)] ^ (crc >> 8);
+        }
+        if source.is_out() {
+            return None;
         }
         if read < window.len() {
-            return !crc;
+            return Some(!crc);
         }
         offset += read as u64;
     }
 }
 
-const CRC_TABLE: [u32; 256] = {
-    let mut table = [0u32; 256];
-    let mut index = 0;
-    while index < table.len() {
-        let mut crc = index as u32;
-        let mut bit = 0;
-        while bit < 8 {
-            crc = (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg());
-            bit += 1;
-        }
-        table[index] = crc;
-        index += 1;
+/// What a byte makes of the remainder; in each further table with one more zero behind it.
+fn crc_tables() -> Box<[[u32; 256]; 8]> {
+    let mut tables = Box::new([[0u32; 256]; 8]);
+    for (index, slot) in (0..).zip(&mut tables[0]) {
+        *slot = (0..8).fold(index, |crc: u32, _| {
+            (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg())
+        });
     }
-    table
-};
+    for number in 1..tables.len() {
+        for index in 0..256 {
+            let before = tables[number - 1][index];
+            tables[number][index] = tables[0][usize::from(before.to_le_bytes()[0])] ^ (before >> 8);
+        }
+    }
+    tables
+}

@@ -181,7 +181,7 @@ mod tests {
     }
 
     fn read(bytes: Vec<u8>) -> Option<(Source, GoTable)> {
-        let source = Source::Memory(bytes);
+        let source = Source::memory(bytes);
         let size = source.size();
         let table = GoTable::read(&source, FileRange { offset: 0, size })?;
         Some((source, table))

@@ -27,6 +27,8 @@ const MAX_SECTION_NAMES: u64 = 64 * 1024;
 /// Code sections whose ends are remembered.
 const MAX_CODE_SECTIONS: usize = 64;
 const MAX_NOTES: u64 = 64 * 1024;
+/// Units of work for a section, beside the comparison of its name.
+const SECTION: u64 = 64;
 /// SHA-1 has 20 bytes, the longest that linkers make 32.
 const MAX_BUILD_ID: usize = 64;
 
@@ -76,6 +78,9 @@ impl Layout {
 
         let mut layout = Layout::default();
         for section in &sections {
+            if !source.work(SECTION + names.len() as u64 / 16) {
+                break;
+            }
             layout.take(source, ctx, section, &names, &sections);
             let name = string_at(&names, section.sh_name).unwrap_or(b"");
             #[cfg(feature = "lines")]
@@ -119,7 +124,9 @@ impl Layout {
             #[cfg(feature = "minidebuginfo")]
             b".gnu_debugdata" => self.packed = Some(place.range),
             b".gopclntab" => self.go = GoTable::read(source, place.range),
-            b".note.gnu.build-id" => self.build_id = read_build_id(source, place.range),
+            b".note.gnu.build-id" if self.build_id.is_none() => {
+                self.build_id = read_build_id(source, place.range);
+            }
             _ => {}
         }
     }

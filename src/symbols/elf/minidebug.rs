@@ -7,13 +7,18 @@
 //! GDB manual, "MiniDebugInfo"; "The .xz File Format" 1.2; xz's
 //! `src/liblzma/lzma/lzma2_decoder.c`.
 
+use std::rc::Rc;
+
 use super::source::{FileRange, Source};
 use super::ElfFile;
+use crate::base::allowance::Allowance;
 use crate::base::bytes::Cursor;
 
 /// Fedora's largest have some 400 KB, and unpack to ten times that.
 const MAX_PACKED: u64 = 4 << 20;
 const MAX_UNPACKED: u64 = 16 << 20;
+/// What it takes to unpack one.
+const NS_PER_BYTE: u64 = 8;
 
 /// The file in the section.
 pub(crate) fn unpack(source: &Source, section: FileRange) -> Option<ElfFile> {
@@ -22,10 +27,14 @@ pub(crate) fn unpack(source: &Source, section: FileRange) -> Option<ElfFile> {
     }
     let packed = source.read_vec(section.offset, usize::try_from(section.size).ok()?)?;
     let size = unpacked_size(&packed).filter(|&size| size <= MAX_UNPACKED)?;
+    let affords = |left: &Rc<Allowance>| left.affords(size * NS_PER_BYTE);
+    if !source.allowance().is_none_or(affords) {
+        return None;
+    }
     let mut bytes = Vec::with_capacity(usize::try_from(size).ok()?);
     lzma_rs::xz_decompress(&mut &packed[..], &mut bytes).ok()?;
     bytes.shrink_to_fit();
-    ElfFile::parse(Source::Memory(bytes)).ok()
+    ElfFile::parse(Source::memory(bytes).within(source.allowance())).ok()
 }
 
 /// What the only block of a stream holds, by the headers of its chunks.
@@ -96,7 +105,7 @@ mod tests {
             offset: 0,
             size: packed.len() as u64,
         };
-        unpack(&Source::Memory(packed), range)
+        unpack(&Source::memory(packed), range)
     }
 
     #[test]

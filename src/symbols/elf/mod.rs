@@ -20,6 +20,7 @@ mod minidebug;
 mod place;
 mod plt;
 mod source;
+mod starts;
 mod symtab;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -39,6 +40,7 @@ pub use debug::{Section, Sections};
 pub use debuglink::{crc32, find_debug_file, DebugDirs, DebugLink, Home};
 use layout::Layout;
 pub use source::{FileRange, Source, MAX_NAME};
+pub use starts::{Holder, Starts};
 use symtab::SymbolTable;
 pub use symtab::{Answer, Found};
 
@@ -52,6 +54,8 @@ pub enum ElfError {
     Kind(u16),
     /// Larger than what is looked at.
     TooLarge(u64),
+    /// Its headers were not read to their end.
+    TimeLimit,
     /// A header is cut off or says what cannot be.
     Malformed(&'static str),
 }
@@ -65,6 +69,7 @@ impl ElfError {
             ElfError::BigEndian => "big-endian ELF file",
             ElfError::Kind(_) => "not a program or library",
             ElfError::TooLarge(_) => "file too large",
+            ElfError::TimeLimit => "time limit: the file's headers not read to their end",
             ElfError::Malformed(_) => "malformed ELF file",
         }
     }
@@ -159,6 +164,9 @@ impl ElfFile {
         let segments = parse_segments(&source, &header, ctx)?;
         let mut layout = Layout::from_sections(&source, &header, ctx).unwrap_or_default();
         layout.complete(&source, ctx, &segments);
+        if source.is_out() {
+            return Err(ElfError::TimeLimit);
+        }
         Ok(ElfFile {
             source,
             ctx,
@@ -244,7 +252,7 @@ impl ElfFile {
 
     /// The function that holds each address, by all tables of this file.
     /// `addresses` may come in any order; the answers come in theirs. `None` when
-    /// the time for it ran out.
+    /// the allowance is used up.
     #[must_use]
     pub fn functions(&self, addresses: &[FileAddress]) -> Option<Vec<Answer>> {
         let mut answers = vec![Answer::unknown(); addresses.len()];
@@ -256,8 +264,8 @@ impl ElfFile {
     }
 
     /// Adds what one table knows to `answers`, of which there is one for each
-    /// address; an answer that has a symbol keeps it. `None` when the time for it
-    /// ran out.
+    /// address; an answer that has a symbol keeps it. `None` when the allowance
+    /// is used up.
     #[must_use]
     pub fn add_functions(
         &self,
@@ -270,6 +278,17 @@ impl ElfFile {
                 table.functions(&self.source, self.ctx, self.machine, addresses, answers)
             }
             None => Some(()),
+        }
+    }
+
+    /// An index of a table's functions; an empty one where there is no such table, and
+    /// none where it has too many.
+    #[must_use]
+    pub fn starts(&self, table: Table) -> Option<Starts> {
+        let base = self.segments.loads.iter().map(|load| load.address.0).min();
+        match self.table(table) {
+            Some(table) => table.starts(&self.source, self.ctx, self.machine, base?),
+            None => Some(Starts::default()),
         }
     }
 
@@ -329,11 +348,8 @@ impl ElfFile {
     /// Heap bytes that this holds, about.
     #[must_use]
     pub fn memory(&self) -> usize {
-        let own = match &self.source {
-            Source::File { .. } => 0,
-            Source::Memory(bytes) => bytes.len(),
-        };
-        own + self.layout.memory()
+        self.source.memory_bytes()
+            + self.layout.memory()
             + self.segments.loads.capacity() * size_of::<Load>()
             + self.segments.notes.capacity() * size_of::<FileRange>()
     }

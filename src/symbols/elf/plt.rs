@@ -186,6 +186,10 @@ fn find_symbols(source: &Source, range: FileRange, wanted: &mut [Wanted]) {
             return;
         };
         let read = source.read_at(at, &mut window[..len]);
+        // Each is compared with all.
+        if !source.work(read as u64 / 32 * wanted.len() as u64) {
+            return;
+        }
         for entry in window[..read].chunks_exact(RELOCATION) {
             let mut cursor = Cursor::new(entry);
             let (Ok(slot), Ok(info)) = (cursor.u64(), cursor.u64()) else {

@@ -1,17 +1,23 @@
 //! Where an ELF file's bytes come from: a file read with `pread`, or memory.
 //!
 //! Reads past the end are short, never errors: a parser asks for what it needs
-//! and says itself what is missing. [`Strings`] is a window on a string table.
+//! and says itself what is missing. [`Strings`] is a window on a string table. Where a
+//! report's [`Allowance`] is used up there are no more bytes ([`Source::is_out`]).
 
+use std::rc::Rc;
+
+use crate::base::allowance::Allowance;
 use crate::base::bytes;
 use crate::sys::file::{Refusal, RegularFile, Status};
 
 /// The longest name that is read; the rest of a longer one is left out.
 pub const MAX_NAME: usize = 4096;
 
-/// The bytes of an ELF file.
+/// Units of work that a read costs, however short it is.
+const READ: u64 = 512;
+
 #[derive(Debug)]
-pub enum Source {
+enum Bytes {
     /// With what it was when it was opened.
     File {
         file: RegularFile,
@@ -20,18 +26,76 @@ pub enum Source {
     Memory(Vec<u8>),
 }
 
+/// The bytes of an ELF file.
+#[derive(Debug)]
+pub struct Source {
+    bytes: Bytes,
+    allowance: Option<Rc<Allowance>>,
+}
+
 impl Source {
     /// A file, as it is now.
     pub fn file(file: RegularFile) -> Result<Self, Refusal> {
         let status = file.status()?;
-        Ok(Source::File { file, status })
+        Ok(Source {
+            bytes: Bytes::File { file, status },
+            allowance: None,
+        })
+    }
+
+    #[must_use]
+    pub fn memory(bytes: Vec<u8>) -> Self {
+        Source {
+            bytes: Bytes::Memory(bytes),
+            allowance: None,
+        }
+    }
+
+    /// The same, with all work on it limited.
+    #[must_use]
+    pub fn within(self, allowance: Option<&Rc<Allowance>>) -> Self {
+        Source {
+            allowance: allowance.cloned(),
+            ..self
+        }
+    }
+
+    #[must_use]
+    pub fn allowance(&self) -> Option<&Rc<Allowance>> {
+        self.allowance.as_ref()
+    }
+
+    /// Takes work that is about to be done with what was read; whether it may be done.
+    #[must_use]
+    pub fn work(&self, units: u64) -> bool {
+        self.allowance.as_ref().is_none_or(|left| left.take(units))
+    }
+
+    /// Whether what was read last may not be all that there is.
+    #[must_use]
+    pub fn is_out(&self) -> bool {
+        self.allowance.as_ref().is_some_and(|left| left.is_out())
+    }
+
+    /// Bytes in memory.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        match &self.bytes {
+            Bytes::File { .. } => 0,
+            Bytes::Memory(bytes) => bytes.len(),
+        }
+    }
+
+    #[must_use]
+    pub fn is_memory(&self) -> bool {
+        matches!(self.bytes, Bytes::Memory(_))
     }
 
     /// Whether the file still is what was opened. Its having lost its name does
     /// not matter, its having been written to does.
     #[must_use]
     pub fn is_current(&self) -> bool {
-        let Source::File { file, status } = self else {
+        let Bytes::File { file, status } = &self.bytes else {
             return true;
         };
         file.status().is_ok_and(|now| {
@@ -42,25 +106,28 @@ impl Source {
     /// When the file had last changed as it was opened; memory does not.
     #[must_use]
     pub fn changed_unix_ns(&self) -> i64 {
-        match self {
-            Source::File { status, .. } => status.changed_unix_ns,
-            Source::Memory(_) => i64::MIN,
+        match &self.bytes {
+            Bytes::File { status, .. } => status.changed_unix_ns,
+            Bytes::Memory(_) => i64::MIN,
         }
     }
 
     #[must_use]
     pub fn size(&self) -> u64 {
-        match self {
-            Source::File { status, .. } => status.size,
-            Source::Memory(bytes) => bytes.len() as u64,
+        match &self.bytes {
+            Bytes::File { status, .. } => status.size,
+            Bytes::Memory(bytes) => bytes.len() as u64,
         }
     }
 
     /// Fills `buf` as far as there are bytes; how many there were.
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> usize {
-        match self {
-            Source::File { file, .. } => file.read_at(offset, buf),
-            Source::Memory(bytes) => {
+        if !self.work(READ + buf.len() as u64) {
+            return 0;
+        }
+        match &self.bytes {
+            Bytes::File { file, .. } => file.read_at(offset, buf),
+            Bytes::Memory(bytes) => {
                 let start = usize::try_from(offset).unwrap_or(usize::MAX);
                 let rest = bytes.get(start..).unwrap_or(&[]);
                 let len = rest.len().min(buf.len());

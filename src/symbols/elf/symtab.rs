@@ -23,22 +23,24 @@
 //! names its start alone. The format: System V ABI, "Symbol Table".
 
 use std::cmp::Reverse;
-use std::time::{Duration, Instant};
 
 use goblin::container::Ctx;
 use goblin::elf::header::{EM_AARCH64, EM_ARM, EM_RISCV};
 use goblin::elf::section_header::{SHN_LORESERVE, SHN_UNDEF, SHN_XINDEX};
-use goblin::elf::sym::{self, Sym, Symtab};
+use goblin::elf::sym::{self, Sym};
 
 use super::place::CodeSection;
 use super::source::{FileRange, Source, Strings};
+use super::starts::{Starts, MAX_FUNCTIONS};
 use crate::base::address::FileAddress;
 
 /// 192 MB of symbols; libLLVM with its full table has 300,000.
 const MAX_SYMBOLS: u64 = 8 << 20;
 const WINDOW: usize = 64 * 1024;
-/// A table that takes longer, with a cold disk under it, gives no names this time.
-const MAX_TIME: Duration = Duration::from_millis(500);
+/// Units of work for a symbol that is sorted into an index.
+const SORT: u64 = 64;
+/// Units of work for a symbol that holds an address.
+const OFFER: u64 = 8;
 /// Names of one function that are compared.
 const MAX_ALIASES: usize = 8;
 
@@ -213,9 +215,9 @@ impl SymbolTable {
         })
     }
 
-    /// Shows every symbol; `None` when the time runs out.
-    fn visit(&self, source: &Source, ctx: Ctx, mut see: impl FnMut(&Sym)) -> Option<()> {
-        let began = Instant::now();
+    /// Shows every symbol, and takes the work that was said to have been done with it;
+    /// `None` when the allowance is used up.
+    fn visit(&self, source: &Source, ctx: Ctx, mut see: impl FnMut(&Sym) -> u64) -> Option<()> {
         let entry = Sym::size(ctx.container);
         let whole = usize::try_from(self.symbols.size).ok()?;
         let mut window = vec![0; whole.min(WINDOW / entry * entry)];
@@ -227,14 +229,15 @@ impl SymbolTable {
             if read == 0 {
                 break;
             }
-            let symbols = Symtab::parse(&window[..read], 0, read / entry, ctx).ok()?;
-            symbols.iter().for_each(|symbol| see(&symbol));
-            done += read;
-            if began.elapsed() > MAX_TIME {
-                return None;
+            for bytes in window[..read].chunks_exact(entry) {
+                let work = see(&decode(bytes, ctx)?);
+                if work > 0 && !source.work(work) {
+                    return None;
+                }
             }
+            done += read;
         }
-        Some(())
+        (!source.is_out()).then_some(())
     }
 
     /// The name of the symbol with that number.
@@ -253,7 +256,7 @@ impl SymbolTable {
     }
 
     /// Adds to `answers` what this table knows; an answer that has a symbol
-    /// already keeps it. `None` when the time runs out.
+    /// already keeps it. `None` when the allowance is used up.
     pub(crate) fn functions(
         &self,
         source: &Source,
@@ -268,9 +271,10 @@ impl SymbolTable {
         }
         let mut strings = Strings::new(source, self.strings);
         self.visit(source, ctx, |symbol| {
-            if is_code(symbol) && !is_marker(symbol, machine, &mut strings) {
-                self.gather(symbol, machine, &mut slots);
+            if !is_code(symbol) || is_marker(symbol, machine, &mut strings) {
+                return 0;
             }
+            self.gather(symbol, machine, &mut slots)
         })?;
         propagate(&mut slots);
         for (&address, answer) in addresses.iter().zip(answers) {
@@ -282,6 +286,37 @@ impl SymbolTable {
             }
         }
         Some(())
+    }
+
+    /// An index of the functions, at addresses from `base` on; `None` where there are too
+    /// many, or where the allowance is used up.
+    pub(crate) fn starts(
+        &self,
+        source: &Source,
+        ctx: Ctx,
+        machine: u16,
+        base: u64,
+    ) -> Option<Starts> {
+        let count = self.symbols.size / Self::entry_size(ctx);
+        if count > MAX_FUNCTIONS || !source.work(count * SORT) {
+            return None;
+        }
+        let mut starts = Starts::new(base, usize::try_from(count).ok()?);
+        let mut strings = Strings::new(source, self.strings);
+        self.visit(source, ctx, |symbol| {
+            if is_code(symbol) && !is_marker(symbol, machine, &mut strings) {
+                starts.add(symbol, start_of(symbol, machine), self.size_of(symbol));
+            }
+            0
+        })?;
+        starts.finish()
+    }
+
+    fn size_of(&self, symbol: &Sym) -> u64 {
+        match symbol.st_size {
+            0 if self.dynamic => 1,
+            size => size,
+        }
     }
 
     /// One slot for each address still without a symbol, sorted.
@@ -305,31 +340,34 @@ impl SymbolTable {
             .collect()
     }
 
-    fn gather(&self, symbol: &Sym, machine: u16, slots: &mut [Slot]) {
-        let start = match machine {
-            // Bit 0 marks Thumb code.
-            EM_ARM => symbol.st_value & !1,
-            _ => symbol.st_value,
-        };
-        let size = match symbol.st_size {
-            0 if self.dynamic => 1,
-            size => size,
-        };
+    /// How much more work than most symbols it was.
+    fn gather(&self, symbol: &Sym, machine: u16, slots: &mut [Slot]) -> u64 {
+        let start = start_of(symbol, machine);
+        let size = self.size_of(symbol);
         let first = bound(slots, start);
         if size == 0 {
             if let Some(slot) = slots.get_mut(first) {
                 offer_unsized(&mut slot.unsized_, symbol, start);
             }
-            return;
+            return 0;
         }
         let end = start.saturating_add(size);
+        let mut work = 0;
         for slot in slots[first..]
             .iter_mut()
             .take_while(|slot| slot.address < end)
         {
             Best::offer(&mut slot.sized, symbol, start);
+            work += OFFER;
         }
-        bound(slots, end);
+        match slots.get(first) {
+            Some(slot) if slot.address < end => {
+                bound(slots, end);
+            }
+            // Nearly all begin and end between the same two.
+            _ => narrow(slots, first, end),
+        }
+        work
     }
 
     fn settle(&self, slot: &Slot, strings: &mut Strings<'_>, answer: &mut Answer) {
@@ -362,7 +400,7 @@ impl SymbolTable {
         self.visit(source, ctx, |symbol| {
             let start = symbol.st_value;
             if symbol.st_type() != sym::STT_OBJECT || !has_section(symbol) || start > address {
-                return;
+                return 0;
             }
             let end = start.saturating_add(symbol.st_size);
             if address < end {
@@ -374,6 +412,7 @@ impl SymbolTable {
                 before_end = end;
                 Best::offer(&mut before, symbol, start);
             }
+            0
         })?;
         let mut strings = Strings::new(source, self.strings);
         holding.or(before)?.into_found(&mut strings)
@@ -384,13 +423,17 @@ impl SymbolTable {
 /// index of the first slot at or after it.
 fn bound(slots: &mut [Slot], place: u64) -> usize {
     let first = slots.partition_point(|slot| slot.address < place);
+    narrow(slots, first, place);
+    first
+}
+
+fn narrow(slots: &mut [Slot], first: usize, place: u64) {
     if let Some(slot) = slots.get_mut(first) {
         slot.low = slot.low.max(place);
     }
     if let Some(slot) = first.checked_sub(1).and_then(|index| slots.get_mut(index)) {
         slot.high = slot.high.min(place);
     }
-    first
 }
 
 /// The nearest start wins, whatever its binding; among equals the better.
@@ -415,6 +458,41 @@ fn propagate(slots: &mut [Slot]) {
         let high = slots[index].high;
         let slot = &mut slots[index - 1];
         slot.high = slot.high.min(high);
+    }
+}
+
+/// One entry of either class. goblin's iterator takes ten times as long, and a library may
+/// have a million symbols.
+fn decode(bytes: &[u8], ctx: Ctx) -> Option<Sym> {
+    let number = |bytes: &[u8]| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    if !ctx.is_big() {
+        let bytes: &[u8; 16] = bytes.try_into().ok()?;
+        return Some(Sym {
+            st_name: number(&bytes[..4]) as usize,
+            st_value: number(&bytes[4..8]).into(),
+            st_size: number(&bytes[8..12]).into(),
+            st_info: bytes[12],
+            st_other: bytes[13],
+            st_shndx: u16::from_le_bytes([bytes[14], bytes[15]]).into(),
+        });
+    }
+    let bytes: &[u8; 24] = bytes.try_into().ok()?;
+    let wide = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+    Some(Sym {
+        st_name: number(&bytes[..4]) as usize,
+        st_info: bytes[4],
+        st_other: bytes[5],
+        st_shndx: u16::from_le_bytes([bytes[6], bytes[7]]).into(),
+        st_value: wide(number(&bytes[8..12]), number(&bytes[12..16])),
+        st_size: wide(number(&bytes[16..20]), number(&bytes[20..])),
+    })
+}
+
+fn start_of(symbol: &Sym, machine: u16) -> u64 {
+    match machine {
+        // Bit 0 marks Thumb code.
+        EM_ARM => symbol.st_value & !1,
+        _ => symbol.st_value,
     }
 }
 

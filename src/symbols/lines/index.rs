@@ -11,6 +11,10 @@ use crate::base::address::FileAddress;
 
 /// More units than any program has.
 const MAX_UNITS: usize = 1 << 20;
+/// Units of work for a set of ranges, or for a unit.
+const SET: u64 = 64;
+/// The same for a range.
+const PAIR: u64 = 16;
 
 pub(super) fn units(debug: &Debug<'_>, addresses: &[FileAddress]) -> Vec<Option<u64>> {
     let mut units = vec![None; addresses.len()];
@@ -37,6 +41,7 @@ fn by_aranges(
 ) -> Option<()> {
     let mut reader = debug.reader(Section::Aranges);
     while reader.at() < reader.size() {
+        debug.work(SET)?;
         let start = reader.at();
         let (length, wide) = reader.initial_length()?;
         let end = reader.at().checked_add(length)?;
@@ -49,6 +54,7 @@ fn by_aranges(
             let head = reader.at() - start;
             reader.seek(start + head.next_multiple_of(pair));
             while reader.at() + pair <= end {
+                debug.work(PAIR)?;
                 let low = reader.sized(size)?;
                 let length = reader.sized(size)?;
                 if low != 0 {
@@ -72,6 +78,7 @@ fn by_first_entries(
         if at >= reader.size() || !units.contains(&None) {
             return Some(());
         }
+        debug.work(SET)?;
         reader.seek(at);
         let end = Unit::header(&mut reader)?.end;
         reader.seek(at);

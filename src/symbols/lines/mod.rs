@@ -7,8 +7,8 @@
 //!
 //! Nothing is kept and nothing is read whole: `.debug_info` of a browser has a
 //! gigabyte. Units are found by `.debug_aranges` or by their first entries, and
-//! everything is read through windows of some KB. One batch has a time limit;
-//! what is not known by then stays unknown.
+//! everything is read through windows of some KB. When the report's allowance is used
+//! up, what is not known by then stays unknown.
 //!
 //! ```text
 //! index (address -> unit) ──> program (address -> file, line)
@@ -28,19 +28,10 @@ mod reader;
 mod tree;
 mod unit;
 
-use std::time::{Duration, Instant};
-
 use super::elf::{ElfFile, Section, Sections, Source};
 use crate::base::address::FileAddress;
 use reader::Reader;
 
-/// For one batch of addresses.
-const MAX_TIME: Duration = if cfg!(test) {
-    // Unit tests compare what is found, also on a machine that is busy elsewhere.
-    Duration::from_secs(10)
-} else {
-    Duration::from_millis(200)
-};
 /// Inlined calls at one address.
 const MAX_CALLS: usize = 32;
 
@@ -69,7 +60,7 @@ impl Refused {
     pub fn as_str(self) -> &'static str {
         match self {
             Refused::Compressed => "the program's debug information is compressed",
-            Refused::TimedOut => "debug information takes too long to read",
+            Refused::TimedOut => "time limit: debug information not read to its end",
         }
     }
 }
@@ -79,13 +70,14 @@ impl Refused {
 struct Debug<'a> {
     source: &'a Source,
     sections: &'a Sections,
-    deadline: Instant,
+    /// How many addresses are asked for.
+    batch: u64,
 }
 
 impl<'a> Debug<'a> {
     fn reader(&self, section: Section) -> Reader<'a> {
         let range = self.sections.range(section);
-        Reader::new(self.source, range, self.deadline)
+        Reader::new(self.source, range)
     }
 
     fn reader_at(&self, section: Section, at: u64) -> Reader<'a> {
@@ -94,22 +86,15 @@ impl<'a> Debug<'a> {
         reader
     }
 
-    fn is_late(&self) -> bool {
-        Instant::now() > self.deadline
+    /// Takes work, beside that of reading, and as much for each address; `None` when it
+    /// is not to be done any more.
+    fn work(&self, units: u64) -> Option<()> {
+        self.source.work(units + self.batch).then_some(())
     }
 }
 
 /// The calls at each address, none where nothing is known.
 pub fn calls(elf: &ElfFile, addresses: &[FileAddress]) -> Result<Vec<Vec<Call>>, Refused> {
-    calls_within(MAX_TIME, elf, addresses)
-}
-
-/// The same, with more or less time than a host has where programs crash.
-pub fn calls_within(
-    time: Duration,
-    elf: &ElfFile,
-    addresses: &[FileAddress],
-) -> Result<Vec<Vec<Call>>, Refused> {
     let mut found = vec![Vec::new(); addresses.len()];
     let sections = elf.debug_sections();
     if !sections.exist() {
@@ -121,7 +106,7 @@ pub fn calls_within(
     let debug = Debug {
         source: elf.source(),
         sections,
-        deadline: Instant::now() + time,
+        batch: addresses.len() as u64,
     };
     let units = index::units(&debug, addresses);
     let mut distinct: Vec<u64> = units.iter().copied().flatten().collect();
@@ -137,7 +122,7 @@ pub fn calls_within(
             found[index] = calls;
         }
     }
-    if debug.is_late() && found.iter().all(Vec::is_empty) {
+    if elf.source().is_out() && found.iter().all(Vec::is_empty) {
         return Err(Refused::TimedOut);
     }
     Ok(found)

@@ -11,6 +11,10 @@ use super::{Call, Debug, Section};
 
 /// Directories or files of one header.
 const MAX_ENTRIES: u64 = 1 << 20;
+/// Units of work for a row.
+const ROW: u64 = 8;
+/// The same for a directory or a file.
+const LISTED: u64 = 32;
 
 /// A line in a file: the file's number in the header, the line.
 pub(super) type Place = (u64, u64);
@@ -130,7 +134,11 @@ impl<'a> Program<'a> {
         let mut reader = self.debug.reader_at(Section::Line, self.start);
         let mut row = FIRST_ROW;
         while reader.at() < self.end && matcher.found.contains(&None) {
-            if self.step(&mut reader, &mut row, &mut matcher).is_none() {
+            let step = self.debug.work(ROW);
+            if step
+                .and_then(|()| self.step(&mut reader, &mut row, &mut matcher))
+                .is_none()
+            {
                 break;
             }
         }
@@ -241,9 +249,11 @@ impl<'a> Program<'a> {
     ) -> Option<(Vec<u8>, Option<Vec<u8>>)> {
         let directories = reader.at();
         while !is_empty(reader)? {
+            self.debug.work(LISTED)?;
             reader.skip_string()?;
         }
         for _ in 1..number.min(MAX_ENTRIES) {
+            self.debug.work(LISTED)?;
             if is_empty(reader)? {
                 return None;
             }
@@ -257,6 +267,7 @@ impl<'a> Program<'a> {
         }
         reader.seek(directories);
         for _ in 1..directory.min(MAX_ENTRIES) {
+            self.debug.work(LISTED)?;
             if is_empty(reader)? {
                 return Some((name, None));
             }
@@ -290,6 +301,7 @@ impl<'a> Program<'a> {
             .collect::<Option<Vec<(u64, u64)>>>()?;
         let count = reader.unsigned()?;
         for current in 0..count.min(MAX_ENTRIES) {
+            self.debug.work(LISTED * (1 + formats.len() as u64))?;
             let mut path = None;
             let mut directory = 0;
             for &(content, form) in &formats {

@@ -9,6 +9,8 @@ use super::{Debug, Section};
 
 /// The ranges of one entry; a unit has one for each of its functions.
 const MAX_RANGES: usize = 64 * 1024;
+/// Units of work for a range.
+const RANGE: u64 = 16;
 
 /// Shows every range, in any order; `None` when some could not be read.
 pub(super) fn visit(
@@ -57,6 +59,7 @@ fn old_list(debug: &Debug<'_>, unit: &Unit, at: u64, show: &mut dyn FnMut(u64, u
     let mut base = base(debug, unit);
     let ones = u64::MAX >> (64 - 8 * u32::from(unit.address_size));
     for _ in 0..MAX_RANGES {
+        debug.work(RANGE)?;
         let low = reader.sized(unit.address_size)?;
         let high = reader.sized(unit.address_size)?;
         if (low, high) == (0, 0) {
@@ -76,6 +79,7 @@ fn list(debug: &Debug<'_>, unit: &Unit, at: u64, show: &mut dyn FnMut(u64, u64))
     let mut base = base(debug, unit);
     let size = unit.address_size;
     for _ in 0..MAX_RANGES {
+        debug.work(RANGE)?;
         // DWARF 5, table 7.30.
         match reader.u8()? {
             0 => return Some(()),

@@ -1,9 +1,7 @@
 //! Numbers and strings of a section, through a window that moves.
 //!
 //! In: a section's place in its file. Out: values, or `None` where the section ends,
-//! a number is too large, or the batch's time is up. No read goes beyond the section.
-
-use std::time::Instant;
+//! a number is too large, or the allowance is used up. No read goes beyond the section.
 
 use crate::symbols::elf::{FileRange, Source, MAX_NAME};
 
@@ -13,7 +11,6 @@ const WINDOW: usize = 8 * 1024;
 pub(super) struct Reader<'a> {
     source: &'a Source,
     range: FileRange,
-    deadline: Instant,
     window: Vec<u8>,
     /// Offset of the window's first byte in the section.
     start: u64,
@@ -22,11 +19,10 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(source: &'a Source, range: FileRange, deadline: Instant) -> Self {
+    pub(super) fn new(source: &'a Source, range: FileRange) -> Self {
         Reader {
             source,
             range: range.within(source.size()),
-            deadline,
             window: Vec::new(),
             start: 0,
             at: 0,
@@ -68,16 +64,13 @@ impl<'a> Reader<'a> {
     }
 
     fn load(&mut self) -> Option<()> {
-        if Instant::now() > self.deadline {
-            return None;
-        }
         let left = self.range.size.checked_sub(self.at)?;
         self.window.resize(left.min(WINDOW as u64) as usize, 0);
         let place = self.range.offset.checked_add(self.at)?;
         let read = self.source.read_at(place, &mut self.window);
         self.window.truncate(read);
         self.start = self.at;
-        Some(())
+        (!self.source.is_out()).then_some(())
     }
 
     /// Up to 8 bytes. The one place where numbers are made: these readers are most

@@ -2,10 +2,12 @@
 //! information that was cut and changed.
 
 use super::*;
+use crate::base::allowance::Allowance;
 use crate::host;
 use crate::sys::file::RegularFile;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::rc::Rc;
 
 const SOURCE: &str = r#"
 #include "inner.h"
@@ -142,8 +144,7 @@ fn ours(elf: &ElfFile, addresses: &[u64]) -> Vec<Vec<(Option<String>, String)>> 
         };
         (text(&call.name), place)
     };
-    // Not optimized, and on a machine that does other things too.
-    let calls = calls_within(MAX_TIME * 100, elf, &addresses).unwrap();
+    let calls = calls(elf, &addresses).unwrap();
     calls
         .iter()
         .map(|calls| calls.iter().map(show).collect())
@@ -278,7 +279,7 @@ fn debug_information_of_any_content_does_no_harm() {
             .collect();
         assert!(places.len() > 500, "{}", places.len());
         let ask = |bytes: Vec<u8>| {
-            if let Ok(elf) = ElfFile::parse(Source::Memory(bytes)) {
+            if let Ok(elf) = ElfFile::parse(Source::memory(bytes)) {
                 let _ = calls(&elf, &addresses);
             }
         };
@@ -327,10 +328,11 @@ fn a_search_ends_in_time() {
     bytes.extend(unit.iter().cycle().take(unit.len() * count));
     bytes[header + 24..header + 32].copy_from_slice(&end.to_le_bytes());
     bytes[header + 32..header + 40].copy_from_slice(&(12 * count as u64).to_le_bytes());
-    let elf = ElfFile::parse(Source::Memory(bytes)).unwrap();
-    // Far less than so many units take on any machine.
-    let (limit, began) = (Duration::from_millis(10), Instant::now());
-    let found = calls_within(limit, &elf, &[FileAddress(u64::MAX)]);
+    // Far less than so many units are.
+    let allowance = Rc::new(Allowance::of_work(16 << 20));
+    let source = Source::memory(bytes).within(Some(&allowance));
+    let elf = ElfFile::parse(source).unwrap();
+    let found = calls(&elf, &[FileAddress(u64::MAX)]);
     assert_eq!(found, Err(Refused::TimedOut));
-    assert!(began.elapsed() < limit * 100, "{:?}", began.elapsed());
+    assert!(allowance.is_out());
 }

@@ -15,6 +15,8 @@ use super::{ranges, Debug, Section};
 const MAX_HOPS: usize = 8;
 /// More units than any program has.
 const MAX_UNITS: usize = 1 << 20;
+/// Units of work for one.
+const UNIT: u64 = 64;
 
 /// An inlined call.
 #[derive(Debug)]
@@ -54,7 +56,7 @@ fn find_functions(
 ) -> Option<()> {
     let mut reader = debug.reader_at(Section::Info, unit.first_entry());
     while reader.at() < unit.end && functions.contains(&None) {
-        let entry = unit.entry(&mut reader)?;
+        let entry = unit.entry(debug, &mut reader)?;
         if entry.tag != TAG_SUBPROGRAM {
             continue;
         }
@@ -84,12 +86,12 @@ fn behind(entry: &Entry, unit: &Unit) -> Option<u64> {
 /// the start of the range that does.
 fn holding(debug: &Debug<'_>, unit: &Unit, at: u64, address: u64) -> Option<Vec<(Entry, u64)>> {
     let mut reader = debug.reader_at(Section::Info, at);
-    let mut depth = u64::from(unit.entry(&mut reader)?.children);
+    let mut depth = u64::from(unit.entry(debug, &mut reader)?.children);
     // How deep the children of the innermost one found are.
     let mut inside = 0;
     let mut found = Vec::new();
     while depth > 0 && depth >= inside {
-        let entry = unit.entry(&mut reader)?;
+        let entry = unit.entry(debug, &mut reader)?;
         if entry.tag == 0 {
             depth -= 1;
             continue;
@@ -139,7 +141,7 @@ fn name(debug: &Debug<'_>, home: &Unit, entry: &Entry) -> Option<Vec<u8>> {
         }
         let unit = foreign.as_ref().unwrap_or(home);
         let mut reader = debug.reader_at(Section::Info, at);
-        let Some(next) = unit.entry(&mut reader) else {
+        let Some(next) = unit.entry(debug, &mut reader) else {
             break;
         };
         entry = next;
@@ -151,6 +153,7 @@ fn name(debug: &Debug<'_>, home: &Unit, entry: &Entry) -> Option<Vec<u8>> {
 fn unit_around(debug: &Debug<'_>, at: u64) -> Option<Unit> {
     let mut reader = debug.reader(Section::Info);
     for _ in 0..MAX_UNITS {
+        debug.work(UNIT)?;
         let header = Unit::header(&mut reader)?;
         if (header.start..header.end).contains(&at) {
             return Unit::read(debug, header.start);

@@ -12,6 +12,8 @@ use super::{Debug, Section};
 /// Compilers make some hundred for a unit.
 const MAX_ABBREVIATIONS: usize = 16 * 1024;
 const MAX_SPECIFICATIONS: usize = 256 * 1024;
+/// Units of work for an entry, or for the shape of one.
+const ENTRY: u64 = 32;
 
 pub(super) const TAG_INLINED: u64 = 0x1d;
 pub(super) const TAG_SUBPROGRAM: u64 = 0x2e;
@@ -84,6 +86,7 @@ impl Abbreviations {
         loop {
             let code = reader.unsigned()?;
             if code == 0 {
+                table.sort();
                 return Some(table);
             }
             let tag = reader.unsigned()?;
@@ -101,8 +104,10 @@ impl Abbreviations {
                 count: (table.specifications.len() - first) as u32,
             });
             if until == Some(code) {
+                table.sort();
                 return Some(table);
             }
+            debug.work(ENTRY)?;
         }
     }
 
@@ -128,13 +133,18 @@ impl Abbreviations {
         }
     }
 
+    /// Nearly always they are numbered from 1. Of several with one number the first counts.
+    fn sort(&mut self) {
+        if !self.all.is_sorted_by_key(|shape| shape.code) {
+            self.all.sort_by_key(|shape| shape.code);
+        }
+    }
+
     fn find(&self, code: u64) -> Option<Abbreviation> {
-        // Nearly always they are numbered from 1.
-        let index = usize::try_from(code.checked_sub(1)?).ok()?;
-        let direct = self.all.get(index).filter(|shape| shape.code == code);
-        direct
-            .or_else(|| self.all.iter().find(|shape| shape.code == code))
-            .copied()
+        let at = |index: usize| self.all.get(index).filter(|shape| shape.code == code);
+        let direct = at(usize::try_from(code.checked_sub(1)?).ok()?);
+        let search = || at(self.all.partition_point(|shape| shape.code < code));
+        direct.or_else(search).copied()
     }
 }
 
@@ -244,7 +254,7 @@ impl Unit {
         let mut reader = debug.reader_at(Section::Info, at);
         let mut unit = Unit::header(&mut reader)?;
         unit.abbreviations = Abbreviations::read(debug, unit.abbreviations_at, None)?;
-        unit.read_root(&mut reader)?;
+        unit.read_root(debug, &mut reader)?;
         Some(unit)
     }
 
@@ -254,13 +264,13 @@ impl Unit {
         let code = reader.unsigned()?;
         reader.seek(unit.first_entry);
         unit.abbreviations = Abbreviations::read(debug, unit.abbreviations_at, Some(code))?;
-        unit.read_root(reader)?;
+        unit.read_root(debug, reader)?;
         Some(unit)
     }
 
-    fn read_root(&mut self, reader: &mut Reader<'_>) -> Option<()> {
+    fn read_root(&mut self, debug: &Debug<'_>, reader: &mut Reader<'_>) -> Option<()> {
         reader.seek(self.first_entry);
-        self.root = self.entry(reader)?;
+        self.root = self.entry(debug, reader)?;
         Some(())
     }
 
@@ -338,7 +348,7 @@ impl Unit {
     }
 
     /// The entry that begins here.
-    pub(super) fn entry(&self, reader: &mut Reader<'_>) -> Option<Entry> {
+    pub(super) fn entry(&self, debug: &Debug<'_>, reader: &mut Reader<'_>) -> Option<Entry> {
         let mut entry = Entry {
             at: reader.at(),
             ..Entry::default()
@@ -352,6 +362,7 @@ impl Unit {
         }
         let shape = self.abbreviations.find(code)?;
         (entry.tag, entry.children) = (shape.tag, shape.children);
+        debug.work(ENTRY + u64::from(shape.count) * 8)?;
         let first = shape.first as usize;
         let specifications = first..first + shape.count as usize;
         for specification in self.abbreviations.specifications.get(specifications)? {

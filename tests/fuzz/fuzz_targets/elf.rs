@@ -8,7 +8,7 @@ use segfault_analyzer::unwind::CfiSection;
 
 fuzz_target!(|bytes: &[u8]| {
     let size = bytes.len() as u64;
-    let Ok(elf) = ElfFile::parse(Source::Memory(bytes.to_vec())) else {
+    let Ok(elf) = ElfFile::parse(Source::memory(bytes.to_vec())) else {
         return;
     };
     let mut addresses: Vec<FileAddress> = [0, 0x1000, 0x1139, u64::MAX].map(FileAddress).into();

@@ -2,13 +2,18 @@
 //! there, the last of them not inlined, or nothing.
 #![no_main]
 
+use std::rc::Rc;
+
 use libfuzzer_sys::fuzz_target;
 use segfault_analyzer::base::address::FileAddress;
+use segfault_analyzer::base::allowance::Allowance;
 use segfault_analyzer::symbols::elf::{ElfFile, Source};
 use segfault_analyzer::symbols::lines;
 
 fuzz_target!(|bytes: &[u8]| {
-    let Ok(elf) = ElfFile::parse(Source::Memory(bytes.to_vec())) else {
+    let source = Source::memory(bytes.to_vec());
+    let source = source.within(Some(&Rc::new(Allowance::of_work(1 << 30))));
+    let Ok(elf) = ElfFile::parse(source) else {
         return;
     };
     let mut addresses: Vec<FileAddress> = vec![FileAddress(0), FileAddress(u64::MAX)];

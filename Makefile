@@ -22,7 +22,7 @@ Q := @
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: all help target build aarch64 dist check-dist demo test test-methods test-six test-vm fetch-vm corpus compare load lint doc man check-man picture check-fuzz check-decoder figures bpf \
+.PHONY: all help target build aarch64 dist check-dist demo test test-methods test-six test-vm fetch-vm corpus compare load attack lint doc man check-man picture check-fuzz check-decoder figures bpf \
 	check-prebuilt check-static check-size clean
 
 all: build
@@ -37,6 +37,7 @@ help:
 	@echo 'make corpus           crash the corpus in every build, compare chains (root)'
 	@echo 'make compare          the same beside gdb, eu-stack, perf and bpftrace (root)'
 	@echo 'make load             chains under load, in a huge library, in real programs (root)'
+	@echo 'make attack           crash programs that are made to be costly to report (root)'
 	@echo 'make lint             formatting and clippy, with and without gimli'
 	@echo 'make doc              documentation of the code, without a warning'
 	@echo 'make man              the man page, from docs/manual.md (needs python3)'
@@ -169,6 +170,10 @@ compare: build
 # A thousand crashes a second, a library of more than 100 MB, programs of the system.
 load: build
 	$(Q)$(CORPUS)/load.py
+
+# Files that are as slow to read as their formats permit, against the limits of a report.
+attack: build
+	$(Q)$(if $(SUDO),sudo -E) env SEGFAULT_ANALYZER='$(abspath $(BINARY))' CC='$(CC)' python3 tests/attack/run.py $(CASES)
 
 lint:
 	$(Q)$(CARGO) fmt --check

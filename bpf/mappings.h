@@ -3,13 +3,13 @@
  * The crashed program's mappings, walked without a lock while its other threads
  * may change them.
  *
- * The walk goes upward by address, one mapping, or one level of the tree, a
- * step. Nothing that it reads is believed before it was checked:
+ * The walk goes upward by address. One step takes one mapping, or one level of the
+ * tree. Everything that it reads is checked before it counts:
  *   - each descent begins at the root as it is then;
  *   - a node counts if it is not a dead one: see read_node();
  *   - a mapping counts if it belongs to this mm, is not empty, and ends where
- *     the tree says (a freed one is overlaid by its rcu_head);
- *   - what fails is looked up again from the end of the last good mapping;
+ *     the tree says (in a freed one the rcu_head has overwritten these fields);
+ *   - after a failed check the walk looks again from the end of the last good mapping;
  *   - a walk that ends below the stack's start was torn, and goes on.
  */
 #ifndef SEGFAULT_MAPPINGS_H
@@ -26,7 +26,7 @@
 #define VM_EXEC 4
 #define MAX_RETRIES 200
 #define MAX_WALK_COMPONENTS 16384	/* of all paths: interrupts are off meanwhile */
-#define MAX_STEPS (1 << 16)	/* of the callback; mappings are limited apart */
+#define MAX_STEPS (1 << 16)	/* of the callback; mappings have their own limit */
 
 enum walk_result { WALK_NOTHING, WALK_MAPPING, WALK_END };
 
@@ -77,8 +77,8 @@ separate int tree_descend(void)
 	if (inner_layout(&layout, node_type(entry)))
 		return walk_retry(w);
 	w->slots_at = layout.slots_at;
-	/* Kept in memory: in a register each way out of the loop would be a state
-	 * of its own to the verifier. */
+	/* Kept in memory: in a register, each way out of the loop would be a separate
+	 * state for the verifier. */
 	w->child = layout.pivots;
 	for (__u32 i = 0; i < NODE_SLOTS - 1; i++) {
 		__u64 pivot;
@@ -227,7 +227,7 @@ separate int emit_mapping(__u64 address, __u64 start, __u64 end, __u64 vm_flags)
 
 	if (!s)
 		return 0;
-	/* Names that nobody will get are not looked up. */
+	/* Do not look up names that cannot be sent. */
 	if ((s->end.lost & LOST_RING_MAPPINGS) && ring_free() < OUT_BYTES + ring_reserve)
 		return 0;
 	file = BPF_CORE_READ(vma, vm_file);
@@ -254,7 +254,7 @@ separate int emit_mapping(__u64 address, __u64 start, __u64 end, __u64 vm_flags)
 		append_head(s, m, (__u64)file);
 	path = (__u64)file + bpf_core_field_offset(struct file, f_path);
 	user_path = path;
-	/* Counted, not timed: on a virtual machine time passes while nothing runs. */
+	/* A count and not a time limit: in a virtual machine time passes while nothing runs. */
 	if (s->walk.components > MAX_WALK_COMPONENTS) {
 		s->end.lost |= LOST_WALK_CUT;
 		return 0;
@@ -262,13 +262,13 @@ separate int emit_mapping(__u64 address, __u64 start, __u64 end, __u64 vm_flags)
 	overlaid = has_user_path(file);
 	if (overlaid) {
 		user_path = (__u64)file + bpf_core_field_offset(struct backing_file, user_path);
-		keep(user_path); /* stays in here: kernels without the type refuse it */
+		keep(user_path); /* keeps this in the block: kernels without the type refuse it */
 	}
 	m->path_bytes = append_path(user_path);
 	m->flags |= s->path.flags << 1 | MAPPING_PATH;
-	/* A place in another's mounts may be none in ours, but the file system is
-	 * one: the way to its root tells where the file is, and so does that of the
-	 * layer's file below an overlay. */
+	/* A path in another mount namespace may not exist in the tool's, but the file system
+	 * is the same: the path from its root shows where the file is. The same holds for
+	 * the lower file of an overlay. */
 	if ((overlaid || s->header.mnt_ns != own_mnt_ns) && s->out_bytes < OUT_BYTES - 2 * NAME_MAX_BYTES) {
 		s->path.layer = 1;
 		m->lower_bytes = append_path(path);
@@ -279,16 +279,16 @@ separate int emit_mapping(__u64 address, __u64 start, __u64 end, __u64 vm_flags)
 }
 
 /*
- * Decides whether the current mapping is wanted: code, what holds or follows
- * the fault address, the stack at or above the stack pointer, and, when it is
- * known which that is, what precedes the fault address.
+ * Decides whether the current mapping is wanted: one with code, the one that holds or
+ * follows the fault address, and the stack at or above the stack pointer. The mapping
+ * that precedes the fault address is wanted too, but is known only one step later.
  */
 static __always_inline int mapping_wanted(struct scratch *s, __u64 vm_flags)
 {
 	struct mapping_walk *w = &s->walk;
 	int wanted = (vm_flags & VM_EXEC) || all_mappings || w->start == w->moved_end;
 
-	/* A guard that sp has run into is not the stack: that is above. */
+	/* A guard that sp has run into is not the stack: the stack is above it. */
 	if (!w->stack_end && w->end > w->sp && (vm_flags & (VM_READ | VM_WRITE))) {
 		w->stack_start = w->start;
 		w->stack_end = w->end;
@@ -313,7 +313,7 @@ static __always_inline int mapping_wanted(struct scratch *s, __u64 vm_flags)
 	return wanted;
 }
 
-/* One that the walk has gone past, if it is still the same. */
+/* Sends a mapping that the walk has passed, if it is still the same. */
 separate int emit_below(__u64 address, __u64 start)
 {
 	struct scratch *s = scratch();
@@ -335,8 +335,8 @@ static long mapping_callback(__u32 step, void *unused)
 
 	if (!s)
 		return 1;
-	/* Not `result`, of which clang would return a copy: 6.1's verifier does not
-	 * know that a copy is 0 where the original is, and refuses. */
+	/* Not `result`, because clang would return a copy of it: the verifier of 6.1 does
+	 * not know that the copy is 0 if the original is, and refuses. */
 	keep(go_on);
 	result = next_mapping(s);
 	if (result == WALK_NOTHING)
@@ -358,18 +358,12 @@ static long mapping_callback(__u32 step, void *unused)
 			emit_below(s->walk.below, s->walk.below_start);
 	}
 	s->walk.previous = s->walk.below;
-	/* A program that has moved its own code there: what lies beside it tells. */
-	if ((vm_flags & VM_EXEC) && !BPF_CORE_READ(vma, vm_file)) {
-		s->walk.moved_end = s->walk.end;
-		if (s->walk.below && !s->walk.below_sent)
-			emit_below(s->walk.below, s->walk.below_start);
-	}
 	if (mapping_wanted(s, vm_flags))
 		emit_mapping(s->walk.vma, s->walk.start, s->walk.end, vm_flags);
 	return s->walk.until && s->walk.end > s->walk.until;
 }
 
-/* After a walk that was cut: the mapping at one address, out of order. */
+/* Sends the mapping at one address, after a walk that was cut. */
 separate int mapping_at(__u64 address)
 {
 	struct scratch *s = scratch();
@@ -396,7 +390,7 @@ static __always_inline void send_mappings(struct scratch *s, struct mm_struct *m
 
 	w->mm = (__u64)mm;
 	w->fault = s->header.siginfo;
-	/* What a handler could not cope with, or raised anew. */
+	/* A fault whose handler failed, or raised the signal again. */
 	if ((s->header.flags & HEADER_FIRST_FAULT) && !has_address(s->header.code))
 		w->fault = s->header.first.address;
 	w->limit = max_mappings;
@@ -405,7 +399,7 @@ static __always_inline void send_mappings(struct scratch *s, struct mm_struct *m
 	if (w->retries > MAX_RETRIES)
 		s->end.lost |= LOST_WALK_TORN;
 	if ((s->end.lost & LOST_WALK_CUT) && !bpf_core_field_exists(mm->mmap)) {
-		/* In the order of their addresses: it does not go back. */
+		/* In the order of the addresses, because the walk does not go back. */
 		__u64 low = w->sp < pc ? w->sp : pc, high = w->sp < pc ? pc : w->sp;
 
 		if (w->fault < low)

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0
 /*
- * The capture program: at the delivery of a fatal signal it writes into the
- * ring what a person needs to understand the crash, because microseconds later
- * the process is gone.
+ * The capture program of the method `ring`. When a monitored signal is delivered, it
+ * writes a record of the crash into the ring, because microseconds later the process
+ * is gone.
  *
- * It stands on the raw tracepoint signal_deliver (kernel/signal.c,
- * get_signal()), which sees every way to the signal: page faults, general
- * protection faults, kill(2). Nothing runs while nothing is delivered.
+ * It is attached to the raw tracepoint signal_deliver (kernel/signal.c, get_signal()),
+ * which sees a signal whatever its origin: a page fault, a general protection fault,
+ * kill(2). Nothing runs until a signal is delivered.
  */
 #include <linux/bpf.h>
 #include <linux/types.h>
@@ -72,7 +72,7 @@ static __always_inline void fill_header(struct scratch *s, struct glance *g,
 	fill_registers(h, regs, task);
 }
 
-/* Sends what is optional, in the order of its worth. */
+/* Sends the optional parts, the most important ones first. */
 static __always_inline void send_details(struct scratch *s, struct task_struct *task)
 {
 	struct mm_struct *mm = BPF_CORE_READ(task, mm);
@@ -110,8 +110,8 @@ static __always_inline void send_end(struct scratch *s)
 }
 
 /*
- * Headers may use what is kept free for ends: when many CPUs crash at once into
- * a small ring no end may fit, so that the reader has to come for the header.
+ * A header may use the space that is reserved for ends. If many CPUs crash at once and
+ * the ring is small, no end may fit, so the header must wake the reader.
  */
 static __always_inline long send_header(struct scratch *s)
 {
@@ -148,7 +148,7 @@ static __always_inline void capture(struct scratch *s, struct glance *g,
 	if (send_header(s)) {
 		struct fold_key key = fold_key(g, regs_pc(regs));
 
-		/* The next of them must not be folded into a record that is not there. */
+		/* The next fault must not be folded into a record that was not sent. */
 		bpf_map_delete_elem(&segfault_folds, &key);
 		count(dropped);
 		count(dropped_ring);
@@ -160,8 +160,8 @@ static __always_inline void capture(struct scratch *s, struct glance *g,
 }
 
 /*
- * Read anew where it is asked: a value that is kept would have the verifier go twice
- * through all that follows.
+ * Read again at each use: if the value were kept, the verifier would follow all later
+ * code twice, once for each outcome.
  */
 static __always_inline __u64 only_thread(void)
 {
@@ -184,7 +184,7 @@ int segfault_probe(struct delivery *ctx)
 	struct glance g;
 	struct scratch *s;
 
-	/* First of all: for SIGKILL the info may be a small constant. */
+	/* Before anything reads the info: for SIGKILL it may be a small constant. */
 	if (!is_seen(d.signal))
 		return 0;
 	count(detected);

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0
 /*
- * The capture program for kernels from 4.15 on, where bpf/capture.bpf.c does not
- * go: the same record from the same tracepoint, put together by a chain of small
- * programs and sent through a perf event array. See chain.h.
+ * The capture programs of the methods `chain` and `tracepoint`, for kernels from 4.15 on
+ * that cannot load bpf/capture.bpf.c. They write the same record at the same tracepoint:
+ * a chain of small programs puts it together and sends it through a perf event array.
+ * See chain.h.
  *
  * first -> begin -> context -> walk (list or tree) -> stack -> names, each as often as
- * needed and as tail calls allow; whichever runs out of them sends the end. Where
- * the stack is not the first one, interrupted or switched, and stack again, come
- * before names; so does compiled where there is a chain of frame pointers.
+ * needed and as tail calls allow. The one that has no tail call left sends the end. If
+ * the stack is not the first one, then interrupted or switched, and stack again, come
+ * before names. If there is a chain of frame pointers, compiled comes before names too.
  */
 #include <linux/bpf.h>
 #include <linux/types.h>
@@ -63,11 +64,11 @@ int segfault_begin(void *ctx)
 	fill_header(s, c, task, regs, pid);
 	if (!(s->header.flags & HEADER_REGISTERS))
 		count(b, register_failures);
-	/* Whether it has arrived the reader knows; from 5.1 on so do we. */
+	/* Up to 5.0 only the reader knows whether the header arrived: see send(). */
 	if (send(ctx, s, &s->header, sizeof(s->header), 0)) {
 		struct fold_key key = fold_key(&s->glance, regs_pc(c, regs));
 
-		/* The next of them must not be folded into a record that is not there. */
+		/* The next fault must not be folded into a record that was not sent. */
 		bpf_map_delete_elem(&segfault_folds, &key);
 		s->busy = 0;
 		return SEEN;
@@ -76,20 +77,20 @@ int segfault_begin(void *ctx)
 	return finish(ctx, s, c);
 }
 
-/* Claims the scratch for a delivery that is watched; then the chain begins. */
+/* Claims the scratch for a delivery of a monitored signal, or gives 0. */
 static __always_inline struct scratch *claimed(__u64 signal)
 {
 	struct scratch *s = scratch();
 	struct chain_config *c = config();
 	struct counters *b = books();
 
-	/* First of all: for SIGKILL the info may be a small constant. */
+	/* Before anything reads the info: for SIGKILL it may be a small constant. */
 	if (!s || !c || !b || signal > 63)
 		return 0;
 	if (b->only_thread ? !is_proof(b->only_thread, signal) : !(c->watched_signals >> signal & 1))
 		return 0;
 	count(b, detected);
-	/* Put off to a pass that has not come is as good as free. */
+	/* A scratch that waits for a further pass counts as free: that pass did not run. */
 	if (s->busy && !s->resume) {
 		count(b, dropped);
 		count(b, dropped_busy);
@@ -108,7 +109,7 @@ static __always_inline int begin(void *ctx, struct scratch *s)
 	struct counters *b;
 
 	tail_call(ctx, STEP_BEGIN);
-	/* Not reached while the tool runs. */
+	/* A tail call returns only if it fails, which it does not while the tool runs. */
 	s->busy = 0;
 	b = books();
 	if (b)
@@ -140,7 +141,7 @@ int segfault_first_raw(struct delivery *ctx)
 	return begin(ctx, s);
 }
 
-/* The tracepoint's record, the same in every kernel. */
+/* The arguments of the ordinary tracepoint, the same in every kernel. */
 struct delivery_record {
 	__u64 common;
 	__s32 signal;
@@ -152,8 +153,8 @@ struct delivery_record {
 };
 
 /*
- * Before 4.17: no way to the siginfo. A fault's address is what the processor has
- * left with the thread.
+ * For kernels before 4.17, where nothing leads to the siginfo. The address of a fault is
+ * the one that the processor reported, which the kernel keeps in the thread.
  */
 SEC("tp/signal/signal_deliver")
 int segfault_event(struct delivery_record *ctx)
@@ -179,9 +180,9 @@ int segfault_event(struct delivery_record *ctx)
 }
 
 /*
- * Further passes. The kernel runs these after the first at the same delivery, each with
- * tail calls of its own: a process with a thousand mappings takes more than one program
- * has. Mostly there is nothing to do.
+ * Further passes. The kernel runs these programs after the first one at the same delivery,
+ * and each may make tail calls up to the limit: a process with a thousand mappings needs
+ * more than one pass. Mostly there is nothing to do.
  */
 static __always_inline int more(void *ctx)
 {
@@ -193,12 +194,12 @@ static __always_inline int more(void *ctx)
 	step = s->resume - 1;
 	s->resume = 0;
 	tail_call(ctx, step);
-	/* Not reached while the tool runs. */
+	/* As in begin(). */
 	s->busy = 0;
 	return SEEN;
 }
 
-/* The kernel attaches a program once, so that each pass is one of its own. */
+/* The kernel attaches a program only once, so each pass is a separate program. */
 #define PASS(number) \
 	SEC("raw_tp/signal_deliver") \
 	int segfault_more_##number(void *ctx) \
@@ -213,7 +214,7 @@ PASS(4)
 PASS(5)
 PASS(6)
 
-/* Also attached as a tracepoint, of which it reads nothing. */
+/* Also attached to the ordinary tracepoint: it does not read its arguments. */
 SEC("raw_tp/sched_process_exit")
 int segfault_exit(void *ctx)
 {
@@ -246,7 +247,7 @@ int segfault_context(void *ctx)
 		send_cmdline(ctx, s, is_narrow(s, c));
 		walk_begin(s, mm);
 		go_on(ctx, s, c, STEP_WALK);
-		/* Without a walk: */
+		/* If there is no program for the walk: */
 		go_on(ctx, s, c, STEP_STACK);
 	}
 	return finish(ctx, s, c);

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0 */
 /*
- * The ground that the programs for old kernels stand on: 4.15 and later, which
+ * What the programs for old kernels share. Kernels from 4.15 on must accept them, which
  * means at most 4,096 instructions a program, no jump backward, no call between
- * functions, no global data, no ring buffer, no helper that came later.
+ * functions, no global data, no ring buffer and no helper that came later.
  *
- * So each program is a stretch of unrolled steps that calls the next one as its
- * tail, and everything they know of a record lies in the scratch. Settings are a
- * map of their own; they reach the program before it is attached.
+ * So each program is a sequence of unrolled steps that ends in a tail call to the next
+ * program. The scratch holds all their state of a record. A separate map holds the
+ * settings; the tool fills it before it attaches the programs.
  */
 #ifndef SEGFAULT_CHAIN_H
 #define SEGFAULT_CHAIN_H
 
-/* Before 5.5 one helper reads all memory; where a later kernel has it, it
- * distinguishes the two kinds by the address. */
+/* Before 5.5 one helper reads all memory. If a later kernel still has it, it distinguishes
+ * user and kernel memory by the address. */
 #define bpf_probe_read_kernel bpf_probe_read
 #define bpf_probe_read_user bpf_probe_read
 #define bpf_probe_read_kernel_str bpf_probe_read_str
@@ -23,25 +23,26 @@
 #include "delivery.h"
 #include "head.h"
 
-/* As above, with an address that is the kernel's and nowhere mapped: at zero this
- * helper might find something. */
+/* As in common.h, but with a kernel address that is never mapped: at address zero this
+ * helper might read something. */
 #undef clear
 #define clear(into, bytes) bpf_probe_read(into, bytes, (void *)NOWHERE)
 
 #define NOWHERE (-4096l)	/* a kernel address that is never mapped */
 #define VM_EXEC_BIT 2
-#define MAX_ENTRIES 256		/* mappings that are wanted with their names */
+#define MAX_ENTRIES 256		/* mappings whose names are sent */
 #define MAX_CALLS 30		/* tail calls a pass; the kernel's limit is 32, the first is not counted */
-#define WALK_CALLS 20		/* of these, in the last pass, until the walk has to end */
-#define KEPT_ENTRIES 16		/* of entries that find no room: those of the program itself */
+#define WALK_CALLS 20		/* in the last pass, the walk ends after this many calls */
+#define KEPT_ENTRIES 16		/* entries that stay if all are taken: those of the program itself */
 #define FILE_NUMBER_SHIFT 8	/* in a mapping's flags */
-#define COMPILED_SITES 64	/* records whose code is read */
-#define MAX_TEXT 128		/* of names that -n looks into */
+#define COMPILED_SITES 64	/* frame pointers' records whose code is read */
+#define MAX_TEXT 128		/* bytes of the names that -n searches */
 
-/* What programs return: with 0 at a tracepoint perf events would not see it. */
+/* What programs return. After a 0 at a tracepoint, perf events would miss the delivery. */
 #define SEEN 1
 
-/* What the tool writes before it attaches; src/capture/record/abi.rs has the mirror. */
+/* The settings: the tool writes them before it attaches the programs.
+ * src/capture/record/abi.rs has the mirror. */
 struct chain_config {
 	__u64 watched_signals;
 	__u64 name_last;	/* -n: the bit of its last byte, 0 for any name */
@@ -56,7 +57,7 @@ struct chain_config {
 	__u32 only_pid;		/* -p */
 	__u32 all_mappings;	/* -r: also those that are not executable */
 	__u32 memory;		/* --memory */
-	__u32 passes;		/* beside the first, see segfault_more() */
+	__u32 passes;		/* after the first one: see more() */
 };
 
 struct chain_walk {
@@ -66,17 +67,17 @@ struct chain_walk {
 	__u64 highest;		/* a walk that ends below this was torn */
 	__u64 fault;		/* both cut to 62 bits, see take_mapping() */
 	__u64 sp;
-	__u64 fault_seen;	/* a mapping that ends above it was met */
+	__u64 fault_seen;	/* the walk has met a mapping that ends above the fault */
 	__u64 stack_seen;
-	__u64 stack_start;	/* that mapping, for sp */
+	__u64 stack_start;	/* the mapping that ends above sp */
 	__u64 stack_end;
-	__u64 last_wanted;	/* whether the mapping before was */
+	__u64 last_wanted;	/* whether the previous mapping was wanted */
 	__u64 last_moved;	/* whether it had code, and no file */
 	__u64 entries;
-	__u64 ranges;		/* mappings in out, without names of their own */
+	__u64 ranges;		/* mappings in out, without their names */
 	__u64 file;		/* of the last entry that has one, */
 	__u64 file_number;	/* and that entry's number, from one */
-	__u64 flushed;		/* entries that found no room */
+	__u64 flushed;		/* entries that were sent without names, to make room */
 	__u64 node_entry;	/* tree: encoded node to descend into, 0 for the root */
 	__u64 node_max;		/* last address under it */
 	__u64 child;
@@ -95,18 +96,18 @@ struct chain_walk {
 
 struct chain_names {
 	__u64 entry;		/* the current one's index */
-	__u64 path;		/* where one stands that is to be read next, or 0 */
-	__u64 lower;		/* and one to be read after it */
+	__u64 path;		/* kernel address of the path to read next, or 0 */
+	__u64 lower;		/* and of the one to read after it */
 	__u64 dentry;		/* of the path that is being read, 0 for none */
 	__u64 mount;
-	__u64 record_at;	/* where in out its mapping stands */
-	__u64 path_at;		/* and its path */
+	__u64 record_at;	/* offset in out of its mapping */
+	__u64 path_at;		/* and of its path */
 	__u64 components;
 	__u32 flags;		/* enum path_flags */
 	__u32 layer;		/* up to the root of the file system, past all mounts */
 	__u64 is_foreign;	/* the mount namespace is not the tool's */
-	__u64 heads;		/* files' first bytes are wanted, */
-	__u64 head_sent;	/* and the last that were sent begin there */
+	__u64 heads;		/* whether the first bytes of files are wanted */
+	__u64 head_sent;	/* address of the last that were sent */
 };
 
 enum other_stack { OTHER_NONE, OTHER_INTERRUPTED, OTHER_SWITCHED };
@@ -116,26 +117,26 @@ struct scratch {
 	__u64 resume;		/* 1 + the step at which the next pass begins, 0 for none */
 	__u64 count;
 	struct glance glance;
-	__u64 frame;		/* a place to ask for the address of the BPF stack */
+	__u64 frame;		/* receives the address of the BPF stack: see user_regs() */
 	__u64 began_ns;
-	__u64 calls;		/* tail calls so far; from here on cleared for each record */
-	__u64 passes;		/* put off so often */
+	__u64 calls;		/* tail calls in this pass; from here on cleared for each record */
+	__u64 passes;		/* further passes that were used */
 	__u64 out_bytes;	/* used of out */
 	__u64 stack_next;	/* next address of the window being read, */
 	__u64 stack_gap;	/* where the window ends, */
-	__u64 stack_resume;	/* where the one next to main begins, */
-	__u64 stack_stop;	/* and where that ends */
-	__u64 other;		/* enum other_stack: of which one is to be sent after it */
+	__u64 stack_resume;	/* where the window next to main begins, */
+	__u64 stack_stop;	/* and where it ends */
+	__u64 other;		/* enum other_stack: the stack to send after this one */
 	__u64 alternate_start;	/* sigaltstack(2), */
 	__u64 alternate_bytes;
-	__u64 alternate_top;	/* where the rest of it ends that is still to be searched, */
-	__u64 alternate_chunks;	/* and how often it was looked at */
+	__u64 alternate_top;	/* end of the rest that is still to be searched, */
+	__u64 alternate_chunks;	/* and how many chunks were searched */
 	__u64 memory_at;	/* next register that --memory looks at */
 	struct event_header header;
 	struct event_end end;
 	struct chain_names names;
 	struct chain_walk walk;
-	struct part unnamed;	/* entries as a part of their own, if it comes to that */
+	struct part unnamed;	/* head of the part if entries are sent without names */
 	struct event_range entries[MAX_ENTRIES];
 	__u8 out[OUT_BYTES + NAME_MAX_BYTES];
 };
@@ -168,7 +169,7 @@ struct {
 	__type(value, struct counters);
 } segfault_books SEC(".maps");
 
-/* Filled by the tool: which walk belongs to the kernel is known then. */
+/* Slots of segfault_steps, which the tool fills: it knows which walk fits the kernel. */
 enum step {
 	STEP_BEGIN,
 	STEP_CONTEXT,
@@ -190,9 +191,9 @@ struct {
 } segfault_steps SEC(".maps");
 
 /*
- * Ends a round of a loop `for (;;)`: the loader writes the loop out, `rounds`
- * times or, for 0, as often as there is room, and leaves it for `out` after the
- * last. See src/loader/unroll.rs. Nothing in the loop may go round without it.
+ * Ends a round of a loop `for (;;)`. The loader unrolls the loop `rounds` times, or for 0
+ * as often as the limit of instructions allows; after the last round it jumps to `out`.
+ * See src/loader/unroll.rs. Every path through the loop must reach this.
  */
 #define end_round(rounds, out) \
 	asm volatile goto("if r10 == %[n] goto %l[" #out "]" : : [n] "i"(rounds) : : out)
@@ -220,8 +221,8 @@ static __always_inline struct counters *books(void)
 
 #define count(books, name) __sync_fetch_and_add(&(books)->name, 1)
 
-/* Sends one part. Up to 5.0 the answer is 0 even where there was no room: the
- * reader learns of it from the ring. */
+/* Sends one part. Up to 5.0 the result is 0 even if the ring had no room: then the
+ * reader learns of the loss from the ring. */
 static __always_inline long send(void *ctx, struct scratch *s, void *data, __u64 bytes, __u32 lost)
 {
 	long failed = bpf_perf_event_output(ctx, &segfault_events, BPF_F_CURRENT_CPU, data, bytes);
@@ -249,7 +250,8 @@ static __always_inline void send_out(void *ctx, struct scratch *s, __u32 kind, _
 	send(ctx, s, s->out, bounded(bytes, OUT_BYTES), lost);
 }
 
-/* What the walk has kept, as it is: where they are is still to be had. */
+/* Sends the entries of the walk without their names, so that at least their addresses
+ * are known. */
 static __always_inline void send_entries(void *ctx, struct scratch *s)
 {
 	__u64 bytes = sizeof(struct part) + s->walk.entries * sizeof(struct event_range);
@@ -262,10 +264,10 @@ static __always_inline void send_entries(void *ctx, struct scratch *s)
 }
 
 /*
- * Calls a program as this one's tail. The interpreter of 6.12 and later gives a
- * program a stack of its own size, and one that is called so gets no larger one:
- * it writes past the end. So all that call have the largest: the word at its end is
- * theirs.
+ * Makes a tail call to the program of a step. The interpreter of 6.12 and later gives a
+ * program a stack of that program's size, and a tail call does not enlarge it: a program
+ * with a larger stack would write past the end. So every program that makes tail calls
+ * writes the last word of the largest stack, and thereby has that size.
  */
 static __always_inline void tail_call(void *ctx, __u32 step)
 {
@@ -274,8 +276,8 @@ static __always_inline void tail_call(void *ctx, __u32 step)
 }
 
 /*
- * Goes on in another program. Where no call is left that is put off to the next pass:
- * the answer is 1, and the caller leaves everything as it is. Else it comes back with 0
+ * Goes on with the program of a step. If this pass has no tail call left, the step is left
+ * to the next pass: the result is 1, and the caller must return at once. The result is 0
  * if there is no such program, or no further pass.
  */
 static __always_inline int go_on(void *ctx, struct scratch *s, struct chain_config *c, __u32 step)
@@ -293,20 +295,20 @@ static __always_inline int go_on(void *ctx, struct scratch *s, struct chain_conf
 	return 0;
 }
 
-/* Whether calls must be left for what comes later. */
+/* Whether this is the last pass and it has made `most` calls: the rest is for later steps. */
 static __always_inline int is_short_of_calls(struct scratch *s, struct chain_config *c, __u64 most)
 {
 	return s->passes >= c->passes && s->calls >= most;
 }
 
-/* The record's last part; the scratch is free after it. */
+/* Sends the record's last part and releases the scratch. */
 static __always_inline int finish(void *ctx, struct scratch *s, struct chain_config *c)
 {
 	struct event_end *e = &s->end;
 
 	if (!s->header.code_bytes)
 		e->lost |= LOST_CODE;
-	/* No call was left to send them. */
+	/* No tail call was left to send the names. */
 	if (s->names.entry < s->walk.entries)
 		e->lost |= LOST_NAMES;
 	if (c->stack_bytes && !e->stack_bytes) {

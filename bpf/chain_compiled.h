@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0 */
 /*
- * Code before return addresses, as bpf/compiled.h has it, for those that the chain
- * of frame pointers leads to: compilers that make code while a program runs keep it.
+ * Code before return addresses, as in bpf/compiled.h, but only for the addresses that the
+ * chain of frame pointers leads to: just-in-time compilers keep that chain.
  */
 #ifndef SEGFAULT_CHAIN_COMPILED_H
 #define SEGFAULT_CHAIN_COMPILED_H

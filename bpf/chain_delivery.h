@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0 */
 /*
- * One delivery of a signal, in the programs of the chain: whose it is, whether the
- * filters let it pass, the fault that is remembered and recalled, and the header that a
- * record begins with.
+ * One delivery of a signal, in the programs of the chain: which process it belongs to,
+ * whether it passes the filters, and the header that a record begins with.
  */
 #ifndef SEGFAULT_CHAIN_DELIVERY_H
 #define SEGFAULT_CHAIN_DELIVERY_H
@@ -19,9 +18,9 @@
 #define PF_TRAP 14
 
 /*
- * Where the kernel keeps the registers with which the task entered it: at the
- * top of its stack. Where the task's field for that is not known, the stack that
- * this runs on is rounded up, which holds up to 6.12, on x86.
+ * The address at which the kernel saved the user registers of the task: at the top of
+ * its kernel stack. If the offset of task->stack is not known, the address of the stack
+ * that this program runs on is rounded up, which is right up to 6.12, on x86.
  */
 static __always_inline const void *user_regs(struct scratch *s, struct chain_config *c,
 					     struct task_struct *task)
@@ -62,7 +61,7 @@ static __always_inline struct pid *pid_of(struct task_struct *task)
 	return pid;
 }
 
-/* The number of `pid` as the tool's namespace has it, or 0. */
+/* The number of `pid` in the tool's pid namespace, or 0. */
 static __always_inline __u32 pid_for_us(struct chain_config *c, struct pid *pid)
 {
 	__u32 deepest, level = 0, ns_inode, nr;
@@ -82,7 +81,7 @@ unknown:
 	return 0;
 }
 
-/* -p, and never ourselves. */
+/* -p, and never the tool itself. */
 static __always_inline int passes_filters(struct chain_config *c, __u32 pid)
 {
 	if (pid && pid == c->own_pid)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0 */
 /*
- * The mappings that the walk has kept, with their files: last of all, because it
- * takes the most and is missed the least.
+ * Sends the mappings that the walk has kept, with their files. This is the last step,
+ * because it takes the longest and its loss does the least harm.
  */
 #ifndef SEGFAULT_CHAIN_NAMES_H
 #define SEGFAULT_CHAIN_NAMES_H
@@ -10,10 +10,10 @@
 #include "chain.h"
 #include "chain_path.h"
 
-#define ROUND_STEPS 6		/* of a path a round: most paths end in one */
+#define ROUND_STEPS 6		/* steps of a path in one round: most paths need only one */
 #define MAX_COMPONENTS 48
 
-/* The first bytes of its file, once for all its code. */
+/* Appends the first bytes of the mapping's file, once a file. */
 static __always_inline void name_head(struct scratch *s, struct event_mapping *m, __u64 head)
 {
 	__u64 at = s->names.path_at;
@@ -32,7 +32,7 @@ static __always_inline void name_head(struct scratch *s, struct event_mapping *m
 	s->out_bytes = at + HEAD_BYTES;
 }
 
-/* Begins the next mapping: all but its paths, which may take several rounds. */
+/* Begins the next mapping: writes all but its paths, which may take several rounds. */
 static __always_inline void name_begin(struct scratch *s, struct event_range *entry, __u64 number)
 {
 	struct file *file = (void *)entry->file;
@@ -57,13 +57,14 @@ static __always_inline void name_begin(struct scratch *s, struct event_range *en
 	m->flags = MAPPING_FILE | number << FILE_NUMBER_SHIFT;
 	m->page_offset = entry->page_offset;
 	file_identity(m, file);
-	/* Whatever the mapping: of each file one has the name, and code may follow it. */
+	/* Also for a mapping without code: only one mapping of a file gets the name, and the
+	 * file's code may follow it. */
 	name_head(s, m, entry->head);
 	if (!bpf_core_field_exists(file->f_path))
 		return;
 	m->flags |= MAPPING_PATH;
 	s->names.path = entry->file + bpf_core_field_offset(struct file, f_path);
-	/* As in bpf/mappings.h: a place in another's mounts may be none in ours. */
+	/* As in bpf/mappings.h: a path in another mount namespace may not exist in the tool's. */
 	if (s->names.is_foreign)
 		s->names.lower = s->names.path;
 	if (has_user_path(file))
@@ -73,7 +74,7 @@ static __always_inline void name_begin(struct scratch *s, struct event_range *en
 		}
 }
 
-/* A path is read: another follows, or the mapping is complete. */
+/* Ends a path: another one follows, or the mapping is complete. */
 static __always_inline void name_end(struct scratch *s)
 {
 	struct event_mapping *m;
@@ -100,7 +101,7 @@ static __always_inline void name_end(struct scratch *s)
 
 enum names_result { NAMES_ON, NAMES_FULL, NAMES_END };
 
-/* Another mapping begun, or a path gone on with. */
+/* One round: begins the next mapping, or goes on with a path. */
 static __always_inline int name_round(struct scratch *s)
 {
 	__u64 at = s->names.entry, number;
@@ -111,8 +112,9 @@ static __always_inline int name_round(struct scratch *s)
 		if (s->out_bytes > OUT_BYTES / 2)
 			return NAMES_FULL;
 		s->names.entry = at + 1;
-		/* The program's own, then from above: the loader and libc, and what came
-		 * before them. What has no name in the end lies between. */
+		/* First the program's own mappings, then the others from the highest address
+		 * down: the loader, libc, and the libraries below them. If names are missing
+		 * in the end, they are of mappings in the middle. */
 		if (at >= KEPT_ENTRIES)
 			at = KEPT_ENTRIES + s->walk.entries - 1 - at;
 		number = at + 1;
@@ -128,7 +130,7 @@ static __always_inline int name_round(struct scratch *s)
 		path_begin(s, (void *)s->names.path);
 		s->names.path = 0;
 		if (s->names.layer)
-			s->names.mount = NOWHERE; /* whose root nobody is */
+			s->names.mount = NOWHERE; /* no dentry is the root of this mount */
 		if (!s->names.dentry)
 			goto ended;
 	}
@@ -147,12 +149,12 @@ ended:
 	return NAMES_ON;
 }
 
-/* No call is left: what there is of a path is all. */
+/* No tail call is left: ends the path where it is. */
 static __always_inline void name_cut(struct scratch *s)
 {
 	if (!s->names.dentry && !s->names.path)
 		return;
-	/* Half of the way to a file system's root leads nowhere. */
+	/* A path that does not reach the root of its file system is useless. */
 	if (s->names.layer)
 		s->out_bytes = s->names.path_at;
 	s->names.flags |= PATH_TRUNCATED;

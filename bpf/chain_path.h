@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0 */
 /*
- * Names of files and cgroups, one component a step, as bpf/path.h reads them.
+ * Names of files and cgroups, one component a step, read as in bpf/path.h.
  */
 #ifndef SEGFAULT_CHAIN_PATH_H
 #define SEGFAULT_CHAIN_PATH_H
@@ -31,7 +31,7 @@ truncated:
 	return 1;
 }
 
-/* Sets out on the path in kernel memory at `path`. */
+/* Begins with the struct path in kernel memory at `path`. */
 static __always_inline void path_begin(struct scratch *s, const void *path)
 {
 	struct vfsmount *mount = 0;
@@ -114,7 +114,7 @@ static __always_inline void text_send(void *ctx, struct scratch *s, __u32 kind)
 
 	text->kind = kind;
 	text->flags = s->names.flags;
-	s->names.dentry = 0; /* or the first mapping would go on with it */
+	s->names.dentry = 0; /* otherwise the first mapping would go on with it */
 	send_out(ctx, s, PART_TEXT, LOST_RING_TEXT);
 }
 
@@ -160,7 +160,7 @@ ended:
 	text_send(ctx, s, TEXT_CGROUP);
 }
 
-/* The arguments as they stand in the program's memory: it may have changed them. */
+/* The arguments as the program's memory holds them: it may have changed them. */
 static __always_inline void send_cmdline(void *ctx, struct scratch *s, int is_narrow)
 {
 	__u64 start = s->header.arg_start, bytes = argument_bytes(&s->header, is_narrow), first;
@@ -177,7 +177,7 @@ static __always_inline void send_cmdline(void *ctx, struct scratch *s, int is_na
 		s->names.flags |= PATH_TRUNCATED;
 	}
 	if (bpf_probe_read_user(into, bounded(bytes, PAGE_BYTES), (void *)start)) {
-		/* A page of it is not in memory: what stands before that one? */
+		/* Some page of it is not in memory: send what the first page holds. */
 		first = PAGE_BYTES - (start & (PAGE_BYTES - 1));
 		if (first < bytes)
 			bytes = first;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0 */
 /*
- * Windows of stacks, page by page, as bpf/stack.h has them: from the stack pointer
- * upward, and the calls next to main; then those of the stack that a handler on an
- * alternate one has interrupted, or that the program has switched from. Where
- * these end is not looked up: what follows them does no harm.
+ * Windows of stacks, page by page, as in bpf/stack.h: from the stack pointer upward, and
+ * the calls next to main; then the same of the stack that a handler on an alternate stack
+ * has interrupted, or that the program has switched from. The end of that second stack is
+ * not looked up: bytes after it do no harm.
  */
 #ifndef SEGFAULT_CHAIN_STACK_H
 #define SEGFAULT_CHAIN_STACK_H
@@ -11,11 +11,11 @@
 #include "frame_chain.h"
 #include "chain.h"
 
-#define CHUNK_BYTES 1024	/* of an alternate stack that is searched at a time */
-#define NAMES_CALLS 6		/* left to what comes after the search of an alternate stack */
-#define MAX_CHUNKS 12		/* more than the registers of most processors take */
+#define CHUNK_BYTES 1024	/* of an alternate stack, searched at a time */
+#define NAMES_CALLS 6		/* tail calls kept for the steps after that search */
+#define MAX_CHUNKS 12		/* more than a signal frame needs on most processors */
 
-/* Both windows, as far as there are any, without what must not be shown. */
+/* Cuts both windows so that they hold nothing that must not be shown. */
 static __always_inline void stack_hide(struct scratch *s)
 {
 	if (s->stack_next < s->stack_gap)
@@ -24,7 +24,7 @@ static __always_inline void stack_hide(struct scratch *s)
 		s->stack_stop = shown_until(&s->header, s->stack_resume, s->stack_stop);
 }
 
-/* Where the windows begin and end; nothing where no stack is wanted. */
+/* Sets where the windows begin and end; both are empty if no stack is wanted. */
 static __always_inline void stack_begin(struct scratch *s, struct chain_config *c)
 {
 	__u64 sp = s->walk.sp, start = sp - RED_ZONE, limit, end;
@@ -44,8 +44,8 @@ static __always_inline void stack_begin(struct scratch *s, struct chain_config *
 	/* An overflow leaves sp in the gap below the stack. */
 	if (mapping_end && start < mapping_start)
 		start = mapping_start;
-	/* For threads, and for stacks that the program made: to the mapping's end. The
-	 * first stack has arguments and environment above its start. */
+	/* The stack of a thread, or one that the program made, may be read to the mapping's
+	 * end. The first stack has arguments and environment above its start. */
 	limit = mapping_end;
 	if (!mapping_end || (mapping_start <= s->header.start_stack && s->header.start_stack < mapping_end)) {
 		limit = first;
@@ -54,13 +54,13 @@ static __always_inline void stack_begin(struct scratch *s, struct chain_config *
 	}
 	if (limit == mapping_end && limit)
 		s->other = OTHER_SWITCHED;
-	/* Go keeps its frame pointer while it runs C on the first stack. */
+	/* Go keeps the frame pointer of its own stack while it runs C on the first one. */
 	if (fp >= PAGE_BYTES && fp < sp && !(fp & 7))
 		s->other = OTHER_SWITCHED;
 	if (bpf_core_field_exists(task->sas_ss_sp) && bpf_core_field_exists(task->sas_ss_size)) {
 		s->alternate_start = BPF_CORE_READ(task, sas_ss_sp);
 		s->alternate_bytes = BPF_CORE_READ(task, sas_ss_size);
-		/* Below arguments, and the kernel, whatever the program says. */
+		/* The program sets these values: the stack must end below the arguments. */
 		if (sp - s->alternate_start < s->alternate_bytes && sp < first &&
 		    s->alternate_bytes <= first - s->alternate_start) {
 			s->other = OTHER_INTERRUPTED;
@@ -83,7 +83,7 @@ static __always_inline void stack_begin(struct scratch *s, struct chain_config *
 	stack_hide(s);
 }
 
-/* One page, or what is left of a window; nonzero at the end. */
+/* Sends one page, or what is left of a window; nonzero at the end. */
 static __always_inline int stack_step(void *ctx, struct scratch *s)
 {
 	struct event_stack *piece = (struct event_stack *)s->out;
@@ -99,7 +99,7 @@ static __always_inline int stack_step(void *ctx, struct scratch *s)
 	if (bytes > stop - address)
 		bytes = stop - address;
 	s->stack_next = address + bytes;
-	/* Pages of huge locals that were never touched cannot be read: go on. */
+	/* A huge local may have pages that were never touched, which cannot be read: go on. */
 	if (bpf_probe_read_user(s->out + sizeof(*piece), bounded(bytes, PAGE_BYTES), (void *)address))
 		return 0;
 	piece->address = address;
@@ -119,7 +119,7 @@ static __always_inline int is_chained(struct scratch *s, struct chain_config *c)
 	return c->stack_bytes && !(at & 7) && at - s->walk.sp < c->stack_bytes;
 }
 
-/* Goes on to what is next. */
+/* Goes on to the step after the stacks. */
 static __always_inline int stack_end(void *ctx, struct scratch *s, struct chain_config *c)
 {
 	if (is_chained(s, c) && go_on(ctx, s, c, STEP_COMPILED))
@@ -150,8 +150,8 @@ ended:
 }
 
 /*
- * Where the windows of another stack begin and end. Of the first thread the calls
- * next to main are kept, wherever it has come from.
+ * Sets where the windows of another stack begin and end. For the first thread, the calls
+ * next to main are always kept.
  */
 static __always_inline void other_begin(struct scratch *s, struct chain_config *c, __u64 start)
 {
@@ -161,7 +161,7 @@ static __always_inline void other_begin(struct scratch *s, struct chain_config *
 	piece->part.kind = PART_STACK;
 	piece->part.id = s->header.part.id;
 	s->other = OTHER_NONE;
-	/* Above it arguments begin. */
+	/* The arguments begin at `first`. */
 	if (start > RECORD_FRAME && start < first) {
 		start -= RECORD_FRAME;
 		end = start + c->stack_bytes;
@@ -172,7 +172,7 @@ static __always_inline void other_begin(struct scratch *s, struct chain_config *
 	s->stack_gap = end;
 	s->stack_stop = end;
 	s->stack_resume = end;
-	/* Its own window may have them. */
+	/* Not if the window of the current stack has them. */
 	if (s->header.host_pid == s->header.host_tid && end != first &&
 	    !(s->walk.sp < first && first - s->walk.sp < s->walk.stack_end - s->walk.sp)) {
 		s->stack_stop = first;
@@ -189,8 +189,8 @@ static __always_inline int is_narrow(struct scratch *s, struct chain_config *c)
 	return !c->aarch64 && (s->header.regs[REGS_X86_CS] & 0xffff) == USER_CS_32;
 }
 
-/* The stack pointer in a signal frame with the alternate stack's description, if
- * that stands at an address. */
+/* The stack pointer in a signal frame, if the description of the alternate stack that
+ * belongs to such a frame is at `at`; else 0. */
 static __always_inline __u64 wide_sp(struct scratch *s, struct chain_config *c, __u64 at)
 {
 	__u64 start = 0, size = 0, sp = 0;
@@ -203,7 +203,7 @@ static __always_inline __u64 wide_sp(struct scratch *s, struct chain_config *c, 
 	return sp;
 }
 
-/* The same for a 32-bit task, if its code segment stands there. */
+/* The same for a 32-bit task, if its code segment is there. */
 static __always_inline __u64 narrow_sp(__u64 at)
 {
 	struct narrow_registers regs;
@@ -214,9 +214,9 @@ static __always_inline __u64 narrow_sp(__u64 at)
 }
 
 /*
- * Finds what a handler that runs on its own stack has interrupted, from that
- * stack's end downward: the first signal frame there is the one that was made on
- * the way to it.
+ * Finds the stack that a handler on an alternate stack has interrupted. The search goes
+ * from the end of the alternate stack downward: the first signal frame there is the one
+ * that the kernel wrote when it switched to that stack.
  */
 static __always_inline int send_interrupted(void *ctx, struct scratch *s, struct chain_config *c)
 {
@@ -304,7 +304,7 @@ begin:
 	return stack_end(ctx, s, c);
 }
 
-/* What stands around one register's value, as bpf/memory.h has it. */
+/* Sends the memory around the address in one register, as bpf/memory.h does. */
 static __always_inline void memory_step(void *ctx, struct scratch *s, __u64 address)
 {
 	struct event_stack *piece = (struct event_stack *)s->out;

@@ -2,11 +2,11 @@
 /*
  * The walk over the mappings, as bpf/mappings.h describes it, in unrolled steps.
  *
- * It goes first and fast: one read a mapping. The first one of each file that is wanted
- * is kept with that file's address: what it is called is read later (bpf/chain_names.h),
- * after the stack. The others are sent from here, as ranges, with the number of the one
- * that is kept of their file: code that was made at run time has none, and takes no
- * place from the libraries.
+ * It comes first and is fast: one read a mapping. The first wanted mapping of each file
+ * becomes an entry, with the address of its struct file. Its name is read later, after the
+ * stack (bpf/chain_names.h). The other wanted mappings are sent from here, as ranges, with
+ * the number of their file's entry. Code that was made at run time has no file, so it
+ * takes no entry from the libraries.
  */
 #ifndef SEGFAULT_CHAIN_WALK_H
 #define SEGFAULT_CHAIN_WALK_H
@@ -15,40 +15,42 @@
 #include "maple.h"
 
 #define MAX_RETRIES 200
-#define TREE_ROUNDS 2		/* a program: what has this tree takes longer ones (5.2) */
-#define TREE_LEVELS 4		/* descended before slots; what is deeper goes on later */
-#define LEAF_SLOTS 10		/* looked at a time, of 16 */
-#define MAX_RANGES 128		/* more than mappings a program */
+#define TREE_ROUNDS 2		/* a program: kernels with this tree take long ones (since 5.2) */
+#define TREE_LEVELS 4		/* descended in a round; a deeper tree takes more rounds */
+#define LEAF_SLOTS 10		/* of 16, looked at in a round */
+#define MAX_RANGES 128		/* more than the mappings that one program can meet */
 
 #define no_address_above (1ull << 62)
 
 enum walk_result { WALK_ON, WALK_END, WALK_TORN, WALK_FULL };
 
-/* All that is needed of a vma lies before the end of this field. The compiler takes
- * the number out of the loop and onto the stack: see bounded(). */
+/* All fields of a vma that are needed end here or before. The compiler moves this number
+ * out of the loop and onto the stack, hence bounded(). */
 #define VMA_BYTES \
 	bounded(bpf_core_field_offset(struct vm_area_struct, vm_file) + 8, sizeof(__u64) * NODE_WORDS)
 
-/* The place is in the load itself, so that there is no number to be forgotten. */
+/* The offset is part of the load instruction: there is no number that the verifier could
+ * forget. */
 #define vma_word(s, field) ((__u64)((struct vm_area_struct *)(s)->walk.vma)->field)
 
-/* One where `low` < `high`, both below 2^63: a branch here would double what the
- * verifier has to look at. */
+/* 1 if `low` < `high`, else 0; both must be below 2^63. A branch here would double the
+ * work of the verifier. */
 static __always_inline __u64 is_below(__u64 low, __u64 high)
 {
 	return (low - high) >> 63;
 }
 
-/* One where a number is not zero. */
+/* 1 if a number is not zero, else 0. */
 static __always_inline __u64 is_set(__u64 number)
 {
 	return (number | -number) >> 63;
 }
 
 /*
- * Decides what becomes of the mapping in walk.vma, as mapping_wanted() in
- * bpf/mappings.h does. It is written behind the last entry and the last range in any
- * case; whether it stays there is the counts' affair.
+ * Decides whether the mapping in walk.vma becomes an entry, a range or nothing, by the
+ * rules of mapping_wanted() in bpf/mappings.h. To avoid branches, it is written after the
+ * last entry and after the last range in any case; only then the counts decide whether it
+ * stays.
  */
 static __always_inline int take_mapping(struct scratch *s, struct chain_config *c)
 {
@@ -62,7 +64,7 @@ static __always_inline int take_mapping(struct scratch *s, struct chain_config *
 	w->covered = end;
 	w->seen++;
 	head_step(&w->head, vma_word(s, vm_file), start, vma_word(s, vm_pgoff));
-	/* A guard that sp has run into is not the stack: that is above. */
+	/* A guard that sp has run into is not the stack: the stack is above it. */
 	hit = is_below(w->sp, end) & (w->stack_seen ^ 1) & (flags | flags >> 1);
 	w->stack_seen |= hit;
 	w->stack_start |= start & -hit;
@@ -71,12 +73,12 @@ static __always_inline int take_mapping(struct scratch *s, struct chain_config *
 	hit = is_below(w->fault, end) & (w->fault_seen ^ 1);
 	w->fault_seen |= hit;
 	wanted |= hit | w->last_moved;
-	/* Code without a file may be the program's own, moved there: what lies beside it
-	 * tells. */
+	/* Code without a file may be the program's own, moved there: the mappings next to it
+	 * show that. */
 	moved = (flags >> VM_EXEC_BIT & 1) & (has_file ^ 1);
 	w->last_moved = moved;
 	hit |= moved;
-	/* The mapping below the fault stands there already. */
+	/* The mapping below the fault was written there already: it stays. */
 	at = w->entries + (hit & (w->last_wanted ^ 1));
 	w->last_wanted = wanted;
 	is_first = wanted & has_file & is_set(file ^ w->file);
@@ -112,14 +114,14 @@ static __always_inline void walk_begin(struct scratch *s, struct mm_struct *mm)
 	struct chain_walk *w = &s->walk;
 
 	w->mm = (__u64)mm;
-	w->last_wanted = 1; /* there is none */
+	w->last_wanted = 1; /* there is no previous mapping to keep */
 	w->highest = s->header.start_stack;
 	if (bpf_core_field_exists(mm->highest_vm_end))
 		w->highest = BPF_CORE_READ(mm, highest_vm_end);
 	if (bpf_core_field_exists(mm->mmap))
 		w->next = (__u64)BPF_CORE_READ(mm, mmap);
 	w->fault = s->header.siginfo;
-	/* What a handler could not cope with, or raised anew. */
+	/* A fault whose handler failed, or raised the signal again. */
 	if ((s->header.flags & HEADER_FIRST_FAULT) && !has_address(s->header.code))
 		w->fault = s->header.first.address;
 	if (w->fault > no_address_above)
@@ -128,8 +130,8 @@ static __always_inline void walk_begin(struct scratch *s, struct mm_struct *mm)
 		w->sp = no_address_above;
 }
 
-/* There are more files than entries: where they are mapped is known, but not what they
- * are called, except for the first ones. */
+/* Makes room if there are more files than entries: sends the entries without names, and
+ * keeps only the first ones. */
 static __always_inline void flush_entries(void *ctx, struct scratch *s)
 {
 	struct chain_walk *w = &s->walk;
@@ -140,7 +142,7 @@ static __always_inline void flush_entries(void *ctx, struct scratch *s)
 	w->entries = KEPT_ENTRIES;
 }
 
-/* Sends the ranges, and goes on to what is next; what go_on() says. */
+/* Sends the ranges and goes on to the next step; the result is that of go_on(). */
 static __always_inline int walk_end(void *ctx, struct scratch *s, struct chain_config *c, int result)
 {
 	struct chain_walk *w = &s->walk;
@@ -180,7 +182,7 @@ static __always_inline int list_step(struct scratch *s, struct chain_config *c)
 			return WALK_TORN;
 	w->next = vma_word(s, vm_next);
 	if (start < w->covered)
-		return WALK_ON; /* seen before it began again at the head */
+		return WALK_ON; /* seen before the walk began again at the head */
 	return take_mapping(s, c);
 }
 
@@ -215,8 +217,9 @@ static __always_inline int tree_retry(struct chain_walk *w)
 	return ++w->retries > MAX_RETRIES ? WALK_TORN : WALK_ON;
 }
 
-/* One step of a search for the first pivot that is not below walk.next. What is zero
- * ends them, and so does their number; the highest has all its bits. */
+/* One step of a binary search for the first pivot that is not below walk.next. The pivots
+ * end at their number, or at a zero before that. The last one may be all ones: its top bit
+ * is cleared so that is_below() can compare it. */
 static __always_inline void halve(struct chain_walk *w, __u32 pivot_at, __u32 pivots, __u64 step)
 {
 	__u64 at = w->child + step - 1;
@@ -225,7 +228,7 @@ static __always_inline void halve(struct chain_walk *w, __u32 pivot_at, __u32 pi
 	w->child += step & -(is_below(at, pivots) & is_set(pivot) & is_below(pivot, w->next));
 }
 
-/* Which child of a node holds walk.next, and where that ends. */
+/* Finds the child of a node that holds walk.next, and where that child ends. */
 static __always_inline void child_of(struct chain_walk *w, __u32 pivot_at, __u32 pivots)
 {
 	__u64 pivot;

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0 */
 /*
- * Code that is in no file which the tool could read later: what a just-in-time
- * compiler has made, in anonymous memory or a memfd. Words of the captured stack
- * that lead there may be return addresses; the code before each tells whether they
- * follow a call.
+ * Code that is in no file that the tool could read later: the output of a just-in-time
+ * compiler, in anonymous memory or a memfd. Words of the captured stack that point
+ * there may be return addresses; the code before each shows whether it follows a call.
  */
 #ifndef SEGFAULT_COMPILED_H
 #define SEGFAULT_COMPILED_H
@@ -12,7 +11,7 @@
 #include "identity.h"
 #include "scratch.h"
 
-#define FUSE_SUPER_MAGIC 0x65735546	/* where even root may not read */
+#define FUSE_SUPER_MAGIC 0x65735546	/* a file system that even root may not read */
 
 struct super_block___magic {
 	unsigned long s_magic;
@@ -29,7 +28,7 @@ static __always_inline int is_compiled(struct scratch *s, struct file *file, __u
 
 	if (!file)
 		return s->header.vdso < start || s->header.vdso >= end;
-	/* Kernels whose types were measured do not show all of it. */
+	/* The types of a measured kernel do not have all of these. */
 	if (!bpf_core_field_exists(file->f_inode) || !bpf_core_field_exists(inode->i_nlink) ||
 	    !bpf_core_field_exists(((struct super_block___magic *)0)->s_magic))
 		return 0;
@@ -37,7 +36,7 @@ static __always_inline int is_compiled(struct scratch *s, struct file *file, __u
 	return !BPF_CORE_READ(inode, i_nlink) || BPF_CORE_READ(inode, i_sb, s_magic) == FUSE_SUPER_MAGIC;
 }
 
-/* Keeps the place of such a mapping; when there are too many the last one grows. */
+/* Notes the range of such a mapping. If there are too many, the last range grows. */
 static __always_inline void note_compiled(struct scratch *s, struct file *file, __u64 start, __u64 end)
 {
 	struct compiled *c = &s->compiled;
@@ -85,7 +84,7 @@ static long word_callback(__u32 at, void *unused)
 	if (n >= COMPILED_SITES)
 		return 1;
 	word -= EVENT_CODE_BEFORE;
-	/* A recursion needs none of them twice. */
+	/* In a recursion the same address returns again and again. */
 	if (c->last[0] == word || c->last[1] == word)
 		return 0;
 	site = &c->site[n & (COMPILED_SITES - 1)];

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0 */
 /*
- * One delivery of a signal, as both capture programs see it: what is known of it before
- * a record is begun, the fault that is remembered and recalled, and the place at which
- * handled faults are counted.
+ * One delivery of a signal, in both capture programs: what is known about it before a
+ * record begins, the last handled fault of the thread, and the place at which handled
+ * faults are counted.
  */
 #ifndef SEGFAULT_DELIVERY_H
 #define SEGFAULT_DELIVERY_H
@@ -10,7 +10,7 @@
 #include "fold.h"
 #include "task.h"
 
-/* What is known of a delivery before anything is decided. */
+/* What is known about a delivery before anything is decided. */
 struct glance {
 	__s32 signal;
 	__s32 code;
@@ -32,8 +32,8 @@ struct {
 } segfault_first SEC(".maps");
 
 /*
- * Keeps a fault that a handler is about to take: if that handler fails, or
- * sends the signal on, the fatal delivery that follows has lost the address.
+ * Keeps a fault that a handler is about to take: if that handler fails, or raises the
+ * signal again, the fatal delivery that follows does not have the address any more.
  */
 static __always_inline void remember_fault(struct glance *g, struct task_struct *task, __u64 pc,
 					   __u64 now_ns)
@@ -53,7 +53,7 @@ static __always_inline void remember_fault(struct glance *g, struct task_struct 
 	bpf_map_update_elem(&segfault_first, &tid, &fault, BPF_ANY);
 }
 
-/* Moves the remembered fault of this very thread into a fatal delivery's header. */
+/* Moves the remembered fault of this thread into the header of a fatal delivery. */
 static __always_inline void recall_fault(struct event_header *h, struct task_struct *task)
 {
 	__u32 tid = h->host_tid;
@@ -62,7 +62,7 @@ static __always_inline void recall_fault(struct event_header *h, struct task_str
 	if (!fault)
 		return;
 	h->first = *fault;
-	/* Another's that had this number, or overwritten as we read it. */
+	/* It belongs to an earlier thread with this number, or was overwritten meanwhile. */
 	if (h->first.identity != thread_identity(task))
 		return;
 	h->flags |= HEADER_FIRST_FAULT;
@@ -80,7 +80,7 @@ static __always_inline struct fold_key fold_key(struct glance *g, __u64 pc)
 	};
 }
 
-/* Begins a record: its number, and what was known before. */
+/* Begins a record: its number, and what the glance has. */
 static __always_inline void start_header(struct event_header *h, struct glance *g, __u64 number,
 					 __u64 now_ns)
 {

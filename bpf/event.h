@@ -6,8 +6,8 @@
  * any number of texts, mappings and stack pieces, and the end. Parts of
  * crashes on other CPUs may lie between them. Every integer is in the
  * machine's byte order, every struct is free of implicit padding, and lengths
- * count bytes. src/abi.rs is this file's mirror; tests/abi.rs compares the two
- * through the type information in the compiled object.
+ * count bytes. src/capture/record/abi.rs is this file's mirror; tests/abi.rs compares
+ * the two through the type information in the compiled object.
  */
 #ifndef SEGFAULT_EVENT_H
 #define SEGFAULT_EVENT_H
@@ -41,7 +41,7 @@ enum header_flags {
 	HEADER_FIRST_FAULT = 1 << 2,	/* first holds an earlier, handled fault */
 	HEADER_KERNEL_TASK = 1 << 3,	/* no user memory: the rest is empty */
 	HEADER_MONOTONIC = 1 << 4,	/* boot_ns is CLOCK_MONOTONIC, here and in first */
-	HEADER_NO_SENDER = 1 << 5,	/* siginfo could be had for faults alone */
+	HEADER_NO_SENDER = 1 << 5,	/* siginfo is valid for faults only */
 };
 
 #define EVENT_REGS 34	/* x86_64 uses 21, aarch64 all */
@@ -64,7 +64,7 @@ struct event_fault {
 struct event_header {
 	struct part part;
 	__u64 boot_ns;		/* CLOCK_BOOTTIME at the delivery */
-	__u64 tai_ns;		/* CLOCK_TAI then, 0 where the kernel has no helper */
+	__u64 tai_ns;		/* CLOCK_TAI then, 0 if the kernel has no helper for it */
 	__u64 start_ns;		/* start of the process, CLOCK_BOOTTIME */
 	__u64 siginfo;		/* si_addr, or si_pid and si_uid: si_code decides */
 	__u64 siginfo_more[2];	/* the two words after that: si_pkey, si_syscall, ... */
@@ -83,12 +83,12 @@ struct event_header {
 	__u64 arg_start;
 	__u64 env_end;
 	__u64 vdso;
-	__u64 code_address;	/* of code[0] */
+	__u64 code_address;	/* of code_at[0] */
 	__s32 signal;
 	__s32 code;		/* si_code */
 	__u32 host_pid;		/* ids as the first pid namespace sees them */
 	__u32 host_tid;
-	__u32 pid;		/* as the tool's sees them; 0 where it cannot */
+	__u32 pid;		/* as the tool's namespace sees them; 0 if it cannot */
 	__u32 tid;
 	__u32 ppid;
 	__u32 ns_pid;		/* as the process itself sees them */
@@ -121,7 +121,7 @@ enum text_kind {
  */
 enum path_flags {
 	PATH_TRUNCATED = 1 << 0,	/* too long: the first components are missing */
-	PATH_DELETED = 1 << 1,		/* unlinked when it crashed */
+	PATH_DELETED = 1 << 1,		/* unlinked by the time of the crash */
 	PATH_DETACHED = 1 << 2,		/* has no place in a file system (memfd) */
 };
 
@@ -138,7 +138,7 @@ enum mapping_flags {
 	MAPPING_DELETED = 1 << 2,
 	MAPPING_DETACHED = 1 << 3,
 	MAPPING_PATH = 1 << 4,		/* a path follows */
-	/* From 1 << 8 on: a number that ranges of the same file have, 0 for none. */
+	/* Bits 8 and up: a number for the file, which its ranges repeat; 0 for none. */
 };
 
 /* A PART_MAPPINGS holds these, each followed by its head and paths, padded to 8 bytes. */
@@ -154,24 +154,24 @@ struct event_mapping {
 	__u32 device;		/* major << 20 | minor */
 	__u32 flags;		/* enum mapping_flags */
 	__u16 path_bytes;	/* the path that the program saw */
-	__u16 lower_bytes;	/* then that from the root of its file system on, or 0 */
+	__u16 lower_bytes;	/* the path from the root of its file system, which follows, or 0 */
 	__u64 head;		/* where the file's first byte is mapped, or 0 */
-	__u32 head_bytes;	/* of these how many follow, before the paths; each once */
+	__u32 head_bytes;	/* bytes of the head that follow, before the paths; once a file */
 	__u32 pad;
 };
 
-/* A PART_RANGES holds these: mappings without names of their own. */
+/* A PART_RANGES holds these: mappings without their names. */
 struct event_range {
 	__u64 start;
 	__u64 end;
 	__u64 vm_flags;
 	__u64 page_offset;
-	__u64 file;	/* 0 for none, else the number in the flags of one that has the name,
-			 * or, where nothing has it, the kernel's address of the file */
+	__u64 file;	/* 0 for none, else the number in the flags of the event_mapping that has
+			 * the name; if none has, the kernel's address of the file */
 	__u64 head;	/* as in event_mapping */
 };
 
-/* A PART_STACK, and a PART_MEMORY: what stands around a register's value. */
+/* A PART_STACK, or a PART_MEMORY: memory around the address in a register. */
 struct event_stack {
 	struct part part;
 	__u64 address;
@@ -180,7 +180,7 @@ struct event_stack {
 
 #define EVENT_CODE_BEFORE 8	/* bytes before a return address */
 
-/* A PART_CODE holds these: code at what may be a return address, in no file. */
+/* A PART_CODE holds these: code that is in no file, at a possible return address. */
 struct event_code {
 	__u64 address;	/* of code[0] */
 	__u8 code[32];
@@ -191,8 +191,8 @@ enum lost_bits {
 	LOST_RING_STACK = 1 << 1,	/* no room for some of the stack */
 	LOST_RING_TEXT = 1 << 2,	/* no room for a path or the command line */
 	LOST_WALK_CUT = 1 << 3,		/* more mappings than the walk may take */
-	LOST_WALK_TORN = 1 << 4,	/* mappings changed faster than we could walk */
-	LOST_STACK_READ = 1 << 5,	/* not one byte of the stack could be read */
+	LOST_WALK_TORN = 1 << 4,	/* mappings changed faster than the walk */
+	LOST_STACK_READ = 1 << 5,	/* no byte of the stack could be read */
 	LOST_CMDLINE = 1 << 6,		/* the command line could not be read */
 	LOST_EXE = 1 << 7,
 	LOST_CODE = 1 << 8,		/* no code byte at the pc could be read */
@@ -215,17 +215,18 @@ enum exit_flags {
 	EXIT_STATUS = 1 << 0,	/* status is valid */
 };
 
-/* The end of a process that had overcome a fault: see follow.h. Part of no record. */
+/* The end of a process after a fault that its handler took: see follow.h. It belongs to no
+ * record. */
 struct event_exit {
 	struct part part;
 	__u64 start_ns;	/* as in the header */
 	__u32 host_pid;
-	__u32 status;	/* as wait(2) has it */
+	__u32 status;	/* as wait(2) reports it */
 	__u32 flags;	/* enum exit_flags */
 	__u32 pad;
 };
 
-/* A place where a process takes faults, each by a handler: see fold.h. */
+/* A place in the code where a process faults and its handler takes the fault: see fold.h. */
 struct fold_key {
 	__u64 pc;
 	__u32 pid;	/* as the first pid namespace sees it */
@@ -233,34 +234,35 @@ struct fold_key {
 	__s16 code;	/* si_code */
 };
 
-/* What is kept of it. Times are by the clock of boot_ns. */
+/* The state of such a place. Times are by the clock of boot_ns. */
 struct fold {
-	__u64 since_ns;	/* the last record */
-	__u64 last_ns;	/* the last that was counted instead */
-	__u64 count;	/* of these, all */
-	__u64 reported;	/* of them, in records */
+	__u64 since_ns;	/* time of the last record */
+	__u64 last_ns;	/* time of the last fault that was only counted */
+	__u64 count;	/* all faults that were only counted */
+	__u64 reported;	/* those of them that a record has reported */
 };
 
 /*
- * The books. detected = filtered + folded + submitted + dropped, exactly.
+ * The counters. detected = filtered + folded + submitted + dropped, exactly.
  */
 struct counters {
 	__u64 detected;			/* deliveries of a watched signal */
-	__u64 filtered;			/* of these, left out by -p, -n, --fatal-only, or our own */
+	__u64 filtered;			/* left out by -p, -n, --fatal-only, or the tool's own */
 	__u64 folded;			/* passed the filters, and only counted: see fold.h */
-	__u64 captured;			/* passed the filters, not folded, and found a free scratch */
-	__u64 submitted;		/* whose header is in the ring */
-	__u64 dropped;			/* passed the filters, and no report can come of it */
+	__u64 captured;			/* passed the filters, not folded, and the scratch was free */
+	__u64 submitted;		/* of these, those whose header is in the ring */
+	__u64 dropped;			/* passed the filters, but cannot get a report */
 	__u64 dropped_busy;		/* of these: scratch in use */
 	__u64 dropped_ring;		/* of these: ring full */
 	__u64 fault_info_captured;	/* detected with a fault address */
 	__u64 fault_info_missed;	/* detected without */
 	__u64 register_failures;	/* captured, registers not readable */
-	__u64 stack_failures;		/* a stack was wanted and nothing of it arrived */
-	__u64 parts_lost;		/* parts that found no room */
-	__u64 wake_pending;		/* a reserve failed: the next success must wake */
-	__u64 followed_until_ns;	/* ends of processes matter: see follow.h */
-	__u64 only_thread;		/* no count but a setting, last: see proof.h */
+	__u64 stack_failures;		/* a stack was wanted, and no byte of it was sent */
+	__u64 parts_lost;		/* parts for which the ring had no room */
+	/* From here on no counters. */
+	__u64 wake_pending;		/* the ring was full: the next part that fits must wake */
+	__u64 followed_until_ns;	/* ends of processes matter until then: see follow.h */
+	__u64 only_thread;		/* must be last: see proof.h */
 };
 
 #endif

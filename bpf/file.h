@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0 */
 /*
- * What tells one file from another, and which of its paths the program saw.
+ * The identity of a file, and which of its paths the program saw.
  */
 #ifndef SEGFAULT_FILE_H
 #define SEGFAULT_FILE_H
@@ -10,7 +10,7 @@
 #define FMODE_NOACCOUNT_BACKING (1u << 29)
 #define FMODE_BACKING (3u << 24)
 
-/* Size, time and numbers: what tells this file from one that takes its name. */
+/* Size, time, inode and device: they distinguish this file from a later one of its name. */
 static __always_inline void file_identity(struct event_mapping *m, struct file *file)
 {
 	struct inode *inode = read_if_there(file, f_inode);
@@ -35,7 +35,7 @@ static __always_inline void file_identity(struct event_mapping *m, struct file *
 	}
 }
 
-/* Whether a file of an overlay stands above this one, whose path the program saw. */
+/* Whether this is the lower file of one on an overlay, whose path the program saw. */
 static __always_inline int has_user_path(struct file *file)
 {
 	__u32 mode;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0 */
 /*
  * Handled faults, reported once. A runtime that faults on purpose, ten thousand times
- * a second, gets one record for each place in a window of time; what comes in
- * between is counted here, and the next record of that place, or the tool, has
- * the number.
+ * a second, gets one record for each place in a window of time. Faults in between are
+ * only counted here. The next record of that place has their number; if there is none,
+ * the tool reads it from the map.
  */
 #ifndef SEGFAULT_FOLD_H
 #define SEGFAULT_FOLD_H
@@ -18,9 +18,9 @@ struct {
 } segfault_folds SEC(".maps");
 
 /*
- * Whether a fault is only counted; else how many were, since the last record.
- * Without atomic exchange (5.12) threads that fault at one place in the moment
- * when the window ends may both get a record.
+ * Whether a fault is only counted. If not, `repeats` is the number of those that were,
+ * since the last record. Without atomic exchange (5.12), two threads that fault at one
+ * place at the end of the window may both get a record.
  */
 static __always_inline int is_folded(struct fold_key *key, __u64 now_ns, __u64 window_ns,
 				     __u64 *repeats)

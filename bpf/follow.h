@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0 */
 /*
- * Whether a process dies of a fault that its own handler took: for a second after such
- * a fault the end of the process is reported, and how. While there was no such fault the
- * end of a thread costs one comparison.
+ * Whether a process dies of a fault that its own handler took. If it ends within a second
+ * after such a fault, its end is reported. As long as there was no such fault, the end of
+ * a thread costs one comparison.
  */
 #ifndef SEGFAULT_FOLLOW_H
 #define SEGFAULT_FOLLOW_H
@@ -13,10 +13,10 @@
 
 struct followed {
 	__u64 fault_ns;		/* the last fault, by the clock of boot_ns */
-	__u64 start_ns;		/* start of the process: with its number, its identity */
+	__u64 start_ns;		/* start of the process: this and its number identify it */
 };
 
-/* By the process's number in the first pid namespace. */
+/* The key is the process's number in the first pid namespace. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1024);
@@ -24,7 +24,8 @@ struct {
 	__type(value, struct followed);
 } segfault_followed SEC(".maps");
 
-/* A handler is about to take a fault. Gives until when ends matter. */
+/* Called when a handler is about to take a fault. Returns the time until which ends of
+ * processes matter. */
 static __always_inline __u64 follow(struct task_struct *task, __u64 now_ns)
 {
 	__u32 pid = bpf_get_current_pid_tgid() >> 32;
@@ -41,9 +42,9 @@ static __always_inline __u64 follow(struct task_struct *task, __u64 now_ns)
 }
 
 /*
- * Fills in how the current process ends, if this is its last thread and somebody wants
- * to know. Where the kernel's layout is not known its first thread stands for all, and
- * how it ended is not known.
+ * Fills in how the current process ends, if this is its last thread and the process is
+ * followed. If the offset of task->signal is not known, the end of the first thread counts
+ * as the end of the process, and the status is not known.
  */
 static __always_inline int fill_exit(struct event_exit *e, struct task_struct *task, __u64 now_ns)
 {

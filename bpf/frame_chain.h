@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0 */
 /*
- * How much of stacks is kept, what the kernel writes into a signal frame, and what
- * speaks for a frame pointer's record: two words, the caller's frame pointer and
- * the return address.
+ * How much of a stack is kept, where a signal frame has which register, and how a frame
+ * pointer's record is recognized: it is two words, the caller's frame pointer and the
+ * return address.
  */
 #ifndef SEGFAULT_FRAME_CHAIN_H
 #define SEGFAULT_FRAME_CHAIN_H
@@ -10,9 +10,9 @@
 #include "hidden.h"
 
 #define RED_ZONE 128		/* x86-64 leaf functions use this much below sp */
-#define TAIL_BYTES (32 * 1024)	/* kept of the oldest frames */
+#define TAIL_BYTES (32 * 1024)	/* of the oldest frames, kept in any case */
 
-/* Words of a ucontext that the kernel wrote, from its uc_stack.ss_sp on:
+/* Offsets in a ucontext that the kernel wrote, from its uc_stack.ss_sp:
  * arch/x86/include/asm/sigframe.h, arch/arm64/kernel/signal.c. */
 #define UC_STACK_SIZE 16	/* uc_stack.ss_size */
 #define UC_SP_X86 (160 - 16)	/* uc_mcontext.gregs[REG_RSP] */
@@ -20,8 +20,8 @@
 #define UC_FP_X86 (120 - 16)	/* uc_mcontext.gregs[REG_RBP] */
 #define UC_FP_ARM64 (416 - 16)	/* uc_mcontext.regs[29] */
 
-#define RECORD_FRAME 512	/* of the function whose record begins another stack: below it */
-#define MAX_RECORDS 64		/* of a chain of frame pointers, until it leaves its stack */
+#define RECORD_FRAME 512	/* kept below the first record on another stack: its function's frame */
+#define MAX_RECORDS 64		/* of a chain of frame pointers that are followed */
 #define REGS_X86_FP 4		/* words into pt_regs, and into user_pt_regs */
 #define REGS_X86_CS 17
 #define REGS_ARM64_FP 29
@@ -29,7 +29,7 @@
 #define USER_CS_32 0x23		/* arch/x86/include/asm/segment.h */
 #define USER_DS 0x2b
 
-/* Part of struct sigcontext_32, from its bp on: arch/x86/include/uapi/asm/sigcontext.h. */
+/* Part of struct sigcontext_32, from bp: arch/x86/include/uapi/asm/sigcontext.h. */
 struct narrow_registers {
 	__u32 fp;
 	__u32 sp;
@@ -40,13 +40,13 @@ struct narrow_registers {
 	__u32 ss;
 };
 
-#define ARM64_CODE_BITS 48	/* of a return address: above may be its signature */
+#define ARM64_CODE_BITS 48	/* of a return address: the bits above may be its signature */
 
-/* Where the first stack begins: neither frames nor code lie above, and before 5.5
- * much that must not be read. */
+/* The beginning of the first stack. Above it are neither frames nor code; and before 5.5
+ * the helper could read kernel memory there. */
 #define first_stack(s) ((s)->header.start_stack + ARGC_BYTES)
 
-/* Whether the instruction before an address calls, as far as its last bytes tell. */
+/* Whether the instruction before an address is a call, as far as its last bytes show. */
 static __always_inline int follows_call(__u64 address, __u64 first, int aarch64)
 {
 	__u64 code = 0;
@@ -62,7 +62,7 @@ static __always_inline int follows_call(__u64 address, __u64 first, int aarch64)
 		/* bl; blr and blraa */
 		return (code & 0xfc000000) == 0x94000000 || (code & 0xfefff000) == 0xd63f0000;
 	}
-	/* call rel32; call through a register or memory, by how long it is */
+	/* call rel32; a call through a register or memory, for each length that it can have */
 	return (code >> 24 & 0xff) == 0xe8 || (code >> 48 & 0x38ff) == 0x10ff ||
 	       (code >> 40 & 0x38ff) == 0x10ff || (code >> 32 & 0x38ff) == 0x10ff ||
 	       (code >> 16 & 0x38ff) == 0x10ff || (code >> 8 & 0x38ff) == 0x10ff;

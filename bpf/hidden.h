@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0 */
 /*
- * What is never copied out of a process, whatever asks for it: what stands on the
- * first stack above argc (pointers to arguments and environment, and the strings
- * themselves), and the arguments where a program has moved them. Every read of user
- * memory that ends up in a record goes by this; the command line alone has arguments.
+ * What is never copied out of a process, whatever the options: everything on the first
+ * stack above argc (pointers to arguments and environment, and the strings themselves),
+ * and the arguments in the place to which a program has moved them. Every read of user
+ * memory that goes into a record keeps to this. Only the command line has arguments.
  *
- * The bounds are those of mm_struct, which the process may set: prctl(2),
- * PR_SET_MM. They count only if they are in the order in which exec(2) makes them.
- * Before exec(2) has written them, and where the kernel's layout is not known, all
- * memory is hidden.
+ * The bounds come from mm_struct. The process can set them with prctl(2), PR_SET_MM, so
+ * they count only if they are in the order in which exec(2) makes them. Before exec(2)
+ * has written them, and if their offsets are not known, all memory is hidden.
  */
 #ifndef SEGFAULT_HIDDEN_H
 #define SEGFAULT_HIDDEN_H
@@ -16,8 +15,8 @@
 #include "common.h"
 
 #define MAX_ARGC (1 << 20)	/* of pointers more than a stack has room for */
-#define VDSO_BYTES 8192	/* of the vDSO at least */
-#define ARGC_BYTES 16		/* at the stack's start: argc and argv[0], numbers */
+#define VDSO_BYTES 8192	/* the vDSO has at least this size */
+#define ARGC_BYTES 16		/* at the stack's start: argc and the pointer argv[0] */
 
 static __always_inline int is_laid_out(struct event_header *h)
 {
@@ -25,15 +24,15 @@ static __always_inline int is_laid_out(struct event_header *h)
 	       h->start_stack < h->env_start && h->env_start <= h->env_end;
 }
 
-/* Nothing but the kernel's own code may be above the first stack, whose end is not
- * kept; env_end may have been set. */
+/* Above the first stack only the vDSO may be shown. env_end is no bound for this, because
+ * the process may have set it. */
 static __always_inline int is_vdso(struct event_header *h, __u64 address)
 {
 	return h->vdso && address >= h->vdso && address - h->vdso <= VDSO_BYTES;
 }
 
-/* Where what may be shown from `start` on has to end, at `end` or before; `start`
- * itself where nothing may be. */
+/* The end of the bytes from `start` that may be shown: `end` or less, and `start` if none
+ * may be. */
 static __always_inline __u64 shown_until(struct event_header *h, __u64 start, __u64 end)
 {
 	__u64 first = h->start_stack + ARGC_BYTES;
@@ -47,7 +46,7 @@ static __always_inline __u64 shown_until(struct event_header *h, __u64 start, __
 	return end > start ? end : start;
 }
 
-/* Where the bytes begin that may be shown up to an address, from `start` on. */
+/* The beginning of the bytes up to `address` that may be shown: `start` or more. */
 static __always_inline __u64 shown_from(struct event_header *h, __u64 start, __u64 address)
 {
 	if (start < h->vdso && is_vdso(h, address))
@@ -57,8 +56,8 @@ static __always_inline __u64 shown_from(struct event_header *h, __u64 start, __u
 	return start;
 }
 
-/* The first pointer to the environment, as exec(2) has left it above argc and argv;
- * zero where there is none. */
+/* The address of the first environment variable, from the pointer that exec(2) has written
+ * after argc and argv; zero if there is none. */
 static __always_inline __u64 first_variable(struct event_header *h, int is_narrow)
 {
 	__u64 word = is_narrow ? 4 : 8, argc = 0, first = 0;
@@ -72,15 +71,15 @@ static __always_inline __u64 first_variable(struct event_header *h, int is_narro
 	return is_narrow ? (__u32)first : first;
 }
 
-/* Bytes of the arguments: none of the environment, though the program says that
- * both are one, or that each is the other. */
+/* The number of bytes of the arguments. None of the environment is among them, even if the
+ * process has set bounds that merge or swap the two. */
 static __always_inline __u64 argument_bytes(struct event_header *h, int is_narrow)
 {
 	__u64 start = h->arg_start, end = h->arg_end, first;
 
 	if (!is_laid_out(h))
 		return 0;
-	/* In a place of their own (PR_SET_MM_ARG_START). */
+	/* The program has moved them below the stack (PR_SET_MM_ARG_START). */
 	if (start < h->start_stack && end <= h->start_stack)
 		return end - start;
 	first = first_variable(h, is_narrow);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0 */
 /*
- * Who crashed: numbers, names, registers; and whether anybody asked to know.
+ * Which process crashed: its numbers, names and registers; and whether it passes the
+ * filters.
  */
 #ifndef SEGFAULT_IDENTITY_H
 #define SEGFAULT_IDENTITY_H
@@ -13,8 +14,8 @@
 #define is_x86() bpf_core_field_exists(((struct pt_regs___x86 *)0)->ip)
 
 /*
- * Where the kernel keeps the registers with which the task entered it. Never
- * the probe's own context: that is the kernel's.
+ * The address at which the kernel saved the user registers of the task. The registers of
+ * the program's own context would be the kernel's.
  */
 static __always_inline const void *user_regs(struct task_struct *task)
 {
@@ -46,7 +47,7 @@ static __always_inline __u64 regs_sp(const void *regs)
 	return sp;
 }
 
-/* The number of `pid` as the tool's namespace has it, or 0. */
+/* The number of `pid` in the tool's pid namespace, or 0. */
 separate int pid_for_us(__u64 address)
 {
 	struct pid *pid = (void *)address;
@@ -85,7 +86,7 @@ static __always_inline void fill_identity(struct event_header *h, struct task_st
 	h->ns_tid = pid_at(tid, level, &h->pid_ns);
 	h->uid = bpf_get_current_uid_gid();
 	h->mnt_ns = BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum);
-	/* Without CONFIG_CGROUPS there is no such helper either. */
+	/* Without CONFIG_CGROUPS the kernel lacks both the field and the helper. */
 	if (bpf_core_field_exists(task->cgroups))
 		h->cgroup_id = bpf_get_current_cgroup_id();
 	bpf_probe_read_kernel_str(h->comm, EVENT_NAME, leader->comm);
@@ -111,7 +112,7 @@ static __always_inline void fill_registers(struct event_header *h, const void *r
 	fill_code(h, regs_pc(regs));
 }
 
-/* -p, and never ourselves. */
+/* -p, and never the tool itself. */
 static __always_inline int passes_filters(struct task_struct *task)
 {
 	__u32 pid = pid_for_us((__u64)BPF_CORE_READ(task, group_leader, thread_pid));
@@ -124,8 +125,8 @@ static __always_inline int passes_filters(struct task_struct *task)
 }
 
 /*
- * Whether the wanted name stands anywhere in the string in out: the Shift-And
- * method (Baeza-Yates and Gonnet, 1992). Bit i of name_found says that the
+ * One byte of the search for the wanted name in the string in out: the Shift-And
+ * algorithm (Baeza-Yates and Gonnet, 1992). Bit i of name_found says that the
  * first i + 1 bytes of the name end here.
  */
 static long name_callback(__u32 at, void *unused)

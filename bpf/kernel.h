@@ -2,9 +2,9 @@
 /*
  * The few fields of the kernel's own types that the capture program reads.
  *
- * Only names and kinds matter here: where a field stands is put in when the
- * program is loaded, from the running kernel's BTF (CO-RE). A suffix of three
- * underscores names another kernel's shape of the same type.
+ * Only the names and types of the fields matter here. The loader fills in their offsets
+ * from the running kernel's BTF (CO-RE). A suffix that begins with three underscores
+ * marks the layout that the same type has in other kernels.
  */
 #ifndef SEGFAULT_KERNEL_H
 #define SEGFAULT_KERNEL_H
@@ -18,7 +18,7 @@ struct kernel_siginfo {
 	int si_code;
 	union {
 		struct {
-			void *_addr; /* in 64-bit kernels the first word of all kinds */
+			void *_addr; /* in 64-bit kernels the first word, whatever the signal */
 		} _sigfault;
 	} _sifields;
 };
@@ -228,7 +228,7 @@ struct task_struct {
 	unsigned long sas_ss_sp;
 	unsigned long sas_ss_size;
 	struct thread_struct thread;
-	unsigned int kasan_depth; /* with KASAN, for which stacks are twice as large */
+	unsigned int kasan_depth; /* only with KASAN, which doubles the size of kernel stacks */
 };
 
 struct task_struct___before_5_5 {
@@ -255,15 +255,15 @@ struct pt_regs___arm64 {
 
 #pragma clang attribute pop
 
-/* For its size alone. */
+/* Used only for its size. */
 struct pt_regs___size {
 } __attribute__((preserve_access_index));
 
-/* With it x86 leaves 16 bytes free above the registers. */
+/* If the kernel has this type, x86 leaves 16 bytes free above the registers. */
 struct fred_info {
 } __attribute__((preserve_access_index));
 
-/* Whether a helper is there: the kernel's list of them is in its BTF. */
+/* Used to test whether the kernel has a helper: its BTF lists them. */
 enum bpf_func_id___probe {
 	BPF_FUNC_task_pt_regs___probe = 1,
 	BPF_FUNC_ktime_get_tai_ns___probe = 2,

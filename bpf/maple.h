@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0 */
 /*
- * A maple tree's nodes, which hold a process's mappings from 6.1 on, read without a
+ * Nodes of the maple tree that holds a process's mappings from 6.1 on, read without a
  * lock: lib/maple_tree.c and include/linux/maple_tree.h.
  */
 #ifndef SEGFAULT_MAPLE_H
@@ -22,7 +22,7 @@
 #define RESERVED_ENTRIES 4096	/* entries up to here are not pointers */
 #define is_internal(entry) (((entry) & 3) == 2)
 
-/* Where an inner node has its pivots, and how many, and its slots; in words. */
+/* The number of pivots of an inner node, and the offsets of pivots and slots in words. */
 struct node_layout {
 	__u32 pivots;
 	__u32 pivot_at;
@@ -30,8 +30,8 @@ struct node_layout {
 };
 
 /*
- * Copies a node; 0 if it counts: after it was copied its parent word is what the copy
- * has, and is not the node itself, as in a dead node.
+ * Copies a node. The result is 0 if the copy is valid: the node's parent word still equals
+ * the one in the copy, and is not the node itself, as it is in a dead node.
  */
 static __always_inline int read_node(__u64 *node, __u64 entry)
 {
@@ -45,8 +45,8 @@ static __always_inline int read_node(__u64 *node, __u64 entry)
 
 #define field_at(type, field) ((__u32)bpf_core_field_offset(struct type, field) / 8)
 
-/* The layout of an inner node; 0 if there is one of that type. Without a branch between
- * the two types: the verifier would go twice through what follows. */
+/* The layout of an inner node; the result is 0 if the type is one. The two types share the
+ * code: after a branch the verifier would follow all later code twice. */
 static __always_inline int inner_layout(struct node_layout *layout, __u32 type)
 {
 	const __u32 range_pivot = field_at(maple_range_64, pivot);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0 */
 /*
- * What stands in memory around the values of registers (--memory): a page is
- * read if it is there, and arguments and environment never are.
+ * Memory around the addresses in registers (--memory). A page is read only if it is in
+ * memory; arguments and environment are never read.
  */
 #ifndef SEGFAULT_MEMORY_H
 #define SEGFAULT_MEMORY_H
@@ -9,7 +9,7 @@
 #include "identity.h"
 #include "scratch.h"
 
-/* Sends what can be read of the bytes around one address. */
+/* Sends the bytes around one address, as far as they can be read. */
 separate int send_memory_at(__u64 address)
 {
 	struct scratch *s = scratch();

@@ -2,8 +2,8 @@
 /*
  * Names of files and cgroups, read from the leaf upward into scratch.out.
  *
- * d_path() cannot be called here. Reading the same links without its locks may
- * meet a rename in progress: the worst is a path of both its names.
+ * d_path() cannot be called here. This reads the same links without its locks, so it may
+ * meet a rename in progress: at worst it mixes the old path with the new one.
  */
 #ifndef SEGFAULT_PATH_H
 #define SEGFAULT_PATH_H
@@ -65,7 +65,7 @@ static long path_callback(__u32 step, void *unused)
 	return s ? path_step(s) : 1;
 }
 
-/* Appends the path in kernel memory at `path`; how many bytes that took. */
+/* Appends the struct path in kernel memory at `path`; the result is the bytes it took. */
 separate int append_path(__u64 path)
 {
 	struct scratch *s = scratch();
@@ -160,7 +160,7 @@ static __always_inline void send_cgroup(struct scratch *s, struct task_struct *t
 	text_send(s, TEXT_CGROUP);
 }
 
-/* The arguments as they stand in the program's memory: it may have changed them. */
+/* The arguments as the program's memory holds them: it may have changed them. */
 static __always_inline void send_cmdline(struct scratch *s)
 {
 	__u64 start = s->header.arg_start, bytes = argument_bytes(&s->header, s->is_narrow);
@@ -180,7 +180,7 @@ static __always_inline void send_cmdline(struct scratch *s)
 	if (bytes > PAGE_BYTES)
 		return;
 	if (bpf_probe_read_user(into, bytes, (void *)start)) {
-		/* A page of it is not in memory: what stands before that one? */
+		/* Some page of it is not in memory: send what the first page holds. */
 		__u64 first = PAGE_BYTES - (start & (PAGE_BYTES - 1));
 
 		if (first < bytes)

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0
 /*
- * Reads kernel memory for a tool that has no type information of the kernel and
- * looks for the places of what it needs itself (src/measure/).
+ * Reads kernel memory for the tool if the kernel has no type information: then the tool
+ * measures the offsets that it needs (src/measure/).
  *
- * Two kinds of threads bear the magic name: children of the tool that fault on
- * purpose, of which it keeps the task and the top of the kernel stack, with the
- * user's registers; and the tool, which sends itself a signal to have pieces of
- * memory read. Nothing here knows a structure of the kernel's, its own context
- * included, so it needs no relocation and runs at a tracepoint of either kind; it
- * has no loop and no global data, so that 4.15 takes it.
+ * Two kinds of threads have the magic name. Children of the tool fault on purpose: the
+ * program keeps their task and the top of their kernel stack, which has the user
+ * registers. The tool sends itself a signal, at which the program reads pieces of memory
+ * for it. The program uses no structure of the kernel, not even its own context, so it
+ * needs no relocation and runs at a tracepoint of either kind. It has no loop and no
+ * global data, so that 4.15 accepts it.
  */
 #include <linux/bpf.h>
 #include <linux/types.h>
@@ -17,19 +17,19 @@
 #define PIECES 16
 #define PIECE_BYTES 256
 #define TOP_BYTES 4096
-#define SEEN 1		/* with 0 perf events would not see the delivery */
+#define SEEN 1		/* after a 0, perf events would miss the delivery */
 #define IS_CHILD 'c'	/* after the magic and a dash */
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
-/* What the tool writes. */
+/* The tool writes this. */
 struct peek_request {
 	__u64 magic;	/* first eight bytes of the name */
 	__u64 stack_bytes;
 	__u64 address[PIECES];
 };
 
-/* What it reads. */
+/* The tool reads this. */
 struct peek_answer {
 	__u64 task;		/* of the last child that faulted */
 	__u64 ids;

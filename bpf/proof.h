@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0 */
 /*
- * The proof at start. While `only_thread` of the books is not 0, the threads whose
- * names begin with these eight bytes are captured, past all filters, and nobody
- * else is seen or counted. The tool lets a child of its own with such a name fault,
- * looks at what comes of it, and clears the books: from then on the filters hold.
+ * The proof at start. While `only_thread` of the counters is not 0, the programs capture
+ * only threads whose names begin with these eight bytes. The filters do not apply, and no
+ * other thread is counted. The tool lets a child with such a name fault, checks the
+ * record, and clears the counters: from then on the filters apply.
  */
 #ifndef SEGFAULT_PROOF_H
 #define SEGFAULT_PROOF_H
@@ -13,7 +13,7 @@
 #define SIGBUS 7
 #define SIGSEGV 11
 
-/* Whether this delivery is that of the proof; `begins` is how its name begins. */
+/* Whether this delivery belongs to the proof; `begins` is how the thread's name begins. */
 static __always_inline int is_proof(__u64 begins, __u64 signal)
 {
 	__u64 name[2] = {};

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0 */
 /*
- * Where a record is put together before it goes into the ring: one scratch a
- * CPU, too large for the 512 bytes of a BPF stack. Also the ring itself, the
- * settings and the books.
+ * The scratch, in which a record is put together before it goes into the ring: one for
+ * each CPU, because it is too large for the 512 bytes of a BPF stack. Also the ring
+ * itself, the settings and the counters.
  */
 #ifndef SEGFAULT_SCRATCH_H
 #define SEGFAULT_SCRATCH_H
@@ -30,10 +30,10 @@ struct mapping_walk {
 	__u64 sp;
 	__u64 stack_start;	/* first accessible mapping that ends above sp */
 	__u64 stack_end;
-	__u64 interrupted_sp;	/* where a handler on another stack came from, or 0 */
-	__u64 interrupted_start;	/* first mapping that ends above that */
+	__u64 interrupted_sp;	/* sp of the stack that a handler has interrupted, or 0 */
+	__u64 interrupted_start;	/* first mapping that ends above it */
 	__u64 interrupted_end;
-	__u64 until;		/* stop after the mapping that ends above */
+	__u64 until;		/* stop after the mapping that ends above this, if not 0 */
 	__u64 child;		/* slot to descend through, and where slots begin */
 	__u64 slots_at;
 	__u32 slot;
@@ -60,13 +60,13 @@ struct path_walk {
 	struct mount *mount;
 	struct kernfs_node *cgroup;
 	__u32 flags;		/* enum path_flags */
-	__u32 layer;		/* up to the root of the file system, past all mounts */
+	__u32 layer;		/* stop at the root of the file system, and ignore mounts */
 };
 
 #define COMPILED_RANGES 4
 #define COMPILED_SITES 64
 
-/* Code in no file: where it is, and what was read of it. See compiled.h. */
+/* Code that is in no file: its ranges, and the bytes that were read. See compiled.h. */
 struct compiled {
 	__u64 low;	/* all ranges lie between */
 	__u64 high;
@@ -75,7 +75,7 @@ struct compiled {
 	__u64 last[2];	/* addresses that were read */
 	__u32 count;	/* of ranges */
 	__u32 sites;
-	struct part part;	/* and, right behind it, what it holds */
+	struct part part;	/* and, right after it, its content */
 	struct event_code site[COMPILED_SITES];
 };
 
@@ -85,7 +85,7 @@ struct scratch {
 	__u64 began_ns;
 	__u64 name_found;	/* -n: see out_holds_name() */
 	__u32 out_bytes;	/* used of out */
-	__u32 record_at;	/* where in out the current mapping stands */
+	__u32 record_at;	/* offset in out of the current mapping */
 	__u64 stack_next;	/* next address of the window being read */
 	__u64 stack_end;
 	__u64 alternate_start;	/* sigaltstack(2), if sp lies in it */
@@ -93,7 +93,7 @@ struct scratch {
 	__u64 between_from;	/* records between the two windows of a stack: */
 	__u64 between_gap;	/* where the first window ends, */
 	__u64 between_to;	/* and where the second begins */
-	__u64 frame_pointer;	/* the record that is looked at, */
+	__u64 frame_pointer;	/* address of the current record, */
 	__u64 other_stack;	/* and the first that lies on another stack, or 0 */
 	__u64 is_narrow;	/* a 32-bit task of x86 */
 	struct event_header header;
@@ -117,7 +117,8 @@ struct {
 	__type(value, struct scratch);
 } segfault_cpu SEC(".maps");
 
-/* Set by the tool before loading; the verifier sees constants. */
+/* The settings: the tool sets them before it loads the program, so they are constants for
+ * the verifier. */
 const volatile __u64 watched_signals = 1ull << 11;
 const volatile __u32 own_pid = 0;	/* of the tool, as its own namespace numbers it */
 const volatile __u32 own_pid_ns = 0;	/* inode of that namespace */
@@ -131,7 +132,7 @@ const volatile __u32 wants_memory = 0;	/* --memory */
 const volatile __u64 fold_ns = 0;	/* --fold-handled: the window, 0 for none */
 const volatile __u32 max_mappings = 8192;
 const volatile __u64 ring_bytes = 256 * 1024;
-const volatile __u64 ring_reserve = 16 * 1024;	/* kept for headers and ends */
+const volatile __u64 ring_reserve = 16 * 1024;	/* kept free for headers and ends */
 const volatile __u64 thread_size = 16384;	/* of a kernel stack */
 
 struct counters counters = {};
@@ -145,7 +146,7 @@ static __always_inline struct scratch *scratch(void)
 	return bpf_map_lookup_elem(&segfault_cpu, &zero);
 }
 
-/* Free bytes in the ring, as seen now; other CPUs may take some at once. */
+/* Free bytes in the ring at this moment: other CPUs may take some of them. */
 static __always_inline __u64 ring_free(void)
 {
 	__u64 used = bpf_ringbuf_query(&segfault_ring, BPF_RB_AVAIL_DATA);
@@ -154,9 +155,9 @@ static __always_inline __u64 ring_free(void)
 }
 
 /*
- * Sends one part. Parts do not wake the reader, their end does; but after a
- * reserve has failed, perhaps an end's, the next part that fits wakes it, or it
- * would sleep beside a full ring.
+ * Sends one part. Only the end of a record wakes the reader. But if the ring had no room
+ * for a part, which may have been an end, the next part that fits wakes the reader, which
+ * would otherwise sleep although the ring is full.
  */
 static __always_inline long send(void *data, __u64 bytes, __u64 flags)
 {
@@ -174,9 +175,9 @@ static __always_inline long send(void *data, __u64 bytes, __u64 flags)
 }
 
 /*
- * What is used in several places is a function with linkage and plain numbers as
- * arguments: the verifier goes through it once, not once a call, which is most
- * of the time that attaching takes.
+ * A function that is used in several places has external linkage and plain numbers as
+ * arguments. So the verifier checks it once, and not at each call, which would be most of
+ * the time that attaching takes.
  */
 #define separate __attribute__((noinline))
 

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0 */
 /*
- * Windows of the stack, page by page from the stack pointer upward; of the stack
- * that a handler on an alternate one has interrupted; and of the one from which
- * the program has switched to a stack that it made itself. hidden.h says what is
- * never sent of them.
+ * Sends windows of the stack, page by page from the stack pointer upward; then of the stack
+ * that a handler on an alternate stack has interrupted; then of the stack from which the
+ * program has switched to one that it made itself. hidden.h says what is never sent.
  */
 #ifndef SEGFAULT_STACK_H
 #define SEGFAULT_STACK_H
@@ -18,8 +17,8 @@
 #define BETWEEN_BYTES 64	/* of a frame: its record, and the registers saved below */
 
 /*
- * Looks at one word of the page in out: whether it begins the description of
- * the alternate stack that the kernel leaves in every signal frame.
+ * Checks whether one word of the page in out begins the description of the alternate stack
+ * that the kernel writes into every signal frame.
  */
 static long frame_callback(__u32 at, void *unused)
 {
@@ -36,7 +35,7 @@ static long frame_callback(__u32 at, void *unused)
 		return 0;
 	bpf_probe_read_user(&sp, sizeof(sp), (void *)(address + (is_x86() ? UC_SP_X86 : UC_SP_ARM64)));
 	if (sp >= s->alternate_start && sp < s->alternate_end)
-		return 0; /* a signal that came while another was handled */
+		return 0; /* a signal that interrupted the handler of another one */
 	s->walk.interrupted_sp = sp;
 	bpf_probe_read_user(&s->frame_pointer, sizeof(s->frame_pointer),
 			    (void *)(address + (is_x86() ? UC_FP_X86 : UC_FP_ARM64)));
@@ -44,8 +43,8 @@ static long frame_callback(__u32 at, void *unused)
 }
 
 /*
- * The same for a 32-bit task, whose signal frame does not always have that
- * description: a word that may be the code segment of the registers in it.
+ * The same for a 32-bit task, whose signal frame does not always have that description.
+ * This looks for a word that may be the code segment among the registers in the frame.
  */
 static long narrow_callback(__u32 at, void *unused)
 {
@@ -80,7 +79,7 @@ static long scan_callback(__u32 page, void *unused)
 	keep(bytes);
 	if (bytes > PAGE_BYTES)
 		return 1;
-	/* What follows the stack in the same page does no harm. */
+	/* Bytes after the stack in the same page do no harm. */
 	if (bpf_probe_read_user(s->out, bytes, (void *)s->stack_next))
 		return 1;
 	if (s->is_narrow)
@@ -91,7 +90,7 @@ static long scan_callback(__u32 page, void *unused)
 	return s->walk.interrupted_sp != 0;
 }
 
-/* Finds where a handler that runs on its own stack came from. */
+/* Finds the stack that a handler on an alternate stack has interrupted. */
 static __always_inline void find_interrupted(struct scratch *s, struct task_struct *task)
 {
 	__u64 sp = s->walk.sp;
@@ -108,7 +107,7 @@ static __always_inline void find_interrupted(struct scratch *s, struct task_stru
 	bpf_loop(MAX_SCANNED_PAGES, scan_callback, 0, 0);
 }
 
-/* One page, or what is left of the window; nonzero at its end. */
+/* Sends one page, or what is left of the window; nonzero at its end. */
 static __always_inline int stack_step(struct scratch *s)
 {
 	struct event_stack *piece = (struct event_stack *)s->out;
@@ -123,7 +122,7 @@ static __always_inline int stack_step(struct scratch *s)
 	if (bytes > PAGE_BYTES)
 		return 1;
 	s->stack_next = address + bytes;
-	/* Pages of huge locals that were never touched cannot be read: go on. */
+	/* A huge local may have pages that were never touched, which cannot be read: go on. */
 	if (bpf_probe_read_user(s->out + sizeof(*piece), bytes, (void *)address))
 		return 0;
 	piece->address = address;
@@ -151,8 +150,8 @@ static __always_inline void send_window(struct scratch *s, __u64 start, __u64 en
 }
 
 /*
- * Sends the frame pointer's record that is looked at, if it lies between the windows,
- * and goes to the next.
+ * Sends the current record of the chain of frame pointers, if it lies between the windows,
+ * and goes on to the next.
  */
 static long between_callback(__u32 step, void *unused)
 {
@@ -180,9 +179,9 @@ static long between_callback(__u32 step, void *unused)
 }
 
 /*
- * Two windows of one stack: from sp on, and the calls next to main, for when
- * frames with huge locals lie between; of those frames the records that frame
- * pointers lead to.
+ * Sends two windows of one stack: from sp upward, and the calls next to main. If frames
+ * with huge locals lie between the two, it sends the records there that frame pointers
+ * lead to.
  */
 separate int send_stack_at(__u64 sp, __u64 mapping_start, __u64 mapping_end, __u64 alternate_end)
 {
@@ -194,15 +193,15 @@ separate int send_stack_at(__u64 sp, __u64 mapping_start, __u64 mapping_end, __u
 	/* An overflow leaves sp in the gap below the stack. */
 	if (mapping_end && start < mapping_start)
 		start = mapping_start;
-	/* For threads, and for stacks that the program made: to the mapping's end. The
-	 * first stack has arguments and environment above its start. */
+	/* The stack of a thread, or one that the program made, may be read to the mapping's
+	 * end. The first stack has arguments and environment above its start. */
 	limit = mapping_end;
 	if (!mapping_end || (mapping_start <= s->header.start_stack && s->header.start_stack < mapping_end)) {
 		limit = first_stack(s);
 		if (sp >= limit)
 			return 0;
 	}
-	/* Below arguments, whatever the program says. */
+	/* The program sets this value: the stack must end below the arguments. */
 	if (alternate_end && alternate_end <= first_stack(s))
 		limit = alternate_end;
 	end = start + stack_bytes;
@@ -222,7 +221,8 @@ separate int send_stack_at(__u64 sp, __u64 mapping_start, __u64 mapping_end, __u
 	return 0;
 }
 
-/* Looks at one record of the chain, and goes to the next. */
+/* Checks whether the current record of the chain is on another stack, and goes on to the
+ * next. */
 static long record_callback(__u32 step, void *unused)
 {
 	struct scratch *s = scratch();
@@ -248,10 +248,10 @@ static long record_callback(__u32 step, void *unused)
 }
 
 /*
- * A program that calls a function on a stack of its own making will come back to
- * the one that it was on, and the last of these is the first stack. Where on it
- * to begin the chain of frame pointers tells, if there is one: without it only
- * the calls next to main are kept, and nothing of a thread's.
+ * A program that calls a function on a stack that it made will return to the stack that it
+ * was on before. For the first thread the last of these is the first stack. The chain of
+ * frame pointers, if there is one, shows where on the other stack the calls go on. Without
+ * it only the calls next to main are sent, and of another thread nothing.
  */
 separate int send_other_stack(__u64 low, __u64 high)
 {
@@ -274,7 +274,7 @@ separate int send_other_stack(__u64 low, __u64 high)
 			end = first;
 		send_window(s, start, end);
 	}
-	/* Its own window has them. */
+	/* The window of the current stack has the calls next to main. */
 	if (low < first && first < high)
 		return 0;
 	if (s->header.host_tid == s->header.host_pid) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0 */
 /*
- * What a task_struct says, as far as no setting decides how it is read.
+ * Reads of a task_struct that depend on no setting: both capture programs use them.
  */
 #ifndef SEGFAULT_TASK_H
 #define SEGFAULT_TASK_H
@@ -8,12 +8,12 @@
 #include "hidden.h"
 
 #define FIRST_PID_NS 0xeffffffc	/* PROC_PID_INIT_INO, include/linux/proc_ns.h */
-#define X86_REGS_BYTES 168	/* all of pt_regs: what follows is not the task's */
+#define X86_REGS_BYTES 168	/* all of pt_regs; FRED adds data after it, see docs/kernels.md */
 #define ARM64_REGS_BYTES 272	/* user_pt_regs, where pt_regs begins */
 #define CODE_BEFORE 16		/* bytes of code ahead of the pc */
 #define MEMORY_BYTES 128	/* around each register, with --memory */
 
-/* The size of a kernel stack: as usual, or as measured. */
+/* The size of a kernel stack: `usual`, but at least 16 KB, and with KASAN 32 KB. */
 static __always_inline __u64 kernel_stack_bytes(__u64 usual)
 {
 	__u64 least = bpf_core_field_exists(((struct task_struct *)0)->kasan_depth) ? 32768 : 16384;
@@ -23,7 +23,7 @@ static __always_inline __u64 kernel_stack_bytes(__u64 usual)
 
 #define SIG_IGN 1	/* a handler above this is a function */
 
-/* What the processor said about the thread's last fault, of whichever age. */
+/* What the processor reported about the thread's last fault, however long ago it was. */
 static __always_inline void read_trap(struct task_struct *task, __u64 *address, __u64 *error_code,
 				      __u64 *trap)
 {
@@ -38,7 +38,7 @@ static __always_inline void read_trap(struct task_struct *task, __u64 *address, 
 	}
 }
 
-/* The number of `pid` in the namespace `level` levels down, and that namespace. */
+/* The number of `pid` in the namespace that is `level` levels down, and that namespace. */
 static __always_inline __u32 pid_at(struct pid *pid, __u32 level, __u32 *ns_inode)
 {
 	const void *upid = (void *)pid + bpf_core_field_offset(struct pid, numbers) +
@@ -64,20 +64,20 @@ static __always_inline __u64 thread_start(struct task_struct *task)
 	return start;
 }
 
-/* Tells a thread from another that gets its number, and from itself after it
- * has executed another program. */
+/* Distinguishes a thread from a later one with the same number, and from itself after an
+ * exec(2). */
 static __always_inline __u64 thread_identity(struct task_struct *task)
 {
 	return thread_start(task) ^ (__u64)read_if_there(task, mm);
 }
 
-/* Code around the pc: a whole instruction even where it crosses into a page
- * that is there, and what stands before it. */
+/* Reads the code around the pc: bytes before it, and the whole instruction, even if it
+ * reaches into the next page and that page is in memory. */
 static __always_inline void fill_code(struct event_header *h, __u64 pc)
 {
 	__u64 bytes = PAGE_BYTES - (pc & (PAGE_BYTES - 1)), start = pc - CODE_BEFORE;
 
-	/* What reads all memory must not read the kernel's. */
+	/* The helper of old kernels reads all memory, but must not read the kernel's here. */
 	if ((__s64)pc < 0)
 		return;
 	h->code_address = start;
@@ -98,8 +98,8 @@ static __always_inline void fill_code(struct event_header *h, __u64 pc)
 }
 
 /*
- * The bytes around an address that may be shown, and in its own page if the next
- * ones are not there. Zero if none.
+ * The bytes around an address that may be shown; with `in_page`, only those in its page,
+ * for when the next ones are not in memory. The result is zero if there are none.
  */
 static __always_inline int memory_around(struct event_header *h, __u64 address, int in_page,
 					 __u64 *start, __u64 *end)
@@ -116,7 +116,7 @@ static __always_inline int memory_around(struct event_header *h, __u64 address, 
 		*end = page + PAGE_BYTES;
 	*start = shown_from(h, *start, address);
 	*end = shown_until(h, *start, *end);
-	/* What ends before it lies around nothing. */
+	/* The bytes must reach past the address itself. */
 	return *end > *start && address < *end;
 }
 

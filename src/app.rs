@@ -1,9 +1,9 @@
 //! The program as a whole: the command line, the privileges, the order in which
 //! things start and end.
 //!
-//! The output is opened first, because scripts follow the file at once; then the
-//! capture starts; what is not needed any more is given up; and a [`Monitor`]
-//! reports what comes until something ends it.
+//! The output is opened first, because scripts may read the file at once. Then the
+//! capture starts, the tool gives up the privileges that it no longer needs, and a
+//! [`Monitor`] reports crashes until something ends it.
 
 use std::time::Instant;
 
@@ -116,8 +116,9 @@ fn monitoring(config: &Config) -> String {
     line
 }
 
-/// What is needed from here on: to read the program's figures, the files and /proc
-/// entries of others, and to give CPUs that come up their rings. All else goes.
+/// Keeps the privileges that are needed from here on: to read the programs' counters, the
+/// files and /proc entries of other users, and to open rings for CPUs that come online.
+/// Gives up all others.
 fn give_up_privileges(config: &Config, opens_rings: bool) {
     let mut kept = vec![
         capability::BPF,
@@ -127,7 +128,7 @@ fn give_up_privileges(config: &Config, opens_rings: bool) {
         capability::CHECKPOINT_RESTORE,
     ];
     if config.output.is_some() {
-        // SIGHUP opens the file anew, in whoever's directory.
+        // SIGHUP opens the file again, in a directory of any user.
         kept.push(capability::DAC_OVERRIDE);
     }
     // The ring of a CPU that comes up is locked memory.

@@ -1,8 +1,8 @@
-//! What this host offers, which way of capture it leads to, and what that costs
-//! (`--check`); `-v` says the same while attaching.
+//! `--check`: what this host offers, which capture method it leads to, and what reports
+//! will lack. `-v` prints the same while attaching.
 //!
-//! The rows are facts that were looked up. Whether monitoring works is not
-//! concluded from them: the capture is started for real, and stopped.
+//! The rows are facts that were looked up. To find out whether monitoring works, the
+//! capture is really started, and stopped again.
 
 use std::fs;
 use std::path::Path;
@@ -20,7 +20,7 @@ const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
 const PARANOID: &str = "/proc/sys/kernel/perf_event_paranoid";
 const JIT: &str = "/proc/sys/net/core/bpf_jit_enable";
 
-/// What a capability is good for here, beyond what is needed in any case.
+/// The purpose of each capability here, beyond those that are always needed.
 const CAPABILITIES: [(u32, &str, &str); 7] = [
     (capability::BPF, "BPF", "to load the capture program"),
     (
@@ -117,7 +117,7 @@ pub fn host(btf: Option<&Path>) -> Page {
     page
 }
 
-/// What was attached, what its reports will lack, and what could be changed.
+/// What was attached, what its reports will lack, and what the user could change.
 #[must_use]
 pub fn capture(started: &Started) -> Page {
     let mut page = Page::default();
@@ -137,7 +137,7 @@ pub fn capture(started: &Started) -> Page {
     page
 }
 
-/// What somebody with more rights could do, whether it works now or not.
+/// What more privileges would improve, whether it works now or not.
 #[must_use]
 pub fn advice(failed: Option<&Error>) -> Page {
     let mut page = Page::default();
@@ -183,7 +183,7 @@ pub fn verdict(failed: Option<&Error>) -> String {
     }
 }
 
-/// 6.1 of `Linux 6.1.0-50-cloud-amd64 x86_64`; where it cannot be read, the newest.
+/// 6.1 of `Linux 6.1.0-50-cloud-amd64 x86_64`; if it cannot be read, the newest.
 fn version(kernel: &str) -> (u64, u64) {
     let mut numbers = kernel.split(|c: char| !c.is_ascii_digit());
     let mut next = || numbers.find(|digits| !digits.is_empty())?.parse().ok();

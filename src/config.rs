@@ -15,7 +15,7 @@ pub const RING_BYTES: u32 = 256 << 10;
 /// The ring with `-t`: records with stacks are many times larger.
 pub const RING_BYTES_WITH_STACKS: u32 = 4 << 20;
 
-/// What the program itself may need beside the ring.
+/// What the tool itself may need in addition to the ring.
 pub const MEMORY_BESIDE_RING_MB: u64 = 4;
 
 /// What holds without an option, in the units of the command line.
@@ -39,7 +39,7 @@ pub enum Format {
     Json,
 }
 
-/// A way to capture, by what the kernel has to offer for it.
+/// A capture method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     /// One program and a ring buffer: from 5.17 on.
@@ -208,7 +208,7 @@ pub struct Config {
     pub fold_handled: Option<Duration>,
     /// `--max-per-minute N`: reports of one executable.
     pub max_per_minute: Option<u32>,
-    /// `--capture NAME`: not what this kernel can do best, but this.
+    /// `--capture NAME`: this method instead of the best one.
     pub method: Option<Method>,
 }
 

@@ -1,10 +1,10 @@
-//! Hash maps whose order nobody outside can foresee.
+//! Hash maps with a secret key.
 //!
-//! Crashed programs choose what becomes a key (paths, addresses, numbers): with a hash
-//! that they could compute, equal hashes would make every look-up a search through all.
-//! The standard library's maps have a secret key for that, but panic where the kernel
-//! has no randomness yet: early after boot, without /dev/urandom. These have a key from
-//! whatever the kernel gives at once, and nothing in this crate uses the others.
+//! Crashed programs choose the keys (paths, addresses, numbers). If they could compute
+//! the hash, they could make all hashes equal, and every look-up would search through all
+//! entries. The standard library's maps have a secret key too, but panic if the kernel
+//! has no randomness yet: early after boot, without /dev/urandom. These maps take their key
+//! from whatever the kernel gives at once. This crate uses no others.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, DefaultHasher, Hasher};
@@ -18,17 +18,17 @@ pub type Set<T> = HashSet<T, Key>;
 /// The same for all maps of this process.
 static KEY: OnceLock<Key> = OnceLock::new();
 
-/// Makes hashers that have taken in this process's secret, and nothing else yet.
+/// Makes hashers that have hashed only this process's secret so far.
 #[derive(Clone, Debug)]
 pub struct Key(Keyed);
 
-/// SipHash 1-3, of which the beginning of the text is secret. Not inlined: every map would
-/// have its own.
+/// SipHash 1-3; the text begins with a secret. Not inlined: every map would get its own
+/// copy.
 #[derive(Clone, Debug)]
 pub struct Keyed(DefaultHasher);
 
 impl Key {
-    /// Whoever lacks one of these words knows nothing of the hashes.
+    /// Without all of these words the hashes cannot be computed.
     fn of(words: &[u64]) -> Key {
         let mut secret = [Keyed(DefaultHasher::new()), Keyed(DefaultHasher::new())];
         for (number, half) in secret.iter_mut().enumerate() {

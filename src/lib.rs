@@ -2,8 +2,8 @@
 //!
 //! The `segfault_analyzer` binary is made of this library, which exists so that tests can
 //! reach the parts. This page is for maintainers: how a crash becomes a report, and why the
-//! rooms (the modules at this level) are cut where they are. `docs/design.md` has the
-//! budgets, and recipes for common changes.
+//! code is divided into these components (the modules at this level). `docs/design.md` has
+//! recipes for common changes, `docs/performance.md` the budgets.
 //!
 //! # From a signal to a line
 //!
@@ -19,10 +19,10 @@
 //!                     ▼
 //!          ring ──capture::{ring, chain, perf}──▶ bytes ──capture::record──▶ Event
 //!
-//! Event ──analyze::space, modules──▶ mappings, and the files behind them
+//! Event ──analyze::space, modules──▶ mappings, and their files
 //!       ──unwind──────────▶ frames          registers and captured stack, no files
 //!       ──symbols─────────▶ names
-//!       ──analyze::cause──▶ why: a token and a sentence     decode: the instruction
+//!       ──analyze::cause──▶ why: a word and a sentence      decode: the instruction
 //!       ──analyze─────────▶ Report
 //!
 //! Report ──report::signature──▶ what equal crashes have in common
@@ -46,16 +46,17 @@
 //!
 //! **The kernel boundary is one directory.** All system calls that the standard library
 //! lacks, and all unsafe code, are in [`sys`], one wrapper for each command of the kernel.
-//! Kernel spellings end there and in [`capture::record::abi`].
+//! Names and numbers of the kernel's interface are used only there and in
+//! [`capture::record::abi`].
 //!
 //! **A partial answer with a reason beats no answer.** The process is usually gone when we
 //! look; memory, files and names may be missing. What is unknown is `None` in the
-//! [`report::Report`] and named in `lost`; what is dropped is counted. An
-//! [`base::error::Error`] is only what ends the program.
+//! [`report::Report`] and named in `lost`; what is dropped is counted. Only what ends the
+//! program is an [`base::error::Error`].
 //!
 //! # Who may import whom
 //!
-//! Imports point down only; `tests/layering.rs` has the table and fails otherwise.
+//! Imports point down only. `tests/layering.rs` has the table and fails on any other import.
 //!
 //! ```text
 //! app ──▶ monitor, check, start, desk, cli
@@ -67,23 +68,24 @@
 //! capture ──▶ loader, crash, config
 //! modules ──▶ symbols ──▶ unwind ──▶ decode ──▶ crash
 //! loader, measure ──▶ sys
-//! anyone ──▶ crash, config, base              crash and config import base alone
+//! anyone ──▶ crash, config, base              crash imports base alone, config crash alone
 //! ```
 //!
-//! [`unwind`] opens no file, so that a test can lay out every hard stack by hand: registers,
-//! a reader of captured memory and bytes of sections come in. [`report`] is plain data and
-//! `report::output` alone words it, so that text and JSON cannot disagree. `object`, `btf`,
-//! `relo` and `insn` of [`loader`] know no kernel: the same bytes give the same plan.
+//! [`unwind`] opens no file, so that a test can lay out every hard stack by hand. It gets
+//! registers, a reader of captured memory and the bytes of sections. [`report`] is plain data,
+//! and only `report::output` turns it into words, so that text and JSON cannot disagree.
+//! `object`, `btf`, `relo` and `insn` of [`loader`] depend on no running kernel: the same
+//! bytes give the same result.
 //!
 //! Addresses in the process, addresses in a file and offsets into it are three types
-//! ([`base::address`]): mixing them up is the classic mistake of this trade.
+//! ([`base::address`]): mixing them up is the classic mistake in this field.
 //!
 //! # What is hostile
 //!
 //! Any user can shape a process, its memory and its files, and we read them as root.
-//! [`base::bytes`] is the only way through foreign bytes; sizes, depths and work are bounded;
-//! `sys::file` and `modules::search` open files with care for what may have taken their
-//! place; `report::output::escape` alone escapes text.
+//! [`base::bytes`] is the only way to read foreign bytes; sizes, depths and work are bounded;
+//! `sys::file` and `modules::search` check that nothing else has taken the place of a file
+//! that they open; only `report::output::escape` escapes text.
 #![deny(unsafe_code)]
 #![warn(unreachable_pub)]
 
@@ -108,7 +110,7 @@ pub mod symbols;
 pub mod sys;
 pub mod unwind;
 
-/// What tests ask of the host, one file for all of them.
+/// What tests need from the host, in one file for all of them.
 #[cfg(test)]
 #[path = "../tests/host/mod.rs"]
 pub(crate) mod host;

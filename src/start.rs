@@ -1,10 +1,10 @@
 //! Decides which capture method works here. No other place does.
 //!
 //! ```text
-//! types    the kernel's own, a file's that the user names, or measured ones
-//! ways     ring, chain, tracepoint, perf events: what the kernel is known to lack is
-//!          passed over, what it refuses is followed by the next, with a warning
-//! proof    a child of ours faults; what its record says has to be right
+//! types    the kernel's own, those in a file that the user names, or measured ones
+//! methods  ring, chain, tracepoint, perf: one that the kernel is known to lack is
+//!          skipped; after one that it refuses comes the next, with a warning
+//! proof    a child of ours faults; its record must be right
 //! ```
 //!
 //! Out comes a [`Capture`](crate::capture::Capture) whose records were seen to be right, or why there is none:
@@ -25,16 +25,16 @@ pub mod proof;
 
 use proof::{Outcome, Proof};
 
-/// With programs, from the one that gives most to the one that needs least.
+/// The methods with BPF programs, from the one that captures most to the one that needs least.
 const PROGRAMS: [Method; 3] = [Method::Ring, Method::Chain, Method::Tracepoint];
 
-/// What makes the user's own choice unnecessary.
+/// The hint that a method need not be named.
 const FORCED_HINT: &str = "without --capture the best that this kernel has is taken";
 
-/// Why one way does not work.
+/// Why one method does not work.
 struct Refusal {
     error: Error,
-    /// No other way would be better.
+    /// No other method would be better.
     is_final: bool,
 }
 
@@ -96,7 +96,8 @@ fn best(config: &StartConfig) -> Result<Started> {
     without_programs(config, refusal)
 }
 
-/// The first way with programs that works; why the others do not is added to `refused`.
+/// The first method with programs that works; the reasons of the others are added to
+/// `refused`.
 fn by_programs(
     config: &StartConfig,
     types: &KernelTypes,
@@ -161,7 +162,7 @@ fn without_programs(config: &StartConfig, refused: Error) -> Result<Started> {
         Err(too) => {
             let hint = refused.hint().unwrap_or_default();
             let hint = format!("{hint}; without BPF: {too}");
-            // With more rights it would work.
+            // With more privileges it would work.
             let kind = match too.kind() {
                 Kind::NotPermitted => Kind::NotPermitted,
                 _ => Kind::Unsupported,
@@ -173,10 +174,10 @@ fn without_programs(config: &StartConfig, refused: Error) -> Result<Started> {
     }
 }
 
-/// What this way needs and the kernel is known to lack.
+/// The feature that this method needs and the kernel is known to lack.
 fn lack(method: Method, features: &Features) -> Result<Option<&'static str>> {
     let (has, lack) = match method {
-        // Most kernels take this one question: with bpf_loop they have all else.
+        // One probe is enough: a kernel with bpf_loop has everything else.
         Method::Ring => (features.callbacks()?, "this kernel has no bpf_loop (5.17)"),
         Method::Chain => (
             features.raw_tracepoints()?,
@@ -210,7 +211,7 @@ fn types(config: &StartConfig) -> Result<KernelTypes> {
     Ok(measured::types(&layout?))
 }
 
-/// Types from a file that the user has named, if the kernel's own do not say otherwise.
+/// Types from a file that the user has named, if the kernel's own do not contradict them.
 fn agreeing(types: KernelTypes) -> Result<KernelTypes> {
     let Some(path) = types.file() else {
         return Ok(types);
@@ -228,7 +229,7 @@ fn agreeing(types: KernelTypes) -> Result<KernelTypes> {
     }
 }
 
-/// Starts one way, and lets the filters hold once its records were seen to be right.
+/// Starts one method, and enables the filters after its records have proved right.
 fn proved(
     method: Method,
     config: &StartConfig,
@@ -265,7 +266,7 @@ fn proved(
     Ok(started)
 }
 
-/// For a record that is not what it should be.
+/// For a record with wrong values.
 fn wrong(types: &KernelTypes, what: &str) -> Refusal {
     let error = match types.file() {
         Some(path) => Error::unsupported(format!(
@@ -286,7 +287,7 @@ fn wrong(types: &KernelTypes, what: &str) -> Refusal {
     }
 }
 
-/// Of several refusals the one that tells what to do: a missing right, else the first.
+/// The most useful of several refusals: one for a missing privilege, else the first.
 fn telling(mut refused: Vec<Error>) -> Error {
     let right = |error: &Error| error.kind() == Kind::NotPermitted;
     let place = refused.iter().position(right).unwrap_or(0);

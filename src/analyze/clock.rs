@@ -1,10 +1,10 @@
-//! When something happened: the kernel's clocks as wall-clock time.
+//! Converts the kernel's clocks to wall-clock time.
 //!
 //! Kernels from 6.1 on stamp a record with `CLOCK_TAI`, which is set together
 //! with the wall clock: the stamp is right whatever happens to the clock
-//! afterwards. Older ones stamp it with `CLOCK_BOOTTIME` alone; its distance
-//! from the wall clock is measured at the start and again whenever the clock is
-//! set; a timer wakes the caller then.
+//! afterwards. Older ones stamp it only with `CLOCK_BOOTTIME`. Its distance from the
+//! wall clock is measured at the start and again whenever the clock is set: a timer
+//! wakes the caller then.
 
 use crate::crash::event::Event;
 use crate::report::Timestamp;
@@ -20,7 +20,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// As the clocks stand now.
+    /// The present difference of the clocks.
     #[must_use]
     pub fn new() -> Self {
         Clock {

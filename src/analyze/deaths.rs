@@ -1,5 +1,5 @@
-//! Which processes have died of late: several threads that fault at once are
-//! one death, and each of its reports but the first says so.
+//! The processes that died recently. Several threads that fault at once are one death;
+//! each report of it but the first says so.
 
 use std::collections::VecDeque;
 
@@ -18,8 +18,8 @@ pub struct RecentDeaths {
 }
 
 impl RecentDeaths {
-    /// Notes a fatal delivery; true when this process's death is known already. Without
-    /// its start time a process cannot be distinguished from one that had the number before.
+    /// Notes a fatal delivery; true if this process's death is already known. Without its
+    /// start time a process cannot be distinguished from an earlier one with the same number.
     pub fn is_repeated(&mut self, host_pid: u32, start_ns: u64) -> bool {
         if start_ns == 0 {
             return false;

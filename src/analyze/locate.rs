@@ -1,4 +1,4 @@
-//! Addresses of code named: the file, the function, the line.
+//! Finds the file, the function and the line of code addresses.
 //!
 //! One pass over each file's symbols serves all addresses in it. What cannot be
 //! named is left without a name, and the reason goes to the report's `lost`.
@@ -21,7 +21,7 @@ use crate::symbols::lines::Refused;
 
 impl Analyzer {
     /// What each address lies in. The first of them are the stack's `frames`, with
-    /// lines and inlined calls; others after them are named only where they lie in
+    /// lines and inlined calls; others after them are named only if they lie in
     /// code.
     pub(super) fn locate(
         &mut self,
@@ -37,7 +37,7 @@ impl Analyzer {
         let mut missing = Vec::new();
         for (index, code) in codes.iter().enumerate() {
             if index == frames {
-                // Nobody misses what another address would be called.
+                // The names of other addresses are not needed.
                 missing = space.missing();
             }
             let address = code.lookup();
@@ -132,7 +132,7 @@ impl Analyzer {
 }
 
 impl Located {
-    /// As far as the process's memory tells, where the file could not be had.
+    /// As far as the process's memory shows it, if the file was not found.
     fn place_without_file(&mut self, event: &Event, mapping: &Mapping, at: ProcessAddress) {
         let location = &mut self.location;
         let head = Head::of(mapping);
@@ -146,13 +146,13 @@ impl Located {
         } else if let Some(head) = &head {
             location.build_id = head.build_id().map(<[u8]>::to_vec);
         }
-        // What was compiled into a memfd lies in a file that has nothing to tell.
+        // Code that was compiled into a memfd is in a file without names.
         let is_made = is_compiled(mapping) && head.is_none() && !is_program(event, mapping);
         self.unread = mapping.file.is_some() && !is_made;
     }
 }
 
-/// The kernel's page for old programs, which is no mapping of the process.
+/// The kernel's page for old programs, which is not a mapping of the process.
 fn outside(event: &Event, address: ProcessAddress) -> Location {
     let wide = event
         .registers
@@ -173,8 +173,8 @@ struct InModule<'a> {
     indexes: Vec<usize>,
 }
 
-/// Whether code there can have been made while the program ran: in memory of no
-/// file, or of one without a name, such as a memfd.
+/// Whether code there may have been made while the program ran: in memory without a file,
+/// or with a file that has no name, such as a memfd.
 fn is_compiled(mapping: &Mapping) -> bool {
     mapping.flags.executable() && mapping.file.as_ref().is_none_or(|file| file.detached)
 }
@@ -193,12 +193,12 @@ fn is_worth_saying(event: &Event, module: &InModule<'_>, refused: Refused) -> bo
     }
 }
 
-/// Whether a program without its file is known to lie where its linker put it: one
-/// that may lie anywhere is never put so low, nor is its heap. load_elf_binary() in
+/// Whether a program without its file is known to be mapped at its linker's addresses: a
+/// position-independent one is never mapped so low, nor is its heap. load_elf_binary() in
 /// fs/binfmt_elf.c, ELF_ET_DYN_BASE of both architectures.
 fn is_where_linked(event: &Event, mapping: &Mapping) -> bool {
     const LOW: u64 = 1 << 32;
-    // At most 1 GB behind the program.
+    // At most 1 GB after the program.
     const LOW_HEAP: u64 = 2 * LOW;
     let wide = event.registers.is_some_and(|regs| !regs.is_32_bit());
     let low = mapping.end.0 <= LOW && (1..LOW_HEAP).contains(&event.start_brk.0);

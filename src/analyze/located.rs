@@ -1,9 +1,9 @@
-//! What is known of code addresses: the functions that hold them, their lines, and the
-//! calls that the compiler inlined there.
+//! What is known about code addresses: their functions, their lines, and the calls that
+//! the compiler inlined there.
 //!
-//! In: a file, and addresses in it; of a crash that was just seen, or of one whose
-//! report was brought to a desk. Out: names and lines ([`Located`]), from which frames
-//! are made as reports hold them. [`Namer`] remembers what it was asked before.
+//! In: a file and addresses in it, from a crash on this host or from a report that is
+//! read at a desk. Out: names and lines ([`Located`]), from which the frames of a report
+//! are made. [`Namer`] remembers its answers.
 
 use std::rc::Rc;
 
@@ -24,7 +24,7 @@ use crate::symbols::resolver::{self, Names, Resolver, ResolverStats};
 pub struct Located {
     pub inlined: Vec<Location>,
     pub location: Location,
-    /// Its file could not be had.
+    /// Its file was not available.
     pub unread: bool,
     /// All code of its file keeps frame pointers.
     pub keeps_frame_pointers: bool,
@@ -82,7 +82,7 @@ impl Located {
     }
 }
 
-/// What gives names and lines, and remembers both.
+/// Finds names and lines, and caches both.
 #[derive(Debug)]
 pub struct Namer {
     names: Resolver,

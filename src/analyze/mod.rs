@@ -10,9 +10,9 @@
 //! what the capture method did not report of the fault. [`judge`] decides why the process
 //! crashed and which crashes are equal. [`assemble`] puts both into the form of a report.
 //!
-//! A detail that cannot be had is left out and named in the report's `lost`;
-//! nothing here fails. What was learnt of files and functions is kept for the
-//! next crash, inside the memory that the user allows.
+//! Nothing here fails: a detail that cannot be found is left out and named in the
+//! report's `lost`. What was read from files is kept for the next crash, within the
+//! memory that the user allows.
 
 mod assemble;
 pub mod cause;
@@ -84,17 +84,17 @@ pub struct Analyzer {
     caches: Caches,
 }
 
-/// What the statistics want to know.
+/// Counters for the statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Figures {
     pub symbol_hits: u64,
     pub symbol_misses: u64,
     pub symbol_entries: u64,
-    /// Names and files that left the caches for want of room.
+    /// Names and files that left the caches for lack of room.
     pub evicted: u64,
     /// Steps on files that took too long, or would have.
     pub lookups_given_up: u64,
-    /// What all caches hold.
+    /// The memory of all caches.
     pub bytes: u64,
 }
 
@@ -125,7 +125,7 @@ impl Analyzer {
         }
     }
 
-    /// Times of kernels that do not tell the time themselves are reckoned anew.
+    /// Computes times again for kernels that do not record the wall-clock time.
     pub fn clock_was_set(&mut self) {
         self.clock.set_again();
     }

@@ -1,9 +1,8 @@
-//! The crashed process as a stack walk sees it: what was captured of its
-//! memory, and the files behind its mappings.
+//! The crashed process as a stack walk sees it: its captured memory, and the files that
+//! it had mapped.
 //!
-//! One [`Captured`] lives as long as the analysis of one event. Which file
-//! stands behind a mapping is found at most once, and why one could not be had is
-//! kept for the report.
+//! One [`Captured`] lives as long as the analysis of one event. The file of a mapping is
+//! searched at most once; if it is not found, the reason is kept for the report.
 
 use std::cell::RefCell;
 
@@ -13,12 +12,12 @@ use crate::modules::{Missing, Modules, Opened, ProcessHint};
 use crate::sys::mmap::page_bytes;
 use crate::unwind::{AddressSpace, Placed};
 
-/// What the window of a stack has below the stack pointer, `RED_ZONE` of
-/// bpf/stack.h.
+/// Bytes below the stack pointer in the window of a stack: `RED_ZONE` of
+/// bpf/frame_chain.h.
 const RED_ZONE: u64 = 128;
-/// Of code that was moved: huge pages and what is left around them.
+/// Mappings of code that was moved: huge pages and the rest around them.
 const MAX_PIECES: usize = 4;
-/// What a stack's top may be aligned to.
+/// The largest alignment of a stack's top.
 const STACK_ALIGNMENT: u64 = 64;
 
 const VDSO_REASON: &str = "our own vDSO, which stands for every process's, was not found";
@@ -106,9 +105,9 @@ impl<'a> Captured<'a> {
         }
     }
 
-    /// The file whose code a mapping without one holds, because the program has moved
-    /// its own there, for the sake of huge pages. What is mapped beside it tells where
-    /// that lay; what was captured of the code must be what the file has.
+    /// The file whose code is in a mapping without a file, because the program has moved its
+    /// own code there to get huge pages. The mappings next to it show where the code was; the
+    /// captured code must equal that in the file.
     fn moved(&self, modules: &mut Modules, mapping: &Mapping) -> Option<Opened> {
         if !mapping.flags.executable() {
             return None;
@@ -129,14 +128,14 @@ impl<'a> Captured<'a> {
             }
             let mut bytes = vec![0; window.bytes.len()];
             let len = opened.placed().data.read(into(window.address), &mut bytes);
-            // A word that leads behind the code's end says nothing.
+            // A word that reaches past the end of the code says nothing.
             seen |= len > 0;
             same &= bytes[..len] == window.bytes[..len];
         }
         (seen && same).then_some(opened)
     }
 
-    /// The next mapping of a file, with none but such mappings between.
+    /// The nearest mapping with a file, if only mappings of moved code lie between.
     fn beside(&self, mapping: &Mapping) -> Option<&'a Mapping> {
         let all = &self.event.mappings;
         let index = self.event.mapping_index(mapping.start)?;
@@ -167,7 +166,7 @@ impl<'a> Captured<'a> {
         near(false).or_else(|| near(true))
     }
 
-    /// What the mapping at an address is called: by the file whose code it holds.
+    /// The name of the mapping at an address: that of the file whose code it holds.
     #[must_use]
     pub fn name(&self, mapping: &Mapping) -> Vec<u8> {
         let moved = mapping.file.is_none() && !self.event.is_vdso(mapping);
@@ -176,7 +175,7 @@ impl<'a> Captured<'a> {
         self.event.mapping_name(beside.unwrap_or(mapping))
     }
 
-    /// Why files that were asked for could not be had.
+    /// Why files that were asked for were not available.
     #[must_use]
     pub fn missing(&self) -> Vec<Missing> {
         let behind = self.behind.borrow();
@@ -199,9 +198,9 @@ impl AddressSpace for Captured<'_> {
         Some(())
     }
 
-    /// Inside of the first window nothing is missing but pages that could not be
-    /// read: those that were never written to (or are swapped out, which the pages
-    /// of a running function seldom are).
+    /// Inside the first window only pages are missing that could not be read: those that
+    /// were never written to (or are swapped out, which the pages of a running function
+    /// seldom are).
     fn above_unused(&self, address: ProcessAddress) -> Option<ProcessAddress> {
         let sp = self.event.registers?.sp();
         let end = sp.0.checked_add(self.window_bytes.checked_sub(RED_ZONE)?)?;

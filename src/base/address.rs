@@ -2,9 +2,9 @@
 //!
 //! A [`ProcessAddress`] is what the crashed program saw: a register's value, a
 //! return address. A [`FileAddress`] is the same place as the linker numbered it
-//! (`p_vaddr`, `st_value`): what symbol tables and call-frame information speak
-//! of. A [`FileOffset`] counts bytes from the start of the ELF file. A mapping
-//! turns the first into the third, a program header the third into the second.
+//! (`p_vaddr`, `st_value`): symbol tables and call-frame information use it. A
+//! [`FileOffset`] counts bytes from the start of the ELF file. A mapping turns the
+//! first into the third, a program header the third into the second.
 
 use std::fmt;
 

@@ -1,7 +1,7 @@
-//! What all caches together may hold.
+//! The limit on the memory of all caches together.
 //!
-//! A cache asks before it grows, and makes room of its own first; what still does
-//! not fit is used once and not kept. Nothing fails for want of room.
+//! A cache asks before it grows, and evicts its own entries first. If a value still does
+//! not fit, it is used once and not kept. Nothing fails because a cache is full.
 
 use std::cell::Cell;
 

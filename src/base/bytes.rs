@@ -2,8 +2,8 @@
 //!
 //! Ring records, ELF sections and BTF blobs come in as slices; fixed-width
 //! integers and sub-slices come out, or a [`ShortRead`] that names the offset
-//! where the bytes ran out. Nothing here panics and nothing is cast: a field is
-//! a value only after its bytes were seen to be there.
+//! where the bytes ran out. Nothing here panics and nothing is cast: a field becomes
+//! a value only after a check that its bytes are there.
 //!
 //! Byte order is little-endian: both architectures that the tool runs on are,
 //! and the parsers refuse big-endian files before they come here.
@@ -163,7 +163,7 @@ pub fn whole_lines(bytes: &[u8]) -> &[u8] {
     &bytes[..memchr::memrchr(b'\n', bytes).map_or(0, |end| end + 1)]
 }
 
-/// The offset behind the first newline.
+/// The offset after the first newline.
 #[must_use]
 pub fn line_end(bytes: &[u8]) -> Option<usize> {
     memchr::memchr(b'\n', bytes).map(|at| at + 1)

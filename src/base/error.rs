@@ -1,8 +1,8 @@
 //! The error that reaches the user, and the exit status that goes with it.
 //!
 //! Parsers have small `Copy` errors of their own that carry the offending
-//! value. Where one crosses into a user's view it becomes an [`Error`]: what was
-//! being done, to what, what was seen, and, if it is known, what to do about it.
+//! value. If one reaches the user, it becomes an [`Error`]: the operation, its object,
+//! what was found, and, if it is known, what to do about it.
 //! Each layer adds a few lowercase words with [`Context::context`]; the chain
 //! prints on one line, outermost first: `load program segfault_probe: bpf(PROG_LOAD): EACCES`.
 //!
@@ -13,7 +13,7 @@ use std::fmt;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What sort of trouble it is; decides the exit status.
+/// The kind of error; it decides the exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Something failed while running.
@@ -24,7 +24,7 @@ pub enum Kind {
     NotPermitted,
     /// The kernel lacks something that is needed.
     Unsupported,
-    /// Whoever read our output has gone away: an end, not a failure.
+    /// The reader of our output has gone: an end, not a failure.
     BrokenPipe,
 }
 
@@ -50,7 +50,7 @@ pub struct Error {
     chain: Vec<Cow<'static, str>>,
     /// What the user can do, printed on a line of its own.
     hint: Option<Cow<'static, str>>,
-    /// The operating system's number behind it, for callers that decide by it.
+    /// The operating system's number for it, for callers that decide by it.
     errno: Option<i32>,
 }
 

@@ -1,6 +1,6 @@
 //! What the kernel writes about a process in /proc, as values: proc(5).
 //!
-//! Text in, plain data out; whatever does not look as it should is left out.
+//! Text in, plain data out; whatever is malformed is left out.
 
 /// A line of `/proc/PID/maps`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,12 +12,12 @@ pub struct Line {
     pub file_offset: u64,
     /// As the kernel has it: major << 20 | minor.
     pub device: u32,
-    /// 0 where no file is mapped.
+    /// 0 if no file is mapped.
     pub inode: u64,
     pub path: Vec<u8>,
 }
 
-/// The lines of a maps file, but not the kernel's page that stands there as if it were one.
+/// The lines of a maps file, without the vsyscall page, which is not a mapping.
 #[must_use]
 pub fn parse_maps(text: &[u8]) -> Vec<Line> {
     let mut lines = Vec::new();
@@ -30,7 +30,7 @@ pub fn parse_maps(text: &[u8]) -> Vec<Line> {
     lines
 }
 
-/// A number in hexadecimal, and what follows the byte behind it.
+/// A number in hexadecimal, and what follows the byte after it.
 fn hex(text: &[u8]) -> Option<(u64, &[u8])> {
     let mut value = 0u64;
     let mut at = 0;
@@ -137,7 +137,7 @@ mod tests {
         let line = b"55d0c0000000-55d0c0002000 r-xp 00003000 fe:01 1234      /usr/bin/a";
         let whole = parse_maps(line).remove(0);
         for end in 0..line.len() {
-            // Up to the inode there is none; behind it there is one with what is left of
+            // Up to the inode there is none; after it there is one with what is left of
             // the path.
             let inode = line.len() - b"      /usr/bin/a".len() - b"1234".len();
             let read = parse_maps(&line[..end]);

@@ -1,13 +1,13 @@
 //! Structs that the BPF programs and the tool share, each defined once for Rust.
 //!
-//! `record!` makes a struct of its fields, how it is read from bytes and written to
-//! them, and the table of its fields that `tests/abi.rs` compares with the type
-//! information in the compiled objects. Values go through the cursor, never through a
-//! pointer cast.
+//! From a list of fields `record!` makes a struct, the functions that read it from bytes
+//! and write it to them, and the table of fields that `tests/abi.rs` compares with the
+//! type information in the compiled objects. Values go through the cursor, never through
+//! a pointer cast.
 
 use crate::base::bytes::{Cursor, ShortRead};
 
-/// A fixed-size value, as C lays it out where nothing has to be padded.
+/// A fixed-size value, as C lays it out if nothing must be padded.
 pub trait Field: Sized {
     const SIZE: usize;
     fn read(cursor: &mut Cursor<'_>) -> Result<Self, ShortRead>;

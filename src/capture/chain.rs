@@ -1,8 +1,8 @@
 //! Capture by a chain of programs and one perf ring a CPU: kernels from 4.15 on.
 //!
-//! Settings lie in a map that the programs read; so do their counters. Up to 5.0
-//! the kernel does not report to a program that a ring was full: a record whose header
-//! has not come, when all rings are empty, is a dropped one.
+//! One map holds the settings for the programs, another their counters. Up to 5.0 the
+//! kernel does not report to a program that a ring was full: if all rings are empty and
+//! the header of a record has not come, that record was dropped.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -30,14 +30,14 @@ const CONTEXT: &str = "segfault_context";
 const LIST: &str = "segfault_list";
 const TREE: &str = "segfault_tree";
 const STACK: &str = "segfault_stack";
-/// Programs for stacks other than that of the crash.
+/// Programs for stacks other than the one of the crash.
 const INTERRUPTED: &str = "segfault_interrupted";
 const SWITCHED: &str = "segfault_switched";
 /// Code in no file.
 const COMPILED: &str = "segfault_compiled";
 const NAMES: &str = "segfault_names";
-/// What goes on with a record for which one pass has too few tail calls; attached in this
-/// order, after the first.
+/// The programs that go on with a record for which one pass has too few tail calls; attached
+/// in this order, after the first program.
 const MORE: [&str; 6] = [
     "segfault_more_1",
     "segfault_more_2",
@@ -48,7 +48,7 @@ const MORE: [&str; 6] = [
 ];
 /// Only with `--memory`.
 const MEMORY: &str = "segfault_memory";
-/// `enum step` of bpf/chain.h: the slots that the programs call, in order, and what is in
+/// `enum step` of bpf/chain.h: the slots that the programs call, in order, and the program in
 /// each. The walk is `LIST` on kernels before 6.1.
 pub const STEPS: [(&str, &str); 9] = [
     ("STEP_BEGIN", BEGIN),
@@ -99,7 +99,7 @@ struct CpuRing {
 }
 
 impl ChainCapture {
-    /// Attaches to the raw tracepoint, or to the one that perf events know.
+    /// Attaches to the raw tracepoint, or to the ordinary one.
     pub fn start(
         config: &CaptureConfig,
         types: &KernelTypes,
@@ -311,7 +311,7 @@ fn chain(config: &CaptureConfig, walk: &'static str) -> Vec<(u32, &'static str)>
     chain
 }
 
-/// Loads the chain with the walk that this kernel's mappings ask for; what stands in its
+/// Loads the chain with the walk for this kernel's kind of mappings; the result has its
 /// slots.
 fn load(
     object: &Object,
@@ -324,7 +324,7 @@ fn load(
         // Programs that call each other as tails are of one type.
         false => (FIRST, Some(bpf::PROG_TYPE_TRACEPOINT)),
     };
-    // Nothing leads to a mapping: what follows the walk takes its place.
+    // Mappings cannot be found: the step after the walk takes its slot.
     let has_mappings = !types.lost().contains(&"mappings");
     let mut chain = chain(config, TREE);
     if !has_mappings {
@@ -343,7 +343,7 @@ fn load(
     let settings = loader::Settings {
         verbose: config.verbose,
         programs: &programs,
-        // Of one of the two no kernel has all that it reads.
+        // Every kernel lacks fields of one of the two.
         either: has_mappings.then_some((LIST, TREE)),
         program_type,
         ..loader::Settings::default()
@@ -355,7 +355,7 @@ fn load(
     Ok((loaded, chain))
 }
 
-/// A ring for each CPU that is there, put into the map that the programs write to.
+/// A ring for each online CPU, put into the map that the programs write to.
 fn rings(map: BorrowedFd<'_>, share: Share) -> Result<Vec<CpuRing>> {
     process::allow_open_files();
     let slots = bpf::map_info(map)?.max_entries;
@@ -375,7 +375,7 @@ fn rings(map: BorrowedFd<'_>, share: Share) -> Result<Vec<CpuRing>> {
     online.into_iter().map(ring).collect()
 }
 
-/// What one CPU's ring belongs to; `None` where that is not there, or not now.
+/// The perf event of one CPU's ring; `None` if the CPU does not exist, or is offline.
 fn event(cpu: u32) -> Result<Option<OwnedFd>> {
     match perf::bpf_output(cpu) {
         Ok(event) => Ok(Some(event)),

@@ -1,6 +1,6 @@
-//! The books of a capture: what it saw, and what became of it.
+//! The counters of a capture: how many deliveries it saw, and what became of them.
 
-/// The capture program's books: the sum over all CPUs, since it was attached.
+/// The capture program's counters: the sum over all CPUs, since it was attached.
 ///
 /// `detected = filtered + folded + submitted + dropped`, exactly. The names and meanings
 /// are those of `struct counters` in bpf/event.h.
@@ -10,13 +10,13 @@ pub struct KernelCounters {
     pub detected: u64,
     /// How many of these were left out by `-p`, `-n`, `--fatal-only`, or because they are our own.
     pub filtered: u64,
-    /// Passed the filters; handled, and one more of those that were sent already.
+    /// Passed the filters; handled, and equal to one that was already sent.
     pub folded: u64,
     /// Passed the filters, not folded, and found a free scratch.
     pub captured: u64,
     /// Whose header is in the ring.
     pub submitted: u64,
-    /// Passed the filters, and no report can come of it.
+    /// Passed the filters, but cannot get a report.
     pub dropped: u64,
     /// How many of these: scratch in use.
     pub dropped_busy: u64,
@@ -38,8 +38,8 @@ pub struct KernelCounters {
 }
 
 impl KernelCounters {
-    /// As if handled faults had been filtered: those that were counted, and those of
-    /// which records were `dropped` by the tool.
+    /// As if handled faults had been filtered: those that were only counted, and those whose
+    /// records the tool `dropped`.
     #[must_use]
     pub fn without_handled(mut self, dropped: u64) -> Self {
         self.filtered = self.filtered.saturating_add(self.folded + dropped);

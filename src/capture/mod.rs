@@ -1,4 +1,4 @@
-//! The capture programs at work: loaded, attached, and their rings mapped.
+//! A running capture: programs that are loaded and attached, and their mapped rings.
 //!
 //! In goes what the user asked for; out come parts of records, one at a time, and
 //! the programs' counters. There are three ways to that, by what the kernel has:
@@ -44,16 +44,16 @@ pub struct Folded {
 /// The map in which the programs count them.
 const FOLDS_MAP: &str = "segfault_folds";
 
-/// What the name of a thread begins with that no other thread's does.
+/// The beginning of a thread's name that no other thread has.
 pub type Mark = [u8; 8];
 
-/// The program of the first way, for a look at what it asks of a kernel.
+/// The object of the method `ring`, to see which fields it reads.
 pub fn ring_object() -> Result<Object> {
     packed::object(ring::OBJECT)
 }
 
-/// Has the programs see threads with this mark alone, or clears their books, by which
-/// everybody is seen: see bpf/proof.h. The books are the first of the map's one value.
+/// Makes the programs see only threads with this mark, or clears their counters, so that
+/// they see all: see bpf/proof.h. The counters come first in the map's one value.
 fn set_books(books: BorrowedFd<'_>, only: Option<Mark>) -> Result<()> {
     let mut value = vec![0; bpf::map_info(books)?.value_size as usize];
     let mark = only.unwrap_or_default();
@@ -64,12 +64,12 @@ fn set_books(books: BorrowedFd<'_>, only: Option<Mark>) -> Result<()> {
     bpf::map_update_elem(books, &[0; 4], &value, 0).context(|| "the books of the capture program")
 }
 
-/// What a look into the rings gave.
+/// The result of a read of the rings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
     /// A part was handed over.
     Part,
-    /// A whole event, where no program takes it apart.
+    /// A whole event, from a method without BPF programs.
     Event(Box<Event>),
     /// Parts of this CPU found no room here.
     Lost {
@@ -208,7 +208,7 @@ fn lost(types: &KernelTypes) -> Vec<Lost> {
     let mut lost = Vec::new();
     for detail in types.lost() {
         let reason = match *detail {
-            // No value in it would be one that nobody else has.
+            // None of its values is unique.
             "cgroup" => "not looked for in a kernel without type information",
             _ => "not found in this kernel, which has no BTF",
         };
@@ -242,7 +242,7 @@ fn missed(loaded: &Loaded, program: &str) -> u64 {
         .map_or(0, |info| info.recursion_misses)
 }
 
-/// Takes what a program has counted at a site out of its map.
+/// Removes the count of a site from the programs' map.
 fn take_folded(folds: Option<BorrowedFd<'_>>, site: &FaultSite) -> Option<Folded> {
     let key = RawFoldKey {
         pc: site.pc.0,
@@ -287,8 +287,7 @@ fn kernel_counters(raw: &RawCounters, missed: u64) -> KernelCounters {
     }
 }
 
-/// For each byte value, the places in the name where it stands: what the
-/// programs' Shift-And search goes by.
+/// For each byte value its places in the name, for the programs' Shift-And search.
 fn name_masks(name: &[u8]) -> [u64; 256] {
     let mut masks = [0u64; 256];
     for (place, &byte) in name.iter().enumerate().take(64) {

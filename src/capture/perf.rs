@@ -1,9 +1,9 @@
 //! Capture without any BPF program: perf events alone, for kernels that run none.
 //!
-//! On each CPU one event tells of deliveries at the tracepoint `signal_deliver`, with
-//! registers and stack, and another of what processes do: fork, exec, names,
-//! mappings. Who is who when a process dies is put together here, from
-//! `processes::Processes`, in the order of time:
+//! On each CPU one event reports deliveries at the tracepoint `signal_deliver`, with
+//! registers and stack, and another one reports what processes do: fork, exec, names,
+//! mappings. This module combines the two in the order of time, so that the state of a
+//! process at its death is known (`processes::Processes`):
 //!
 //! ```text
 //! horizon = now
@@ -11,11 +11,11 @@
 //! take in what came up to the horizon, sorted by time; keep the rest
 //! ```
 //!
-//! Deliveries go first because whatever led to one was written before it. What comes
-//! after the horizon has to wait: before it there may be a delivery that was still
-//! being written when its ring was looked at.
+//! The rings of deliveries are read first, because the changes before a delivery were
+//! written before it. Records after the horizon must wait: an earlier delivery may have
+//! been incomplete when its ring was read.
 //!
-//! Filters work here, not in the kernel, but for the signal's number.
+//! Only the signal's number is filtered in the kernel; all other filters work here.
 
 pub(super) mod buffer;
 mod change;
@@ -63,7 +63,7 @@ pub(super) struct PerfCapture {
     pending: VecDeque<Pending>,
     /// Deliveries among them.
     waiting: usize,
-    /// Up to where everything that happened was read.
+    /// Everything that happened up to this time was read.
     horizon_ns: u64,
     /// How far `CLOCK_BOOTTIME` is ahead of the clock of records.
     ahead_ns: u64,
@@ -138,7 +138,7 @@ impl PerfCapture {
             may_lack_changes,
         } = self.rings.read(self.ahead_ns, &mut read);
         if may_lack_changes {
-            // Before any delivery is handed out that came after what was lost.
+            // Before any delivery is handed out that came after the loss.
             let now_ns = time::boottime_ns().unsigned_abs();
             self.apply(now_ns, Change::Lost(0));
         }
@@ -155,7 +155,7 @@ impl PerfCapture {
             self.counters.parts_lost += count;
             self.wants_look = true;
         }
-        // What the clock said then: it may have been set since boot, but hardly since.
+        // The clock at that time: it may have been set since boot, but hardly since then.
         let unix_ns = time::realtime_ns() - time::boottime_ns();
         let unix_ns = unix_ns.saturating_add_unsigned(time_ns);
         self.processes.apply(time_ns, unix_ns, change);
@@ -171,8 +171,8 @@ impl PerfCapture {
         }
     }
 
-    /// What the capture program does in the kernel, elsewhere: the event, if one is
-    /// to be reported.
+    /// Does what the capture programs do in the kernel with other methods. Returns the event, if
+    /// one must be reported.
     fn deliver(&mut self, boot_ns: u64, cpu: u32, delivery: Delivery) -> Option<Event> {
         let pid = delivery.pid;
         self.counters.detected += 1;
@@ -238,7 +238,7 @@ impl PerfCapture {
         Some(event::event(delivery, around))
     }
 
-    /// Looks at a process of which not everything is known, as far as it is there.
+    /// Completes the state of a process from /proc, as far as the process still exists.
     fn fill_gap(&mut self, pid: u32, boot_ns: u64) {
         let known = self.processes.get(pid);
         if pid == 0 || known.is_some_and(|known| self.processes.gap(known).is_none()) {
@@ -309,7 +309,7 @@ impl Capture for PerfCapture {
 
     fn cpu_up(&mut self, cpu: u32) -> Result<Vec<BorrowedFd<'_>>> {
         self.rings.cpu_up(cpu)?;
-        // No event shows what began there before now.
+        // No event shows processes that began there before now.
         let now_ns = time::boottime_ns().unsigned_abs();
         self.apply(now_ns, Change::Lost(0));
         Ok(self.rings.fds_of(cpu))
@@ -371,7 +371,7 @@ impl Wanted {
         }
     }
 
-    /// Processes of which the name has the mark, and no others.
+    /// Only processes whose name has the mark.
     fn only(self, mark: Mark) -> Wanted {
         Wanted {
             signals: SIGNALS_OF_PROOF,
@@ -382,8 +382,8 @@ impl Wanted {
         }
     }
 
-    /// `-p`, `-n`, and never ourselves; `None` if that cannot be known: the process is in
-    /// no namespace of ours, or its exec may be among the changes that were lost.
+    /// `-p`, `-n`, and never the tool itself; `None` if the answer is not known: the process is
+    /// in no namespace of ours, or its exec may be among the lost changes.
     fn passes(
         &self,
         delivery: &Delivery,
@@ -409,7 +409,7 @@ impl Wanted {
     }
 }
 
-/// Where it happened; without registers the process alone tells.
+/// The place of the fault; without registers only the process is known.
 fn site(delivery: &Delivery) -> FaultSite {
     let pc = delivery.registers.map(|registers| registers.pc());
     FaultSite {

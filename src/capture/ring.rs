@@ -1,7 +1,7 @@
 //! Capture by one program and a ring buffer: kernels from 5.17 on.
 //!
-//! Settings are constants to the program; its counters are read from shared
-//! memory without a system call.
+//! The settings are constants in the program. Its counters are read from shared memory
+//! without a system call.
 
 mod buffer;
 
@@ -187,7 +187,7 @@ impl Constants {
     }
 }
 
-/// What must stay free for headers and ends: one of each for every CPU, but
+/// The space that must stay free for headers and ends: one of each for every CPU, but
 /// never more than a quarter of the ring.
 fn ring_reserve(ring_bytes: u32, cpus: usize) -> u64 {
     let wanted = (abi::HEADER_IN_RING + abi::END_IN_RING) * (cpus + 1);

@@ -1,21 +1,21 @@
-//! How large each CPU's rings are, where each has its own.
+//! The size of each CPU's rings, if each CPU has its own.
 //!
-//! What the user allows for all rings is divided among the CPUs that are there. A ring
-//! has a least size all the same, so that many CPUs may take more than that, but never
-//! what `--memory-limit` leaves no room for: then the start is refused.
+//! The size that the user allows for all rings is divided among the CPUs. Since a ring has
+//! a minimum size, many CPUs may take more than that. If `--memory-limit` has no room for
+//! them, the start is refused.
 
 use crate::base::error::{Error, Result};
 use crate::config::{CaptureConfig, MEMORY_BESIDE_RING_MB};
 use crate::sys::mmap::page_bytes;
 
-/// What the rings of all CPUs may take together, in bytes.
+/// The size that the rings of all CPUs may have together, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Share {
     /// `--ring-buffer`
     wanted: u64,
     /// Beyond which nothing that the user did not ask for is added.
     modest: u64,
-    /// `--memory-limit`, without what everything else needs.
+    /// The part of `--memory-limit` that nothing else needs.
     most: u64,
 }
 
@@ -33,14 +33,14 @@ impl Share {
         }
     }
 
-    /// A ring of one of so many CPUs, of which there are `kinds` on each.
+    /// The size of one ring, with so many CPUs and `kinds` rings on each.
     #[must_use]
     pub(super) fn ring(&self, cpus: u64, kinds: u64, least: u64) -> u64 {
         whole_ring((self.wanted / cpus.max(1) / kinds).max(least))
     }
 
-    /// The same ring with half as much, and again, as long as all CPUs together take
-    /// more than is modest. Each has `beside` in another one.
+    /// The ring's size halved, as long as the rings of all CPUs together are more than modest.
+    /// Each CPU has `beside` bytes in another ring.
     #[must_use]
     pub(super) fn modest(&self, mut ring: u64, least: u64, beside: u64, cpus: u64) -> u64 {
         let least = whole_ring(least);
@@ -50,8 +50,8 @@ impl Share {
         ring
     }
 
-    /// The same ring with twice as much, and again, up to `most` and as long as all CPUs
-    /// together take no more than is modest. Each has `beside` in another one.
+    /// The ring's size doubled as often as possible: up to `most`, and as long as the rings of
+    /// all CPUs together stay modest. Each CPU has `beside` bytes in another ring.
     #[must_use]
     pub(super) fn larger(&self, mut ring: u64, most: u64, beside: u64, cpus: u64) -> u64 {
         while ring < most && (2 * ring + beside).saturating_mul(cpus) <= self.modest {
@@ -74,7 +74,7 @@ impl Share {
     }
 }
 
-/// The largest ring of one CPU that has no more than so many bytes, and at least a page.
+/// The size of the largest ring with at most so many bytes, but at least a page.
 #[must_use]
 pub(super) fn whole_ring(most_bytes: u64) -> u64 {
     // A power of two.

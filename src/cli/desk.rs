@@ -32,7 +32,7 @@ pub struct Task {
     pub sysroots: Vec<PathBuf>,
     /// `--json`
     pub json: bool,
-    /// Where reports are; none is standard input, and so is `-`.
+    /// The files with reports; none means standard input, and so does `-`.
     pub inputs: Vec<PathBuf>,
 }
 

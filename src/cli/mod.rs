@@ -1,10 +1,9 @@
 //! The command line: arguments in, [`Command`] out, no side effects.
 //!
-//! Every value is checked here, so that the rest of the program meets only what
-//! makes sense. A wrong one gets one line: the option, what was given, what was
-//! expected. Of an option that is given twice the last counts,
-//! except `--debug-dir`, of which all do. `-a` without
-//! `-o` is accepted: standard output is never truncated anyway. `-o -` is
+//! Every value is checked here, so the rest of the program gets only valid ones. The
+//! message for a wrong value is one line: the option, what was given, what was expected.
+//! If an option is given twice, the last one counts; of `--debug-dir` all count. `-a`
+//! without `-o` is accepted: standard output is never truncated anyway. `-o -` is
 //! standard output.
 
 use std::ffi::{OsStr, OsString};
@@ -40,7 +39,7 @@ pub fn help() -> String {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     Run(Box<Config>),
-    /// `--check`: say what would be done, and whether it works.
+    /// `--check`: print what the tool would do, and whether it works.
     Check(Box<Config>),
     /// A subcommand.
     Desk(desk::Task),

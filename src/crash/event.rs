@@ -43,7 +43,7 @@ impl VmFlags {
     }
 }
 
-/// What tells a file from one that has taken its name since.
+/// What distinguishes a file from a later one with its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct FileIdentity {
     pub inode: u64,
@@ -52,8 +52,8 @@ pub struct FileIdentity {
     pub size: u64,
     pub mtime_s: i64,
     pub mtime_ns: u32,
-    /// Where size and time were not captured: the wall-clock time at which the file
-    /// was mapped. It is the same file if it has not changed since.
+    /// If size and time were not captured: the wall-clock time at which the file was
+    /// mapped. It is the same file if it has not changed since.
     pub mapped_unix_ns: Option<i64>,
 }
 
@@ -66,11 +66,11 @@ impl FileIdentity {
     }
 }
 
-/// The file behind a mapping.
+/// The file of a mapping.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MappedFile {
     pub identity: FileIdentity,
-    /// Where in the file the mapping begins.
+    /// The offset in the file at which the mapping begins.
     pub offset: FileOffset,
     /// The absolute path that the program saw, in its mount namespace; raw bytes.
     /// Empty when it was not captured. A path whose beginning is missing
@@ -84,7 +84,7 @@ pub struct MappedFile {
     /// Has no place in a file system, such as a memfd.
     pub detached: bool,
     pub truncated: bool,
-    /// As the process has it in its memory; `None` where it was not captured.
+    /// As the process has it in its memory; `None` if it was not captured.
     pub head: Option<FileHead>,
 }
 
@@ -93,7 +93,7 @@ pub struct MappedFile {
 pub struct FileHead {
     /// Where they are mapped.
     pub address: ProcessAddress,
-    /// None where they could not be read.
+    /// None if they could not be read.
     pub bytes: Rc<[u8]>,
 }
 
@@ -112,7 +112,7 @@ impl Mapping {
         self.start <= address && address < self.end
     }
 
-    /// Where the file has what is mapped at an address of this mapping.
+    /// The offset in the file of an address of this mapping.
     #[must_use]
     pub fn file_offset(&self, address: ProcessAddress) -> Option<FileOffset> {
         let into = address.offset_from(self.start)?;
@@ -203,7 +203,7 @@ pub struct FaultSite {
     pub code: i16,
 }
 
-/// What happened to the signal, by what was installed for it.
+/// What happened to the signal, by its action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disposition {
     Fatal,
@@ -225,7 +225,7 @@ impl Disposition {
 /// A detail that a report lacks, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lost {
-    /// Stable token of the detail: `mappings`, `stack`, `registers`, `cmdline`, …
+    /// Stable word for the detail: `mappings`, `stack`, `registers`, `cmdline`, …
     pub detail: &'static str,
     /// A few words, such as `no room in the ring`.
     pub reason: &'static str,
@@ -237,7 +237,7 @@ pub struct Event {
     /// CPU << 48 | count: names the record among those in flight.
     pub id: u64,
     pub boot_ns: u64,
-    /// `CLOCK_TAI`, where the kernel could tell.
+    /// `CLOCK_TAI`, if the kernel records it.
     pub tai_ns: Option<u64>,
     /// `CLOCK_BOOTTIME` at which the process started: with the pid, its identity.
     pub start_ns: u64,
@@ -256,7 +256,7 @@ pub struct Event {
     /// As the first pid namespace sees them.
     pub host_pid: u32,
     pub host_tid: u32,
-    /// As the tool's pid namespace sees them; `None` where it cannot.
+    /// As the tool's pid namespace sees them; `None` if it cannot.
     pub pid: Option<u32>,
     pub tid: Option<u32>,
     pub ppid: Option<u32>,
@@ -282,7 +282,7 @@ pub struct Event {
     pub fs_base: u64,
     pub gs_base: u64,
     pub code_bytes: MemoryWindow,
-    /// The same at what may be return addresses into code of no file; sorted.
+    /// The same at possible return addresses into code that is in no file; sorted.
     pub compiled: Vec<MemoryWindow>,
     pub start_stack: ProcessAddress,
     pub start_brk: ProcessAddress,
@@ -306,7 +306,7 @@ pub struct Event {
 }
 
 impl Event {
-    /// Where it happened; `None` where that is not known.
+    /// Where it happened; `None` if that is not known.
     #[must_use]
     pub fn site(&self) -> Option<FaultSite> {
         Some(FaultSite {
@@ -340,7 +340,7 @@ impl Event {
         mapping.file.is_none() && self.vdso.0 != 0 && mapping.contains(self.vdso)
     }
 
-    /// The path of the file mapped there, or what stands for one without a file.
+    /// The path of the file mapped there, or the name of a mapping without one.
     #[must_use]
     pub fn mapping_name(&self, mapping: &Mapping) -> Vec<u8> {
         match &mapping.file {
@@ -373,7 +373,7 @@ impl Event {
             .any(|lost| lost.detail == detail || lost.detail == "end")
     }
 
-    /// What it takes of our memory, about.
+    /// About how much of our memory it takes.
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
         let text = |text: &Option<Vec<u8>>| text.as_ref().map_or(0, Vec::len);

@@ -1,9 +1,9 @@
 //! What the processor and the signal say about a fault: its address, the kind
 //! of access, the sender. Pure functions over an event's numbers.
 //!
-//! A signal's code decides which of its fields mean anything, and the thread's
-//! trap words are those of its last fault, of whichever age: both are believed
-//! only where they agree. x86 page-fault error codes: arch/x86/include/asm/trap_pf.h;
+//! A signal's code decides which of its fields are valid. The thread's trap words
+//! describe its last fault, however long ago it was. Both count only if they agree.
+//! x86 page-fault error codes: arch/x86/include/asm/trap_pf.h;
 //! arm64 syndromes: arch/arm64/include/asm/esr.h.
 
 use crate::base::address::ProcessAddress;
@@ -22,7 +22,7 @@ const ESR_CACHE_MAINTENANCE: u64 = 1 << 8;
 const ESR_WRITE: u64 = 1 << 6;
 
 /// Addresses below this are a null pointer, or an offset from one: mmap_min_addr is 64 KB
-/// where it is set.
+/// if it is set.
 pub const NULL_BYTES: u64 = 64 << 10;
 
 /// Bits of an address that are none of a tag's (arm64's top-byte-ignore).
@@ -85,7 +85,7 @@ pub fn syndrome_class(syndrome: u64) -> u64 {
     syndrome >> ESR_CLASS_SHIFT & 0x3f
 }
 
-/// How memory was touched; `None` where no page fault led to this signal, or
+/// How memory was accessed; `None` if no page fault led to this signal, or
 /// where the last one was at another address.
 #[must_use]
 pub fn access(arch: Arch, siginfo: Siginfo, trap: Option<Trap>) -> Option<Access> {

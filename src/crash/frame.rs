@@ -26,7 +26,7 @@ pub enum Trust {
 }
 
 impl Trust {
-    /// The stable token that JSON uses.
+    /// The stable word that JSON uses.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -42,14 +42,14 @@ impl Trust {
     }
 
     /// Whether a frame found so is always an instruction's own address, never one
-    /// behind a call.
+    /// after a call.
     #[must_use]
     pub fn is_exact(self) -> bool {
         matches!(self, Trust::Context | Trust::Signal)
     }
 }
 
-/// An instruction's own address, or the address behind a call.
+/// An instruction's own address, or the address after a call.
 ///
 /// Symbols, lines and call-frame information of a caller are looked up one byte
 /// before its return address, because a call may be the last instruction of its
@@ -62,7 +62,7 @@ pub enum CodeAddress {
 }
 
 impl CodeAddress {
-    /// What a report prints.
+    /// The address that a report prints.
     #[must_use]
     pub fn address(self) -> ProcessAddress {
         match self {
@@ -70,7 +70,7 @@ impl CodeAddress {
         }
     }
 
-    /// What is looked up.
+    /// The address that is looked up.
     #[must_use]
     pub fn lookup(self) -> ProcessAddress {
         match self {
@@ -100,7 +100,7 @@ pub enum Stop {
     NoCaller(ProcessAddress),
     /// The stack pointer would not advance.
     NoProgress(ProcessAddress),
-    /// The last frame would return to this address, which holds no code: its
-    /// return address was overwritten, or the library behind it is gone.
+    /// The last frame would return to this address, which is not code: its return address
+    /// was overwritten, or its library was unloaded.
     BadReturn(ProcessAddress),
 }

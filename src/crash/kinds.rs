@@ -1,6 +1,6 @@
-//! How memory was touched, and who sent a signal.
+//! How memory was accessed, and who sent a signal.
 
-/// How memory was touched.
+/// How memory was accessed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     Read,
@@ -22,7 +22,7 @@ impl Access {
 /// Who sent a signal, as the target's namespaces see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sender {
-    /// `None` when the sender has no number there.
+    /// `None` if the sender has no number there.
     pub pid: Option<u32>,
     pub uid: Option<u32>,
 }

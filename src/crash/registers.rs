@@ -2,10 +2,10 @@
 //!
 //! In come the words of the kernel's `pt_regs` (x86_64: `arch/x86/include/asm/ptrace.h`)
 //! or `user_pt_regs` (aarch64: `arch/arm64/include/uapi/asm/ptrace.h`); out go
-//! values by role, by DWARF number and by name. A 32-bit task on a 64-bit kernel
-//! is known by these words themselves: its registers stand in the same structure,
-//! in the low halves. All architectures are known everywhere, so that a record
-//! can be decoded and tested anywhere.
+//! values by role, by DWARF number and by name. The words themselves show whether the
+//! task is a 32-bit one on a 64-bit kernel: its registers are in the same structure, in
+//! the low halves. Every build knows all architectures, so that a record can be decoded
+//! and tested anywhere.
 
 use crate::base::address::ProcessAddress;
 
@@ -250,9 +250,8 @@ impl Registers {
         ProcessAddress(self.word(self.arch.layout()[1].1))
     }
 
-    /// The value of a register by its DWARF number; `None` for those that are not
-    /// known, or that a record does not hold. Number 32 is the pc on aarch64, 16 on x86_64, 15 on
-    /// arm, 8 on i386.
+    /// The value of a register by its DWARF number; `None` if it is not known, or if a record
+    /// does not have it. Number 32 is the pc on aarch64, 16 on x86_64, 15 on arm, 8 on i386.
     #[must_use]
     pub fn dwarf(&self, number: u16) -> Option<u64> {
         let index = self.arch.dwarf_word(number)?;
@@ -269,8 +268,7 @@ impl Registers {
         (x86 && number as i64 >= 0).then_some(number)
     }
 
-    /// The same with another value of a register, by its DWARF number, as far as
-    /// it is one that a record holds.
+    /// Sets a register by its DWARF number, if it is one that a record has.
     pub fn set_dwarf(&mut self, number: u16, value: u64) {
         if let Some(word) = self.arch.dwarf_word(number) {
             self.words[word] = value;

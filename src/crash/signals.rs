@@ -1,5 +1,5 @@
-//! Every signal, `si_code` and x86 trap that the tool knows: its number, its name, its
-//! meaning, each once.
+//! Every signal, `si_code` and x86 trap that the tool knows: number, name and meaning,
+//! defined once.
 //!
 //! Signals and codes: include/uapi/asm-generic/signal.h and siginfo.h of Linux, whose numbers
 //! x86 and arm64 share. A number without a name keeps its number: `SIG34`, `code 77`.
@@ -151,7 +151,7 @@ const SYS_CODES: [Code; 2] = [
     ),
 ];
 
-/// In place of the words for it, where an address is known all the same.
+/// In place of the words for it, if an address is known all the same.
 pub const KERNELS_BUT_WORKED_OUT: &str =
     "Raised by the kernel, address derived from the instruction (SI_KERNEL)";
 
@@ -232,7 +232,7 @@ pub fn fault_type(signal: i32, code: i32) -> String {
     }
 }
 
-/// The token that the manual's JSON has for it.
+/// The word that the manual's JSON has for it.
 #[must_use]
 pub fn fault_type_token(signal: i32, code: i32) -> &'static str {
     match (signal, code) {

@@ -5,18 +5,17 @@
 //!               0010  scalable vectors           x1x0  loads and stores
 //! ```
 //!
-//! All the others compute with registers: of them only the length is known, and
-//! whether there is such an instruction is not looked at. Loads and stores that
-//! are not allocated give `None`.
+//! All the others compute with registers: only their length is known, and they are not
+//! checked to be allocated. Loads and stores that are not allocated give `None`.
 
 use super::aarch64_fields::{bits, reg, signed};
 use super::{aarch64_sve, Class, Decoded, Extend, Index, Operand, Reg, Target, Touch};
 
 const PC: Reg = Reg(32);
-/// Where an address is made of it; elsewhere the same number is zero.
+/// In an address; elsewhere the same number means zero.
 const SP: Reg = Reg(31);
 const LINK: Reg = Reg(30);
-/// Set where one of two pairs of registers begins with an odd one, as none may.
+/// Set if one of two pairs of registers begins with an odd one, as none may.
 const ODD: u32 = 1 << 16 | 1;
 
 impl Operand {
@@ -139,8 +138,8 @@ fn to_register(word: u32) -> Option<(Class, Option<Target>)> {
 }
 
 /// Moves of system registers, cache maintenance, hints and barriers; whether
-/// there is an operand. An op1 of 3 is what the architecture gives to user code,
-/// if the kernel does not take it.
+/// there is an operand. The architecture permits an op1 of 3 to user code, unless the
+/// kernel forbids it.
 #[inline(never)]
 fn system(word: u32, decoded: &mut Decoded, operand: &mut Operand) -> bool {
     let op1 = bits(word, 16, 3);
@@ -166,7 +165,7 @@ fn system(word: u32, decoded: &mut Decoded, operand: &mut Operand) -> bool {
                 (5 | 11, 1) | (10 | 12..=14, 1 | 3 | 5) => Touch::Read,
                 _ => return false,
             };
-            // How many bytes a register tells that is not the user's.
+            // The number of bytes is in a register that is not the user's.
             operand.base = (word & 31 != 31).then_some(reg(word, 0));
             return true;
         }
@@ -366,7 +365,7 @@ fn single(word: u32, vector: bool, operand: &mut Operand) -> Option<()> {
             3 | 7 => Extend::Whole,
             _ => return None,
         };
-        // rprfm, where it is no index: of a range of addresses.
+        // rprfm, where it is not an index: of a range of addresses.
         let range = hint && bits(word, 3, 2) == 3;
         let register = reg(word, 16);
         operand.index = (register != SP && !range).then_some(Index {
@@ -463,7 +462,7 @@ fn ordered_or_tagged(
     Some(())
 }
 
-/// stg, stzg, st2g, stz2g, ldg, and those that take many tags at once
+/// stg, stzg, st2g, stz2g, ldg, and the instructions for many tags at once
 fn tag(word: u32, opc: u32, mode: u32, decoded: &mut Decoded, operand: &mut Operand) -> Option<()> {
     // 1 is post-indexed.
     if mode != 1 {

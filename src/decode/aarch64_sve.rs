@@ -1,9 +1,9 @@
 //! Loads and stores of scalable vectors and of tiles (SVE, SME).
 //!
-//! Their width depends on a length that no general register holds, and which
-//! lanes are touched on a mask; so does an immediate displacement, which counts
-//! by vectors, unless it is zero. Of gathers and scatters not even the base is
-//! known: it may be a vector.
+//! Their width depends on the vector length, which no general register holds, and the
+//! accessed lanes depend on a mask. An immediate displacement counts in vectors, so it
+//! depends on the length too, unless it is zero. For gathers and scatters not even the
+//! base is known: it may be a vector.
 
 use super::aarch64_fields::{bits, reg, signed};
 use super::{Extend, Index, Operand, Touch};
@@ -43,7 +43,7 @@ pub(super) fn vectors(word: u32, operand: &mut Operand) -> bool {
             match form {
                 0 => Address::Indexed(size),
                 1 if repeated => Address::Bytes(bytes),
-                // By what is loaded, and as what: two bits for each.
+                // By the size in memory and the size in the register: two bits for each.
                 2 | 3 => Address::Indexed(0xc0a5_5600 >> (2 * bits(word, 21, 4)) & 3),
                 6 => Address::Indexed(size),
                 1 | 5 | 7 => Address::Vectors,

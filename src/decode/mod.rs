@@ -1,18 +1,16 @@
 //! What the instruction at a crash's pc does to memory, and where it goes.
 //!
-//! In come the bytes at the pc, as many as were captured; out comes a
-//! [`Decoded`]: up to two memory [`Operand`]s, each with its address as a sum of
-//! registers, the target of a call or jump, and the [`Class`] of those
-//! instructions that crash without touching memory. [`Operand::address`] then
-//! takes the registers and gives the number that the processor came to: for a
-//! general-protection fault nobody else names it.
+//! The input is the captured bytes at the pc; the output is a [`Decoded`]: up to two
+//! memory [`Operand`]s, each with its address as a sum of registers, the target of a
+//! call or jump, and the [`Class`] of those instructions that crash without accessing
+//! memory. [`Operand::address`] then takes the registers and computes the address as the
+//! processor does: for a general-protection fault this is the only source of it.
 //!
-//! It is no disassembler: it knows no mnemonics, and of registers only those
-//! that make an address. What it does not know for certain it leaves out: bytes
-//! that are no instruction it knows, or that end before its operands do, give
-//! `None`; an address that depends on vector registers is marked
-//! [`opaque`](Operand::opaque) and never computed. Nor does it judge: bytes that
-//! it knows may be an instruction that this processor, or any, refuses.
+//! It is not a disassembler: it knows no mnemonics, and only the registers that form an
+//! address. It leaves out what it does not know for certain: bytes that it does not know
+//! as an instruction, or that end before the operands do, give `None`; an address that
+//! depends on vector registers is marked [`opaque`](Operand::opaque) and never computed.
+//! It does not check validity: it may decode bytes that a processor refuses.
 //!
 //! ```text
 //! decode ──> x86 (prefixes, ModRM) ──> x86_rules, x86_table (widths, directions)
@@ -23,9 +21,9 @@
 //!
 //! x86 by the Intel 64 and IA-32 Architectures Software Developer's Manual,
 //! volume 2, with AMD's 3DNow!, FMA4, XOP and SVM; aarch64 by the Arm Architecture
-//! Reference Manual (DDI 0487), section C4. `make check-decoder` holds both
-//! against disassemblers, on whole libraries and on every form of every opcode,
-//! and x86 against the processor itself.
+//! Reference Manual (DDI 0487), section C4. `make check-decoder` compares both with
+//! disassemblers, on whole libraries and on every form of every opcode, and x86 with
+//! the processor itself.
 
 mod aarch64;
 mod aarch64_fields;
@@ -76,16 +74,15 @@ pub enum Segment {
     Gs,
 }
 
-/// Where the segments begin; `None` where it is not known. A 32-bit task's
-/// segments are entries of its descriptor table, not the bases that the kernel
-/// keeps for 64-bit code.
+/// The bases of the segments; `None` if not known. A 32-bit task's segments are entries
+/// of its descriptor table, not the bases that the kernel keeps for 64-bit code.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SegmentBases {
     pub fs: Option<u64>,
     pub gs: Option<u64>,
 }
 
-/// What of an index register goes into the sum, before it is shifted.
+/// The part of an index register that goes into the sum, before it is shifted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extend {
     /// All of it.
@@ -127,7 +124,7 @@ pub enum Touch {
 /// ```
 ///
 /// (The segment's base is added last, and not cut.) Registers have the values
-/// from before the instruction: where it changes one and uses the new value
+/// from before the instruction: if the instruction changes one and uses the new value
 /// (`push`, `pop [rsp]`, pre-indexed forms), the displacement has the change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Operand {
@@ -142,20 +139,20 @@ pub struct Operand {
     pub bit_offset: Option<Reg>,
     /// Addresses are computed in so many bytes: 8, 4 or 2.
     pub address_bytes: u8,
-    /// Bytes touched, from the address upwards; `None` where the instruction does
-    /// not tell (`xsave`, scalable vectors).
+    /// Bytes accessed, from the address upwards; `None` if the instruction does not say
+    /// (`xsave`, scalable vectors).
     pub width: Option<u16>,
-    /// What the address must be a multiple of, or the processor refuses; 1 where
-    /// it need not. On x86 the refusal is a general-protection fault; arm64 cores
-    /// with FEAT_LSE2 refuse atomics only where they cross 16 bytes.
+    /// The alignment that the processor demands of the address; 1 if none. On x86 a violation is
+    /// a general-protection fault; arm64 cores with FEAT_LSE2 refuse atomics only if they
+    /// cross 16 bytes.
     pub alignment: u16,
     pub touch: Touch,
-    /// Perhaps only some of the bytes are touched, or none: masked and
+    /// Perhaps only some of the bytes are accessed, or none: masked and
     /// conditional forms, string instructions under `rep`.
     pub partial: bool,
-    /// More goes into the address than stands here: a vector of indices, the
-    /// length of scalable vectors, a code of authentication, how far a copy is.
-    /// The base is one of its parts, where it is known.
+    /// The address has further parts that are not here: a vector of indices, the length of
+    /// scalable vectors, an authentication code, the progress of a copy. The base is one part
+    /// of the address, if it is known.
     pub opaque: bool,
 }
 
@@ -228,7 +225,7 @@ pub enum Class {
     /// Integer division, whose divisor may be zero or too small. (Division does
     /// not trap on aarch64, and has no class there.)
     Division,
-    /// What user code may not run, or only where the kernel lets it: `hlt`,
+    /// Instructions that user code may not run, or only if the kernel permits it: `hlt`,
     /// `cli`, ports, control registers, `rdpmc`, `rdtsc`, `int n` without a gate;
     /// system registers of a higher level.
     Privileged,
@@ -242,7 +239,7 @@ pub enum Target {
     /// To the value of a register; on aarch64 perhaps with a code that is taken
     /// off.
     Register(Reg),
-    /// To what the first operand holds, `ret` included.
+    /// To the value in the first operand; so does `ret`.
     Loaded,
 }
 
@@ -254,8 +251,7 @@ pub struct Decoded {
     pub length: u8,
     pub class: Class,
     pub target: Option<Target>,
-    /// The operand that the instruction names, then those that it implies; for
-    /// those that copy, the source first.
+    /// The explicit operand, then the implied ones; in a copy, the source first.
     pub operands: [Option<Operand>; 2],
 }
 
@@ -266,9 +262,8 @@ impl Decoded {
     }
 }
 
-/// The instruction that begins with these bytes; more may follow it. `None` if
-/// it is none that is known here, if its operands are cut off, and for 32-bit
-/// tasks of aarch64.
+/// The instruction that begins with these bytes; more may follow it. `None` if it is not
+/// known here, if its operands are cut off, and for 32-bit tasks of aarch64.
 #[must_use]
 pub fn decode(arch: Arch, code: &[u8]) -> Option<Decoded> {
     match arch {

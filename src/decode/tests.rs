@@ -245,7 +245,7 @@ fn where_calls_and_jumps_go() {
         "call; read 4 [ebx]; write 4 [esp-0x4]; to what is there",
     );
     i386("cd 80", "systemcall");
-    // The distance was not captured; what is pushed is known all the same.
+    // The distance was not captured, but the push is known.
     x86("e8 10", "call; write 8 [rsp-0x8]");
 }
 

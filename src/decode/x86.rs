@@ -1,5 +1,5 @@
-//! One x86 instruction: prefixes, opcode, ModRM and SIB, and from the rules of
-//! [`x86_rules`](super::x86_rules) what they make of an operand.
+//! One x86 instruction: prefixes, opcode, ModRM and SIB, and the operand that they give
+//! by the rules of [`x86_rules`](super::x86_rules).
 //!
 //! ```text
 //! [prefixes] [REX]  [0F [38|3A]] opcode [ModRM [SIB] [displacement]] [immediate]
@@ -7,11 +7,11 @@
 //! [prefixes] 62 EVEX             opcode  ModRM …         displacement8 counts by N
 //! ```
 //!
-//! What comes behind the displacement is measured and hardly ever read, so that
-//! an instruction whose end was not captured is still known. REX2 and the other
-//! extensions of APX and operand forms that no processor takes give `None`.
-//! Where vendors differ it is as Intel has it: near calls and jumps of 64-bit code
-//! have 64 bits whatever 66 says, far ones a 64-bit offset with REX.W.
+//! The bytes after the displacement are measured and hardly ever read, so that an
+//! instruction whose end was not captured can still be decoded. REX2 and the other
+//! extensions of APX, and operand forms that no processor accepts, give `None`.
+//! If vendors differ, this follows Intel: near calls and jumps of 64-bit code
+//! have 64 bits even with a prefix 66, far ones a 64-bit offset with REX.W.
 
 use super::x86_rules::{self as rules, Rule, Width};
 use super::x86_table::find;
@@ -25,7 +25,7 @@ pub(super) const BP: u8 = 5;
 pub(super) const SI: u8 = 6;
 pub(super) const DI: u8 = 7;
 
-/// All that comes before the opcode, and what it settles.
+/// Everything before the opcode, and what it determines.
 pub(super) struct Head {
     pub(super) long: bool,
     /// 66 was there.
@@ -39,7 +39,7 @@ pub(super) struct Head {
     pub(super) prefix: u8,
     /// The bit W of REX, VEX or EVEX.
     wide: bool,
-    /// What is added to ModRM.reg, SIB.index, and SIB.base or ModRM.rm: 8 or 0.
+    /// The number that is added to ModRM.reg, SIB.index, and SIB.base or ModRM.rm: 8 or 0.
     pub(super) reg_high: u8,
     index_high: u8,
     pub(super) base_high: u8,
@@ -107,7 +107,7 @@ pub(super) fn instruction(long: bool, bytes: &[u8]) -> Option<Instruction> {
         (0, opcode) if opcode < 0x38 && opcode & 7 < 6 => opcode & 7,
         (_, opcode) => opcode,
     };
-    // What follows may be another instruction's; then the rule takes any.
+    // The next byte may belong to another instruction; then the rule takes any.
     let next = code.peek().unwrap_or(0);
     let rule = find(head.map, looked_up, head.when(next), next >> 3 & 7)?;
     let mut decoded = Decoded {
@@ -150,7 +150,7 @@ pub(super) fn instruction(long: bool, bytes: &[u8]) -> Option<Instruction> {
     })
 }
 
-/// Reads up to the opcode. `None` where the bytes end, and for prefixes that
+/// Reads up to the opcode. `None` if the bytes end, and for prefixes that
 /// cannot be together.
 fn head(long: bool, code: &mut Code<'_>) -> Option<Head> {
     let mut head = Head {
@@ -253,7 +253,7 @@ impl Head {
         self.base_high = (bits & 1) << 3;
     }
 
-    /// What follows 62, C4, C5 or 8F, up to the opcode.
+    /// The bytes after 62, C4, C5 or 8F, up to the opcode.
     fn vector_prefix(&mut self, escape: u8, code: &mut Code<'_>) -> Option<()> {
         self.encoding = rules::V;
         let first = code.byte()?;
@@ -324,7 +324,7 @@ impl Head {
         }
     }
 
-    /// Bytes of what is pushed or popped.
+    /// The size of a push or pop.
     pub(super) fn stack_size(&self) -> u16 {
         match self.size() {
             4 if self.long => 8,
@@ -370,7 +370,7 @@ impl Head {
         usize::from(bytes)
     }
 
-    /// Bytes of an element, where a vector is made of one.
+    /// Bytes of an element, if a vector is filled with one.
     fn element(&self, rule: &Rule) -> u16 {
         let half = match self.map {
             // There it has no prefix, or F3.
@@ -509,7 +509,7 @@ impl Head {
         }
         operand.displacement = code.signed(displaced)?;
         if self.encoding == rules::E {
-            // What no processor takes.
+            // A form that no processor accepts.
             if self.vector > 64 {
                 return None;
             }

@@ -1,21 +1,21 @@
-//! What an x86 instruction does to memory without naming it: the stack, strings;
-//! and where calls and jumps go.
+//! The memory that an x86 instruction accesses without an explicit operand (the stack,
+//! strings), and the targets of calls and jumps.
 
 use super::x86::{Head, AX, BP, BX, DI, SI, SP};
 use super::x86_rules::{self as rules, Rule, Width};
 use super::{Class, Decoded, Extend, Index, Operand, Target, Touch};
 
-/// Memory that a register points to: its number, what is done, bytes or 0.
+/// Memory that a register points to: the register's number, the access, bytes or 0.
 type Implied = (u8, Touch, u16);
 
-/// With the number of a register: that it is the stack's, as which only two serve.
+/// Set with the number of a register: it is the stack pointer. Only two registers can be.
 const STACK: u8 = 0x80;
 const TOP: u8 = STACK | SP;
 const FRAME: u8 = STACK | BP;
 
 impl Head {
-    /// What is written to the stack goes below its top. All but the stack may be
-    /// in a segment of choice.
+    /// A push writes below the top of the stack. For all operands but the stack, a prefix may
+    /// choose the segment.
     #[inline(never)]
     fn at(&self, (number, touch, width): Implied) -> Operand {
         let stack = number & STACK != 0;
@@ -39,7 +39,7 @@ impl Head {
         }
     }
 
-    /// The operands of opcodes without ModRM. `immediate` stands at the end; `None` if it is
+    /// The operands of opcodes without ModRM. `immediate` is at the end; `None` if it is
     /// needed and missing.
     #[inline(never)]
     pub(super) fn implied(

@@ -2,10 +2,10 @@
 //! of rules: which opcodes, in which encoding, how wide, read or written.
 //!
 //! A line reads like the manual's opcode table (SDM volume 2, appendix A, and the
-//! instruction pages for VEX and EVEX). The first line that fits is taken; where
-//! none does the bytes are no instruction that is known here. Widths are by kind,
-//! as they mostly follow from prefixes: an EVEX operand's width is also the N by
-//! which its 8-bit displacement counts.
+//! instruction pages for VEX and EVEX). The first line that fits is taken; if none
+//! does, the bytes are not an instruction that is known here. Widths are given as kinds,
+//! because they mostly follow from prefixes. The width of an EVEX operand is also the N
+//! that scales its 8-bit displacement.
 
 use super::Class;
 
@@ -54,10 +54,10 @@ pub(super) const LONG: u16 = 0x200;
 pub(super) const SHORT: u16 = 0x400;
 pub(super) const MEM: u16 = 0x800;
 pub(super) const REG: u16 = 0x1000;
-/// `when`: 66, or no prefix in the legacy encoding alone: that of MMX.
+/// `when`: 66; or, only in the legacy encoding, no prefix: MMX.
 pub(super) const MM: u16 = NP66 | 0x2000;
 
-/// Bytes of the operand in memory, or what memory is implied.
+/// The size of the operand in memory, or which memory is implied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Width {
     B1,
@@ -76,7 +76,7 @@ pub(super) enum Width {
     Op,
     /// 1 if the opcode is even, the operand size otherwise.
     ByteOp,
-    /// The operand size of what goes over the stack: 64-bit code has no 4.
+    /// The operand size of a push or pop: in 64-bit code never 4.
     Stack,
     /// That of a near jump: always 8 in 64-bit code.
     Near,
@@ -92,7 +92,7 @@ pub(super) enum Width {
     Narrow,
     /// The whole vector if the opcode is even, a scalar otherwise.
     OddS,
-    /// Half, but the whole with EVEX.W: what is widened to 64 bits.
+    /// Half, but the whole with EVEX.W: for values that are widened to 64 bits.
     HalfX,
     /// Without prefix an MMX register, otherwise the whole vector.
     Mmx,
@@ -104,7 +104,7 @@ pub(super) enum Width {
     Dup,
     /// A mask: 2 or 8, with 66 1 or 4.
     Mask,
-    /// A selector behind an offset.
+    /// A selector after an offset.
     Far,
     /// A limit and a base of a descriptor table.
     Table,
@@ -116,7 +116,7 @@ pub(super) enum Width {
     // From here on no ModRM follows.
     /// No memory.
     Bare,
-    /// At an address that stands behind the opcode; wide as `ByteOp`.
+    /// At an address that comes after the opcode; as wide as `ByteOp`.
     Fixed,
     Push,
     /// The same, and a look at where the stack pointer will be.
@@ -131,7 +131,7 @@ pub(super) enum Width {
     PopSegment,
     PopFar,
     PopAll,
-    /// What an interrupt left.
+    /// The frame that an interrupt left.
     PopFrame,
     /// The word at the frame pointer.
     Leave,
@@ -143,30 +143,30 @@ pub(super) enum Width {
     Table256,
 }
 
-// `how`: two bits of what is done to memory, three of alignment.
+// `how`: two bits for the access, three for alignment.
 pub(super) const READ: u16 = 1;
 pub(super) const WRITE: u16 = 2;
 pub(super) const BOTH: u16 = 3;
-/// A vector need not be aligned in any encoding. Without this one that a legacy
-/// instruction takes whole must be.
+/// The vector need not be aligned in any encoding. Without this flag, a whole vector of a
+/// legacy instruction must be.
 pub(super) const LOOSE: u16 = 0x04;
 /// A vector must be aligned to its width in every encoding.
 pub(super) const TIGHT: u16 = 0x08;
 pub(super) const TO16: u16 = 0x0c;
 pub(super) const TO64: u16 = 0x10;
 pub(super) const ALIGNMENT: u16 = 0x1c;
-// `how`: what else makes it special, two bits.
+// `how`: other properties, two bits.
 /// Lanes may be left out.
 pub(super) const PART: u16 = 0x20;
 /// The index is a vector.
 pub(super) const LANES: u16 = 0x40;
-/// The displacement counts by elements, of which only some are packed there.
+/// The displacement counts in elements; only some of the elements are packed in memory.
 pub(super) const PACKED: u16 = 0x60;
 pub(super) const SPECIAL: u16 = 0x60;
 /// Elements that are broadcast have 4 bytes, or 8 with W, although those of this
 /// map have 2.
 pub(super) const WIDE: u16 = 0x80;
-// `how`: what follows ModRM and displacement, four bits.
+// `how`: the bytes after ModRM and displacement, four bits.
 /// A byte, or two.
 pub(super) const IB: u16 = 0x100;
 pub(super) const IW: u16 = 0x200;
@@ -176,7 +176,7 @@ pub(super) const IZ: u16 = 0x300;
 pub(super) const IBZ: u16 = 0x400;
 /// 2, 4 or 8 bytes.
 pub(super) const IV: u16 = 0x500;
-/// A selector behind 2 or 4 bytes.
+/// A selector after 2 or 4 bytes.
 pub(super) const FAR: u16 = 0x600;
 /// Three bytes: of enter.
 pub(super) const ENTER: u16 = 0x700;

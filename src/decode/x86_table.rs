@@ -1,8 +1,7 @@
 //! The rules themselves, by opcode map. See [`Rule`] for what a line says.
 //!
-//! A line that names no prefix is for all of them, one that names no encoding is
-//! of a map that has only one. Where opcodes in between are none at all, lines
-//! for both sides of them are one.
+//! A line without a prefix is for all prefixes; a line without an encoding belongs to a
+//! map that has only one. A line may span opcodes that do not exist.
 
 use super::x86_rules::Width::*;
 use super::x86_rules::*;
@@ -300,7 +299,7 @@ pub(super) const MAP_0F: &[Rule] = &[
     r(MM | LVE, 0xf1, 0xf3, Mmx16, READ),
     r(MM | LV | REG, 0xf7, 0xf7, Mmx16, WRITE | PART | LOOSE),
     r(L, 0xff, 0xff, No, UNDEFINED),
-    // All others there; d0, d6, d7, e6, e7, f0 and f7 have none such.
+    // All others there; d0, d6, d7, e6, e7, f0 and f7 have no MMX form.
     r(MM | LVE, 0xd4, 0xfe, Mmx, READ),
 ];
 
@@ -414,7 +413,7 @@ pub(super) const MAP_38: &[Rule] = &[
     r(L | MEM, 0xfc, 0xfc, Y, BOTH),
 ];
 
-/// Behind 0F 3A, or map 3: all with a byte behind them.
+/// After 0F 3A, or map 3: all with a byte after them.
 #[rustfmt::skip]
 pub(super) const MAP_3A: &[Rule] = &[
     r(P66 | V, 0x6a, 0x6a, B4, READ),
@@ -513,7 +512,7 @@ pub(super) const MAP_6: &[Rule] = &[
     r(P66, 0x2c, 0xbf, OddS, READ),
 ];
 
-/// Map 8 of XOP, AMD's until Zen: all with a byte behind them.
+/// Map 8 of XOP, AMD's until Zen: all with a byte after them.
 #[rustfmt::skip]
 pub(super) const XOP_8: &[Rule] = &[
     r(0, 0x80, 0xff, X, READ),
@@ -529,7 +528,7 @@ pub(super) const XOP_9: &[Rule] = &[
     r(0, 0x80, 0xff, X, READ),
 ];
 
-/// Map 10 of XOP: all with four bytes behind them.
+/// Map 10 of XOP: all with four bytes after them.
 #[rustfmt::skip]
 pub(super) const XOP_10: &[Rule] = &[
     r(0, 0x10, 0x10, Y, READ),

@@ -1,8 +1,8 @@
 //! Unstripped files, found by build-id and by nothing else.
 //!
-//! In: where the user says that files are ([`Places`]), and the build-id of a module
-//! with the path that it had where it crashed. Out: its files ([`Unstripped`]), or
-//! the reason why there are none. Looked at, until there are symbols and lines:
+//! In: the places that the user gave ([`Places`]), and the build-id of a module with its
+//! path on the crashed host. Out: its files ([`Unstripped`]), or the reason why there are
+//! none. These are searched until symbols and lines are found:
 //!
 //! ```text
 //! DIR/.build-id/xx/rest.debug     of each directory that was given, and of packages'
@@ -11,9 +11,9 @@
 //! the files that were given, and every file below the directories that were given
 //! ```
 //!
-//! All of them are opened as strangers' files are: regular ones only, and no path of
-//! a report leads out of a root. A file with another build-id is never used. What was
-//! given is looked through once, when something is missing.
+//! All of them are opened like foreign files: only regular ones, and no path in a report
+//! leads out of a root. A file with another build-id is never used. The given directories
+//! are searched once, when something is missing.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -37,18 +37,18 @@ const MAX_ENTRIES: usize = 250_000;
 /// For one module of a report. On a host where programs crash there is less time.
 const MODULE_NS: u64 = 60_000_000_000;
 
-/// Where files are looked for.
+/// The places that are searched.
 #[derive(Debug)]
 pub(super) struct Places {
     dirs: DebugDirs,
     roots: Vec<PathBuf>,
     /// Files and directories that have not been looked at yet.
     given: Vec<PathBuf>,
-    /// What was found there, by build-id.
+    /// The files that were found there, by build-id.
     index: Vec<(Box<[u8]>, PathBuf)>,
     /// How many modules were looked for.
     count: u64,
-    /// What is to be said to the user.
+    /// Messages for the user.
     pub(super) said: Vec<String>,
     /// For the work on the files that are used.
     pub(super) allowance: Rc<Allowance>,
@@ -147,7 +147,7 @@ impl Places {
     }
 }
 
-/// Fails where there is neither a directory nor, unless one is wanted, a file of use.
+/// Fails if there is neither a directory nor, unless one is wanted, a file of use.
 pub(super) fn check(path: &Path, is_directory: bool) -> Result<()> {
     let reason = match Directory::open(path) {
         Ok(_) => return Ok(()),
@@ -169,14 +169,14 @@ fn open(
     ElfFile::parse(source.within(allowance)).map_err(|error| error.as_str())
 }
 
-/// A module, and the files of its build: the program as it was linked; or what was
-/// left of it, and what was taken off.
+/// A module, and the files of its build: the program as it was linked; or the stripped
+/// program, and its debug file.
 #[derive(Debug)]
 pub(super) struct Unstripped {
     /// A number that no other module has.
     id: u64,
     build_id: Box<[u8]>,
-    /// Where it was when it crashed.
+    /// Its path on the crashed host.
     path: Box<[u8]>,
     files: Vec<ElfFile>,
     allowance: Rc<Allowance>,
@@ -193,8 +193,8 @@ impl Unstripped {
         !self.files.is_empty()
     }
 
-    /// Takes a file if it is one of the module's, and has what the others lack; with
-    /// `below`, the one of that path with `path` as its root.
+    /// Takes a file if it belongs to the module, and has what the other files lack; with
+    /// `below`, the file at that path under the root `path`.
     fn look_at(&mut self, path: &Path, below: Option<&[u8]>) {
         if self.is_complete() {
             return;

@@ -1,9 +1,9 @@
 //! Lines of files and of standard input, one after the other.
 //!
 //! In: the names that the user gave; none, or `-`, is standard input. Out: lines with
-//! their newline, as they stand. A line that is longer than any report comes in
-//! pieces, so that it can be passed on without being held. A file that cannot be
-//! read is said, and the next one is begun.
+//! their newline, unchanged. A line that is longer than any report comes in pieces, so
+//! that it can be passed on without being held in memory. If a file cannot be read, a
+//! message says so, and the next one follows.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _};
@@ -18,7 +18,7 @@ use crate::sys::output_file::duplicate;
 const MAX_LINE: usize = 16 << 20;
 const BUFFER: usize = 64 << 10;
 
-/// What comes next.
+/// The next line, a piece of a long one, or the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next<'a> {
     Line(&'a [u8]),
@@ -40,7 +40,7 @@ pub(super) struct Input {
     /// The last piece did not end its line.
     inside: bool,
     failed: bool,
-    /// Lines that are no reports, and how many of them are too long.
+    /// Lines that are not reports, and how many of them are too long.
     pub(super) foreign: u64,
     long: u64,
 }
@@ -102,12 +102,12 @@ impl Input {
         Next::Piece(text)
     }
 
-    /// Whether whoever writes has to be waited for.
+    /// Whether the next read would wait for the writer.
     pub(super) fn is_idle(&self) -> bool {
         self.start == self.end
     }
 
-    /// Whether there was something that is no report.
+    /// Whether there was something that is not a report.
     pub(super) fn has_foreign(&self) -> bool {
         self.foreign + self.long > 0
     }
@@ -171,7 +171,7 @@ impl Input {
         false
     }
 
-    /// Begins with the next input that can be opened; false when there is none.
+    /// Begins with the next input that can be opened; false if there is none.
     fn open_next(&mut self) -> bool {
         for name in self.waiting.by_ref() {
             match open(&name) {
@@ -200,7 +200,7 @@ fn open(name: &Path) -> io::Result<File> {
 mod tests {
     use super::*;
 
-    /// What comes of a text, in a file of its own.
+    /// The pieces that a text gives, in a file of its own.
     fn all(text: &[u8], max_line: usize) -> Vec<(String, String)> {
         let path = std::env::temp_dir().join(format!(
             "segfault_analyzer-input-{}-{:x}",

@@ -1,15 +1,14 @@
 //! JSON read in place: where the parts of a text are, not copies of them.
 //!
 //! In: one line that anybody may have written. Out: the members of an object and
-//! the elements of an array as [`Span`]s of that line, so that whatever nobody asked
-//! for is passed on as it stands; and single values, decoded. What is not JSON is
-//! `None` as a whole: the grammar is checked to the end of the line before anything
-//! is believed. Nothing recurses: brackets are a stack of bits, at most
-//! [`MAX_DEPTH`] of them.
+//! the elements of an array as [`Span`]s of that line, so that all other text can be
+//! passed on unchanged; and single values, decoded. A line that is not JSON is `None` as
+//! a whole: the grammar is checked to the end of the line before anything is used.
+//! Nothing recurses: brackets are a stack of bits, at most [`MAX_DEPTH`] of them.
 //!
-//! RFC 8259. Taken a little wider: bytes above ASCII are not checked to be UTF-8, and
-//! half a surrogate pair reads U+FFFD. A key that is spelled with escapes is none of
-//! ours, and not recognized.
+//! RFC 8259, with two extensions: bytes above ASCII are not checked to be UTF-8, and
+//! half a surrogate pair reads U+FFFD. A key with escapes is not recognized: the tool
+//! does not write such keys.
 
 /// Brackets inside one another; reports have three.
 pub const MAX_DEPTH: u32 = 64;
@@ -35,7 +34,7 @@ impl Span {
         }
     }
 
-    /// The bytes themselves; none where it is a span of another text.
+    /// The bytes themselves; none if it is a span of another text.
     #[must_use]
     pub fn of(self, text: &[u8]) -> &[u8] {
         text.get(self.start..self.end).unwrap_or(&[])
@@ -52,7 +51,7 @@ pub struct Object<'a> {
 }
 
 impl<'a> Object<'a> {
-    /// The object that is all of `whole`; `None` where there is none, or one of more
+    /// The object that is all of `whole`; `None` if there is none, or one of more
     /// than [`MAX_MEMBERS`].
     #[must_use]
     pub fn read(text: &'a [u8], whole: Span) -> Option<Self> {
@@ -95,7 +94,7 @@ impl<'a> Object<'a> {
         &self.members
     }
 
-    /// Where the value of a key stands; the last one, as most readers have it.
+    /// Where the value of a key is; the last one, as most readers have it.
     #[must_use]
     pub fn place(&self, key: &str) -> Option<Span> {
         let mut from_last = self.members.iter().rev();
@@ -103,7 +102,7 @@ impl<'a> Object<'a> {
         Some(*value)
     }
 
-    /// The value as it stands; nothing where there is none, and for null.
+    /// The value as it stands; nothing if there is none, and for null.
     #[must_use]
     pub fn value(&self, key: &str) -> &'a [u8] {
         match self
@@ -116,7 +115,7 @@ impl<'a> Object<'a> {
     }
 }
 
-/// The elements of the array that is all of `whole`; `None` where there is none, or one
+/// The elements of the array that is all of `whole`; `None` if there is none, or one
 /// of more than [`MAX_ELEMENTS`].
 #[must_use]
 pub fn elements(text: &[u8], whole: Span) -> Option<Vec<Span>> {
@@ -138,7 +137,7 @@ pub fn elements(text: &[u8], whole: Span) -> Option<Vec<Span>> {
     scanner.ends().then_some(elements)
 }
 
-/// The elements of an array of objects; `None` also where one is none.
+/// The elements of an array of objects; `None` also if one is not an object.
 #[must_use]
 pub fn objects(text: &[u8], whole: Span) -> Option<Vec<Object<'_>>> {
     let mut objects = Vec::new();
@@ -148,7 +147,7 @@ pub fn objects(text: &[u8], whole: Span) -> Option<Vec<Object<'_>>> {
     Some(objects)
 }
 
-/// What a string stands for; `None` for any other value.
+/// The decoded string; `None` for any other value.
 #[must_use]
 pub fn string(value: &[u8]) -> Option<Vec<u8>> {
     let mut rest = value.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
@@ -185,7 +184,7 @@ pub fn string(value: &[u8]) -> Option<Vec<u8>> {
 fn character(rest: &mut &[u8]) -> Option<char> {
     let unit = unit(rest)?;
     if !(0xd800..0xdc00).contains(&unit) {
-        // Only a second half is no character.
+        // Only a second half is not a character.
         return Some(char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER));
     }
     let mut after = rest.strip_prefix(b"\\u").unwrap_or(b"");
@@ -218,7 +217,7 @@ pub fn number(value: &[u8]) -> Option<u64> {
     number
 }
 
-/// What stands for itself in a string.
+/// Whether a byte needs no escape in a string.
 fn is_plain(byte: u8) -> bool {
     byte >= b' ' && byte != b'"' && byte != b'\\'
 }
@@ -247,7 +246,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Whether that byte is next, behind spaces; it then is passed.
+    /// Skips spaces, and the byte if it is next; whether it was.
     fn eats(&mut self, byte: u8) -> bool {
         self.spaces();
         let next = self.peek() == Some(byte);
@@ -274,7 +273,7 @@ impl<'a> Scanner<'a> {
     fn value(&mut self) -> Option<Span> {
         self.spaces();
         let start = self.at;
-        // The last bit tells of the innermost bracket whether it is an object's.
+        // The last bit says whether the innermost bracket is that of an object.
         let (mut objects, mut depth) = (0u64, 0);
         loop {
             self.spaces();

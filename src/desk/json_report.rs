@@ -1,9 +1,9 @@
 //! One report as a line of JSON: its frames named, everything else as it was.
 //!
 //! In: a line. Out: the line with other values for `instruction_symbol`,
-//! `stack_trace`, `group` and `lost`, every other byte in its place. A frame that has
-//! a name keeps it, unless there are lines for it: then name, line and the calls
-//! inlined there are those of the file.
+//! `stack_trace`, `group` and `lost`, all other bytes unchanged. A frame that has a name
+//! keeps it, unless the file has lines for it: then name, line and inlined calls come from
+//! the file.
 
 use super::json::{self, Object, Span};
 use super::naming::Desk;
@@ -14,7 +14,7 @@ use crate::base::bytes::find;
 use crate::report::output::{self, escape};
 use crate::report::Location;
 
-/// Appends the report with its frames named; false where the line is no report, which
+/// Appends the report with its frames named; false if the line is not a report, which
 /// then is appended as it is.
 pub(super) fn symbolize(line: &[u8], desk: &mut Desk, out: &mut Vec<u8>) -> bool {
     let Some((report, frames)) = read(line) else {
@@ -84,14 +84,14 @@ fn has_lines(located: &Located) -> bool {
     located.location.file.is_some() || !located.inlined.is_empty()
 }
 
-/// Whether what was found is more than what was reported.
+/// Whether the files have more about a frame than the report.
 fn is_news(frame: &Object<'_>, located: &Located) -> bool {
     let new_name = located.location.symbol.is_some() && frame.value("symbol").is_empty();
     new_name || has_lines(located)
 }
 
-/// The stack trace with what is known now, if that is more than before. `located` has
-/// one for each frame that is not inlined.
+/// Appends the stack trace with the new names, if there are any. `located` has one entry
+/// for each frame that is not inlined.
 fn put_stack(frames: &[Object<'_>], located: &[Located], out: &mut Vec<u8>) -> bool {
     let begin = out.len();
     let mut changed = false;
@@ -132,7 +132,7 @@ fn put_stack(frames: &[Object<'_>], located: &[Located], out: &mut Vec<u8>) -> b
     changed
 }
 
-/// Appends a frame and a comma, with what is known of it now.
+/// Appends a frame and a comma, with its new name.
 fn put_frame(out: &mut Vec<u8>, frame: &Object<'_>, known: Option<&Location>, inlined: bool) {
     put(frame, out, &mut |key, _, out| {
         let Some(known) = known else {
@@ -156,7 +156,7 @@ fn put_frame(out: &mut Vec<u8>, frame: &Object<'_>, known: Option<&Location>, in
     out.push(b',');
 }
 
-/// What the crash itself is called, if that is what its frame was called.
+/// Appends the name of the crash's instruction, if it had the old name of its frame.
 fn put_instruction(
     frames: &[Object<'_>],
     located: &[Located],
@@ -176,7 +176,7 @@ fn put_instruction(
     same
 }
 
-/// The group, where it could be found anew.
+/// Appends the group, if it could be computed again.
 fn put_group(group: Option<u64>, out: &mut Vec<u8>) -> bool {
     if let Some(group) = group {
         add(out, &[format!("\"{group:016x}\"").as_bytes()]);
@@ -184,7 +184,7 @@ fn put_group(group: Option<u64>, out: &mut Vec<u8>) -> bool {
     group.is_some()
 }
 
-/// What is lost, with what the report does not say already.
+/// Appends `lost`, with new entries that the report does not have.
 fn put_lost(lost: &[(&str, String)], old: &[u8], out: &mut Vec<u8>) -> bool {
     let Some(begin) = old.strip_suffix(b"]") else {
         return false;

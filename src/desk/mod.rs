@@ -1,4 +1,4 @@
-//! At a desk: reports that were written elsewhere, and files that were not there.
+//! At a desk: reports from other hosts, and files that those hosts did not have.
 //!
 //! ```text
 //! symbolize  lines of reports ──json_report, text_report──▶ frames ──naming──▶ names, lines
@@ -7,10 +7,10 @@
 //! summarize  lines of reports ──sighting──▶ table               how often, since when
 //! ```
 //!
-//! Neither needs rights, a kernel with BPF, or the architecture that the program
-//! crashed on. Reports come as files or through a pipe, a line at a time, and are as
-//! hostile as what they tell of: [`json`] reads them in place. What is no report is
-//! passed on as it stands, or passed over, and counted.
+//! Neither needs privileges, a kernel with BPF, or the architecture that the program
+//! crashed on. Reports come as files or through a pipe, a line at a time. They are as
+//! hostile as the crashed programs: [`json`] reads them in place. Lines that are not
+//! reports are passed on unchanged (`symbolize`) or counted (`summarize`).
 
 mod files;
 mod input;
@@ -29,7 +29,7 @@ use crate::cli::desk::{Command, Task};
 use crate::sys::messages;
 use json::Object;
 
-/// Does what a subcommand asks for.
+/// Runs a subcommand.
 pub fn run(task: Task) -> Result<()> {
     match task.command {
         Command::Symbolize => symbolize::run(task),
@@ -86,7 +86,7 @@ fn add(out: &mut Vec<u8>, parts: &[&[u8]]) {
     }
 }
 
-/// Where a word stands last.
+/// The last place of a word.
 fn find_last(text: &[u8], word: &[u8]) -> Option<usize> {
     text.windows(word.len()).rposition(|part| part == word)
 }

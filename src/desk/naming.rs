@@ -1,9 +1,9 @@
 //! Names for the frames of a report that came from elsewhere.
 //!
-//! In: frames, each with module, build-id and the address as the file numbers it.
-//! Out: what the module's files say of each, and what they do not say, for the
-//! report's `lost`. A module without files is said once. What was found is kept for
-//! the reports that follow, within bounds.
+//! In: frames, each with module, build-id and address in the file. Out: the names and
+//! lines from the module's files, and what these lack, for the report's `lost`. A message
+//! names each module without files once. Results are kept for the next reports, within
+//! bounds.
 
 use std::rc::Rc;
 
@@ -34,18 +34,18 @@ pub(super) struct Desk {
     modules: Vec<Unstripped>,
     namer: Namer,
     asked: Vec<Asked>,
-    /// One for each frame that was asked for, with what is known of it.
+    /// One entry for each frame that was asked for, with its names.
     pub(super) located: Vec<Located>,
-    /// What the report lacks: what it is, and why.
+    /// What the report lacks: the detail and the reason.
     pub(super) lost: Vec<(&'static str, String)>,
 }
 
 /// A frame that was asked for.
 #[derive(Clone, Copy, Debug)]
 struct Asked {
-    /// The number of its module; none for what is in no file, such as [anon].
+    /// The number of its module; none for code that is in no file, such as [anon].
     module: Option<usize>,
-    /// It is no return address.
+    /// It is not a return address.
     exact: bool,
     has_name: bool,
 }
@@ -62,7 +62,7 @@ impl Desk {
         }
     }
 
-    /// What is to be said to the user since the last time.
+    /// New messages for the user since the last call.
     pub(super) fn said(&mut self) -> Vec<String> {
         std::mem::take(&mut self.places.said)
     }
@@ -84,7 +84,7 @@ impl Desk {
         self.modules.len()
     }
 
-    /// Asks for a frame, of which module and place are known.
+    /// Asks for the name of a frame whose module and place are known.
     pub(super) fn ask(&mut self, location: Location, exact: bool, has_name: bool) {
         let module = self.module(&location);
         self.asked.push(Asked {
@@ -98,7 +98,7 @@ impl Desk {
         });
     }
 
-    /// Adds to each frame what is known of it.
+    /// Adds names to all frames.
     pub(super) fn name(&mut self) {
         for (number, module) in self.modules.iter().enumerate() {
             if self.asked.iter().all(|asked| asked.module != Some(number)) {
@@ -123,7 +123,7 @@ impl Desk {
             self.namer.add_names(module, &mut self.located, &which);
             #[cfg(feature = "lines")]
             match self.namer.add_lines(module, &mut self.located, &which) {
-                // Not for the libraries below: nobody asks for their lines.
+                // Not for outer frames in libraries: their lines are not needed.
                 Err(refused) if innermost => self.lost.push(("lines", refused.as_str().into())),
                 _ => {}
             }

@@ -1,11 +1,10 @@
-//! The `group` of a report whose calls have got names.
+//! The `group` of a report whose calls now have names.
 //!
-//! In: a report, its frames that are not inlined, and what is known of them now. Out:
-//! the value that the monitor would have given, had it known these names. Not all that
-//! it is made of stands in a report: which fault it is about, what the cause would be
-//! without names. There are few ways, and each is tried; right is the one that gives
-//! the values that the report has, with the names that it has. If none does, because
-//! frames are missing, there is no answer.
+//! In: a report, its frames that are not inlined, and their new names. Out: the value
+//! that the monitor would have computed with these names. A report lacks some of the
+//! input: which fault it is about, and what the cause would be without names. There are
+//! few possibilities, and each is tried with the old names: the right one gives the values
+//! that the report has. If none does, because frames are missing, there is no result.
 
 use super::json::{self, Object};
 use super::{find_last, hexadecimal};
@@ -43,7 +42,7 @@ pub(super) fn group<'a>(
         .position(|call| pc.is_some() && call.address == pc);
     let cause = json::string(report.value("cause"))?;
     let causes: &[&[u8]] = match &*cause {
-        // What it is called where nothing has a name.
+        // The cause if no function has a name.
         b"stack_smashing" => &[b"abort", b"privileged_instruction"],
         other => &[other],
     };

@@ -1,8 +1,8 @@
-//! What a summary wants to know of a report.
+//! The fields of a report that a summary uses.
 //!
-//! In: a line of JSON. Out: answers read from it when they are asked for, because of
-//! a million reports most are of crashes that are known already. Values stay as
-//! JSON has them.
+//! In: a line of JSON. Out: values that are read from it only on request, because most of
+//! a million reports are about crashes that are already in the table. Values stay encoded
+//! as in JSON.
 
 use super::json::{self, Object, Span};
 use super::{add, is_report};
@@ -18,13 +18,13 @@ const CALLS: usize = 3;
 pub(super) struct Sighting<'a>(Object<'a>);
 
 impl<'a> Sighting<'a> {
-    /// `None` for a line that is no report.
+    /// `None` for a line that is not a report.
     pub(super) fn read(line: &'a [u8]) -> Option<Self> {
         let report = Object::read(line, Span::whole(line)).filter(is_report)?;
         Some(Sighting(report))
     }
 
-    /// Equal for equal crashes: the signature, where there is one.
+    /// Equal for equal crashes: the signature, if there is one.
     pub(super) fn identity(&self) -> Vec<u8> {
         let [program, signal, cause, signature, _] = self.values();
         let mut out = Vec::new();
@@ -37,9 +37,9 @@ impl<'a> Sighting<'a> {
         out
     }
 
-    /// Processes that died: none for a fault that was handled and overcome, and for a further thread
-    /// of a process that another report tells of. Where equal ones were folded into it
-    /// the report says how many; if it does not, they are as many more.
+    /// Processes that died: none for a handled fault after which the process lived on, and none
+    /// for a further thread of a process that another report covers. If equal reports were folded
+    /// into this one, it says how many died; if it does not, each of them counts as a death.
     pub(super) fn deaths(&self) -> u64 {
         if let Some(deaths) = json::number(self.0.value("deaths")) {
             return deaths;
@@ -59,7 +59,7 @@ impl<'a> Sighting<'a> {
         json::number(self.0.value("repeats")).unwrap_or(0)
     }
 
-    /// Others that `--max-per-minute` held back with this one: of what kind is not known.
+    /// Other crashes, of any kind, that `--max-per-minute` held back with this one.
     pub(super) fn suppressed(&self) -> u64 {
         json::number(self.0.value("suppressed")).unwrap_or(0)
     }
@@ -85,7 +85,7 @@ impl<'a> Sighting<'a> {
         ]
     }
 
-    /// What is shown of the crash, an object.
+    /// The shown values of the crash, as an object.
     pub(super) fn crash(&self) -> Vec<u8> {
         let mut out = vec![b'{'];
         for (name, value) in TEXTS.iter().zip(self.values()) {
@@ -130,10 +130,10 @@ impl<'a> Sighting<'a> {
     }
 }
 
-/// What a crash has beside its calls.
+/// The values of a crash in addition to its calls.
 const TEXTS: [&str; 5] = ["program", "signal", "cause", "signature", "group"];
 
-/// Appends the parts of a value; null where it is not known, or too long.
+/// Appends the parts of a value; null if it is not known, or too long.
 fn put(out: &mut Vec<u8>, parts: &[&[u8]]) {
     let begin = out.len();
     add(out, parts);

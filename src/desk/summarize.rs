@@ -1,8 +1,7 @@
 //! `segfault_analyzer summarize`: reports as JSON in, a table of crashes out.
 //!
-//! As text a line has columns for people, in local time; as JSON it is an object with
-//! everything. The last line, where there is need for one, is of all crashes that
-//! have no line of their own.
+//! As text a line has columns for people, in local time; as JSON it is an object with all
+//! fields. If some crashes have no line of their own, the last line counts them together.
 
 use super::input::{Input, Next};
 use super::json::{self, Object, Span};
@@ -27,7 +26,7 @@ Signature         Calls
 /// Behind the path of a file that has none any more.
 const DELETED: &[u8] = b" (deleted)";
 
-/// In place of a crash, where there are many.
+/// In place of a crash, if there are many.
 const OTHERS: &[u8] =
     br#"{"program":null,"signal":null,"cause":null,"signature":null,"group":null,"calls":[]}"#;
 
@@ -133,8 +132,8 @@ fn local(unix_ms: Option<u64>) -> String {
     shown
 }
 
-/// A value as it may stand on a terminal: of `name+0xoff (/path)` the name, of a path the
-/// last part, and not too much of it.
+/// A value for the terminal, cut to a maximum length: the name in `name+0xoff (/path)`, or the
+/// last part of a path.
 fn shown(value: &[u8]) -> String {
     let mut text = json::string(value).unwrap_or(b"-".to_vec());
     match find_last(&text, b"+0x") {

@@ -16,7 +16,7 @@ use crate::sys::messages::print;
 
 /// Where packages put debug files; not looked through.
 const DEBUG_DIR: &str = "/usr/lib/debug";
-/// What is written at once, where there is as much.
+/// The size of one write, if there is as much.
 const WRITE_BYTES: usize = 64 << 10;
 
 pub(super) fn run(task: Task) -> Result<()> {

@@ -1,7 +1,7 @@
-//! How often each crash was seen, and when: within bounds, whatever comes.
+//! How often each crash was seen, and when, in bounded memory.
 //!
 //! In: reports, in any order. Out: one row for each distinct crash, and one for those
-//! that came when the table was full. Figures of a crash that has a row are exact.
+//! that came after the table was full. The figures of a crash with a row are exact.
 
 use super::sighting::Sighting;
 
@@ -61,8 +61,7 @@ impl Table {
         self.suppressed = self.suppressed.saturating_add(sighting.suppressed());
     }
 
-    /// The rows, the most frequent first; of equally frequent ones that first which came
-    /// first.
+    /// The rows, the most frequent first; equally frequent ones in the order in which they came.
     pub(super) fn ranked(&self) -> Vec<&Row> {
         let mut ranked: Vec<&Row> = Vec::new();
         let rank = |row: &Row| (row.1.deaths, row.1.reports);

@@ -133,7 +133,7 @@ fn frames_without_names_get_them_and_nothing_else_changes() {
     assert_eq!(named(&mut desk, &line), expected);
     assert_eq!(named(&mut desk, &expected), expected, "once more");
 
-    // Keys that nobody knows, spaces, and values of any kind stay where they are.
+    // Unknown keys, spaces, and values of any kind stay where they are.
     let odd = |symbol: &str, name: &str| {
         format!(
             " {{ \"pid\" : -1.5e3, \"new\":[{{\"a\":[]}}] ,\"fault_type\":null,\"timestamp\":\"\\ud83d\",\
@@ -177,7 +177,7 @@ fn a_file_of_another_build_is_not_used_and_that_is_said_once() {
     let both = format!("\"callers: gone\",{lost}");
     let line = report("null", &stack, "\"callers: gone\"");
     assert_eq!(named(&mut desk, &line), report("null", &stack, &both));
-    // Nothing is lost where there is a name.
+    // Nothing is lost if there is a name.
     let stack = [frame(
         "\"known+0x1 (/srv/app)\"",
         "0x1110",
@@ -381,7 +381,7 @@ fn text_is_written_when_a_report_is_over() {
     assert_eq!(out, first.as_bytes());
 }
 
-/// Reports of which some bytes are others.
+/// Reports with some bytes changed.
 #[test]
 fn reports_of_any_content_do_no_harm() {
     let scratch = Scratch::new("harm");

@@ -1,15 +1,15 @@
-//! Reports as text: frames that have a build-id named, everything else as it was.
+//! Reports as text: adds names to frames that have a build-id, and copies everything else.
 //!
-//! In: lines, one after the other. Out: the same lines; those of a report when its
-//! stack trace is over, because the instruction and the number of calls stand before
-//! the calls. A frame without a name is written with its module's build-id,
+//! In: lines, one after the other. Out: the same lines. The lines of a report come out
+//! after its stack trace, because the instruction and the number of calls come before the
+//! calls. A frame without a name is written with its module's build-id,
 //!
 //! ```text
 //!     #1  0x401234 /usr/lib/libstripped.so.1+0x1234 (build-id abcd0123) [leaf]
 //! ```
 //!
-//! and one that has a name keeps it: there is no build-id beside it to find a file
-//! by. What else stands in a report is not looked at.
+//! A frame with a name keeps it: it has no build-id with which to find a file. Other lines
+//! of a report are not read.
 
 use super::naming::Desk;
 use super::{add, find_last, hexadecimal, unhex};
@@ -19,7 +19,7 @@ use crate::crash::frame::{CodeAddress, Frame, Trust};
 use crate::report::output::{self, escape};
 use crate::report::Location;
 
-/// What is held of a report until its end.
+/// Bytes of a report that are held until its end.
 const MAX_HELD: usize = 16 << 20;
 
 const INSTRUCTION: &[u8] = b"  Instruction:   ";
@@ -27,12 +27,12 @@ const STACK: &[u8] = b"  Stack Trace (";
 const FRAME: &[u8] = b"    #";
 const BUILD_ID: &[u8] = b" (build-id ";
 
-/// What stands before the next line.
+/// What the lines before the next one belong to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 enum Within {
     #[default]
     Nothing,
-    /// A header, and whatever follows it up to the calls.
+    /// A header, and the lines after it up to the calls.
     Report,
     Calls,
 }
@@ -45,8 +45,8 @@ pub(super) struct TextReport {
 }
 
 impl TextReport {
-    /// Takes a line, and appends to `out` what can be written. False for a line that is
-    /// of no report.
+    /// Takes a line, and appends to `out` what can be written. False for a line that belongs
+    /// to no report.
     pub(super) fn take(&mut self, line: &[u8], desk: &mut Desk, out: &mut Vec<u8>) -> bool {
         let indented = line.starts_with(b"  ") || line == b"\n";
         let goes_on = match self.within {
@@ -69,7 +69,7 @@ impl TextReport {
         true
     }
 
-    /// Appends what is held.
+    /// Appends the lines that are held.
     pub(super) fn flush(&mut self, desk: &mut Desk, out: &mut Vec<u8>) {
         if self.within == Within::Calls {
             symbolize(&self.held, desk, out);
@@ -176,7 +176,7 @@ fn parse(line: &[u8], context: bool) -> Option<(Frame, &[u8], Location)> {
     Some((Frame { code, trust }, place, location))
 }
 
-/// A frame's line behind `#N `.
+/// A frame's line after `#N `.
 fn behind_number(line: &[u8]) -> Option<&[u8]> {
     let rest = line.strip_prefix(FRAME)?;
     Some(&rest[find(rest, b"0x")?..])

@@ -1,6 +1,6 @@
-//! Loaded programs, put where they run.
+//! Attaches loaded programs to tracepoints.
 //!
-//! The descriptor that comes back is the attachment: closing it detaches.
+//! The returned descriptor is the attachment: closing it detaches the program.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -9,7 +9,7 @@ use crate::base::error::{Context, Error, Kind, Result};
 use crate::sys::{bpf, perf, tracefs};
 
 /// Runs `program` each time that a signal is about to be delivered: at the raw tracepoint, or
-/// at the one that perf events know.
+/// at the ordinary one.
 pub fn signal_deliver(program: BorrowedFd<'_>, is_raw: bool) -> Result<OwnedFd> {
     const NAME: &str = "signal_deliver";
     match is_raw {
@@ -52,8 +52,8 @@ fn on_any_cpu(number: u64) -> Result<OwnedFd> {
     }
 }
 
-/// Runs `program` at a tracepoint that perf events know, for kernels without raw ones. The
-/// kernel runs it on every CPU, whichever the event is for.
+/// Runs `program` at an ordinary tracepoint, for kernels without raw ones. The kernel runs it
+/// on every CPU, whichever CPU the perf event is for.
 pub fn tracepoint(program: BorrowedFd<'_>, group: &str, name: &str) -> Result<OwnedFd> {
     let context = || format!("attach to tracepoint {group}/{name}");
     let number = tracefs::event_number(group, name).context(context)?;

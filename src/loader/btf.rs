@@ -1,4 +1,4 @@
-//! BTF bytes to types: how both the object's and the kernel's are decoded.
+//! Decodes types from BTF bytes, for the object and for the kernel.
 //!
 //! A type is decoded whole from its twelve-byte head and the tail that its kind
 //! demands; names stay offsets into the string section, because the kernel's
@@ -32,13 +32,13 @@ pub const MAX_TYPES: u32 = 4 << 20;
 /// Why BTF could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BtfError {
-    /// No BTF header stands at the beginning.
+    /// There is no BTF header at the beginning.
     BadMagic { magic: u16 },
     /// A header field points outside.
     BadHeader { field: &'static str, value: u32 },
     /// The bytes end within something.
     Short(ShortRead),
-    /// A kind that this program does not know, so that what follows cannot be found.
+    /// A kind that this tool does not know, so that the types after it cannot be found.
     UnknownKind { id: u32, kind: u32 },
     /// There is no type with this number.
     NoType { id: u32 },
@@ -87,7 +87,7 @@ impl fmt::Display for BtfError {
 
 impl std::error::Error for BtfError {}
 
-/// Where the two sections lie, counted from the first byte of the BTF.
+/// The ranges of the two sections, counted from the first byte of the BTF.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     pub types_offset: u32,
@@ -191,7 +191,7 @@ pub struct Member {
     pub name: u32,
     pub type_id: u32,
     pub bit_offset: u32,
-    /// Zero for a field that is no bit field.
+    /// Zero for a field that is not a bit field.
     pub bit_size: u32,
 }
 
@@ -211,7 +211,7 @@ pub struct SectionVariable {
     pub size: u32,
 }
 
-/// What follows a type's head.
+/// The part of a type after its head.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tail {
     None,
@@ -262,7 +262,7 @@ impl Type {
     /// Decodes type `id`.
     pub fn parse(cursor: &mut Cursor<'_>, id: u32) -> Result<Self, BtfError> {
         let head = Head::parse(cursor, id)?;
-        // The tail is taken first, so that a count is believed only after its bytes were seen.
+        // The tail is taken first, so that a count is used only after a check that its bytes are there.
         let mut tail = Cursor::new(cursor.take(head.kind.tail_len(head.count) as usize)?);
         Ok(Type {
             name: head.name,
@@ -393,7 +393,7 @@ pub trait Types {
     /// The type with this number.
     fn get(&self, id: u32) -> Result<Arc<Type>, BtfError>;
 
-    /// The first type from `id` on that is no modifier and no typedef, and its number.
+    /// The first type from `id` on that is neither a modifier nor a typedef, and its number.
     fn resolve(&self, id: u32) -> Result<(u32, Arc<Type>), BtfError> {
         let mut at = id;
         for _ in 0..MAX_DEPTH {
@@ -450,7 +450,7 @@ pub trait Types {
     }
 }
 
-/// A name without its flavour: what stands before the last `___`.
+/// A name without its flavour: the part before the last `___`.
 ///
 /// `task_struct___old` and `task_struct` have the same essential name. A name
 /// that begins with the underscores has no flavour.

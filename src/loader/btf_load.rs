@@ -1,10 +1,9 @@
 //! The object's BTF, made ready for a kernel.
 //!
-//! Two things are done to it. What a linker would have filled in is filled in:
-//! sizes of data sections and places of the variables in them. And for an older
-//! kernel, what it does not know is replaced by something of the same length and
-//! about the same meaning, newest first, so that type numbers stay what the rest
-//! of the object says:
+//! This does two things. It fills in what a linker would fill in: the sizes of data
+//! sections and the offsets of the variables in them. And for an older kernel it replaces
+//! each kind that the kernel does not know by one of the same length and about the same
+//! meaning, newest first, so that the type numbers in the rest of the object stay valid:
 //!
 //! ```text
 //! before 6.0   ENUM64            -> UNION of ints
@@ -15,8 +14,8 @@
 //! before 5.2   VAR, DATASEC      -> INT, STRUCT
 //! ```
 //!
-//! A kernel that refuses even that gets no BTF, and programs without it. The
-//! kernel's own checks are in `kernel/bpf/btf.c`; the replacements are libbpf's.
+//! If a kernel refuses even that, its programs are loaded without BTF. The kernel's own
+//! checks are in `kernel/bpf/btf.c`; the replacements are libbpf's.
 
 use crate::loader::btf::{BtfError, Kind, Tail, Types, HEAD_LEN};
 use crate::loader::maps;
@@ -54,7 +53,7 @@ pub fn finish(object: &Object) -> Result<Vec<u8>, BtfError> {
         let Some(number) = object.section_number(&name) else {
             continue;
         };
-        // What does not fit was refused when the maps were described.
+        // A size that does not fit was refused when the maps were described.
         let size = u32::try_from(object.sections[number as usize].size).unwrap_or(u32::MAX);
         put(&mut bytes, place + SIZE_OR_TYPE, size);
         let mut entries = Vec::with_capacity(places.len());
@@ -75,8 +74,8 @@ pub fn finish(object: &Object) -> Result<Vec<u8>, BtfError> {
     Ok(bytes)
 }
 
-/// Rendition `number` of what [`finish`] made, 0 being the whole; none if it would be the same as
-/// the one before.
+/// Variant `number` of the result of [`finish`]; 0 is unchanged. None if it would be the same as
+/// the previous one.
 #[must_use]
 pub fn rendition(object: &Object, whole: &[u8], number: usize) -> Option<Vec<u8>> {
     if number == 0 {
@@ -134,7 +133,7 @@ fn replace(object: &Object, bytes: &mut [u8], place: usize, kind: Kind, count: u
         }
         Kind::Func => put(bytes, place + INFO, info(Kind::Func, 0)),
         Kind::Datasec => {
-            // Section names are no identifiers; a struct may go without a name.
+            // Section names are not identifiers; a struct may go without a name.
             put(bytes, place, 0);
             put(bytes, place + INFO, info(Kind::Struct, count));
             for index in 0..count as usize {

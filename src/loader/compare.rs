@@ -1,8 +1,8 @@
-//! Whether type information describes the kernel that other information describes.
+//! Whether two sets of type information describe the same kernel.
 //!
-//! What counts is what the capture programs ask for: a field that both have has to
-//! stand at the same place. What only one has does not count: type information may be
-//! cut down to what is needed.
+//! Only the fields that the capture programs read are compared: a field that both have
+//! must have the same offset. A field that only one has does not count: type information
+//! may be cut down to what is needed.
 
 use crate::base::error::{Context, Error, Result};
 use crate::loader::link;

@@ -1,8 +1,8 @@
-//! A kernel's refusal, said so that somebody can act on it.
+//! Explains a kernel's refusal so that the user can act on it.
 //!
-//! What comes in: the error of a bpf(2) command, the verifier's log if there is
-//! one, the capabilities that this process has. What goes out: one line that says
-//! what was refused and why, and a hint. Nothing here tries again.
+//! In: the error of a bpf(2) command, the verifier's log if there is one, and the
+//! capabilities of this process. Out: one line that says what was refused and why, and a
+//! hint. Nothing here tries again.
 
 use crate::base::error::{Error, Kind};
 use crate::loader::insn::POISON_HELPER;
@@ -10,7 +10,7 @@ use crate::sys::bpf;
 
 const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
 const UID_MAP: &str = "/proc/self/uid_map";
-/// Lines of the verifier's log that usually tell the reason: the last ones before its statistics.
+/// Lines of the verifier's log that usually have the reason: the last ones before its statistics.
 const TELLING_LINES: usize = 4;
 
 const CAP_SYS_ADMIN: u32 = 21;
@@ -62,7 +62,7 @@ fn permission_hint() -> String {
     }
 }
 
-/// A refusal that has nothing to do with what a program does: no right, no bpf(2).
+/// A refusal that does not depend on the program: no privilege, no bpf(2).
 #[must_use]
 pub fn refused(error: Error) -> Error {
     let hint = error.hint().map(str::to_owned);
@@ -121,7 +121,7 @@ pub fn verifier(
             .with_kind(Kind::Unsupported)
             .with_hint("the program uses a field or value that this kernel does not have");
     }
-    // Before callbacks were known (5.13), their functions look like ones that nobody calls.
+    // Before callbacks were supported (5.13), their functions look like ones without a caller.
     if log.contains("number of funcs in func_info doesn't match") {
         return refusal
             .with_kind(Kind::Unsupported)

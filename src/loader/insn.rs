@@ -175,11 +175,11 @@ impl fmt::Display for InsnError {
 
 impl std::error::Error for InsnError {}
 
-/// What became of an instruction.
+/// The result of a fix-up for an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Applied {
     Patched,
-    /// It calls a helper that does not exist now: an error where it can be reached.
+    /// It calls a helper that does not exist now: an error if it can be reached.
     Poisoned,
 }
 
@@ -317,8 +317,8 @@ fn set_wide(program: &mut [Instruction], index: usize, value: u64) {
     program[index + 1].immediate = ((value >> 32) as u32).cast_signed();
 }
 
-/// Makes the wide load at `index` yield something of the kernel's: `source` says what, `low` and
-/// `high` are its two immediates.
+/// Makes the wide load at `index` yield a kernel object: `source` is its kind, `low` and
+/// `high` are the two immediates.
 pub fn set_pseudo(
     program: &mut [Instruction],
     index: usize,

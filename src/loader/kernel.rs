@@ -1,4 +1,4 @@
-//! The plan meets the kernel: maps created, types and programs loaded.
+//! Creates maps in the kernel, and loads types and programs.
 //!
 //! ```text
 //! join the programs that were asked for    (pure)
@@ -9,8 +9,8 @@
 //! fill the program arrays that the object initializes
 //! ```
 //!
-//! A program is loaded without a log first, because the log costs the kernel
-//! more than the verification; only a refusal is asked for again with one.
+//! A program is first loaded without a log, because the log costs the kernel more than
+//! the verification. If the kernel refuses it, it is loaded again with a log.
 
 use std::borrow::Cow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -33,10 +33,10 @@ use crate::sys::bpf;
 /// Before 5.2 a log has less than 16 MB.
 const LOG_SIZES: [usize; 3] = [256 << 10, 2 << 20, (16 << 20) - 1];
 
-/// Slots of a perf event array where the number of CPUs cannot be had.
+/// Slots of a perf event array where the number of CPUs is not available.
 const CPUS_UNKNOWN: usize = 1024;
 
-/// For the one right that is missing beside the two that [`explain`] names.
+/// For the one missing privilege that is not among the two that [`explain`] names.
 const MEMLOCK_HINT: &str =
     "before Linux 5.11 it counts as locked memory: raise that limit (ulimit -l unlimited), or add CAP_SYS_RESOURCE";
 
@@ -51,10 +51,10 @@ pub struct Settings<'a> {
     pub verbose: bool,
     /// Names of the programs to load.
     pub programs: &'a [&'a str],
-    /// Two of them that do the same for different kernels: only the one of which this
-    /// kernel has more is loaded.
+    /// Two programs that do the same for different kernels: only the one that lacks fewer
+    /// fields in this kernel is loaded.
     pub either: Option<(&'a str, &'a str)>,
-    /// What kind of program all of them are, if not what their sections say.
+    /// The type of all programs, if it is not the one that their sections say.
     pub program_type: Option<u32>,
 }
 
@@ -83,7 +83,7 @@ impl Loaded {
         self.programs.iter().map(|(name, _)| name.as_str())
     }
 
-    /// What the kernel says of a loaded program: its tag, how often it was left out.
+    /// What the kernel reports about a loaded program: its tag, how often it did not run.
     pub fn program_info(&self, name: &str) -> Result<bpf::ProgramInfo> {
         let program = self
             .program(name)
@@ -141,7 +141,7 @@ pub fn load(
             poisoned: Vec::new(),
         });
     }
-    // What is written out no longer has the lines and functions that types describe.
+    // An unrolled program no longer has the lines and functions that the types describe.
     let needs_types = prepared
         .iter()
         .any(|one| !unroll::is_marked(&one.joined.instructions));
@@ -306,7 +306,7 @@ fn create_map(map: &Map, settings: &Settings<'_>) -> Result<OwnedFd> {
     };
     let mut max_entries = override_of(&map.name).unwrap_or(map.max_entries);
     if map.map_type == PERF_EVENT_ARRAY && max_entries == 0 {
-        // A slot too many costs eight bytes; without /sys nobody tells.
+        // A slot too many costs eight bytes; without /sys the number is not known.
         let cpus = bpf::possible_cpus().unwrap_or(CPUS_UNKNOWN);
         max_entries = u32::try_from(cpus).unwrap_or(u32::MAX);
     }
@@ -382,7 +382,7 @@ fn data_contents(object: &Object, settings: &Settings<'_>) -> Result<Vec<Option<
     Ok(contents)
 }
 
-/// The object's types in the kernel, or nothing where no rendition of them is taken.
+/// The object's types in the kernel, or nothing if no rendition of them is taken.
 fn load_btf(object: &Object) -> Result<Option<OwnedFd>> {
     let Ok(whole) = btf_load::finish(object) else {
         return Ok(None);
@@ -396,14 +396,14 @@ fn load_btf(object: &Object) -> Result<Option<OwnedFd>> {
             Err(error) if is_want(&error) => {
                 return Err(error.context("types of the capture program"));
             }
-            // This kernel does not know what is in them.
+            // This kernel does not know their content.
             Err(_) => {}
         }
     }
     Ok(None)
 }
 
-/// Whether it was refused for want of descriptors or memory, not for what it was.
+/// Whether it was refused for lack of descriptors or memory, and not for its content.
 fn is_want(error: &Error) -> bool {
     matches!(error.errno(), Some(bpf::EMFILE | bpf::ENFILE | bpf::ENOMEM))
 }
@@ -426,7 +426,7 @@ fn load_programs(
         is_refused.fetch_or(answer.is_err(), Ordering::Relaxed);
         Some(answer)
     });
-    // What was left out is left out for a refusal.
+    // Missing entries are those of a refusal.
     answers.into_iter().flatten().collect()
 }
 
@@ -494,7 +494,7 @@ fn load_program(
     })
 }
 
-/// Where what was poisoned is in a program that was written out.
+/// The poisoned instructions in a program whose loops were unrolled.
 fn moved(poisoned: &[(usize, String)], origins: &[usize]) -> Vec<(usize, String)> {
     let place = |origin: &usize| poisoned.iter().find(|(index, _)| index == origin);
     let places = origins.iter().enumerate();
@@ -521,7 +521,7 @@ fn explain_refusal(
     for size in LOG_SIZES {
         log = vec![0; size];
         match bpf::prog_load(program, &mut log) {
-            // It was a passing refusal; what it was for is not known.
+            // The refusal was temporary; its reason is not known.
             Ok(_) => break,
             Err(again) if again.errno() == Some(bpf::ENOSPC) => {}
             Err(_) => break,

@@ -1,9 +1,9 @@
-//! `.BTF.ext`: what functions, lines and CO-RE relocations an object has.
+//! `.BTF.ext`: the functions, lines and CO-RE relocations of an object.
 //!
 //! Three tables, each a list of sections with fixed-size records that begin with
 //! the offset of an instruction in that section. Function and line records go to
-//! the kernel, rebased for the final program; relocations go to `relo.rs`. Record
-//! sizes may grow in later compilers: what is known is read, the rest is kept.
+//! the kernel, rebased for the final program; relocations go to `relo.rs`. Records of
+//! later compilers may be longer: the known fields are read, the rest is kept.
 //! The format is `Documentation/bpf/btf.rst`, ".BTF.ext section".
 
 use crate::base::bytes::{Cursor, ShortRead};

@@ -87,7 +87,7 @@ pub struct MapReference {
     pub instruction: usize,
     /// Index into [`Object::maps`].
     pub map: usize,
-    /// Where in the value, for global data.
+    /// The offset in the value, for global data.
     pub place: Option<u32>,
 }
 
@@ -284,7 +284,7 @@ impl Joiner<'_> {
 fn displaced(base: Location, bytes: i64) -> Location {
     Location {
         section: base.section,
-        // What wraps is found nowhere.
+        // An offset that wraps is found nowhere.
         offset: base.offset.wrapping_add_signed(bytes),
     }
 }

@@ -7,8 +7,8 @@
 //! `.rodata`, `.data` and `.bss`, found in the kernel under names that begin with
 //! `segfault_`.
 //!
-//! Nothing here creates a map. What a member is called decides what it means, and
-//! a member of another name is refused rather than overlooked.
+//! Nothing here creates a map. The name of a member decides what it means; an unknown
+//! name is refused and not ignored.
 
 use crate::loader::btf::{Btf, BtfError, Kind, Tail, Type, Types};
 use crate::loader::object::{
@@ -48,7 +48,7 @@ fn datasec(btf: &Btf, name: &str) -> Option<Type> {
 /// The variables of a data section, each with its place in it.
 ///
 /// clang leaves the offsets of global variables zero for the linker to fill in: the symbol
-/// table has them. Those of static variables stand where they belong.
+/// table has them. The offsets of static variables are already there.
 pub fn variables(object: &Object, section: u32) -> Result<Vec<Variable>, ObjectError> {
     let name = &object.sections[section as usize].name;
     let Some(datasec) = datasec(&object.btf, name) else {

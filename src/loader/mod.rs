@@ -9,12 +9,11 @@
 //! ```
 //!
 //! `object`, `btf`, `lines`, `maps`, `link`, `target`, `relo`, `insn`, `unroll`,
-//! `packed`, `compare` and `btf_load` are pure: bytes in, values out, no system call. `source` opens the
-//! kernel's types, `kernel` and `attach` act, `probe` asks what can be done,
-//! `explain` says why it could not.
+//! `packed`, `compare` and `btf_load` are pure: bytes in, values out, no system call.
+//! `source` opens the kernel's types, `kernel` and `attach` change the kernel, `probe`
+//! finds out what the kernel can do, `explain` says why it refused.
 //!
-//! What is done, and in which words it is said, follows libbpf, so that what one
-//! knows of it holds here.
+//! Behaviour and terms follow libbpf, so that knowledge of libbpf applies here.
 
 pub mod attach;
 pub mod btf;

@@ -1,7 +1,7 @@
 //! An object for BPF, taken apart: plain data.
 //!
 //! Programs and functions with their instructions, maps, the bytes behind global data,
-//! relocations and type information. `parse.rs` makes it of a file's bytes, `maps.rs`
+//! relocations and type information. `parse.rs` makes it from a file's bytes, `maps.rs`
 //! describes the maps, `link.rs` joins functions into programs. Nothing here depends on the
 //! running kernel.
 
@@ -26,7 +26,7 @@ pub const READ_ONLY_TO_PROGRAMS: u32 = 1 << 7;
 /// `BPF_F_MMAPABLE` (5.5): user space can map the values.
 pub const MAPPABLE: u32 = 1 << 10;
 
-/// What a map begins with.
+/// The initial content of a map.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
     Empty,
@@ -61,7 +61,7 @@ pub struct Map {
     pub max_entries: u32,
     pub flags: u32,
     pub content: Content,
-    /// For global data, what is in it.
+    /// For global data, its variables.
     pub variables: Vec<Variable>,
 }
 
@@ -117,14 +117,14 @@ pub struct Symbol {
 /// What a relocation in code or in `.maps` refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Relocation {
-    /// Where the reference stands, in bytes from the section's start.
+    /// Where the reference is, in bytes from the section's start.
     pub offset: u64,
     pub kind: ReferenceKind,
-    /// What it refers to, without what the instruction itself adds.
+    /// The target, without the offset that the instruction itself adds.
     pub target: Location,
 }
 
-/// What sort of reference it is.
+/// The kind of reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReferenceKind {
     Load,
@@ -140,7 +140,7 @@ pub struct Function {
     pub instructions: Vec<Instruction>,
 }
 
-/// A function that the kernel can run: it stands in a section that says how.
+/// A function that the kernel can run: its section says how.
 #[derive(Clone, Debug)]
 pub struct Program {
     pub name: String,

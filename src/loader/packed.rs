@@ -1,17 +1,17 @@
-//! Objects as they lie in the binary: a third of their size, which is most of a
-//! megabyte's room for other things.
+//! The objects as they are stored in the binary: compressed to a third of their size,
+//! which saves most of a megabyte.
 //!
 //! ```text
 //! size u32, then until that is reached:
-//!   lengths u8      of literals << 4 | of the match - 4; 15 goes on with bytes
-//!   [u8]...         that are added, up to and with the first that is not 255
+//!   lengths u8      of literals << 4 | of the match - 4; after 15 come bytes
+//!   [u8]...         that are added, up to and including the first below 255
 //!   literals
 //!   distance u16    back to the match, and [u8]... of its length as above;
 //!                   neither at the end
 //! ```
 //!
-//! This is the block format of LZ4. build.rs packs, and only what it has packed is
-//! unpacked here; bytes that make no sense give nothing all the same.
+//! This is the block format of LZ4. Only what build.rs has packed is unpacked here, but
+//! bytes that make no sense still give `None`.
 
 use crate::base::bytes::Cursor;
 use crate::base::error::{Context, Result};
@@ -44,7 +44,7 @@ pub fn unpack(packed: &[u8]) -> Option<Vec<u8>> {
         if count > size - bytes.len() {
             return None;
         }
-        // One by one: a match may reach into what it makes.
+        // One by one: a match may overlap its own output.
         for at in from..from + count {
             bytes.push(bytes[at]);
         }

@@ -1,6 +1,6 @@
-//! Work on several CPUs at once, for as long as loading takes.
+//! Distributes work over several CPUs while programs are loaded.
 //!
-//! Where there is but one CPU, or no thread can be made, the caller does it all.
+//! If there is only one CPU, or no thread can be started, the caller does all the work.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::OnceLock;
@@ -9,7 +9,7 @@ use std::thread::Builder;
 use crate::sys::process;
 
 const MOST_THREADS: usize = 4;
-/// Of a thread; what is large is on the heap.
+/// Stack of a thread; large values are on the heap.
 const STACK_BYTES: usize = 128 << 10;
 
 fn thread() -> Builder {

@@ -5,11 +5,10 @@
 //! depends on the running kernel: the same bytes give the same [`Object`].
 //! Joining functions into programs is `link.rs`, maps are described in `maps.rs`.
 //!
-//! Only little-endian 64-bit relocatable files for BPF are taken, and of those
-//! what this program's own sources need: no extern variables, no kernel
-//! functions. goblin's low-level parsers read the tables, each from a slice that
-//! was seen to be inside the file. Relocations are those of
-//! `Documentation/bpf/llvm_reloc.rst`.
+//! Only little-endian 64-bit relocatable files for BPF are accepted, and only the
+//! features that this tool's own objects use: no extern variables, no kernel functions.
+//! goblin's low-level parsers read the tables, each from a slice that was checked to be
+//! inside the file. `Documentation/bpf/llvm_reloc.rst` defines the relocations.
 
 use std::ffi::CString;
 
@@ -346,7 +345,7 @@ fn programs(sections: &[Section], functions: &[Function]) -> Vec<Program> {
     programs
 }
 
-/// Where a section of any 64-bit little-endian ELF file lies, read through `source` without
+/// The range of a section of any 64-bit little-endian ELF file, read through `source` without
 /// holding the file: a kernel image has its types in `.BTF`.
 pub fn section_range(
     source: &dyn TypeSource,

@@ -1,9 +1,9 @@
-//! What this kernel can do, asked once and remembered.
+//! What this kernel can do: each feature is probed once and remembered.
 //!
-//! A probe makes the smallest object that needs the feature and lets go of it.
-//! Whatever can be read from the kernel's types is better asked there, by a
-//! CO-RE relocation in the program itself; these are for decisions that come
-//! before: which maps to make, which variant of a program to load.
+//! A probe creates the smallest object that needs the feature and closes it. If the
+//! kernel's types show a feature, a CO-RE relocation in the program tests it better.
+//! Probes are for earlier decisions: which maps to create, which variant of a program to
+//! load.
 
 use std::cell::OnceCell;
 
@@ -80,7 +80,7 @@ impl Features {
         }
         let known = match has_helper(HELPER_LOOP)? {
             Some(known) => known,
-            // Before 4.17 there is no program of this type, of which nothing is said.
+            // Before 4.17 there are no programs of this type, and the error does not say so.
             None if !self.raw_tracepoints()? => false,
             None => return Err(explain::refused(Error::syscall(LOAD, bpf::EINVAL))),
         };
@@ -131,7 +131,7 @@ fn has_program_type(prog_type: u32) -> Result<bool> {
 /// Whether tracing programs can call the helper of this number.
 ///
 /// A program that calls it with nothing set up is always refused; a kernel without the helper
-/// says so, one with it finds fault with the arguments; `None` where it says nothing.
+/// says so, one with it finds fault with the arguments; `None` if it says nothing.
 fn has_helper(number: i32) -> Result<Option<bool>> {
     let call = Instruction {
         code: 0x85,

@@ -1,4 +1,4 @@
-//! CO-RE: what a relocation of the object comes to on this kernel.
+//! CO-RE: computes the value of each relocation of the object on this kernel.
 //!
 //! ```text
 //! relocation = (kind, local type, access string)
@@ -10,12 +10,11 @@
 //! none matched: existence is 0, size and type id are 0, anything else poison
 //! ```
 //!
-//! Computing a [`Fixup`] is separate from putting it into an instruction, which
-//! is `insn.rs`. What counts as a match is libbpf's rule
-//! (`src/relo_core.c`, and "BPF CO-RE" in `Documentation/bpf/llvm_reloc.rst`):
-//! fields by name, through anonymous structs and unions, whatever else stands
-//! around them; integers of any width; pointers to anything. `type_matches` is
-//! refused: nothing here needs it.
+//! This computes a [`Fixup`]; `insn.rs` puts it into an instruction. libbpf's rules
+//! define a match (`src/relo_core.c`, and "BPF CO-RE" in
+//! `Documentation/bpf/llvm_reloc.rst`): fields match by name, through anonymous structs
+//! and unions, whatever other fields there are; integers match at any width; pointers
+//! match whatever they point to. `type_matches` is refused: nothing here needs it.
 
 use std::fmt;
 
@@ -113,7 +112,7 @@ impl fmt::Display for RelocationKind {
     }
 }
 
-/// The value that an instruction holds, and the one that it is to hold.
+/// The value that an instruction has, and the one that it must get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fixup {
     pub kind: RelocationKind,
@@ -123,10 +122,10 @@ pub struct Fixup {
     pub poison: bool,
     /// The instruction must hold `local` now; for bit fields compilers differ.
     pub validate: bool,
-    /// Bytes of the field, for loads and stores; zero where it does not matter.
+    /// Bytes of the field, for loads and stores; zero if it does not matter.
     pub local_size: u32,
     pub target_size: u32,
-    /// The sizes differ and the value is none that may be cut or widened.
+    /// The sizes differ, and the value may not be cut or widened.
     pub unsafe_resize: bool,
 }
 
@@ -228,7 +227,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// What `record` comes to.
+    /// Computes the fix-up of `record`.
     pub fn fixup(&mut self, record: &RelocationRecord) -> Result<Fixup, RelocationError> {
         let key = (record.kind, record.type_id, record.access);
         if let Some(known) = self.known.get(&key) {
@@ -467,7 +466,7 @@ impl<'a> Engine<'a> {
                     return Ok(false);
                 }
                 for (a, b) in a.iter().zip(b) {
-                    // Only simple prototypes: each level is an eighth of what is left.
+                    // Only simple prototypes: each level gets an eighth of the remaining depth.
                     if !self.types_compatible(*a, *b, depth / 8)? {
                         return Ok(false);
                     }

@@ -28,7 +28,7 @@ const IN_SYSFS: &CStr = c"kernel/btf/vmlinux";
 const RELEASE: &str = "/proc/sys/kernel/osrelease";
 const NO_SYSFS_HINT: &str =
     "mount /sys, run with CAP_SYS_ADMIN, or name a BTF file of exactly this kernel with --btf";
-/// What helps where no types were found.
+/// The hint if no types were found.
 pub const NO_TYPES_HINT: &str =
     "the kernel was built without type information (CONFIG_DEBUG_INFO_BTF); name a BTF file of exactly this kernel with --btf";
 
@@ -73,8 +73,8 @@ impl fmt::Display for KernelTypes {
 }
 
 impl KernelTypes {
-    /// Types made of what was measured: how large kernel stacks are, if that is known, and
-    /// which details of a report were not found.
+    /// Types made from measured offsets: with the size of kernel stacks, if that is known, and
+    /// the details of a report that were not found.
     #[must_use]
     pub fn measured(
         bytes: Vec<u8>,
@@ -87,7 +87,7 @@ impl KernelTypes {
         }
     }
 
-    /// For what needs none.
+    /// For a method that needs no types.
     #[must_use]
     pub fn none() -> KernelTypes {
         KernelTypes::measured(Vec::new(), None, Vec::new())
@@ -217,7 +217,7 @@ fn from_open(file: File, origin: Origin) -> Result<KernelTypes> {
     })
 }
 
-/// Asks the kernel for its own BTF: the first object of its own that is named vmlinux.
+/// Asks the kernel for its own BTF: its first BTF object with the name vmlinux.
 fn from_kernel() -> Result<KernelTypes> {
     // The kernel's own types get their number at boot, so they come early.
     const TRIED: usize = 1024;

@@ -5,15 +5,15 @@
 //! the object's own types), and then each section is read once, front to back:
 //!
 //! ```text
-//! strings:  where does each wanted name stand?     offset -> name
-//! types:    which types bear a wanted name?        name -> candidates
+//! strings:  at which offset is each wanted name?   offset -> name
+//! types:    which types have a wanted name?        name -> candidates
 //!           where does every 32nd type begin?      the index for get()
 //! ```
 //!
 //! From then on a type is found by a small read at its place, and two names are
-//! compared as numbers. A name must stand in the string section between two NULs
-//! to be found, which is how the kernel's build writes it; a name that is only
-//! the tail of another string is not found.
+//! compared as numbers. A name is found only if it is between two NULs in the string
+//! section, which is how the kernel's build writes it. A name that is only the tail of
+//! another string is not found.
 //!
 //! The bytes come through [`TypeSource`]: a file, a descriptor, or a test's
 //! vector. Hostile bytes cost time in proportion to their length and no more.
@@ -97,7 +97,7 @@ impl Window {
         }
     }
 
-    /// What the window holds from `offset` on, at least `wanted` bytes unless the source ends.
+    /// The bytes of the window from `offset`, at least `wanted` unless the source ends.
     fn at(
         &mut self,
         source: &dyn TypeSource,
@@ -276,7 +276,7 @@ struct Strings<'a> {
 }
 
 impl Strings<'_> {
-    /// Where a string begins, at an offset or not far behind.
+    /// The beginning of a string, at an offset or shortly after it.
     fn begin_of_one(&self, window: &mut Window, offset: u32) -> Result<u32, BtfError> {
         let place = u64::from(self.header.strings_offset) + u64::from(offset);
         let nul = window
@@ -287,7 +287,7 @@ impl Strings<'_> {
         Ok(nul.map_or(len, |nul| len.min(offset + nul as u32 + 1)))
     }
 
-    /// Those that matter among the ones that begin in a range.
+    /// The wanted types among those that begin in a range.
     fn scan(&self, window: &mut Window, range: Range<u32>) -> Result<Vec<(u32, Place)>, BtfError> {
         let mut found = Vec::new();
         let mut done = range.start;
@@ -303,8 +303,8 @@ impl Strings<'_> {
                     left: 0,
                 }));
             }
-            // Only whole strings; what is cut off at the end stands first in the next window. A
-            // string longer than a window is no name.
+            // Only whole strings: one that is cut off at the end comes first in the next window. A
+            // string longer than a window is not a name.
             let whole = bytes.iter().rposition(|byte| *byte == 0);
             let whole = whole.map_or(&[][..], |last| &bytes[..=last]);
             let mut flavour = next_flavour(whole, 0);
@@ -433,7 +433,7 @@ impl<'a> Target<'a> {
 
     #[inline]
     fn note_type(&mut self, id: u32, head: &Head) -> Result<(), BtfError> {
-        // Candidates are what a relocation can begin with.
+        // Only these kinds can begin a relocation.
         if !matches!(
             head.kind,
             Kind::Struct
@@ -505,7 +505,7 @@ impl<'a> Target<'a> {
     }
 }
 
-/// Where the next three underscores stand: few names have a flavour, and only they are looked at.
+/// Where the next three underscores are: few names have a flavour, and only they are looked at.
 fn next_flavour(strings: &[u8], from: usize) -> usize {
     let rest = strings.get(from..).unwrap_or_default();
     find(rest, b"___").map_or(usize::MAX, |found| from + found)

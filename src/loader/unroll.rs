@@ -1,8 +1,8 @@
-//! Loops made into straight lines, for kernels that know none (before 5.3).
+//! Unrolls loops, for kernels that refuse them (before 5.3).
 //!
-//! Written out by the compiler, a program for such a kernel is 32 KB; as a loop
-//! it is a few hundred bytes. So the object keeps the loop, marks where a round
-//! ends, and here each round becomes a copy of its own:
+//! If the compiler unrolled it, a program for such a kernel would have 32 KB; as a loop
+//! it has a few hundred bytes. So the object keeps the loop, and a marker shows where a
+//! round ends. Here each round becomes a copy:
 //!
 //! ```text
 //! head: body                      body, body, ... body
@@ -10,17 +10,16 @@
 //!       goto head                 goto out
 //! ```
 //!
-//! The marker is `if r10 == n goto out`, which no compiler writes by itself: n is
-//! how many rounds there are to be, 0 for as many as the limit leaves room for.
+//! The marker is `if r10 == n goto out`, which no compiler emits by itself: n is
+//! the number of rounds, or 0 for as many as the limit allows.
 //!
-//! Compilers lay blocks out as they like, so a jump backward is no sign of a loop,
-//! and what follows in the file says little. So the program is walked, with a
-//! count of the rounds for each marker: an instruction met with other counts is
-//! another copy of it. A count is forgotten where its marker cannot be reached
-//! any more without going round another loop. What the walk has found is put in an
-//! order in which every jump leads forward; what it has not found is left out, as
-//! kernels before 5.0 want it. Fix-ups and descriptors are in the instructions
-//! already.
+//! Compilers order blocks freely, so a jump backward does not prove a loop, and the order
+//! in the file says little. So the program is walked with a count of the rounds for each
+//! marker: an instruction that is reached with different counts gets one copy for each.
+//! A count is dropped when its marker cannot be reached any more without another loop.
+//! The instructions that the walk has reached are put in an order in which every jump
+//! leads forward; the others are left out, as kernels before 5.0 demand. Fix-ups and
+//! descriptors are already in the instructions.
 
 use std::fmt;
 
@@ -89,7 +88,7 @@ pub fn unroll(
         .filter(|marker| graph.rounds[*marker] == 0)
         .collect();
     if let [open] = open[..] {
-        // The length is a line over the number of rounds: two points tell it.
+        // The length is linear in the number of rounds: two points give it.
         let mut length = |rounds| -> Result<usize, UnrollError> {
             graph.rounds[open] = rounds;
             Ok(graph.written()?.0.len())
@@ -100,13 +99,13 @@ pub fn unroll(
     }
     let written = graph.written()?;
     match written.0.len() {
-        // Without an open count it is for kernels that know no such limit.
+        // Without an open count the program is for kernels that have no such limit.
         count if count > limit && !open.is_empty() => Err(UnrollError::TooLong { count }),
         _ => Ok(written),
     }
 }
 
-/// What follows what.
+/// The control flow of a program.
 struct Graph<'a> {
     program: &'a [Instruction],
     /// The instruction that comes next if there is no jump, and the one jumped to.
@@ -127,7 +126,7 @@ struct State {
     rounds: u64,
 }
 
-/// What comes next, and what is jumped to.
+/// The next instruction, and the target of the jump.
 type Ways = [Option<usize>; 2];
 
 impl<'a> Graph<'a> {
@@ -145,7 +144,7 @@ impl<'a> Graph<'a> {
             let is_jump = matches!(instruction.code & CLASS, CLASS_JMP | CLASS_JMP32)
                 && !matches!(instruction.code, CALL | EXIT);
             (graph.next[at], graph.target[at]) = match instruction.code {
-                // The second slot of a load is nobody's next.
+                // The second slot of a load is never executed.
                 EXIT | 0 => continue,
                 JA => (jumped_to, None),
                 _ if is_jump => (Some(at + 1), jumped_to),
@@ -190,7 +189,7 @@ impl<'a> Graph<'a> {
         }
     }
 
-    /// The first real instruction at or behind `to`.
+    /// The first real instruction at or after `to`.
     fn settled(&self, mut to: usize, mut rounds: u64) -> Result<State, UnrollError> {
         for _ in 0..self.program.len() {
             rounds &= self.leads_to[to];
@@ -217,15 +216,15 @@ impl<'a> Graph<'a> {
         Err(UnrollError::Unmarked { at: to })
     }
 
-    /// Every state that can be reached, each before all that may follow it, with
-    /// the places in that list of what comes next and of what is jumped to.
+    /// Every state that can be reached, each before all that may follow it, with the places
+    /// in that list of its next state and of its jump's target.
     fn walk(&self) -> Result<Vec<(usize, Ways)>, UnrollError> {
         let mut states: Vec<(State, Ways)> = Vec::new();
         // By instruction, the states that it is met in.
         let mut known: Vec<Vec<(u64, usize)>> = vec![Vec::new(); self.program.len()];
         let mut finished = Vec::new();
-        // A state, and which of its two ways is taken next: the jump, then what
-        // follows, so that that stands right behind.
+        // A state, and which of its two ways is taken next: first the jump, then the next
+        // instruction, so that this one comes directly after the state.
         let mut path: Vec<(usize, usize)> = Vec::new();
         let mut enter = Some((self.settled(0, 0)?, None));
         loop {
@@ -278,7 +277,7 @@ impl<'a> Graph<'a> {
     /// The program as it is walked.
     fn written(&self) -> Result<(Vec<Instruction>, Vec<usize>), UnrollError> {
         let walked = self.walk()?;
-        // Whether what comes next has to be jumped to.
+        // Whether the next state must be reached by a jump.
         let needs_jump = |place: usize| walked[place].1[0].is_some_and(|next| next != place + 1);
         let mut starts = Vec::with_capacity(walked.len());
         let mut count = 0;

@@ -1,9 +1,10 @@
-//! The children that fault on purpose: made, asked and ended.
+//! Starts, questions and ends the children that fault on purpose.
 //!
-//! A child is this very program, executed anew so that its addresses are its own,
-//! under a name that tells it what it is. It makes itself the files and values of
-//! [`Known`], says what chance decided, and faults. Its handler says so and waits:
-//! no core, no line in the kernel's log. It ends when its parent does.
+//! A child is this program, executed again so that it has its own addresses, under a
+//! name from which it knows that it is a child. It sets up the files and values of
+//! [`Known`], reports the values that chance decided, and faults. Its handler reports the
+//! fault and waits: no core, no line in the kernel's log. The child ends when its parent
+//! does.
 
 use std::ffi::{CStr, OsStr, OsString};
 use std::io::Read;
@@ -46,7 +47,7 @@ const STAT: [(usize, Fact); 11] = [
     (51, Fact::EnvEnd),
 ];
 
-/// What the names of children begin with, eight bytes that nobody else's have.
+/// The beginning of the children's names: eight bytes that no other name has.
 #[must_use]
 pub fn magic() -> [u8; 8] {
     let now = time::boottime_ns().cast_unsigned();
@@ -93,7 +94,7 @@ fn process(pid: u64) -> Option<Directory> {
 }
 
 impl Running {
-    /// What the probe and /proc say of it.
+    /// What the probe and /proc report about it.
     #[must_use]
     pub fn child(&self, peek: &mut Peek) -> Option<Child> {
         let mut seen = self.seen()?;
@@ -112,7 +113,7 @@ impl Running {
         })
     }
 
-    /// What /proc says of it now.
+    /// What /proc reports about it now.
     #[must_use]
     pub fn seen(&self) -> Option<Seen> {
         let pid = self.process.pid();
@@ -238,8 +239,8 @@ fn prepare_and_fault(known: Known, has_files: u64) -> Option<()> {
     })
 }
 
-/// Two file systems, one within the other, both in a third, and files in both; all of it is
-/// seen by this process alone and goes with it.
+/// Two file systems, one within the other, both in a third, and files in both. Only this
+/// process sees them, and they end with it.
 fn make_files(known: Known) -> Option<()> {
     own_fault::own_mounts()?;
     own_fault::mount_and_enter(COVERED)?;

@@ -1,9 +1,9 @@
-//! What is known of the children that fault on purpose: what they were set up to
-//! have, and what /proc and the probe say of them.
+//! What is known about the children that fault on purpose: the values that they set up,
+//! and what /proc and the probe report.
 //!
-//! Both sides compute the same values from a child's number, so that only what
-//! chance decides is sent. All values are such that no field has them by accident,
-//! and differ between the children. Names have sixteen bytes, which are two words.
+//! Parent and child compute the same values from the child's number, so that the child
+//! sends only what chance decided. No field has one of these values by accident, and
+//! they differ between the children. A name has sixteen bytes, which are two words.
 
 use crate::base::procfs::Line;
 
@@ -13,23 +13,22 @@ pub const CHILDREN: u32 = 2;
 pub const REGISTERS: usize = 6;
 /// Files that a child maps.
 pub const FILES: u32 = 4;
-/// The one of them that has a long name, the one that is unlinked, and the one on the
-/// outer file system.
+/// The file with a long name, the unlinked one, and the one on the outer file system.
 pub const LONG: u32 = 1;
 pub const GONE: u32 = 2;
 pub const OUTER: u32 = 3;
 
-/// `X86_TRAP_PF`; the error code of a user's write to what is not there.
+/// `X86_TRAP_PF`; the error code of a write from user space to memory that is not there.
 const PAGE_FAULT: u64 = 14;
 const USER_WRITE: u64 = 6;
-/// arm64: the syndrome of a data abort of user space, a write, for want of a translation;
-/// and its bits that tell so, all but the level.
+/// arm64: the syndrome of a data abort in user space, caused by a write without a
+/// translation; and the mask of the bits that say so, all but the level.
 const DATA_ABORT: u64 = 0x9200_0044;
 pub const SYNDROME: u64 = 0xfe00_007c;
 /// include/uapi/linux/auxvec.h
 const AT_SYSINFO_EHDR: u64 = 33;
 
-/// Whether this is what the processor says of a child's fault.
+/// Whether this is what the processor reports for a child's fault.
 #[must_use]
 pub fn is_childs_fault(trap: u64, error_code: u64) -> bool {
     match cfg!(target_arch = "aarch64") {
@@ -50,10 +49,10 @@ pub fn thread_name(magic: &[u8; 8], number: u32) -> Name {
     name
 }
 
-/// What the value of a [`Facts`] is. Names take two of them in a row.
+/// The meaning of a value in [`Facts`]. A name takes two consecutive values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fact {
-    // What a child says of itself when it is ready.
+    // Values that a child reports when it is ready.
     Tid,
     Sp,
     Brk,
@@ -61,7 +60,7 @@ pub enum Fact {
     AlternateBytes,
     /// Whether it could make its file systems.
     HasFiles,
-    // What it was set up to have, and what the probe saw.
+    // The values that the child set up, and those that the probe saw.
     FaultAddress,
     Name,
     NameEnd,
@@ -72,7 +71,7 @@ pub enum Fact {
     Ids,
     LeaderIds,
     StackTop,
-    // What /proc says.
+    // Values from /proc.
     /// Of a process; 0 for any thread but its first.
     StartTicks,
     MountNamespace,
@@ -97,7 +96,7 @@ pub enum Fact {
     Mm,
     Flags,
     PageOffset,
-    /// 0 where no file is mapped.
+    /// 0 if no file is mapped.
     File,
     // Facts about a file that the child has made.
     Made,
@@ -108,7 +107,7 @@ pub enum Fact {
     FileNameEnd,
     Directory,
     DirectoryEnd,
-    /// Where the file system is mounted, and where that one is in which that is.
+    /// Where the file system is mounted, and where its parent file system is mounted.
     Mount,
     MountEnd,
     OuterMount,
@@ -118,9 +117,9 @@ pub enum Fact {
     Size,
     Seconds,
     Nanoseconds,
-    /// 0 where it was unlinked.
+    /// 0 if it was unlinked.
     Linked,
-    // What is always the same.
+    // Values that are always the same.
     PageFault,
     UserWrite,
     DataAbort,
@@ -134,7 +133,7 @@ const FACTS: usize = Fact::Slash as usize + 1;
 const REPORTED: usize = Fact::HasFiles as usize + 1;
 pub const REPORTED_BYTES: usize = REPORTED * 8;
 
-/// A value for each [`Fact`]; 0 where it does not apply, which no search finds once.
+/// A value for each [`Fact`]; 0 if it does not apply, which no search finds once.
 #[derive(Clone, Debug)]
 pub struct Facts([u64; FACTS]);
 
@@ -166,7 +165,7 @@ impl Facts {
         }
     }
 
-    /// What a child sends.
+    /// The bytes that a child sends.
     #[must_use]
     pub fn reported(&self) -> [u8; REPORTED_BYTES] {
         let mut bytes = [0; REPORTED_BYTES];
@@ -191,8 +190,8 @@ fn word(bytes: &[u8]) -> u64 {
     u64::from_ne_bytes(whole)
 }
 
-/// What a child sets itself, by its number and by what its name begins with: another time
-/// it is something else, so that nothing of a child that ended passes for it.
+/// The values that a child sets up, computed from its number and the beginning of its name:
+/// these differ each time, so that leftovers of an earlier child do not match.
 #[derive(Clone, Copy, Debug)]
 pub struct Known {
     pub number: u32,
@@ -200,7 +199,7 @@ pub struct Known {
 }
 
 impl Known {
-    /// Where it writes: mapped nowhere, even with 39 bits of addresses.
+    /// The address that it writes to: never mapped, even with 39 bits of addresses.
     #[must_use]
     pub fn fault_address(self) -> u64 {
         0x5e_adbe_ef00 + u64::from(self.chance) * 0x1000 + u64::from(self.number) * 0x1_0008
@@ -219,7 +218,7 @@ impl Known {
         bytes
     }
 
-    /// What a thread of this name is to have: a magic that nobody else has, and a number.
+    /// The values of a thread with this name: a magic that no other name has, and a number.
     #[must_use]
     pub fn of_name(name: &Name) -> Known {
         let mut chance = 0;
@@ -266,7 +265,7 @@ pub struct KnownFile {
 }
 
 impl KnownFile {
-    /// One is too long to stand inside of its dentry: these are its first bytes.
+    /// One name is too long to be inside its dentry: these are its first bytes.
     #[must_use]
     pub fn name(self) -> Name {
         let mut name = numbered(*b"file-map00.know\0", self.child, self.number);
@@ -306,7 +305,7 @@ impl KnownFile {
     }
 }
 
-/// What /proc and a child itself say of it.
+/// What /proc and the child itself report about it.
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub known: Known,

@@ -1,13 +1,12 @@
-//! Places that were found, as type information like a kernel's own.
+//! Writes the measured offsets as type information like the kernel's own.
 //!
-//! The capture program asks for fields by name; here the names and their places
-//! are written as BTF, so that the same relocations serve a kernel with BTF and
-//! one without. A field that was not found does not exist, and the program
-//! leaves out what depends on it. What the kernel promises to user space, or
-//! has never changed, is there unmeasured. The format is
-//! `Documentation/bpf/btf.rst`.
+//! The capture programs ask for fields by name; here the names and their offsets are
+//! written as BTF, so that the same relocations serve a kernel with BTF and one without.
+//! A field that was not found does not exist there, and the programs leave out what
+//! depends on it. What the kernel guarantees to user space, or has never changed, is
+//! written without a measurement. The format is `Documentation/bpf/btf.rst`.
 
-/// What stands at a place.
+/// The type of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
     U32,
@@ -22,7 +21,7 @@ pub enum What {
     StructOf(Field),
 }
 
-/// Makes the list of fields, and of their names and what stands there.
+/// Makes the list of fields, of their names and of their types.
 macro_rules! fields {
     ($($of:literal { $($field:ident $name:literal $what:expr,)+ })+) => {
         /// A field of a kernel's structure.
@@ -153,7 +152,7 @@ fields! {
     "vfsmount" { MntRoot "mnt_root" What::Pointer, }
 }
 
-/// What need not be measured.
+/// Fields that need not be measured.
 const CONSTANTS: &[(Field, i16)] = &[
     // The signal's description as user space gets it: include/uapi/asm-generic/siginfo.h.
     (Field::Signo, 0),
@@ -174,7 +173,7 @@ const CONSTANTS: &[(Field, i16)] = &[
     (Field::Pc, 256),
     #[cfg(target_arch = "aarch64")]
     (Field::Sp, 248),
-    // Where `thread` begins does not matter: its fields are counted from the task.
+    // The offset of `thread` does not matter: its fields are counted from the task.
     (Field::Thread, 0),
     (Field::Inum, 0),
     (Field::Level, 4),
@@ -196,7 +195,7 @@ const CONSTANTS: &[(Field, i16)] = &[
     (Field::QstrName, 0),
 ];
 
-/// A detail of a report that has to be measured.
+/// A detail of a report that must be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Detail {
     Comm,
@@ -212,7 +211,7 @@ pub enum Detail {
     Cgroup,
     /// Which stack a handler on an alternate one has interrupted.
     InterruptedStack,
-    /// What no report misses.
+    /// A detail that no report needs.
     None,
 }
 
@@ -232,16 +231,16 @@ const DETAILS: [&str; 12] = [
     "interrupted_stack",
 ];
 
-/// What was found, and what was not.
+/// The fields that were found, and those that were not.
 #[derive(Clone, Debug)]
 pub struct Layout {
-    /// Bytes from the structure's start, where it was found.
+    /// Bytes from the structure's start, if it was found.
     places: [Option<i32>; WHAT.len()],
     /// A bit for each [`Detail`] that could not be found with certainty.
     lost: u32,
     /// From the top of a kernel stack down to the user's registers.
     pub regs_from_top: u32,
-    /// Size of a kernel stack, where its start stands in the task.
+    /// Size of a kernel stack, if the task has its start.
     pub thread_bytes: Option<u64>,
 }
 
@@ -289,7 +288,7 @@ impl Layout {
         self.places[field as usize] = Some(at);
     }
 
-    /// Where a field is, if it was found.
+    /// The offset of a field, if it was found.
     #[must_use]
     pub fn place(&self, field: Field) -> Option<i32> {
         self.places[field as usize]
@@ -344,7 +343,7 @@ impl Layout {
     }
 }
 
-/// Adds a name; where it stands.
+/// Adds a name; where it is.
 fn put_text(strings: &mut Vec<u8>, text: &[u8]) -> u32 {
     let at = strings.len();
     strings.extend_from_slice(text);
@@ -378,7 +377,7 @@ const BASIC_TYPES: [u32; 39] = [
     0, KIND_INT, 4, 32, //
     0, KIND_INT, 8, 64, //
     0, KIND_PTR, 0, //
-    // array: of what, by what it is indexed, how many
+    // array: element type, index type, length
     0, KIND_ARRAY, 0, BYTE, WORD, 16, //
     0, KIND_ARRAY, 0, LONG, WORD, 16, //
     0, KIND_ARRAY, 0, POINTER, WORD, 16, //

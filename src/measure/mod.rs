@@ -1,14 +1,14 @@
-//! Kernels without type information: where things are is measured at start.
+//! Measures the offsets of fields at start, for kernels without type information.
 //!
 //! ```text
 //! children  two of ours fault on purpose, with values that nothing else has
-//! peek      a small program keeps their tasks and reads kernel memory for us
-//! search    the places at which the values stand, if there is but one  (pure)
-//! layout    the places as type information like a kernel's own         (pure)
+//! peek      a small BPF program keeps their tasks and reads kernel memory for us
+//! search    the offset of each value, if there is exactly one          (pure)
+//! layout    the offsets as type information like the kernel's own      (pure)
 //! ```
 //!
-//! What comes out goes through the same relocations as a kernel's BTF. What could
-//! not be found with certainty is not in it, by name.
+//! The result goes through the same relocations as a kernel's BTF. A field that was not
+//! found with certainty is not in it, and is named as missing.
 
 use std::ffi::CStr;
 
@@ -34,7 +34,7 @@ pub const OURSELVES: &CStr = c"/proc/self/exe";
 /// Kernel stacks have 16 KB, or a page where pages are larger.
 const STACK_BYTES: u64 = 16 << 10;
 
-/// What the search works on; the children live as long as this.
+/// The input of the search; the children live as long as this.
 #[derive(Debug)]
 pub struct Subjects {
     pub peek: Peek,
@@ -73,8 +73,8 @@ pub fn subjects(program: &CStr, allows_raw: bool) -> Result<Subjects> {
     Ok(subjects)
 }
 
-/// Measures with children that are `program`; without `allows_raw` at the tracepoint that
-/// perf events know, as kernels before 4.17 have to.
+/// Measures with children that run `program`; without `allows_raw` at the ordinary tracepoint,
+/// as kernels before 4.17 require.
 pub fn measure(program: &CStr, allows_raw: bool) -> Result<Layout> {
     let mut subjects = subjects(program, allows_raw)?;
     let found = search::search(&mut subjects.peek, &subjects.children, &subjects.tool);

@@ -1,8 +1,8 @@
-//! The probe that reads kernel memory, driven: `bpf/peek.bpf.c`.
+//! Drives the probe that reads kernel memory, `bpf/peek.bpf.c`.
 //!
-//! A request is written into one map, a signal to ourselves makes the probe
-//! answer it into another. While this lives our thread bears a name by which the
-//! probe knows it.
+//! A request is written into one map; a signal to ourselves makes the probe write the
+//! answer into another. While a probe exists, our thread has a name by which the probe
+//! recognizes it.
 
 use std::os::fd::OwnedFd;
 
@@ -25,7 +25,7 @@ const ANSWER: &str = "segfault_answer";
 pub const PIECES: usize = 16;
 /// Of a child's kernel stack.
 pub const TOP_BYTES: usize = 4096;
-/// Where in the answer the pieces begin.
+/// The offset of the pieces in the answer.
 const PIECES_AT: usize = RawAnswer::SIZE;
 const TOP_AT: usize = PIECES_AT + PIECE * PIECES;
 const ANSWER_BYTES: usize = TOP_AT + TOP_BYTES;
@@ -51,7 +51,7 @@ record! {
     }
 }
 
-/// Both with their fields; of the answer, what precedes the pieces.
+/// Both structs with their fields; of the answer only the part before the pieces.
 #[must_use]
 pub fn layout() -> Vec<(&'static str, Vec<FieldLayout>)> {
     vec![
@@ -66,7 +66,7 @@ pub struct Fault {
     pub task: u64,
     /// Process << 32 | thread, in the first pid namespace.
     pub ids: u64,
-    /// Where the kernel's stack ends, and what stands there.
+    /// The end of the kernel stack, and the bytes there.
     pub stack_top: u64,
     pub top: Vec<u8>,
 }
@@ -86,9 +86,9 @@ pub struct Peek {
 }
 
 impl Peek {
-    /// Loads and attaches the probe; `stack_bytes` is what a kernel stack is taken for.
-    /// Without `allows_raw` it attaches as kernels before 4.17 require. `magic` is what the
-    /// names of threads begin with that the probe looks at.
+    /// Loads and attaches the probe; `stack_bytes` is the assumed size of a kernel stack.
+    /// Without `allows_raw` it attaches as kernels before 4.17 require. The probe looks at
+    /// threads whose names begin with `magic`.
     pub fn start(stack_bytes: u64, allows_raw: bool, magic: [u8; 8]) -> Result<Self> {
         let object = packed::object(OBJECT)?;
         let features = Features::new();
@@ -123,7 +123,7 @@ impl Peek {
         Ok(peek)
     }
 
-    /// What the names of threads begin with that the probe looks at.
+    /// The beginning of the names of threads that the probe looks at.
     #[must_use]
     pub fn magic(&self) -> [u8; 8] {
         self.magic
@@ -168,8 +168,8 @@ impl Peek {
     }
 }
 
-/// Where the kernel's addresses begin, as far as one of them tells. Below there is what
-/// x86 takes for no address; some kernels warn when a program reads from there.
+/// The beginning of the kernel's addresses, as far as one of them shows it. Values below are
+/// not addresses for x86; some kernels warn when a program reads from there.
 fn lowest(known: u64) -> u64 {
     const FOUR_LEVELS: u64 = 0xffff_8000_0000_0000;
     if known < FOUR_LEVELS {

@@ -1,8 +1,8 @@
 //! Kernel memory as the search sees it: words at addresses, or nothing.
 //!
 //! Memory comes in aligned pieces of 256 bytes through [`Memory`] (the probe, or a
-//! test's recording) and each piece is asked for once. What cannot be read is no
-//! error: a guess led there.
+//! test's recording) and each piece is asked for once. Memory that cannot be read is not
+//! an error: the address was a guess.
 
 use crate::base::bytes::Cursor;
 
@@ -21,7 +21,7 @@ pub trait Memory {
     fn read(&mut self, addresses: &[u64]) -> Vec<Piece>;
 }
 
-/// Memory with what was read of it so far.
+/// Memory, and the pieces that were read so far.
 pub struct Pieces<'a> {
     memory: &'a mut dyn Memory,
     /// By the hash of the address, or at the next place that is free: 0.
@@ -36,7 +36,7 @@ impl std::fmt::Debug for Pieces<'_> {
 }
 
 /// Whether a word can be the address of a kernel structure: with five levels of page tables
-/// they begin at 0xff00..., and error numbers stand at the end.
+/// they begin at 0xff00..., and error numbers are at the end.
 #[must_use]
 pub fn is_kernel_address(word: u64) -> bool {
     (0xff00_0000_0000_0000..0xffff_ffff_ffff_f000).contains(&word)
@@ -68,8 +68,8 @@ impl<'a> Pieces<'a> {
         slot
     }
 
-    /// Reads what is not known yet, from so far behind each address to before there, many at
-    /// once.
+    /// Reads the pieces that are not known yet, from offset `from` to `to` after each address,
+    /// many at once.
     pub fn want(&mut self, addresses: &[u64], from: i32, to: i32) {
         let mut missing = Vec::new();
         for address in addresses {
@@ -95,7 +95,7 @@ impl<'a> Pieces<'a> {
         }
     }
 
-    /// The word at an address of the kernel's, or what can be read of it and zeros.
+    /// The word at a kernel address; bytes that cannot be read are zero.
     pub fn u64(&mut self, address: u64) -> Option<u64> {
         let start = piece_of(address);
         self.want(&[start], 0, 1);

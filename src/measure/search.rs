@@ -1,4 +1,4 @@
-//! Where in the kernel's structures the known values stand.
+//! Searches the kernel's structures for the known values.
 //!
 //! ```text
 //! task of each child -- trap values, name, ids, times
@@ -6,14 +6,13 @@
 //!        -> file -> dentry, inode, mount    (search/files.rs)
 //! ```
 //!
-//! What is looked for is written as tables of `Rule`s. A place counts only if it
-//! is the only one that holds for both children, and for every mapping and every
-//! file of theirs. What does not is left out and named; nothing is guessed. Where
-//! two fields always have the same value, they stand side by side, and their
-//! order is known; a kernel whose structures were shuffled (`CONFIG_RANDSTRUCT`)
-//! fails that and loses those fields.
+//! Tables of `Rule`s say what is searched. An offset counts only if it is the only one
+//! that holds for both children, and for each of their mappings and files. Otherwise the
+//! field is left out and named as missing; nothing is guessed. Two fields that always have
+//! the same value must be next to each other, in a known order. A kernel with shuffled
+//! structures (`CONFIG_RANDSTRUCT`) breaks that rule, so those fields are missing there.
 //!
-//! Nothing here asks the system: [`Pieces`] answers for the kernel's memory.
+//! Nothing here makes a system call: [`Pieces`] provides the kernel's memory.
 
 use crate::measure::facts::{Child, Fact, Facts, Tool, SYNDROME};
 use crate::measure::layout::{Detail, Field, Layout};
@@ -27,9 +26,9 @@ mod task;
 /// Why nothing at all can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SearchError {
-    /// The children's fault address does not stand in their tasks, or not once.
+    /// The children's fault address is not in their tasks, or not exactly once.
     NoTrap,
-    /// Their registers do not stand at the top of the kernel stack.
+    /// Their registers are not at the top of the kernel stack.
     NoRegisters,
 }
 
@@ -43,14 +42,14 @@ impl SearchError {
     }
 }
 
-/// A structure of the kernel's that is looked at, and what is known of it.
+/// A kernel structure that is searched, and the known values in it.
 #[derive(Clone, Debug)]
 pub(crate) struct Subject {
     pub at: u64,
     pub facts: Facts,
 }
 
-/// Where in a structure, or before it.
+/// An offset in a structure, or before it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Place {
     /// In a task, below the trap's values, every so many bytes.
@@ -95,20 +94,20 @@ impl Bits {
     }
 }
 
-/// What a word must be.
+/// The condition on a word.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Word {
-    /// In these bits, what is known.
+    /// The known value, in these bits.
     Same(Fact, Bits),
     /// In the bits that are known to count.
     Masked(Fact, Fact),
     /// Anything but this.
     Not(Fact),
-    /// Nanoseconds of what is known in ticks.
+    /// Nanoseconds, for a value that is known in ticks.
     Ticks(Fact),
-    /// An address where something is known, and 0 where not.
+    /// An address if the fact is known, else 0.
     Pointer(Fact),
-    /// Where a stack begins whose end is known.
+    /// The beginning of a stack whose end is known.
     StackOf(Fact),
 }
 
@@ -117,34 +116,34 @@ pub(crate) const fn same(fact: Fact) -> Word {
     Word::Same(fact, Bits::All)
 }
 
-/// Words that stand in a row at a place that is searched for, behind pointers at
-/// places that are searched for as well.
+/// Consecutive words at an offset that is searched, reached through pointers whose
+/// offsets are searched as well.
 pub(crate) struct Rule {
-    /// Only for subjects of which this fact is known.
+    /// Only for subjects whose value of this fact is known.
     pub only: Option<Fact>,
-    /// Where the pointers are that lead there.
+    /// The offsets of the pointers that lead there.
     pub path: &'static [Place],
     /// Two pointers in a row, which are the same, instead of the first.
     pub paired: bool,
-    /// What is clear in the first word of what the first pointer leads to.
+    /// Bits that are zero in the first word that the first pointer leads to.
     pub clear: Option<Bits>,
     /// Behind the last pointer.
     pub place: Place,
     pub words: &'static [Word],
-    /// Of several finds the one counts whose last searched place is nearest behind the pointer
-    /// that leads there: what a pointer to the structure's neighbour in memory sees of it, it
-    /// sees further off. Else there has to be but one.
+    /// If there are several finds, the one counts whose last searched offset is the smallest: a
+    /// pointer to the structure's neighbour in memory sees the same words at a larger offset.
+    /// Otherwise there must be exactly one find.
     pub nearest: bool,
-    /// What is found again so far behind the first searched place belongs to that
+    /// A second find at this distance or more after the first searched offset belongs to the
     /// structure's neighbour, which may be another child's.
     pub apart: i16,
-    /// What is found with it: behind which of the places above, and how far behind it.
+    /// Fields that are found with it: after which of the offsets above, and how far after it.
     pub fields: &'static [(u8, Field, i16)],
-    /// What reports lose without.
+    /// The detail that reports lack without these fields.
     pub lost: Detail,
 }
 
-/// A rule that leaves most at its simplest.
+/// A rule with the simplest setting of every field.
 pub(crate) const RULE: Rule = Rule {
     only: None,
     path: &[],
@@ -162,19 +161,19 @@ pub(crate) const RULE: Rule = Rule {
 const MOST_PLACES: usize = 6;
 type Way = [i32; MOST_PLACES];
 
-/// The ways that hold, as far as they matter.
+/// The matches of a rule, as far as they matter.
 #[derive(Debug, Default)]
 struct Found {
     way: Way,
     count: u32,
 }
 
-/// A search under way.
+/// A running search.
 pub(crate) struct Search<'a> {
     pieces: Pieces<'a>,
     tool: &'a Tool,
     layout: Layout,
-    /// Where the trap's values stand: everything else of a task stands below.
+    /// The offset of the trap's values: all other fields of a task are below.
     limit: i32,
 }
 
@@ -250,7 +249,7 @@ impl Search<'_> {
         self.pieces.u64(plus(at, place))
     }
 
-    /// Offsets from, to and step; nothing where a field was not found.
+    /// Offsets from, to and step; nothing if a field was not found.
     fn range(&self, place: Place) -> (i32, i32, i32) {
         let at = match place {
             Place::Task(step) => return (0, self.limit, step.into()),
@@ -277,7 +276,7 @@ impl Search<'_> {
         let mut wanted = starts.to_vec();
         self.pieces.want(&wanted, from, to + 8);
         if hop.is_some() {
-            // All at once, what the next step will look at one by one.
+            // Reads at once what the next step looks at one by one.
             let next = rule.path.get(step + 1).unwrap_or(&rule.place);
             let (next_from, mut next_to, _) = self.range(*next);
             if rule.clear.is_some() && step == 0 {

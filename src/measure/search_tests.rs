@@ -3,7 +3,7 @@ use super::*;
 use crate::measure::facts::{self, Known, Seen};
 use crate::measure::pieces::{Piece, PIECE};
 
-/// Memory of which each piece is noise, or not there; always the same for the same seed.
+/// Memory in which each piece is noise or missing; always the same for the same seed.
 struct Noise(u64);
 
 fn mix(word: u64) -> u64 {
@@ -173,7 +173,7 @@ impl Memory for Words<'_> {
 const START: u64 = 0xffff_8880_0000_0000;
 const WANTED: u64 = 0x1234_5678_9abc;
 
-/// Where a rule about two subjects finds its field, of which the second sees the same memory.
+/// Where a rule about two subjects finds its field; the second subject sees the same memory.
 fn found(words: &[(u64, u64)], rule: &Rule) -> Option<i32> {
     let mut memory = Words(START, words);
     let tool = tool();
@@ -222,7 +222,7 @@ fn behind_pointers_the_nearest_counts() {
     };
     let at = |place: u64| START + place;
     assert_eq!(found(&[(8, at(256)), (280, WANTED)], &BEHIND), Some(24));
-    // A pointer to what stands before it sees it, too.
+    // A pointer to the structure before it sees the word, too.
     let neighbour = [(0, at(128)), (8, at(256)), (280, WANTED)];
     assert_eq!(found(&neighbour, &BEHIND), Some(24));
     let neighbour = [(0, at(256)), (8, at(128)), (280, WANTED)];
@@ -236,7 +236,7 @@ fn behind_pointers_the_nearest_counts() {
     };
     assert_eq!(found(&both, &PAIRED), Some(24));
     assert_eq!(found(&both[1..], &PAIRED), None);
-    // What the pointer itself leads to need not be where one searches last.
+    // The last searched offset need not be in the structure that the pointer itself leads to.
     const TWICE: Rule = Rule {
         path: &[Place::Within(0, 64, 8), Place::Within(0, 256, 8)],
         place: Place::At(0),

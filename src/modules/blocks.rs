@@ -1,8 +1,8 @@
 //! Blocks of files, kept because stack walks read the same ones again and again.
 //!
-//! In: a file's id, its bytes and a place. Out: those bytes, from 4 KB blocks that
-//! all files share. When the room is used up a block makes way that was not read
-//! since the hand of the clock last came by. Large reads pass through unkept.
+//! In: a file's id, its bytes and an offset. Out: the bytes there, from a cache of 4 KB
+//! blocks that all files share. If the cache is full, the clock algorithm evicts a block
+//! that was not read lately. Large reads are not kept.
 
 use std::rc::Rc;
 
@@ -81,7 +81,7 @@ impl Blocks {
         filled
     }
 
-    /// The slot that holds a block, filled if need be; `None` when there is no
+    /// The slot that holds a block, filled if need be; `None` if there is no
     /// room for any.
     fn slot(&mut self, id: u64, source: &Source, block: u64) -> Option<usize> {
         let key = (id, block);

@@ -1,11 +1,10 @@
-//! Finding what a just-in-time compiler wrote down about its code:
-//! `/tmp/perf-PID.map`, in the process's own root and by its own pid.
+//! Finds the map that a just-in-time compiler wrote of its code: `/tmp/perf-PID.map`, in
+//! the process's own root and with the pid that the process itself sees.
 //!
 //! In: who crashed, and addresses that are in no file. Out: the functions at them.
-//! Every user may write to `/tmp`, and pids are used again: the map is taken only
-//! as a regular file of the process's user or of root that was written since the
-//! process began. A process without a map is no loss worth a word; a map that is
-//! refused is ([`Missing`]).
+//! Every user may write to `/tmp`, and pids are used again: the map counts only if it is a
+//! regular file of the process's user or of root that was written since the process
+//! began. A missing map is not reported; a refused one is ([`Missing`]).
 
 use std::hash::BuildHasher;
 use std::path::Path;
@@ -20,8 +19,8 @@ use crate::symbols::perf_map::{self, Compiled};
 use crate::sys::file::{Refusal, RegularFile, Status};
 use crate::sys::time;
 
-/// Times of files are those of the clock's last tick, of which there are 100 a
-/// second or more; that of the process is exact.
+/// File times are those of the clock's last tick, with 100 ticks a second or more; the
+/// time of the process is exact.
 const TICK_NS: i128 = 20_000_000;
 
 impl Modules {

@@ -1,9 +1,9 @@
-//! What a file says of itself in the memory of the process that had it mapped.
+//! Reads the headers of a file from the memory of the process that had it mapped.
 //!
-//! In: a mapping with the first bytes of its file. Out: the build-id, and where the
-//! mapping puts the file's addresses; also of files that nobody can open any more, or
-//! that have been replaced since. A process can write what it likes into its own memory:
-//! these bytes are believed of that process alone, and are parsed as any other file is.
+//! In: a mapping with the first bytes of its file. Out: the build-id, and the load bias of
+//! the mapping, even if the file cannot be opened any more or has been replaced. A
+//! process can write anything into its own memory: these bytes count only for that
+//! process, and are parsed like any foreign file.
 
 use super::module::bias;
 use crate::crash::event::Mapping;
@@ -16,7 +16,7 @@ pub struct Head {
 }
 
 impl Head {
-    /// `None` where the bytes are missing or are not those of an ELF file.
+    /// `None` if the bytes are missing or are not those of an ELF file.
     #[must_use]
     pub fn of(mapping: &Mapping) -> Option<Head> {
         let head = mapping.file.as_ref()?.head.as_ref()?;
@@ -27,7 +27,7 @@ impl Head {
         Some(Head { elf })
     }
 
-    /// `None` where its note is missing, or lies further behind.
+    /// `None` if the note is missing, or is after these bytes.
     #[must_use]
     pub fn build_id(&self) -> Option<&[u8]> {
         self.elf.build_id()

@@ -95,7 +95,7 @@ fn an_equal_file_stands_for_one_out_of_reach() {
     assert!(modules.open(&elsewhere, foreign).is_err());
 }
 
-/// What a process writes into its own memory is up to it.
+/// A process may write anything into its own memory.
 #[test]
 fn any_bytes_are_a_head_or_none() {
     let mut mapping = with_head(mapping_of(Path::new("/bin/ls")), Path::new("/bin/ls"));

@@ -14,12 +14,12 @@
 //! a file that is open already, or one at the same path here, with the same build-id
 //! ```
 //!
-//! A file is taken only when inode, size and modification time are those that the
-//! crashed process had mapped: what was replaced, changed or deleted since is
-//! refused, because a wrong name is worse than none. Where size and time were not
-//! captured it must not have changed since it was mapped. Where the process's memory
-//! shows its build-id, it must have that one, too. A module once open stays so, and good,
-//! after its file has lost its name; one that was written to is dropped.
+//! A file is accepted only if its inode, size and modification time are those that the
+//! crashed process had mapped: a file that was replaced, changed or deleted since is
+//! refused, because a wrong name is worse than none. If size and time were not captured,
+//! the file must not have changed since it was mapped. If the process's memory has a
+//! build-id, the file must have the same one. An open module stays open and valid after
+//! its file has lost its name; one whose file was written to is dropped.
 
 mod blocks;
 mod compiled;
@@ -56,14 +56,14 @@ const OPEN: u64 = 16 << 10;
 const MISSING_LIFETIME: Duration = Duration::from_secs(1);
 const MAX_MISSING: usize = 512;
 
-/// What may be used.
+/// The limits.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Files kept open.
     pub open_modules: usize,
     /// Blocks of files kept.
     pub block_bytes: usize,
-    /// Where debug files are looked for.
+    /// The directories with debug files.
     pub debug_dirs: DebugDirs,
 }
 
@@ -85,7 +85,7 @@ pub struct ProcessHint {
     pub host_pid: u32,
     /// With the pid, the process's identity.
     pub start_ns: u64,
-    /// 0 where it was not captured.
+    /// 0 if it was not captured.
     pub mnt_ns: u32,
     /// As the process sees itself.
     pub ns_pid: u32,
@@ -140,7 +140,7 @@ pub struct ModuleStats {
     pub opened: u64,
     /// Mappings whose file was open already.
     pub hits: u64,
-    /// Mappings whose file could not be had, repeated ones too.
+    /// Mappings whose file was not available, repeated ones too.
     pub missing: u64,
     /// Modules closed for room.
     pub evictions: u64,
@@ -168,7 +168,7 @@ pub struct Modules {
     shared: Rc<Shared>,
     hasher: Key,
     kept: Map<u64, Kept>,
-    /// Until when a file is not looked for again.
+    /// The time until which a file is not searched again.
     missing: Map<u64, (Instant, Missing)>,
     peers: Peers,
     own_mnt_ns: Option<u32>,
@@ -199,7 +199,7 @@ impl Modules {
         }
     }
 
-    /// The file behind a mapping, and where the mapping puts it.
+    /// The file of a mapping, and where the mapping puts it.
     pub fn open(&mut self, mapping: &Mapping, process: ProcessHint) -> Result<Opened, Missing> {
         if !self.shared.allowance.take(OPEN) {
             return Err(self.out_of_time());
@@ -234,7 +234,7 @@ impl Modules {
     }
 
     /// Closes files unused for that long: an open file keeps its file system from
-    /// being unmounted. When it wants to be called again, `None` when all are closed.
+    /// being unmounted. When it wants to be called again, `None` if all are closed.
     pub fn close_unused(&mut self, age: Duration) -> Option<Duration> {
         let mut next: Option<Duration> = None;
         let budget = &self.budget;
@@ -253,7 +253,7 @@ impl Modules {
         next
     }
 
-    /// Closes all files and forgets what was read of them.
+    /// Closes all files and forgets what was read from them.
     pub fn clear(&mut self) {
         for (_, kept) in self.kept.drain() {
             self.budget.give_back(kept.bytes);
@@ -365,7 +365,7 @@ impl Modules {
         self.kept.insert(key, kept);
     }
 
-    /// Closes the module unused for longest; false when there is none.
+    /// Closes the module unused for longest; false if there is none.
     fn evict(&mut self) -> bool {
         let oldest = self.kept.iter().min_by_key(|(_, kept)| kept.used);
         let Some((&key, _)) = oldest else {

@@ -52,7 +52,7 @@ pub struct Module {
 }
 
 impl Module {
-    /// `homes`: where it lies, for links to its debug file.
+    /// `homes`: its places, for links to its debug file.
     pub(super) fn new(id: u64, elf: ElfFile, homes: Vec<Home>, shared: Rc<Shared>) -> Self {
         Module {
             id,
@@ -82,7 +82,7 @@ impl Module {
         &self.homes
     }
 
-    /// The separate file with its symbols; looked for once.
+    /// The separate file with its symbols; searched once.
     #[must_use]
     pub fn debug_file(&self) -> Option<&ElfFile> {
         if let Some(known) = self.debug.get() {
@@ -115,7 +115,7 @@ impl Module {
             .filter(|debug| debug.source().is_current())
     }
 
-    /// Whether the file still is what was opened.
+    /// Whether the file is unchanged since it was opened.
     #[must_use]
     pub fn is_current(&self) -> bool {
         self.elf.source().is_current()
@@ -127,7 +127,7 @@ impl Module {
         self.elf.source().changed_unix_ns()
     }
 
-    /// `process = file + bias`, for a mapping of this file; `None` when no segment
+    /// `process = file + bias`, for a mapping of this file; `None` if no segment
     /// of it is mapped so.
     #[must_use]
     pub fn bias(&self, mapping: &Mapping) -> Option<u64> {
@@ -336,12 +336,12 @@ impl ModuleData for Module {
     }
 }
 
-/// From where a segment is in the file and where that part of the file is mapped.
+/// Computed from the place of a segment in the file and the address of that part.
 ///
 /// The kernel maps whole pages, so that a mapping may begin before its segment,
 /// and one page of the file may belong to two segments: `ld` overlaps the ends of
-/// read-only data and of data, `lld` pads none. Permissions tell them apart, but
-/// for data that became read-only after relocation; what is mapped executable is
+/// read-only data and of data, `lld` pads none. Permissions distinguish them, except
+/// for data that became read-only after relocation; an executable mapping is
 /// always certain.
 pub(super) fn bias(loads: &[Load], mapping: &Mapping) -> Option<u64> {
     let offset = mapping.file.as_ref()?.offset.0;

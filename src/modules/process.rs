@@ -1,9 +1,9 @@
-//! What a process that still exists can give: its files as it sees them.
+//! The files of a process that still exists, as the process sees them.
 //!
-//! In: a pid and the start time that was captured with it, because a pid is
-//! used again. Out: files by way of `/proc/PID/map_files` and `/proc/PID/root`. The
-//! directory is opened once and used from then on: when the process dies, so do
-//! all further reads of it, and no successor is mistaken for it. proc(5).
+//! In: a pid and the start time that was captured with it, because a pid is used again.
+//! Out: files from `/proc/PID/map_files` and `/proc/PID/root`. The directory is opened
+//! once and used from then on: after the process has died all reads fail, and no later
+//! process with its pid is mistaken for it. proc(5).
 
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
@@ -17,7 +17,7 @@ use crate::sys::file::{Directory, Refusal, RegularFile};
 /// `/proc/PID/stat` counts in units of 1/100 second on x86 and arm64.
 /// Processes looked at to find one in a mount namespace.
 const MAX_LOOKED_AT: usize = 4096;
-/// Between two times that all of them are looked at.
+/// The least time between two looks at all of them.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Enough for a process with ten thousand mappings.
@@ -40,14 +40,14 @@ impl LiveProcess {
             .then_some(process)
     }
 
-    /// The process with that pid now, whoever it is.
+    /// The process that has that pid now, whichever it is.
     pub(super) fn open_any(pid: u32) -> Option<Self> {
         let path = format!("/proc/{pid}");
         Directory::open(Path::new(&path)).ok().map(LiveProcess)
     }
 
-    /// The file behind one of its mappings, even one that has no name any more;
-    /// `None` when its memory is gone.
+    /// The file of one of its mappings, even one that has no name any more;
+    /// `None` if its memory is gone.
     pub(super) fn mapped(&self, mapping: &Mapping) -> Option<Result<RegularFile, Refusal>> {
         let name = format!("map_files/{:x}-{:x}", mapping.start, mapping.end);
         let opened = self.0.open_regular_link(&name);
@@ -60,7 +60,7 @@ impl LiveProcess {
         (!matches!(opened, Err(Refusal::NotFound))).then_some(opened)
     }
 
-    /// A path as this process sees it; `None` when it sees none any more. A process
+    /// A path as this process sees it; `None` if it sees none any more. A process
     /// that ends loses its root before its mounts go.
     pub(super) fn in_root(&self, path: &[u8]) -> Option<Result<RegularFile, Refusal>> {
         let opened = self.0.open_directory("root").ok()?.open_in_root(path);
@@ -70,7 +70,7 @@ impl LiveProcess {
         Some(opened)
     }
 
-    /// What it has as its root.
+    /// Its root directory.
     pub(super) fn root(&self) -> Option<Directory> {
         self.0.open_directory("root").ok()
     }
@@ -93,7 +93,7 @@ impl LiveProcess {
 pub(super) fn places_of(device: u32, path: &[u8]) -> Vec<Vec<u8>> {
     let mut text = Vec::new();
     let mounts = std::fs::File::open("/proc/self/mountinfo");
-    // What could not be read of it shows nothing.
+    // The part that could not be read shows nothing.
     let _ = mounts.and_then(|file| file.take(MAX_MOUNTINFO).read_to_end(&mut text));
     shown(&text, device, path)
 }
@@ -186,7 +186,7 @@ impl Peers {
     }
 }
 
-/// A process of each mount namespace, two where there are as many.
+/// A process of each mount namespace, two if there are as many.
 fn look_through() -> Vec<(u32, u32)> {
     let Ok(entries) = std::fs::read_dir("/proc") else {
         return Vec::new();

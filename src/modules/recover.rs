@@ -1,8 +1,8 @@
-//! Mappings of a process that still exists, where none were captured.
+//! Mappings of a process that still exists, if none were captured.
 //!
-//! In: a crash, and `/proc/PID`. Out: what that process has mapped now, which is
-//! what it had then as long as nothing else ran in it; or nothing, when its memory
-//! is gone, or its number is another's. proc(5).
+//! In: a crash, and `/proc/PID`. Out: the present mappings of that process, which are
+//! those of the crash unless other code ran in it since; or nothing, if its memory is
+//! gone or its pid now belongs to another process. proc(5).
 
 use crate::base::address::{FileOffset, ProcessAddress};
 use crate::base::procfs::Line;

@@ -1,8 +1,8 @@
-//! Looking for the file behind a mapping, and telling whether it is the one.
+//! Searches for the file of a mapping, and checks whether it is the right one.
 //!
-//! In: a mapping and what is known of its process. Out: a parsed [`Module`], or
-//! the most telling reason why there is none ([`Verdict`]). Which places are looked
-//! at, in which order, is described in [`super`].
+//! In: a mapping and what is known about its process. Out: a parsed [`Module`], or the
+//! most specific reason why there is none ([`Verdict`]). [`super`] lists the places that
+//! are searched, in order.
 
 use std::ffi::OsStr;
 use std::hash::BuildHasher;
@@ -44,7 +44,7 @@ impl Modules {
         let source = Source::file(found).map_err(|refusal| refused(refusal.as_str()))?;
         let source = source.within(Some(&self.shared.allowance));
         let elf = ElfFile::parse(source).map_err(|error| refused(error.as_str()))?;
-        // Both devices: the captured one tells files apart that `stat` mixes up.
+        // Both devices: the captured one distinguishes files for which `stat` has the same one.
         let times = (status.size, status.mtime_s, status.mtime_ns);
         let devices = (status.device, file.identity.device);
         let id = self.hasher.hash_one((status.inode, devices, times));
@@ -53,8 +53,8 @@ impl Modules {
         Ok(Rc::new(module))
     }
 
-    /// Another copy of a file that cannot be reached: one that is open already, or that
-    /// another mount namespace's path leads to in ours, by a build-id that is a hash.
+    /// Another copy of a file that cannot be reached, found by a build-id that is a hash: one
+    /// that is already open, or one at the same path in our own mount namespace.
     fn of_same_build(
         &mut self,
         mapping: &Mapping,
@@ -89,8 +89,8 @@ impl Modules {
         Some(Rc::new(module))
     }
 
-    /// Where the file lies, however it was reached: its debug file is looked for there,
-    /// and is known by what it holds.
+    /// The directories of the file, however it was reached. Its debug file is searched there,
+    /// and recognized by its content.
     fn homes(
         &mut self,
         elf: &ElfFile,
@@ -118,7 +118,7 @@ impl Modules {
             return homes;
         }
         let foreign = process.mnt_ns != 0 && Some(process.mnt_ns) != self.own_mnt_ns;
-        // Perf events tell paths from the process's own root on, which chroot(2) may have set.
+        // Perf events have paths from the process's own root, which chroot(2) may have set.
         if foreign || found.is_none() && elf.debug_link().is_some() {
             // One that ends has no root any more.
             let root = live_process(process)
@@ -138,7 +138,7 @@ impl Modules {
         homes
     }
 
-    /// The first file that is the one that was mapped.
+    /// The first candidate that is the mapped file.
     fn candidates(
         &mut self,
         mapping: &Mapping,
@@ -205,7 +205,7 @@ impl Modules {
     }
 }
 
-/// What is left of a path without its first component, its first two and so on.
+/// A path without its first component, without its first two, and so on.
 fn shortened(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     let slashes = (1..path.len()).filter(|&at| path[at] == b'/');
     slashes.take(MAX_SHORTENED).map(|at| &path[at..])
@@ -225,7 +225,7 @@ pub(super) fn live_process(process: ProcessHint) -> Option<LiveProcess> {
         .find_map(|&pid| LiveProcess::open(pid, process.start_ns))
 }
 
-/// What the search for a file has come to: the most telling reason so far.
+/// The result of the search for a file: the most specific reason so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
 enum Verdict {
     /// No place to look at.
@@ -238,8 +238,8 @@ enum Verdict {
 }
 
 impl Verdict {
-    /// The file, if it is the one; else a reason. `telling`: the path leads where
-    /// the process's own did, so that what is there is what became of its file.
+    /// The file, if it is the right one; else the reason. `telling`: the path is the process's
+    /// own, so that a file there shows what became of the mapped one.
     fn judge(
         &mut self,
         wanted: &MappedFile,
@@ -282,18 +282,17 @@ impl Verdict {
     }
 }
 
-/// Whether a file with this time of its last change is what was mapped then.
+/// Whether a file that was last changed at this time is the one that was mapped.
 ///
-/// Times of files are those of the clock's last tick, of which there are 100 a second
-/// or more: a file that changes at the moment when it is mapped cannot be distinguished from
-/// one that is run as soon as it is made. A time that lies ahead was set by another
-/// clock: that of the machine where the image of a board was made, which itself starts
-/// in 1970.
+/// File times are those of the clock's last tick, with 100 ticks a second or more: a file
+/// that changes at the moment when it is mapped cannot be distinguished from one that is
+/// run as soon as it is made. A time in the future was set by another clock, for example
+/// that of the machine that made the image of a board, whose own clock starts in 1970.
 pub(super) fn is_unchanged(changed_unix_ns: i64, mapped_unix_ns: i64, now_unix_ns: i64) -> bool {
     changed_unix_ns <= mapped_unix_ns || changed_unix_ns > now_unix_ns
 }
 
-/// The device is no part of it: overlayfs and btrfs tell `stat` another.
+/// The device does not count: overlayfs and btrfs report another one to `stat`.
 fn matches(identity: &FileIdentity, status: &Status) -> bool {
     if let Some(mapped_unix_ns) = identity.mapped_unix_ns {
         let now_unix_ns = time::realtime_ns();

@@ -124,8 +124,7 @@ fn a_known_file_is_opened_once() {
     assert_eq!(budget.used(), 0);
 }
 
-/// What a report of a crash asks for, a second time: by the counters of everything
-/// that reads files.
+/// The reads for a second report of a crash, by the counters of everything that reads files.
 #[test]
 fn a_second_crash_in_a_known_program_reads_nothing() {
     let path = std::env::current_exe().unwrap();
@@ -232,7 +231,7 @@ fn a_file_written_to_is_refused_even_when_it_was_open() {
     modules.open(&mapping_of(&path), gone()).unwrap();
 }
 
-/// What a capture without sizes and times knows.
+/// A mapping from a capture without sizes and times.
 #[test]
 fn a_file_is_known_by_when_it_was_mapped() {
     const SECOND_NS: i64 = 1_000_000_000;
@@ -254,7 +253,7 @@ fn a_file_is_known_by_when_it_was_mapped() {
     let first = modules.open(&later, gone()).unwrap();
     let second = modules.open(&mapped_at(changed + 2 * SECOND_NS), gone());
     assert!(Rc::ptr_eq(&first.module, &second.unwrap().module));
-    // Also where it is open already.
+    // Also if it is open already.
     for earlier in [changed - 1, changed - SECOND_NS] {
         let refused = modules.open(&mapped_at(earlier), gone());
         assert_eq!(reason(refused), "file changed since it was mapped");
@@ -529,7 +528,7 @@ fn a_neighbour_in_the_mount_namespace_shows_its_files() {
     }
     let exe = Path::new(&exe);
     let mut mapping = mapping_of(exe);
-    // `/proc` says where the link leads, stat what is there.
+    // `/proc` has the path of the link, stat the file there.
     file_of(&mut mapping).path = program.as_os_str().as_bytes().to_vec();
     let link = std::fs::read_link(format!("/proc/{}/ns/mnt", peer.0.id())).unwrap();
     let digits: String = link

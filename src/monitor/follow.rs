@@ -1,13 +1,14 @@
-//! Faults that a handler took, and the process ended all the same: a runtime that
-//! prints what went wrong and exits, a handler that aborts.
+//! Processes that end although a handler took their fault: a runtime that prints an error
+//! and exits, a handler that aborts.
 //!
-//! In: reports of handled faults, and how processes ended. Out: the same reports, each
-//! a second later at most, or as soon as its process has ended, and then with how it
-//! did ([`Exit`]). Reports of fatal crashes are not delayed. The last fault before the
-//! end is the one that the process died of; a fatal report of the same process tells of
-//! its death itself. With `--fatal-only` the others are dropped here.
+//! In: reports of handled faults, and the ends of processes. Out: the same reports, each
+//! at most about a second later. If its process has ended, a report comes out at once, and
+//! says how it ended ([`Exit`]). Reports of fatal crashes are not delayed. The last fault
+//! before the end is the one that the process died of, unless there is a fatal report of
+//! the same process. With `--fatal-only` all other reports of handled faults are dropped
+//! here.
 //!
-//! What is held is bounded: past [`MAX_HELD`] the oldest goes out without waiting.
+//! The number of held reports is bounded: past [`MAX_HELD`] the oldest goes out at once.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -20,8 +21,8 @@ use crate::sys::process::Watch;
 /// How long an end is waited for: FOLLOWED_NS of bpf/follow.h, and for the record.
 const WAIT: Duration = Duration::from_millis(1100);
 const MAX_HELD: usize = 64;
-/// Reports kept for what the capture program only counts: the last fault of a process
-/// may be a repetition.
+/// Reports that are kept for faults that the capture program only counts: the last fault of
+/// a process may be a repetition.
 const MAX_LAST: usize = 32;
 
 /// A process's identity: its number in the first pid namespace, and when it began.
@@ -41,11 +42,11 @@ pub(super) struct Item {
 struct Held {
     item: Item,
     until: Duration,
-    /// Where the capture does not tell of ends.
+    /// Used if the capture does not report the ends of processes.
     watch: Option<Watch>,
 }
 
-/// What is waited for.
+/// The events that it waits for.
 #[derive(Debug)]
 pub(super) struct Followed {
     fatal_only: bool,
@@ -126,7 +127,7 @@ impl Followed {
         };
         self.last.retain(|known| known.process != process);
         let mut item = item?;
-        // Of those that were only counted since, the last stands for all.
+        // The last of the faults that were only counted since stands for all.
         if let Some((count, last_ms)) = folded {
             let time = &mut item.report.time;
             let later_ms = last_ms.saturating_sub(time.uptime_ms);
@@ -199,7 +200,7 @@ impl Followed {
         }
     }
 
-    /// A fatal report of this process comes: what was held of it goes out before.
+    /// A fatal report of this process comes: its held reports go out first.
     fn forget(&mut self, process: Process, out: &mut Vec<Item>) {
         self.last.retain(|item| item.process != process);
         for held in std::mem::take(&mut self.held) {
@@ -220,7 +221,7 @@ impl Followed {
     }
 }
 
-/// What wait(2) tells, in words.
+/// The status of wait(2), decoded.
 fn exit(status: Option<u32>) -> Exit {
     match status {
         None => Exit::Unknown,

@@ -1,9 +1,9 @@
-//! The wait for crashes, and for everything else that may happen meanwhile.
+//! The main loop: waits for crashes and for every other event.
 //!
-//! One thread waits on everything. The ring is emptied first, into a bounded
+//! One thread waits for everything. The ring is emptied first, into a bounded
 //! queue of events, and reports are written one by one from there: a burst
 //! fills our memory before it fills the ring, and a full ring is counted in the
-//! kernel. A reader who takes no report is one more thing that is waited for. While
+//! kernel. If the reader of the reports has stopped, the loop waits for it too. While
 //! nothing crashes nothing runs.
 
 mod follow;
@@ -31,18 +31,17 @@ use crate::sys::mmap::page_bytes;
 use crate::sys::time::{boot_ahead_ns, utc_offset_s};
 use follow::{Followed, Item};
 
-/// How long a record may wait for its end before the ring is looked at again,
-/// and after how many such looks it is reported without.
+/// How long a record may wait for its end before the ring is read again, and after how
+/// many such reads it is reported without an end.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 const LOOKS: u32 = 100;
 /// Files of crashed programs are closed when they were not needed for so long.
 const CLOSE_FILES_AFTER: Duration = Duration::from_secs(30);
 /// For a reader of our output that has stopped, at the end.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Code, stack, and what the allocator and the libraries hold.
+/// Memory for code, stack, the allocator and the libraries.
 const BASE_BYTES: u64 = 1536 << 10;
-/// No queue needs more, whatever the limit, and none does with less, whatever else
-/// has been taken.
+/// The queue never needs more, whatever the limit, and always gets at least the minimum.
 const QUEUE_MAX_BYTES: u64 = 32 << 20;
 const QUEUE_MIN_BYTES: u64 = 256 << 10;
 
@@ -243,8 +242,8 @@ impl Monitor {
         for ring in self.capture.fds() {
             self.poller.watch(ring, Woken::Ring)?;
         }
-        // What came before they were watched wakes nobody: perf events report it once,
-        // and adding them to a poller has asked already (perf_poll()).
+        // A record from before the rings were watched does not wake the poller: perf events
+        // report it once, and adding them to a poller has already asked (perf_poll()).
         self.empty_ring()
     }
 
@@ -269,7 +268,7 @@ impl Monitor {
             Woken::Duration => self.stopping = true,
             Woken::Statistics => {
                 self.statistics.acknowledge();
-                // What is still in a ring is not known to the books, nor that it is lost.
+                // What is still in a ring is not in the counters, neither as read nor as lost.
                 self.empty_ring()?;
                 self.print_statistics();
             }
@@ -323,7 +322,7 @@ impl Monitor {
 
     fn watch_new_cpus(&mut self) -> Result<()> {
         let up = self.announcements.as_mut().map(Announcements::cpus_up);
-        // What the CPU's earlier ring holds, if it was here before.
+        // The records in the CPU's earlier ring, if it was online before.
         self.empty_ring()?;
         for cpu in up.unwrap_or_default() {
             match self.capture.cpu_up(cpu) {
@@ -356,8 +355,8 @@ impl Monitor {
         Ok(())
     }
 
-    /// Moves what is in the rings into the queue, as far as there is room, in the
-    /// order of time.
+    /// Moves events from the rings into the queue, as far as there is room, in the order of
+    /// time.
     fn empty_ring(&mut self) -> Result<()> {
         let mut events: Vec<Event> = Vec::new();
         let mut room = self.queue_max_bytes.saturating_sub(self.queue_bytes);
@@ -434,7 +433,7 @@ impl Monitor {
         self.release(items)
     }
 
-    /// What is known of ends, once all that went before them is reported.
+    /// Handles the ends of processes, after everything before them was reported.
     fn follow_ends(&mut self) -> Result<()> {
         for ended in self.assembler.take_ended() {
             let capture = &mut self.capture;
@@ -465,7 +464,7 @@ impl Monitor {
         self.print(reports)
     }
 
-    /// Writes what waited for a reader.
+    /// Writes the reports that waited for a reader.
     fn go_on(&mut self) -> Result<()> {
         self.sink.go_on()?;
         self.print(Vec::new())
@@ -497,7 +496,7 @@ impl Monitor {
         Ok(())
     }
 
-    /// Detaches, and hands on what was captured before.
+    /// Detaches, and hands on the events that were captured before.
     fn drain(&mut self, mut each: impl FnMut(&mut Self, &mut Event) -> Result<()>) -> Result<()> {
         self.capture.stop();
         for _ in 0..LOOKS {
@@ -516,7 +515,7 @@ impl Monitor {
         rest.iter_mut().try_for_each(|event| each(self, event))
     }
 
-    /// Counts what was captured and has nowhere to go, so that the books balance.
+    /// Counts captured events that cannot be reported, so that the counts add up.
     pub fn discard(&mut self) {
         let counted = self.drain(|monitor, _| {
             monitor.counters.processed += 1;
@@ -528,7 +527,7 @@ impl Monitor {
         }
     }
 
-    /// Reports what was captured until now, and no more.
+    /// Reports all events that were captured until now, and then stops.
     pub fn finish(&mut self) -> Result<()> {
         self.sink.end(PATIENCE);
         self.drain(Self::report)?;

@@ -1,9 +1,8 @@
-//! What was counted, each figure with one definition, and the manual's page of it.
+//! The statistics: one definition for each figure, and the page that `--stats` prints.
 //!
 //! Counters of the capture program and of the tool come in as plain numbers;
-//! [`Statistics::page`] puts them into the manual's layout. Below it stands a
-//! section of losses that the manual has no line for: nothing is given up
-//! without a counter. Nothing here reads a clock or a map.
+//! [`Statistics::page`] prints them in the layout of the manual. Nothing here reads a
+//! clock or a map.
 use crate::capture::counters::KernelCounters;
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ pub struct UserCounters {
     pub symbol_cache_hits: u64,
     /// Addresses that were looked up in a file.
     pub symbol_cache_misses: u64,
-    /// Names and files that left the caches for want of room.
+    /// Names and files that left the caches for lack of room.
     pub evicted: u64,
     /// Passes over symbol tables that would have taken too long.
     pub lookups_given_up: u64,
@@ -59,7 +58,7 @@ pub struct Statistics {
 }
 
 impl Statistics {
-    /// Dropped, of those that passed the filters.
+    /// Dropped, in percent of the deliveries that passed the filters.
     fn drop_percent(&self) -> String {
         let passed = self.kernel.submitted.saturating_add(self.kernel.dropped);
         percent(self.kernel.dropped, passed, 2)
@@ -93,8 +92,7 @@ impl Statistics {
             .unwrap_or(0)
     }
 
-    /// The manual's page, then our section; ends with an empty line, so that
-    /// pages stand apart.
+    /// The page; it ends with an empty line that separates it from the next one.
     #[must_use]
     pub fn page(&self) -> String {
         let Statistics {
@@ -177,8 +175,8 @@ fn percent(part: u64, whole: u64, digits: u32) -> String {
     format!("{}%", quotient(hundredfold, whole.into(), digits))
 }
 
-/// A quotient with so many digits behind the point, rounded; by nothing it is zero.
-/// In integers: what formats floating-point numbers takes 10 KB of a binary.
+/// A quotient with so many digits after the point, rounded; zero if the divisor is zero.
+/// In integers: the formatting of floating-point numbers takes 10 KB of the binary.
 fn quotient(dividend: u128, divisor: u128, digits: u32) -> String {
     let scale = 10u128.pow(digits);
     let whole = dividend.saturating_mul(scale).saturating_add(divisor / 2);

@@ -1,18 +1,18 @@
-//! How libraries end the program that they are in: files and functions that stand
-//! between abort(3) and whoever found something wrong.
+//! How libraries end the program that they are in: the files and functions between abort(3)
+//! and the code that found an error.
 //!
-//! In: the name of a file, or of a function. Out: whether it is one of those that every
-//! death of its kind has on its stack, so that it tells nothing of this one.
+//! In: the name of a file or of a function. Out: whether every death of the same kind has
+//! it on its stack, so that it does not distinguish one death from another.
 
-/// Files of the C library and of the runtimes of C++, Rust and the sanitizers. One that
-/// ends in `*` stands for all that begin so.
+/// Files of the C library and of the runtimes of C++, Rust and the sanitizers. A name that
+/// ends in `*` means all that begin so.
 const FILES: &str = "libc.so* libc-2.* libc-0.* ld-linux* ld-2.* ld-musl-* ld.so* ld64.so* \
     libpthread.so* libpthread-2.* libuClibc-* ld-uClibc* libstdc++.so* libc++.so* libc++abi.so* \
     libsupc++.so* libgcc_s.so* libgcc_s-* libunwind.so* libstd-* libasan.so* libubsan.so* \
     libtsan.so* liblsan.so* libhwasan.so* libclang_rt.*";
 
-/// Functions of the same, where they are part of the executable, and of what else ends
-/// programs; as above, and one that begins with `*` stands for all that it is a part of.
+/// Functions of the same, for when they are part of the executable, and other functions that
+/// end programs. As above; and a name that begins with `*` means all that contain it.
 const FUNCTIONS: [&str; 5] = [
     // Of C libraries.
     "abort __GI_abort __libc_abort __restore_sigs __block_all_sigs __block_app_sigs raise __GI_raise gsignal pthread_kill __pthread_kill* tkill \
@@ -47,8 +47,8 @@ pub fn is_function(name: &[u8]) -> bool {
     FUNCTIONS.iter().any(|names| is_one_of(name, names))
 }
 
-/// Whether a name is one of those that stand between spaces. One of these that ends in
-/// `*` stands for all that begin so, one that begins with `*` for all that it is a part of.
+/// Whether a name is in a list that is separated by spaces. An entry that ends in `*` means
+/// all names that begin so; one that begins with `*` means all that contain it.
 #[must_use]
 pub fn is_one_of(name: &[u8], names: &str) -> bool {
     let mut patterns = names.as_bytes().split(|&byte| byte == b' ');

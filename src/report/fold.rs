@@ -1,29 +1,28 @@
-//! Equal things printed once: which are printed, and which are only counted.
+//! Folding: which of several equal items are printed, and which are only counted.
 //!
-//! A [`Folder`] lets a number of items of each key through in each window of
-//! time and holds the rest back. When the window ends the last that was held
-//! back comes out, with the number of things that it stands for: nothing
-//! disappears. `--fold` lets one report of each signature through, and
-//! `--max-per-minute` a number of each executable.
+//! A [`Folder`] lets a number of items of each key through in each window of time and
+//! holds the rest back. When the window ends, the last held item comes out, with the
+//! number of items that it stands for: none disappears. `--fold` lets one report of each
+//! signature through, and `--max-per-minute` a number of reports of each executable.
 
 use std::time::Duration;
 
 /// Keys remembered at a time; past that the oldest window ends early.
 const MAX_KEYS: usize = 256;
 
-/// An item on its way out, and how many it stands for, itself included.
+/// An item that is let through, and how many it stands for, itself included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counted<T> {
     pub item: T,
     pub count: u64,
     /// How many of these are the first of a process that died.
     pub deaths: u64,
-    /// Its time; of one that was held back that of the first in its window, which was
-    /// let through.
+    /// Its time. For an item that was held back, the time of the first item in its window, which
+    /// was let through.
     pub since_ms: u64,
 }
 
-/// What is remembered of a key in its window.
+/// The state of a key in its window.
 #[derive(Debug)]
 struct Window<T> {
     key: u64,
@@ -54,8 +53,8 @@ impl<T> Folder<T> {
         }
     }
 
-    /// Gives `item` back if it may pass. What was held back in windows that are over,
-    /// or had to end for this one, goes to `ended`. `now` never goes back.
+    /// Returns `item` if it may pass. Items that were held back in windows that are over, or that
+    /// had to end for this one, go to `ended`. `now` never goes back.
     pub fn admit(
         &mut self,
         key: u64,
@@ -94,7 +93,7 @@ impl<T> Folder<T> {
         None
     }
 
-    /// What was held back in windows that are over, oldest first, goes to `ended`.
+    /// Items that were held back in windows that are over go to `ended`, oldest first.
     pub fn end(&mut self, now: Duration, ended: &mut Vec<Counted<T>>) {
         while self.windows.first().is_some_and(|first| first.ends <= now) {
             ended.extend(self.windows.remove(0).held);

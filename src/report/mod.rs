@@ -1,4 +1,4 @@
-//! What is known of one crash, resolved: plain data, ready to be written in any
+//! A report: what is known about one crash, as plain data that can be written in any
 //! format.
 //!
 //! Text that comes from the crashed process or its files (names, paths,
@@ -28,7 +28,7 @@ pub struct Timestamp {
     pub uptime_ms: u64,
 }
 
-/// Why it crashed. The tokens of [`Cause::as_str`] are for ever.
+/// Why it crashed. The words of [`Cause::as_str`] never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// Data below 64 KB.
@@ -44,7 +44,7 @@ pub enum Cause {
     WriteProtected,
     /// A mapping that may not be read, such as a guard page.
     AccessProtected,
-    /// Data at what is no address of this processor.
+    /// Data access through a value that cannot be an address on this processor.
     NonCanonical,
     /// An instruction that needs alignment did not have it.
     Misaligned,
@@ -65,7 +65,7 @@ pub enum Cause {
     Breakpoint,
     /// Seccomp, or the program's own system call dispatch.
     ForbiddenSystemCall,
-    /// No fault: somebody sent the signal.
+    /// No fault: a process sent the signal.
     Sent,
     StackSmashing,
     Abort,
@@ -118,7 +118,7 @@ pub struct FirstFault {
     pub age_ms: u64,
 }
 
-/// How a process ended that had overcome a fault.
+/// How a process ended whose handler had taken a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     Status(u8),
@@ -128,9 +128,9 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// Whether a process that ends so within a second has died of its fault: not where
-    /// it says that all went well, nor where somebody asked it to end (128 and a signal
-    /// is how shells and virtual machines put that).
+    /// Whether a process that ends so within a second has died of its fault: not if it reports
+    /// success, nor if it was asked to end (shells and virtual machines then exit with 128 plus
+    /// the signal).
     #[must_use]
     pub fn is_death(self) -> bool {
         match self {
@@ -145,12 +145,12 @@ impl Exit {
 /// A name for an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Symbol {
-    /// Demangled where that could be done.
+    /// Demangled if that is possible.
     pub name: Vec<u8>,
     pub offset: u64,
 }
 
-/// Where a code address lies.
+/// The place of a code address.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Location {
     pub symbol: Option<Symbol>,
@@ -158,7 +158,7 @@ pub struct Location {
     pub module: Option<Vec<u8>>,
     /// The address as the file's linker numbered it: what `addr2line -e` takes.
     pub module_offset: Option<FileAddress>,
-    /// Where the file has it, if the file itself could not be had.
+    /// The offset in the file, if the file itself was not available.
     pub file_offset: Option<FileOffset>,
     pub build_id: Option<Vec<u8>>,
     pub file: Option<Vec<u8>>,
@@ -171,10 +171,10 @@ pub struct Code {
     /// The address of the first byte.
     pub address: ProcessAddress,
     pub bytes: Vec<u8>,
-    /// Where among the bytes the instruction begins that crashed.
+    /// The index of the byte at which the crashed instruction begins.
     pub instruction: usize,
-    /// The memory that it names or implies, in words; empty where it has none.
-    /// `None` where it could not be read.
+    /// The memory that it names or implies, in words; empty if it has none.
+    /// `None` if it could not be read.
     pub operands: Option<Vec<u8>>,
 }
 
@@ -182,8 +182,8 @@ pub struct Code {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StackFrame {
     pub address: ProcessAddress,
-    /// An instruction's own address, not the one behind a call: of the crash, of
-    /// what a signal interrupted, of code that was returned to and never called.
+    /// An instruction's own address, not the one after a call: of the crash, of code that a
+    /// signal interrupted, of code that was returned to but never called.
     pub exact: bool,
     pub trust: Trust,
     /// Has no frame on the stack: the compiler put its code into the next call
@@ -197,8 +197,8 @@ pub struct StackFrame {
 pub struct StackTrace {
     pub frames: Vec<StackFrame>,
     pub stop: Stop,
-    /// Not every mapping was known, and a frame was searched for: one that lay in
-    /// an unknown mapping would have been passed over.
+    /// Not every mapping was known, and a frame came from a search: a frame in an unknown
+    /// mapping would have been missed.
     pub gaps: bool,
 }
 
@@ -210,7 +210,7 @@ impl StackTrace {
     }
 }
 
-/// What one looks for in a list of mappings.
+/// An address that is interesting in a list of mappings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Near {
     Fault,
@@ -231,15 +231,15 @@ impl Near {
     }
 }
 
-/// A mapping that holds, or lies next to, what one looks for.
+/// A mapping that holds an interesting address, or lies next to one that does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NearbyMapping {
     pub start: ProcessAddress,
     pub end: ProcessAddress,
     pub flags: VmFlags,
-    /// Where in the file it begins; `None` if no file is mapped.
+    /// The offset in the file at which it begins; `None` if no file is mapped.
     pub file_offset: Option<FileOffset>,
-    /// A path, or what stands for one: `[heap]`.
+    /// A path, or a name such as `[heap]`.
     pub name: Vec<u8>,
     pub holds: Vec<Near>,
 }
@@ -249,7 +249,7 @@ pub struct NearbyMapping {
 pub struct Process {
     pub pid: u32,
     pub tid: u32,
-    /// Where it differs from `pid`.
+    /// Only if it differs from `pid`.
     pub host_pid: Option<u32>,
     /// As the process sees itself, where that differs from `pid`.
     pub ns_pid: Option<u32>,
@@ -279,7 +279,7 @@ pub struct Delivery {
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct State {
     pub instruction_pointer: Option<ProcessAddress>,
-    /// Where the instruction pointer is; with or without `-t`.
+    /// The place of the instruction pointer; with or without `-t`.
     pub instruction: Location,
     /// With `-r` or `--memory`.
     pub registers: Option<Registers>,
@@ -311,12 +311,11 @@ pub struct Counts {
     /// How many equal ones this one stands for beside itself; `None` where none
     /// would have been folded.
     pub repeats: Option<u64>,
-    /// Processes that died, of all that this one stands for; as `repeats`.
+    /// Processes that died in all crashes that this report stands for; `None` as in `repeats`.
     pub deaths: Option<u64>,
-    /// How many more it stands for that `--max-per-minute` held back, whatever they were
-    /// like; `None` where none was.
+    /// How many more crashes, of any kind, `--max-per-minute` held back; `None` if none.
     pub suppressed: Option<u64>,
-    /// For reports that stand for ones held back: when the full report was, in Unix time.
+    /// For reports that stand for held ones: the time of the full report, in Unix time.
     pub since_ms: Option<u64>,
 }
 
@@ -340,8 +339,8 @@ pub struct Report {
 }
 
 impl Report {
-    /// Equal for reports that are folded: the signature, or without one what
-    /// the crash's own frame tells.
+    /// Equal for reports that are folded: the signature, or without one the place of the
+    /// crash's own frame.
     #[must_use]
     pub fn fold_key(&self) -> u64 {
         if let Some(signature) = self.why.signature {

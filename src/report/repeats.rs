@@ -1,11 +1,10 @@
 //! Which reports are printed, and which are only counted.
 //!
-//! Every fatal crash is printed unless `--fold` or `--max-per-minute` asks for
-//! less. Faults that a handler takes, and that the process does not die of, are no
-//! crashes: they are folded unless the
-//! user says otherwise, by the capture program where one place of one process
-//! takes them, and here where several processes or places give equal reports.
-//! Nothing is folded in silence: see [`Folder`].
+//! Every fatal crash is printed unless `--fold` or `--max-per-minute` asks for less. A
+//! fault that a handler takes, and that the process does not die of, is not a crash:
+//! such faults are folded by default. The capture program folds those of one place in
+//! one process; this module folds equal reports of several processes or places. Every
+//! folded report is counted: see [`Folder`].
 
 use std::time::Duration;
 
@@ -31,7 +30,7 @@ pub struct Outgoing {
     pub is_held: bool,
 }
 
-/// Takes what the capture program has counted at a site.
+/// Removes the capture program's count of a site.
 pub type TakeFolded<'a> = &'a mut dyn FnMut(&FaultSite) -> Option<Folded>;
 
 /// A site whose faults the capture program counts.
@@ -44,7 +43,7 @@ struct Site {
     report: Box<Report>,
 }
 
-/// A report, and whether it stands for ones that were held back.
+/// A report, and whether it stands for others that were held back.
 #[derive(Debug)]
 pub struct Repeats {
     crashes: Option<Folder<Box<Report>>>,
@@ -80,8 +79,8 @@ impl Repeats {
         self.held
     }
 
-    /// What is to be printed now that this report has come. `repeats` is what the
-    /// capture program has counted at its site before. `now` never goes back.
+    /// The reports to print now that this one has come. `repeats` is the capture program's
+    /// count of its site before. `now` never goes back.
     pub fn admit(
         &mut self,
         item: Box<Report>,
@@ -93,7 +92,7 @@ impl Repeats {
         let mut out = Vec::new();
         let is_handled = is_overcome(&item);
         if self.folder(is_handled).is_none() && self.per_minute.is_none() {
-            // Nothing is folded here: there is no number to tell, but of those that the
+            // Nothing is folded here: the only number to report is that of the faults that the
             // capture program has counted before a death.
             let mut item = item;
             if repeats > 0 && !is_handled {

@@ -1,27 +1,28 @@
 //! What equal crashes have in common, in 64 bits.
 //!
-//! The `signature` is one value for equal crashes of one build: it is made of what
-//! does not change from run to run and from host to host. The `group` has function
-//! names instead, and is one value across builds. Both are FNV-1a (64 bits, the
-//! usual offset basis and prime) over these lines, each ended by a newline:
+//! The `signature` is the same for equal crashes of one build: it is computed from values
+//! that do not change from run to run or from host to host. The `group` uses function
+//! names in place of build-ids, so it is the same across builds. Both are FNV-1a (64 bits,
+//! the usual offset basis and prime) over these lines, each ended by a newline:
 //!
 //! ```text
 //! 2                       the version of this text
 //! SIGNAL                  its number, decimal
-//! CAUSE                   the token; as it would be without any function's name
+//! CAUSE                   the word; as it would be if no function had a name
 //! EXECUTABLE              its name without directories; left out of a signature that
 //!                         has the executable's build-id in one of its lines
 //! BUILD-ID+OFFSET         signature: lower-case hexadecimal, no 0x
 //! NAME                    group: of the function; of one without, as in the signature
 //! ```
 //!
-//! A file without a build-id stands by its name without directories, a frame in no file
-//! as `?`, the kernel's vDSO as `[vdso]`, whose build changes with the kernel. Frames
-//! count that the crash's own registers or call-frame information gave, innermost first,
-//! and who called what is no code; where a handler's frame lies between, those from the
-//! fault on. Call-frame information that may be in a debug file counts for nothing: other
-//! hosts lack it. Of Go's code, which keeps frame pointers everywhere, those of its chain
-//! count, too. Inlined calls have no frame, and are left out.
+//! A file without a build-id is represented by its name without directories, a frame in no
+//! file by `?`, and the vDSO, whose build changes with the kernel, by `[vdso]`. These
+//! frames count, innermost first: those that the crash's own registers or call-frame
+//! information gave, and the caller of an address that is not code. If the stack has a
+//! handler's frame, they begin at the fault. Call-frame information that may be in a debug
+//! file does not count, because other hosts lack that file. In Go's code, which keeps frame
+//! pointers everywhere, frames of that chain count too. Inlined calls have no frame, and
+//! are left out.
 //!
 //! In a group the executable's frames count, too, if the code proves all frames up to them:
 //! musl has no call-frame information, and two callers of its abort(3) are two bugs. Such
@@ -30,16 +31,19 @@
 //! Which of them have a line:
 //!
 //! ```text
-//! of an abort      none that lies in the runtime's files ([`dying`]) before the first
-//!                  that does not: how a library ends a program is no bug of its own
-//! of any other     these together one, `[runtime]`: which variant of strlen(3) it was
-//!                  is the processor's affair; but the place itself, where its caller
-//!                  is not certain (musl has no call-frame information)
-//! of both          the outermost of these has its own line if a library called it: one
-//!                  place there may call anything (libffi); in a group only by a name
-//!                  without underscores, which every host knows, else `[runtime]`
-//! behind these     none in such a file: the program's own frames tell enough
-//! a line that is there already counts once: how deep a recursion was is chance
+//! runtime frames before the first frame of the program
+//!   in an abort     none: how a library ends a program is not a bug of that library
+//!   otherwise       one line for all, `[runtime]`: the processor decides which variant of
+//!                   strlen(3) ran; but the place itself if its caller is not certain
+//!                   (musl has no call-frame information)
+//!   in both         if a library of the program called them, the outermost has its own
+//!                   line: one place there may call anything (libffi); in a group only if
+//!                   its name begins without an underscore, so that every host knows it,
+//!                   else `[runtime]`
+//! runtime frames after that
+//!                   none: the program's own frames are enough
+//! all other frames  one line each; equal lines count once, because the depth of a
+//!                   recursion is chance
 //! ```
 //!
 //! Five lines count; where the innermost lies in another library, as many more as it
@@ -49,18 +53,18 @@
 //! without symbols, and the values must not depend on these. A group, which may, leaves
 //! out the functions of a way of dying by their names, and has five.
 //!
-//! Where in a recursion a stack is full is chance: of a `stack_overflow` count the
-//! lines that more than one frame has, each once and sorted, or if there are none
-//! those of the four frames behind the innermost.
+//! The place in a recursion at which a stack is full is chance. So for a `stack_overflow`
+//! only the lines count that more than one frame has, each once and sorted. If there are
+//! none, those of the four frames after the innermost count.
 //!
-//! Where a frame's file could not be had before all these lines were found, its callers
-//! may be missing: there is no value then, rather than one that luck decides.
+//! If a frame's file could not be read before all these lines were found, callers may be
+//! missing. Then there is no value, because chance would decide it.
 
 use crate::crash::frame::Trust;
 use crate::report::dying;
 use crate::report::{Cause, Location};
 
-/// How many frames are looked at for those that count, whichever depth a report has.
+/// The number of frames that are examined, whatever depth a report has.
 pub const FRAMES_WALKED: usize = 24;
 const LINES_COUNTED: usize = 5;
 /// Of these, outside of the library where it happened.
@@ -77,7 +81,7 @@ pub struct Place<'a> {
     pub trust: Trust,
     /// The fault happened here, and the frames before this one are its handler's.
     pub fault: bool,
-    /// Its file could not be had, nor what that says of its callers.
+    /// Its file was not available, so its callers are not certain.
     pub unread: bool,
     /// It is proven that it, and each frame before it, has called the next one.
     pub proven: bool,
@@ -87,17 +91,17 @@ pub struct Place<'a> {
     pub location: &'a Location,
 }
 
-/// What else the values are made of.
+/// The other input of the two values.
 #[derive(Clone, Copy, Debug)]
 pub struct Crash<'a> {
     pub signal: i32,
-    /// The token of the cause, as it is without any function's name.
+    /// The word of the cause, as it would be if no function had a name.
     pub cause: &'a [u8],
     /// The executable's path.
     pub exe: Option<&'a [u8]>,
 }
 
-/// The two values; `None` for one that cannot be had.
+/// The two values; `None` for one that is not available.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Signature {
     pub signature: Option<u64>,
@@ -140,15 +144,15 @@ impl Signature {
     }
 }
 
-/// A frame of which it is certain who called it.
+/// A frame whose caller is certain.
 #[derive(Clone, Copy)]
 struct Counting<'a> {
     location: &'a Location,
     file: &'a [u8],
     unread: bool,
-    /// The file of a frame within could not be had: this may not be its caller.
+    /// The file of an inner frame was not available: this may not be its caller.
     is_chance: bool,
-    /// Between the frame that counts before it and this one is one that does not.
+    /// A frame that does not count lies between this one and the one that counts before it.
     follows_gap: bool,
     is_exe: bool,
     is_runtime: bool,
@@ -159,7 +163,7 @@ struct Counting<'a> {
 /// The frames that count.
 struct Stack<'a> {
     frames: Vec<Counting<'a>>,
-    /// The file of any frame could not be had.
+    /// The file of any frame was not available.
     is_blind: bool,
     is_abort: bool,
     is_recursive: bool,
@@ -211,7 +215,7 @@ impl<'a> Stack<'a> {
         }
     }
 
-    /// The lines of a value; `None` where luck would decide which these are.
+    /// The lines of a value; `None` if chance would decide which these are.
     fn lines(&self, kind: Kind) -> Option<Vec<Line>> {
         let (inner, own) = self.parts(kind);
         if self.is_recursive {
@@ -244,8 +248,7 @@ impl<'a> Stack<'a> {
         (is_full || !self.is_blind).then_some(lines)
     }
 
-    /// The line of the frames within that lie in the runtime, if it has one, and the
-    /// frames of the program.
+    /// The line of the inner runtime frames, if they have one, and the frames of the program.
     fn parts(&self, kind: Kind) -> (Option<Line>, Vec<&Counting<'a>>) {
         let counts = |frame: &&Counting<'a>| kind == Kind::Group || !frame.in_group_alone;
         let frames: Vec<&Counting<'a>> = self.frames.iter().filter(counts).collect();
@@ -259,7 +262,7 @@ impl<'a> Stack<'a> {
         let mut own: Vec<&Counting<'a>> = own.copied().collect();
         let is_called_by_exe = own[0].is_exe;
         // A runtime without call-frame information (musl's) has one strlen(3), and its
-        // caller does not count: the place tells what is left to tell.
+        // caller does not count: only the place distinguishes crashes there.
         let is_gap = outer[0].follows_gap && !self.is_abort;
         let line = inner.last().and_then(|called| match is_called_by_exe {
             _ if is_gap => Some(called.line(kind)),
@@ -287,8 +290,8 @@ impl Line {
 }
 
 impl Counting<'_> {
-    /// Of a function of the runtime that a library has called. Only exported ones have a
-    /// name everywhere, and these of C alone one without underscores before it.
+    /// The line of a runtime function that a library has called. Only exported functions have a
+    /// name on every host, and among these only C functions begin without an underscore.
     fn line_in_runtime(&self, kind: Kind) -> Line {
         let symbol = self.location.symbol.as_ref();
         let is_private = symbol.is_none_or(|symbol| symbol.name.starts_with(b"_"));
@@ -307,7 +310,7 @@ impl Counting<'_> {
         kind == Kind::Group && self.location.symbol.is_some()
     }
 
-    /// Whether its line is what it would be with its file at hand.
+    /// Whether its line would be the same if its file were available.
     fn is_known(&self, kind: Kind) -> bool {
         let is_placed = self.location.build_id.is_some() && self.location.module_offset.is_some();
         match kind {
@@ -324,7 +327,7 @@ impl Counting<'_> {
         Line {
             text: match named {
                 Some(symbol) => in_any_build(&symbol.name),
-                // Where nothing else is known, at least different places are.
+                // If nothing else is known, at least different places get different lines.
                 None => in_build(self.location),
             },
             names_exe: self.is_exe && self.is_known(kind),
@@ -332,7 +335,7 @@ impl Counting<'_> {
     }
 }
 
-/// What is the same wherever in a recursion the stack is full.
+/// The lines that are the same wherever in a recursion the stack is full.
 fn repeated(lines: &[Line]) -> Vec<Line> {
     let callers = lines.get(1..).unwrap_or_default();
     let often = |line: &&Line| lines.iter().filter(|other| other == line).count() > 1;
@@ -377,7 +380,7 @@ fn digits(line: &mut Vec<u8>, value: u64, count: u32) {
     }
 }
 
-/// A function's name without what the compiler adds to a part or a copy of it.
+/// A function's name without the suffix that the compiler adds for a part or a copy of it.
 fn in_any_build(name: &[u8]) -> Vec<u8> {
     const ADDED: [&[u8]; 6] = [
         b".cold",
@@ -393,7 +396,7 @@ fn in_any_build(name: &[u8]) -> Vec<u8> {
 
 fn file_name(location: &Location) -> &[u8] {
     match location.module.as_deref() {
-        // Where it lies is chance: the heap, the stack, made while it ran.
+        // Its address is chance: it is on the heap, on the stack, or was made at run time.
         None | Some(b"[anon]" | b"[heap]" | b"[stack]") => NOWHERE,
         Some(path) => base_name(path),
     }

@@ -203,7 +203,7 @@ fn five_lines_count_and_no_more() {
     assert_eq!(fault("e1 e2 e3 e2 e3 e4"), fault("e1 e2 e3 e4"));
 }
 
-/// What a library does before it ends the program is the same for all who use it.
+/// The functions with which a library ends a program are the same for all its users.
 #[test]
 fn deaths_count_from_where_the_program_is_left() {
     let assert_ = "c1:raise c2:abort c3 c4:__assert_fail";
@@ -271,7 +271,7 @@ fn callers_of_one_library_are_distinguished() {
     );
 }
 
-/// Which strlen it is the processor decides, and what it is called the debug file.
+/// The processor decides which strlen runs, and the debug file what its name is.
 #[test]
 fn the_c_library_counts_by_its_callers() {
     let evex = fault("c1 e1:f e2:main c7");
@@ -287,7 +287,7 @@ fn the_c_library_counts_by_its_callers() {
     assert_ne!(fault("c1 c2"), fault("c1 c3"), "all that there is");
 }
 
-/// What one place in a library may call is anything, such as in libffi.
+/// One place in a library may call anything, as in libffi.
 #[test]
 fn what_a_library_called_is_distinguished() {
     let through = |called: &str| format!("{called} l1 l2 l3 e1:f e2:main");

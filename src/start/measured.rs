@@ -1,4 +1,4 @@
-//! Offsets that were measured, tried out before a capture proper starts.
+//! Tests measured offsets before the real capture starts.
 //!
 //! Nothing is believed because it was found: one more child faults under a capture of
 //! its own, and what the record says is compared with what the child was given
@@ -29,7 +29,7 @@ const RING_BYTES: u32 = 256 << 10;
 const SIGSEGV: i32 = 11;
 const SEGV_MAPERR: i32 = 1;
 
-/// What was measured and is right.
+/// The measured offsets that are right.
 pub(super) fn layout(method: Option<Method>) -> Result<Layout> {
     let mut layout = measure::measure(measure::OURSELVES, method != Some(Method::Tracepoint))?;
     // Until nothing was taken back: each time there is less.
@@ -37,12 +37,12 @@ pub(super) fn layout(method: Option<Method>) -> Result<Layout> {
     Ok(layout)
 }
 
-/// What was measured, for the loader.
+/// The measured offsets, for the loader.
 pub(super) fn types(layout: &Layout) -> KernelTypes {
     KernelTypes::measured(layout.to_btf(), layout.thread_bytes, layout.lost())
 }
 
-/// Compares one record with the truth, and takes back what is wrong; whether there was any.
+/// Compares one record with the truth, and gives up wrong fields; whether there were any.
 pub fn try_out(program: &CStr, layout: &mut Layout, method: Option<Method>) -> Result<bool> {
     let (event, child) = crash(program, layout, method)?;
     let seen = child.seen();
@@ -127,8 +127,8 @@ fn wrong_essential(event: &Event, seen: &Seen) -> Option<&'static str> {
     }
 }
 
-/// Takes fields back if what came of them is wrong; whether there was any. What is lost
-/// already may be.
+/// Gives up fields whose values are wrong; whether there were any. Fields that are already
+/// given up may be wrong.
 fn take_back(event: &Event, seen: &Seen, layout: &mut Layout) -> bool {
     let fact = |fact| seen.facts.get(fact);
     let name = &seen.name[..seen.name.len() - 1];
@@ -164,7 +164,7 @@ fn take_back(event: &Event, seen: &Seen, layout: &mut Layout) -> bool {
     is_changed
 }
 
-/// Whether the mappings are those of /proc, with their files where there is code.
+/// Whether the mappings are those of /proc, with their files if there is code.
 fn are_mappings(event: &Event, seen: &Seen, has_identity: bool) -> bool {
     let mut same = event.mappings.len() == seen.lines.len();
     for (found, line) in event.mappings.iter().zip(&seen.lines) {

@@ -1,11 +1,11 @@
-//! The proof of a capture: a child of ours faults on purpose, and what its
-//! record says is compared with that.
+//! The proof of a capture: a child of ours faults on purpose, and its record is compared
+//! with what is known about that fault.
 //!
-//! The child is a copy of this process, with a name that nobody else has, by which the
-//! programs distinguish it from all others: until the proof is over nobody else is seen. It
-//! handles its fault and ends: no core, no line in the kernel's log, and no report. The
-//! fault is a SIGBUS where one can be made, so that other monitors of segmentation
-//! faults do not see it either. [`wrong`] and [`doubtful`] are pure.
+//! The child is a copy of this process with a unique name, by which the programs recognize
+//! it: until the proof is over they capture no other process. The child handles its fault
+//! and ends: no core, no line in the kernel's log, and no report. The fault is a SIGBUS if
+//! one can be made, so that other monitors of segmentation faults do not see it either.
+//! [`wrong`] and [`doubtful`] are pure.
 
 use crate::base::address::ProcessAddress;
 use crate::capture::record::assemble::Assembler;
@@ -34,11 +34,11 @@ const START_SLACK_NS: u64 = 100_000_000;
 /// Bytes of the stack that are looked at.
 const LOOKED_AT: usize = 64;
 
-/// What came of it.
+/// The result of a proof.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
     Right,
-    /// Something beside what every report stands on is not as it should be.
+    /// A value is wrong, but not one that every report needs.
     Doubtful(Vec<&'static str>),
     Wrong(&'static str),
     /// Nothing was captured.
@@ -53,7 +53,7 @@ pub struct Proof {
     name: Name,
 }
 
-/// What the child's record has to say.
+/// The values that the child's record must have.
 #[derive(Clone, Debug)]
 pub struct Expected {
     pub name: Name,
@@ -67,7 +67,7 @@ pub struct Expected {
     /// Between which times it was forked and ended.
     pub began_ns: u64,
     pub ended_ns: u64,
-    /// Where they are known.
+    /// Only if they are known.
     pub brk: u64,
     pub mnt_ns: Option<u32>,
     /// The base name of the executable, and the first argument.
@@ -91,7 +91,7 @@ impl Proof {
         Proof { name }
     }
 
-    /// What the name of the child begins with.
+    /// The beginning of the child's name.
     #[must_use]
     pub fn mark(&self) -> Mark {
         let mut mark = Mark::default();
@@ -170,7 +170,7 @@ impl Proof {
             began_ns,
             ended_ns: 0,
             brk,
-            // Perf events, which do not tell the user either, know it of the living alone.
+            // Perf events lack the user too, and have this only of living processes.
             mnt_ns: process::mount_namespace().filter(|_| !lost.contains(&"uid")),
             exe: process::executable_name(),
             argument: process::first_argument(),
@@ -210,7 +210,7 @@ const NUMBERS: [u16; REGISTERS] = if cfg!(target_arch = "aarch64") {
     [15, 14, 13, 12, 6, 3]
 };
 
-/// What every report stands on, if it is not as it should be.
+/// The wrong value, if one that every report needs is wrong.
 #[must_use]
 pub fn wrong(event: &Event, expected: &Expected) -> Option<&'static str> {
     let has = |detail| !expected.lost.contains(&detail);
@@ -225,12 +225,14 @@ pub fn wrong(event: &Event, expected: &Expected) -> Option<&'static str> {
     let code = event.memory(registers.pc(), own_fault::FAULTING.len());
     let trap = event.trap.filter(|_| has("fault"));
     let is_pid = event.pid == Some(expected.pid) || event.ns_pid == expected.pid;
-    let times = expected.began_ns.saturating_sub(START_SLACK_NS)..=expected.ended_ns + START_SLACK_NS;
+    let times =
+        expected.began_ns.saturating_sub(START_SLACK_NS)..=expected.ended_ns + START_SLACK_NS;
     if (event.signal, event.code) != (expected.signal, expected.code) {
         Some("the signal")
     } else if registers.sp().0 != expected.sp || values.iter().zip(&expected.values).any(is_other) {
         Some("a register")
-    } else if trap.is_some() && event.siginfo != Siginfo::Address(ProcessAddress(expected.address)) {
+    } else if trap.is_some() && event.siginfo != Siginfo::Address(ProcessAddress(expected.address))
+    {
         Some("the fault's address")
     } else if trap.is_some_and(|trap| trap.address != expected.address) {
         Some("the fault address in the trap data")
@@ -263,7 +265,7 @@ pub fn doubtful(event: &Event, expected: &Expected) -> Vec<&'static str> {
     let is_base = |path: &[u8], base: &[u8]| path.rsplit(|byte| *byte == b'/').next() == Some(base);
     let pc = event.registers.map(|registers| registers.pc());
     let mapping = pc.and_then(|pc| event.mapping(pc));
-    // The code that faults stands in the executable.
+    // The code that faults is in the executable.
     let is_ours = |mapping: &Mapping| {
         let file = mapping.file.as_ref();
         let has_name = |file: &MappedFile| match &expected.exe {

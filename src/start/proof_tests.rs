@@ -59,7 +59,7 @@ fn mapping() -> Mapping {
     }
 }
 
-/// What a capture that is right has of it.
+/// The event of a correct capture.
 fn event() -> Event {
     let expected = expected();
     let mut registers = Seen::new(Arch::NATIVE, [0; WORDS]);

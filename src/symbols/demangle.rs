@@ -1,9 +1,9 @@
 //! Rust's mangled names made readable; every other name stays as it is.
 //!
 //! In: a raw symbol name. Out: bytes, at most [`MAX_OUTPUT`] of them. Legacy
-//! names lose their hash, so that a name is the same in the next build. C++ names
-//! stay raw but with the feature `cpp`: `c++filt` reads them, and the rules take
-//! more room than everything else about symbols.
+//! names lose their hash, so that a name is the same in the next build. C++ names stay
+//! raw without the feature `cpp`: `c++filt` can demangle them, and the code for that is
+//! larger than everything else about symbols.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};
@@ -11,7 +11,7 @@ use std::fmt::{self, Write};
 /// A short mangled name can stand for a very long one.
 pub const MAX_OUTPUT: usize = 4096;
 
-/// A writer that refuses what does not fit.
+/// A writer that refuses text that does not fit.
 struct Bounded(String);
 
 impl Write for Bounded {
@@ -53,7 +53,7 @@ fn other(name: &[u8]) -> Cow<'_, [u8]> {
 /// A name of another language.
 #[cfg(feature = "cpp")]
 fn other(name: &[u8]) -> Cow<'_, [u8]> {
-    /// Deeper ones are nobody's, and its stack is ours.
+    /// No real name is deeper, and the demangler recurses on our stack.
     const MAX_DEPTH: u32 = 64;
     if !name.starts_with(b"_Z") {
         return Cow::Borrowed(name);
@@ -68,8 +68,8 @@ fn other(name: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-/// Whether `17h`, 16 hex digits and `E` stand in it: the last part of a legacy
-/// name, which a suffix such as `.llvm.123` may follow.
+/// Whether it has `17h`, 16 hex digits and `E`: the last part of a legacy name, which a
+/// suffix such as `.llvm.123` may follow.
 fn has_hash(name: &[u8]) -> bool {
     name.windows(20).any(|part| {
         let (head, hash) = part.split_at(3);

@@ -6,9 +6,9 @@
 //! table in windows, so that a file of any size costs the same memory, and
 //! [`resolver::Resolver`] remembers the answers.
 //!
-//! [`elf`] reads the files, `lines` their lines and inlined calls, [`perf_map`] what a just-in-time compiler tells of its
-//! code, [`demangle`] makes Rust's names readable, [`crate::base::budget`] bounds what all caches
-//! hold together.
+//! [`elf`] reads the files, `lines` their lines and inlined calls, [`perf_map`] the map
+//! that a just-in-time compiler writes of its code. [`demangle`] makes Rust's names
+//! readable. [`crate::base::budget`] limits the memory of all caches together.
 
 pub mod demangle;
 pub mod elf;

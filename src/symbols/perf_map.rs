@@ -1,11 +1,11 @@
 //! Names of code that is in no file: the map that a just-in-time compiler writes
 //! for perf.
 //!
-//! In: the map, and addresses of the process. Out: the name of the function that
-//! holds each. A map grows at its end, and code memory is used again, so that of
-//! several functions at one address the last counts. The file is read in windows,
-//! with a cap on its size; a last line without its newline was still being
-//! written and does not count. `tools/perf/Documentation/jit-interface.txt`:
+//! In: the map, and addresses of the process. Out: for each the name of its function. A
+//! map grows at its end, and code memory is used again, so if several functions have
+//! contained an address, the last one counts. The file is read in windows, with a limit on
+//! its size. A last line without its newline is incomplete and does not count.
+//! `tools/perf/Documentation/jit-interface.txt`:
 //!
 //! ```text
 //! START SIZE symbolname      both in hexadecimal, the name up to the newline
@@ -28,8 +28,7 @@ pub struct Compiled {
     pub start: ProcessAddress,
 }
 
-/// One answer for each address; `None` when it took too long, or when this is no
-/// such map.
+/// One answer for each address; `None` if it took too long, or if this is not such a map.
 #[must_use]
 pub fn look_up(source: &Source, addresses: &[ProcessAddress]) -> Option<Vec<Option<Compiled>>> {
     let mut found = vec![None; addresses.len()];

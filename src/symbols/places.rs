@@ -1,9 +1,9 @@
-//! Lines and inlined calls that were asked for before, so that a crash loop reads no
-//! debug information twice.
+//! A cache of lines and inlined calls, so that a crash loop reads no debug information
+//! twice.
 //!
-//! In: a module's id, addresses in it, and a way to read those that are not known.
-//! Out: the calls at each. Bounded by number and by the [`MemoryBudget`]; when
-//! there is no room left all is forgotten, which a crash loop does not notice.
+//! In: a module's id, addresses in it, and a function that reads those that are not in
+//! the cache. Out: the calls at each. Bounded by number and by the [`MemoryBudget`]: a full
+//! cache is emptied, which costs a crash loop nothing.
 
 use std::rc::Rc;
 
@@ -45,7 +45,7 @@ fn bytes_of(calls: &[Call]) -> usize {
         .iter()
         .map(|call| text(&call.name) + text(&call.file))
         .sum();
-    // Key and pointer, with what a vector leaves empty; two counters.
+    // Key and pointer, with the unused part of a vector; two counters.
     64 + size_of_val(calls) + strings
 }
 
@@ -67,7 +67,7 @@ impl Places {
         self.stats
     }
 
-    /// The calls at each address, none where nothing is known.
+    /// The calls at each address, none if nothing is known.
     pub fn resolve(
         &mut self,
         module: u64,

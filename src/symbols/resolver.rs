@@ -1,9 +1,9 @@
-//! Names that were asked for before, so that a crash loop scans nothing twice.
+//! A cache of names, so that a crash loop scans no symbol table twice.
 //!
-//! In: a module (anything that [`Names`]) and a batch of addresses in it. Out: a
-//! [`Symbol`] for each that has one. What is remembered is a stretch of addresses
-//! that share an answer, also the answer that there is none. Entries are bounded
-//! by number and by the [`MemoryBudget`]; the ones unused for longest go first.
+//! In: a module (anything that implements [`Names`]) and a batch of addresses in it. Out: a
+//! [`Symbol`] for each that has one. An entry is a range of addresses with the same
+//! answer, which may be that there is no name. Entries are bounded by number and by the
+//! [`MemoryBudget`]; the least recently used ones are evicted first.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -20,7 +20,7 @@ pub trait Names {
     /// Equal for equal files, as long as the program runs.
     fn id(&self) -> u64;
 
-    /// One answer for each address; `None` when it would take too long.
+    /// One answer for each address; `None` if it would take too long.
     fn functions(&self, addresses: &[FileAddress]) -> Option<Vec<Answer>>;
 
     /// Takes work that is about to be done for it; whether it may be done.
@@ -36,7 +36,7 @@ pub trait Names {
     }
 }
 
-/// A function's name, readable where that could be done, and its start.
+/// A function's name, readable if possible, and its start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Symbol {
     pub name: Rc<[u8]>,
@@ -216,7 +216,7 @@ impl Resolver {
         symbol
     }
 
-    /// Drops the entry unused for longest; false when there is none.
+    /// Drops the entry unused for longest; false if there is none.
     fn evict(&mut self) -> bool {
         let Some((_, key)) = self.order.pop_first() else {
             return false;

@@ -3,19 +3,18 @@
 //! Arguments come in as slices and borrowed descriptors, new objects go out as
 //! owned descriptors. Each command has an attribute struct of its own that ends
 //! at the last field set here, so nothing unset reaches the kernel and an old
-//! kernel sees no field it does not know. The layouts are those of
-//! `union bpf_attr` in `include/uapi/linux/bpf.h`.
+//! kernel sees no field it does not know. `union bpf_attr` in
+//! `include/uapi/linux/bpf.h` defines the layouts.
 //!
-//! This file does not decide what to try next when the kernel refuses; it only
-//! retries what the kernel itself asks to be retried (`EAGAIN` on a program
-//! load that a signal interrupted).
+//! This file does not decide what to try next when the kernel refuses. It only retries
+//! if the kernel asks for it (`EAGAIN` on a program load that a signal interrupted).
 //!
 //! # Safety
 //!
 //! The kernel reads and writes through the pointers inside an attribute. Every
-//! function here makes them from slices that it borrows for the whole call, and
-//! where the kernel takes a length from elsewhere (a map's key and value size)
-//! asks the kernel for that length first and compares.
+//! function here makes them from slices that it borrows for the whole call. If the
+//! kernel takes a length from elsewhere (a map's key and value size), the function asks
+//! the kernel for that length first and compares.
 
 use std::mem::{offset_of, size_of};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -58,11 +57,11 @@ pub const NAME_LEN: usize = 16;
 /// # Safety
 ///
 /// - `A` is the layout, or a prefix of it, of the `union bpf_attr` member that `command` takes.
-/// - Every pointer in `attr` is null or valid for what the kernel does with it under `command`.
+/// - Every pointer in `attr` is null or valid for the access that the kernel makes under `command`.
 unsafe fn call<A>(command: libc::c_long, name: &str, attr: &mut A) -> Result<libc::c_long> {
     let attr: *mut A = attr;
-    // SAFETY: `attr` is a live, exclusively borrowed struct of the size passed; what its
-    // pointers mean is the caller's duty.
+    // SAFETY: `attr` is a live, exclusively borrowed struct of the size passed; the caller
+    // guarantees that its pointers are valid.
     let answer = unsafe { libc::syscall(libc::SYS_bpf, command, attr, size_of::<A>()) };
     if answer < 0 {
         let errno = std::io::Error::last_os_error().raw_os_error().unwrap_or(0);
@@ -76,7 +75,7 @@ fn owned(answer: libc::c_long, name: &str) -> Result<OwnedFd> {
     let fd = i32::try_from(answer)
         .map_err(|_| Error::failed(format!("bpf({name}): answered {answer}, no descriptor")))?;
     // SAFETY: the callers pass the answer of a command that returns a new descriptor, which
-    // nobody else knows of.
+    // nothing else uses.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -112,7 +111,7 @@ fn kernel_name(name: &str) -> [u8; NAME_LEN] {
     kept
 }
 
-/// What a new map is to be.
+/// The attributes of a new map.
 #[derive(Clone, Copy, Debug)]
 pub struct NewMap<'a> {
     pub map_type: u32,
@@ -172,7 +171,7 @@ const PER_CPU_TYPES: [u32; 4] = [
     21, // BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE
 ];
 
-/// Checks that `key` and `value` are as long as what the kernel will read or write.
+/// Checks that `key` and `value` are as long as the bytes that the kernel will read or write.
 fn check_lengths(map: BorrowedFd<'_>, key: &[u8], value: &[u8]) -> Result<()> {
     let info = map_info(map)?;
     let mut wanted = info.value_size as usize;
@@ -204,7 +203,7 @@ pub fn map_update_elem(map: BorrowedFd<'_>, key: &[u8], value: &[u8], flags: u64
     unsafe { call(MAP_UPDATE_ELEM, "BPF_MAP_UPDATE_ELEM", &mut attr) }.map(drop)
 }
 
-/// `BPF_MAP_LOOKUP_ELEM` into `value`; false when the map has no such key.
+/// `BPF_MAP_LOOKUP_ELEM` into `value`; false if the map has no such key.
 pub fn map_lookup_elem(map: BorrowedFd<'_>, key: &[u8], value: &mut [u8]) -> Result<bool> {
     check_lengths(map, key, value)?;
     let mut attr = MapElem {
@@ -222,9 +221,8 @@ pub fn map_lookup_elem(map: BorrowedFd<'_>, key: &[u8], value: &mut [u8]) -> Res
     }
 }
 
-/// Takes a key out of the map, and its value into `value`; false when the map has
-/// no such key. Where the kernel cannot do both at once (before 5.14) a change in
-/// between is lost.
+/// Removes a key from the map, and reads its value into `value`; false if the map has no such
+/// key. If the kernel cannot do both at once (before 5.14), a change in between is lost.
 pub fn map_take_elem(map: BorrowedFd<'_>, key: &[u8], value: &mut [u8]) -> Result<bool> {
     check_lengths(map, key, value)?;
     let mut attr = MapElem {
@@ -266,7 +264,7 @@ pub fn map_freeze(map: BorrowedFd<'_>) -> Result<()> {
     unsafe { call(MAP_FREEZE, "BPF_MAP_FREEZE", &mut attr) }.map(drop)
 }
 
-/// Type information that goes with a program: what its functions and lines are.
+/// Type information that goes with a program: its functions and lines.
 #[derive(Clone, Copy, Debug)]
 pub struct ProgramTypes<'a> {
     pub btf: BorrowedFd<'a>,
@@ -276,7 +274,7 @@ pub struct ProgramTypes<'a> {
     pub line_info: &'a [u8],
 }
 
-/// What a new program is to be.
+/// The attributes of a new program.
 #[derive(Clone, Copy, Debug)]
 pub struct NewProgram<'a> {
     pub prog_type: u32,

@@ -1,21 +1,21 @@
-//! Numbers that no other program knows, also where the kernel has no randomness yet.
+//! Numbers that no other program knows, even if the kernel has no randomness yet.
 //!
 //! The kernel gives each program sixteen random bytes when it is executed, and more on
 //! request. Early after boot a request is refused while entropy is being gathered, and
-//! there may be no /dev/urandom: nothing here waits, opens a file or fails.
+//! there may be no /dev/urandom. So nothing here waits, opens a file or fails.
 
 use super::time;
 
 /// Random bytes even before the kernel has gathered entropy (5.6).
 const GRND_INSECURE: libc::c_uint = 4;
 
-/// The words of the kernel's two sources, and what time and memory layout add.
+/// The words of the kernel's two sources, mixed with the time and the memory layout.
 #[must_use]
 pub fn words() -> [u64; 7] {
     let [first, second] = at_exec();
     let [third, fourth] = on_request();
     let now = time::realtime_ns().cast_unsigned();
-    // Where the stack lies is chance too.
+    // The address of the stack is random too.
     let place = std::ptr::from_ref(&now).addr() as u64;
     [
         first,
@@ -42,7 +42,7 @@ fn at_exec() -> [u64; 2] {
         return [0; 2];
     }
     let place = address as *const [u8; 16];
-    // SAFETY: the kernel has put sixteen bytes there, which stay for good; nobody writes them.
+    // SAFETY: the kernel has put sixteen bytes there, which stay forever; nothing writes them.
     pair(unsafe { place.read_unaligned() })
 }
 

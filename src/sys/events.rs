@@ -1,4 +1,4 @@
-//! What the program waits for: descriptors, signals and timers, through one epoll.
+//! Waits for descriptors, signals and timers through one epoll.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
@@ -88,12 +88,12 @@ impl<T: Copy + PartialEq> Poller<T> {
     }
 }
 
-/// What a user can say to a running tool.
+/// A request from the user to the running tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
     /// SIGINT or SIGTERM: end cleanly.
     Stop,
-    /// SIGHUP: open the output file anew, or end where there is none.
+    /// SIGHUP: open the output file again, or end if there is none.
     Reopen,
 }
 

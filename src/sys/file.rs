@@ -1,10 +1,10 @@
 //! Opening files that a hostile user may have chosen.
 //!
-//! In come paths and directories; out go descriptors of regular files, read
-//! with `pread` alone (a mapping of a file that shrinks raises SIGBUS). A path is
-//! first opened with `O_PATH`, which touches no device and wakes no FIFO's
-//! writer; only what is then seen to be a regular file is opened for reading,
-//! through `/proc/self/fd`, so that nothing can take its place in between.
+//! In: paths and directories. Out: descriptors of regular files, which are read only
+//! with `pread` (a mapping of a file that shrinks raises SIGBUS). A path is first opened
+//! with `O_PATH`, which touches no device and wakes no writer of a FIFO. Only if that is
+//! a regular file is it opened for reading, through `/proc/self/fd`, so that nothing can
+//! take its place in between.
 //! Magic links are not followed, except by [`Directory::open_regular_link`], for
 //! `/proc/PID/map_files`.
 //!
@@ -68,7 +68,7 @@ impl From<std::io::Error> for Refusal {
     }
 }
 
-/// What `fstat` says of a file, in the widths that a capture has.
+/// The result of `fstat` for a file, in the widths of a capture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
     pub inode: u64,
@@ -198,8 +198,8 @@ impl Directory {
         Ok(Directory(openat(&self.0, name, flags, Mode::empty())?))
     }
 
-    /// A file in this directory by a name that we chose ourselves, such as
-    /// `map_files/…`; a magic link is followed.
+    /// A file in this directory, by a name that the caller made itself, such as `map_files/…`;
+    /// a magic link is followed.
     pub fn open_regular_link(&self, name: &str) -> Result<RegularFile, Refusal> {
         let handle = openat(&self.0, name, HANDLE, Mode::empty())?;
         reopen(handle, self.0.as_fd(), OsStr::new(name))
@@ -215,13 +215,13 @@ impl Directory {
             Err(Errno::ENOSYS | Errno::EPERM) => self.walk(Path::new(path))?,
             other => other?,
         };
-        // Without /proc no foreign root is to be had either, so that a fallback
-        // by name is not needed: this one finds nothing.
+        // Without /proc no foreign root can be reached either, so a fallback by name is not
+        // needed: this one finds nothing.
         reopen(handle, self.0.as_fd(), OsStr::new(""))
     }
 
     /// The same for kernels before 5.6, one component at a time. Captured paths
-    /// hold no links; where one has come since, this ends in a refusal.
+    /// hold no links; if one was created since, this ends in a refusal.
     fn walk(&self, path: &Path) -> Result<OwnedFd, Refusal> {
         let mut at: Option<OwnedFd> = None;
         for component in path.components() {
@@ -241,7 +241,7 @@ impl Directory {
         at.ok_or(Refusal::NotRegular)
     }
 
-    /// Where a link in this directory points, as text.
+    /// The target of a link in this directory, as text.
     #[must_use]
     pub fn read_link(&self, name: &str) -> Option<Vec<u8>> {
         readlinkat(&self.0, name).ok().map(OsStringExt::into_vec)

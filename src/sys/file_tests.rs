@@ -66,7 +66,7 @@ fn a_foreign_root_is_not_left() {
     }
     let by_walk = root.walk(Path::new("/etc/passwd")).unwrap();
     assert_eq!(regular_status(&File::from(by_walk)).unwrap().size, 6);
-    // The walk takes the link itself for what it is: no regular file.
+    // The walk does not follow the link, which is not a regular file.
     let link = root.walk(Path::new("/absolute")).unwrap();
     assert_eq!(
         regular_status(&File::from(link)).unwrap_err(),

@@ -1,7 +1,7 @@
-//! CPUs that come up while the tool runs, as the kernel announces them.
+//! CPUs that come online while the tool runs, as the kernel announces them.
 //!
 //! The kernel multicasts a message for each change of a device (lib/kobject_uevent.c):
-//! text, each line ended by a NUL, of which the first is `online@/devices/…/cpu3`.
+//! text, each line ended by a NUL. The first line is `online@/devices/…/cpu3`.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -9,7 +9,7 @@ use crate::base::error::{Error, Result};
 
 const NETLINK_KOBJECT_UEVENT: libc::c_int = 15;
 const FROM_THE_KERNEL: u32 = 1;
-/// `UEVENT_BUFFER_SIZE`, and what stands before it.
+/// `UEVENT_BUFFER_SIZE`, and the bytes before it.
 const MESSAGE_BYTES: usize = 4096;
 
 /// A socket that becomes readable with every announcement.
@@ -19,7 +19,7 @@ pub struct Announcements {
 }
 
 impl Announcements {
-    /// Fails where the kernel has no networking.
+    /// Fails if the kernel has no networking.
     pub fn new() -> Result<Self> {
         let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
         // SAFETY: takes numbers by value.
@@ -27,7 +27,7 @@ impl Announcements {
         if socket < 0 {
             return Err(failed("socket(AF_NETLINK)"));
         }
-        // SAFETY: a descriptor that was just made, which nobody else knows of.
+        // SAFETY: a descriptor that was just made, which nothing else uses.
         let socket = unsafe { OwnedFd::from_raw_fd(socket) };
         // SAFETY: all zeros is a value of this struct of integers.
         let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
@@ -51,7 +51,7 @@ impl Announcements {
     pub fn cpus_up(&mut self) -> Vec<u32> {
         let mut up = Vec::new();
         let mut message = [0; MESSAGE_BYTES];
-        // Whatever the error is, there is nothing more to be had now.
+        // After any error there is nothing more to read now.
         while let Ok(length) = nix::unistd::read(&self.socket, &mut message) {
             if length == 0 {
                 break;

@@ -1,7 +1,7 @@
-//! Messages to the user, beside the reports.
+//! Messages to the user on standard error.
 //!
-//! A message never holds up the work: if standard error is closed, or its reader has
-//! stopped, the message is dropped.
+//! A message never blocks: if standard error is closed, or its reader has stopped, the
+//! message is dropped.
 
 use std::io::Write as _;
 
@@ -21,7 +21,7 @@ pub fn say_last(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// What was asked for, on standard output.
+/// Prints requested text on standard output.
 pub fn print(text: &[u8]) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(text)?;

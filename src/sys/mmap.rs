@@ -3,8 +3,8 @@
 //!
 //! # Safety
 //!
-//! A [`SharedMemory`] is only ever read and written through raw pointers inside
-//! this file, never as a Rust reference: the kernel changes it at any time.
+//! A [`SharedMemory`] is read and written only through raw pointers inside this
+//! file, never as a Rust reference: the kernel may change it at any time.
 //! Every access is checked against the mapped length first.
 
 use std::os::fd::{AsFd, BorrowedFd};
@@ -147,7 +147,7 @@ impl SharedMemory {
         let from = unsafe { self.start.add(offset) };
         // SAFETY: both ends hold that many bytes, and a mapping of the kernel's
         // cannot overlap a Rust slice. A byte that the kernel changes meanwhile
-        // is a wrong value at worst: what it has published it leaves alone.
+        // is a wrong value at worst: it does not change published bytes.
         unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), into.as_mut_ptr(), into.len()) };
     }
 }

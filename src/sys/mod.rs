@@ -1,15 +1,14 @@
 //! The boundary to the kernel: every system call, and all of the `unsafe` code.
 //!
-//! Above this directory descriptors are owned or borrowed types, memory is
-//! slices, and numbers have names. Each module wraps one corner of the kernel's
+//! Outside this directory descriptors are owned or borrowed types, memory is
+//! slices, and numbers have names. Each module wraps one part of the kernel's
 //! interface and decides nothing.
 //!
 //! # Safety
 //!
 //! `unsafe` is allowed here and nowhere else (`lib.rs` denies it). Each block
 //! holds one operation and says which fact makes it sound and where that fact
-//! was established. No function asks its callers for more than its signature
-//! does.
+//! was established. All functions are safe: none has conditions beyond its signature.
 
 #![allow(unsafe_code)]
 

@@ -1,15 +1,14 @@
-//! The raw calls behind the output file: opening with care, writing, undoing.
+//! The raw calls behind the output file: opening it safely, writing, and undoing a write.
 //!
-//! A path comes in, an [`OpenFile`] goes out that is safe to write reports of
-//! strangers' crashes to: made with mode 0600, never reached through a link that
-//! somebody else could have laid. What is done about a failed write is not
-//! decided here; see [`crate::report::output::sink`].
+//! In: a path. Out: an [`OpenFile`] into which other users' crashes may be written: it
+//! has mode 0600 if it is new, and was not reached through a link that somebody else could
+//! have created. [`crate::report::output::sink`] decides what happens after a failed write.
 //!
 //! # Safety
 //!
-//! One unsafe call takes a descriptor of the process by its number, which the user
-//! named (`/dev/fd/3`), and makes a copy of it that is ours; another sends bytes that it
-//! borrows for so long; a third has the kernel write a number into a local variable.
+//! One unsafe call takes a descriptor of the process by the number that the user named
+//! (`/dev/fd/3`), and duplicates it; another sends bytes that it borrows for the call; a
+//! third has the kernel write a number into a local variable.
 
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -28,12 +27,12 @@ use crate::sys::streams;
 /// As many links in a row as are followed.
 const LINKS_MAX: usize = 8;
 
-/// What sort of thing reports go into.
+/// The kind of file that reports go into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
     /// A regular file that every write of ours is appended to.
     Appended,
-    /// A regular file somebody else opened, at whatever position it has.
+    /// A regular file that another program opened, at its present position.
     Inherited,
     /// A pipe, a terminal, a socket, another device.
     Stream,
@@ -44,11 +43,11 @@ pub enum FileKind {
 pub struct OpenFile {
     pub fd: OwnedFd,
     pub kind: FileKind,
-    /// Opened by its own name, so that it can be opened anew; else inherited.
+    /// Opened by its own name, so that it can be opened again; else inherited.
     pub named: bool,
-    /// Takes what is sent, without a wait.
+    /// A socket, which is written without a wait.
     is_socket: bool,
-    /// A FIFO that is held open, so that reports wait in it while nobody reads.
+    /// A FIFO that is held open, so that reports wait in it while it has no reader.
     pub is_held: bool,
 }
 
@@ -76,7 +75,7 @@ impl fmt::Display for WriteError {
     }
 }
 
-/// What becomes of a FIFO that nobody reads yet.
+/// What to do with a FIFO that has no reader yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fifo {
     /// It is held open, and reports wait in it.
@@ -120,9 +119,9 @@ pub fn open(path: &Path, fifo: Fifo) -> Result<OpenFile> {
     Err(Error::syscall("openat", Errno::ELOOP as i32))
 }
 
-/// The descriptor of ours that a path such as `/dev/stdout` stands for. It is
-/// copied, not opened: opening would truncate or re-position what a shell has
-/// opened for us, and cannot be done to a socket.
+/// The descriptor of this process that a path such as `/dev/stdout` means. It is duplicated
+/// and not opened: opening would truncate or re-position a file that a shell has opened,
+/// and fails on a socket.
 fn own_descriptor(path: &Path) -> Option<RawFd> {
     let text = path.to_str()?;
     match text {
@@ -144,7 +143,7 @@ pub fn duplicate(number: RawFd) -> nix::Result<OwnedFd> {
     }
     // SAFETY: F_DUPFD_CLOEXEC touches no memory; a number that is not open gives EBADF.
     let copy = Errno::result(unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) })?;
-    // SAFETY: the call above has just made this descriptor, and nobody else knows it.
+    // SAFETY: the call above has just made this descriptor, and nothing else uses it.
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
@@ -170,9 +169,9 @@ fn inherited(number: RawFd) -> nix::Result<OpenFile> {
     })
 }
 
-/// A pipe or a terminal opened once more, so that O_NONBLOCK is ours alone: set
-/// on the inherited description it would strike everybody who shares it. `None`
-/// where that cannot be done (no /proc, another user's terminal); writes then
+/// A pipe or a terminal opened once more, so that O_NONBLOCK applies only to us: set
+/// on the inherited description it would affect every process that shares it. `None`
+/// if that cannot be done (no /proc, another user's terminal); writes then
 /// block, and a reader that stopped stops us.
 fn nonblocking_copy(fd: &OwnedFd) -> Option<OwnedFd> {
     let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
@@ -196,8 +195,8 @@ fn open_directory(base: Option<&OwnedFd>, path: &Path) -> Result<OwnedFd> {
 /// Opens one name in a directory, never through a link.
 ///
 /// O_CREAT stays set for a file that exists, so that the kernel's own guards
-/// (fs.protected_regular, fs.protected_fifos) refuse what somebody else has laid
-/// ready in /tmp. Never waits, neither for a FIFO's reader nor for a terminal's line.
+/// (fs.protected_regular, fs.protected_fifos) refuse a file that another user has planted
+/// in /tmp. Never waits, neither for a FIFO's reader nor for a terminal's line.
 fn open_entry(directory: &OwnedFd, name: &Path, fifo: Fifo) -> nix::Result<(OwnedFd, Entry)> {
     let mode = Mode::S_IRUSR | Mode::S_IWUSR;
     let flags = OFlag::O_WRONLY
@@ -232,8 +231,8 @@ enum Entry {
     Found,
 }
 
-/// Refuses a file that somebody else may have laid ready, or can read: the kernel's own
-/// guards may be off, and know nothing of hard links that are there already.
+/// Refuses a file that another user may have planted, or can read: the kernel's own guards may
+/// be off, and do not check for existing hard links.
 fn trusted_file(directory: &OwnedFd, fd: &OwnedFd) -> Result<()> {
     let failed = |errno: Errno| Error::syscall("fstat", errno as i32);
     let (place, file) = (
@@ -257,7 +256,7 @@ fn trusted_file(directory: &OwnedFd, fd: &OwnedFd) -> Result<()> {
     Err(Error::not_permitted(refused).with_hint("Name a file in a directory of your own."))
 }
 
-/// What was opened by name, if it is of a kind that reports may go into.
+/// A file that was opened by name, if reports may go into its kind.
 fn named(fd: OwnedFd) -> Result<OpenFile> {
     let failed = |errno: Errno| Error::syscall("fstat", errno as i32);
     let stat = stat::fstat(&fd).map_err(failed)?;
@@ -278,7 +277,7 @@ fn named(fd: OwnedFd) -> Result<OpenFile> {
     })
 }
 
-/// Where a link leads, if nobody but root can have laid it.
+/// The target of a link, if only root can have created it.
 fn trusted_link(directory: &OwnedFd, name: &Path) -> Result<PathBuf> {
     let failed = |errno: Errno| Error::syscall("readlinkat", errno as i32);
     let link = stat::fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(failed)?;
@@ -320,7 +319,7 @@ pub fn write(file: &OpenFile, bytes: &[u8]) -> std::result::Result<usize, WriteE
     }
 }
 
-/// A write to a socket that does not wait, whatever those who share it have set.
+/// A write to a socket that does not wait, whatever mode other users of it have set.
 fn send(fd: &OwnedFd, bytes: &[u8]) -> nix::Result<usize> {
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     // SAFETY: the bytes are live for the call, which reads as many as its length says.
@@ -328,7 +327,7 @@ fn send(fd: &OwnedFd, bytes: &[u8]) -> nix::Result<usize> {
     Errno::result(sent).map(isize::cast_unsigned)
 }
 
-/// The size of a regular file; `None` where it cannot be had.
+/// The size of a regular file; `None` if it is not available.
 #[must_use]
 pub fn size(fd: &OwnedFd) -> Option<u64> {
     stat::fstat(fd).ok()?.st_size.try_into().ok()
@@ -340,7 +339,7 @@ pub fn truncate(fd: &OwnedFd, size: u64) -> bool {
         .is_ok_and(|size| unistd::ftruncate(fd, size).is_ok())
 }
 
-/// What is in a pipe and was not read.
+/// The number of unread bytes in a pipe.
 #[must_use]
 pub fn unread_bytes(fd: &OwnedFd) -> usize {
     let mut count: libc::c_int = 0;
@@ -349,7 +348,7 @@ pub fn unread_bytes(fd: &OwnedFd) -> usize {
     usize::try_from(count).map_or(0, |count| if answer < 0 { 0 } else { count })
 }
 
-/// Whether a short write would be taken at once: not where a pipe is full and its
+/// Whether a short write would be taken at once: not if a pipe is full and its
 /// reader has stopped.
 #[must_use]
 pub fn is_writable(fd: &impl AsFd) -> bool {
@@ -357,12 +356,11 @@ pub fn is_writable(fd: &impl AsFd) -> bool {
     !matches!(poll(&mut polled, PollTimeout::ZERO), Ok(0))
 }
 
-/// Waits until the output takes something, or will say what is wrong; false when
-/// `limit` is over.
+/// Waits until the output can be written or has an error; false if `limit` is over first.
 #[must_use]
 pub fn wait_writable(fd: &OwnedFd, limit: Duration) -> bool {
     let timeout = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
     let mut polled = [PollFd::new(fd.as_fd(), PollFlags::POLLOUT)];
-    // A signal: whoever waits asks again.
+    // A signal: the caller asks again.
     !matches!(poll(&mut polled, timeout), Ok(0))
 }

@@ -1,9 +1,9 @@
-//! The tool's own end by a fault: one line on standard error, with the place and the
-//! build-id of the file, and then the signal as if nobody had handled it.
+//! The tool's own crash: writes one line to standard error, with the place and the build-id
+//! of the file, and then lets the signal kill the tool as if there were no handler.
 //!
-//! Whoever runs the tool for months learns so that it did not just disappear, and can
-//! say where: `addr2line -e FILE OFFSET`. Another instance reports the fault like any
-//! other, for it is still one.
+//! So a user who runs the tool for months sees that it crashed, and can find the place
+//! with `addr2line -e FILE OFFSET`. Another instance of the tool reports the crash like
+//! any other.
 //!
 //! # Safety
 //!
@@ -28,7 +28,7 @@ extern "C" {
     static __ehdr_start: u8;
 }
 
-/// Has this process say so if it ends by a fault of its own.
+/// Makes this process print a line if it crashes.
 pub fn announce() {
     // SAFETY: new memory, which stays for good.
     let stack = unsafe {
@@ -61,8 +61,8 @@ pub fn announce() {
     }
 }
 
-/// Returns to the instruction that faulted, which does so again, and is fatal now. What
-/// another process has sent does not come again: it is raised.
+/// Returns to the instruction that faulted, which faults again, and now fatally. A signal
+/// that another process has sent does not come again, so it is raised.
 extern "C" fn say_so(
     signal: libc::c_int,
     info: *const libc::siginfo_t,
@@ -86,7 +86,7 @@ extern "C" fn say_so(
     line.text(b", version ");
     line.text(env!("CARGO_PKG_VERSION").as_bytes());
     line.text(b"\n");
-    // SAFETY: as many bytes as are live. Nobody is left to hear that it failed.
+    // SAFETY: as many bytes as are live. A failure cannot be reported any more.
     unsafe { libc::write(2, line.bytes.as_ptr().cast(), line.length) };
     // SAFETY: the kernel gives a handler for SA_SIGINFO this struct.
     if unsafe { (*info).si_code } <= 0 {
@@ -115,7 +115,7 @@ fn build_id() -> Option<&'static [u8]> {
     headers.get(at..at + BUILD_ID_BYTES)
 }
 
-/// A line that is put together without memory of its own.
+/// A line that is put together without allocation.
 struct Line {
     bytes: [u8; MAX_LINE],
     length: usize,

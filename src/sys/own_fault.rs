@@ -1,16 +1,17 @@
-//! A process that faults on purpose, handles it and waits, and one that signals
-//! itself: what is needed to find a kernel's offsets without its help. Also a copy of
-//! this process that faults, handles it and ends: what a capture is proved on.
+//! The processes that measurement needs: one that faults on purpose, handles the fault and
+//! waits, and one that signals itself. Also the one for the proof of a capture: a copy of
+//! this process that faults, handles the fault and ends.
 //!
-//! Whatever a child does answers with `None` where it failed: its parent sees no
-//! more than that.
+//! A function that runs in a child returns `None` if it fails: the parent learns no more
+//! than that.
 //!
 //! # Safety
 //!
 //! The fault is a store to an address at which nothing is mapped, with registers
 //! and stack pointer replaced, in code that never returns; its handler runs on a
 //! stack of its own, makes two system calls, and never returns either. A second
-//! thread shares all with the first, which does nothing any more once it runs.
+//! thread shares everything with the first, which does nothing after the second has
+//! started.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -23,7 +24,7 @@ use nix::unistd::{ForkResult, Pid};
 /// Bytes of a thread's name, with its NUL.
 pub const NAME_BYTES: usize = 16;
 
-/// What a thread has when it faults. The order is that of the instructions below.
+/// The values in a thread's registers when it faults, in the order of the instructions below.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Registers {
@@ -80,7 +81,7 @@ fn wait() -> ! {
     }
 }
 
-/// Runs a function at each signal of this number; what was there before.
+/// Installs a function as the handler of this signal; the result is the previous action.
 fn set_handler(
     signal: i32,
     handler: extern "C" fn(libc::c_int),
@@ -91,7 +92,7 @@ fn set_handler(
     action.sa_sigaction = handler as usize;
     action.sa_flags = flags;
     let mut old = action;
-    // SAFETY: both structs are live; the handlers of this file do what any may do.
+    // SAFETY: both structs are live; the handlers of this file only do what is safe in a handler.
     let answer = unsafe { libc::sigaction(signal, &raw const action, &raw mut old) };
     done(answer.into()).map(|_| old)
 }
@@ -128,7 +129,7 @@ fn handle(start: u64, bytes: usize, handler: extern "C" fn(libc::c_int)) -> Opti
     Some(())
 }
 
-/// The instruction of [`fault`] that faults, and the one behind it.
+/// The instruction of [`fault`] that faults, and the one after it.
 pub const FAULTING: &[u8] = if cfg!(target_arch = "aarch64") {
     b"\x29\x01\x00\xf9\x20\x00\x20\xd4"
 } else {
@@ -174,7 +175,7 @@ pub fn fault(registers: &Registers) -> ! {
 }
 
 /// Lets a second thread go on with `work`, on the stack that ends at `stack_end`, and waits;
-/// returns only where there can be none.
+/// returns only if there can be none.
 pub fn go_on_in_thread(stack_end: u64, work: extern "C" fn(u64) -> !, argument: u64) {
     let flags = libc::CLONE_VM
         | libc::CLONE_FS
@@ -237,7 +238,7 @@ pub fn end() -> ! {
     unsafe { libc::_exit(1) }
 }
 
-/// Where the heap ends.
+/// The end of the heap.
 #[must_use]
 pub fn heap_end() -> u64 {
     // SAFETY: zero changes nothing; the kernel answers where the break is.
@@ -302,7 +303,7 @@ pub fn make_file(path: &CStr, bytes: u64, seconds: u32, nanoseconds: u32) -> Opt
     // SAFETY: the path ends with NUL.
     let fd = unsafe { libc::open(path.as_ptr(), flags, 0o600) };
     done(fd.into())?;
-    // SAFETY: just opened, and nobody else's.
+    // SAFETY: just opened, and nothing else uses it.
     let file = unsafe { OwnedFd::from_raw_fd(fd) };
     // SAFETY: takes numbers by value.
     done(unsafe { libc::ftruncate(fd, bytes.cast_signed()) }.into())?;
@@ -380,8 +381,8 @@ impl Drop for Spawned {
     }
 }
 
-/// A page of which the next one is mapped and not there: an access to that gives SIGBUS.
-/// It goes with this.
+/// A page before one that is mapped but has no memory: an access to that one gives SIGBUS.
+/// Both are unmapped when this is dropped.
 #[derive(Debug)]
 pub struct Brink {
     start: u64,
@@ -392,8 +393,8 @@ pub struct Brink {
 }
 
 impl Brink {
-    /// The page holds `fill`, and is there for a child to have its stack pointer in;
-    /// beside it there is a stack for the child's handler.
+    /// The page is filled with `fill`; a child's stack pointer points into it. Next to it is a
+    /// stack for the child's handler.
     #[must_use]
     pub fn new(page: usize, stack_bytes: usize, fill: u8) -> Option<Brink> {
         let stack = map_memory(stack_bytes)?;
@@ -411,9 +412,9 @@ impl Brink {
         if start == libc::MAP_FAILED {
             return None;
         }
-        // SAFETY: the page is ours, can be written, and is known to nobody else.
+        // SAFETY: the page is ours and writable, and nothing else refers to it.
         unsafe { start.cast::<u8>().write_bytes(fill, page) };
-        // What is behind a shared mapping does not grow with it.
+        // The memory of a shared mapping does not grow with it.
         // SAFETY: the mapping is ours, and nothing refers to it but this struct.
         let moved = unsafe { libc::mremap(start, page, 2 * page, libc::MREMAP_MAYMOVE) };
         brink.has_next = moved != libc::MAP_FAILED;
@@ -427,15 +428,15 @@ impl Brink {
         self.start + self.page as u64 / 2
     }
 
-    /// An address that is mapped and not there, where such can be made.
+    /// An address that is mapped but has no memory, if one can be made.
     #[must_use]
     pub fn beyond(&self) -> Option<u64> {
         self.has_next
             .then_some(self.start + self.page as u64 + 0x128)
     }
 
-    /// Has the page in this process's page tables: a copy of a process is without those of
-    /// shared memory, and the kernel reads for no program what is not there.
+    /// Brings the page into this process's page tables: a forked process lacks the entries of
+    /// shared memory, and a BPF program cannot read a page without an entry.
     fn touch(&self) {
         let middle = self.middle() as *const u8;
         // SAFETY: the page is there for as long as this.
@@ -443,7 +444,7 @@ impl Brink {
     }
 
     /// Lets a copy of this process, with this name, fault with these registers and end;
-    /// its process id. `None` where there was none, or it did not end as it should.
+    /// its process id. `None` if there was none, or it did not end as it should.
     #[must_use]
     pub fn fault_in_child(&self, name: &[u8; NAME_BYTES], registers: &Registers) -> Option<u32> {
         // SAFETY: the child makes system calls and no others.
@@ -462,7 +463,7 @@ impl Brink {
                 let ended = loop {
                     match nix::sys::wait::waitpid(child, None) {
                         Err(nix::errno::Errno::EINTR) => {}
-                        // Whoever started us has the kernel forget children that end.
+                        // Our parent ignored SIGCHLD, and so do we: no status is kept.
                         Err(nix::errno::Errno::ECHILD) => return Some(pid),
                         ended => break ended.ok()?,
                     }
@@ -492,9 +493,9 @@ extern "C" fn leave(_: libc::c_int) {
     unsafe { libc::_exit(0) }
 }
 
-/// Ends this process in two seconds, whatever it inherited.
+/// Makes this process end in two seconds, whatever signal settings it inherited.
 fn end_in_any_case() {
-    // SAFETY: the default is no function of ours.
+    // SAFETY: the default is not a function of ours.
     unsafe { libc::signal(libc::SIGALRM, libc::SIG_DFL) };
     let_through(libc::SIGALRM);
     // SAFETY: takes a number by value.
@@ -532,7 +533,7 @@ impl OwnSignal {
 
 impl Drop for OwnSignal {
     fn drop(&mut self) {
-        // SAFETY: what was there before.
+        // SAFETY: the set that was there before.
         unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const self.mask, null_mut()) };
         // SAFETY: as above.
         unsafe { libc::sigaction(libc::SIGUSR1, &raw const self.action, null_mut()) };

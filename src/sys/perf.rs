@@ -1,8 +1,8 @@
 //! perf_event_open(2): events that BPF programs write to, tracepoints that they run
-//! at, and events that tell by themselves of signals and of what processes map.
+//! at, and events that report signals and mappings without a program.
 //!
 //! Arguments come in as numbers and borrowed descriptors, an event goes out as an
-//! owned descriptor; its ring is mapped by [`super::mmap`]. The attribute is
+//! owned descriptor; [`super::mmap`] maps its ring. The attribute is
 //! `struct perf_event_attr` of include/uapi/linux/perf_event.h as Linux 4.1 had it.
 //!
 //! # Safety
@@ -24,7 +24,7 @@ const TYPE_TRACEPOINT: u32 = 2;
 const BPF_OUTPUT: u64 = 10;
 /// `PERF_COUNT_SW_DUMMY`
 const DUMMY: u64 = 9;
-/// `PERF_SAMPLE_TID` and so on: what a sample holds.
+/// `PERF_SAMPLE_TID` and so on: the content of a sample.
 const SAMPLE_TID: u64 = 1 << 1;
 const SAMPLE_TIME: u64 = 1 << 2;
 const SAMPLE_RAW: u64 = 1 << 10;
@@ -102,13 +102,13 @@ fn open(mut attribute: Attribute, cpu: u32) -> Result<OwnedFd> {
         )
     };
     match libc::c_int::try_from(answer) {
-        // SAFETY: a descriptor that was just made, which nobody else knows of.
+        // SAFETY: a descriptor that was just made, which nothing else uses.
         Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
         _ => Err(failed(nix::errno::Errno::last_raw())),
     }
 }
 
-/// An event whose ring takes what BPF programs on this CPU put out. Its descriptor
+/// An event whose ring takes the output of BPF programs on this CPU. Its descriptor
 /// becomes readable with every record.
 pub fn bpf_output(cpu: u32) -> Result<OwnedFd> {
     open(
@@ -168,10 +168,9 @@ pub fn deliveries(number: u64, cpu: u32, registers: u64, stack_bytes: u32) -> Re
     )
 }
 
-/// What processes on one CPU do that changes what is known of them: fork, exec,
-/// exit, names, executable mappings, namespaces. Each record ends with its time, by
-/// `CLOCK_MONOTONIC`. The descriptor becomes readable when its ring holds
-/// `wakeup_bytes`. Off until it is enabled.
+/// An event for what processes on one CPU do: fork, exec, exit, names, executable mappings,
+/// namespaces. Each record ends with its time, by `CLOCK_MONOTONIC`. The descriptor becomes
+/// readable when its ring holds `wakeup_bytes`. Off until it is enabled.
 pub fn process_changes(cpu: u32, wakeup_bytes: u32) -> Result<OwnedFd> {
     open(
         Attribute {
@@ -196,7 +195,7 @@ pub fn process_changes(cpu: u32, wakeup_bytes: u32) -> Result<OwnedFd> {
     )
 }
 
-/// Lets through only what an expression over the tracepoint's fields says.
+/// Lets through only deliveries for which an expression over the tracepoint's fields holds.
 pub fn set_filter(event: BorrowedFd<'_>, filter: &CStr) -> Result<()> {
     // SAFETY: this request reads a string, which is live for the call.
     let answer = unsafe { libc::ioctl(event.as_raw_fd(), IOC_SET_FILTER, filter.as_ptr()) };

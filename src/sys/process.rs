@@ -1,4 +1,4 @@
-//! This process itself: its numbers, its limits, and the rights it gives up.
+//! This process itself: its numbers, its limits, and the privileges that it gives up.
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
@@ -7,7 +7,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 
 use crate::base::error::{Error, Result};
 
-/// The base name of our executable, where /proc tells it and it is still there.
+/// The base name of our executable, if /proc has it and the file still exists.
 #[must_use]
 pub fn executable_name() -> Option<Vec<u8>> {
     let path = std::fs::read_link("/proc/self/exe").ok()?;
@@ -17,7 +17,7 @@ pub fn executable_name() -> Option<Vec<u8>> {
     is_there.then(|| base.to_vec())
 }
 
-/// What we were executed as, if that was anything.
+/// The name that this process was executed as, if there is one.
 #[must_use]
 pub fn first_argument() -> Option<Vec<u8>> {
     let name = std::env::args_os().next()?.into_encoded_bytes();
@@ -40,7 +40,7 @@ pub fn pid_namespace() -> u32 {
     namespace("/proc/self/ns/pid").unwrap_or(FIRST_PID_NAMESPACE)
 }
 
-/// The inode that names our mount namespace, where /proc can tell.
+/// The inode number of our mount namespace, if /proc has it.
 #[must_use]
 pub fn mount_namespace() -> Option<u32> {
     namespace("/proc/self/ns/mnt")
@@ -69,7 +69,7 @@ fn cpus_of_stat(text: &str) -> Option<usize> {
     (count > 0).then_some(count)
 }
 
-/// Those that we may run on: what the C library of a static program knows.
+/// The number of CPUs, as musl reports it: those that this process may run on.
 #[must_use]
 pub fn our_cpus() -> usize {
     // SAFETY: sysconf only reads its argument.
@@ -77,8 +77,8 @@ pub fn our_cpus() -> usize {
     usize::try_from(count).unwrap_or(1).max(1)
 }
 
-/// Allows as many open files as we may have without asking anybody: with a ring or two
-/// for each CPU they may be more than the usual limit.
+/// Raises the limit of open files to its maximum: with a ring or two for each CPU there may be
+/// more than the usual limit.
 pub fn allow_open_files() {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
@@ -89,7 +89,7 @@ pub fn allow_open_files() {
         return;
     }
     limit.rlim_cur = limit.rlim_max;
-    // What cannot be had shows when a file is opened.
+    // If this fails, the error shows when a file is opened.
     // SAFETY: the struct is live for the call and only read.
     let _ = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
 }
@@ -129,7 +129,7 @@ struct PidfdInfo {
 }
 
 impl Watch {
-    /// A process by its number in our pid namespace; one that is gone has ended.
+    /// A process by its number in our pid namespace; one that does not exist has ended.
     #[must_use]
     pub fn open(pid: u32) -> Watch {
         // SAFETY: the call takes no pointer.
@@ -137,13 +137,13 @@ impl Watch {
         let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0);
         Watch {
             pid,
-            // SAFETY: the kernel has just made the descriptor, for nobody else.
+            // SAFETY: the kernel has just made the descriptor, and nothing else uses it.
             pidfd: fd.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }),
         }
     }
 
-    /// Whether it has ended by now, and its status as wait(2) has it, where anything tells
-    /// that: the kernel from 6.15 on, and the process itself until its parent takes note.
+    /// Whether it has ended by now, and its status as wait(2) reports it, if that is known: from
+    /// the kernel from 6.15 on, and from /proc until its parent collects it.
     #[must_use]
     pub fn ended(&self) -> Option<Option<u32>> {
         let Some(pidfd) = &self.pidfd else {
@@ -207,7 +207,7 @@ struct CapabilityHeader {
     pid: i32,
 }
 
-/// `struct __user_cap_data_struct`, of which version 3 has two.
+/// `struct __user_cap_data_struct`; version 3 has two of them.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 struct CapabilityData {
@@ -233,8 +233,8 @@ fn capget() -> Result<[CapabilityData; 2]> {
     }
 }
 
-/// Gives up every capability but those listed, for good, and the way to get any
-/// back by executing a program.
+/// Gives up every capability but those listed, permanently: executing a program does not
+/// bring one back.
 pub fn keep_capabilities(kept: &[u32]) -> Result<()> {
     let mut data = capget()?;
     for (word, data) in data.iter_mut().enumerate() {

@@ -1,14 +1,14 @@
 //! Standard streams that are closed when the program starts.
 //!
-//! Files opened later would take their numbers, and messages would end up in them;
-//! Rust's runtime opens /dev/null in their place, and gives up where there is none.
-//! So something that needs no file system stands there first: a pipe that nobody
-//! writes to, of which a read is at its end and to which a write fails with EBADF,
-//! as if the stream was still closed.
+//! Files that are opened later would get their numbers, and messages would end up in them.
+//! Rust's runtime opens /dev/null in their place, and aborts if there is none. So this
+//! puts something there first that needs no file system: the read end of a pipe without a
+//! writer. A read from it is at the end, and a write to it fails with EBADF, as if the
+//! stream were still closed.
 //!
 //! # Safety
 //!
-//! What runs before `main` makes system calls by number and stores to an atomic:
+//! The code that runs before `main` makes system calls by number and stores to an atomic:
 //! it relies on nothing that Rust's runtime sets up.
 
 use std::os::fd::RawFd;
@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 /// A bit for each stream that was closed.
 static CLOSED: AtomicU8 = AtomicU8::new(0);
 
-/// What the C library calls before `main`, which is where Rust's runtime begins.
+/// The function that the C library calls before `main`, in which Rust's runtime begins.
 #[used]
 #[link_section = ".init_array"]
 static BEFORE_MAIN: extern "C" fn() = stand_in;
@@ -32,7 +32,7 @@ extern "C" fn stand_in() {
             // The lowest numbers that are free: this one is the reader's.
             // SAFETY: room for two descriptors.
             if unsafe { libc::pipe(ends.as_mut_ptr()) } == 0 {
-                // SAFETY: the call above has just made it, and nobody else knows it.
+                // SAFETY: the call above has just made it, and nothing else uses it.
                 unsafe { libc::close(ends[1]) };
             }
         }

@@ -70,7 +70,7 @@ pub fn tai_ns() -> i64 {
     clock_ns(libc::CLOCK_TAI)
 }
 
-/// Reads the user's time zone once, so that nobody reads its file later.
+/// Reads the user's time zone once, so that its file is not read later.
 ///
 /// The C library maps the file into memory and keeps it; if it is truncated then
 /// the next report would end us with SIGBUS. Its last line is the zone's rule from
@@ -89,7 +89,7 @@ pub fn settle_time_zone() {
     std::env::set_var("TZ", rule.as_deref().unwrap_or("UTC0"));
 }
 
-/// The file that a value of TZ means; `None` where it holds a rule itself.
+/// The file that a value of TZ means; `None` if it holds a rule itself.
 fn zone_file(zone: Option<&str>) -> Option<PathBuf> {
     let name = match zone {
         None => return Some(PathBuf::from("/etc/localtime")),

@@ -1,7 +1,7 @@
-//! The numbers of tracepoints, which only tracefs tells.
+//! The numbers of tracepoints, which only tracefs has.
 //!
-//! Where it is not mounted, a mount that stands in no tree does as well. Before Linux 5.2
-//! a child mounts it in a mount namespace that nobody else sees and that ends with the
+//! If it is not mounted, a detached mount is enough: one that is in no directory tree.
+//! Before Linux 5.2 a child mounts it in a mount namespace of its own, which ends with the
 //! child. Nothing on the host changes.
 
 use std::ffi::CString;
@@ -14,12 +14,12 @@ use nix::unistd::ForkResult;
 use crate::base::error::{Error, Kind, Result};
 use crate::sys::unmounted;
 
-/// Where it usually is; the second is debugfs's, which mounts it when one looks.
+/// The usual places; the second is in debugfs, which mounts it on access.
 const USUAL: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 const NOT_PERMITTED_HINT: &str =
     "reading tracefs needs CAP_SYS_ADMIN, or files that this user may read";
-/// A directory that is always there, to mount it on in the child's namespace: for a
-/// process whose root it is only `..` leads to what is mounted there.
+/// A directory that is always there, as the mount point in the child's namespace: for a
+/// process whose root it is, only `..` leads to the mounted file system.
 const PRIVATE: &str = "/";
 const PRIVATE_ROOT: &str = "/..";
 
@@ -57,7 +57,7 @@ fn number_unmounted(place: &str) -> Result<u64> {
     number.map_err(|_| Error::failed(format!("{place} holds no number")))
 }
 
-/// Where it is mounted, of the places where it usually is; or why that is not known.
+/// The usual place at which it is mounted, or the reason why none was found.
 #[must_use]
 pub fn mounted() -> &'static str {
     let mut answer = "not mounted";
@@ -73,7 +73,7 @@ pub fn mounted() -> &'static str {
     answer
 }
 
-/// Asks a child that has tracefs to itself; 0 where that fails.
+/// Asks a child that has tracefs to itself; 0 if that fails.
 fn number_from_child(place: &str) -> Result<u64> {
     let (reader, writer) =
         nix::unistd::pipe().map_err(|errno| Error::syscall("pipe", errno as i32))?;

@@ -1,7 +1,7 @@
-//! Files of the kernel's own file systems where nobody has mounted them.
+//! Files of the kernel's own file systems, if these are not mounted.
 //!
-//! The new interface of mounts (Linux 5.2, fsopen(2)) gives a mount that stands in no
-//! tree: only the descriptor leads there, and it ends with that.
+//! The new mount interface (Linux 5.2, fsopen(2)) gives a detached mount: only its
+//! descriptor leads there, and the mount ends when that is closed.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -18,8 +18,8 @@ const MOUNT_ATTR_RDONLY: u32 = 1;
 ///
 /// # Errors
 ///
-/// `ENOSYS` before Linux 5.2, `EPERM` without CAP_SYS_ADMIN, `ENODEV` where the kernel
-/// has no such file system, `ENOENT` where that has no such file.
+/// `ENOSYS` before Linux 5.2, `EPERM` without CAP_SYS_ADMIN, `ENODEV` if the kernel
+/// has no such file system, `ENOENT` if that has no such file.
 pub fn open(file_system: &CStr, path: &CStr) -> Result<File> {
     // SAFETY: the name is a string with a NUL; the answer is a new descriptor.
     let context = descriptor("fsopen", unsafe {
@@ -57,12 +57,12 @@ pub fn open(file_system: &CStr, path: &CStr) -> Result<File> {
     Ok(File::from(file))
 }
 
-/// What a call answered that makes descriptors.
+/// The result of a call that makes a descriptor.
 fn descriptor(call: &'static str, answer: libc::c_long) -> Result<OwnedFd> {
     if answer < 0 {
         return Err(last(call));
     }
-    // SAFETY: the kernel has just made it, and nobody else has it.
+    // SAFETY: the kernel has just made it, and nothing else uses it.
     Ok(unsafe { OwnedFd::from_raw_fd(answer as i32) })
 }
 

@@ -1,8 +1,8 @@
 //! A copy of the vDSO: the code that the kernel maps into every process.
 //!
-//! It is in no file. The image of our own process is the one that every process
-//! of this kernel and word size has, at another address; it comes out as bytes,
-//! to be parsed like a file.
+//! It is in no file. Every process of this kernel and word size has the same image as
+//! our own process, at another address. The image comes out as bytes, to be parsed like
+//! a file.
 //!
 //! # Safety
 //!
@@ -16,7 +16,7 @@ use std::io::{BufRead, BufReader};
 /// More than any kernel's image has.
 const MAX_BYTES: usize = 256 * 1024;
 
-/// The whole image, or `None` where the kernel gives none.
+/// The whole image, or `None` if the kernel gives none.
 #[must_use]
 pub fn image() -> Option<Vec<u8>> {
     // SAFETY: getauxval only looks a number up.

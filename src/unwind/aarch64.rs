@@ -44,8 +44,8 @@ impl Architecture for Aarch64 {
     // x18 belongs to the platform; x19 to x28 and x29 are the callee's to keep.
     const PRESERVED: u64 = 0x7ff << 19 | 1 << 18;
 
-    /// Nothing tells how wide this process's addresses are: the widest that
-    /// leads to code is right.
+    /// The width of this process's addresses is not known: the widest that leads to code is
+    /// right.
     fn code_pointer(space: &dyn AddressSpace, value: u64) -> ProcessAddress {
         if space.is_executable(ProcessAddress(value)) {
             return ProcessAddress(value);
@@ -115,9 +115,9 @@ impl Architecture for Aarch64 {
         Some(Self::caller(next))
     }
 
-    /// The record holds the caller's x29, then the return address. Where the
-    /// caller's stack pointer stood is not in it: above the record is all that
-    /// is known, so it is kept out of reach of call-frame information.
+    /// The record holds the caller's x29, then the return address. It does not have the
+    /// caller's stack pointer, which is only known to be above the record, so call-frame
+    /// information may not use it.
     fn frame_pointer(
         space: &dyn AddressSpace,
         state: &State,
@@ -156,7 +156,7 @@ impl Architecture for Aarch64 {
         }
     }
 
-    /// `b`, or `adrp x16; ldr x17; add x16; br x17` behind an optional `bti c`.
+    /// `b`, or `adrp x16; ldr x17; add x16; br x17` after an optional `bti c`.
     fn is_jump(code: &[u8]) -> bool {
         let mut code = instructions(code).skip_while(|code| *code == 0xd503_245f);
         let Some(first) = code.next() else {
@@ -192,7 +192,7 @@ fn branch(instruction: u32) -> i64 {
     i64::from(words) * 4
 }
 
-/// Which call this instruction is; the distance counts from behind it.
+/// The kind of call that this instruction is; the distance counts from the next one.
 fn call(instruction: u32) -> Before {
     // bl
     if instruction & 0xfc00_0000 == 0x9400_0000 {
@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn stubs_of_the_linkage_table_are_jumps() {
-        // adrp x16, .; and the same behind bti c.
+        // adrp x16, .; and the same after bti c.
         assert!(Aarch64::is_jump(&0x9000_0010_u32.to_le_bytes()));
         let protected = [0xd503_245f_u32.to_le_bytes(), 0x9000_0010_u32.to_le_bytes()];
         assert!(Aarch64::is_jump(&protected.concat()));

@@ -20,7 +20,7 @@ pub(super) const COLUMNS: u16 = 33;
 pub(super) struct State {
     values: [u64; COLUMNS as usize],
     known: u64,
-    /// Not known, but what it was when the callee was entered, if that left it alone.
+    /// Not known, but unchanged since the callee was entered, if the callee left it alone.
     left: u64,
 }
 
@@ -99,7 +99,7 @@ pub(super) enum Before {
     Slot,
     /// No call.
     Other,
-    /// The code is not at hand.
+    /// The code is not available.
     Unreadable,
 }
 
@@ -108,7 +108,7 @@ impl Before {
         matches!(self, Before::Direct(_) | Before::Indirect | Before::Slot)
     }
 
-    /// The address that is called, where the code says it.
+    /// The address that is called, if the code has it.
     pub(super) fn target(self, address: ProcessAddress) -> Option<ProcessAddress> {
         match self {
             Before::Direct(distance) => Some(ProcessAddress(address.0.wrapping_add(distance))),
@@ -117,13 +117,13 @@ impl Before {
     }
 }
 
-/// What the code around an address tells.
+/// What the code around an address shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Site {
     pub(super) before: Before,
     /// The code that a signal handler returns to.
     pub(super) restorer: bool,
-    /// The code here ends the thread: whoever is called right before it is outermost.
+    /// The code here ends the thread: the function that is called right before it is outermost.
     pub(super) ends: bool,
 }
 
@@ -132,10 +132,9 @@ pub(super) struct Site {
 pub(super) struct Caller {
     pub(super) pc: ProcessAddress,
     pub(super) state: State,
-    /// Where its part of the stack begins at the lowest: its stack pointer,
-    /// where that is known.
+    /// The lowest address of its part of the stack: its stack pointer, if that is known.
     pub(super) floor: ProcessAddress,
-    /// A signal interrupted it: its pc is no return address.
+    /// A signal interrupted it: its pc is not a return address.
     pub(super) signal: bool,
     /// `.debug_frame` has led to it.
     pub(super) debug: bool,
@@ -177,20 +176,20 @@ pub(super) trait Architecture {
     /// Reads the code around an address.
     fn site(space: &dyn AddressSpace, address: ProcessAddress) -> Site;
 
-    /// Whether an interrupted pc stands in a restorer past its first instruction.
+    /// Whether an interrupted pc is in a restorer, past its first instruction.
     fn inside_restorer(space: &dyn AddressSpace, pc: ProcessAddress) -> bool;
 
     /// Whether the kernel's own mark shows that the stack pointer of `state` leads
-    /// to a signal frame, where the restorer's code is not at hand or not known.
+    /// to a signal frame, where the restorer's code is not available or not known.
     fn is_marked(_space: &dyn AddressSpace, _state: &State) -> bool {
         false
     }
 
-    /// The registers that the kernel saved below a signal handler; `state` is
-    /// that of the restorer. The address that was not captured, on failure.
+    /// The registers that the kernel saved below a signal handler; `state` is that of the
+    /// restorer. On failure, the address that was not captured.
     fn interrupted(space: &dyn AddressSpace, state: &State) -> Result<Caller, ProcessAddress>;
 
-    /// The caller of code that has not touched the stack: pc not yet checked.
+    /// The caller of code that has not moved the stack pointer: pc not yet checked.
     fn leaf(space: &dyn AddressSpace, state: &State) -> Option<Caller>;
 
     /// The caller by the frame pointer, which lies not below `floor`: pc not
@@ -217,7 +216,7 @@ pub(super) trait Architecture {
     /// to the caller's.
     fn sets_frame_pointer(code: &[u8]) -> bool;
 
-    /// What code from a function's start on has pushed, where that can be read from it.
+    /// The depth to which code from a function's start has pushed, if it can be read from it.
     fn depth(_code: &[u8]) -> Option<Depth> {
         None
     }
@@ -227,7 +226,7 @@ pub(super) trait Architecture {
         None
     }
 
-    /// Whether `pc`, where a system call was made, returns behind a call that leads only
+    /// Whether `pc`, where a system call was made, returns after a call that leads only
     /// to code which makes system calls.
     fn proves_system_call(
         _: &dyn AddressSpace,
@@ -248,12 +247,12 @@ pub(super) trait Architecture {
         false
     }
 
-    /// Whether the link register still holds what it held where the code begins.
+    /// Whether the link register still has its value from the beginning of the code.
     fn keeps_link(_code: &[u8]) -> bool {
         false
     }
 
-    /// What the call before an address has called, if it went through a register.
+    /// The target of the call before an address, if it went through a register.
     fn called(_: &dyn AddressSpace, _returns: ProcessAddress, _: &State) -> Option<u64> {
         None
     }
@@ -285,8 +284,8 @@ pub(super) struct Cursor {
     pub(super) code: CodeAddress,
     pub(super) state: State,
     pub(super) floor: ProcessAddress,
-    /// The crash's own frame, or one that a signal interrupted: every register
-    /// is known, and the stack may not have been touched yet.
+    /// The crash's own frame, or one that a signal interrupted: every register is known, and
+    /// the stack pointer may not have moved yet.
     pub(super) interrupted: bool,
     /// This frame has called the one before it: see `proof`.
     pub(super) proven: bool,

@@ -1,8 +1,8 @@
 //! 32-bit ARM: call-frame information, and nothing else.
 //!
-//! Programs have `.ARM.exidx` for that (EHABI), which is not read; those with
-//! `.debug_frame` are walked. Without it nothing tells a frame from chance: the
-//! frame pointer is r11 or r7 or neither. So a walk stops there.
+//! ARM programs have `.ARM.exidx` (EHABI), which is not read; those with `.debug_frame`
+//! can be walked. Without it a frame cannot be recognized: the frame pointer is r11 or r7
+//! or neither. So a walk stops there.
 
 use std::ops::RangeInclusive;
 

@@ -1,7 +1,7 @@
 //! Frames without call-frame information, and pcs without code.
 //!
-//! In: a frame that is to be left. Out: its caller, by what its own code says, by
-//! the frame pointer or by a search of the stack (`scan`), or why there is none.
+//! In: a frame. Out: its caller, found from the frame's own code, from the frame pointer
+//! or by a search of the stack (`scan`), or the reason why there is none.
 
 use super::architecture::{Architecture, Before, Caller, Cursor};
 use super::depth::Depth;
@@ -12,7 +12,7 @@ use super::{CodeAddress, Stop, Trust};
 use crate::base::address::ProcessAddress;
 use crate::crash::registers::Arch;
 
-/// Code that tells a stub, which has no frame.
+/// Code by which a stub is recognized, which has no frame.
 const STUB_BYTES: usize = 16;
 /// Code of a function that is read to learn its depth.
 const MAX_CODE: usize = 4096;
@@ -22,14 +22,14 @@ const MAX_CODE_AHEAD: usize = 512;
 const PROLOGUE_BYTES: usize = 32;
 /// Bytes below a record on another stack that the frame it belongs to may take.
 const MAX_BELOW: u64 = 512;
-/// How often a walk goes to such a stack.
+/// How often a walk may change to another stack.
 const MAX_SWITCHES: usize = 8;
 /// No piece of a stack that is not captured is shorter.
 const PAGE_BYTES: u64 = 4096;
 
 impl<A: Architecture> Walker<'_, A> {
-    /// A pc without code behind it was called or jumped to: the return address,
-    /// if any, is where the call left it.
+    /// A pc that is not code was called or jumped to: the return address, if any, is where
+    /// the call left it.
     pub(super) fn called_nowhere(&mut self, at: &Cursor) -> Result<(Trust, Cursor), Stop> {
         let pc = at.code.address();
         if !at.interrupted {
@@ -45,8 +45,8 @@ impl<A: Architecture> Walker<'_, A> {
         self.search(at, chained)
     }
 
-    /// The frame pointer is asked late: in code that does not use one it still
-    /// holds that of some outer function, and all frames up to there would be lost.
+    /// The frame pointer is used late: in code that does not use one it still has the value of
+    /// some outer function, and all frames up to there would be lost.
     pub(super) fn without_cfi(&mut self, at: &Cursor) -> Result<(Trust, Cursor), Stop> {
         if self.is_outermost(at) || self.is_goexit(at) {
             return Err(Stop::Outermost);
@@ -87,7 +87,7 @@ impl<A: Architecture> Walker<'_, A> {
             let agrees = |(_, chained): &(Trust, Cursor)| {
                 chained.code == read.1.code && chained.floor == read.1.floor
             };
-            // The record tells the caller's frame pointer, too.
+            // The record has the caller's frame pointer, too.
             return Ok(chained.filter(agrees).unwrap_or(read));
         }
         if let Some(found) = self.by_switched_record(at) {
@@ -98,8 +98,8 @@ impl<A: Architecture> Walker<'_, A> {
         }
         if self.space.lacks_file(at.code.lookup()) {
             let found = self.by_records_alone(at);
-            // Where one is missing, what a search finds is left over more often than
-            // not. The crash's own function may have been called by readable code.
+            // If a file is missing, a word that a search finds is usually left over. But the
+            // crash's own function may have been called by readable code.
             if found.is_some() || !at.interrupted {
                 return found.ok_or(Stop::NoCaller(at.code.address()));
             }
@@ -117,7 +117,7 @@ impl<A: Architecture> Walker<'_, A> {
         }
     }
 
-    /// The best caller that the stack tells of, below the frame pointer's record at first.
+    /// The best caller that the stack has; first searched below the frame pointer's record.
     fn search(
         &mut self,
         at: &Cursor,
@@ -129,7 +129,7 @@ impl<A: Architecture> Walker<'_, A> {
             return Ok(found);
         }
         if let Some(chained) = chained {
-            // Frames may lie in what was not captured before the record.
+            // Frames may lie in the part before the record that was not captured.
             return match self.not_captured(at.floor, chained.1.floor) {
                 Some(address) => Err(Stop::StackNotCaptured(address)),
                 None => Ok(chained),
@@ -158,11 +158,11 @@ impl<A: Architecture> Walker<'_, A> {
         None
     }
 
-    /// The caller whose return address lies where the function's own code says: what
-    /// it has run, where its start is known, else what it is to run yet.
+    /// The caller whose return address is where the function's own code puts it: the code
+    /// that has run if its start is known, else the code that is still to run.
     pub(super) fn by_code(&mut self, at: &Cursor) -> Option<(Trust, Cursor)> {
-        // A function's end is not seen: what follows a call that does not return
-        // may be another's.
+        // The end of a function is not visible: code after a call that does not return may
+        // belong to another function.
         let depth = self.depth(at);
         let ahead = depth.is_none();
         let depth = depth.or_else(|| self.depth_ahead(at))?;
@@ -182,7 +182,7 @@ impl<A: Architecture> Walker<'_, A> {
         self.aligned(at, A::depth(code)?)
     }
 
-    /// The same by what the code from here on gives back.
+    /// The same from the stack that the code from here on frees.
     fn depth_ahead(&self, at: &Cursor) -> Option<Depth> {
         self.work(4 * MAX_CODE_AHEAD as u64)?;
         let mut code = [0; MAX_CODE_AHEAD];
@@ -198,9 +198,9 @@ impl<A: Architecture> Walker<'_, A> {
         (at.interrupted || whole).then_some(depth)
     }
 
-    /// The caller whose return address lies that deep: where that is sure, even one
-    /// that no call can be seen before. Its code may not be at hand, or somebody put
-    /// it there, as `makecontext` does.
+    /// The caller whose return address lies that deep. If the depth is certain, no call need
+    /// be visible before the address: its code may not be available, or somebody put the
+    /// address there, as `makecontext` does.
     fn at_depth(&mut self, at: &Cursor, depth: &Depth, ahead: bool) -> Option<(Trust, Cursor)> {
         let slot = offset(at.floor, depth.bytes);
         let value = word::<A>(self.space, slot).ok()?;
@@ -210,13 +210,13 @@ impl<A: Architecture> Walker<'_, A> {
         // A function that aligns the stack copies its return address.
         let copied = !direct && caller.pc == at.code.address();
         let sure = depth.sure && !ahead && self.space.is_executable(caller.pc);
-        // What a function pointer leads to returns, as far as a compiler knows.
+        // The target of a function pointer returns, as far as a compiler knows.
         let goes_on = at.interrupted || self.site(at.code.address()).before == Before::Indirect;
         let proven = direct
             || sure
             || (ahead && depth.sure && goes_on)
             || self.code_agrees(at, &caller, depth.bytes);
-        // Its own code may be at hand, and its caller's not.
+        // Its own code may be available, and its caller's not.
         let blind = depth.sure && at.interrupted && self.space.lacks_file(caller.pc);
         let returns = sure || blind || self.is_return(&caller);
         if copied || !led || !returns || !advances(at, &caller) {
@@ -260,7 +260,7 @@ impl<A: Architecture> Walker<'_, A> {
         !at.interrupted && at.code == CodeAddress::Exact(pc) && self.is_behind_start(pc)
     }
 
-    /// Whether an address is one instruction behind a function's start, where no call
+    /// Whether an address is one instruction after a function's start, where no call
     /// fits in.
     pub(super) fn is_behind_start(&mut self, pc: ProcessAddress) -> bool {
         let start = self.function_start(pc);
@@ -273,9 +273,9 @@ impl<A: Architecture> Walker<'_, A> {
         module.is_some_and(|module| module.data.keeps_frame_pointers())
     }
 
-    /// The caller on another stack, which the frame pointer still leads to: Go calls C
-    /// on a stack of its own, and the function that goes there keeps no frame. What
-    /// called it left its return address below the record.
+    /// The caller on another stack, to which the frame pointer still leads: Go calls C on a
+    /// separate stack, and the function that switches to it keeps no frame. Its caller left the
+    /// return address below the record.
     fn by_switched_record(&mut self, at: &Cursor) -> Option<(Trust, Cursor)> {
         let fp = ProcessAddress(at.state.get(A::FRAME_POINTER)?);
         let far = self.switches == MAX_SWITCHES || !self.keeps_frame_pointers(at);
@@ -313,8 +313,8 @@ impl<A: Architecture> Walker<'_, A> {
         A::sets_frame_pointer(&code[..len])
     }
 
-    /// The caller of a function that has not touched the stack, unless something
-    /// speaks against it.
+    /// The caller of a function that has not moved the stack pointer, unless something
+    /// contradicts that.
     fn leaf(&mut self, at: &Cursor, chained: Option<&(Trust, Cursor)>) -> Option<(Trust, Cursor)> {
         let caller = A::leaf(self.space, &at.state)?;
         if !self.is_return(&caller) {
@@ -352,10 +352,10 @@ impl<A: Architecture> Walker<'_, A> {
         Some((Trust::FramePointer, found))
     }
 
-    /// The caller by a frame pointer's record where the code cannot be read, because
-    /// its file could not be had. Two things speak for such a record: nothing below it
-    /// can be the return address of a frame that has none, and it is one of a chain
-    /// of records that leads to code that can be read, and on from there.
+    /// The caller by a frame pointer's record if the code cannot be read, because its file was
+    /// not available. Two conditions must hold for such a record: no word below it can be the
+    /// return address of a frame without a record, and it belongs to a chain of records that
+    /// leads to code that can be read, and on from there.
     fn by_records_alone(&mut self, at: &Cursor) -> Option<(Trust, Cursor)> {
         // A link register would be one more place for a return address.
         if A::ARCH == Arch::Aarch64 {

@@ -1,8 +1,8 @@
-//! What earlier walks learnt, so that a known program costs no file reads.
+//! A cache of what earlier walks read, so that a known program costs no file reads.
 //!
 //! Two kinds of fact are kept, both by file and address in it: the rule that
-//! call-frame information gives there, and what the code around it is. Files
-//! without a search table also keep an index of their entries. Everything is
+//! call-frame information gives there, and the kind of code around it. For files
+//! without a search table an index of their entries is kept too. Everything is
 //! bounded by entries and bytes: a full cache drops the half that was not used
 //! lately.
 
@@ -20,7 +20,7 @@ use crate::keyed::Map;
 /// A file and an address in it.
 pub(super) type Place = (u64, FileAddress);
 
-/// What walks keep between them.
+/// The facts that walks keep for later walks.
 #[derive(Debug)]
 pub struct Caches {
     /// `None`: there is no call-frame information.
@@ -66,7 +66,7 @@ impl Caches {
         self.allowance.is_out()
     }
 
-    /// What is kept now, estimated.
+    /// The estimated memory that is in use.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.rules.bytes() + self.sites.bytes() + self.indexes.bytes()
@@ -114,8 +114,8 @@ impl Index {
     }
 }
 
-/// A map in two generations: what is used moves to the young one; when that is
-/// full, the old one is dropped and the young one grows old.
+/// A map in two generations: an entry that is used moves to the young one. When that is
+/// full, the old one is dropped and the young one becomes the old one.
 #[derive(Debug)]
 pub(super) struct Bounded<K, V> {
     young: Generation<K, V>,
@@ -159,9 +159,9 @@ impl<K: Copy + Eq + Hash, V: Clone> Bounded<K, V> {
         Some(value)
     }
 
-    /// `bytes` is what the value holds beside itself.
+    /// `bytes` is the memory that the value holds in addition to itself.
     pub(super) fn insert(&mut self, key: K, value: V, bytes: usize) {
-        // A map's slot costs a byte of its own, and stands half empty at worst.
+        // A slot of the map costs one byte more, and at worst half of the slots are empty.
         let bytes = bytes.saturating_add(2 * (size_of::<(K, (V, usize))>() + 1));
         if bytes <= self.max_bytes / 2 {
             self.add(key, value, bytes);

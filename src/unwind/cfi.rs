@@ -1,16 +1,16 @@
 //! From an address in a file to the row of call-frame information for it.
 //!
-//! The entry is found without holding the section: by the search table of
+//! The entry is found without holding the section in memory: by the search table of
 //! `.eh_frame_hdr`, else by a pass over `.eh_frame`, else by one over
-//! `.debug_frame`; its index is kept. The entry and its CIE are laid side by
-//! side as an `.eh_frame` of their own, whichever section they come from,
+//! `.debug_frame`; its index is kept. The CIE and the entry are then put into an
+//! `.eh_frame` of their own, whichever section they come from,
 //!
 //! ```text
-//! [CIE][FDE, its CIE pointer patched]      base = where the FDE stands - |CIE|
+//! [CIE][FDE, its CIE pointer patched]      base = address of the FDE - |CIE|
 //! ```
 //!
 //! so that gimli reads a few hundred bytes and pc-relative addresses come out
-//! right. What it makes of them is kept as a [`Rule`], by file and address.
+//! right. The result is kept as a [`Rule`], by file and address.
 
 use std::rc::Rc;
 
@@ -48,7 +48,7 @@ impl<T: ReaderOffset> UnwindContextStorage<T> for Storage {
     type Stack = Box<[UnwindTableRow<T, Self>; 8]>;
 }
 
-/// The row for an address: what is looked up, not what is returned to.
+/// The row for an address that is to be looked up, which is not a return address.
 pub(super) fn rule(
     module: &Placed,
     lookup: ProcessAddress,
@@ -93,9 +93,9 @@ fn locate(module: &Placed, address: FileAddress, arch: Arch, caches: &mut Caches
     resolve(&section, offset, address, arch, caches)
 }
 
-/// The offset of the entry that holds an address, by the section's index or by
-/// going over it. Where the search table proves to list every entry, what it
-/// does not find is not there, and an empty index says so from then on.
+/// The offset of the entry that holds an address, by the section's index or by a pass over
+/// the section. If the search table proves to list every entry, an address that it does
+/// not find has none, and an empty index says so from then on.
 fn by_pass(
     section: &Section<'_>,
     address: FileAddress,
@@ -139,7 +139,7 @@ fn resolve(
     let cie_body = cie_body(section, &cie)?;
     push(&mut bytes, 0, &cie_body)?;
     let fde_at = bytes.len();
-    // Counted back from the id itself, which stands behind the length.
+    // Counted back from the id itself, which stands after the length.
     push(&mut bytes, u32::try_from(fde_at).ok()? + 4, fde.body()?)?;
     let base = section
         .range
@@ -169,10 +169,10 @@ fn push(bytes: &mut Vec<u8>, id: u32, body: &[u8]) -> Option<()> {
     Some(())
 }
 
-/// A CIE behind its id, as `.eh_frame` has it. Taken out are aarch64's flags,
-/// which gimli would refuse and which carry no data: B (return addresses are
-/// signed with the second key) and G (a tagged frame). So are the address and
-/// segment sizes that `.debug_frame` has since version 4.
+/// A CIE after its id, as `.eh_frame` has it. This removes aarch64's flags, which gimli
+/// would refuse and which carry no data: B (return addresses are signed with the second
+/// key) and G (a tagged frame). It also removes the address and segment sizes that
+/// `.debug_frame` has since version 4.
 fn cie_body(section: &Section<'_>, cie: &Entry) -> Option<Vec<u8>> {
     let (&version, rest) = cie.body()?.split_first()?;
     let augmentation = crate::base::bytes::string_at(rest, 0)?;

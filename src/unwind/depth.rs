@@ -1,12 +1,11 @@
 //! How far x86 code has moved the stack pointer, read from the code itself.
 //!
-//! For functions without call-frame information. Where a function's start is
-//! known its code is read in a straight line from there to the pc: pushes, pops
-//! and constants added to the stack pointer count, other instructions are
-//! stepped over by their length. Behind a `ret` or `jmp` the depth counts with
-//! which a jump led there, else that of the function's body. Where the stack
-//! pointer comes from elsewhere (`alloca`, alignment, `leave`) the depth is unknown
-//! until then.
+//! For functions without call-frame information. If a function's start is known, its
+//! code is read in a straight line from there to the pc: pushes, pops and constants added
+//! to the stack pointer count; other instructions are skipped by their length. After a
+//! `ret` or `jmp` the depth is the one with which a jump leads there, or else that of the
+//! function's body. If the stack pointer is set from elsewhere (`alloca`, alignment,
+//! `leave`), the depth is unknown until such a point.
 //!
 //! Where it is not known the code is read from the pc on, up to the `ret`, along
 //! its jumps: what is given back on the way was taken before. An opcode that is
@@ -19,7 +18,7 @@ use crate::decode::{step, Effect, Reg};
 /// Instructions up to a `ret`.
 const MAX_AHEAD: usize = 256;
 
-/// What a function has pushed.
+/// How much a function has pushed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Depth {
     /// Bytes between the stack pointer and the return address.
@@ -37,7 +36,7 @@ pub(super) enum Mode {
     Bits64 = 8,
 }
 
-/// What the code from a function's start up to the pc has pushed.
+/// How much the code from a function's start to the pc has pushed.
 pub(super) fn of(mode: Mode, code: &[u8]) -> Option<Depth> {
     let word = mode as u64;
     let mut saved = [None; 16];
@@ -82,7 +81,7 @@ pub(super) fn of(mode: Mode, code: &[u8]) -> Option<Depth> {
             Effect::Stop | Effect::Leave | Effect::Return | Effect::Jump(_)
         ) {
             reached = false;
-            // Where there are few registers arguments are pushed, too.
+            // If there are few registers, arguments are pushed, too.
             depth = (mode == Mode::Bits64).then_some(body);
         }
     }
@@ -94,7 +93,7 @@ pub(super) fn of(mode: Mode, code: &[u8]) -> Option<Depth> {
     })
 }
 
-/// What the code from the pc on gives back until it returns.
+/// How much the code from the pc frees until it returns.
 pub(super) fn ahead(mode: Mode, code: &[u8]) -> Option<Depth> {
     let word = mode as i64;
     let mut popped = [None; 16];
@@ -105,7 +104,7 @@ pub(super) fn ahead(mode: Mode, code: &[u8]) -> Option<Depth> {
         at += len;
         match effect {
             Effect::None | Effect::Branch(_) => {}
-            // Perhaps one that does not return: what follows it may be another function.
+            // It may not return: then the code after it belongs to another function.
             Effect::Call => sure = false,
             Effect::Push(_) => up -= word,
             Effect::Pop(register) => {

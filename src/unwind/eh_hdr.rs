@@ -6,10 +6,10 @@
 //! count times: address of code, address of its entry in .eh_frame; by code
 //! ```
 //!
-//! In come a section, read in windows, and an address; out goes the entry whose
-//! code begins nearest below it, which need not hold the address. The table is
-//! searched here because gimli 0.34's own lookup multiplies the unchecked count
-//! and panics on a hostile one.
+//! In: a section, read in windows, and an address. Out: the entry whose code begins
+//! nearest below the address, which need not contain it. The table is searched here
+//! because the lookup in gimli 0.34 multiplies the unchecked count and panics on a
+//! hostile one.
 
 use super::{CfiSection, ModuleData, SectionRange};
 use crate::base::address::FileAddress;
@@ -38,7 +38,7 @@ const HEADER: usize = 4 + 8 + 8;
 /// What a search found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Nearest {
-    /// Where the entry stands; `None` when the address lies below all of them.
+    /// The place of the entry; `None` if the address lies below all entries.
     pub(super) entry: Option<FileAddress>,
     /// How many entries the table claims to have.
     pub(super) count: u64,
@@ -88,7 +88,7 @@ fn leb128(cursor: &mut Cursor<'_>) -> Option<(u64, u32, bool)> {
     }
 }
 
-/// Finds the entry nearest below an address; `None` when the section has no
+/// Finds the entry nearest below an address; `None` if the section has no
 /// table that can be searched.
 pub(super) fn search(
     data: &dyn ModuleData,

@@ -5,7 +5,7 @@ use crate::base::address::ProcessAddress;
 /// Why a row gives nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// What it needs was not captured.
+    /// Memory that it needs was not captured.
     NotCaptured(ProcessAddress),
     /// It needs a register that is not known, or makes no sense.
     Unusable,

@@ -1,14 +1,14 @@
-//! Entries of `.eh_frame` and `.debug_frame`: where they stand, what code they
-//! are for, and their bytes.
+//! Entries of `.eh_frame` and `.debug_frame`: their place, the code that they describe,
+//! and their bytes.
 //!
 //! ```text
 //! u32 length (0xffffffff: u64 length follows)  | the rest counts from here
-//! u32 or u64 id: a CIE's own mark, else where the FDE's CIE stands
+//! u32 or u64 id: a CIE's own mark, else the place of the FDE's CIE
 //! CIE: version, augmentation, ...  FDE: start of its code, length, ...
 //! ```
 //!
-//! (LSB "Exception Frames"; DWARF 5, 6.4.1.) Sections are read in windows; their
-//! instructions are not looked at here, and hostile lengths end a pass early.
+//! (LSB "Exception Frames"; DWARF 5, 6.4.1.) Sections are read in windows. The
+//! instructions in them are not decoded here, and hostile lengths end a pass early.
 
 use super::cache::{Caches, Index, IndexEntry};
 use super::eh_hdr::{encoding, uleb128, value};
@@ -30,7 +30,7 @@ const WINDOW: u64 = 32 << 10;
 const PER_ENTRY: u64 = 32;
 /// Enough of an entry for its head and the addresses of its code.
 const HEAD: u64 = 4 + 8 + 8 + 2 * 10;
-/// What is read of an entry at first: most are shorter.
+/// The bytes of an entry that are read first: most entries are shorter.
 const FIRST_READ: u64 = 256;
 
 /// One section of one file.
@@ -50,7 +50,7 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Where the bytes behind its id begin.
+    /// The offset of the bytes after its id.
     pub(super) fn body_at(&self) -> usize {
         self.head.id_at + self.head.id_len
     }
@@ -65,7 +65,7 @@ impl Entry {
 pub(super) struct Head {
     /// Bytes of the whole entry.
     pub(super) len: u64,
-    /// Where in the entry the id stands, and its size.
+    /// The offset of the id in the entry, and its size.
     pub(super) id_at: usize,
     pub(super) id_len: usize,
     /// Section offset of its CIE; `None` for a CIE.
@@ -123,7 +123,7 @@ impl<'a> Section<'a> {
             u64::from(short)
         };
         let id_at = cursor.offset();
-        // The id of .eh_frame keeps its 4 bytes even behind a long length.
+        // The id of .eh_frame keeps its 4 bytes even after a long length.
         let wide = long && self.kind == CfiSection::DebugFrame;
         let (id, own, id_len) = if wide {
             (cursor.u64().ok()?, u64::MAX, 8)
@@ -203,12 +203,12 @@ impl<'a> Section<'a> {
         (!caches.is_out()).then_some(pass)
     }
 
-    /// The encoding of addresses where none is said.
+    /// The default encoding of addresses.
     fn absolute(&self) -> u8 {
         self.sized(encoding::ABSOLUTE)
     }
 
-    /// An encoding whose value has the size of an address, with that size said.
+    /// For an encoding whose value has the size of an address, the same with an explicit size.
     fn sized(&self, encoding: u8) -> u8 {
         match encoding & 0x0f {
             0 if self.data.address_bytes() == 4 => encoding | 0x03,

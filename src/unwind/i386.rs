@@ -5,9 +5,9 @@
 //! The signal frames are `struct sigframe_ia32` and, for handlers with
 //! SA_SIGINFO, `struct rt_sigframe_ia32` of `arch/x86/include/asm/sigframe.h`.
 //!
-//! With glibc handlers return to code in the vDSO, which is in no file. The
-//! kernel still writes the same instructions into each signal frame, where once
-//! they were run, for debuggers to know it by; so do we.
+//! With glibc, handlers return to code in the vDSO, which is in no file. The kernel still
+//! writes the same instructions into each signal frame, where they were run in the past.
+//! Debuggers recognize a signal frame by them, and so do we.
 
 use std::ops::RangeInclusive;
 
@@ -33,9 +33,8 @@ const RESTORER: [u8; 8] = [0x58, 0xb8, 0x77, 0x00, 0x00, 0x00, 0xcd, 0x80];
 /// `mov $173, %eax; int $0x80`: rt_sigreturn.
 const RT_RESTORER: [u8; 7] = [0xb8, 0xad, 0x00, 0x00, 0x00, 0xcd, 0x80];
 
-/// How far into its code a restorer may be interrupted, and how far from the
-/// stack pointer the registers stand there. The handler's return has taken the
-/// first word of the frame off the stack.
+/// How far into its code a restorer may be interrupted, and how far the registers are then
+/// from the stack pointer. The handler's return has popped the first word of the frame.
 const INSIDE: [(&[u8], u64, u64); 7] = [
     (&RESTORER, 0, SIGCONTEXT_AT),
     (&RT_RESTORER, 0, RT_SIGCONTEXT_AT),
@@ -80,7 +79,7 @@ const SAVED_WORDS: u64 = 4;
 const MAX_ALIGNMENT: u64 = 4096;
 
 const RET: u8 = 0xc3;
-/// `pop %ebp; pop %edx; pop %ecx; ret`: behind every system call in the vDSO.
+/// `pop %ebp; pop %edx; pop %ecx; ret`: after every system call in the vDSO.
 const AFTER_CALL: [u8; 4] = [0x5d, 0x5a, 0x59, RET];
 /// How many instructions of an epilogue are read: it can pop seven registers.
 const EPILOGUE: usize = 8;
@@ -123,8 +122,8 @@ impl Architecture for I386 {
         x86_64::saved::<Self>(space, state, offset(sp, at), &SIGCONTEXT)
     }
 
-    /// System calls are made in the vDSO, where the task then stands before some
-    /// pops and `ret`: what is popped is put back.
+    /// System calls are made in the vDSO: the pc is then before some pops and `ret`. The popped
+    /// registers are restored.
     fn leaf(space: &dyn AddressSpace, state: &State) -> Option<Caller> {
         let mut popped = *state;
         let mut slot = Self::stack_pointer(state)?;
@@ -185,7 +184,7 @@ impl Architecture for I386 {
         is_after_call && space.read_code(start, &mut before) >= CALL.len() && before == CALL
     }
 
-    /// Also `jmp *n(%ebx)`, behind `endbr32`.
+    /// Also `jmp *n(%ebx)`, after `endbr32`.
     fn is_jump(code: &[u8]) -> bool {
         let code = code.strip_prefix(&[0xf3, 0x0f, 0x1e, 0xfb]).unwrap_or(code);
         code.starts_with(&[0xff, 0xa3]) || X86_64::is_jump(code)
@@ -214,9 +213,9 @@ impl Architecture for I386 {
     }
 }
 
-/// Where the stack of the caller of a function begins that aligned its own, as
-/// `main` does: such a function pushed a copy of its return address, saved where
-/// the first one ends below the frame pointer, and that tells itself.
+/// The beginning of the caller's stack, for a function that aligned its own, as `main`
+/// does: it pushed a copy of its return address, and saved the end of the original below
+/// the frame pointer. The two copies confirm each other.
 fn realigned(space: &dyn AddressSpace, state: &State, caller: &Caller) -> Option<ProcessAddress> {
     let fp = state.get(EBP)?;
     let copied = caller.floor;
@@ -231,7 +230,7 @@ fn realigned(space: &dyn AddressSpace, state: &State, caller: &Caller) -> Option
     })
 }
 
-/// Where the saved registers are, from the stack pointer, if the pc is in a restorer.
+/// The offset of the saved registers from the stack pointer, if the pc is in a restorer.
 fn by_code(space: &dyn AddressSpace, pc: ProcessAddress) -> Option<u64> {
     let found = INSIDE.iter().find(|(restorer, back, _)| {
         let mut code = [0; RESTORER.len()];

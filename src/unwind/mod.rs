@@ -1,10 +1,10 @@
 //! From registers and a copy of the stack to the calls that led there.
 //!
-//! Nothing here opens a file or makes a system call: the registers, what the
-//! stack held and the sections of the modules come in through [`AddressSpace`]
-//! and [`ModuleData`]; [`Frame`]s go out, innermost first, each with the
-//! [`Trust`] that its way of being found deserves. A walk that cannot go on says
-//! why ([`Stop`]); it never guesses to look complete.
+//! Nothing here opens a file or makes a system call. The registers, the copy of the
+//! stack and the sections of the modules come in through [`AddressSpace`] and
+//! [`ModuleData`]. [`Frame`]s go out, innermost first, each with a [`Trust`] that says
+//! how it was found. A walk that cannot go on says why ([`Stop`]); it never guesses a
+//! frame to look complete.
 //!
 //! ```text
 //! walk ──> rules in order ──> cfi ──> frames (find the entry) ──> eh_hdr
@@ -80,15 +80,15 @@ pub enum CfiSection {
     DebugFrame,
 }
 
-/// Where a section stands and how long it is.
+/// The place of a section and its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SectionRange {
     pub address: FileAddress,
     pub size: u64,
 }
 
-/// One ELF file, as far as a walk needs it. Reads come from the file in
-/// windows; a file of any size costs what is read of it.
+/// One ELF file, as far as a walk needs it. The file is read in windows, so a walk costs
+/// only what it reads, whatever the size of the file.
 pub trait ModuleData {
     /// Tells this file from every other that is walked with the same [`Caches`];
     /// equal for the same file at another place or in another process.
@@ -99,22 +99,22 @@ pub trait ModuleData {
         8
     }
 
-    /// Where the file's header says that execution begins: the code there has
-    /// no caller. `None` where it does not say.
+    /// The entry point in the file's header: the code there has no caller. `None` if the header
+    /// has none.
     fn entry(&self) -> Option<FileAddress> {
         None
     }
 
-    /// Whether all of its functions without call-frame information that call others
-    /// keep frame pointers, as Go's do: a search would find what is left over.
+    /// Whether all of its functions that have no call-frame information and call others keep
+    /// frame pointers, as in Go: a search would only find leftovers.
     fn keeps_frame_pointers(&self) -> bool {
         false
     }
 
-    /// Where a section stands, `None` where the file has none.
+    /// The place of a section, `None` if the file does not have it.
     fn section(&self, section: CfiSection) -> Option<SectionRange>;
 
-    /// Fills `buf` from `offset` bytes into the section; `None` when it does not
+    /// Fills `buf` from `offset` bytes into the section; `None` if it does not
     /// hold as many, or the file cannot be read.
     fn read_section(&self, section: CfiSection, offset: u64, buf: &mut [u8]) -> Option<()>;
 
@@ -156,8 +156,8 @@ pub trait AddressSpace {
     /// when any byte of it was not captured.
     fn read_memory(&self, address: ProcessAddress, buf: &mut [u8]) -> Option<()>;
 
-    /// The first captured address above one that is not, where the pages between
-    /// were never written to: no frame is there. `None` where that is not certain.
+    /// The first captured address above one that was not captured, if the pages between were
+    /// never written to, so that they hold no frame. `None` if that is not certain.
     fn above_unused(&self, _address: ProcessAddress) -> Option<ProcessAddress> {
         None
     }
@@ -179,7 +179,7 @@ pub trait AddressSpace {
     /// not be had.
     fn module(&self, address: ProcessAddress) -> Option<Placed>;
 
-    /// Whether the code there is of a file that could not be had.
+    /// Whether the code there is of a file that was not available.
     fn lacks_file(&self, _address: ProcessAddress) -> bool {
         false
     }
@@ -191,13 +191,13 @@ pub trait AddressSpace {
     }
 
     /// The stack pointer that the process began with (`mm->start_stack`):
-    /// nothing above it is a frame. `None` where it is not known.
+    /// nothing above it is a frame. `None` if it is not known.
     fn stack_start(&self) -> Option<ProcessAddress> {
         None
     }
 
-    /// Whether a stack ends at an address, give or take what is aligned away: the
-    /// process's first, or one that fills the mapping that it lies in.
+    /// Whether a stack begins at an address, apart from alignment: the process's first stack, or
+    /// one that fills its mapping.
     fn is_stack_top(&self, _address: ProcessAddress) -> bool {
         false
     }

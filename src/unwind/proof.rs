@@ -1,36 +1,36 @@
 //! When a caller is certain, so that a walk may say that it has all of them.
 //!
-//! A frame may look right and yet be left over from a call long done, with those
-//! that lie between missing. What proves that a frame has called the one before it:
+//! A frame may look right and yet be left over from a call that has ended, so that frames
+//! in between are missing. This proves that a frame has called the one before it:
 //!
 //! ```text
-//! call-frame information   its row led there; one that needs a register which the
-//!                          callee may use, only if the call before the return address
-//!                          is one of the function that is being left
+//! call-frame information   its row led there; if the row needs a register that the callee
+//!                          may use, only if the call before the return address goes to
+//!                          the function of the callee
 //! signal                   the kernel's copy of the registers
 //! frame pointer            the function has set it, or is about to return through it,
-//!                          or the record's call is one of this function, or no word
-//!                          below the record can be a return address
-//! code                     read from the function's start to the pc it has moved the
-//!                          stack pointer by so much; where the start is not known it
-//!                          is the target of the call that is found so
-//! leaf                     such code has moved it by nothing, or a stub that has none;
-//!                          on i386 also the vDSO behind `call *%gs:0x10`
-//! bad pc                   the word that a call pushes follows a call that can have
+//!                          or the record's call goes to this function, or no word below
+//!                          the record can be a return address
+//! code                     the code from the function's start to the pc moves the stack
+//!                          pointer by this much; if the start is not known, the target of
+//!                          the call that is found in this way is taken as the start
+//! leaf                     such code has not moved it, or is a stub, which never does;
+//!                          on i386 also the vDSO after `call *%gs:0x10`
+//! bad pc                   the word on top of the stack follows a call that can have
 //!                          led there
 //! ```
 //!
-//! What a search of the stack finds is never proven: a word that was left over looks
-//! like one that is in use, and so does all that call-frame information makes of it.
-//! A return address of zero proves an end only where the stack itself ends; elsewhere
-//! something has overwritten it.
+//! A frame that a search of the stack found is never proven: a word that was left over
+//! looks like one that is in use, and so does everything that call-frame information
+//! derives from it. A return address of zero proves an end only at the end of the stack;
+//! elsewhere something has overwritten it.
 
 use super::architecture::{Architecture, Before, Caller, Cursor};
 use super::stack::{offset, word};
 use super::walk::Walker;
 use crate::base::address::ProcessAddress;
 
-/// Code at the target of a call that tells a stub.
+/// Code at the target of a call by which a stub is recognized.
 const STUB_BYTES: usize = 16;
 /// The same of a thunk, or of a function that does little more than jump on.
 const THUNK_BYTES: usize = 64;
@@ -73,7 +73,7 @@ impl<A: Architecture> Walker<'_, A> {
         A::leaves_by_frame(&code[..len])
     }
 
-    /// As much code as there is: from a file, or what was captured of it.
+    /// As much code as there is: from a file, or from the captured bytes.
     pub(super) fn read_code_some(&self, address: ProcessAddress, code: &mut [u8]) -> usize {
         let mut wanted = code.len();
         while wanted > 0 {
@@ -86,8 +86,8 @@ impl<A: Architecture> Walker<'_, A> {
         0
     }
 
-    /// Where the frame's function begins, if its symbol or the call before `returns`
-    /// tells.
+    /// Where the frame's function begins, if its symbol or the call before `returns` shows
+    /// it.
     fn start_by_call(&mut self, at: &Cursor, returns: ProcessAddress) -> Option<ProcessAddress> {
         let pc = at.code.lookup();
         self.function_start(pc).or_else(|| {
@@ -129,7 +129,7 @@ impl<A: Architecture> Walker<'_, A> {
         depth.is_some_and(|depth| depth.sure || self.is_called(start, caller.pc))
     }
 
-    /// Whether the caller of code that has not touched the stack is certain.
+    /// Whether the caller of code that has not moved the stack pointer is certain.
     pub(super) fn proves_leaf(&mut self, at: &Cursor, caller: &Caller) -> bool {
         let mut code = [0; STUB_BYTES];
         let len = self.read_code_some(at.code.address(), &mut code);
@@ -146,7 +146,7 @@ impl<A: Architecture> Walker<'_, A> {
             let len = self.read_code_some(target, &mut code);
             return A::jumps_on(&code[..len]);
         }
-        // Nothing has run since, so the register still holds what was called.
+        // Nothing has run since, so the register still holds the call's target.
         let called = A::called(self.space, caller.pc, &at.state);
         called.is_none_or(|called| called == at.code.address().0)
     }
@@ -157,8 +157,8 @@ impl<A: Architecture> Walker<'_, A> {
         !caller.assumed || self.is_direct(at, caller.pc)
     }
 
-    /// Whether a return address that was searched for is certain: the code that was run
-    /// agrees, or it is that of the first call of a process or thread, and there is no other below.
+    /// Whether a return address from a search is certain: the code that has run confirms it, or
+    /// it is that of the first call of a process or thread, and there is no other one below.
     pub(super) fn proves_scanned(&mut self, at: &Cursor, caller: &Caller) -> bool {
         let slot = ProcessAddress(caller.floor.0.wrapping_sub(A::WORD));
         let Some(bytes) = slot.offset_from(at.floor) else {

@@ -1,4 +1,4 @@
-//! One row of call-frame information, and what it makes of a register set.
+//! One row of call-frame information, and the register set that it gives.
 //!
 //! ```text
 //! cfa        = register + n                  | value of an expression
@@ -7,10 +7,9 @@
 //! pc'        = register' of the return address column
 //! ```
 //!
-//! Rows are read by `cfi`; this file knows nothing of their encoding. A column
-//! that the row leaves out keeps its value if calls preserve that register, and
-//! is forgotten otherwise (elfutils does so too; gdb keeps it and may follow a
-//! stale value).
+//! `cfi` reads the rows; this file does not know their encoding. A register that the row
+//! leaves out keeps its value if calls preserve it, and is forgotten otherwise (elfutils
+//! does so too; gdb keeps it and may use a stale value).
 
 use std::mem::size_of;
 use std::ops::Range;
@@ -51,15 +50,15 @@ pub(super) struct Rule {
     pub(super) columns: Box<[(u16, Column)]>,
     pub(super) return_column: u16,
     pub(super) expressions: Box<[u8]>,
-    /// The frame of a signal: whoever it returns to was interrupted.
+    /// The frame of a signal: the code that it returns to was interrupted.
     pub(super) signal: bool,
-    /// It stands in `.debug_frame`.
+    /// It is in `.debug_frame`.
     pub(super) debug: bool,
     /// The first address that the entry is for.
     pub(super) start: FileAddress,
 }
 
-/// What a row gives; `None` where the return address is explicitly undefined:
+/// What a row gives; `None` if the return address is explicitly undefined:
 /// the frame is outermost.
 pub(super) type Applied = Option<Caller>;
 
@@ -97,7 +96,7 @@ impl Rule {
         if returns == Some(&Column::Undefined) {
             return Ok(None);
         }
-        // The frame's own pc is no return address.
+        // The frame's own pc is not a return address.
         if returns.is_none() && self.return_column == A::PROGRAM_COUNTER {
             return Err(Failure::Unusable);
         }
@@ -155,8 +154,8 @@ struct Within<'a> {
 }
 
 impl Within<'_> {
-    /// The CFA, and whether it is one only if the callee has left a register alone:
-    /// assembly keeps it in one that callees may use (OpenSSL's AVX code in rax).
+    /// The CFA, and whether it is only right if the callee has left a register alone: some
+    /// assembly keeps it in a register that callees may use (OpenSSL's AVX code in rax).
     fn cfa<A: Architecture>(&self) -> Result<(u64, bool), Failure> {
         let (number, offset) = match &self.rule.cfa {
             Cfa::Register(number, offset) => (*number, *offset as u64),
@@ -173,8 +172,8 @@ impl Within<'_> {
         }
     }
 
-    /// The frame pointer points to where its own caller's value was saved: from
-    /// that the row tells where the frame ends, when only the frame pointer is known.
+    /// The frame pointer points to the place where the caller's value was saved. From that the
+    /// row gives the end of the frame if only the frame pointer is known.
     fn cfa_by_record<A: Architecture>(&self) -> Result<u64, Failure> {
         let fp = self.state.get(A::FRAME_POINTER);
         match (fp, self.rule.column(A::FRAME_POINTER)) {

@@ -1,18 +1,18 @@
 //! The last resort: words on the stack that follow a call.
 //!
-//! A stack is full of return addresses that were left there by calls long
-//! done, so each candidate is weighed, best first:
+//! A stack is full of return addresses that were left there by calls that have ended,
+//! so the candidates are ranked, best first:
 //!
 //! ```text
-//! direct   its call's target is the function that is being left
+//! direct   its call goes to the function whose caller is searched
 //! cfi      steps from there by call-frame information lead to calls again,
 //!          or end the stack; or it is a signal's restorer, or the file's entry
-//! plain    nothing speaks against it
+//! plain    nothing contradicts it
 //! ```
 //!
-//! A candidate that call-frame information speaks against is none. Within a kind
-//! a call that seems to lead here comes first, then one that leaves its file
-//! through a stub or slot, then all others. The nearest of the best wins.
+//! A word that call-frame information contradicts is not a candidate. Within a rank, a
+//! call that seems to lead here comes first, then one that leaves its file through a stub
+//! or slot, then all others. Of the best candidates the nearest wins.
 
 use super::architecture::{Architecture, Before, Caller, Cursor};
 use super::stack::{offset, word, Upward};
@@ -20,13 +20,13 @@ use super::walk::Walker;
 use super::{Placed, Trust};
 use crate::base::address::ProcessAddress;
 
-/// Words that are looked at: 64 KB of stack.
+/// Words that are examined: 64 KB of stack.
 const MAX_WORDS: u64 = 8192;
 /// Bytes within which a candidate is taken on its own word.
 const MAX_PLAIN: u64 = 2048;
 /// Candidates that are weighed.
 const MAX_CANDIDATES: usize = 256;
-/// Bytes at a call's target that tell a stub, or show a tail call.
+/// Bytes at a call's target by which a stub or a tail call is recognized.
 const TARGET_BYTES: usize = 256;
 /// Units of work for a word, and for one that leads to code.
 const WORD: u64 = 32;
@@ -44,8 +44,8 @@ const MAX_TRIES: usize = 32;
 /// Bytes of an ordinary function.
 const MAX_FUNCTION: i64 = 4096;
 
-/// What speaks for a candidate, the weightiest first; whether its trial came to
-/// the end of the stack stands in the middle.
+/// The rank of a candidate, the most important criterion first; the second says whether its
+/// trial reached the end of the stack.
 type Rank = (Trust, bool, Lead);
 
 /// Whether a call led to the function that is being left.
@@ -127,7 +127,7 @@ impl<A: Architecture> Walker<'_, A> {
         Some((trust, self.called_by(caller, proven)))
     }
 
-    /// Whether a word may be a return address, but its code is not at hand.
+    /// Whether a word may be a return address, but its code is not available.
     fn is_unreadable(&mut self, value: u64) -> bool {
         let address = A::code_pointer(self.space, value);
         value >= 0x1000
@@ -156,11 +156,11 @@ impl<A: Architecture> Walker<'_, A> {
         if !self.follows_call(caller.pc) {
             return None;
         }
-        // What is called by its place in a file is not compiled while the program runs.
+        // Code that is called at its place in a file was not compiled at run time.
         if self.is_compiled(at) && self.calls_into_file(caller.pc) {
             return None;
         }
-        // Callers of callers that have to be skipped called something else: where
+        // Callers of callers that must be skipped called something else: where
         // none leads here, the nearest wins.
         let lead = self.lead(at, caller.pc).max(Lead::Possible);
         if self.is_direct(at, caller.pc) {
@@ -170,20 +170,20 @@ impl<A: Architecture> Walker<'_, A> {
         }
         let lookup = ProcessAddress(caller.pc.0.wrapping_sub(1));
         if self.is_entry(lookup, caller.floor) {
-            // Whatever led here, all other frames come before it.
+            // However the walk came here, all other frames come before it.
             return Some(((Trust::ScanCfi, true, Lead::Possible), caller));
         }
         if let Some((whole, tried)) = self.trial(at, caller, slot) {
             return Some(((Trust::ScanCfi, whole, lead), tried));
         }
-        // Call-frame information that leads nowhere speaks against it.
+        // Call-frame information that leads nowhere contradicts it.
         let cursor = self.called_from(caller);
         let has_cfi = self.by_cfi(&cursor).is_some();
         (!has_cfi).then_some(((Trust::Scan, false, lead), caller))
     }
 
-    /// Whether registers of a running thread stand above a restorer's address:
-    /// it is left over from each `sigaction` too.
+    /// Whether registers of a running thread are above a restorer's address: each `sigaction`
+    /// also leaves that address on the stack.
     fn is_signal_frame(&mut self, restorer: &Caller) -> bool {
         let Ok(interrupted) = A::interrupted(self.space, &restorer.state) else {
             return false;
@@ -194,10 +194,10 @@ impl<A: Architecture> Walker<'_, A> {
                     .is_some_and(|caller| self.follows_call(caller.pc)))
     }
 
-    /// The caller, if steps from it lead to further calls or end the stack. The
-    /// function being left may have saved the frame pointer below its return
-    /// address and used it for something else; frames further out show whether:
-    /// of its possible values the one that leads furthest is right.
+    /// The caller, if steps from it lead to further calls or end the stack. The callee may have
+    /// saved the frame pointer below its return address and used the register for something
+    /// else. Outer frames show whether it did: of the possible values the one that leads
+    /// furthest is right.
     fn trial(
         &mut self,
         at: &Cursor,
@@ -288,7 +288,7 @@ impl<A: Architecture> Walker<'_, A> {
         MAX_STEPS
     }
 
-    /// Whether call-frame information speaks for a caller, or is silent.
+    /// Whether call-frame information supports a caller, or is silent.
     pub(super) fn steps_on_or_silent(&mut self, caller: &Caller) -> bool {
         let cursor = self.called_from(*caller);
         self.by_cfi(&cursor).is_none() || self.steps(caller) > 0
@@ -297,7 +297,7 @@ impl<A: Architecture> Walker<'_, A> {
     /// Whether the call before a return address can have led to the frame's function.
     pub(super) fn lead(&mut self, at: &Cursor, returns: ProcessAddress) -> Lead {
         let pc = at.code.lookup();
-        // What a lost return address led to was called by anything.
+        // If a return address was lost, the code there may have any caller.
         if !self.space.is_executable(pc) {
             return Lead::Possible;
         }
@@ -315,7 +315,7 @@ impl<A: Architecture> Walker<'_, A> {
         if A::is_jump(code) {
             return Lead::Outward;
         }
-        // A compiler's thunk leads to whatever a register holds.
+        // A compiler's thunk jumps to the address in a register.
         if A::jumps_on(code) {
             return Lead::Possible;
         }
@@ -328,7 +328,7 @@ impl<A: Architecture> Walker<'_, A> {
                 Lead::Unlikely
             };
         }
-        // Where this function begins is not known: not far below the pc, most likely.
+        // The start of this function is not known: most likely it is not far below the pc.
         let pc_at = distance(pc);
         let near = pc_at.saturating_sub(MAX_FUNCTION)..=pc_at;
         // A function with call-frame information is another than this one.

@@ -7,15 +7,15 @@
 //! entry point, thread's end?  outermost
 //! crash's own frame?          a leaf's caller: [sp] or the link register
 //! frame pointer?              its record, if the return address follows a call
-//! code that can be read?      as deep as it has moved the stack pointer, or will
-//! code's file not to be had?  the frame pointer's record, in a chain of such
+//! code that can be read?      by how far it has moved the stack pointer, or will
+//! code's file is missing?     the frame pointer's record, in a chain of such records
 //! else                        scan
 //! ```
 //!
-//! Every rule but the first must move the stack on (the crash's own frame, and
-//! one that a signal interrupted, may leave it where it is; call-frame information
-//! may once lead down, to a stack that was switched from), and the number of frames
-//! is capped, so that no stack can make a walk loop.
+//! Every rule but the first must move the stack pointer up. There are two exceptions: the
+//! crash's own frame, and one that a signal interrupted, may leave it where it is; and
+//! call-frame information may lead down once, to a stack that the program switched from.
+//! The number of frames is limited too, so no stack can make a walk loop.
 
 use std::marker::PhantomData;
 use std::rc::Rc;
@@ -44,8 +44,8 @@ const SITE: u64 = 128;
 /// still belongs to it. glibc's loader takes 0x38 bytes, the others fewer.
 const ENTRY_BYTES: u64 = 0x40;
 
-/// Which architectures' tasks are walked: a shipped binary meets those of its own kernel
-/// only, and the others would be a tenth of it.
+/// The architectures whose tasks are walked: a release binary meets only tasks of its own
+/// kernel, and the code for the others would be a tenth of it.
 const X86: bool = cfg!(any(test, debug_assertions, target_arch = "x86_64"));
 const ARM: bool = cfg!(any(test, debug_assertions, target_arch = "aarch64"));
 
@@ -79,11 +79,11 @@ pub(super) struct Walker<'a, A> {
     signals: usize,
     /// The walk has gone down to another stack, which happens once.
     switched: bool,
-    /// Where the function begins that was asked for last.
+    /// The start of the function that was looked up last.
     last_start: Option<(ProcessAddress, Option<ProcessAddress>)>,
     /// It has followed the frame pointer to one, so often.
     pub(super) switches: usize,
-    /// What the kernel saved for the innermost handler to return to.
+    /// The registers that the kernel saved, to which the innermost handler returns.
     saved: Option<State>,
     /// Steps of trials that are left, so that no stack can keep a walk busy.
     pub(super) trial_steps: usize,
@@ -184,7 +184,7 @@ impl<'a, A: Architecture> Walker<'a, A> {
         }
     }
 
-    /// What the code around an address tells, from earlier walks if it lies in a file.
+    /// What the code around an address shows, from earlier walks if it is in a file.
     pub(super) fn site(&mut self, address: ProcessAddress) -> Site {
         // A code that is not read is as one that is not at hand.
         let _ = self.caches.work(SITE);
@@ -216,7 +216,7 @@ impl<'a, A: Architecture> Walker<'a, A> {
         }
     }
 
-    /// Whether a signal's handler returned to such code with these registers.
+    /// Whether a signal handler returned to this code with these registers.
     fn restores(&self, site: Site, state: &State) -> bool {
         site.restorer || (!site.before.is_call() && A::is_marked(self.space, state))
     }
@@ -259,7 +259,7 @@ impl<'a, A: Architecture> Walker<'a, A> {
         }
     }
 
-    /// One step by call-frame information; `None` when there is none.
+    /// One step by call-frame information; `None` if there is none.
     pub(super) fn by_cfi(&mut self, at: &Cursor) -> Option<Result<Applied, Failure>> {
         let lookup = at.code.lookup();
         let module = self.space.module(lookup)?;
@@ -284,8 +284,8 @@ impl<'a, A: Architecture> Walker<'a, A> {
         module.is_some_and(|module| self.rule(&module, address).is_some())
     }
 
-    /// Whether a frame was made by hand to run a function from its beginning
-    /// when whatever was put above it returns, as a coroutine's last frame is.
+    /// Whether a frame was made by hand, so that a function runs from its beginning when the
+    /// code above it returns, as in a coroutine's last frame.
     fn is_trampoline(&mut self, at: &Cursor) -> bool {
         let CodeAddress::Exact(pc) = at.code else {
             return false;
@@ -350,8 +350,8 @@ impl<'a, A: Architecture> Walker<'a, A> {
         switches
     }
 
-    /// The cursor at a caller. A return address behind no call was put there by
-    /// hand (a restorer, the end of a coroutine): it is where a function begins.
+    /// The cursor at a caller. A return address that does not follow a call was put there by
+    /// hand (a restorer, the end of a coroutine): a function begins at it.
     pub(super) fn called_from(&mut self, caller: Caller) -> Cursor {
         self.called_by(caller, false)
     }

@@ -1,7 +1,7 @@
 //! x86_64: calls, signal frames and frame pointers.
 //!
 //! psABI, figure 3.36, numbers the registers; a call pushes its return address,
-//! so a caller's stack pointer is one word above where that was found.
+//! so a caller's stack pointer is one word above the place of that address.
 //! The signal frame is `struct rt_sigframe` of `arch/x86/include/asm/sigframe.h`.
 
 use std::ops::RangeInclusive;
@@ -32,12 +32,11 @@ const EXIT: [u8; 8] = [0x89, 0xc7, 0x31, 0xc0, 0xb0, 0x3c, 0x0f, 0x05];
 
 /// Longest call instruction that is looked for.
 const BEFORE: usize = 7;
-/// Bytes of the code behind it.
+/// Bytes of the code after it.
 const AFTER: usize = 9;
 
-/// `mcontext` within what the stack pointer points to when a handler has
-/// returned (`uc_flags`, `uc_link`, `uc_stack`: 40 bytes), in words of
-/// `struct sigcontext_64`, by DWARF number.
+/// The offset of `mcontext` from the stack pointer when a handler has returned (`uc_flags`,
+/// `uc_link`, `uc_stack`: 40 bytes), in words of `struct sigcontext_64`, by DWARF number.
 const MCONTEXT: u64 = 40;
 const SIGCONTEXT: [(u16, u64); 17] = [
     (8, 0),
@@ -59,10 +58,10 @@ const SIGCONTEXT: [(u16, u64); 17] = [
     (RIP, 16),
 ];
 
-/// The word of `cs`, `gs`, `fs` and `ss`, and what it holds: `__USER_CS`, `__USER_DS`.
+/// The word of `cs`, `gs`, `fs` and `ss`, and its value: `__USER_CS`, `__USER_DS`.
 const SEGMENTS: u64 = 18;
 const USER_SEGMENTS: u64 = 0x002b_0000_0000_0033;
-/// All flags of `uc_flags`, the first word of a ucontext; behind it `uc_link`.
+/// All flags of `uc_flags`, the first word of a ucontext; after it `uc_link`.
 const UC_FLAGS: u64 = 7;
 const UC_LINK: u64 = 8;
 
@@ -135,7 +134,7 @@ impl Architecture for X86_64 {
         returned_through::<Self>(state, slot, value)
     }
 
-    /// `jmp` by displacement or through memory, behind `endbr64`, `bnd` or `push $n`.
+    /// `jmp` by displacement or through memory, after `endbr64`, `bnd` or `push $n`.
     fn is_jump(code: &[u8]) -> bool {
         let code = code.strip_prefix(&[0xf3, 0x0f, 0x1e, 0xfa]).unwrap_or(code);
         let code = code.strip_prefix(&[0xf2]).unwrap_or(code);
@@ -160,7 +159,7 @@ impl Architecture for X86_64 {
         depth::ahead(Mode::Bits64, code)
     }
 
-    /// A thunk calls over a trap, then puts `mov %reg, (%rsp); ret` what it is to jump to.
+    /// A thunk calls over a trap, then writes its target with `mov %reg, (%rsp)` and runs `ret`.
     fn jumps_on(code: &[u8]) -> bool {
         let thunk = |bytes: &[u8]| matches!(bytes, [0x48 | 0x4c, 0x89, modrm, 0x24, 0xc3] if modrm & 0xc7 == 4);
         Self::is_jump(code)
@@ -204,8 +203,8 @@ impl Architecture for X86_64 {
     }
 }
 
-/// What the code around an address tells, with `tell` to say of the code there
-/// whether it is a restorer and whether it ends the thread.
+/// What the code around an address shows; `tell` says whether the code there is a restorer
+/// and whether it ends the thread.
 pub(super) fn around<A: Architecture>(
     space: &dyn AddressSpace,
     address: ProcessAddress,

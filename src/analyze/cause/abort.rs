@@ -1,8 +1,8 @@
 //! Why a program ended itself, by the names of the functions on its stack.
 //!
-//! Libraries abort through functions of well-known names. Where these are found
-//! the sentence says what they stand for, and the function that came to them;
-//! where there are none it says no more than that the program aborted.
+//! Libraries abort through functions with well-known names. If the stack has one, the
+//! sentence says what it means, and which function called it. If it has none, the
+//! sentence says only that the program aborted.
 
 use super::choose::sent;
 use super::words::Words;
@@ -12,12 +12,12 @@ use crate::crash::signals::code;
 use crate::report::dying::is_one_of;
 use crate::report::Cause;
 
-/// A way to abort. Names stand between spaces; one that ends in `*` stands for all
-/// that begin so, one that begins with `*` for all that it is a part of.
+/// A way to abort. Names are separated by spaces. A name that ends in `*` means all that
+/// begin so; one that begins with `*` means all that contain it.
 struct Way {
-    /// One of them on the stack tells this way.
+    /// One of these functions on the stack means this way of ending.
     signs: &'static str,
-    /// More functions of the same library between the sign and the one that used it.
+    /// Further functions of the same library, between the sign and its caller.
     inside: &'static str,
     /// What it means; the function's name, if known, follows.
     meaning: &'static str,
@@ -27,14 +27,14 @@ const HEAP: &str = "_int_free* _int_malloc _int_realloc _int_memalign free cfree
     malloc __libc_malloc malloc_consolidate realloc __libc_realloc calloc __libc_calloc tcache_* \
     unlink_chunk* sysmalloc munmap_chunk";
 
-/// Functions in which musl looks after its heap, and crashes where that is broken
+/// Functions in which musl looks after its heap, and crashes if it is broken
 /// (src/malloc/mallocng, src/malloc/oldmalloc).
 pub(super) const MUSL_HEAP: &str = "get_meta free __libc_free realloc __libc_realloc \
     nontrivial_free free_group enframe alloc_slot alloc_group get_nominal_size \
     malloc_usable_size __malloc_allzerop unbin __bin_chunk unmap_chunk a_crash";
 
-/// The first that has a sign on the stack counts; the very first is the one that
-/// is more than an abort.
+/// The first one that has a sign on the stack counts. Only the first in the list is more
+/// than an abort.
 const WAYS: [Way; 9] = [
     Way {
         signs: "__stack_chk_fail*",
@@ -84,7 +84,7 @@ const WAYS: [Way; 9] = [
     },
 ];
 
-/// Frames that are looked at for a sign: deeper ones may be of an older affair.
+/// Frames that are searched for a sign: deeper ones may belong to an earlier problem.
 const SIGN_FRAMES: usize = 12;
 
 /// The verdict on a SIGABRT.
@@ -123,7 +123,7 @@ fn reason(functions: &[&[u8]], words: &mut Words) -> Option<Cause> {
         let Some(first) = near.iter().position(|name| is_one_of(name, way.signs)) else {
             continue;
         };
-        // The outermost function of the library's is what was called.
+        // The program called the outermost function of the library.
         let mut last = first;
         let own = |name: &[u8]| is_one_of(name, way.signs) || is_one_of(name, way.inside);
         while functions.get(last + 1).is_some_and(|name| own(name)) {
@@ -151,7 +151,7 @@ fn reason(functions: &[&[u8]], words: &mut Words) -> Option<Cause> {
     Some(Cause::Abort)
 }
 
-/// Says so where a fault is one of the C library's own, in looking after the heap.
+/// Says so if a fault is one of the C library's own, in looking after the heap.
 pub(super) fn in_allocator(scene: &Scene<'_>, text: &mut Vec<u8>) {
     let function = scene.function();
     if is_one_of(function, HEAP) || is_one_of(function, MUSL_HEAP) {

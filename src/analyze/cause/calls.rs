@@ -2,8 +2,8 @@
 //! arch/x86/entry/syscalls and of include/uapi/asm-generic/unistd.h.
 //!
 //! In: an architecture and a number. Out: the name, if that architecture has the call.
-//! A number that no kernel has, or one newer than the tables, has none. Of 32-bit ARM
-//! only what came since Linux 5.1 is known, which has one number everywhere.
+//! A number that no kernel has, or one newer than the tables, has no name. For 32-bit ARM
+//! only system calls since Linux 5.1 have names: their numbers are the same everywhere.
 
 use crate::crash::registers::Arch;
 

@@ -1,10 +1,10 @@
-//! Which fault a death is about, and whether it was one at all.
+//! Chooses the fault that a process died of, and decides whether it was a fault at all.
 //!
-//! A fatal delivery may be empty: a handler had the fault first and raised the
-//! signal anew, or the handler's frame could not be written. Then the cause is
-//! that of the handled fault. And a process may send itself a signal with any
-//! code and address (`rt_sigqueueinfo`): what the processor says of the thread's
-//! last fault, and the system call that it is in, give those away.
+//! A fatal delivery may say nothing about the fault: a handler took the fault first and
+//! raised the signal again, or the handler's frame could not be written. Then the cause
+//! is that of the handled fault. And a process may send itself a signal with any code
+//! and address (`rt_sigqueueinfo`). The processor's data about the thread's last fault,
+//! and the system call that the thread is in, expose such a signal.
 
 use super::words::Words;
 use super::{calls, jump};
@@ -18,10 +18,10 @@ use crate::crash::signals::{code, signal, trap};
 use crate::report::Cause;
 use crate::unwind::Walk;
 
-/// How old an earlier fault may be, when only its age speaks for it.
+/// How old an earlier fault may be, when only its age supports it.
 const RECENT_NS: u64 = 10_000_000_000;
-/// The same where nothing is known of the stack, so that the program may well have got
-/// over it: a handler that raises the signal anew does so at once.
+/// The same if nothing is known about the stack: then the program may have survived the
+/// fault. A handler that raises the signal again does so at once.
 const AT_ONCE_NS: u64 = 50_000_000;
 
 impl Fault {
@@ -78,13 +78,13 @@ pub fn choose(event: &Event, own: &Fault, code: &MemoryWindow, walk: Option<&Wal
     let earlier = if own.code == code::SI_KERNEL && own.pc == first.pc {
         Earlier::NoFrame
     } else if own.pc == first.pc || found {
-        // What a handler raises is mostly blocked until it returns: to the fault.
+        // A signal that a handler raises is usually blocked until it returns, to the fault.
         Earlier::Handled
     } else if walk.is_some_and(|walk| walk.stop == Stop::Outermost)
         || walk.is_none() && event.signal != first.signal
         || event.boot_ns.saturating_sub(first.boot_ns) > recent_ns
     {
-        // The handler is no longer on the stack: the program got over that fault.
+        // The handler is no longer on the stack: the program survived that fault.
         return chosen;
     } else {
         Earlier::Recent
@@ -111,7 +111,7 @@ fn kernel_arch(event: &Event) -> Arch {
         .map_or(Arch::NATIVE, |registers| registers.arch())
 }
 
-/// Whether a delivery has no fault of its own to tell of.
+/// Whether a delivery says nothing about a fault of its own.
 fn is_empty(own: &Fault) -> bool {
     match own.code {
         code::SI_KERNEL => {
@@ -121,8 +121,8 @@ fn is_empty(own: &Fault) -> bool {
     }
 }
 
-/// Whether the kernel answers this x86 trap with a SIGSEGV of its own, and
-/// without an address: overflow, bounds, segments, general protection.
+/// Whether the kernel turns this x86 trap into a SIGSEGV without an address: overflow,
+/// bounds, segments, general protection.
 fn has_own_trap(trap: &Trap) -> bool {
     matches!(trap.number, 4 | 5 | 9 | 10 | trap::GENERAL_PROTECTION)
 }
@@ -169,7 +169,7 @@ fn is_made(event: &Event, own: &Fault, code: &MemoryWindow) -> bool {
     }
 }
 
-/// The number of one of those two system calls, where an arm64 thread has just
+/// The number of one of those two system calls, if an arm64 thread has just
 /// made it.
 fn sent_before_pc(event: &Event, code: &MemoryWindow) -> Option<u64> {
     const SVC: [u8; 4] = [0x01, 0, 0, 0xd4];
@@ -186,7 +186,7 @@ pub(super) fn is_silent(arch: Arch, trap: &Trap) -> bool {
     arm && trap.error_code == 0 && trap.address == 0
 }
 
-/// Whether the processor said something else than the signal does.
+/// Whether the processor's data contradict the signal.
 fn contradicts(arch: Arch, fault: &Fault) -> bool {
     let Fault {
         signal, code, pc, ..
@@ -293,8 +293,8 @@ pub(super) fn without_trap(scene: &Scene<'_>) -> Verdict {
     Verdict::new(Cause::Unknown, words)
 }
 
-/// arm64: the system call of a process that has no memory layout yet, which is that of
-/// the program before.
+/// arm64: the system call of a process that has no memory layout yet: the previous program
+/// in this process made it.
 fn unfinished_call(scene: &Scene<'_>) -> Option<u64> {
     let own = scene.arch == Arch::Aarch64 && scene.evidence.chosen.earlier.is_none();
     let number = scene

@@ -1,9 +1,9 @@
-//! What the processor must have reported of a fault, where the record lacks it: perf events
+//! Infers what the processor reported about a fault, if the record lacks it: perf events
 //! have the registers, and the module's file has the instruction.
 //!
-//! An instruction can only have faulted at one of its operands. Where one alone is
-//! left that may have, its address is the fault's; where there are more, or where
-//! not all of them can be computed, nothing is said.
+//! An instruction can only fault at one of its operands. If exactly one of them can have
+//! faulted, its address is the fault's. If several can, or if not all of them can be
+//! computed, the result is nothing.
 
 use super::operand::{touched, Placed};
 use super::{Chosen, Evidence, Fault, Scene};
@@ -17,7 +17,7 @@ use crate::report::Location;
 
 /// No kernel has smaller pages.
 const PAGE: u64 = 4096;
-/// Beyond this an access may be made of several, and fault at any of them.
+/// A wider access may consist of several, and fault at any of them.
 const MOST_WIDTH: u16 = 64;
 /// User space ends below, whatever the size of addresses.
 const USER_END: u64 = 1 << 56;
@@ -119,7 +119,7 @@ fn page_fault(scene: &Scene<'_>, decoded: &Decoded) -> Option<(Siginfo, Trap)> {
 fn is_fine(scene: &Scene<'_>, placed: &Placed) -> bool {
     let address = ProcessAddress(scene.untagged(placed.address));
     let width = placed.operand.width.unwrap_or(1);
-    // What is read from the stack was there; and stacks can be written.
+    // Memory in the copy of the stack was readable, and stacks are writable.
     let mut windows = scene.event.windows.iter();
     if windows.any(|window| window.get(address, width.into()).is_some()) {
         return true;

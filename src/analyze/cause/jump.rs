@@ -1,4 +1,4 @@
-//! The pc could not be fetched: where the program went instead of code.
+//! The code at the pc could not be fetched: what the program jumped to.
 
 use super::words::{mapping_at, Words};
 use super::{Scene, Verdict};
@@ -17,7 +17,7 @@ pub(super) fn verdict(scene: &Scene<'_>) -> Verdict {
         return ran_on(scene, address, pc);
     }
     let event = scene.event;
-    // Whoever runs past the end of the code has not jumped there.
+    // A program that runs past the end of the code has not jumped there.
     let before = event.mapping(ProcessAddress(pc.wrapping_sub(1)));
     words.text(
         match before.is_some_and(|mapping| mapping.flags.executable()) {
@@ -78,7 +78,7 @@ pub fn is_vsyscall(address: u64) -> bool {
     address & !0xfff == VSYSCALL
 }
 
-/// The kernel carries out what stands in that page, and refused to.
+/// The kernel emulates the code in that page, and refused to.
 pub(super) fn of_vsyscall(scene: &Scene<'_>) -> Verdict {
     let pc = scene.fault.pc.0;
     let mut words = Words::default();
@@ -97,7 +97,7 @@ pub(super) fn of_vsyscall(scene: &Scene<'_>) -> Verdict {
     Verdict::new(cause, words)
 }
 
-/// The instruction begins in one page, and goes on in one that cannot be fetched.
+/// The instruction begins in one page and continues in one that cannot be fetched.
 fn ran_on(scene: &Scene<'_>, address: u64, pc: u64) -> Verdict {
     let mut words = Words::default();
     if address.wrapping_sub(pc) >= MAX_LENGTH as u64 {

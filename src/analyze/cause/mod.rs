@@ -1,26 +1,26 @@
-//! Why it crashed: a token that never changes its meaning, and a sentence with
-//! the evidence.
+//! Why it crashed: a word that never changes its meaning, and a sentence with the
+//! evidence.
 //!
-//! In come a captured event, the frames that were found and the functions' names;
-//! out comes a [`Verdict`]. Evidence is what the processor said (error code or
-//! syndrome, trap), what the signal says, the mappings, the registers, and the
-//! instruction at the pc, decoded. Pieces that contradict each other are not
-//! believed: a signal that no trap stands behind was made, not raised.
+//! The input is a captured event, the frames that were found and the names of the
+//! functions; the output is a [`Verdict`]. The evidence is what the processor reported
+//! (error code or syndrome, trap), the signal, the mappings, the registers, and the
+//! decoded instruction at the pc. Pieces that contradict each other do not count: a
+//! signal without a trap was sent, not raised by a fault.
 //!
 //! ```text
 //! infer     what the event lacks of the fault, by the instruction
 //! choose    this delivery's fault, or the handled one before it
-//! judge ──> sent, made      nobody's fault
+//! judge ──> sent, made      a signal without a fault
 //!      ├──> page ──> jump   the pc could not be fetched
 //!      │        └──> stack  at the end of a stack
 //!      ├──> operand         general protection: the address is in the instruction
 //!      ├──> trap            bus errors, division, undefined instructions, ...
-//!      └──> abort           what the names on the stack tell
+//!      └──> abort           the reason, from the names on the stack
 //! ```
 //!
-//! Every number of a sentence is one that was captured or computed from such;
-//! where the kind of cause is a guess the sentence says `probably` or `looks
-//! like`. What cannot be known is `unknown`, and the sentence says why.
+//! Every number in a sentence was captured, or computed from captured numbers. If the
+//! kind of cause is a guess, the sentence says `probably` or `looks like`. What cannot be
+//! known is `unknown`, and the sentence says why.
 
 mod abort;
 mod calls;
@@ -66,7 +66,7 @@ pub struct Fault {
     pub pc: ProcessAddress,
 }
 
-/// What is known of an earlier fault's part in this death.
+/// How an earlier fault led to this death.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Earlier {
     /// The kernel could not write the frame of its handler.
@@ -77,7 +77,7 @@ pub enum Earlier {
     Recent,
 }
 
-/// The fault that the cause is looked for in.
+/// The fault that the cause is derived from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chosen {
     pub fault: Fault,
@@ -89,7 +89,7 @@ pub struct Chosen {
     pub made: bool,
 }
 
-/// All that a cause is found by.
+/// Everything from which a cause is derived.
 #[derive(Clone, Copy, Debug)]
 pub struct Evidence<'a> {
     pub event: &'a Event,
@@ -100,7 +100,7 @@ pub struct Evidence<'a> {
     pub before: &'a [u8],
     /// Names of the functions on the stack, innermost first; empty where one has none.
     pub functions: &'a [&'a [u8]],
-    /// What the fault's address is called, where it lies in code.
+    /// The name of the fault's address, if it lies in code.
     pub place: &'a Location,
     /// Whether texts of the process may be shown.
     pub quotes: bool,
@@ -112,7 +112,7 @@ pub struct Verdict {
     pub cause: Cause,
     /// Raw bytes: names of files and functions are in it.
     pub text: Vec<u8>,
-    /// The address that was touched and how, where the signal itself does not say.
+    /// The accessed address and the access, if the signal itself does not have them.
     pub address: Option<ProcessAddress>,
     pub access: Option<Access>,
     /// What the cause would be if no function had a name: the same on hosts with
@@ -136,7 +136,7 @@ impl Verdict {
     }
 }
 
-/// The evidence, and what was made of it.
+/// The evidence, and what was derived from it.
 struct Scene<'a> {
     evidence: &'a Evidence<'a>,
     event: &'a Event,
@@ -173,13 +173,13 @@ impl Scene<'_> {
 
     fn untagged(&self, address: u64) -> u64 {
         match self.arch {
-            // Bit 55 is what the tag's bits would be (top-byte-ignore).
+            // Without a tag the top bits would equal bit 55 (top-byte-ignore).
             Arch::Aarch64 => ((address << 8) as i64 >> 8) as u64,
             _ => address,
         }
     }
 
-    /// Whether this can be no address: its high bits are not all alike.
+    /// Whether this cannot be an address: its high bits are not all equal.
     ///
     /// x86_64 without five-level paging; aarch64 with any size of address.
     fn non_canonical(&self, address: u64) -> bool {
@@ -192,7 +192,7 @@ impl Scene<'_> {
         ((address << spare) as i64 >> spare) as u64 != address
     }
 
-    /// A further word of the siginfo, which is kept of the delivery's own alone.
+    /// A further word of the siginfo, which is captured only for the delivery's own fault.
     fn own_siginfo(&self, word: usize) -> Option<u64> {
         let own = self.evidence.chosen.earlier.is_none();
         let more = self.event.siginfo_more.filter(|_| own)?;
@@ -242,7 +242,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Verdict {
         abort::in_allocator(&scene, &mut verdict.text);
     }
     if let Some(earlier) = chosen.earlier {
-        // That is said of the earlier fault.
+        // Address and access describe the earlier fault.
         (verdict.address, verdict.access) = (None, None);
         verdict.text.extend_from_slice(match earlier {
             Earlier::NoFrame => b"; the signal's handler could not be run",

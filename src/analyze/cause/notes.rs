@@ -1,23 +1,23 @@
 //! What each register points at.
 //!
-//! A register's value alone tells little; a person wants to know that it is the
-//! middle of a function, eight bytes into the heap, a text, or nothing at all.
-//! What it points at is read from what was captured of the process alone.
+//! A register's value alone says little. A person wants to know that it points to the
+//! middle of a function, eight bytes into the heap, to a text, or to nothing at all.
+//! Only the captured data of the process are used for this.
 
 use super::words::Words;
 use crate::base::address::ProcessAddress;
 use crate::crash::event::Event;
 use crate::report::Location;
 
-/// Numbers up to here are no addresses.
+/// Numbers up to here are not addresses.
 const SMALL: u64 = 0x1_0000;
 /// A text has at least so many characters, and no more of them are shown.
 const TEXT_MIN: usize = 4;
 const TEXT_SHOWN: usize = 40;
 
-/// What there is to say about a register's value of so many bits; nothing, perhaps.
-/// `place` is what lies there, where that is code. A text that begins there, or that
-/// the value itself is, is shown if `quotes`.
+/// The note on a register's value of so many bits, which may be empty. `place` is the name
+/// of the address, if it is code. With `quotes` a text is shown: one that begins there, or
+/// one that the value itself is.
 #[must_use]
 pub fn note(event: &Event, value: u64, bits: u32, place: &Location, quotes: bool) -> Vec<u8> {
     let mut words = Words::default();

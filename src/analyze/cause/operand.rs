@@ -1,10 +1,10 @@
-//! The faulting instruction's own part in it: which memory it touches, through
-//! which registers, and for a general-protection fault what it was refused for.
+//! The part of the faulting instruction in the cause: which memory it accesses, through
+//! which registers, and for a general-protection fault why the processor refused it.
 //!
-//! The processor names no address then, and one signal stands for addresses that
-//! are none, for calls to such, for missing alignment and for privileged
-//! instructions alike (Intel 64 and IA-32 Architectures Software Developer's
-//! Manual, volume 3, 6.15, interrupts 12 and 13).
+//! The processor reports no address for such a fault, and one signal covers accesses and
+//! jumps through values that cannot be addresses, missing alignment and privileged
+//! instructions (Intel 64 and IA-32 Architectures Software Developer's Manual, volume 3,
+//! 6.15, interrupts 12 and 13).
 
 use super::choose;
 use super::privileged::privileged;
@@ -82,7 +82,7 @@ pub(super) struct Placed {
 }
 
 impl Scene<'_> {
-    /// The operands whose addresses can be computed, without those that are not touched.
+    /// The operands whose addresses can be computed, without those that are not accessed.
     pub(super) fn placed(&self) -> impl Iterator<Item = Placed> + '_ {
         let operands = self.decoded.iter().flat_map(Decoded::memory);
         operands.filter_map(|operand| {
@@ -116,7 +116,7 @@ impl Scene<'_> {
 }
 
 impl Words {
-    /// `write of 4 bytes at 0x18`; without the width where that is not known.
+    /// `write of 4 bytes at 0x18`; without the width if it is not known.
     pub(super) fn touch(
         &mut self,
         access: Option<Access>,
@@ -158,9 +158,9 @@ impl Words {
         self.named(register.name(arch))
     }
 
-    /// Where an operand's address comes from: `null pointer in RBX + 0x18`, `RAX
-    /// (0x7f00) + RCX (0x4) * 8`. Nothing, and false, if from no register, or if
-    /// not all is known.
+    /// Writes where an operand's address comes from: `null pointer in RBX + 0x18`, `RAX
+    /// (0x7f00) + RCX (0x4) * 8`. Writes nothing and returns false if no register is in it,
+    /// or if not all of it is known.
     pub(super) fn sum(&mut self, event: &Event, registers: &Registers, operand: &Operand) -> bool {
         let arch = registers.arch();
         let value = |register: Reg| registers.dwarf(u16::from(register.0)).unwrap_or(0);
@@ -231,7 +231,7 @@ impl Words {
         true
     }
 
-    /// The registers behind an address, and what they look like; after a colon.
+    /// Writes a colon, the registers that an address comes from, and what they look like.
     pub(super) fn origin(&mut self, scene: &Scene<'_>, placed: Option<&Placed>, address: u64) {
         if let (Some(placed), Some(registers)) = (placed, scene.registers) {
             let operand = &placed.operand;
@@ -270,7 +270,7 @@ pub(super) fn protection(scene: &Scene<'_>) -> Verdict {
     }
 }
 
-/// What the processor refused the instruction for (x86 traps 12 and 13).
+/// Why the processor refused the instruction (x86 traps 12 and 13).
 pub(super) fn refused(scene: &Scene<'_>) -> Verdict {
     let pc = scene.fault.pc.0;
     if scene.non_canonical(pc) {
@@ -296,7 +296,7 @@ pub(super) fn refused(scene: &Scene<'_>) -> Verdict {
                 return wild(scene, Some(target), ", from ", register.name(scene.arch));
             }
         }
-        // The operand itself was good: what it holds was not.
+        // The operand itself was good: its content was not.
         (class @ (Class::Call | Class::Jump | Class::Return), Some(Target::Loaded)) => {
             if let Some(verdict) = loaded(scene, class) {
                 return verdict;
@@ -309,8 +309,8 @@ pub(super) fn refused(scene: &Scene<'_>) -> Verdict {
     Verdict::new(Cause::Unknown, words)
 }
 
-/// The target of a near call, jump or return was no address: of what a far one
-/// loads, the segment may be what is wrong.
+/// The target of a near call, jump or return was not an address. For a far one, the
+/// segment that it loads may be wrong instead.
 fn loaded(scene: &Scene<'_>, class: Class) -> Option<Verdict> {
     let placed = scene.placed().next()?;
     // Two times four bytes: lret without a prefix.
@@ -330,7 +330,7 @@ fn loaded(scene: &Scene<'_>, class: Class) -> Option<Verdict> {
     Some(wild(scene, target, from, None))
 }
 
-/// An operand that is no address, or is not aligned.
+/// An operand that is not an address, or is not aligned.
 fn bad_operand(scene: &Scene<'_>) -> Option<Verdict> {
     for placed in scene.placed() {
         let Placed { operand, address } = placed;
@@ -366,7 +366,7 @@ fn bad_operand(scene: &Scene<'_>) -> Option<Verdict> {
     None
 }
 
-/// A jump to what is no address.
+/// A jump to a value that cannot be an address.
 fn wild(scene: &Scene<'_>, target: Option<u64>, from: &str, register: Option<&str>) -> Verdict {
     let mut words = Words::default();
     match target {

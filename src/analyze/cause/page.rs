@@ -1,4 +1,4 @@
-//! Faults at an address that the kernel names: what lies there, and what was tried.
+//! Faults whose address the kernel reports: what lies there, and which access failed.
 
 use super::operand::Placed;
 use super::words::{mapping_at, Words};
@@ -32,7 +32,7 @@ pub(super) fn verdict(scene: &Scene<'_>) -> Verdict {
     }
     let access = scene.access();
     let pc = scene.fault.pc.0;
-    // Without an error code (or without NX) the address alone tells a fetch.
+    // Without an error code (or without NX) only the address shows a fetch.
     let fetch = access == Some(Access::Execute) || access.is_none() && scene.address() == pc;
     if fetch {
         return jump::verdict(scene);
@@ -54,7 +54,7 @@ fn protection_key(scene: &Scene<'_>) -> Verdict {
     let mut words = Words::default();
     words.text(", which the thread's rights for protection key ");
     match scene.own_siginfo(1).map(|word| word & 0xffff_ffff) {
-        // Key 0 is that of all memory without another, and hardly ever forbidden.
+        // Key 0 is the default of all memory, and hardly ever forbidden.
         Some(key @ 1..) => words.number(key),
         _ => words.text("0 (or another one, which is not known)"),
     };
@@ -66,9 +66,9 @@ fn protection_key(scene: &Scene<'_>) -> Verdict {
     )
 }
 
-/// arm64 has two faults that no trap stands behind: a signal's frame, and memory
-/// that was to be cleaned from the cache (arch/arm64/kernel/traps.c,
-/// arm64_notify_segfault). Otherwise the signal was made.
+/// arm64 has two faults without a trap: a signal's frame that could not be written, and
+/// memory that was to be cleaned from the cache (arch/arm64/kernel/traps.c,
+/// arm64_notify_segfault). Otherwise the signal was sent.
 fn silent(scene: &Scene<'_>) -> Verdict {
     let address = scene.address();
     let named = |operand: &Operand| {

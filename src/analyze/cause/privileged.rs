@@ -24,7 +24,7 @@ pub(super) fn bytes(scene: &Scene<'_>, words: &mut Words) {
     }
 }
 
-/// The verdict on an instruction that user code may not run, as far as its bytes tell.
+/// The verdict on an instruction that user code may not run, as far as its bytes show it.
 pub(super) fn not_for_users(scene: &Scene<'_>) -> Verdict {
     let mut words = Words::default();
     words.text("the instruction");

@@ -11,9 +11,9 @@
 //!                                                       ...     ◁ sp
 //! ```
 //!
-//! The stack is what the stack pointer says it is: the first one, a thread's, a
-//! coroutine's, an alternate one for signals. A fault is its end where it lies at
-//! or above the stack pointer but below the stack, or a little below both.
+//! The stack is the one that the stack pointer points into: the first one, a thread's, a
+//! coroutine's, an alternate one for signals. A fault is at the end of the stack if it
+//! lies at or above the stack pointer but below the stack, or a little below both.
 
 use super::operand::Placed;
 use super::words::Words;
@@ -26,18 +26,18 @@ use crate::crash::signals::code;
 use crate::decode::Class;
 use crate::report::Cause;
 
-/// How far below the stack pointer a function may touch: what a probe of the
-/// stack or a red zone takes, and through the stack pointer itself any frame that
-/// is made by one instruction.
+/// How far below the stack pointer a function may access memory: as far as a stack probe
+/// or a red zone reaches, or, through the stack pointer itself, the frame that one
+/// instruction allocates.
 const BELOW_BYTES: u64 = 4096;
 const PUSHED_BYTES: u64 = 65_536 + 256;
-/// A stack pointer so far below the next mapping is no overflow, but wrong.
+/// A stack pointer so far below the next mapping is not an overflow, but wrong.
 const FRAME_BYTES: u64 = 256 << 20;
 
 /// The stack that a stack pointer is in or below.
 struct Stack<'a> {
     mapping: &'a Mapping,
-    /// The stack pointer is in no mapping, or in one that may not be touched.
+    /// The stack pointer is in no mapping, or in one that may not be accessed.
     left: bool,
     certain: bool,
 }
@@ -52,7 +52,7 @@ pub(super) fn overflow(
     let Some(sp) = scene.stack_pointer() else {
         return below_first_stack(scene, access, address);
     };
-    // What leaves a frame finds its stack wrong, not full.
+    // An instruction that leaves a frame finds its stack pointer wrong, not the stack full.
     if scene
         .decoded
         .is_some_and(|decoded| decoded.class == Class::Return)
@@ -96,7 +96,8 @@ pub(super) fn overflow(
     Some(Verdict::new(Cause::StackOverflow, words))
 }
 
-/// Whether the stack pointer leads nowhere, where it is not known what is mapped there.
+/// Whether the stack pointer points to no known memory, if it is not known what is mapped
+/// there.
 fn is_unreadable(scene: &Scene<'_>, sp: u64, address: u64) -> bool {
     let event = scene.event;
     let lacks = event.lacks("data_mappings") && event.lacks("stack");
@@ -184,7 +185,7 @@ fn stack_of<'a>(
     let mapping = event.mappings.get(above)?;
     let first = mapping.contains(event.start_stack);
     let in_gap = address < mapping.start.0 || (untouchable(mapping) && address < mapping.end.0);
-    // What ends a thread's stack, and is next above a frame that reaches over it.
+    // The guard at the end of a thread's stack, which is next above a frame that reaches over it.
     let guard = mapping.file.is_none() && untouchable(mapping);
     let below = mapping.start.0 - sp;
     let own = own_stack(scene).is_some_and(|own| own.start == mapping.start);
@@ -205,8 +206,9 @@ fn is_memory(mapping: &Mapping) -> bool {
     mapping.file.is_none() && mapping.flags.readable() && mapping.flags.writable()
 }
 
-/// The stack that the thread was given: the first thread's, or the one at whose top the
-/// C library has put what it keeps of a thread, where x86_64 has the base of FS.
+/// The stack that the thread was started with: the first thread's, or the one at whose top
+/// the C library has put its data about the thread. On x86_64 the base of FS points to
+/// these.
 fn own_stack<'a>(scene: &Scene<'a>) -> Option<&'a Mapping> {
     let event = scene.event;
     if event.host_pid == event.host_tid {
@@ -216,11 +218,11 @@ fn own_stack<'a>(scene: &Scene<'a>) -> Option<&'a Mapping> {
     event.mapping(thread).filter(|mapping| is_memory(mapping))
 }
 
-/// A frame that reaches over whatever ends the stack, so that the stack pointer is in
-/// another mapping. That may as well be a stack of the program's own making, so that
-/// something has to say where the frame ends: its frame pointer, or the instruction
-/// that made it. And the fault is between: where that mapping ends, or at the stack
-/// pointer, where no stack can be.
+/// A frame that is so large that it reaches past the end of the stack, so that the stack
+/// pointer is in another mapping. That mapping could also be a stack that the program
+/// made. So something must show where the frame ends: its frame pointer, or the instruction
+/// that allocated it. And the fault must lie in between: at the end of that mapping, or at
+/// the stack pointer if no stack can be there.
 fn left_far<'a>(
     scene: &Scene<'a>,
     sp: u64,
@@ -256,7 +258,7 @@ fn left_far<'a>(
     })
 }
 
-/// Where the frame ends that the code before the instruction has just made:
+/// The end of the frame that the code before the instruction has just allocated:
 /// `sub $size, %rsp`, and `sub sp, sp, #size` in units of 4 KB.
 fn made_frame(scene: &Scene<'_>, sp: u64) -> Option<u64> {
     let before = scene.evidence.before;
@@ -306,8 +308,8 @@ fn kilobytes(mapping: &Mapping) -> u64 {
     (mapping.end.0 - mapping.start.0) >> 10
 }
 
-/// The function of which most calls lie one upon the other; what it calls at last, such as
-/// one of the C library, may lie before.
+/// The function with the most consecutive calls. Functions that it called last, such as one
+/// of the C library, may come before these.
 fn calls_itself(scene: &Scene<'_>, words: &mut Words) {
     let mut most: &[&[u8]] = &[];
     for run in scene.evidence.functions.chunk_by(|one, next| one == next) {
@@ -320,7 +322,7 @@ fn calls_itself(scene: &Scene<'_>, words: &mut Words) {
     }
 }
 
-/// Where the stack pointer is not known any more: the first stack could not grow.
+/// For a stack pointer that is not known any more: the first stack could not grow.
 fn below_first_stack(scene: &Scene<'_>, access: Option<Access>, address: u64) -> Option<Verdict> {
     if scene.fault.code != code::SEGV_MAPERR {
         return None;

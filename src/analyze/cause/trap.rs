@@ -1,6 +1,5 @@
-//! Signals for what is no access to memory, or none that SIGSEGV tells of: bus
-//! errors, division, undefined and privileged instructions, breakpoints,
-//! forbidden system calls.
+//! Signals other than SIGSEGV that an instruction raises: bus errors, division, undefined
+//! and privileged instructions, breakpoints, forbidden system calls.
 
 use super::calls;
 use super::operand::{refused, touched};
@@ -59,7 +58,7 @@ fn misaligned(scene: &Scene<'_>) -> Verdict {
             words.text(" is not a multiple of 16");
         }
         _ => {
-            // x86 names no address: the one that is not aligned is it.
+            // x86 reports no address: it is the one that is not aligned.
             let unaligned = scene.placed().find(|placed| {
                 let width = u64::from(placed.operand.width.unwrap_or(1)).max(1);
                 placed.address % width != 0
@@ -149,7 +148,7 @@ pub(super) fn undefined(scene: &Scene<'_>) -> Verdict {
         _ => {}
     }
     match decoded.map(|decoded| decoded.class) {
-        // Zeros are one on aarch64, but nobody wrote them.
+        // On aarch64 zeros are such an instruction too, but no compiler wrote them.
         Some(Class::Undefined) if !scene.evidence.code.starts_with(&[0; 4]) => {
             words.text("the instruction");
             bytes(scene, &mut words);
@@ -199,7 +198,7 @@ pub(super) fn arithmetic(scene: &Scene<'_>) -> Verdict {
     Verdict::new(Cause::FloatingPoint, words)
 }
 
-/// One trap of x86 stands for both: the divisor is zero, or the quotient too large.
+/// x86 has one trap for both: the divisor is zero, or the quotient too large.
 fn division(scene: &Scene<'_>) -> Verdict {
     let mut words = Words::default();
     let divided = Division::of(scene);
@@ -239,7 +238,7 @@ struct Division {
     /// In bytes, of divisor and quotient.
     width: u32,
     signed: bool,
-    /// Where it is no wider than they are.
+    /// Only if it is no wider than they are.
     dividend: Option<u64>,
     /// No divisor but zero can be the reason.
     fits: bool,

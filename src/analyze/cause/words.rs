@@ -1,4 +1,4 @@
-//! Pieces of a sentence: numbers, mappings, what a value looks like.
+//! Pieces of a sentence: numbers, mappings, and what a value looks like.
 //!
 //! A sentence is bytes, because names in it are; the writers escape it.
 
@@ -61,7 +61,7 @@ impl Words {
         }
     }
 
-    /// `write`, or `access` where it is not known which.
+    /// `write`, or `access` if it is not known which.
     pub(super) fn access(&mut self, access: Option<Access>) -> &mut Self {
         self.text(access.map_or("access", Access::as_str))
     }
@@ -91,9 +91,9 @@ impl Words {
         self
     }
 
-    /// Where an unmapped address lies beside what is mapped: `; 0x7f00 is 16 bytes
-    /// past the end of [heap] (rw-)`. False, and nothing said, where the
-    /// neighbours are not known, or far.
+    /// Writes where an unmapped address lies next to a mapping: `; 0x7f00 is 16 bytes past
+    /// the end of [heap] (rw-)`. Writes nothing and returns false if the neighbours are not
+    /// known, or far away.
     pub(super) fn beside(&mut self, event: &Event, address: u64) -> bool {
         if !knows_neighbours(event, address) {
             return false;
@@ -128,9 +128,9 @@ impl Words {
         true
     }
 
-    /// What a value looks like that is no address of anything, after some words:
-    /// `looks like the text "AAAA"`, the text itself only if it may be quoted. False,
-    /// and nothing said, if like nothing.
+    /// Writes what a value looks like that is not an address: `looks like the text "AAAA"`, with
+    /// the text itself only if it may be quoted. Writes nothing and returns false if it looks
+    /// like nothing.
     pub(super) fn resemblance(&mut self, before: &str, value: u64, quotes: bool) -> bool {
         if let Some((text, len)) = readable(value) {
             self.text(before).text("looks like ");
@@ -151,7 +151,7 @@ impl Words {
 }
 
 /// Whether everything that is mapped next to an address was captured: mappings
-/// beside the fault's address are, others only where all are.
+/// beside the fault's address are, others only if all are.
 pub(super) fn knows_neighbours(event: &Event, address: u64) -> bool {
     let lacks = event.lacks("mappings") || event.lacks("data_mappings");
     let whole = !lacks && !event.mappings.is_empty();
@@ -167,7 +167,7 @@ fn captured_around(event: &Event) -> Option<ProcessAddress> {
     }
 }
 
-/// The mapping that holds an address; `Err` where it may be one that was not captured.
+/// The mapping that holds an address; `Err` if it may be one that was not captured.
 pub(super) fn mapping_at(event: &Event, address: u64) -> Result<Option<&Mapping>, ()> {
     match event.mapping(ProcessAddress(address)) {
         Some(mapping) => Ok(Some(mapping)),
@@ -177,7 +177,7 @@ pub(super) fn mapping_at(event: &Event, address: u64) -> Result<Option<&Mapping>
 }
 
 /// The bytes of a value, lowest first, and how many of them are its text: four or
-/// more printable ones, with nothing behind them but zeros.
+/// more printable ones, with nothing after them but zeros.
 fn readable(value: u64) -> Option<([u8; 8], usize)> {
     let bytes = value.to_le_bytes();
     let len = 8 - value.leading_zeros() as usize / 8;
@@ -212,8 +212,8 @@ const WORDS: [u32; 6] = [
     0xdead_dead,
 ];
 
-/// The pattern that a value was filled with or lies a little beyond, and whose
-/// that often is.
+/// The fill pattern that a value equals or lies shortly after, and the program that usually
+/// writes it.
 fn fill(value: u64) -> Option<(u64, &'static str)> {
     let (high, low) = ((value >> 32) as u32, value as u32);
     for word in WORDS {

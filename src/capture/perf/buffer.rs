@@ -33,7 +33,7 @@ pub(in crate::capture) struct Header {
     pub misc: u16,
 }
 
-/// What the ring gave, where BPF programs write to it.
+/// A record of a ring that BPF programs write to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::capture) enum PerfRecord<'a> {
     /// What a program put out, with up to seven bytes behind it.
@@ -134,7 +134,7 @@ pub(in crate::capture) fn lost(body: &[u8]) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.try_into().ok()?))
 }
 
-/// A ring of the kernel's, mapped: the control page and the data behind it.
+/// A ring of the kernel's, mapped: the control page and the data after it.
 #[derive(Debug)]
 pub(in crate::capture) struct MappedPerfRing {
     memory: SharedMemory,

@@ -1,8 +1,8 @@
-//! What a process did that changes what is known of it, out of perf records.
+//! Decodes the perf records of what a process did: fork, exec, names, mappings.
 //!
 //! Records come as the kernel writes them for [`crate::sys::perf::process_changes`]:
 //! each ends with its time. Layouts: `enum perf_event_type` of
-//! include/uapi/linux/perf_event.h. What makes no sense is no change.
+//! include/uapi/linux/perf_event.h. A record that makes no sense is ignored.
 
 use crate::base::bytes::{until_nul, Cursor, ShortRead};
 use crate::capture::perf::buffer::{lost, Header, LOST};
@@ -35,13 +35,13 @@ pub(super) struct NewMapping {
     pub file_offset: u64,
     /// Major << 20 | minor.
     pub device: u32,
-    /// 0 where no file is mapped.
+    /// 0 if no file is mapped.
     pub inode: u64,
-    /// The path of the file, or what stands for one.
+    /// The path of the file, or the name that the kernel writes in its place.
     pub path: Vec<u8>,
 }
 
-/// One thing that a process did. Ids are those that our pid namespace has.
+/// One thing that a process did. Ids are those of our pid namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     /// A thread, where both processes are the same, or else a process.
@@ -75,7 +75,7 @@ pub(super) enum Change {
     Lost(u64),
 }
 
-/// The change that a record tells, and its time by `CLOCK_MONOTONIC`.
+/// The change that a record reports, and its time by `CLOCK_MONOTONIC`.
 #[must_use]
 pub(super) fn parse(header: Header, body: &[u8]) -> Option<(u64, Change)> {
     let (body, time) = body.split_last_chunk()?;

@@ -1,15 +1,15 @@
-//! The delivery of a signal, out of a perf sample.
+//! Decodes the delivery of a signal from a perf sample.
 //!
 //! ```text
 //! pid u32, tid u32, time u64
 //! size u32, fields of the tracepoint          include/trace/events/signal.h
-//! abi u64, registers u64 each                 none where abi is 0
-//! size u64, stack, how much of it is true u64 only with stacks
+//! abi u64, registers u64 each                 none if abi is 0
+//! size u64, stack, u64: how much is valid     only with stacks
 //! ```
 //!
 //! Layout: perf_output_sample(); registers: arch/x86/include/uapi/asm/perf_regs.h,
-//! arch/arm64/include/uapi/asm/perf_regs.h. Out go values, the registers in the
-//! order that [`Registers`] has.
+//! arch/arm64/include/uapi/asm/perf_regs.h. The result has the registers in the order of
+//! [`Registers`].
 
 use crate::base::bytes::{Cursor, ShortRead};
 use crate::crash::registers::{Arch, Registers, WORDS};
@@ -63,8 +63,8 @@ const X86: [(u8, u8); 20] = [
     (22, 1),
     (23, 0),
 ];
-/// x86: what was saved at the entry of system calls only by some kernels, before
-/// 5.11 or so: rbx and r12 to r15, and rbp.
+/// x86: rbx, r12 to r15 and rbp. Before 5.11 or so only some kernels saved them at the entry
+/// of a system call.
 const X86_UNSAVED: u64 = 1 << 5 | 0xf;
 const X86_FRAME_POINTER: u64 = 1 << 4;
 /// x86: orig_ax; aarch64: pstate. Neither is in a sample.
@@ -82,7 +82,7 @@ pub(super) fn wanted_registers(kernel: Arch) -> u64 {
     }
 }
 
-/// A sample's delivery; `None` where it is none, or cut off.
+/// A sample's delivery; `None` if it is none, or cut off.
 #[must_use]
 pub(super) fn parse(kernel: Arch, body: &[u8], has_stack: bool) -> Option<Delivery> {
     read(kernel, body, has_stack).ok()

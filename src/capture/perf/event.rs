@@ -1,4 +1,4 @@
-//! A delivery, and what is known of its process, as an event.
+//! Makes an event from a delivery and the state of its process.
 //!
 //! Perf events show less than a program in the kernel: every detail that an event
 //! lacks for that reason is named in its `lost`, and none has a value that was
@@ -50,7 +50,7 @@ const ONLY_CODE: &str =
     "perf events have only mappings with code, and do not show what was unmapped";
 const CHANGES_LOST: &str = "the ring had no room for all changes of processes";
 
-/// What the event is made with besides.
+/// The other input of an event.
 #[derive(Debug)]
 pub(super) struct Circumstances<'a> {
     /// CPU << 48 | count.
@@ -73,9 +73,10 @@ pub(super) struct Circumstances<'a> {
     pub wants_memory: bool,
 }
 
-/// The address of a fault, where it can only have been its instruction's: siginfo
-/// and trap as they must have been. That is so where nothing is ever mapped; elsewhere
-/// code may lie that was moved there (mremap), for which there is no event.
+/// The address of a fault that can only be the address of its instruction: siginfo and trap
+/// as the kernel must have set them. That is certain for addresses at which nothing is ever
+/// mapped. At others there may be code that was moved there (mremap), for which perf has no
+/// event.
 #[must_use]
 pub(super) fn certain_fault(delivery: &Delivery) -> Option<(ProcessAddress, Trap)> {
     let registers = delivery.registers?;
@@ -140,7 +141,7 @@ pub(super) fn event(delivery: Delivery, around: Circumstances<'_>) -> Event {
     };
     let beginning = stack::beginning(&stack, sp, process.vdso, word_bytes);
     let start_stack = beginning.as_ref().map_or(0, |beginning| {
-        // What lies above are arguments and environment.
+        // Above lie arguments and environment.
         stack.truncate(beginning.at);
         sp.wrapping_add(beginning.at as u64)
     });

@@ -1,14 +1,15 @@
-//! Faults that a handler took: reported once for a place in a window of time and
-//! counted in between, and remembered for the fatal delivery that may follow.
+//! Faults that a handler took: each place is reported once in a window of time and
+//! counted in between; and each fault is remembered for the fatal delivery that may
+//! follow.
 //!
-//! What bpf/fold.h and `remember_fault()` do in the kernel, done with what perf
-//! samples tell. Both lists are bounded: the one used longest ago makes way.
+//! This does with perf samples what bpf/fold.h and `remember_fault()` do in the kernel.
+//! Both lists are bounded: the least recently used entry is evicted.
 
 use crate::capture::Folded;
 use crate::crash::event::{EarlierFault, FaultSite};
 
-/// More than are asked for ([`Repeats`](crate::report::repeats)), as in bpf/fold.h: of what is
-/// given up here nobody tells.
+/// More than [`Repeats`](crate::report::repeats) asks for, as in bpf/fold.h: an entry that is
+/// evicted here is not reported.
 const MAX_SITES: usize = 2048;
 const MAX_FIRST: usize = 256;
 

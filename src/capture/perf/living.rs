@@ -1,9 +1,8 @@
-//! Processes that run already, as /proc shows them.
+//! Processes that already run when the capture starts, as /proc shows them.
 //!
-//! What is read of one is as of the moment before it was read, so that a change
-//! which came meanwhile is taken in later, once more. And one that has just died
-//! tells something until its parent has taken notice: see [`Look`]. Whatever cannot
-//! be read is not known. proc(5).
+//! The result gets the time before the read began, so a change that came meanwhile is
+//! applied again later. /proc still has some data of a dead process until its parent
+//! collects it: see [`Look`]. Whatever cannot be read is not known. proc(5).
 
 use std::fs::File;
 use std::io::Read;
@@ -29,7 +28,7 @@ const MAX_CMDLINE: u64 = 4096;
 const MAX_LOOK: usize = 4096;
 const EXEC: u64 = 4;
 
-/// What perf events do not tell of a process that may be gone any moment.
+/// What perf events do not have about a process that may be gone at any moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Look {
     pub parent: u32,
@@ -108,8 +107,8 @@ pub(super) fn read_one(pid: u32, processes: &mut Processes) -> Option<Process> {
         parent: procfs::stat_field(&stat, PARENT)?.try_into().ok()?,
         started_ns: procfs::stat_field(&stat, STARTED)?.checked_mul(NS_PER_TICK)?,
         seen_ns,
-        // A list that could not be read, or not to its end, lacks some; and one that
-        // is ending has none any more.
+        // A list that could not be read to its end lacks some mappings; and a process that is
+        // ending has none any more.
         whole_from_ns: match maps.as_ref().map_or(0, Vec::len) as u64 {
             1..MAX_MAPS => seen_ns,
             _ => 0,
@@ -154,9 +153,9 @@ pub(super) fn read_one(pid: u32, processes: &mut Processes) -> Option<Process> {
     Some(process)
 }
 
-/// Arguments with spaces between. Where a title took the place of the last one's zero
-/// the file has more: part of the environment, perhaps. Nor are they arguments that
-/// the process has set where its environment is.
+/// The arguments, separated by spaces. If a title has overwritten the zero at the end of the
+/// last one, the file has more: perhaps a part of the environment. Nothing is returned if
+/// the process has moved its arguments into its environment.
 fn arguments(mut line: Vec<u8>, stat: &[u8]) -> Option<Rc<[u8]>> {
     let field = |number| procfs::stat_field(stat, number);
     let (start, end) = (field(ARG_START)?, field(ARG_START + 1)?);
@@ -194,7 +193,7 @@ fn stat_name(stat: &[u8]) -> Option<Name> {
     stat.get(start..end).map(name)
 }
 
-/// The executable by its link, which is that of a mapping as a rule.
+/// The executable by its link, which is usually the file of a mapping.
 fn exe(path: &[u8], process: &Process) -> Rc<KnownFile> {
     let (path, deleted) = match path.strip_suffix(b" (deleted)") {
         Some(path) => (path, true),

@@ -1,9 +1,9 @@
 //! The records of several rings, in the order in which they happened.
 //!
-//! Times tell that, but where the kernel has no better clock than its timer's ticks
-//! a whole life has one time stamp. There a ring's own order holds, and between
-//! rings what makes sense: a process forks before it does anything else, and a signal is
-//! delivered behind what led to it and before the process is gone.
+//! The time stamps give that order. But if the kernel has no better clock than its timer's
+//! ticks, the whole life of a process can have one time stamp. Then the order within a
+//! ring counts, and between rings what must have come first: a process forks before it does
+//! anything else, and a signal is delivered after its cause and before the process ends.
 
 use std::collections::VecDeque;
 
@@ -16,7 +16,7 @@ const MOST_AT_ONCE: usize = 4096;
 /// Sorts what was read.
 pub(super) fn sort(pending: &mut VecDeque<Pending>) {
     let all = pending.make_contiguous();
-    // Stable: what one ring tells stays in its order.
+    // Stable: the records of one ring stay in their order.
     all.sort_by_key(|one| one.time_ns);
     let is_tied =
         |pair: &[Pending]| pair[0].time_ns == pair[1].time_ns && pair[0].ring != pair[1].ring;

@@ -1,10 +1,10 @@
-//! What is known of every process on the host, so that it is still known of one
-//! that has just died: its name, its parent, and where which file's code is mapped.
+//! The state of every process on the host, kept so that it is still known after a process
+//! has died: its name, its parent, and where the code of which file is mapped.
 //!
-//! In come changes in the order of time, and processes as /proc showed them; out
-//! goes what is known of one. A process that forks shares its mappings with its
-//! child until either changes them. What is held stays below a limit: mappings are
-//! given up for it, which the process says then.
+//! In: changes in the order of time, and processes as /proc showed them. Out: the state
+//! of one process. A process that forks shares its mappings with its child until either
+//! changes them. The memory for this has a limit: beyond it mappings are given up, and
+//! the process is marked.
 
 use std::rc::Rc;
 
@@ -17,16 +17,16 @@ const MAX_NAMES: usize = 4096;
 /// Ended processes that are kept: the first thread of a process may end long
 /// before the others.
 const MAX_ENDED: usize = 64;
-/// Files whose paths are shared by whoever maps them next.
+/// Recent files, whose paths are shared by the processes that map them next.
 const MAX_RECENT: usize = 64;
 
-/// The file behind a mapping.
+/// The file of a mapping.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct KnownFile {
     pub inode: u64,
     /// Major << 20 | minor.
     pub device: u32,
-    /// As the process saw it; empty where the kernel could not tell.
+    /// As the process saw it; empty if the kernel did not know it.
     pub path: Vec<u8>,
     pub deleted: bool,
     /// Has no place in a file system, such as a memfd.
@@ -61,9 +61,9 @@ pub(super) enum Gap {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Process {
     pub parent: u32,
-    /// 0 where it is not known.
+    /// 0 if it is not known.
     pub started_ns: u64,
-    /// When it began to be what it is: by fork or exec.
+    /// When its program began: by fork or exec.
     pub image_ns: u64,
     /// Since when its mappings are known; 0 for never.
     pub whole_from_ns: u64,
@@ -79,7 +79,7 @@ pub(super) struct Process {
     pub cmdline: Option<Rc<[u8]>>,
     /// Sorted by start, without overlaps.
     pub mappings: Rc<Vec<KnownMapping>>,
-    /// Where the kernel has put its own code.
+    /// The address of the vDSO.
     pub vdso: u64,
     /// The next file that it maps is its executable.
     pub awaits_exe: bool,
@@ -123,7 +123,7 @@ impl Process {
         let mappings = Rc::make_mut(&mut self.mappings);
         let first = mappings.partition_point(|known| known.end <= new.start);
         let last = mappings.partition_point(|known| known.start < new.end);
-        // What is left of the outermost two on either side.
+        // The remaining parts of the outermost two, on either side.
         let before = mappings.get(first).filter(|known| known.start < new.start);
         let before = before.map(|known| KnownMapping {
             end: new.start,
@@ -153,7 +153,7 @@ pub(super) struct Processes {
     max_bytes: usize,
     /// Held, or more.
     at_most_bytes: usize,
-    /// Where mappings are given up next.
+    /// The index of the process whose mappings were given up last.
     hand: usize,
     evicted: u64,
 }
@@ -190,7 +190,7 @@ impl Processes {
         self.place(pid).ok().map(|place| &*self.known[place].1)
     }
 
-    /// Its parent, where that is certain: an orphan's is another.
+    /// Its parent, if that is certain: an orphan gets another one.
     #[must_use]
     pub(super) fn parent(&self, process: &Process) -> Option<u32> {
         let parent = self.get(process.parent)?;
@@ -208,8 +208,8 @@ impl Processes {
         }
     }
 
-    /// Whether what it was called last may be another program's name: its exec may be
-    /// among what was lost.
+    /// Whether its last name may be that of another program: its exec may be among the lost
+    /// records.
     #[must_use]
     pub(super) fn may_be_renamed(&self, process: &Process) -> bool {
         process.named_ns <= self.gap_ns
@@ -407,7 +407,7 @@ impl Processes {
         Some(shared)
     }
 
-    /// The process that a change is of, made known if it is not; `None` where the
+    /// The process that a change is of, made known if it is not; `None` if the
     /// change is in it already.
     fn changing(&mut self, pid: u32, time_ns: u64) -> Option<&mut Process> {
         if self.place(pid).is_err() {
@@ -423,7 +423,7 @@ impl Processes {
     }
 
     fn insert(&mut self, pid: u32, process: Process) {
-        // Pid 0 is whoever our namespace does not have, and a half is for mappings.
+        // Pid 0 means a process outside our namespace; half of the memory is for mappings.
         let is_full = self.known.len() * ENTRY_BYTES > self.max_bytes / 2;
         if pid == 0 || is_full && self.place(pid).is_err() {
             self.evicted += u64::from(pid != 0);
@@ -437,7 +437,7 @@ impl Processes {
         self.keep_below_limit();
     }
 
-    /// What is held, counted anew.
+    /// The memory in use, counted again.
     #[must_use]
     pub(super) fn bytes(&self) -> usize {
         let share = |(_, process): &(u32, Box<Process>)| {
@@ -446,7 +446,7 @@ impl Processes {
         self.known.iter().map(share).sum()
     }
 
-    /// Gives up mappings of one process after the other, where there are too many.
+    /// Gives up mappings of one process after the other, if there are too many.
     fn keep_below_limit(&mut self) {
         if self.at_most_bytes <= self.max_bytes {
             return;
@@ -473,7 +473,7 @@ impl Processes {
 /// A process without what it points to.
 const ENTRY_BYTES: usize = size_of::<(u32, Box<Process>)>() + size_of::<Process>();
 
-/// What a process holds that it shares with nobody.
+/// The memory of a process that it does not share with others.
 fn held_alone(process: &Process) -> usize {
     process.thread_names.capacity() * (4 + NAME_BYTES)
         + process.cmdline.as_ref().map_or(0, |cmdline| cmdline.len())
@@ -489,8 +489,8 @@ fn share_of_list(mappings: &Rc<Vec<KnownMapping>>) -> usize {
     list / Rc::strong_count(mappings)
 }
 
-/// The file behind a mapping: what begins with a slash, but not what the kernel
-/// writes in its place.
+/// The file of a mapping: a name that begins with a slash, except those that the kernel
+/// writes if there is no file.
 fn file(mapping: &NewMapping) -> Option<KnownFile> {
     if mapping.inode == 0 || !mapping.path.starts_with(b"/") {
         return None;

@@ -1,8 +1,8 @@
 //! The perf events, two on each CPU, and their rings: one of deliveries, one of what
 //! processes do.
 //!
-//! Out of [`Rings::read`] comes what they hold, with the time of each. Deliveries are
-//! read before changes, because whatever led to one was written before it.
+//! [`Rings::read`] returns their records, each with its time. Deliveries are read before
+//! changes, because the changes that led to a delivery were written before it.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -21,23 +21,24 @@ pub(super) const TRACEPOINT: &str = "signal_deliver";
 /// A sample has less than 64 KB, of which this is left to the stack.
 const MAX_STACK_BYTES: u32 = 60 << 10;
 const LEAST_RING_BYTES: u64 = 16 << 10;
-/// Of deliveries, where the user has not said how much. Each has all of its stack with
-/// it, so that a burst of crashes fills what suffices for programs in the kernel.
+/// For rings of deliveries, if the user has not set the size. Each delivery comes with all
+/// of its stack, so that a burst of crashes fills a ring that is large enough for the BPF
+/// programs.
 const MOST_RING_BYTES: u64 = 16 << 20;
 /// The least size of a ring of changes, even if the user allows less: without changes no
 /// report has any names.
 const LEAST_CHANGES_BYTES: u64 = 256 << 10;
 /// The same where many CPUs would take half of all memory for that.
 const FEWEST_CHANGES_BYTES: u64 = 64 << 10;
-/// How much of the changes may stay unread while nothing else happens: what a dozen new
-/// processes write. Reading it takes a fraction of a millisecond.
+/// How many bytes of changes may stay unread while nothing else happens: as many as a dozen
+/// new processes write. Reading them takes a fraction of a millisecond.
 const MOST_UNREAD_BYTES: u32 = 32 << 10;
-/// The largest of them tells of a mapping whose file has a path of 4,096 bytes.
+/// The largest one reports a mapping whose file has a path of 4,096 bytes.
 const MOST_CHANGE_BYTES: u64 = 4096 + 256;
 /// Read at once, beyond one record.
 const MAX_READ_BYTES: usize = 1 << 20;
 
-/// What was read and waits for its turn.
+/// A record that was read and waits for its turn.
 #[derive(Debug)]
 pub(super) struct Pending {
     /// `CLOCK_BOOTTIME`
@@ -58,13 +59,13 @@ pub(super) enum What {
     Nonsense,
 }
 
-/// What a look at the rings has brought.
+/// The result of a read of the rings.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Extent {
     /// Up to which time, where that is not all.
     pub until_ns: Option<u64>,
-    /// A ring was as good as full. What was lost for that the kernel says only with the
-    /// next change that finds room.
+    /// A ring was almost full. The kernel reports losses only with the next change that finds
+    /// room.
     pub may_lack_changes: bool,
 }
 
@@ -273,7 +274,7 @@ impl Cpu {
         [&self.deliveries, &self.changes].map(|source| source.event.as_fd())
     }
 
-    /// Takes what it reads from `left`, of which there may be none.
+    /// Subtracts what it reads from `left`, which may be zero.
     fn next_delivery(
         &mut self,
         ahead_ns: u64,
@@ -326,8 +327,8 @@ impl Cpu {
         None
     }
 
-    /// Samples that found no room. The kernel reports them before the next one that does; when
-    /// there comes none any more, by how often the event has happened.
+    /// Samples that found no room. The kernel reports them before the next one that does. If no
+    /// more samples come, they are computed from the event's own count.
     fn lost(&self, is_over: bool) -> u64 {
         if !is_over {
             return self.lost;
@@ -338,7 +339,7 @@ impl Cpu {
 }
 
 impl Source {
-    /// With fewer bytes, down to `least`, where more cannot be locked in memory.
+    /// With fewer bytes, down to `least`, if more cannot be locked in memory.
     fn map(event: OwnedFd, mut bytes: u64, least: u64, cpu: u32) -> Result<Source> {
         let ring = loop {
             match crate::capture::map_ring(&event, bytes) {
@@ -351,7 +352,7 @@ impl Source {
     }
 }
 
-/// The events of changes on each CPU that is there.
+/// The events of changes on each online CPU.
 fn changes_of_all_cpus() -> Result<Vec<(u32, OwnedFd)>> {
     let mut online = Vec::new();
     for cpu in 0.. {

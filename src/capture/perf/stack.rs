@@ -1,4 +1,4 @@
-//! Where a first thread's stack begins, and the arguments above it, found in a copy
+//! Finds the beginning of the first thread's stack, and the arguments above it, in a copy
 //! of the stack.
 //!
 //! ```text
@@ -28,7 +28,7 @@ const MAX_ARGUMENTS: usize = 4096;
 pub(super) struct Beginning {
     /// Into the copy: where argc stands.
     pub at: usize,
-    /// Joined by spaces; `None` where they were not copied whole.
+    /// Joined by spaces; `None` if they were not copied whole.
     pub cmdline: Option<Vec<u8>>,
 }
 
@@ -72,10 +72,10 @@ fn auxiliary_vector(words: &[u64], vdso: u64) -> Option<usize> {
     Some(at)
 }
 
-/// Whether a copy without a [`beginning`] may hold arguments and environment all the
-/// same: it was made from above all files that are mapped, where the first stack is,
-/// and begins with text or, on the first thread, ends with that. `room`: what it would
-/// have had.
+/// Whether a copy without a [`beginning`] may nevertheless hold arguments and environment:
+/// it lies above all mapped files, where the first stack is, and begins with text; or, on
+/// the first thread, it is shorter than `room`, the size that it could have had, so that it
+/// reaches the text at the end of the stack.
 #[must_use]
 pub(super) fn may_have_strings(stack: &[u8], room: usize, is_above: bool, is_leader: bool) -> bool {
     const LOOKED_AT: usize = 256;
@@ -89,7 +89,7 @@ fn word(bytes: &[u8]) -> u64 {
     bytes.fold(0, |word, byte| word << 8 | u64::from(*byte))
 }
 
-/// The arguments, which end where the environment begins, whatever they hold.
+/// The arguments. They end at the beginning of the environment, whatever their content.
 fn cmdline(stack: &[u8], sp: u64, arguments: &[u64], environment: &[u64]) -> Option<Vec<u8>> {
     let above = environment.iter().filter(|&&address| address >= sp);
     let limit = match above.min() {
@@ -159,7 +159,7 @@ mod tests {
             let found = beginning(&stack, SP, VDSO, word_bytes).unwrap();
             assert_eq!(found.at, 4 * word_bytes);
             assert_eq!(found.cmdline.as_deref(), Some(&b"prog two words"[..]));
-            // The strings lie beyond what was copied.
+            // The strings lie beyond the copy.
             let cut = &stack[..stack.len() - 20];
             let cut = beginning(cut, SP, VDSO, word_bytes).unwrap();
             assert_eq!((cut.at, cut.cmdline), (4 * word_bytes, None));
@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn arguments_end_where_the_environment_begins() {
         let mut good = stack(&[5, 6], &["prog", "x"], 8);
-        // The zero behind the last argument is overwritten: a title that was too long.
+        // The zero after the last argument is overwritten: a title that was too long.
         let end = good.windows(7).position(|it| it == b"x\0HOME=").unwrap() + 1;
         good[end] = b'!';
         let found = beginning(&good, SP, VDSO, 8).unwrap();

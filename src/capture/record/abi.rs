@@ -1,7 +1,7 @@
 //! The mirror of `bpf/event.h`: bytes of the ring in, parts of a record out.
 //!
-//! Each struct of the header stands here once more, field by field in the same
-//! order. Values are read through the cursor, never by a pointer cast, so a
+//! Each struct of the header is repeated here, field by field in the same order.
+//! Values are read through the cursor, never by a pointer cast, so a
 //! part that is too short is an error that names the offset. `tests/abi.rs`
 //! compares [`layout`] with the type information in the compiled object.
 
@@ -136,7 +136,7 @@ record! {
 }
 
 record! {
-    /// `struct counters`: the books of the capture program
+    /// `struct counters` of the capture program
     RawCounters {
         detected: u64,
         filtered: u64,
@@ -351,7 +351,7 @@ pub enum Part<'a> {
         address: u64,
         bytes: &'a [u8],
     },
-    /// At what may be return addresses into code of no file.
+    /// Code at possible return addresses, if it is in no file.
     Code(Vec<RawCode>),
     /// Mappings that have no names of their own.
     Ranges(Vec<RawRange>),
@@ -360,13 +360,13 @@ pub enum Part<'a> {
     Exit(RawExit),
 }
 
-/// Why bytes of the ring are no part of a record.
+/// Why bytes of the ring are not part of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadPart {
     Short(ShortRead),
     /// A kind of part, or of text, that this tool does not know.
     Kind(u32),
-    /// The part's own size is not what the ring says.
+    /// The size in the part is not the size that the ring has.
     Size {
         said: u32,
         came: usize,
@@ -479,7 +479,7 @@ pub fn is_header(bytes: &[u8]) -> bool {
         .is_some_and(|kind| u32::from_ne_bytes(*kind) == 1)
 }
 
-/// A part without what may stand behind it.
+/// A part without further bytes that may follow it.
 #[must_use]
 pub fn trimmed(bytes: &[u8]) -> &[u8] {
     let size = bytes.get(4..8).and_then(|size| size.try_into().ok());
@@ -487,12 +487,12 @@ pub fn trimmed(bytes: &[u8]) -> &[u8] {
     bytes.get(..size).unwrap_or(bytes)
 }
 
-/// Reads the books, which the capture program keeps in its global data.
+/// Reads the counters, which the capture program keeps in its global data.
 pub fn decode_counters(bytes: &[u8]) -> Result<RawCounters, ShortRead> {
     RawCounters::read(&mut Cursor::new(bytes))
 }
 
-/// Reads what the capture program keeps of one site.
+/// Reads the capture program's entry for one site.
 pub fn decode_fold(bytes: &[u8]) -> Result<RawFold, ShortRead> {
     RawFold::read(&mut Cursor::new(bytes))
 }

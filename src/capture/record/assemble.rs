@@ -1,11 +1,10 @@
 //! Parts of records in, whole [`Event`]s out.
 //!
-//! The parts of one crash come in order, but those of crashes on other CPUs may
-//! lie between them. A record is complete with its end. One whose end found no
-//! room in the ring is given out all the same, with what is missing named in
-//! `lost`: when the same CPU begins another record, or when the caller says
-//! that it has waited long enough. A header is never lost here: each gives one
-//! event.
+//! The parts of one crash come in order, but parts of crashes on other CPUs may
+//! lie between them. A record is complete with its end. If the end found no room in
+//! the ring, the event comes out when the same CPU begins another record, or when the
+//! caller says that it has waited long enough; `lost` names what is missing. Every
+//! header becomes one event.
 
 use crate::base::address::{FileOffset, ProcessAddress};
 use crate::capture::record::abi::{self, BadPart, MappingRecord, Part, RawEnd, RawRange, TextKind};
@@ -18,7 +17,7 @@ mod header;
 
 use header::begin;
 
-/// A record in the making.
+/// An incomplete record.
 #[derive(Debug)]
 struct Partial {
     event: Event,
@@ -31,21 +30,22 @@ struct Partial {
     looks: u32,
 }
 
-/// Records in the making.
+/// Incomplete records.
 #[derive(Debug)]
 pub struct Assembler {
     page_bytes: u64,
-    /// How far `CLOCK_BOOTTIME` is ahead of `CLOCK_MONOTONIC`, which old kernels tell.
+    /// How far `CLOCK_BOOTTIME` is ahead of `CLOCK_MONOTONIC`, the clock of old kernels'
+    /// records.
     boot_ahead_ns: u64,
     partial: Vec<Partial>,
-    /// What optional parts of all records in the making may take.
+    /// The memory that optional parts of all incomplete records may take.
     max_bytes: u64,
     /// Parts without a header before them, and parts that made no sense.
     strays: u64,
     ended: Vec<Ended>,
 }
 
-/// A process that had overcome a fault, and its end.
+/// A process whose handler had taken a fault, and its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended {
     pub host_pid: u32,
@@ -54,11 +54,11 @@ pub struct Ended {
     pub status: Option<u32>,
 }
 
-/// Ends that nobody has asked for.
+/// Ends that were not fetched yet.
 const MAX_ENDED: usize = 1024;
 
 impl Assembler {
-    /// Parts beyond `max_bytes` are left out, which their records tell.
+    /// Parts beyond `max_bytes` are left out; their records say so.
     #[must_use]
     pub fn new(page_bytes: u64, max_bytes: u64) -> Self {
         Assembler {
@@ -77,12 +77,12 @@ impl Assembler {
         !self.partial.is_empty()
     }
 
-    /// For headers from here on that tell the time by `CLOCK_MONOTONIC`.
+    /// For later headers whose times are by `CLOCK_MONOTONIC`.
     pub fn set_boot_ahead_ns(&mut self, ahead_ns: u64) {
         self.boot_ahead_ns = ahead_ns;
     }
 
-    /// Parts from this CPU found no room, between what came before and what comes.
+    /// Parts from this CPU found no room, between the last part and the next one.
     pub fn parts_lost(&mut self, cpu: u32) {
         for partial in &mut self.partial {
             partial.has_gap |= partial.event.id >> 48 == u64::from(cpu);
@@ -143,7 +143,7 @@ impl Assembler {
         let taken: u64 = self.partial.iter().map(|partial| partial.bytes).sum();
         let partial = &mut self.partial[at];
         let event = &mut partial.event;
-        // Half of it for what else there is: mappings may have long names.
+        // Half of it is for other parts: mappings may have long names.
         let room = match part {
             Part::Mappings(_) | Part::Ranges(_) => self.max_bytes / 2,
             _ => self.max_bytes,
@@ -207,7 +207,7 @@ impl Assembler {
     }
 }
 
-/// What a part will take as a piece of its event, about.
+/// About how much memory a part takes in its event.
 fn memory_bytes(part: &Part<'_>) -> u64 {
     let bytes = match part {
         Part::Header(_) | Part::End(_) | Part::Exit(_) => 0,
@@ -227,7 +227,7 @@ fn memory_bytes(part: &Part<'_>) -> u64 {
     bytes as u64
 }
 
-/// What a report lacks without this part.
+/// The detail that a report lacks without this part.
 fn detail(part: &Part<'_>) -> &'static str {
     match part {
         Part::Mappings(_) | Part::Ranges(_) => "mappings",
@@ -324,7 +324,7 @@ fn mapping(record: &MappingRecord<'_>, page_bytes: u64) -> Mapping {
     }
 }
 
-/// A mapping of which no more is known than where it is, and whether a file is there.
+/// A mapping for which only its addresses are known, and whether it has a file.
 fn unnamed(range: &RawRange, page_bytes: u64) -> Mapping {
     let file = (range.file != 0).then(|| MappedFile {
         identity: FileIdentity::default(),
@@ -369,7 +369,7 @@ fn finish(partial: Partial, end: &RawEnd) -> Event {
     } = partial;
     numbers.share(&mut event);
     event.capture_ns = end.duration_ns;
-    // A call into nowhere has no code to lose.
+    // A call to an address without code has no code to lose.
     let lost = if at_code(&event) {
         end.lost
     } else {
@@ -384,7 +384,7 @@ fn finish(partial: Partial, end: &RawEnd) -> Event {
             event.lost.push(Lost { detail, reason });
         }
     }
-    // Which part it was only newer kernels tell the program.
+    // Only newer kernels report to the program which part it was.
     if has_gap && end.lost & abi::LOST_FOR_ROOM == 0 {
         event.lost.push(Lost {
             detail: "parts",
@@ -417,9 +417,9 @@ fn without_end(partial: Partial) -> Event {
     in_order(event)
 }
 
-/// Sorts what a cut walk gathered out of order.
+/// Sorts the mappings that a cut walk sent out of order.
 fn in_order(mut event: Event) -> Event {
-    // What came with its file's name goes before the same without.
+    // A mapping that came with its file's name goes before the same one without.
     event.mappings.sort_by_key(|mapping| {
         let named = mapping
             .file

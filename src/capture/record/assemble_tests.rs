@@ -18,7 +18,7 @@ fn stack(id: u64, address: u64, bytes: &[u8]) -> Vec<u8> {
     part(4, id, 16 + body.len() as u32, &body)
 }
 
-/// An event of which nothing is known.
+/// An event about which nothing is known.
 pub(super) fn nothing() -> Event {
     let mut assembler = Assembler::new(4096, 0);
     let _ = assembler.feed(&part(1, 1, HEADER_BYTES, &[]));

@@ -36,7 +36,7 @@ impl<M: RingMemory> Ring<M> {
         }
     }
 
-    /// Hands the next record to `take` and frees its place; false when none is
+    /// Hands the next record to `take` and frees its place; false if none is
     /// ready.
     pub(super) fn next(&mut self, take: &mut dyn FnMut(&[u8])) -> bool {
         while let Some((position, unread)) = self.reader.unread(HEADER_BYTES) {
@@ -77,7 +77,7 @@ impl<M: RingMemory> Ring<M> {
 pub(super) struct MappedRing {
     /// Read and written by us.
     consumer_page: SharedMemory,
-    /// The producer's page and, behind it, the data: read only.
+    /// The producer's page and, after it, the data: read only.
     producer_and_data: SharedMemory,
     data_start: usize,
 }

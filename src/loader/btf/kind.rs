@@ -1,7 +1,7 @@
-//! The kinds of BTF types: their numbers, their names, how long each is.
+//! The kinds of BTF types: their numbers, names and lengths.
 //!
-//! A kind that is not listed cannot be stepped over, because its length is not
-//! known: whoever meets one gives up on all that follows.
+//! A kind that is not listed cannot be skipped, because its length is not known: the
+//! reader gives up on everything after it.
 
 /// What sort of type it is, numbered as in the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

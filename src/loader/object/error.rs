@@ -1,4 +1,4 @@
-//! Why an object is refused, with the place and the value that are to blame.
+//! Why an object is refused, with the offending place and value.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use crate::loader::btf::BtfError;
 /// Why an object could not be taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ObjectError {
-    /// The file is none of ours: which field says so, and what it says.
+    /// The file is not a BPF object: the field that shows it, and its value.
     NotBpf {
         field: &'static str,
         value: u64,

@@ -1,4 +1,4 @@
-//! Access strings: what a relocation names in the object's own types.
+//! Access strings: which field of the object's own types a relocation means.
 //!
 //! `0:1:3` on `struct sample` is element 0 of what the pointer points to, then
 //! the second field of the struct, then the fourth element or field of that. A

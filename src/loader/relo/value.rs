@@ -1,4 +1,4 @@
-//! What an access comes to: offsets, sizes, shifts, signs, enum values.
+//! The values of an access: offsets, sizes, shifts, signs, enum values.
 //!
 //! The same rules apply to the object's types and to the kernel's. A bit field is
 //! read by the smallest aligned load that covers it, and shifted:
@@ -21,7 +21,7 @@ pub(super) fn enum_value<T: Types>(types: &T, spec: &Spec) -> Result<u64, Reloca
     enumerator.map(|enumerator| enumerator.value).ok_or(bad)
 }
 
-/// What a field relocation comes to on one side.
+/// The values of a field relocation on one side.
 pub(super) struct FieldValue {
     pub(super) value: u64,
     pub(super) size: u32,

@@ -6,8 +6,8 @@ use crate::base::procfs::Line;
 use crate::measure::facts::{Fact, Facts, Known, CHILDREN, FILES, GONE, OUTER};
 use crate::measure::layout::{Detail, Field};
 
-/// `struct mount` begins so far before the `vfsmount` within it, behind its links in a hash
-/// table, its parent and its place there (fs/mount.h, since 3.3).
+/// How far `struct mount` begins before the `vfsmount` in it: before that come its links in a
+/// hash table, its parent and its mount point (fs/mount.h, since 3.3).
 const MOUNT_BEFORE: i16 = 32;
 const PARENT_BEFORE: i16 = 16;
 const POINT_BEFORE: i16 = 8;
@@ -26,7 +26,7 @@ const IN_INODE: Place = Place::Within(0, 640, 8);
 /// The root has this name.
 const ROOT: &[Word] = &[Word::Same(Fact::Slash, Bits::Text)];
 
-/// The way from a mapping to the file's name, its directory's, and those above.
+/// The path from a mapping to the name of its file, of its directory, and of those above.
 const WAY: &[Rule] = &[
     // file -> dentry -> name
     Rule {
@@ -41,7 +41,7 @@ const WAY: &[Rule] = &[
         ],
         ..OF_NAME
     },
-    // dentry -> that of the directory; below a root there is none but the root.
+    // dentry -> the directory's dentry; the parent of a root is the root itself.
     Rule {
         only: Some(Fact::Inner),
         path: &[FILE, DENTRY, Place::Within(0, 256, 8), NAME],
@@ -92,9 +92,9 @@ const OF_NAME: Rule = Rule {
     ..RULE
 };
 
-/// What tells a file from one that takes its name: numbers, size and time, and the links of
-/// a dentry in a hash table, which stand ahead of its parent; the link back is what one
-/// lacks that is unlinked.
+/// What distinguishes a file from a later one with its name: numbers, size and time; and
+/// the links of a dentry in a hash table, which come before its parent. An unlinked dentry
+/// lacks the link back.
 const IDENTITY: &[Rule] = &[
     Rule {
         path: &[FILE, Place::Within(0, 256, 8)],
@@ -172,10 +172,10 @@ pub(super) fn know(facts: &mut Facts, known: Known, line: &Line, page: u64) {
 }
 
 impl Search<'_> {
-    /// The way from the mappings of the files that the children have made to their names.
+    /// The path from the mappings of the children's files to the names of these files.
     pub(super) fn files(&mut self, mapped: &[Subject]) -> bool {
         let made = mapped.iter().filter(|one| one.facts.get(Fact::Made) != 0);
-        // All of them, or there may be too little to tell one field from another.
+        // All of them, or there may be too little to distinguish the fields.
         let found = made.count() == (CHILDREN * FILES) as usize && self.find_all(mapped, WAY);
         found && {
             self.find_all(mapped, IDENTITY);

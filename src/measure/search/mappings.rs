@@ -1,23 +1,23 @@
-//! The memory descriptor and the list, or the tree, of what is mapped.
+//! The memory descriptor, and the list or tree of mappings.
 
 use super::{files, plus, same, Bits, Place, Rule, Search, Subject, Word, RULE};
 use crate::measure::facts::{Child, Fact};
 use crate::measure::layout::{Detail, Field};
 use crate::measure::pieces::{is_kernel_address, Pieces};
 
-/// No mm_struct has what is wanted further in; with its mask of CPUs it may be long.
+/// All wanted fields of mm_struct are below this; its mask of CPUs may make it longer.
 const MM_BYTES: i16 = 2048;
 /// No mm_struct is smaller, and no vm_area_struct.
 const MM_APART: i16 = 768;
 const VMA_APART: i16 = 144;
 /// More than the children map.
 const MOST_MAPPINGS: usize = 1000;
-/// `vm_next`, as long as there was a list (up to 6.0): behind the bounds.
+/// `vm_next`, as long as there was a list (up to 6.0): after the bounds.
 const NEXT_AT: i16 = 16;
 
 const IN_MM: Place = Place::Within(0, MM_BYTES, 8);
 
-/// mm and active_mm lead to a row of values that /proc/PID/stat tells.
+/// mm and active_mm lead to a row of values that /proc/PID/stat has.
 const MM: &[Rule] = &[
     Rule {
         path: &[Place::Task(8)],
@@ -50,7 +50,7 @@ const MM: &[Rule] = &[
         lost: Detail::MemoryLayout,
         ..RULE
     },
-    // It stands in the copy of the auxiliary vector too, behind its tag.
+    // It is in the copy of the auxiliary vector too, after its tag.
     Rule {
         path: &[Place::Of(Field::Mm)],
         place: IN_MM,
@@ -81,7 +81,7 @@ const LIST: &[Rule] = &[
     },
 ];
 
-/// Rules for each mapping: what it belongs to, its permissions, its file.
+/// Rules for each mapping: its mm, its permissions, its file.
 const MAPPING: &[Rule] = &[
     Rule {
         words: &[same(Fact::Mm)],
@@ -98,7 +98,7 @@ const MAPPING: &[Rule] = &[
         fields: &[(0, Field::VmFile, 0)],
         ..OF_MAPPING
     },
-    // What that means elsewhere has changed.
+    // Its meaning on other kernels has changed.
     Rule {
         only: Some(Fact::File),
         words: &[same(Fact::PageOffset)],
@@ -130,17 +130,17 @@ const EXECUTABLE: &[Rule] = &[Rule {
 }];
 
 impl Search<'_> {
-    /// task -> mm -> each mapping -> its values, and what is mapped.
+    /// task -> mm -> each mapping -> its values, and its file.
     pub(super) fn memory(&mut self, tasks: &[Subject], children: &[Child]) {
         self.find_all(tasks, MM);
         let mapped = self.list_or_tree(tasks, children).unwrap_or_default();
-        // A mapping of a file whose name is not to be had would pass for one of none.
+        // A mapping whose file has no name would look like one without a file.
         if self.find_all(&mapped, MAPPING) && self.files(&mapped) {
             self.find_all(tasks, EXECUTABLE);
         } else {
             self.layout.forget(Field::Mmap);
             self.layout.forget(Field::MmMt);
-            // The way to a name has to be whole.
+            // The path to a name must be complete.
             self.layout.forget(Field::FPath);
             self.layout.lose(Detail::Mappings);
             self.layout.lose(Detail::Exe);
@@ -152,7 +152,7 @@ impl Search<'_> {
             return self.mapped(tasks, children);
         }
         self.layout.forget(Field::Mmap);
-        // From 6.1: the place in mm_struct from which a tree hangs that holds all mappings.
+        // From 6.1: the field of mm_struct that leads to the tree of all mappings.
         let mut at = 0;
         while at < MM_BYTES.into() {
             self.layout.found(Field::MmMt, at);
@@ -214,8 +214,8 @@ impl Search<'_> {
     }
 }
 
-/// What is stored below a node of the tree, in order of address; `max` is the last one below
-/// it. Nodes have 256 bytes, their kind stands in the address: include/linux/maple_tree.h.
+/// The entries below a node of the tree, in order of address; `max` is the last address below
+/// it. Nodes have 256 bytes, their type is in the address: include/linux/maple_tree.h.
 fn entries(
     pieces: &mut Pieces<'_>,
     node: u64,

@@ -1,9 +1,9 @@
-//! The kernel's stack of a child: its end, with the user's registers, and its size.
+//! The kernel stack of a child: its end, with the user registers, and its size.
 
 use crate::base::bytes::{self, Cursor};
 use crate::measure::facts::{Child, Fact};
 
-/// Where in `struct pt_regs` the first of the registers is that a child sets, and the stack
+/// The offset in `struct pt_regs` of the first register that a child sets, and of the stack
 /// pointer: arch/x86/include/asm/ptrace.h, arch/arm64/include/asm/ptrace.h.
 const FIRST_AT: usize = if cfg!(target_arch = "aarch64") {
     19 * 8
@@ -21,8 +21,8 @@ pub(super) fn is_size(bytes: u64) -> bool {
     bytes.is_power_of_two() && (8 << 10..=128 << 10).contains(&bytes)
 }
 
-/// From the end of the kernel's stack down to the user's registers, if they stand there once,
-/// and for all children at the same place.
+/// The distance from the end of the kernel stack down to the user registers, if they are there
+/// once, and at the same place for all children.
 pub(super) fn registers(children: &[Child]) -> Option<u32> {
     let mut from_top = None;
     for child in children {

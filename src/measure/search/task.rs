@@ -1,4 +1,4 @@
-//! What stands in task_struct itself, and in what it points to at one remove.
+//! The fields of task_struct, and of the structures that it points to directly.
 
 use super::{same, Bits, Place, Rule, Search, SearchError, Subject, Word, RULE};
 use crate::measure::facts::{Fact, Facts};
@@ -98,7 +98,7 @@ const TASK: &[Rule] = &[
         lost: Detail::MountNamespace,
         ..RULE
     },
-    // task -> pid, at whose end stands a number for each level, and its namespace.
+    // task -> pid, which ends with a number and a namespace for each level.
     Rule {
         path: &[Place::Task(8)],
         clear: Some(Bits::ManyOrDeep),
@@ -129,7 +129,7 @@ const TASK: &[Rule] = &[
     },
 ];
 
-/// By the monotonic clock, then by that of the boot; one alone if the host has slept.
+/// By the monotonic clock, then by the boot-time clock; only one if the host has slept.
 const START_TIMES: Rule = Rule {
     only: Some(Fact::StartTicks),
     words: &[Word::Ticks(Fact::StartTicks), Word::Ticks(Fact::StartTicks)],

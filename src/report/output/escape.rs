@@ -1,4 +1,4 @@
-//! Text that strangers wrote, made harmless.
+//! Escapes text from the crashed process and its files.
 //!
 //! Names, paths, arguments and symbols come from the crashed process as raw
 //! bytes. [`text`] makes them fit for a terminal and for one line of a log;
@@ -9,7 +9,7 @@
 //! follows a backslash: a shell's `read` without `-r` eats the backslashes, and
 //! what it leaves is still a valid line of JSON.
 
-/// Appends `bytes` as they may stand on a terminal.
+/// Appends `bytes`, escaped for a terminal.
 ///
 /// Printable UTF-8 passes. Control bytes read `\xNN`; characters that control,
 /// hide or reorder text read `\u{…}`. A backslash stays as it is, so that
@@ -33,9 +33,8 @@ pub fn text(out: &mut String, bytes: &[u8]) {
     }
 }
 
-/// C1 controls, and the format characters that a reader cannot see or that
-/// change the order of what he sees (Unicode, general category Cf, and the line
-/// and paragraph separators).
+/// C1 controls, and the format characters that are invisible or change the order of the
+/// text (Unicode, general category Cf, and the line and paragraph separators).
 fn is_unsafe_to_show(character: char) -> bool {
     matches!(character,
         '\u{80}'..='\u{9f}'
@@ -50,7 +49,7 @@ fn is_unsafe_to_show(character: char) -> bool {
         | '\u{e0000}'..='\u{e007f}')
 }
 
-/// Appends `bytes` as they stand between the quotes of a JSON string.
+/// Appends `bytes`, escaped for the inside of a JSON string.
 pub fn json(out: &mut String, bytes: &[u8]) {
     for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {
@@ -85,7 +84,7 @@ mod tests {
         out
     }
 
-    /// Reads back what may stand in our JSON strings, and nothing more than that.
+    /// Decodes our JSON strings, and accepts only escapes that we write.
     fn read_json(escaped: &str) -> Option<String> {
         let mut units = Vec::new();
         let mut rest = escaped.as_bytes();

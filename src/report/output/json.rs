@@ -1,11 +1,10 @@
 //! A report as one line of JSON, through a small streaming writer.
 //!
-//! Keys stand in the order of the manual's sample, then ours. A key that
-//! belongs to an option (`registers`, `stack_trace`, `stack_complete`,
-//! `register_notes`, `code`, `maps`, `memory`, `repeats`, `deaths`, `suppressed`)
-//! is absent without that option, `host_pid` where it does not differ from `pid`, `exit`
-//! where no handled fault went before an end;
-//! all others are always there, `null` where nothing is known. The line is ASCII,
+//! `docs/json.md` has the order of the keys. A key that belongs to an option
+//! (`registers`, `stack_trace`, `stack_complete`, `register_notes`, `code`, `maps`,
+//! `memory`, `repeats`, `deaths`, `suppressed`) is absent without that option.
+//! `host_pid` is absent if it equals `pid`, and `exit` if no process ended after a handled
+//! fault. All others are always there, and `null` if nothing is known. The line is ASCII,
 //! with no other escape than `\uXXXX` (see [`super::escape`]).
 
 use crate::base::address::ProcessAddress;
@@ -232,7 +231,7 @@ fn sender(out: &mut Writer, sender: Option<&Sender>) {
 }
 
 /// Each lost detail as `detail: reason`; a walk that ended early is one of
-/// them, except where the user's own limit ended it.
+/// them, except if the user's own limit ended it.
 fn lost(out: &mut Writer, report: &Report) {
     out.key("lost").open('[');
     for lost in &report.lost {
@@ -246,7 +245,7 @@ fn lost(out: &mut Writer, report: &Report) {
     out.close(']');
 }
 
-/// How the process ended; no field for what is not so.
+/// How the process ended; fields without a value are left out.
 fn ended(out: &mut Writer, exit: Exit) {
     out.open('{');
     match exit {

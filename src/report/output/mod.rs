@@ -1,9 +1,8 @@
-//! Reports, written.
+//! The writers of reports.
 //!
 //! A [`Report`] comes in, one buffer goes out that is written as a whole:
 //! [`text`] for people, [`json`] for programs. Both are pure and escape
-//! everything that the crashed process had a hand in. [`sink`] is where the
-//! buffers go.
+//! everything that comes from the crashed process. [`sink`] writes the buffers.
 
 pub mod escape;
 mod json;
@@ -25,14 +24,14 @@ pub struct Options {
     pub utc_offset_s: i32,
 }
 
-/// The report as text: its lines, and an empty one that sets it apart.
+/// The report as text: its lines, and an empty one at the end.
 #[must_use]
 pub fn text(report: &Report, options: &Options) -> Vec<u8> {
     text::report(report, options).into_bytes()
 }
 
-/// The line that stands for reports that were held back, of which this is the
-/// last, and an empty one.
+/// The line that stands for reports that were held back, and an empty line. `report` is
+/// the last of them.
 #[must_use]
 pub fn repeats(report: &Report, options: &Options) -> Vec<u8> {
     text::repeats(report, options).into_bytes()
@@ -52,7 +51,7 @@ pub fn text_frame(index: usize, frame: &StackFrame) -> Vec<u8> {
     out.into_bytes()
 }
 
-/// What stands in brackets behind such a line, by the way that the frame was found.
+/// The mark in brackets after such a line, by the way in which the frame was found.
 pub const MARKS: [(Trust, &str); 6] = text::MARKS;
 
 /// `YYYY-MM-DD HH:MM:SS.mmm` of a time of the Unix clock in milliseconds, in a time
@@ -63,7 +62,7 @@ pub fn date_time(unix_ms: u64, utc_offset_s: i32) -> String {
 }
 
 /// `name+0xoff`, and ` (/path)` where the path is wanted and known; raw bytes.
-/// `None` where no symbol is known.
+/// `None` if no symbol is known.
 #[must_use]
 pub fn symbol(location: &Location, with_path: bool) -> Option<Vec<u8>> {
     let symbol = location.symbol.as_ref()?;

@@ -21,7 +21,7 @@ pub(super) fn permissions(flags: VmFlags) -> String {
     letters.into_iter().map(letter).collect()
 }
 
-/// One mapping a line, with what it holds of what one looks for.
+/// One mapping a line, with the interesting addresses in it.
 pub(super) fn maps(out: &mut String, maps: &[NearbyMapping]) {
     out.push_str("  Mappings nearby:\n");
     for mapping in maps {

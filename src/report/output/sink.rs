@@ -1,16 +1,16 @@
 //! Where reports go: standard output or the file of `-o`.
 //!
-//! Each report is one write, whole before the next begins. What cannot be
-//! written now (full disk, stopped reader) waits in a bounded queue and is tried
-//! again with the next report and at the end; what finds no room in the queue is
-//! counted. Of a file of ours that took only a part of a report the part is cut
-//! off again, so that no half line stays; elsewhere the rest follows later.
-//! Trouble is said once on standard error, and so is its end.
+//! Each report is one write, complete before the next begins. A report that cannot be
+//! written now (full disk, stopped reader) waits in a bounded queue and is tried again
+//! with the next report and at the end; if the queue is full, the report is counted. If a
+//! file of ours took only a part of a report, that part is cut off again, so that no half
+//! line stays; elsewhere the rest follows later. Trouble is reported once on standard
+//! error, and so is its end.
 //!
-//! A reader that stopped must not make the tool deaf: no write waits for one.
-//! Whoever writes asks [`Sink::is_blocked`], watches [`Sink::fd`] beside everything
-//! else, and has it go on. Only when the tool is ending ([`Sink::end`]) a write waits,
-//! and no longer than the caller allows.
+//! A stopped reader must not stop the tool, so no write waits for a reader. The caller
+//! asks [`Sink::is_blocked`], watches [`Sink::fd`] together with everything else, and calls
+//! it again when the reader goes on. Only at the end of the tool ([`Sink::end`]) does a
+//! write wait, and no longer than the caller allows.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -21,7 +21,7 @@ use crate::base::error::{Error, Kind, Result};
 use crate::sys::messages;
 use crate::sys::output_file::{self, Fifo, FileKind, OpenFile, WriteError};
 
-/// What may wait, together.
+/// The memory of all waiting reports together.
 const QUEUE_BYTES: usize = 1 << 20;
 
 /// What became of a report.
@@ -57,16 +57,15 @@ pub struct Sink {
     is_blocked: bool,
     /// How long a write waits for a reader who takes nothing, once the tool is ending.
     patience: Option<Duration>,
-    /// The last attempt failed, and that was said.
+    /// The last attempt failed, and a message said so.
     in_trouble: bool,
     lost: u64,
     errors: u64,
 }
 
 impl Sink {
-    /// Opens the output before anything else happens. A file is made with mode
-    /// 0600 if there is none, and emptied unless `append`. In a FIFO without a
-    /// reader reports wait for one.
+    /// Opens the output before anything else happens. A missing file is made with mode 0600; an
+    /// existing one is emptied unless `append`. In a FIFO without a reader, reports wait for one.
     pub fn open(path: Option<&Path>, append: bool) -> Result<Sink> {
         let file = match path {
             None => output_file::open_stdout()?,
@@ -93,7 +92,7 @@ impl Sink {
         })
     }
 
-    /// Lets reports that wait take no more than this, and no more than by default.
+    /// Limits the memory of waiting reports to this, or to the default if that is less.
     pub fn limit_queue(&mut self, bytes: usize) {
         self.queue_limit_bytes = self.queue_limit_bytes.min(bytes);
     }
@@ -110,13 +109,12 @@ impl Sink {
         self.file.fd.as_fd()
     }
 
-    /// Writes what waits. Errors as those of [`Sink::write`].
+    /// Writes the waiting reports. Errors as in [`Sink::write`].
     pub fn go_on(&mut self) -> Result<()> {
         self.flush()
     }
 
-    /// Whether this was opened by a name of its own, so that [`Sink::reopen`]
-    /// means something.
+    /// Whether this is a file that was opened by name, so that [`Sink::reopen`] has an effect.
     #[must_use]
     pub fn is_named(&self) -> bool {
         self.file.named
@@ -140,8 +138,8 @@ impl Sink {
         self.queued_bytes
     }
 
-    /// Writes a report behind those that wait. An error is the end of the
-    /// output: [`Kind::BrokenPipe`].
+    /// Writes a report after those that wait. An error means the end of the output:
+    /// [`Kind::BrokenPipe`].
     pub fn write(&mut self, report: &[u8]) -> Result<Written> {
         let fits = self.queued_bytes.saturating_add(report.len()) <= self.queue_limit_bytes;
         let room = fits || self.queue.is_empty();
@@ -165,8 +163,8 @@ impl Sink {
         })
     }
 
-    /// Opens the file of `-o` anew, as after a rotation; never truncates. If
-    /// that cannot be done, the old one stays, and that is said.
+    /// Opens the file of `-o` again, as after a rotation; never truncates. If that fails, the
+    /// old one stays, and a message says so.
     pub fn reopen(&mut self) {
         let (Some(path), true) = (&self.path, self.file.named) else {
             return;
@@ -183,15 +181,15 @@ impl Sink {
         }
     }
 
-    /// From here on a reader who takes nothing for so long is waited for no more,
-    /// neither with this report nor with those that follow.
+    /// From here on, a write waits at most `patience` for the reader. After that, neither this
+    /// report nor later ones wait.
     pub fn end(&mut self, patience: Duration) {
         self.is_blocked = false;
         self.patience = Some(patience);
     }
 
-    /// Tries what waits once more, after [`Sink::end`], and gives it up; how many
-    /// reports were lost in all.
+    /// Tries the waiting reports once more, after [`Sink::end`], and gives up the rest; the
+    /// result is the number of reports that were lost in all.
     pub fn finish(&mut self) -> Result<u64> {
         self.patience.get_or_insert(Duration::ZERO);
         self.flush()?;
@@ -208,7 +206,7 @@ impl Sink {
         Ok(self.lost)
     }
 
-    /// Writes what waits, until it is done or cannot go on.
+    /// Writes waiting reports until none is left or a write fails.
     fn flush(&mut self) -> Result<()> {
         self.is_blocked = false;
         while let Some(report) = self.queue.pop_front() {
@@ -239,7 +237,7 @@ impl Sink {
         Ok(())
     }
 
-    /// Writes what is left of the first report.
+    /// Writes the rest of the first report.
     fn attempt(&mut self, report: &[u8]) -> Attempt {
         let size_before = match self.file.kind {
             FileKind::Appended => output_file::size(&self.file.fd),
@@ -268,7 +266,7 @@ impl Sink {
         Attempt::Done
     }
 
-    /// Takes back what this attempt wrote, if nobody else has written since.
+    /// Removes the bytes that this attempt wrote, if nothing else was written since.
     fn undo(&mut self, begun_at: usize, size_before: Option<u64>) {
         let Some(size_before) = size_before else {
             return;

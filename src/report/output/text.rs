@@ -1,10 +1,9 @@
 //! A report as text.
 //!
-//! The first four lines, the registers and the stack trace stand exactly as the
-//! manual's samples have them; scripts cut them by column. What we add follows
-//! the four lines in the same layout and only where it says something: an
-//! ordinary crash has two or three lines more. All that came from the crashed
-//! process is escaped, so one line here is one line there.
+//! The first four lines, the registers and the stack trace have exactly the layout of the
+//! manual's samples, because scripts cut them by column. Further lines follow the four in
+//! the same layout, and only if they have a value: an ordinary crash has two or three of
+//! them. Everything from the crashed process is escaped, so it cannot add a line.
 
 use std::fmt::Display;
 
@@ -18,10 +17,10 @@ use crate::report::{Code, Exit, FirstFault, Location, Report, StackFrame, StackT
 
 use super::{escape, nearby, symbol, Options};
 
-/// What is shown of a command line: some, such as Java's, fill screens.
+/// The shown part of a command line: some, such as Java's, fill screens.
 const COMMAND_SHOWN_CHARS: usize = 240;
 
-/// The whole report, and the empty line behind it.
+/// The whole report, and the empty line after it.
 pub(super) fn report(report: &Report, options: &Options) -> String {
     let mut out = String::new();
     header(&mut out, report, options);
@@ -77,7 +76,7 @@ pub(super) fn repeats(report: &Report, options: &Options) -> String {
     out
 }
 
-/// The time of day, and the date where that is not the report's.
+/// The time of day, and the date if that is not the report's.
 fn since(since_ms: u64, report: &Report, options: &Options) -> String {
     let local =
         |unix_ms: u64| date_time(i128::from(unix_ms) + i128::from(options.utc_offset_s) * 1000);
@@ -91,7 +90,7 @@ fn since(since_ms: u64, report: &Report, options: &Options) -> String {
     since.get(seconds).unwrap_or_default().to_string()
 }
 
-/// What the instruction is called, or else its address.
+/// The name of the instruction's place, or else its address.
 fn place_or_pc(report: &Report) -> Option<String> {
     match place(&report.state.instruction, false) {
         Some(place) => Some(escaped(&place)),
@@ -266,7 +265,7 @@ fn first_fault(fault: &FirstFault) -> String {
     text
 }
 
-/// The command line, and the executable where that does not begin the command.
+/// The command line, and the executable if the command does not begin with it.
 fn program(out: &mut String, report: &Report) {
     let begins = |command: &[u8], exe: &[u8]| {
         command
@@ -322,8 +321,8 @@ fn registers(out: &mut String, registers: Option<&Registers>) {
     }
 }
 
-/// What the registers point at, in a block of its own: those who read the registers
-/// by line know two of them on each.
+/// What the registers point at, in a block of its own: scripts that read the registers by
+/// line expect two of them on each.
 fn register_notes(out: &mut String, report: &Report) {
     if report.state.register_notes.is_empty() {
         return;
@@ -374,7 +373,7 @@ pub(super) fn numbered_frame(out: &mut String, index: usize, frame: &StackFrame)
     out.push('\n');
 }
 
-/// What follows a frame's address.
+/// The part of a frame's line after the address.
 fn stack_frame(out: &mut String, frame: &StackFrame) {
     let location = &frame.location;
     if let Some(place) = place(location, true) {
@@ -403,7 +402,7 @@ fn stack_frame(out: &mut String, frame: &StackFrame) {
     }
 }
 
-/// How a frame was found, where that was a lesser way than call-frame information.
+/// How a frame was found, if not by call-frame information, which is better.
 pub(super) const MARKS: [(Trust, &str); 6] = [
     (Trust::Scan, "scan"),
     (Trust::ScanCfi, "scan, fits the next call"),

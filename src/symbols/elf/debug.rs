@@ -1,4 +1,4 @@
-//! Where the sections of source-line information stand: DWARF's `.debug_*`.
+//! Finds the sections of source-line information: DWARF's `.debug_*`.
 
 use super::source::FileRange;
 
@@ -37,7 +37,7 @@ impl Section {
     }
 }
 
-/// Where the sections stand.
+/// Where the sections are.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sections {
     ranges: [FileRange; Section::COUNT],
@@ -45,7 +45,7 @@ pub struct Sections {
 }
 
 impl Sections {
-    /// Takes a section if it is one of ours.
+    /// Takes a section if it is a wanted one.
     pub(crate) fn take(&mut self, name: &[u8], range: FileRange, compressed: bool) {
         if let Some(section) = Section::of(name) {
             self.compressed |= compressed;
@@ -72,7 +72,7 @@ impl Sections {
             .saturating_add(self.range(Section::Line).size)
     }
 
-    /// Of all sections, in the order of [`Section`]; empty where there is none.
+    /// Of all sections, in the order of [`Section`]; empty if there is none.
     #[must_use]
     pub fn ranges(&self) -> &[FileRange] {
         &self.ranges

@@ -1,13 +1,13 @@
 //! The separate file that holds a stripped program's symbols.
 //!
-//! In: a stripped file, where it lies ([`Home`]), and the directories that packages
-//! and debuginfod clients put debug files in ([`DebugDirs`]). Out: the debug file,
-//! checked to belong: by its build-id, and where a link led to it by the checksum in
-//! `.gnu_debuglink`. A link is a file name; one with a slash in it is refused.
+//! In: a stripped file, its place ([`Home`]), and the directories into which packages and
+//! debuginfod clients put debug files ([`DebugDirs`]). Out: the debug file. Its build-id
+//! must match, or, if a link led to it, the checksum in `.gnu_debuglink`. A link is a file
+//! name; one with a slash in it is refused.
 //!
 //! ```text
 //! DEBUGDIR/.build-id/xx/rest.debug
-//! DIR/link, DIR/.debug/link, DEBUGDIR/DIR/link     DIR: where the program lies
+//! DIR/link, DIR/.debug/link, DEBUGDIR/DIR/link     DIR: the program's directory
 //! ROOT/DEBUGDIR/DIR/link                           DIR below ROOT: chroot(2)
 //! CACHE/BUILDID/debuginfo
 //! ```
@@ -91,7 +91,7 @@ impl DebugDirs {
     }
 }
 
-/// A directory where a file lies, or lay when it was mapped.
+/// A directory of a file, now or when it was mapped.
 #[derive(Debug)]
 pub struct Home {
     /// Of a process in another mount namespace; `None` for our own.
@@ -134,7 +134,7 @@ fn by_build_id(stripped: &ElfFile, homes: &[Home], debug_dirs: &[PathBuf]) -> Op
     })
 }
 
-/// It lacks what other tables of the file name, and has no lines.
+/// It lacks symbols that are in other tables of the file, and has no lines.
 #[cfg(feature = "minidebuginfo")]
 fn packed(stripped: &ElfFile) -> Option<ElfFile> {
     stripped.packed_symbols().filter(ElfFile::has_symtab)

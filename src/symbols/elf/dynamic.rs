@@ -1,8 +1,8 @@
-//! The dynamic linker's symbol table, where no section header names it.
+//! The dynamic linker's symbol table, if no section header names it.
 //!
-//! In: the dynamic segment. Out: a [`SymbolTable`]. The dynamic section tells
-//! where symbols and strings begin, but how many symbols there are only the hash
-//! table knows: `DT_HASH` outright, `DT_GNU_HASH` as the end of its last chain.
+//! In: the dynamic segment. Out: a [`SymbolTable`]. The dynamic section says where symbols
+//! and strings begin, but only the hash table gives the number of symbols: `DT_HASH`
+//! directly, `DT_GNU_HASH` as the end of its last chain.
 //! The format: System V ABI, "Dynamic Section"; for the GNU hash table glibc's
 //! `elf/dl-setup_hash.c`.
 

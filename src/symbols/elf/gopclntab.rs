@@ -25,7 +25,7 @@ const GO_1_20: u32 = 0xffff_fff1;
 /// Kubernetes' largest programs have 140,000.
 const MAX_FUNCTIONS: u64 = 8 << 20;
 
-/// The table, as far as its header tells.
+/// The table, as far as its header describes it.
 #[derive(Debug)]
 pub(crate) struct GoTable {
     text: u64,
@@ -79,8 +79,7 @@ impl GoTable {
         })
     }
 
-    /// Adds to `answers` what this table knows; an answer that has a symbol keeps
-    /// it.
+    /// Adds the names of this table to `answers`; an answer that has a symbol keeps it.
     pub(crate) fn functions(
         &self,
         source: &Source,
@@ -127,7 +126,7 @@ impl GoTable {
         source.read_exact(place, &mut record)?;
         let [_, _, _, _, name @ ..] = record;
         let name = names.get(u32::from_le_bytes(name).into())?;
-        // What the linker put between functions has no name.
+        // Padding between functions has no name.
         (!name.is_empty()).then(|| {
             let found = Found {
                 name: name.to_vec(),

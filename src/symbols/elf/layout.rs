@@ -1,7 +1,7 @@
-//! Where the parts of an ELF file stand that names and stack walks need.
+//! Finds the parts of an ELF file that names and stack walks need.
 //!
-//! First choice are the section headers; what they do not tell (a program cut by
-//! `sstrip` has none) comes from the segments: build-id from the notes,
+//! The section headers are the first choice. What they lack (a program cut by `sstrip`
+//! has none) comes from the segments: build-id from the notes,
 //! `.eh_frame` through the header that `PT_GNU_EH_FRAME` points to, symbols from
 //! the dynamic section. Sections without bytes in the file (a debug file's
 //! `.eh_frame`) or with compressed ones count as missing.
@@ -50,7 +50,7 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// What the section headers tell; `None` where there are none to be had.
+    /// What the section headers say; `None` if there are none.
     pub(crate) fn from_sections(source: &Source, header: &Header, ctx: Ctx) -> Option<Self> {
         let sections = read_sections(source, header, ctx)?;
         let names_index = match header.e_shstrndx {
@@ -131,7 +131,7 @@ impl Layout {
         }
     }
 
-    /// Adds from the segments what the sections did not tell.
+    /// Adds from the segments what the section headers lack.
     pub(crate) fn complete(&mut self, source: &Source, ctx: Ctx, segments: &Segments) {
         if self.build_id.is_none() {
             let notes = segments.notes.iter().take(16);
@@ -174,7 +174,7 @@ impl Layout {
     }
 }
 
-/// Where a section stands, if it has bytes that can be read as they are.
+/// Where a section is, if it has bytes that can be read as they are.
 fn place(source: &Source, section: &SectionHeader) -> Option<Place> {
     let readable = section.sh_type != section_header::SHT_NOBITS && !is_compressed(section);
     readable.then(|| Place {

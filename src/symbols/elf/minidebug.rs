@@ -1,9 +1,9 @@
 //! Symbols that a distribution compressed into the stripped program itself.
 //!
 //! In: the section `.gnu_debugdata`, an xz stream. Out: the ELF file in it, in
-//! memory. How large that will be is added up from the headers of its chunks before
-//! anything is unpacked, because the decoder would take whatever they say. One
-//! block, as `xz` makes it of files of such size; other filters are refused.
+//! memory. Its size is added up from the headers of its chunks before anything is
+//! unpacked, because the decoder would allocate whatever they say. Only one block is
+//! accepted, as `xz` makes it from files of such size; other filters are refused.
 //! GDB manual, "MiniDebugInfo"; "The .xz File Format" 1.2; xz's
 //! `src/liblzma/lzma/lzma2_decoder.c`.
 
@@ -37,7 +37,7 @@ pub(crate) fn unpack(source: &Source, section: FileRange) -> Option<ElfFile> {
     ElfFile::parse(Source::memory(bytes).within(source.allowance())).ok()
 }
 
-/// What the only block of a stream holds, by the headers of its chunks.
+/// The size of the only block of a stream, from the headers of its chunks.
 fn unpacked_size(stream: &[u8]) -> Option<u64> {
     const MAGIC: &[u8] = b"\xfd7zXZ\0";
     const STREAM_HEADER: usize = 12;
@@ -70,7 +70,7 @@ fn unpacked_size(stream: &[u8]) -> Option<u64> {
             }
         }
     }
-    // To a multiple of four, and a check value that the stream's flags tell.
+    // To a multiple of four, and a check value whose kind is in the stream's flags.
     let check = match stream.get(7)? & 0x0f {
         0 => 0,
         kind => 4 << ((kind - 1) / 3),

@@ -1,12 +1,12 @@
-//! One ELF file: what a stack walk and a symbol lookup need to know of it.
+//! One ELF file: what a stack walk and a symbol lookup need to know about it.
 //!
-//! In come bytes through a [`Source`], read in windows; [`ElfFile::parse`] keeps a
-//! few hundred bytes of them: segments, and where the sections stand that matter.
-//! Everything works without section headers as well, from the program headers
-//! and the dynamic section. Counts and sizes have caps, sums are checked, and
-//! what cannot be is an [`ElfError`] or a missing part, never a panic.
+//! Bytes come in through a [`Source`], read in windows. [`ElfFile::parse`] keeps a few
+//! hundred bytes: the segments, and the places of the sections that matter. Everything
+//! also works without section headers, from the program headers and the dynamic section.
+//! Counts and sizes have limits, sums are checked, and malformed data gives an
+//! [`ElfError`] or a missing part, never a panic.
 //!
-//! ELF64 and ELF32, little-endian, programs and libraries; nothing else is taken.
+//! ELF64 and ELF32, little-endian, programs and libraries; nothing else is accepted.
 //! The format: System V ABI, chapters 4 and 5; `elf(5)`.
 
 #[cfg(feature = "lines")]
@@ -52,7 +52,7 @@ pub enum ElfError {
     BigEndian,
     /// Neither a program nor a library: `e_type`.
     Kind(u16),
-    /// Larger than what is looked at.
+    /// Larger than the limit.
     TooLarge(u64),
     /// Its headers were not read to their end.
     TimeLimit,
@@ -88,7 +88,7 @@ impl fmt::Display for ElfError {
 
 impl std::error::Error for ElfError {}
 
-/// No program is larger; what claims to be is somebody's trap.
+/// No real program is larger; a file that claims to be is hostile.
 const MAX_FILE: u64 = 16 << 30;
 /// Linkers make about a dozen; the kernel itself takes 64 KB of them.
 const MAX_SEGMENTS: usize = 256;
@@ -104,7 +104,7 @@ pub struct Load {
     pub writable: bool,
 }
 
-/// A segment that is not loaded, or part of one: where it stands.
+/// A segment that is not loaded, or part of one: where it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Segment {
     address: u64,
@@ -140,7 +140,7 @@ impl Segments {
 pub enum Table {
     /// `.symtab`: everything, unless it was stripped.
     Full,
-    /// `.dynsym`: what other files may refer to.
+    /// `.dynsym`: symbols that other files may refer to.
     Dynamic,
 }
 
@@ -226,7 +226,7 @@ impl ElfFile {
         self.layout.symtab.is_some()
     }
 
-    /// Where a section of call-frame information stands.
+    /// The place of a section of call-frame information.
     #[must_use]
     pub fn section(&self, section: CfiSection) -> Option<SectionRange> {
         let place = self.layout.cfi(section)?;
@@ -314,14 +314,14 @@ impl ElfFile {
         minidebug::unpack(&self.source, self.layout.packed?)
     }
 
-    /// Where lines and inlined calls are written down.
+    /// The sections with lines and inlined calls.
     #[cfg(feature = "lines")]
     #[must_use]
     pub fn debug_sections(&self) -> &Sections {
         &self.layout.debug
     }
 
-    /// How many symbols a table has: what a pass over it costs.
+    /// The number of symbols in a table, which is the cost of a pass over it.
     #[must_use]
     pub fn symbol_count(&self, table: Table) -> u64 {
         let size = SymbolTable::entry_size(self.ctx);

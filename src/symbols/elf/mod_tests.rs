@@ -16,7 +16,7 @@ fn open(path: &str) -> ElfFile {
     ElfFile::parse(Source::file(file.expect(path)).unwrap()).unwrap()
 }
 
-/// `name+offset` for each address, `-` where there is no name.
+/// `name+offset` for each address, `-` if there is no name.
 fn names(elf: &ElfFile, addresses: &[u64]) -> Vec<String> {
     let addresses: Vec<FileAddress> = addresses.iter().copied().map(FileAddress).collect();
     let answers = elf.functions(&addresses).unwrap();

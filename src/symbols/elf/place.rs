@@ -1,8 +1,8 @@
-//! Where a section stands, in memory and in the file.
+//! The place of a section, in memory and in the file.
 
 use super::source::FileRange;
 
-/// A section: where it stands in memory and in the file.
+/// A section: where it is in memory and in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) address: u64,

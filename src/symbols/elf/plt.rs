@@ -1,8 +1,8 @@
 //! Names of the stubs through which a file calls into others: `puts@plt`.
 //!
 //! In: an address in `.plt`, `.plt.sec` or `.plt.got`. Out: the symbol that the
-//! stub's jump goes to. The stub is decoded as far as the slot it jumps through;
-//! the relocation of that slot names the symbol. Thus the order of stubs, which
+//! stub's jump goes to. The stub is decoded to find the slot that it jumps through;
+//! the relocation of that slot names the symbol. So the order of stubs, which
 //! differs among linkers, does not matter. x86-64 and aarch64.
 //! The layouts: psABI x86-64, "Procedure Linkage Table"; binutils
 //! `bfd/elfnn-aarch64.c`.
@@ -49,7 +49,7 @@ struct Wanted {
 }
 
 impl Plt {
-    /// Takes a section if it is one of ours.
+    /// Takes a section if it is a wanted one.
     pub(crate) fn take(&mut self, name: &[u8], place: Place, entry_size: u64, machine: u16) {
         match name {
             b".plt" | b".plt.sec" | b".plt.got" if self.stubs.len() < 4 => {
@@ -76,7 +76,7 @@ impl Plt {
             + self.relocations.capacity() * size_of::<FileRange>()
     }
 
-    /// Adds to `answers` what the stubs tell; an answer that has a symbol keeps it.
+    /// Adds the names of stubs to `answers`; an answer that has a symbol keeps it.
     pub(crate) fn functions(
         &self,
         source: &Source,
@@ -145,7 +145,7 @@ impl Plt {
     }
 }
 
-/// `jmp *disp(%rip)`, behind `endbr64` or `bnd` or both.
+/// `jmp *disp(%rip)`, after `endbr64` or `bnd` or both.
 fn x86_64_slot(code: &[u8], start: u64) -> Option<u64> {
     [0, 1, 4, 5].into_iter().find_map(|at| {
         let disp = code.get(at..at + 6)?.strip_prefix(&[0xff, 0x25])?;
@@ -155,7 +155,7 @@ fn x86_64_slot(code: &[u8], start: u64) -> Option<u64> {
     })
 }
 
-/// `adrp x16, page; ldr x17, [x16, #offset]`, perhaps behind `bti c`.
+/// `adrp x16, page; ldr x17, [x16, #offset]`, perhaps after `bti c`.
 fn aarch64_slot(code: &[u8], start: u64) -> Option<u64> {
     let words: Vec<u32> = code
         .chunks_exact(4)

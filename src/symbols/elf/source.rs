@@ -1,4 +1,4 @@
-//! Where an ELF file's bytes come from: a file read with `pread`, or memory.
+//! The source of an ELF file's bytes: a file read with `pread`, or memory.
 //!
 //! Reads past the end are short, never errors: a parser asks for what it needs
 //! and says itself what is missing. [`Strings`] is a window on a string table. Where a
@@ -91,8 +91,8 @@ impl Source {
         matches!(self.bytes, Bytes::Memory(_))
     }
 
-    /// Whether the file still is what was opened. Its having lost its name does
-    /// not matter, its having been written to does.
+    /// Whether the file is unchanged since it was opened. It may have lost its name, but must
+    /// not have been written to.
     #[must_use]
     pub fn is_current(&self) -> bool {
         let Bytes::File { file, status } = &self.bytes else {
@@ -142,10 +142,10 @@ impl Source {
         (self.read_at(offset, buf) == buf.len()).then_some(())
     }
 
-    /// `len` bytes, which the caller has bounded; `None` when there are fewer.
+    /// `len` bytes, which the caller has bounded; `None` if there are fewer.
     #[must_use]
     pub fn read_vec(&self, offset: u64, len: usize) -> Option<Vec<u8>> {
-        // Nothing is allocated for what the file cannot hold.
+        // Nothing is allocated for more bytes than the file has.
         let end = offset.checked_add(len as u64)?;
         if end > self.size() {
             return None;
@@ -217,7 +217,7 @@ impl<'a> Strings<'a> {
     }
 
     fn load(&mut self, offset: u64) -> Option<()> {
-        // Some of what stands before: symbols are not in the strings' order.
+        // Some of the bytes before, too: symbols are not in the order of the strings.
         let start = offset.saturating_sub(Self::WINDOW / 4);
         let len = (self.range.size - start).min(Self::WINDOW);
         self.window.resize(usize::try_from(len).ok()?, 0);

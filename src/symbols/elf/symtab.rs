@@ -14,13 +14,14 @@
 //!     else one without size that begins at low, in a section that goes on to here
 //! ```
 //!
-//! Better is the innermost: the nearer start, then the smaller size. Of equal ones
-//! GLOBAL goes before WEAK before LOCAL, then fewest leading underscores, then the
-//! first. STT_GNU_IFUNC is the name of what its resolver chooses: the resolver itself,
-//! which is what stands there, has its own name or, without one, the other with
-//! `.resolver` behind it, as compilers name those that they make. A size of 0 reaches
-//! up to the next symbol in `.symtab`; in `.dynsym`, which lacks most symbols, it
-//! names its start alone. The format: System V ABI, "Symbol Table".
+//! The innermost symbol is better: the nearer start, then the smaller size. If these are
+//! equal, GLOBAL is better than WEAK and WEAK better than LOCAL, then the fewest leading
+//! underscores win, then the first symbol. An STT_GNU_IFUNC symbol is the name of the
+//! function that its resolver chooses, but its address is that of the resolver. The
+//! resolver gets its own name; without one, that name with `.resolver` appended, as
+//! compilers call the resolvers that they generate. A symbol of size 0 reaches to the next
+//! symbol in `.symtab`; in `.dynsym`, which lacks most symbols, it names only its start.
+//! The format: System V ABI, "Symbol Table".
 
 use std::cmp::Reverse;
 
@@ -49,7 +50,7 @@ const MAX_ALIASES: usize = 8;
 pub struct Found {
     pub name: Vec<u8>,
     pub start: FileAddress,
-    /// 0 where the table does not tell.
+    /// 0 if the table does not say.
     pub size: u64,
 }
 
@@ -74,7 +75,7 @@ impl Answer {
     }
 }
 
-/// Where a symbol table and its strings stand.
+/// The place of a symbol table and its strings.
 #[derive(Debug)]
 pub(crate) struct SymbolTable {
     pub(crate) symbols: FileRange,
@@ -183,7 +184,7 @@ fn binding_rank(symbol: &Sym) -> u8 {
     }
 }
 
-/// What is gathered for one address.
+/// The intermediate result for one address.
 #[derive(Clone, Debug)]
 struct Slot {
     address: u64,
@@ -199,7 +200,7 @@ impl SymbolTable {
         Sym::size(ctx.container) as u64
     }
 
-    /// `None` for a table without symbols, or with more than can be looked at.
+    /// `None` for a table without symbols, or with more than the limit.
     pub(crate) fn new(
         ctx: Ctx,
         symbols: FileRange,
@@ -419,8 +420,8 @@ impl SymbolTable {
     }
 }
 
-/// Narrows what is known around a place where something begins or ends; the
-/// index of the first slot at or after it.
+/// Narrows the ranges around a place where a symbol begins or ends; the result is the index
+/// of the first slot at or after it.
 fn bound(slots: &mut [Slot], place: u64) -> usize {
     let first = slots.partition_point(|slot| slot.address < place);
     narrow(slots, first, place);
@@ -436,7 +437,7 @@ fn narrow(slots: &mut [Slot], first: usize, place: u64) {
     }
 }
 
-/// The nearest start wins, whatever its binding; among equals the better.
+/// The nearest start wins, whatever its binding; among equal ones, the better symbol.
 fn offer_unsized(slot: &mut Option<Best>, symbol: &Sym, start: u64) {
     match slot {
         Some(best) if best.start > start => {}
@@ -445,7 +446,7 @@ fn offer_unsized(slot: &mut Option<Best>, symbol: &Sym, start: u64) {
     }
 }
 
-/// What a place tells the slots next to it holds for those further away, too.
+/// Bounds that a slot has for its neighbours hold for slots further away, too.
 fn propagate(slots: &mut [Slot]) {
     for index in 1..slots.len() {
         let below = slots[index - 1].clone();

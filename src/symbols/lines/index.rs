@@ -1,8 +1,8 @@
-//! Which unit holds an address.
+//! Finds the unit that holds an address.
 //!
-//! In: addresses. Out: the offset in `.debug_info` of the unit of each.
-//! `.debug_aranges` tells for the units that it lists, which are gcc's; for others
-//! the first entry of every unit is looked at. DWARF 5, sections 6.1.2 and 3.1.1.
+//! In: addresses. Out: for each the offset of its unit in `.debug_info`. `.debug_aranges`
+//! has the units that gcc made; for the others the first entry of every unit is read.
+//! DWARF 5, sections 6.1.2 and 3.1.1.
 
 use super::ranges;
 use super::unit::Unit;
@@ -18,7 +18,7 @@ const PAIR: u64 = 16;
 
 pub(super) fn units(debug: &Debug<'_>, addresses: &[FileAddress]) -> Vec<Option<u64>> {
     let mut units = vec![None; addresses.len()];
-    // What cannot be read whole still tells what stood before.
+    // If a table cannot be read to its end, the entries before still count.
     let _ = by_aranges(debug, addresses, &mut units);
     if units.contains(&None) {
         let _ = by_first_entries(debug, addresses, &mut units);

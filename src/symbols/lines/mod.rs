@@ -1,9 +1,9 @@
 //! Source files and lines of addresses, and the calls that a compiler inlined.
 //!
-//! In: an ELF file with `.debug_info` and addresses in it. Out: for each the calls
-//! that are one instruction there, innermost first, the last of them the function
-//! itself ([`Call`]). DWARF 2 to 5, 32- and 64-bit; what was split off into `.dwo`
-//! files gives lines only, what is compressed or in a supplementary file nothing.
+//! In: an ELF file with `.debug_info` and addresses in it. Out: for each address its
+//! calls ([`Call`]): the inlined ones, innermost first, and last the function itself.
+//! DWARF 2 to 5, 32- and 64-bit. Information that was split off into `.dwo` files gives
+//! only lines; compressed information, or that in a supplementary file, gives nothing.
 //!
 //! Nothing is kept and nothing is read whole: `.debug_info` of a browser has a
 //! gigabyte. Units are found by `.debug_aranges` or by their first entries, and
@@ -17,9 +17,9 @@
 //! attributes; ranges: lists of address ranges
 //! ```
 //!
-//! gimli would do for all of it but costs some 90 KB more and wants sections whole.
-//! DWARF Debugging Information Format, version 5, and version 4 for what that left
-//! out.
+//! gimli could do all of this, but it would add about 90 KB and needs whole sections in
+//! memory. DWARF Debugging Information Format, version 5, and version 4 for what version
+//! 5 left out.
 
 mod index;
 mod program;
@@ -35,13 +35,13 @@ use reader::Reader;
 /// Inlined calls at one address.
 const MAX_CALLS: usize = 32;
 
-/// One of the calls that an address stands for.
+/// One of the calls at an address.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Call {
     pub inlined: bool,
     /// The name of an inlined call: raw, as the linker would see it if that is known.
     pub name: Option<Vec<u8>>,
-    /// Where the code of an inlined one begins.
+    /// The beginning of an inlined call's code.
     pub start: FileAddress,
     pub file: Option<Vec<u8>>,
     pub line: Option<u32>,
@@ -65,7 +65,7 @@ impl Refused {
     }
 }
 
-/// What all readers of one batch have in common.
+/// The state that all readers of one batch share.
 #[derive(Debug)]
 struct Debug<'a> {
     source: &'a Source,
@@ -93,7 +93,7 @@ impl<'a> Debug<'a> {
     }
 }
 
-/// The calls at each address, none where nothing is known.
+/// The calls at each address, none if nothing is known.
 pub fn calls(elf: &ElfFile, addresses: &[FileAddress]) -> Result<Vec<Vec<Call>>, Refused> {
     let mut found = vec![Vec::new(); addresses.len()];
     let sections = elf.debug_sections();

@@ -1,9 +1,9 @@
 //! The line number program of a unit: which line an address belongs to.
 //!
 //! In: a unit. Out: file number and line for addresses, and the files' paths. The
-//! program is run once for all addresses, row by row, and nothing of the table that
-//! it describes is kept; a file's name is looked for in the header when asked for.
-//! VLIW machines are not known. DWARF 5, section 6.2; version 4, section 6.2.4.
+//! program is run once for all addresses, row by row, and the table that it describes is
+//! not kept; a file's name is read from the header on request. VLIW machines are not
+//! supported. DWARF 5, section 6.2; version 4, section 6.2.4.
 
 use super::reader::Reader;
 use super::unit::Unit;
@@ -31,7 +31,7 @@ pub(super) struct Program<'a> {
     opcode_base: u8,
     /// Operands of each standard opcode.
     operands: Vec<u8>,
-    /// Where directories and files are listed.
+    /// The offset of the lists of directories and files.
     tables: u64,
     start: u64,
     end: u64,
@@ -51,7 +51,7 @@ const FIRST_ROW: Row = Row {
     line: 1,
 };
 
-/// What the rows are compared with.
+/// The addresses that the rows are compared with.
 struct Matcher<'w> {
     wanted: &'w [u64],
     found: Vec<Option<Place>>,
@@ -123,7 +123,7 @@ impl<'a> Program<'a> {
         })
     }
 
-    /// Where each address is.
+    /// The file and line of each address.
     pub(super) fn rows(&self, wanted: &[u64]) -> Vec<Option<Place>> {
         let mut matcher = Matcher {
             wanted,
@@ -208,7 +208,7 @@ impl<'a> Program<'a> {
         row.address = row.address.wrapping_add(bytes);
     }
 
-    /// A file's path, absolute where the directories that it is made of are known.
+    /// A file's path, absolute if its directories are known.
     fn path(&self, number: u64) -> Option<Vec<u8>> {
         let mut reader = self.debug.reader_at(Section::Line, self.tables);
         let (name, directory) = if self.version >= 5 {
@@ -368,7 +368,7 @@ impl<'p> Files<'p> {
         }
     }
 
-    /// With the path, where there is a place. Line 0 is code of no line.
+    /// With the path, if there is a place. Line 0 means code without a line.
     pub(super) fn call(&mut self, place: Option<Place>, mut call: Call) -> Call {
         let Some((file, line)) = place.filter(|&(_, line)| line != 0) else {
             return call;

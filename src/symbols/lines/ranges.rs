@@ -1,7 +1,7 @@
 //! The address ranges of an entry: `low..high`, or a list of its own.
 //!
-//! In: an entry and its unit. Out: each range, shown one after another. Ranges that
-//! begin at 0 are what linkers make of code that they left out, and are not shown.
+//! In: an entry and its unit. Out: its ranges, one after another. Ranges that begin at 0
+//! are left out: linkers write them for code that they removed.
 //! DWARF 5, section 2.17; version 4, section 2.17.3.
 
 use super::unit::{Entry, Unit, Value};
@@ -12,7 +12,7 @@ const MAX_RANGES: usize = 64 * 1024;
 /// Units of work for a range.
 const RANGE: u64 = 16;
 
-/// Shows every range, in any order; `None` when some could not be read.
+/// Shows every range, in any order; `None` if some could not be read.
 pub(super) fn visit(
     debug: &Debug<'_>,
     unit: &Unit,
@@ -47,7 +47,7 @@ pub(super) fn visit(
     }
 }
 
-/// What offsets in a list count from, if nothing else is said.
+/// The default base of the offsets in a list.
 fn base(debug: &Debug<'_>, unit: &Unit) -> u64 {
     let low = unit.root.low.and_then(|low| unit.address(debug, low));
     low.unwrap_or(0)

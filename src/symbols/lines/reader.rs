@@ -48,7 +48,7 @@ impl<'a> Reader<'a> {
         (self.at <= self.range.size).then_some(())
     }
 
-    /// The bytes at hand from here on, at least `wanted` of them.
+    /// The bytes available from here on, at least `wanted` of them.
     fn tail(&mut self, wanted: usize) -> Option<&[u8]> {
         let held = |reader: &Self| {
             let from = usize::try_from(reader.at.checked_sub(reader.start)?).ok()?;

@@ -101,7 +101,7 @@ fn code(path: &Path, part: &str, step: u64) -> Vec<u64> {
 }
 
 const BINUTILS: &[&str] = &["addr2line"];
-/// For what clang writes, of which binutils 2.40 does not know the indirect lists.
+/// For the output of clang, whose indirect lists binutils 2.40 does not know.
 const LLVM: &[&str] = &["llvm-symbolizer-19", "--output-style=GNU", "--no-demangle"];
 
 /// `function` and `path:line` of each call, as `addr2line -i -f -a` has them; skips
@@ -161,7 +161,7 @@ fn compare(tool: &[&str], path: &Path, addresses: &[u64], names: bool) -> Option
             let name = !names || got.0.as_ref().is_none_or(|name| *name == expected.0);
             // A line of 0 or none reads `:?`.
             let place = got.1 == expected.1 || expected.1.ends_with('?') || expected.1.ends_with(":0")
-                // What binutils 2.40 takes for file 1 of what gcc linked at last.
+                // binutils 2.40 takes this for file 1 of code that gcc made at link time.
                 || expected.1.contains("<artificial>");
             name && place
         };
@@ -194,7 +194,7 @@ fn lines_and_inlined_calls_are_those_of_addr2line() {
             &["-O2", "-g1"],
             &["-O2", "-g", "-gno-as-loc-support"],
         ] {
-            // Its own assembler needs no such word.
+            // clang's own assembler needs no such option.
             if compiler != "gcc" && flags.contains(&"-gno-as-loc-support") {
                 continue;
             }
@@ -224,8 +224,8 @@ fn our_own_lines_are_those_of_addr2line() {
     }
     let addresses = code(&path, "segfault_analyzer4base5bytes", 7);
     let addresses: Vec<u64> = addresses.into_iter().take(400).collect();
-    // binutils 2.40 calls the innermost of many inlined calls what the function is
-    // called, where code of other units lies between.
+    // If code of other units lies between, binutils 2.40 gives the innermost of many inlined
+    // calls the name of the function.
     let Some(inlined) = compare(BINUTILS, &path, &addresses, false) else {
         return;
     };
@@ -283,7 +283,7 @@ fn debug_information_of_any_content_does_no_harm() {
                 let _ = calls(&elf, &addresses);
             }
         };
-        // Every byte, to what makes numbers long or large, lists endless, forms odd.
+        // Changes every byte to values that make numbers long or large, lists endless, forms odd.
         for (index, &place) in places.iter().enumerate() {
             let mut bytes = good.clone();
             bytes[place] = [0xff, 0x80, 0x00, 0x01, 0x16, 0x21][index % 6];
@@ -317,7 +317,7 @@ fn a_search_ends_in_time() {
     let sections = *parse(&path).debug_sections();
     let headers = u64::from_le_bytes(bytes[0x28..0x30].try_into().unwrap()) as usize;
     let info = sections.range(Section::Info).offset;
-    // Where the header of .debug_info says where it is and how long.
+    // Where the section header of .debug_info has its offset and size.
     let header = (headers..bytes.len() - 63)
         .step_by(64)
         .find(|&at| bytes[at + 24..at + 32] == info.to_le_bytes())

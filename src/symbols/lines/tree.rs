@@ -1,17 +1,17 @@
-//! The calls that were inlined where an address is.
+//! The inlined calls at an address.
 //!
-//! In: a unit and addresses in it. Out: for each the inlined calls that hold it,
-//! innermost first, with their names and the places they were called from. One
-//! pass over the unit's entries finds the functions; each of these is then looked
-//! through. Bodies of other functions are passed over where the compiler says how
-//! long they are. DWARF 5, sections 3.3.8 and 2.3.
+//! In: a unit and addresses in it. Out: for each address the inlined calls that contain
+//! it, innermost first, with their names and the places they were called from. One pass
+//! over the unit's entries finds the functions; each of these is then searched. Bodies of
+//! other functions are skipped if the compiler wrote their length. DWARF 5, sections
+//! 3.3.8 and 2.3.
 
 use super::program::Place;
 use super::unit::{Entry, Unit, Value, TAG_INLINED, TAG_SUBPROGRAM};
 use super::{ranges, Debug, Section};
 
-/// Entries that are gone through for a name: an inlined call's origin, its
-/// declaration, and what that specifies.
+/// Entries that are followed for a name: an inlined call's origin, its declaration, and the
+/// entry that this one specifies.
 const MAX_HOPS: usize = 8;
 /// More units than any program has.
 const MAX_UNITS: usize = 1 << 20;
@@ -26,10 +26,10 @@ pub(super) struct Inlined {
     pub(super) called_from: Option<Place>,
 }
 
-/// In step with `wanted`; nothing for what was not found in time.
+/// One entry for each address of `wanted`; empty if none was found in time.
 pub(super) fn inlined(debug: &Debug<'_>, unit: &Unit, wanted: &[u64]) -> Vec<Vec<Inlined>> {
     let mut functions = vec![None; wanted.len()];
-    // What cannot be read whole still tells what stood before.
+    // If a unit cannot be read to its end, the entries before still count.
     let _ = find_functions(debug, unit, wanted, &mut functions);
     let chain = |(&function, &address): (&Option<u64>, &u64)| {
         let entries = holding(debug, unit, function?, address)?;
@@ -74,7 +74,7 @@ fn find_functions(
     Some(())
 }
 
-/// Where the entry behind this one's children is, if that is known.
+/// The offset of the entry after this one's children, if that is known.
 fn behind(entry: &Entry, unit: &Unit) -> Option<u64> {
     match entry.sibling? {
         Value::Entry(next) if entry.at < next && next < unit.end => Some(next),
@@ -121,7 +121,7 @@ fn holding(debug: &Debug<'_>, unit: &Unit, at: u64, address: u64) -> Option<Vec<
     Some(found)
 }
 
-/// The linker's name for what an entry is an instance of, else the plain name.
+/// The linkage name of the entry that this one is an instance of, else the plain name.
 fn name(debug: &Debug<'_>, home: &Unit, entry: &Entry) -> Option<Vec<u8>> {
     let mut foreign: Option<Unit> = None;
     let mut entry = *entry;

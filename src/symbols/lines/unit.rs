@@ -1,10 +1,10 @@
 //! One unit of `.debug_info`: its header, its abbreviations, and the attributes of
 //! entries.
 //!
-//! In: the unit's offset. Out: a [`Unit`], with what its first entry says of it;
-//! [`Unit::entry`] reads entries one after another. Only those attributes are kept
-//! that tell where code is and what it is called; of the others just the length
-//! is known. DWARF 5, sections 7.5 and 3.1.
+//! In: the unit's offset. Out: a [`Unit`], with the data in its first entry;
+//! [`Unit::entry`] reads entries one after another. Only attributes with the place or the
+//! name of code are kept; the others are skipped by their length. DWARF 5, sections 7.5
+//! and 3.1.
 
 use super::reader::Reader;
 use super::{Debug, Section};
@@ -70,7 +70,7 @@ struct Abbreviation {
     count: u32,
 }
 
-/// The shapes of entries, shared by those that look alike.
+/// The abbreviations, each shared by all entries of the same shape.
 #[derive(Debug, Default)]
 struct Abbreviations {
     all: Vec<Abbreviation>,
@@ -202,12 +202,12 @@ impl Entry {
     }
 }
 
-/// The form stands before the value.
+/// The form comes before the value.
 const FORM_INDIRECT: u16 = 0x16;
-/// The value stands in the abbreviation.
+/// The value is in the abbreviation.
 const FORM_IMPLICIT_CONST: u64 = 0x21;
 
-/// What a form's number means.
+/// The meaning of a form's value.
 enum Kind {
     Number,
     Address,
@@ -467,7 +467,7 @@ impl Unit {
         match value {
             Value::Text(Text::At(section, at)) => debug.reader_at(section, at).string(),
             Value::Text(Text::Index(index)) => {
-                // Behind the header of the only part, where nothing else is said.
+                // After the header of the only part, if no base is given.
                 let behind_header = if self.wide { 16 } else { 8 };
                 let base = self.root.string_base.and_then(Value::number);
                 let size = if self.wide { 8 } else { 4 };

@@ -1,8 +1,8 @@
-//! `BPF_OBJ_GET_INFO_BY_FD`: what the kernel says of its objects.
+//! `BPF_OBJ_GET_INFO_BY_FD`: what the kernel reports about its objects.
 //!
-//! One struct for each kind of object, the beginning of the kernel's: an older
-//! kernel fills in less and leaves the rest zero, a newer one knows more that is
-//! not asked for. The layouts are those of `struct bpf_map_info`,
+//! Each kind of object has one struct, which is the beginning of the kernel's: an older
+//! kernel fills in less and leaves the rest zero, a newer one has more fields that are
+//! not requested. The layouts are those of `struct bpf_map_info`,
 //! `bpf_prog_info` and `bpf_btf_info` in `include/uapi/linux/bpf.h`.
 //!
 //! # Safety
@@ -32,7 +32,7 @@ const _: () = assert!(size_of::<ObjGetInfo>() == 16);
 ///
 /// - `I` is `repr(C)`, plain integers without padding, and a prefix of the info struct of the
 ///   kind of object that `fd` is.
-/// - The pointers in `info` are null or valid for what the kernel writes through them.
+/// - The pointers in `info` are null or valid for the bytes that the kernel writes through them.
 unsafe fn obj_get_info_by_fd<I>(fd: BorrowedFd<'_>, info: &mut I) -> Result<()> {
     let into: *mut I = info;
     let mut attr = ObjGetInfo {
@@ -59,7 +59,7 @@ pub struct MapInfo {
 }
 const _: () = assert!(size_of::<MapInfo>() == 24);
 
-/// What the kernel says of a map.
+/// What the kernel reports about a map.
 pub fn map_info(map: BorrowedFd<'_>) -> Result<MapInfo> {
     let mut info = MapInfo::default();
     // SAFETY: the struct is plain integers, the beginning of bpf_map_info, without pointers. Were
@@ -119,7 +119,7 @@ const _: () = assert!(offset_of!(ProgramInfo, run_time_ns) == 192);
 const _: () = assert!(offset_of!(ProgramInfo, recursion_misses) == 208);
 const _: () = assert!(size_of::<ProgramInfo>() == 224);
 
-/// What the kernel says of a program.
+/// What the kernel reports about a program.
 pub fn program_info(program: BorrowedFd<'_>) -> Result<ProgramInfo> {
     let mut info = ProgramInfo::default();
     // SAFETY: the struct is plain integers, the beginning of bpf_prog_info; all its pointers and
@@ -149,7 +149,7 @@ pub struct BtfDescription {
     pub size_bytes: u32,
 }
 
-/// What the kernel says of a BTF object.
+/// What the kernel reports about a BTF object.
 pub fn btf_info(btf: BorrowedFd<'_>) -> Result<BtfDescription> {
     let mut name = [0; 64];
     let mut info = BtfInfo {

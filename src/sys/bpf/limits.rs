@@ -1,4 +1,4 @@
-//! What bounds the use of bpf(2) in this process: memory, rights, processors.
+//! What limits the use of bpf(2) in this process: memory, privileges, processors.
 //!
 //! # Safety
 //!

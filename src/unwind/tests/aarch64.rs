@@ -152,7 +152,7 @@ mod rows {
         assert_ne!(stop, Stop::Depth);
     }
 
-    /// A frame record does not tell the caller's sp; the caller's row does, with x29.
+    /// A frame record does not have the caller's sp; the caller's row gives it, with x29.
     #[test]
     fn rows_resume_behind_a_frame_record() {
         let mut crash = three_frames("zR", &RECORD);

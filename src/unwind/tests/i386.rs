@@ -33,7 +33,7 @@ fn the_caller_of_a_bad_pc_is_on_top_of_the_stack() {
     assert_eq!(frames[..2], [(0, Trust::Context), (0x1220, Trust::Leaf)]);
 }
 
-/// What stands in the high halves of the registers is none of the task's.
+/// The high halves of the registers do not belong to the task.
 #[test]
 fn frame_pointers_are_followed() {
     let mut crash = crash(at(0x1104) | 0xabcd << 32);
@@ -164,8 +164,8 @@ fn a_restorer_may_be_left_half_way() {
     assert_eq!(frames, [(0x1188, Trust::Context), (0x1204, Trust::Signal)]);
 }
 
-/// glibc's handlers return to the vDSO, whose code nobody has: the frame itself
-/// says what it is, by the code that the kernel puts behind the registers.
+/// glibc's handlers return to the vDSO, whose code is not available: the signal frame is
+/// recognized by the code that the kernel puts after the registers.
 #[test]
 fn signal_frames_are_known_by_the_kernels_mark() {
     for (mark_at, mark, at_words) in [

@@ -28,7 +28,7 @@ use crate::crash::registers::{Arch, Registers, WORDS};
 const BIAS: u64 = 0x5650_0000;
 const TEXT: u64 = 0x1000;
 const TEXT_LEN: usize = 0x1000;
-/// Where the stack pointer stands in most tests.
+/// Where the stack pointer is in most tests.
 const STACK: u64 = 0x7fff_0000;
 
 /// The process address of a place in the file.
@@ -46,11 +46,11 @@ struct Module {
     address_bytes: u8,
     /// One page of code that is in no file.
     anonymous: Option<u64>,
-    /// What was captured of its code, and where.
+    /// The captured pieces of its code, and their addresses.
     captured: Vec<(u64, Vec<u8>)>,
     /// Functions that call keep frame pointers.
     keeps_frame_pointers: bool,
-    /// One page of a file that could not be had.
+    /// One page of a file that was not available.
     gone: Option<u64>,
     reads: std::cell::Cell<usize>,
 }
@@ -115,7 +115,7 @@ struct Crash {
     memory: BTreeMap<u64, u64>,
     module: Module,
     stack_start: Option<u64>,
-    /// Where a page ends that was never written to.
+    /// The end of a page that was never written to.
     unused_to: Option<u64>,
     /// Below it memory is of another stack.
     other_to: u64,

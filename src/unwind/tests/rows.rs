@@ -101,7 +101,7 @@ fn a_return_address_that_was_overwritten_is_said() {
     assert_eq!(stop, Stop::BadReturn(ProcessAddress(0x4141_4141_4141_4141)));
 }
 
-/// The stack that `switch` has come from, below the one that it has led to.
+/// The stack that `switch` came from, below the one that it led to.
 const OTHER: u64 = STACK - 0x10000;
 
 /// ```text
@@ -182,7 +182,7 @@ fn a_call_may_be_the_last_instruction_of_its_function() {
     assert_eq!(stop, Stop::Outermost);
 }
 
-/// The function's own row has rbp as its base; what it called saved rbp.
+/// The function's own row has rbp as its base; its callee saved rbp.
 ///
 /// ```text
 /// 1100 inner:  push %rbp               1101: cfa = rsp+16, rbp = [cfa-16]
@@ -364,8 +364,8 @@ fn a_handler_leads_to_what_it_interrupted_exactly() {
     assert_eq!(walk.stop, Stop::Outermost);
 }
 
-/// A crash in the restorer's own system call: its instruction is behind the
-/// bytes that tell it.
+/// A crash in the restorer's own system call: its instruction comes after the bytes by
+/// which it is recognized.
 #[test]
 fn a_restorer_is_known_from_within() {
     let mut crash = handled();
@@ -429,8 +429,8 @@ fn an_outer_frame_pointer_does_not_hide_callers() {
     assert_eq!(stop, Stop::Outermost);
 }
 
-/// The same without symbols: what an earlier call left below the true caller
-/// has rows that lead on, but its call was of a function with a row.
+/// The same without symbols: leftovers of an earlier call, below the true caller, have rows
+/// that lead on, but that call went to a function with a row.
 #[test]
 fn leftovers_come_after_callers() {
     let mut crash = crash(at(0x1104));
@@ -484,8 +484,8 @@ fn a_scanned_caller_gets_its_frame_pointer_back() {
     assert_eq!(stop, Stop::Outermost);
 }
 
-/// A coroutine's last frame: its address was pushed by hand, and no code
-/// stands behind what its row takes for a return address.
+/// A coroutine's last frame: its address was pushed by hand, and the value that its row
+/// takes for a return address is not code.
 #[test]
 fn a_coroutine_ends_at_its_trampoline() {
     let mut crash = crash(at(0x1104));

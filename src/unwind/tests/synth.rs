@@ -88,7 +88,7 @@ impl Frames {
         offset
     }
 
-    /// The search table, to stand at `address`.
+    /// The search table for `address`.
     fn table(&self, address: u64) -> Vec<u8> {
         let relative = |to: u64| (to.wrapping_sub(address) as u32).to_le_bytes();
         let mut bytes = vec![1, 0x1b, 0x03, 0x3b];
@@ -104,7 +104,7 @@ impl Frames {
     }
 }
 
-/// Where the builder's sections stand.
+/// Where the builder's sections are.
 const HEADER: u64 = 0x3000;
 pub(super) const FRAMES: u64 = 0x4000;
 

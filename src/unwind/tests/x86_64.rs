@@ -324,7 +324,7 @@ fn go_goes_back_to_the_stack_that_the_frame_pointer_leads_to() {
     assert_eq!(frames, [at(0x1210), at(0x1320), at(0x1401)]);
     assert_eq!(walk.stop, Stop::Outermost);
     assert!(!walk.uncertain);
-    // Nothing leads back: what is left over is not shown.
+    // Nothing leads back: leftovers are not shown.
     crash.words[RBP] = 0;
     assert_eq!(crash.frames().0.len(), 1);
 }

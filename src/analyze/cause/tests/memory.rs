@@ -126,7 +126,7 @@ fn unmapped_across_a_page() {
         );
 }
 
-/// What was not captured is not spoken of.
+/// A sentence does not mention what was not captured.
 #[test]
 fn unmapped_without_all_mappings() {
     let past = HEAP_END + 0x10;
@@ -334,7 +334,7 @@ fn a_return_to_no_address() {
     );
 }
 
-/// What a far return, call or jump was refused for may be its segment.
+/// A far return, call or jump may be refused for its segment.
 #[test]
 fn far_transfers_and_good_targets_are_no_wild_jumps() {
     let sp = STACK + 0x1_0000;
@@ -396,7 +396,7 @@ fn addresses_of_segments() {
     );
 }
 
-/// The top byte is a tag there; what is left may still be no address.
+/// The top byte is a tag there; the rest may still not be an address.
 #[test]
 fn non_canonical_on_aarch64() {
     arm(LOAD_ARM, &[("x0", 0x4141_4141_4141_4141)])
@@ -429,7 +429,7 @@ fn overflow_of_the_first_stack() {
              8 bytes below the stack pointer 0x7ffd00000004; its stack, [stack] (rw-), \
              ends at 0x7ffd00000000 and has 132 KB; f calls itself",
         );
-    // What it calls may be what finds the stack full.
+    // A function that it calls may be the one that finds the stack full.
     for (functions, says) in [
         (&["write", "write", "f", "f", "f", "main"][..], true),
         (&["", "", "", "", "f", "f", "f"], true),

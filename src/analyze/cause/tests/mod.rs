@@ -1,4 +1,4 @@
-//! Causes of made events: each token by its evidence, on both processors, and the
+//! Causes of made events: each word by its evidence, on both processors, and the
 //! sentences word by word. The instructions' bytes have their text beside them.
 
 mod infer;
@@ -52,7 +52,7 @@ fn mapping(start: u64, end: u64, flags: u64, path: Option<&str>) -> Mapping {
     }
 }
 
-/// A program that was doing nothing wrong yet, all of whose mappings were captured.
+/// A program before its fault, with all mappings captured.
 fn quiet(arch: Arch) -> Event {
     let (read, write, execute) = (1, 2, 4);
     let mappings = vec![

@@ -117,7 +117,7 @@ fn an_abort_of_an_unknown_sender() {
     assert_eq!(made.verdict().cause, Cause::Sent);
 }
 
-/// Signatures are made from what hosts without symbols would have said.
+/// Signatures use the causes that hosts without symbols would give.
 #[test]
 fn names_do_not_change_the_nameless_cause() {
     let smashed = aborted(&["raise", "abort", "__stack_chk_fail", "copy"]).verdict();

@@ -126,7 +126,7 @@ fn a_fault_whose_handler_raised_the_signal_anew() {
         "write at 0x18: probably a null pointer + 0x18; \
          probably a handler took this fault shortly before the signal",
     );
-    // So long ago that the program must have got over it.
+    // So long ago that the program must have survived it.
     for age_ns in [100_000_000, 60_000_000_000] {
         made.event.boot_ns += age_ns;
         assert_eq!(made.verdict().cause, Cause::Sent);
@@ -202,7 +202,7 @@ fn bus_errors() {
         let made = made.page_fault(code::BUS_ADRERR, address, Access::Read);
         made.signal(signal::SIGBUS, code::BUS_ADRERR, trap::PAGE_FAULT)
     };
-    // The file has 0x1800 bytes, of which the mapping has those from 0x1000 on.
+    // The file has 0x1800 bytes; the mapping has those from 0x1000.
     at(DATA + 0x1000).is(
         Cause::BeyondFile,
         "read of 8 bytes at 0x7f0020001000, offset 0x2000 of /tmp/data, \
@@ -210,7 +210,7 @@ fn bus_errors() {
     );
     assert_eq!(at(DATA + 0x100).verdict().cause, Cause::Unknown);
     assert_eq!(at(HEAP).verdict().cause, Cause::Unknown);
-    // push %rbp with a stack pointer that is no address
+    // push %rbp with a stack pointer that is not an address
     x86(&[0x55], &[("rsp", 0x4141_4141_4141_4141)])
         .signal(signal::SIGBUS, code::SI_KERNEL, trap::STACK_SEGMENT)
         .is(

@@ -1,4 +1,4 @@
-//! Which mappings are of one file, where the capture program names it but once.
+//! Finds the mappings of the same file if the capture program sent its name only once.
 
 use crate::crash::event::{Event, Lost, MappedFile};
 
@@ -6,8 +6,8 @@ use crate::crash::event::{Event, Lost, MappedFile};
 const NUMBER_SHIFT: u32 = 8;
 /// Numbers are below, the kernel's addresses above.
 const NUMBERS: u64 = 1 << 24;
-/// What the names of one event's mappings may take that are of files named elsewhere:
-/// a thousand mappings may be of a file whose name has 4 KB.
+/// The memory for names that mappings of one event share with another mapping: a thousand
+/// mappings may be of a file whose name has 4 KB.
 const MOST_BYTES: usize = 1 << 20;
 
 /// Numbers of an event's mappings, by their places.

@@ -1,4 +1,4 @@
-//! The event that a record's header begins.
+//! Makes an event from the header of a record; later parts add to it.
 
 use crate::base::address::ProcessAddress;
 use crate::capture::record::abi::{self, RawHeader};
@@ -110,7 +110,7 @@ fn siginfo(raw: &RawHeader, registers: Option<&Registers>) -> Siginfo {
     }
 }
 
-/// What the header itself says that it lacks.
+/// The details that the header itself lacks.
 fn lost_sender(raw: &RawHeader) -> Vec<Lost> {
     let is_sent = raw.code <= 0;
     let is_lost = is_sent && raw.flags & abi::header_flags::NO_SENDER != 0;

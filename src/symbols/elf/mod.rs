@@ -182,12 +182,6 @@ impl ElfFile {
         &self.source
     }
 
-    /// `e_machine`.
-    #[must_use]
-    pub fn machine(&self) -> u16 {
-        self.machine
-    }
-
     /// Where execution begins; `None` for a library that is not run itself.
     #[must_use]
     pub fn entry(&self) -> Option<FileAddress> {
@@ -327,15 +321,6 @@ impl ElfFile {
         let size = SymbolTable::entry_size(self.ctx);
         self.table(table)
             .map_or(0, |table| table.symbols.size / size)
-    }
-
-    /// The variable that holds `address`, else the one that ends closest before it.
-    #[must_use]
-    pub fn nearest_data(&self, address: FileAddress) -> Option<Found> {
-        [Table::Full, Table::Dynamic]
-            .into_iter()
-            .filter_map(|table| self.table(table))
-            .find_map(|table| table.nearest_data(&self.source, self.ctx, address))
     }
 
     fn table(&self, table: Table) -> Option<&SymbolTable> {

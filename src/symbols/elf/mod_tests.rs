@@ -212,28 +212,6 @@ fn every_address_of_a_stretch_has_the_stretchs_answer() {
 }
 
 #[test]
-fn data_is_named_too() {
-    let data = |name, value, size| SynthSymbol {
-        section: DATA,
-        ..symbol(name, value, size, GLOBAL | OBJECT)
-    };
-    let elf = parse(with_symtab(vec![data("table", 0x3000, 0x20), data("far", 0x3100, 8)]).build());
-    let nearest = |address| {
-        let found = elf.nearest_data(FileAddress(address))?;
-        Some((
-            String::from_utf8(found.name).unwrap(),
-            found.start.0,
-            found.size,
-        ))
-    };
-    let table = Some(("table".to_owned(), 0x3000, 0x20));
-    assert_eq!(nearest(0x3010), table);
-    assert_eq!(nearest(0x3030), table);
-    assert_eq!(nearest(0x3104), Some(("far".to_owned(), 0x3100, 8)));
-    assert_eq!(nearest(0x2fff), None);
-}
-
-#[test]
 fn what_is_not_for_us_is_refused() {
     let refuse = |bytes: &[u8]| ElfFile::parse(Source::memory(bytes.to_vec())).unwrap_err();
     assert_eq!(refuse(b""), ElfError::NotElf);
@@ -254,7 +232,6 @@ fn ask_everything(bytes: &[u8]) {
     let addresses = [0, 0x1000, 0x1008, 0x1fff, u64::MAX].map(FileAddress);
     let _ = elf.functions(&addresses);
     for address in addresses {
-        let _ = elf.nearest_data(address);
         let _ = elf.file_offset(address);
     }
     let home = Home {

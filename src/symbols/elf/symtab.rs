@@ -387,37 +387,6 @@ impl SymbolTable {
         answer.high = answer.high.min(FileAddress(high));
         answer.found = best.and_then(|best| best.into_found(strings));
     }
-
-    pub(crate) fn nearest_data(
-        &self,
-        source: &Source,
-        ctx: Ctx,
-        address: FileAddress,
-    ) -> Option<Found> {
-        let address = address.0;
-        let mut holding: Option<Best> = None;
-        let mut before: Option<Best> = None;
-        let mut before_end = 0;
-        self.visit(source, ctx, |symbol| {
-            let start = symbol.st_value;
-            if symbol.st_type() != sym::STT_OBJECT || !has_section(symbol) || start > address {
-                return 0;
-            }
-            let end = start.saturating_add(symbol.st_size);
-            if address < end {
-                Best::offer(&mut holding, symbol, start);
-            } else if end >= before_end {
-                if end > before_end {
-                    before = None;
-                }
-                before_end = end;
-                Best::offer(&mut before, symbol, start);
-            }
-            0
-        })?;
-        let mut strings = Strings::new(source, self.strings);
-        holding.or(before)?.into_found(&mut strings)
-    }
 }
 
 /// Narrows the ranges around a place where a symbol begins or ends; the result is the index

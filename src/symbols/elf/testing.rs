@@ -21,7 +21,6 @@ pub(crate) const TLS: u8 = 6;
 pub(crate) const IFUNC: u8 = 10;
 
 pub(crate) const TEXT: u16 = 1;
-pub(crate) const DATA: u16 = 2;
 pub(crate) const ABS: u16 = 0xfff1;
 
 pub(crate) fn symbol(name: &'static str, value: u64, size: u64, info: u8) -> SynthSymbol {

@@ -24,7 +24,6 @@ fuzz_target!(|bytes: &[u8]| {
         }
     }
     for &address in &addresses {
-        let _ = elf.nearest_data(address);
         if let Some((FileOffset(_), left)) = elf.file_offset(address) {
             assert!(left > 0);
         }

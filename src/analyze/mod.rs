@@ -38,7 +38,7 @@ use crate::crash::event::{Disposition, Event, Lost};
 use crate::modules::{recover, Limits, Modules};
 use crate::report::Report;
 use crate::symbols::elf::DebugDirs;
-use crate::sys::time::CLOCKS;
+use crate::sys::time::{limit_here_ns, CLOCKS};
 use crate::unwind::Caches;
 
 /// Rules of call-frame information kept; each takes some hundred bytes.
@@ -105,7 +105,7 @@ impl Analyzer {
         let cache_bytes = usize::try_from(cache_bytes).unwrap_or(usize::MAX);
         let rule_bytes = (cache_bytes / 4).min(4 << 20);
         let budget = Rc::new(MemoryBudget::new(cache_bytes - rule_bytes));
-        let limit_ns = u64::try_from(config.report_time.as_nanos()).unwrap_or(u64::MAX);
+        let limit_ns = limit_here_ns(config.report_time);
         let allowance = Rc::new(Allowance::new(CLOCKS, limit_ns));
         let limits = Limits {
             block_bytes: (cache_bytes / 2).min(4 << 20),

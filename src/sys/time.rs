@@ -2,6 +2,7 @@
 
 use std::mem::MaybeUninit;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::file::RegularFile;
 use crate::base::allowance::Clocks;
@@ -55,6 +56,44 @@ pub const CLOCKS: Clocks = Clocks {
 #[must_use]
 pub fn thread_cpu_ns() -> u64 {
     clock_ns(libc::CLOCK_THREAD_CPUTIME_ID).unsigned_abs()
+}
+
+/// A limit in time on a processor that is common on servers, for this one: on a board, or
+/// in an emulator, the same work takes longer. What it takes is measured, and a limit grows
+/// by at most [`MOST_SLOW`] times.
+#[must_use]
+pub fn limit_here_ns(limit: Duration) -> u64 {
+    let limit_ns = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
+    // An emulator translates it at first, and an interrupt may come.
+    let taken_ns = (0..3).map(|_| sample_ns()).min().unwrap_or(0);
+    scaled(limit_ns, taken_ns)
+}
+
+const MOST_SLOW: u64 = 32;
+/// What [`sample_ns`] is on an x86_64 server of 2023.
+const SAMPLE_NS: u64 = 40_000;
+
+/// Up to half as much again is no other processor.
+fn scaled(limit_ns: u64, taken_ns: u64) -> u64 {
+    let taken_ns = taken_ns.clamp(0, MOST_SLOW * SAMPLE_NS);
+    match taken_ns > SAMPLE_NS * 3 / 2 {
+        true => limit_ns.saturating_mul(taken_ns) / SAMPLE_NS,
+        false => limit_ns,
+    }
+}
+
+/// Time on the processor for a small computation.
+fn sample_ns() -> u64 {
+    const ROUNDS: u64 = 20_000;
+    let began_ns = thread_cpu_ns();
+    let mut state = began_ns | 1;
+    for _ in 0..ROUNDS {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        std::hint::black_box(state);
+    }
+    thread_cpu_ns().saturating_sub(began_ns)
 }
 
 /// How far the clock since boot is ahead of the monotonic one: suspended time.
@@ -133,6 +172,19 @@ pub fn utc_offset_s(unix_s: i64) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slow_processor_gets_more_time_but_not_any() {
+        let limit_ns = 100_000_000;
+        for (taken_ns, scaled_ns) in [
+            (0, limit_ns),
+            (SAMPLE_NS * 3 / 2, limit_ns),
+            (SAMPLE_NS * 5, limit_ns * 5),
+            (u64::MAX, limit_ns * MOST_SLOW),
+        ] {
+            assert_eq!(scaled(limit_ns, taken_ns), scaled_ns);
+        }
+    }
 
     #[test]
     fn rules_and_files_are_distinguished() {

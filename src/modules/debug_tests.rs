@@ -69,6 +69,30 @@ fn names_come_from_the_debug_file_by_its_link() {
 }
 
 #[test]
+fn a_link_leads_below_a_root_that_lies_deep() {
+    let dir = Scratch::new("deep-root");
+    let Some(program) = stripped_program(&dir, "none") else {
+        return;
+    };
+    let address = helper_address(&dir, "prog.debug").unwrap();
+    for depth in [0, 5, 10, 40] {
+        let root = dir.0.join(format!("root{depth}")).join("x/".repeat(depth));
+        let debug = root.join("usr/lib/debug/bin");
+        std::fs::create_dir_all(root.join("bin")).unwrap();
+        std::fs::create_dir_all(&debug).unwrap();
+        std::fs::copy(&program, root.join("bin/prog")).unwrap();
+        std::fs::copy(dir.0.join("prog.debug"), debug.join("prog.debug")).unwrap();
+        let limits = Limits {
+            debug_dirs: DebugDirs::new(vec!["/usr/lib/debug".into()], &|_| None),
+            ..Limits::default()
+        };
+        let (mut fresh, _) = modules(limits);
+        let name = helper_name(&mut fresh, &root.join("bin/prog"), address);
+        assert_eq!(name.as_deref(), Some("hidden_helper"), "{depth} below");
+    }
+}
+
+#[test]
 fn names_come_from_the_debug_directory_by_build_id() {
     let dir = Scratch::new("build-id");
     let Some(program) = stripped_program(&dir, "0xabcdef0123") else {

@@ -20,7 +20,7 @@ use crate::sys::time;
 /// Units of work for the places that are looked at, without those that are read.
 const SEARCH: u64 = 64 << 10;
 /// Files below a root that lies deeper are not found.
-const MAX_SHORTENED: usize = 16;
+const MAX_SHORTENED: usize = 64;
 /// Bytes of a build-id that no two files have by chance: linkers make 16 and more.
 const MIN_HASH: usize = 16;
 
@@ -318,6 +318,6 @@ mod tests {
         assert_eq!(text("/srv/root/bin/a"), ["/root/bin/a", "/bin/a", "/a"]);
         assert_eq!(text("/a"), [""; 0]);
         assert_eq!(text(""), [""; 0]);
-        assert_eq!(shortened(&b"/x".repeat(1000)).count(), 16);
+        assert_eq!(shortened(&b"/x".repeat(1000)).count(), 64);
     }
 }

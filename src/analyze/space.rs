@@ -215,11 +215,11 @@ impl AddressSpace for Captured<'_> {
         inside.then_some(next)
     }
 
-    fn is_other_stack(&self, address: ProcessAddress) -> bool {
-        let sp = self.event.registers.map(|registers| registers.sp());
-        let own = sp.map_or(0, |sp| sp.0.saturating_sub(RED_ZONE));
+    fn is_other_stack(&self, address: ProcessAddress, top: ProcessAddress) -> bool {
         let mut windows = self.event.windows.iter();
-        address.0 < own && windows.any(|window| window.get(address, 1).is_some())
+        let window = windows.find(|window| window.get(address, 1).is_some());
+        let last = ProcessAddress(top.0.wrapping_sub(1));
+        window.is_some_and(|window| window.get(last, 1).is_none())
     }
 
     fn read_code(&self, address: ProcessAddress, buf: &mut [u8]) -> usize {

@@ -162,9 +162,9 @@ pub trait AddressSpace {
         None
     }
 
-    /// Whether an address below the crash's stack pointer was captured: of a stack
-    /// that the program has switched from.
-    fn is_other_stack(&self, _address: ProcessAddress) -> bool {
+    /// Whether an address was captured, and lies in another window of memory than the bytes
+    /// right below `top`.
+    fn is_other_stack(&self, _address: ProcessAddress, _top: ProcessAddress) -> bool {
         false
     }
 

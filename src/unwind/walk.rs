@@ -14,7 +14,8 @@
 //!
 //! Every rule but the first must move the stack pointer up. There are two exceptions: the
 //! crash's own frame, and one that a signal interrupted, may leave it where it is; and
-//! call-frame information may lead down once, to a stack that the program switched from.
+//! call-frame information may lead down a few times, to a stack that the program switched
+//! from.
 //! The number of frames is limited too, so no stack can make a walk loop.
 
 use std::marker::PhantomData;
@@ -33,6 +34,8 @@ use crate::base::address::ProcessAddress;
 use crate::base::allowance::Step;
 use crate::crash::registers::{Arch, Registers};
 
+/// How often one walk may go down to another stack.
+const MAX_DESCENTS: usize = 4;
 /// Signal frames in one walk: handlers that crash in handlers that crash.
 const MAX_SIGNALS: usize = 16;
 /// Steps of all trials in one walk.
@@ -77,8 +80,10 @@ pub(super) struct Walker<'a, A> {
     pub(super) space: &'a dyn AddressSpace,
     caches: &'a mut Caches,
     signals: usize,
-    /// The walk has gone down to another stack, which happens once.
-    switched: bool,
+    /// How often the walk has gone down to another stack.
+    descents: usize,
+    /// The parts of stacks on which it has found frames, each in one captured window.
+    walked: Vec<(ProcessAddress, ProcessAddress)>,
     /// The start of the function that was looked up last.
     last_start: Option<(ProcessAddress, Option<ProcessAddress>)>,
     /// It has followed the frame pointer to one, so often.
@@ -98,7 +103,8 @@ impl<'a, A: Architecture> Walker<'a, A> {
             space,
             caches,
             signals: 0,
-            switched: false,
+            descents: 0,
+            walked: Vec::new(),
             last_start: None,
             switches: 0,
             saved: None,
@@ -110,6 +116,7 @@ impl<'a, A: Architecture> Walker<'a, A> {
 
     fn walk(&mut self, registers: &Registers, max_frames: usize) -> Walk {
         let mut frames = Vec::new();
+        self.walked.push((registers.sp(), registers.sp()));
         let mut cursor = Cursor {
             code: CodeAddress::Exact(registers.pc()),
             state: State::new(registers),
@@ -143,6 +150,7 @@ impl<'a, A: Architecture> Walker<'a, A> {
                 Ok(next) => (trust, cursor) = next,
                 Err(stop) => break stop,
             }
+            self.reach(cursor.floor);
             uncertain |= !cursor.proven;
         };
         let interrupted = self.saved.and_then(|state| state.registers(registers));
@@ -311,7 +319,7 @@ impl<'a, A: Architecture> Walker<'a, A> {
                 false => Stop::BadReturn(caller.pc),
             });
         }
-        if !advances(at, &caller) && !self.switches(&caller) {
+        if !advances(at, &caller) && !self.descends(at, &caller) {
             return Err(if self.is_outermost(at) {
                 Stop::Outermost
             } else {
@@ -342,12 +350,30 @@ impl<'a, A: Architecture> Walker<'a, A> {
 
     /// Whether a caller that lies below the frame has called it on a stack of the
     /// program's own making: that part of its stack was captured for this.
-    fn switches(&mut self, caller: &Caller) -> bool {
-        let switches = !self.switched
-            && self.space.is_other_stack(caller.floor)
+    fn descends(&mut self, at: &Cursor, caller: &Caller) -> bool {
+        let descends = self.descents < MAX_DESCENTS
+            && self.space.is_other_stack(caller.floor, at.floor)
+            && !self.has_walked(caller.floor)
             && self.follows_call(caller.pc);
-        self.switched |= switches;
-        switches
+        self.descents += usize::from(descends);
+        descends
+    }
+
+    /// Notes that the frames up to `floor` are known.
+    fn reach(&mut self, floor: ProcessAddress) {
+        let last = ProcessAddress(floor.0.wrapping_sub(1));
+        match self.walked.last_mut() {
+            Some((_, high)) if *high <= floor && !self.space.is_other_stack(last, *high) => {
+                *high = floor;
+            }
+            _ => self.walked.push((floor, floor)),
+        }
+    }
+
+    /// Whether an address belongs to a stack's part whose frames are known.
+    fn has_walked(&self, address: ProcessAddress) -> bool {
+        let mut walked = self.walked.iter();
+        walked.any(|(low, high)| (*low..*high).contains(&address))
     }
 
     /// The cursor at a caller. A return address that does not follow a call was put there by

@@ -255,8 +255,8 @@ impl AddressSpace for Space {
         above.map(ProcessAddress)
     }
 
-    fn is_other_stack(&self, address: ProcessAddress) -> bool {
-        address.0 < self.other_to && self.memory.contains_key(&address.0)
+    fn is_other_stack(&self, address: ProcessAddress, top: ProcessAddress) -> bool {
+        address.0 < self.other_to && top.0 > self.other_to && self.memory.contains_key(&address.0)
     }
 
     fn read_code(&self, address: ProcessAddress, buf: &mut [u8]) -> usize {

@@ -59,8 +59,9 @@ def mapped(pid):
     return {line.split(None, 5)[5] for line in lines if "/" in line}
 
 
-def measure(command, cold):
-    program = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def measure(command, cold, work):
+    program = subprocess.Popen(command, cwd=work, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)
     time.sleep(1.5)
     subject = Subject()
     subject.options = ["-p", str(program.pid), "--max-stack-depth", "64"]
@@ -98,7 +99,7 @@ def main():
         for name, command in programs(work).items():
             if len(sys.argv) > 1 and name not in sys.argv[1:]:
                 continue
-            results = [measure(command, cold) for cold in (False, True)]
+            results = [measure(command, cold, work) for cold in (False, True)]
             shown = " | ".join("-" if took is None else f"{took:.1f}" for took, _, _ in results)
             print(f"| {name} | {shown} | {results[0][1]} |", *{late for _, _, late in results if late}, flush=True)
             over += [name for took, _, late in results if took is None or took > LIMIT_MS / 2 or late]

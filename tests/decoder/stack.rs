@@ -129,7 +129,12 @@ fn written(long: bool, text: &Text, first: &str) -> Effect {
     if !one && !both {
         return Effect::None;
     }
-    match (mnemonic, number(second)) {
+    // GNU writes a number that is negative in 32 bits as a positive one.
+    let signed = |value: i64| match first {
+        "esp" => i64::from(value as i32),
+        _ => value,
+    };
+    match (mnemonic, number(second).map(signed)) {
         ("add", Some(value)) if is_whole => Effect::Take(-value),
         ("sub", Some(value)) if is_whole => Effect::Take(value),
         ("mov", _) if is_whole && matches!(second, "rbp" | "ebp") => Effect::Frame,

@@ -5,6 +5,11 @@
 //! raw without the feature `cpp`: `c++filt` can demangle them, and the code for that is
 //! larger than everything else about symbols.
 
+mod expression;
+mod node;
+mod parse;
+mod print;
+
 use std::borrow::Cow;
 use std::fmt::{self, Write};
 
@@ -30,13 +35,13 @@ pub fn demangle(name: &[u8]) -> Cow<'_, [u8]> {
     let mangled = name.starts_with(b"_ZN") || name.starts_with(b"_R");
     let text = std::str::from_utf8(name).ok().filter(|_| mangled);
     let Some(Ok(parsed)) = text.map(rustc_demangle::try_demangle) else {
-        return other(name);
+        return Cow::Borrowed(name);
     };
     // C++ writes its nested names almost as Rust's legacy mangling does; only the
     // latter ends in a hash.
     let legacy = name.starts_with(b"_ZN");
     if legacy && !has_hash(name) {
-        return other(name);
+        return Cow::Borrowed(name);
     }
     let mut out = Bounded(String::new());
     match write!(out, "{parsed:#}") {
@@ -45,27 +50,13 @@ pub fn demangle(name: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-#[cfg(not(feature = "cpp"))]
-fn other(name: &[u8]) -> Cow<'_, [u8]> {
-    Cow::Borrowed(name)
-}
-
-/// A name of another language.
-#[cfg(feature = "cpp")]
-fn other(name: &[u8]) -> Cow<'_, [u8]> {
-    /// No real name is deeper, and the demangler recurses on our stack.
-    const MAX_DEPTH: u32 = 64;
-    if !name.starts_with(b"_Z") {
-        return Cow::Borrowed(name);
-    }
-    let parsing = cpp_demangle::ParseOptions::default().recursion_limit(MAX_DEPTH);
-    let writing = cpp_demangle::DemangleOptions::new().recursion_limit(MAX_DEPTH);
-    let parsed = cpp_demangle::BorrowedSymbol::new_with_options(name, &parsing);
-    let mut out = Bounded(String::new());
-    match parsed.map(|parsed| parsed.structured_demangle(&mut out, &writing)) {
-        Ok(Ok(())) => Cow::Owned(out.0.into_bytes()),
-        _ => Cow::Borrowed(name),
-    }
+/// A C++ name made readable, with the parameters of its function or without them; `None`
+/// for every other name, and for one that is too long or nested too deeply.
+#[must_use]
+pub fn demangle_cpp(name: &[u8], parameters: bool) -> Option<Vec<u8>> {
+    let mut parser = parse::Parser::new(name.strip_prefix(b"_Z")?);
+    let root = parser.whole()?;
+    print::print(&parser.tree, root, parameters, MAX_OUTPUT)
 }
 
 /// Whether it has `17h`, 16 hex digits and `E`: the last part of a legacy name, which a

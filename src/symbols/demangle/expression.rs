@@ -189,7 +189,12 @@ fn fold(parser: &mut Parser<'_>, kind: u8) -> Option<Id> {
         b'L' | b'R' => Some(parser.expression()?),
         _ => None,
     };
-    parser.add(Node::Fold { kind, operator, left, right })
+    parser.add(Node::Fold {
+        kind,
+        operator,
+        left,
+        right,
+    })
 }
 
 fn new(parser: &mut Parser<'_>, array: bool) -> Option<Id> {
@@ -206,7 +211,12 @@ fn new(parser: &mut Parser<'_>, array: bool) -> Option<Id> {
         }
         _ => Some(until_end(parser)?),
     };
-    parser.add(Node::New { array, placement, of, arguments })
+    parser.add(Node::New {
+        array,
+        placement,
+        of,
+        arguments,
+    })
 }
 
 /// A value that the name spells out, or another function or object.
@@ -225,5 +235,9 @@ pub(super) fn literal(parser: &mut Parser<'_>) -> Option<Id> {
     let negative = parser.take(b"n");
     let value = parser.text_until(|byte| byte == b'E');
     parser.need(b"E")?;
-    parser.add(Node::Literal { of, value, negative })
+    parser.add(Node::Literal {
+        of,
+        value,
+        negative,
+    })
 }

@@ -71,7 +71,11 @@ pub(super) enum Node<'a> {
     Decltype(Id),
     Text(&'a [u8]),
     BitFloat(&'a [u8], &'static str),
-    Literal { of: Id, value: &'a [u8], negative: bool },
+    Literal {
+        of: Id,
+        value: &'a [u8],
+        negative: bool,
+    },
     Unary(&'static Operator, Id),
     Postfix(&'static Operator, Id),
     Binary(&'static Operator, Id, Id),
@@ -80,10 +84,20 @@ pub(super) enum Node<'a> {
     Cast(Id, List),
     NamedCast(&'static Operator, Id, Id),
     Braced(Option<Id>, List),
-    Fold { kind: u8, operator: &'static Operator, left: Id, right: Option<Id> },
+    Fold {
+        kind: u8,
+        operator: &'static Operator,
+        left: Id,
+        right: Option<Id>,
+    },
     SizeofPack(Id),
     Global(Id),
-    New { array: bool, placement: List, of: Id, arguments: Option<List> },
+    New {
+        array: bool,
+        placement: List,
+        of: Id,
+        arguments: Option<List>,
+    },
 }
 
 #[derive(Debug)]
@@ -94,28 +108,82 @@ pub(super) struct Operator {
 }
 
 const fn op(code: &[u8; 2], name: &'static str, operands: u8) -> Operator {
-    Operator { code: *code, name, operands }
+    Operator {
+        code: *code,
+        name,
+        operands,
+    }
 }
 
 static OPERATORS: [Operator; 68] = [
-    op(b"aN", "&=", 2), op(b"aS", "=", 2), op(b"aa", "&&", 2), op(b"ad", "&", 1),
-    op(b"an", "&", 2), op(b"at", "alignof ", 1), op(b"aw", "co_await ", 1), op(b"az", "alignof ", 1),
-    op(b"cc", "const_cast", 2), op(b"cl", "()", 2), op(b"cm", ",", 2), op(b"co", "~", 1),
-    op(b"dV", "/=", 2), op(b"dX", "[...]=", 3), op(b"da", "delete[] ", 1), op(b"dc", "dynamic_cast", 2),
-    op(b"de", "*", 1), op(b"di", "=", 2), op(b"dl", "delete ", 1), op(b"ds", ".*", 2),
-    op(b"dt", ".", 2), op(b"dv", "/", 2), op(b"dx", "]=", 2), op(b"eO", "^=", 2), op(b"eo", "^", 2),
-    op(b"eq", "==", 2), op(b"ge", ">=", 2), op(b"gs", "::", 1), op(b"gt", ">", 2),
-    op(b"ix", "[]", 2), op(b"lS", "<<=", 2), op(b"le", "<=", 2), op(b"li", "operator\"\" ", 1),
-    op(b"ls", "<<", 2), op(b"lt", "<", 2), op(b"mI", "-=", 2), op(b"mL", "*=", 2),
-    op(b"mi", "-", 2), op(b"ml", "*", 2), op(b"mm", "--", 1), op(b"na", "new[]", 3),
-    op(b"ne", "!=", 2), op(b"ng", "-", 1), op(b"nt", "!", 1), op(b"nw", "new", 3),
-    op(b"oR", "|=", 2), op(b"oo", "||", 2), op(b"or", "|", 2), op(b"pL", "+=", 2),
-    op(b"pl", "+", 2), op(b"pm", "->*", 2), op(b"pp", "++", 1), op(b"ps", "+", 1),
-    op(b"pt", "->", 2), op(b"qu", "?", 3), op(b"rM", "%=", 2), op(b"rS", ">>=", 2),
-    op(b"rc", "reinterpret_cast", 2), op(b"rm", "%", 2), op(b"rs", ">>", 2),
-    op(b"sc", "static_cast", 2), op(b"ss", "<=>", 2), op(b"st", "sizeof ", 1),
-    op(b"sz", "sizeof ", 1), op(b"tw", "throw ", 1), op(b"nx", "noexcept", 1),
-    op(b"te", "typeid ", 1), op(b"ti", "typeid ", 1),
+    op(b"aN", "&=", 2),
+    op(b"aS", "=", 2),
+    op(b"aa", "&&", 2),
+    op(b"ad", "&", 1),
+    op(b"an", "&", 2),
+    op(b"at", "alignof ", 1),
+    op(b"aw", "co_await ", 1),
+    op(b"az", "alignof ", 1),
+    op(b"cc", "const_cast", 2),
+    op(b"cl", "()", 2),
+    op(b"cm", ",", 2),
+    op(b"co", "~", 1),
+    op(b"dV", "/=", 2),
+    op(b"dX", "[...]=", 3),
+    op(b"da", "delete[] ", 1),
+    op(b"dc", "dynamic_cast", 2),
+    op(b"de", "*", 1),
+    op(b"di", "=", 2),
+    op(b"dl", "delete ", 1),
+    op(b"ds", ".*", 2),
+    op(b"dt", ".", 2),
+    op(b"dv", "/", 2),
+    op(b"dx", "]=", 2),
+    op(b"eO", "^=", 2),
+    op(b"eo", "^", 2),
+    op(b"eq", "==", 2),
+    op(b"ge", ">=", 2),
+    op(b"gs", "::", 1),
+    op(b"gt", ">", 2),
+    op(b"ix", "[]", 2),
+    op(b"lS", "<<=", 2),
+    op(b"le", "<=", 2),
+    op(b"li", "operator\"\" ", 1),
+    op(b"ls", "<<", 2),
+    op(b"lt", "<", 2),
+    op(b"mI", "-=", 2),
+    op(b"mL", "*=", 2),
+    op(b"mi", "-", 2),
+    op(b"ml", "*", 2),
+    op(b"mm", "--", 1),
+    op(b"na", "new[]", 3),
+    op(b"ne", "!=", 2),
+    op(b"ng", "-", 1),
+    op(b"nt", "!", 1),
+    op(b"nw", "new", 3),
+    op(b"oR", "|=", 2),
+    op(b"oo", "||", 2),
+    op(b"or", "|", 2),
+    op(b"pL", "+=", 2),
+    op(b"pl", "+", 2),
+    op(b"pm", "->*", 2),
+    op(b"pp", "++", 1),
+    op(b"ps", "+", 1),
+    op(b"pt", "->", 2),
+    op(b"qu", "?", 3),
+    op(b"rM", "%=", 2),
+    op(b"rS", ">>=", 2),
+    op(b"rc", "reinterpret_cast", 2),
+    op(b"rm", "%", 2),
+    op(b"rs", ">>", 2),
+    op(b"sc", "static_cast", 2),
+    op(b"ss", "<=>", 2),
+    op(b"st", "sizeof ", 1),
+    op(b"sz", "sizeof ", 1),
+    op(b"tw", "throw ", 1),
+    op(b"nx", "noexcept", 1),
+    op(b"te", "typeid ", 1),
+    op(b"ti", "typeid ", 1),
 ];
 
 pub(super) fn operator(code: [u8; 2]) -> Option<&'static Operator> {
@@ -177,9 +245,18 @@ pub(super) fn abbreviation(letter: u8) -> Option<(&'static str, &'static str)> {
             "std::basic_string<char, std::char_traits<char>, std::allocator<char> >",
             "basic_string",
         ),
-        b'i' => ("std::basic_istream<char, std::char_traits<char> >", "basic_istream"),
-        b'o' => ("std::basic_ostream<char, std::char_traits<char> >", "basic_ostream"),
-        b'd' => ("std::basic_iostream<char, std::char_traits<char> >", "basic_iostream"),
+        b'i' => (
+            "std::basic_istream<char, std::char_traits<char> >",
+            "basic_istream",
+        ),
+        b'o' => (
+            "std::basic_ostream<char, std::char_traits<char> >",
+            "basic_ostream",
+        ),
+        b'd' => (
+            "std::basic_iostream<char, std::char_traits<char> >",
+            "basic_iostream",
+        ),
         _ => return None,
     })
 }
@@ -199,7 +276,10 @@ impl<'a> Tree<'a> {
     pub(super) fn add_list(&mut self, ids: &[Id]) -> List {
         let start = self.lists.len() as u32;
         self.lists.extend_from_slice(ids);
-        List { start, len: ids.len() as u32 }
+        List {
+            start,
+            len: ids.len() as u32,
+        }
     }
 
     pub(super) fn get(&self, id: Id) -> Node<'a> {

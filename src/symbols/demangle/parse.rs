@@ -7,8 +7,7 @@
 
 use super::expression;
 use super::node::{
-    abbreviation, builtin, builtin_d, operator, Id, List, Node, Quals, Tree, CONST, LVALUE,
-    NOEXCEPT, RESTRICT, RVALUE, TRANSACTION_SAFE, VOLATILE,
+    abbreviation, operator, Id, List, Node, Quals, Tree, CONST, LVALUE, RESTRICT, RVALUE, VOLATILE,
 };
 
 /// No real name is nested deeper, and each level is a few calls on our own stack.
@@ -21,10 +20,10 @@ pub(super) struct Parser<'a> {
     input: &'a [u8],
     pub(super) at: usize,
     pub(super) tree: Tree<'a>,
-    substitutions: Vec<Id>,
+    pub(super) substitutions: Vec<Id>,
     depth: u32,
     /// Inside the type of a conversion operator.
-    in_conversion: bool,
+    pub(super) in_conversion: bool,
 }
 
 impl<'a> Parser<'a> {
@@ -50,8 +49,11 @@ impl<'a> Parser<'a> {
                 return None;
             }
             // Numbers behind it belong to it: .part.0
-            while rest.get(end) == Some(&b'.') && rest.get(end + 1).is_some_and(u8::is_ascii_digit) {
-                let digits = rest[end + 1..].iter().position(|byte| !byte.is_ascii_digit());
+            while rest.get(end) == Some(&b'.') && rest.get(end + 1).is_some_and(u8::is_ascii_digit)
+            {
+                let digits = rest[end + 1..]
+                    .iter()
+                    .position(|byte| !byte.is_ascii_digit());
                 end = digits.map_or(rest.len(), |digits| end + 1 + digits);
             }
             self.at += end;
@@ -93,13 +95,16 @@ impl<'a> Parser<'a> {
         Some(self.tree.add(node))
     }
 
-    fn remember(&mut self, id: Id) {
+    pub(super) fn remember(&mut self, id: Id) {
         self.substitutions.push(id);
     }
 
     pub(super) fn text_until(&mut self, ends: impl Fn(u8) -> bool) -> &'a [u8] {
         let rest = &self.input[self.at..];
-        let len = rest.iter().position(|&byte| ends(byte)).unwrap_or(rest.len());
+        let len = rest
+            .iter()
+            .position(|&byte| ends(byte))
+            .unwrap_or(rest.len());
         self.at += len;
         &rest[..len]
     }
@@ -249,7 +254,7 @@ impl<'a> Parser<'a> {
         self.add(Node::Template(name, arguments))
     }
 
-    fn qualifiers(&mut self) -> Quals {
+    pub(super) fn qualifiers(&mut self) -> Quals {
         let mut quals = 0;
         loop {
             quals |= match self.peek() {
@@ -262,7 +267,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn reference_qualifier(&mut self) -> Quals {
+    pub(super) fn reference_qualifier(&mut self) -> Quals {
         match (self.take(b"R"), self.take(b"O")) {
             (true, _) => LVALUE,
             (_, true) => RVALUE,
@@ -528,14 +533,19 @@ impl<'a> Parser<'a> {
         self.need(b"S")?;
         let letter = self.peek();
         if letter == b'_' || letter.is_ascii_digit() || letter.is_ascii_uppercase() {
-            let digits = self.text_until(|byte| !(byte.is_ascii_digit() || byte.is_ascii_uppercase()));
+            let digits =
+                self.text_until(|byte| !(byte.is_ascii_digit() || byte.is_ascii_uppercase()));
             self.need(b"_")?;
             let mut number = 0usize;
             for &digit in digits {
                 let value = char::from(digit).to_digit(36)? as usize;
                 number = number.checked_mul(36)?.checked_add(value)?;
             }
-            let index = if digits.is_empty() { 0 } else { number.checked_add(1)? };
+            let index = if digits.is_empty() {
+                0
+            } else {
+                number.checked_add(1)?
+            };
             return Some((*self.substitutions.get(index)?, false));
         }
         self.at += 1;
@@ -550,248 +560,6 @@ impl<'a> Parser<'a> {
             self.remember(name);
         }
         Some((name, is_plain))
-    }
-
-    /// Parameters, without that which stands for none.
-    pub(super) fn parameters(&mut self) -> Option<List> {
-        let mut types = Vec::new();
-        loop {
-            match (self.peek(), self.peek_behind(1)) {
-                (0 | b'E' | b'.', _) | (b'R' | b'O', b'E') => break,
-                _ => types.push(self.ty()?),
-            }
-        }
-        let is_void = |id: &Id| matches!(self.tree.get(*id), Node::Fixed("void"));
-        if types.is_empty() {
-            return None;
-        }
-        if types.len() == 1 && is_void(&types[0]) {
-            types.clear();
-        }
-        Some(self.tree.add_list(&types))
-    }
-
-    fn bare_function(&mut self, returns: bool, quals: Quals, condition: Option<Id>) -> Option<Id> {
-        let returns = self.take(b"J") || returns;
-        let returns = match returns {
-            true => Some(self.ty()?),
-            false => None,
-        };
-        let parameters = self.parameters()?;
-        self.add(Node::Function { returns, parameters, quals, condition })
-    }
-
-    /// A function's type, with the qualifiers that stood before it.
-    fn function(&mut self, quals: Quals, condition: Option<Id>) -> Option<Id> {
-        self.need(b"F")?;
-        self.take(b"Y");
-        let function = self.bare_function(true, quals, condition)?;
-        let reference = self.reference_qualifier();
-        self.need(b"E")?;
-        match (self.tree.get(function), reference) {
-            (Node::Function { returns, parameters, quals, condition }, 1..) => {
-                let quals = quals | reference;
-                self.add(Node::Function { returns, parameters, quals, condition })
-            }
-            _ => Some(function),
-        }
-    }
-
-    pub(super) fn ty(&mut self) -> Option<Id> {
-        self.nested(|parser| {
-            let (id, is_new) = parser.any_type()?;
-            if is_new {
-                parser.remember(id);
-            }
-            Some(id)
-        })
-    }
-
-    /// A type, and whether later parts of the name may refer to it.
-    fn any_type(&mut self) -> Option<(Id, bool)> {
-        let letter = self.peek();
-        if let Some(name) = builtin(letter) {
-            self.at += 1;
-            return Some((self.tree.add(Node::Fixed(name)), false));
-        }
-        let id = match letter {
-            b'r' | b'V' | b'K' => return self.qualified(),
-            b'D' => return self.type_d(),
-            b'u' => {
-                self.at += 1;
-                let name = self.source_name()?;
-                match self.peek() {
-                    b'I' => {
-                        let arguments = self.template_arguments()?;
-                        self.tree.add(Node::Template(name, arguments))
-                    }
-                    _ => name,
-                }
-            }
-            b'U' if !matches!(self.peek_behind(1), b'l' | b't') => {
-                self.at += 1;
-                let mut name = self.source_name()?;
-                if self.peek() == b'I' {
-                    let arguments = self.template_arguments()?;
-                    name = self.tree.add(Node::Template(name, arguments));
-                }
-                let inner = self.ty()?;
-                self.tree.add(Node::VendorQualified(inner, name))
-            }
-            b'F' => self.function(0, None)?,
-            b'A' => {
-                self.at += 1;
-                let dimension = match self.peek() {
-                    b'_' => None,
-                    b'0'..=b'9' => {
-                        let digits = self.text_until(|byte| !byte.is_ascii_digit());
-                        Some(self.tree.add(Node::Text(digits)))
-                    }
-                    _ => Some(self.expression()?),
-                };
-                self.need(b"_")?;
-                let of = self.ty()?;
-                self.tree.add(Node::Array(dimension, of))
-            }
-            b'M' => {
-                self.at += 1;
-                let class = self.ty()?;
-                let member = self.ty()?;
-                self.tree.add(Node::MemberPointer(class, member))
-            }
-            b'T' => return self.type_of_parameter(),
-            b'S' if self.peek_behind(1) != b't' => {
-                let (known, is_abbreviation) = self.substitution()?;
-                if self.peek() != b'I' {
-                    return Some((known, is_abbreviation && !self.is_abbreviation(known)));
-                }
-                let arguments = self.template_arguments()?;
-                self.tree.add(Node::Template(known, arguments))
-            }
-            b'P' | b'R' | b'O' | b'C' | b'G' => {
-                self.at += 1;
-                let inner = self.ty()?;
-                self.tree.add(match letter {
-                    b'P' => Node::Pointer("*", inner),
-                    b'R' => Node::Pointer("&", inner),
-                    b'O' => Node::Pointer("&&", inner),
-                    b'C' => Node::Suffixed(inner, " _Complex"),
-                    _ => Node::Suffixed(inner, " _Imaginary"),
-                })
-            }
-            _ => self.name()?,
-        };
-        Some((id, true))
-    }
-
-    fn is_abbreviation(&self, id: Id) -> bool {
-        matches!(self.tree.get(id), Node::Fixed(_))
-    }
-
-    fn type_of_parameter(&mut self) -> Option<(Id, bool)> {
-        let parameter = self.parameter()?;
-        if self.peek() != b'I' {
-            return Some((parameter, true));
-        }
-        if !self.in_conversion {
-            self.remember(parameter);
-            let arguments = self.template_arguments()?;
-            return Some((self.tree.add(Node::Template(parameter, arguments)), true));
-        }
-        // They may be the conversion operator's own.
-        let (at, known) = (self.at, self.substitutions.len());
-        let arguments = self.template_arguments();
-        match (arguments, self.peek()) {
-            (Some(arguments), b'I') => {
-                self.remember(parameter);
-                Some((self.tree.add(Node::Template(parameter, arguments)), true))
-            }
-            _ => {
-                self.at = at;
-                self.substitutions.truncate(known);
-                Some((parameter, true))
-            }
-        }
-    }
-
-    fn qualified(&mut self) -> Option<(Id, bool)> {
-        let quals = self.qualifiers();
-        if self.peek() == b'F' || self.is_function_qualifier() {
-            return self.qualified_function(quals);
-        }
-        let inner = self.ty()?;
-        Some((self.tree.add(Node::Qualified(inner, quals)), true))
-    }
-
-    fn is_function_qualifier(&self) -> bool {
-        self.peek() == b'D' && matches!(self.peek_behind(1), b'o' | b'O' | b'x' | b'w')
-    }
-
-    fn qualified_function(&mut self, mut quals: Quals) -> Option<(Id, bool)> {
-        let mut condition = None;
-        while self.is_function_qualifier() {
-            let letter = self.peek_behind(1);
-            self.at += 2;
-            match letter {
-                b'x' => quals |= TRANSACTION_SAFE,
-                b'o' => quals |= NOEXCEPT,
-                b'O' => {
-                    quals |= NOEXCEPT;
-                    condition = Some(self.expression()?);
-                    self.need(b"E")?;
-                }
-                _ => return None,
-            }
-        }
-        Some((self.function(quals, condition)?, true))
-    }
-
-    fn type_d(&mut self) -> Option<(Id, bool)> {
-        let letter = self.peek_behind(1);
-        if self.is_function_qualifier() {
-            return self.qualified_function(0);
-        }
-        self.at += 2;
-        if let Some(name) = builtin_d(letter) {
-            return Some((self.tree.add(Node::Fixed(name)), false));
-        }
-        let id = match letter {
-            b'T' | b't' => {
-                let value = self.expression()?;
-                self.need(b"E")?;
-                self.tree.add(Node::Decltype(value))
-            }
-            b'p' => {
-                let pattern = self.ty()?;
-                self.tree.add(Node::Expansion(pattern))
-            }
-            b'v' => {
-                let size = match self.take(b"_") {
-                    true => self.expression()?,
-                    false => {
-                        let digits = self.text_until(|byte| !byte.is_ascii_digit());
-                        self.tree.add(Node::Text(digits))
-                    }
-                };
-                self.need(b"_")?;
-                let of = self.ty()?;
-                self.tree.add(Node::Vector(size, of))
-            }
-            b'F' => {
-                let digits = self.text_until(|byte| !byte.is_ascii_digit());
-                let node = match (self.take(b"b"), self.take(b"x")) {
-                    (true, false) => Node::Fixed("std::bfloat16_t"),
-                    (false, true) => Node::BitFloat(digits, "x"),
-                    _ => {
-                        self.need(b"_")?;
-                        Node::BitFloat(digits, "")
-                    }
-                };
-                return Some((self.tree.add(node), false));
-            }
-            _ => return None,
-        };
-        Some((id, true))
     }
 }
 
@@ -811,12 +579,13 @@ fn has_return_type(tree: &Tree, id: Id) -> bool {
 }
 
 /// Constructors, destructors and conversion operators have none.
-fn is_structor(tree: &Tree, id: Id) -> bool {
-    match tree.get(id) {
-        Node::Scoped(_, name) | Node::Local(_, name) | Node::Tagged(name, _) => {
-            is_structor(tree, name)
+fn is_structor(tree: &Tree, mut id: Id) -> bool {
+    // Tags may be as many as fit into a name, so this does not recurse.
+    loop {
+        id = match tree.get(id) {
+            Node::Scoped(_, name) | Node::Local(_, name) | Node::Tagged(name, _) => name,
+            Node::Constructor(_) | Node::Destructor(_) | Node::Conversion(_) => return true,
+            _ => return false,
         }
-        Node::Constructor(_) | Node::Destructor(_) | Node::Conversion(_) => true,
-        _ => false,
     }
 }

@@ -64,7 +64,7 @@
 //! start ──▶ capture, measure, loader          one place decides the capture method
 //! desk ──▶ analyze (names), report
 //! analyze ──▶ modules, symbols, unwind, decode, report
-//! report ──▶ capture (counters), crash
+//! report ──▶ capture (counters), symbols (readable names), crash
 //! capture ──▶ loader, crash, config
 //! modules ──▶ symbols ──▶ unwind ──▶ decode ──▶ crash
 //! loader, measure ──▶ sys

@@ -142,6 +142,13 @@ fn put_frame(out: &mut Vec<u8>, frame: &Object<'_>, known: Option<&Location>, in
         match key {
             b"symbol" if inlined || known.symbol.is_some() => {
                 put_string(out, output::symbol(known, true).as_deref());
+                if let (b"", Some(name)) = (frame.value("mangled"), output::mangled(known)) {
+                    add(out, &[b",\"mangled\":"]);
+                    put_string(out, Some(name));
+                }
+            }
+            b"mangled" if inlined || known.symbol.is_some() => {
+                put_string(out, output::mangled(known));
             }
             b"file" if lines => put_string(out, known.file.as_deref()),
             b"line" if lines => match known.line {

@@ -74,6 +74,7 @@ pub(super) fn group<'a>(
 fn call((frame, located): (&Object<'_>, &Located)) -> Call {
     let place = &located.location;
     let named = json::string(frame.value("symbol"));
+    let mangled = json::string(frame.value("mangled"));
     Call {
         trust: match frame.value("trust") {
             b"\"context\"" => Trust::Context,
@@ -84,7 +85,10 @@ fn call((frame, located): (&Object<'_>, &Located)) -> Call {
         address: address(frame.value("address")),
         location: Location {
             symbol: named.map(|text| Symbol {
-                name: name(&text, place.module.as_deref()).to_vec(),
+                name: match mangled {
+                    Some(mangled) => mangled.to_vec(),
+                    None => name(&text, place.module.as_deref()).to_vec(),
+                },
                 offset: 0,
             }),
             module: place.module.clone(),

@@ -5,10 +5,17 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use super::files::Places;
+use super::json::{self, Object, Span};
 use super::json_report;
 use super::naming::Desk;
+use super::regroup;
 use super::text_report::TextReport;
 use super::{hexadecimal, unhex};
+use crate::analyze::located::Located;
+use crate::base::address::FileAddress;
+use crate::crash::frame::Trust;
+use crate::report::signature::{Crash, Place, Signature};
+use crate::report::{Location, Symbol};
 use crate::symbols::elf::testing::{symbol, Synth, FUNC, GLOBAL};
 use crate::symbols::elf::DebugDirs;
 
@@ -464,4 +471,65 @@ fn numbers_as_reports_write_them() {
         (unhex(b"0"), unhex(b"0g"), unhex(b"+1")),
         (None, None, None)
     );
+}
+
+/// What is shown is readable; what a group is made of is the whole name.
+#[test]
+fn cpp_names_are_shown_readable_and_grouped_raw() {
+    let scratch = Scratch::new("cpp");
+    let mut synth = Synth::new();
+    synth.build_id = ID.to_vec();
+    synth.symtab = vec![symbol("_ZN3foo3barEi", 0x1100, 0x100, GLOBAL | FUNC)];
+    fs::write(scratch.path("app"), synth.build()).unwrap();
+    let mut desk = desk(&[scratch.path("app")]);
+    let readable = "\"foo::bar+0x10 (/srv/app)\"";
+    let before = report("null", &[frame("null", "0x1110", "abcd01", "context")], "");
+    let both = format!("{readable},\"mangled\":\"_ZN3foo3barEi\"");
+    let call = frame(&both, "0x1110", "abcd01", "context");
+    let after = report(readable, std::slice::from_ref(&call), "");
+    assert_eq!(named(&mut desk, &before), after);
+    assert_eq!(named(&mut desk, &after), after, "once more");
+
+    let location = |name: Option<&str>| Location {
+        symbol: name.map(|name| Symbol {
+            name: name.into(),
+            offset: 0x10,
+        }),
+        module: Some(b"/srv/app".to_vec()),
+        module_offset: Some(FileAddress(0x1110)),
+        build_id: Some(ID.to_vec()),
+        ..Location::default()
+    };
+    let crash = Crash {
+        signal: 11,
+        cause: b"wild_jump",
+        exe: Some(b"/srv/app"),
+    };
+    let raw = location(Some("_ZN3foo3barEi"));
+    let place = Place {
+        trust: Trust::Context,
+        fault: false,
+        unread: false,
+        proven: false,
+        keeps_frame_pointers: false,
+        location: &raw,
+    };
+    let of_raw = Signature::of(&crash, &[place]);
+    let located = [Located {
+        location: location(None),
+        inlined: Vec::new(),
+    }];
+    let group = |call: &str| {
+        let line = format!(
+            "{{\"signature\":\"{:016x}\",\"group\":\"{:016x}\",\"signal\":\"SIGSEGV\",\
+             \"cause\":\"wild_jump\",\"exe\":\"/srv/app\",\"stack_trace\":[{call}]}}",
+            of_raw.signature.unwrap(),
+            of_raw.group.unwrap(),
+        );
+        let report = Object::read(line.as_bytes(), Span::whole(line.as_bytes())).unwrap();
+        let frames = json::objects(line.as_bytes(), report.place("stack_trace").unwrap()).unwrap();
+        regroup::group(&report, frames.iter(), &located)
+    };
+    assert_eq!(group(&call), of_raw.group);
+    assert_eq!(group(&frame(readable, "0x1110", "abcd01", "context")), None);
 }

@@ -15,7 +15,7 @@ use crate::crash::registers::Registers;
 use crate::crash::signals;
 use crate::report::{Code, Exit, FirstFault, NearbyMapping, Report, StackFrame, StackTrace};
 
-use super::{escape, nearby, symbol, text, Options};
+use super::{escape, mangled, nearby, symbol, text, Options};
 
 /// The whole line, with its newline.
 pub(super) fn report(report: &Report, options: &Options) -> String {
@@ -164,6 +164,9 @@ fn stack_frame(out: &mut Writer, frame: &StackFrame) {
     out.key("address").code_address(Some(frame.address));
     out.key("symbol")
         .optional_string(symbol(location, true).as_deref());
+    if let Some(name) = mangled(location) {
+        out.key("mangled").string(name);
+    }
     out.key("module")
         .optional_string(location.module.as_deref());
     let offset = location.module_offset.map(|offset| format!("{offset:#x}"));

@@ -12,6 +12,7 @@ mod text;
 
 use crate::crash::frame::Trust;
 use crate::report::{Location, Report, StackFrame};
+use crate::symbols::demangle::demangle_cpp;
 
 /// What the reports of one run have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -61,12 +62,20 @@ pub fn date_time(unix_ms: u64, utc_offset_s: i32) -> String {
     text::date_time(i128::from(unix_ms) + i128::from(utc_offset_s) * 1000)
 }
 
-/// `name+0xoff`, and ` (/path)` where the path is wanted and known; raw bytes.
-/// `None` if no symbol is known.
+/// The symbol's name as it is in the file, if [`symbol`] shows another one.
+#[must_use]
+pub fn mangled(location: &Location) -> Option<&[u8]> {
+    let name = &location.symbol.as_ref()?.name;
+    demangle_cpp(name, false).is_some().then_some(name)
+}
+
+/// `name+0xoff`, and ` (/path)` where the path is wanted and known; raw bytes. A C++ name
+/// is readable, without parameters. `None` if no symbol is known.
 #[must_use]
 pub fn symbol(location: &Location, with_path: bool) -> Option<Vec<u8>> {
     let symbol = location.symbol.as_ref()?;
-    let mut bytes = symbol.name.clone();
+    let readable = demangle_cpp(&symbol.name, false);
+    let mut bytes = readable.unwrap_or_else(|| symbol.name.clone());
     bytes.extend_from_slice(format!("+{:#x}", symbol.offset).as_bytes());
     if let (true, Some(path)) = (with_path, &location.module) {
         bytes.extend_from_slice(b" (");

@@ -517,7 +517,7 @@ fn cpp_names_are_shown_readable_and_grouped_raw() {
     let of_raw = Signature::of(&crash, &[place]);
     let located = [Located {
         location: location(None),
-        inlined: Vec::new(),
+        ..Located::default()
     }];
     let group = |call: &str| {
         let line = format!(

@@ -5,7 +5,17 @@
 use super::node::{operator, Id, List, Node};
 use super::parse::Parser;
 
-pub(super) fn read(parser: &mut Parser<'_>) -> Option<Id> {
+impl Parser<'_> {
+    pub(super) fn expression(&mut self) -> Option<Id> {
+        self.nested(read)
+    }
+
+    pub(super) fn literal(&mut self) -> Option<Id> {
+        self.nested(literal)
+    }
+}
+
+fn read(parser: &mut Parser<'_>) -> Option<Id> {
     let code = [parser.peek(), parser.peek_behind(1)];
     match &code {
         [b'L', _] => return literal(parser),
@@ -220,7 +230,7 @@ fn new(parser: &mut Parser<'_>, array: bool) -> Option<Id> {
 }
 
 /// A value that the name spells out, or another function or object.
-pub(super) fn literal(parser: &mut Parser<'_>) -> Option<Id> {
+fn literal(parser: &mut Parser<'_>) -> Option<Id> {
     parser.need(b"L")?;
     if parser.take(b"_Z") || parser.take(b"Z") {
         let target = parser.encoding()?;

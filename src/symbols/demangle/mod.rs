@@ -125,6 +125,11 @@ mod tests {
             ("_Z1fIiEvT_PFvS0_E", "void f<int>(int, void (*)(int))"),
             ("_ZZ4mainENKUliE_clEi", "main::{lambda(int)#1}::operator()(int) const"),
             ("_ZN12_GLOBAL__N_11fEv.part.0", "(anonymous namespace)::f() [clone .part.0]"),
+            (
+                "_ZNSt17_Function_handlerIFviEZN1a1fIiEEvT_EUliE_E9_M_invokeERKSt9_Any_dataOi",
+                "std::_Function_handler<void (int), a::f<int>(int)::{lambda(int)#1}>::_M_invoke(std::_Any_data const&, int&&)",
+            ),
+            ("_ZZN1a1fIiEEvT_ENKUliE_clEi", "a::f<int>(int)::{lambda(int)#1}::operator()(int) const"),
             ("_ZplRK1AS1_", "operator+(A const&, A const&)"),
         ] {
             assert_eq!(cpp(name, true).as_deref(), Some(readable), "{name}");

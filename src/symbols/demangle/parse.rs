@@ -5,7 +5,6 @@
 //! limited: the work is bounded by the name's length. Itanium C++ ABI, "Mangling", with what
 //! GCC and Clang write beside it.
 
-use super::expression;
 use super::node::{
     abbreviation, operator, Id, List, Node, Quals, Tree, CONST, LVALUE, RESTRICT, RVALUE, VOLATILE,
 };
@@ -518,14 +517,6 @@ impl<'a> Parser<'a> {
             }
             _ => self.ty(),
         }
-    }
-
-    pub(super) fn expression(&mut self) -> Option<Id> {
-        self.nested(expression::read)
-    }
-
-    pub(super) fn literal(&mut self) -> Option<Id> {
-        self.nested(expression::literal)
     }
 
     /// An earlier part of the name, and whether it is one of the abbreviations.

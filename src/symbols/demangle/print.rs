@@ -320,7 +320,11 @@ impl<'a> Printer<'_, 'a> {
             Node::Name(name) | Node::Text(name) => self.bytes(name),
             Node::Fixed(text) => self.text(text),
             Node::Scoped(scope, name) | Node::Local(scope, name) => {
-                self.print(scope)?;
+                match self.tree.get(scope) {
+                    // What a function returns is not part of a scope.
+                    Node::Encoding(name, function) => self.encoding(name, function, false)?,
+                    _ => self.print(scope)?,
+                }
                 self.text("::")?;
                 self.print(name)
             }
@@ -381,7 +385,7 @@ impl<'a> Printer<'_, 'a> {
                 self.print(size)?;
                 self.text(")")
             }
-            Node::Encoding(name, function) => self.encoding(name, function),
+            Node::Encoding(name, function) => self.encoding(name, function, true),
             Node::Lambda(parameters, number) => {
                 self.text("{lambda(")?;
                 let before = std::mem::replace(&mut self.in_lambda, true);
@@ -466,7 +470,7 @@ impl<'a> Printer<'_, 'a> {
         Some(())
     }
 
-    fn encoding(&mut self, name: Id, function: Id) -> Option<()> {
+    fn encoding(&mut self, name: Id, function: Id, returning: bool) -> Option<()> {
         let (mut inner, mut quals) = (name, 0);
         loop {
             inner = match self.tree.get(inner) {
@@ -483,7 +487,9 @@ impl<'a> Printer<'_, 'a> {
             _ => self.scope,
         };
         self.within(scope, |printer| {
-            printer.left(function)?;
+            if returning {
+                printer.left(function)?;
+            }
             printer.print(name)?;
             let Node::Function {
                 returns,
@@ -498,8 +504,8 @@ impl<'a> Printer<'_, 'a> {
             printer.text(")")?;
             printer.quals(quals)?;
             match returns {
-                Some(returns) => printer.right(returns),
-                None => Some(()),
+                Some(returns) if returning => printer.right(returns),
+                _ => Some(()),
             }
         })
     }

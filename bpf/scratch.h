@@ -95,7 +95,6 @@ struct scratch {
 	__u64 between_to;	/* and where the second begins */
 	__u64 frame_pointer;	/* address of the current record, */
 	__u64 other_stack;	/* and the first that lies on another stack, or 0 */
-	__u64 switched_end;	/* the end of the last window of another stack, or 0 */
 	__u64 is_narrow;	/* a 32-bit task of x86 */
 	struct event_header header;
 	struct event_end end;

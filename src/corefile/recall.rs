@@ -94,7 +94,11 @@ fn registers(core: &Core) -> Registers {
     };
     // What shows a task of 32 bits, which a kernel of 32 bits has otherwise.
     match core.arch {
-        Arch::I386 => words[17] = 0x23,
+        Arch::I386 => {
+            words[17] = 0x23;
+            // None is -1.
+            words[15] = (words[15] as i32) as u64;
+        }
         Arch::X86_64 => words[17] = 0x33,
         Arch::Arm => words[33] |= 0x10,
         Arch::Aarch64 => words[33] &= !0x10,

@@ -15,6 +15,8 @@ use crate::crash::registers::{Arch, Registers};
 /// lower ones belong to null pointers.
 const LIST_AT: u64 = 0x1_0000;
 const MAX_LIST_TRIES: u64 = 4096;
+/// Of each piece. Elfutils reads wrong places where it is 1, and rounds addresses down to it.
+const ALIGNMENT: u64 = 2;
 /// Program headers are counted in 16 bits, and the last number means something else.
 const MAX_PIECES: usize = 0xfff0;
 
@@ -269,7 +271,11 @@ struct Memory<'a> {
 
 impl<'a> Memory<'a> {
     fn add(&mut self, address: u64, bytes: &'a [u8]) {
-        let Some(end) = address.checked_add(bytes.len() as u64) else {
+        // One more: starts are rounded up.
+        let Some(end) = address
+            .checked_add(bytes.len() as u64)
+            .filter(|end| *end < u64::MAX)
+        else {
             return;
         };
         let mut at = address;
@@ -290,6 +296,10 @@ impl<'a> Memory<'a> {
             parts.push((at, end));
         }
         for (start, end) in parts {
+            let start = start.next_multiple_of(ALIGNMENT);
+            if start >= end {
+                continue;
+            }
             if self.pieces.len() >= MAX_PIECES {
                 return;
             }
@@ -327,7 +337,7 @@ fn file(arch: Arch, notes: &[u8], pieces: &[(u64, &[u8])], event: &Event) -> Vec
         let (in_memory, align) = if kind == layout::PT_NOTE {
             (0, 4)
         } else {
-            (size, 1)
+            (size, ALIGNMENT)
         };
         out.u32(kind);
         if is_64_bit {
@@ -340,7 +350,7 @@ fn file(arch: Arch, notes: &[u8], pieces: &[(u64, &[u8])], event: &Event) -> Vec
             out.u32(flags);
         }
         out.word(align);
-        offset += size;
+        offset += size.next_multiple_of(ALIGNMENT);
     };
     header(layout::PT_NOTE, 0, 0, notes);
     for (address, bytes) in pieces {
@@ -349,6 +359,7 @@ fn file(arch: Arch, notes: &[u8], pieces: &[(u64, &[u8])], event: &Event) -> Vec
     out.bytes.extend_from_slice(notes);
     for (_, bytes) in pieces {
         out.bytes.extend_from_slice(bytes);
+        out.align(ALIGNMENT as usize);
     }
     out.bytes
 }

@@ -1,8 +1,6 @@
 //! The core file of an event: what [`crate::corefile`] makes of it, with the files that the
 //! process had mapped.
 
-use std::collections::BTreeMap;
-
 use super::Analyzer;
 use crate::analyze::space::Captured;
 use crate::base::address::{FileAddress, ProcessAddress};
@@ -36,7 +34,7 @@ impl Analyzer {
     /// The files with code that the process had mapped, in the order of their addresses.
     fn objects(&mut self, event: &Event) -> Vec<Object> {
         let space = Captured::new(event, &mut self.modules, self.window_bytes);
-        let mut objects: BTreeMap<u64, Object> = BTreeMap::new();
+        let mut objects: Vec<Object> = Vec::new();
         for mapping in &event.mappings {
             let file = mapping.file.as_ref().filter(|_| mapping.flags.executable());
             let Some(file) = file.filter(|_| objects.len() < MAX_OBJECTS) else {
@@ -45,11 +43,15 @@ impl Analyzer {
             let Some(opened) = space.opened(mapping.start) else {
                 continue;
             };
+            // A file may have several mappings of code.
+            if objects.iter().any(|known| known.bias == opened.bias) {
+                continue;
+            }
             let elf = opened.module.elf();
             let image = elf.image();
             let placed = |address: FileAddress| ProcessAddress(address.0.wrapping_add(opened.bias));
             let (headers, dynamic) = (image.headers, image.dynamic);
-            objects.entry(opened.bias).or_insert_with(|| Object {
+            objects.push(Object {
                 path: file.path.clone(),
                 bias: opened.bias,
                 is_program: Some(&file.path) == event.exe.as_ref(),
@@ -59,6 +61,6 @@ impl Analyzer {
                 interpreter: image.interpreter,
             });
         }
-        objects.into_values().collect()
+        objects
     }
 }

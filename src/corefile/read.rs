@@ -7,6 +7,7 @@
 
 use super::layout;
 use super::own_note::{self, OwnNote};
+use super::sort_by_number;
 use crate::base::bytes::Cursor;
 use crate::crash::registers::Arch;
 use crate::symbols::elf::Source;
@@ -125,8 +126,8 @@ impl Core {
                 _ => {}
             }
         }
-        segments.sort_by_key(|segment: &Segment| segment.address);
-        notes.files.sort_by_key(|file| file.start);
+        sort_by_number(&mut segments, |segment: &Segment| segment.address);
+        sort_by_number(&mut notes.files, |file| file.start);
         Ok(Core {
             source,
             arch: header.arch,

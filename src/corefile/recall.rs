@@ -5,12 +5,12 @@
 //! registers. What a core does not say is `None` and named in `lost`. Files of mappings are
 //! named here, and identified by the caller ([`identify`]), who may look at them.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::layout;
 use super::own_note::OwnNote;
 use super::read::{Core, FileRange};
+use super::sort_by_number;
 use crate::base::address::{FileOffset, ProcessAddress};
 use crate::crash::event::{
     Disposition, Event, FileHead, FileIdentity, Lost, MappedFile, Mapping, MemoryWindow, Siginfo,
@@ -234,7 +234,7 @@ fn mappings(core: &Core, own: &OwnNote) -> Vec<Mapping> {
         None => segments(core),
     };
     mappings.retain(|mapping| mapping.start < mapping.end);
-    mappings.sort_by_key(|mapping| mapping.start);
+    sort_by_number(&mut mappings, |mapping| mapping.start.0);
     let mut end = ProcessAddress(0);
     mappings.retain(|mapping| {
         let is_beyond = mapping.start >= end;
@@ -243,20 +243,22 @@ fn mappings(core: &Core, own: &OwnNote) -> Vec<Mapping> {
         }
         is_beyond
     });
-    let mut heads: BTreeMap<&[u8], Option<FileHead>> = BTreeMap::new();
-    for file in core.files.iter().filter(|file| file.offset == 0) {
-        heads.entry(&file.path).or_insert_with(|| head(core, file));
-    }
+    // Mappings of one file lie next to each other, the one with its first bytes first.
+    let mut last: Option<(&[u8], Option<FileHead>)> = None;
     for mapping in &mut mappings {
         let after = core
             .files
             .partition_point(|file| file.start <= mapping.start.0);
         let file = after.checked_sub(1).and_then(|index| core.files.get(index));
-        let file = file.filter(|file| mapping.start.0 < file.end);
-        mapping.file = file.map(|file| {
-            let head = heads.get(&file.path[..]).cloned().flatten();
-            mapped(file, mapping.start.0 - file.start, head)
-        });
+        let Some(file) = file.filter(|file| mapping.start.0 < file.end) else {
+            continue;
+        };
+        if file.offset == 0 {
+            last = Some((&file.path, head(core, file)));
+        }
+        let own = last.as_ref().filter(|(path, _)| *path == file.path);
+        let head = own.and_then(|(_, head)| head.clone());
+        mapping.file = Some(mapped(file, mapping.start.0 - file.start, head));
     }
     mappings
 }
@@ -345,7 +347,11 @@ fn start_stack(core: &Core) -> Option<u64> {
 
 fn add_memory(core: &Core, event: &mut Event, registers: &Registers) {
     let pc = registers.pc().0;
-    event.code_bytes = around(core, pc, CODE_BEFORE, CODE_BYTES);
+    // What is not code was not executed.
+    let mapping = event.mapping(registers.pc());
+    if core.own.is_some() || mapping.is_some_and(|mapping| mapping.flags.executable()) {
+        event.code_bytes = around(core, pc, CODE_BEFORE, CODE_BYTES);
+    }
     let sp = registers.sp().0;
     let mut windows = Windows::default();
     match core.own {
@@ -494,20 +500,21 @@ pub fn identify(
     has_build_id: &dyn Fn(&Mapping) -> bool,
     look: &dyn Fn(&[u8]) -> Option<FileIdentity>,
 ) {
-    let mut known: BTreeMap<Vec<u8>, Option<FileIdentity>> = BTreeMap::new();
+    // Mappings of one file lie next to each other.
+    let mut last: Option<(Vec<u8>, Option<FileIdentity>)> = None;
     for mapping in &mut event.mappings {
         let is_recognized = has_build_id(mapping);
         let Some(file) = &mut mapping.file else {
             continue;
         };
-        let found = known
-            .entry(file.path.clone())
-            .or_insert_with(|| look(&file.path));
-        if let Some(identity) = found {
-            file.identity = *identity;
+        let known = last.take().filter(|(path, _)| *path == file.path);
+        let known = known.unwrap_or_else(|| (file.path.clone(), look(&file.path)));
+        if let Some(identity) = known.1 {
+            file.identity = identity;
             if !is_recognized {
                 file.identity.mapped_unix_ns = Some(made_unix_ns);
             }
         }
+        last = Some(known);
     }
 }

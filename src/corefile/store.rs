@@ -7,6 +7,7 @@
 
 use std::os::unix::ffi::OsStrExt;
 
+use super::sort_by_number;
 use crate::base::error::{Error, Result};
 use crate::config::CoreConfig;
 use crate::sys::messages;
@@ -103,17 +104,14 @@ impl Store {
         if files.is_none() && most.is_none() {
             return true;
         }
-        let mut known: Vec<(u64, OwnFile)> = self
-            .directory
-            .list(&|name| time_of(name).is_some())
-            .into_iter()
-            .filter_map(|file| Some((time_of(&file.name)?, file)))
-            .collect();
-        known.sort_by(|one, other| (one.0, &one.1.name).cmp(&(other.0, &other.1.name)));
+        let mut known = self.directory.list(&|name| time_of(name).is_some());
+        sort_by_number(&mut known, |file: &OwnFile| {
+            time_of(&file.name).unwrap_or(0)
+        });
         let mut count = known.len() as u64;
-        let sizes = known.iter().map(|(_, file)| file.bytes);
+        let sizes = known.iter().map(|file| file.bytes);
         let mut sum = sizes.fold(bytes, u64::saturating_add);
-        for (_, file) in known {
+        for file in known {
             let too_many = files.is_some_and(|files| count >= files);
             if !too_many && most.is_none_or(|most| sum <= most) {
                 break;

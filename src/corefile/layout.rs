@@ -142,7 +142,8 @@ pub fn siginfo_fields(arch: Arch) -> usize {
     }
 }
 
-/// Bytes as they are in a file of that architecture.
+/// Bytes as they are in a file of that architecture. Its functions are not inlined: they are
+/// called from some hundred places, and nothing here is in a hurry.
 #[derive(Debug)]
 pub struct Writer {
     pub bytes: Vec<u8>,
@@ -158,21 +159,25 @@ impl Writer {
         }
     }
 
+    #[inline(never)]
     pub fn u16(&mut self, value: u16) {
         self.bytes.extend_from_slice(&value.to_le_bytes());
     }
 
+    #[inline(never)]
     pub fn u32(&mut self, value: u32) {
         self.bytes.extend_from_slice(&value.to_le_bytes());
     }
 
     /// As large as a register.
+    #[inline(never)]
     pub fn word(&mut self, value: u64) {
         let bytes = value.to_le_bytes();
         self.bytes.extend_from_slice(&bytes[..self.word_bytes]);
     }
 
     /// Text, cut off or filled up with zeros.
+    #[inline(never)]
     pub fn text(&mut self, text: &[u8], len: usize) {
         // Its last byte is always zero.
         let text = &text[..text.len().min(len - 1)];
@@ -182,6 +187,7 @@ impl Writer {
     }
 
     /// Zeros up to that length.
+    #[inline(never)]
     pub fn fill(&mut self, len: usize) {
         self.bytes.resize(len.max(self.bytes.len()), 0);
     }

@@ -271,8 +271,8 @@ fn core_reports_what_was_reported() {
 /// A handler on an alternate stack that crashes, a coroutine.
 fn core_reports_other_stacks() {
     need_call_frame_information();
-    check_same(&crash_for_both(Program::new("frames.c"), &["alternate"]));
-    check_same(&crash_for_both(Program::new("frames.c"), &["coroutine"]));
+    check_same(&crash_for_both(Program::new("overflow.c"), &["altstack"]));
+    check_same(&crash_for_both(Program::new("switched.c"), &["handler"]));
 }
 
 fn monitor(program: &Program, dir: &Path, options: &[&str]) -> Monitor {

@@ -11,7 +11,6 @@ use lexopt::Arg;
 
 use super::options::{self, Group, Key, CORE, SUMMARIZE, SYMBOLIZE};
 use super::{number, path, unexpected, usage, value, Result};
-use crate::config::default;
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -38,7 +37,7 @@ pub struct Task {
     /// `-r`
     pub registers: bool,
     /// `--max-stack-depth`
-    pub max_stack_depth: usize,
+    pub max_stack_depth: Option<usize>,
     /// The files with reports, or core files; none means standard input, and so does `-`.
     pub inputs: Vec<PathBuf>,
 }
@@ -79,7 +78,6 @@ pub(super) fn parse(word: &OsStr, parser: &mut lexopt::Parser) -> Result<Option<
     };
     let mut task = Task {
         command,
-        max_stack_depth: default::CORE_STACK_DEPTH as usize,
         ..Task::default()
     };
     while let Some(arg) = parser.next().map_err(unexpected)? {
@@ -94,7 +92,7 @@ pub(super) fn parse(word: &OsStr, parser: &mut lexopt::Parser) -> Result<Option<
             Key::Help => return Ok(Some(super::Command::DeskHelp(command))),
             Key::Json => task.json = true,
             Key::Registers => task.registers = true,
-            Key::MaxStackDepth => task.max_stack_depth = number(parser, option)? as usize,
+            Key::MaxStackDepth => task.max_stack_depth = Some(number(parser, option)? as usize),
             Key::Sysroot => task.sysroots.push(path(option, value(parser, option)?)?),
             // Files, and directories of files.
             _ => task.given.push(path(option, value(parser, option)?)?),

@@ -89,11 +89,6 @@ where
     if config.core_directory.is_some() && config.no_memory {
         return Err(usage("--core and --no-memory cannot be combined".into()));
     }
-    if config.core_directory.is_none()
-        && (config.core_keep_files.is_some() || config.core_keep_bytes.is_some())
-    {
-        return Err(usage("--core-keep and --core-max-size need --core".into()));
-    }
     let config = Box::new(config);
     Ok(if is_check {
         Command::Check(config)

@@ -1,4 +1,5 @@
 use super::*;
+use std::path::PathBuf;
 
 #[test]
 fn names_hold_nothing_that_leads_elsewhere() {

@@ -10,7 +10,7 @@ use super::say;
 use crate::analyze::Analyzer;
 use crate::base::error::{Error, Result};
 use crate::cli::desk::Task;
-use crate::config::AnalysisConfig;
+use crate::config::{default, AnalysisConfig};
 use crate::corefile::read::Core;
 use crate::corefile::recall::{identify, recall, Recalled};
 use crate::corefile::short_id;
@@ -60,7 +60,10 @@ fn report(task: &Task, path: &Path) -> std::result::Result<Report, &'static str>
     identify(&mut recalled.event, made_unix_ns, &has_build_id, &look);
     check_vdso(&mut recalled);
     let debug_dirs = task.given.clone();
-    let mut config = AnalysisConfig::of_cores(task.registers, task.max_stack_depth, debug_dirs);
+    let depth = task
+        .max_stack_depth
+        .unwrap_or(default::CORE_STACK_DEPTH as usize);
+    let mut config = AnalysisConfig::of_cores(task.registers, depth, debug_dirs);
     config.stack_snapshot_bytes = recalled.window_bytes;
     let mut report = Analyzer::new(&config, CACHE_BYTES).report(&recalled.event);
     report.time.unix_ms = unix_ms;

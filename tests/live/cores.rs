@@ -444,7 +444,7 @@ fn core_is_read_by_anybody() {
     let core = PathBuf::from(report.str("core"));
     fs::set_permissions(&core, fs::Permissions::from_mode(0o644)).expect("our own");
     let copied = dir.join("binary");
-    crate::programs::copy(&binary(), &copied);
+    crate::programs::copy(binary().as_path(), &copied);
     let mut command = Command::new(&copied);
     command
         .args(["core", "--json"])
@@ -465,10 +465,10 @@ fn core_refuses_other_files() {
     let fifo = dir.join("fifo");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).expect("a FIFO");
     for (path, reason) in [
-        (&binary(), "an ELF file, but not a core file"),
+        (binary().as_path(), "an ELF file, but not a core file"),
         (Path::new("/etc/passwd"), "not an ELF file"),
-        (&cut, "a malformed core file"),
-        (&fifo, "not a regular file"),
+        (cut.as_path(), "a malformed core file"),
+        (fifo.as_path(), "not a regular file"),
         (Path::new("/nowhere"), "file not found"),
     ] {
         let output = Command::new(binary())

@@ -74,7 +74,9 @@ fn crash_for_both(program: Program, args: &[&str]) -> Crash {
         .args(args)
         .current_dir(program.path.parent().expect("its directory"));
     let pid = crash(&mut command);
-    let report = only(monitor.stop().reports());
+    let mut reports = monitor.stop().reports();
+    reports.retain(Report::is_fatal);
+    let report = only(reports);
     let ours = PathBuf::from(report.str("core"));
     assert_eq!(ours.parent(), Some(&*cores));
     let place = program.path.parent().expect("its directory");
@@ -244,6 +246,10 @@ fn check_same(crash: &Crash) {
     for core in [&crash.ours, &crash.kernels] {
         let again = reported(core);
         for key in SAME {
+            // The kernel's core does not say it, and an instruction that was not fetched neither.
+            if key == "access" && again[key].is_null() && *core == crash.kernels {
+                continue;
+            }
             assert_eq!(
                 again[key], crash.report[key],
                 "{key} of {core:?}: {}",
@@ -264,14 +270,21 @@ fn core_reports_what_was_reported() {
     for kind in ["write", "readonly", "execute", "null_call", "noncanonical"] {
         check_same(&crash_for_both(Program::new("access.c"), &[kind]));
     }
-    check_same(&crash_for_both(Program::new("overflow.c"), &["plain"]));
+    // The kernel's core has more of the stack, and so more calls.
+    let crash = crash_for_both(Program::new("overflow.c"), &["plain"]);
+    for core in [&crash.ours, &crash.kernels] {
+        let again = reported(core);
+        for key in ["cause", "signature", "fault_address", "instruction_symbol"] {
+            assert_eq!(again[key], crash.report[key], "{key} of {core:?}");
+        }
+    }
     check_same(&crash_for_both(Program::new("threads.c"), &[]));
 }
 
 /// A handler on an alternate stack that crashes, a coroutine.
 fn core_reports_other_stacks() {
     need_call_frame_information();
-    check_same(&crash_for_both(Program::new("overflow.c"), &["altstack"]));
+    check_same(&crash_for_both(Program::new("in_handler.c"), &[]));
     check_same(&crash_for_both(Program::new("switched.c"), &["handler"]));
 }
 

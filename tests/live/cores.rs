@@ -278,7 +278,10 @@ fn core_reports_what_was_reported() {
             assert_eq!(again[key], crash.report[key], "{key} of {core:?}");
         }
     }
-    check_same(&crash_for_both(Program::new("threads.c"), &[]));
+    check_same(&crash_for_both(
+        Program::new("named_thread.c"),
+        &["renamed"],
+    ));
 }
 
 /// A handler on an alternate stack that crashes, a coroutine.

@@ -60,7 +60,11 @@ pub fn help(command: Command) -> String {
         Command::Summarize => include_str!("summarize.txt"),
         Command::Core => include_str!("core.txt"),
     };
-    options::help(text, options_of(command), 24)
+    let column = match command {
+        Command::Core => 27,
+        Command::Symbolize | Command::Summarize => 24,
+    };
+    options::help(text, options_of(command), column)
 }
 
 fn options_of(command: Command) -> &'static [Group] {

@@ -6,6 +6,8 @@
 //! kernel. If the reader of the reports has stopped, the loop waits for it too. While
 //! nothing crashes nothing runs.
 
+mod cores;
+mod figures;
 mod follow;
 pub mod statistics;
 
@@ -15,12 +17,12 @@ use std::time::{Duration, Instant};
 
 use crate::analyze::{recover_mappings, Analyzer};
 use crate::base::error::{Error, Kind, Result};
-use crate::capture::counters::KernelCounters;
 use crate::capture::record::assemble::Assembler;
 use crate::capture::{Capture, Next, Started};
 use crate::config::{Format, MonitorConfig};
-use crate::crash::event::{Event, Lost};
-use crate::monitor::statistics::{Sizes, Statistics, UserCounters};
+use crate::corefile::store::Store;
+use crate::crash::event::{Disposition, Event, Lost};
+use crate::monitor::statistics::UserCounters;
 use crate::report::output::{self, sink::Sink};
 use crate::report::repeats::{Outgoing, Repeats};
 use crate::report::Exit;
@@ -70,6 +72,7 @@ pub struct Monitor {
     /// Details that no record of it has.
     lost: Vec<Lost>,
     sink: Sink,
+    cores: Option<Store>,
     signals: Signals,
     poller: Poller<Woken>,
     /// Among what the poller watches: the rings, as long as there is room for what
@@ -109,6 +112,7 @@ impl Monitor {
         config: MonitorConfig,
         Started { capture, lost, .. }: Started,
         mut sink: Sink,
+        cores: Option<Store>,
         signals: Signals,
         started: Instant,
     ) -> Result<Self> {
@@ -168,6 +172,7 @@ impl Monitor {
             capture,
             lost,
             sink,
+            cores,
             signals,
             poller,
             watches_rings: true,
@@ -421,7 +426,13 @@ impl Monitor {
             self.close_files.once(CLOSE_FILES_AFTER)?;
             self.closing_files = true;
         }
+        let is_fatal = event.disposition == Disposition::Fatal;
+        let core = match &self.cores {
+            Some(_) if is_fatal => self.analyzer.core(event, report.time.unix_ms),
+            _ => None,
+        };
         let item = Item {
+            core,
             report: Box::new(report),
             site: event.site(),
             repeats: event.repeats,
@@ -459,7 +470,11 @@ impl Monitor {
             let capture = &mut self.capture;
             let take = &mut |site: &_| capture.take_folded(site);
             let repeats = &mut self.repeats;
-            reports.extend(repeats.admit(item.report, item.site, item.repeats, now, take));
+            let mut admitted = repeats.admit(item.report, item.site, item.repeats, now, take);
+            if let (Some(core), Some(store)) = (item.core, &mut self.cores) {
+                cores::add(store, &core, &mut admitted);
+            }
+            reports.extend(admitted);
         }
         self.print(reports)
     }
@@ -542,50 +557,6 @@ impl Monitor {
         match self.sink.finish()? {
             0 => Ok(()),
             _ => Err(Error::failed("some reports could not be written")),
-        }
-    }
-
-    pub fn print_statistics(&self) {
-        let page = self.collect(self.capture.counters()).page();
-        say(page.trim_end_matches('\n'));
-        say("");
-    }
-
-    fn collect(&self, kernel: KernelCounters) -> Statistics {
-        let analyzer = self.analyzer.figures();
-        let unwanted = self.followed.unwanted();
-        let kernel = match self.config.fatal_only {
-            true => kernel.without_handled(unwanted),
-            false => kernel,
-        };
-        Statistics {
-            runtime: self.started.elapsed(),
-            kernel,
-            user: UserCounters {
-                reports_held: self.repeats.held(),
-                reports_not_written: self.counters.reports_not_written
-                    + self.outbox.len() as u64
-                    + self.sink.reports_not_written(),
-                output_errors: self.sink.errors(),
-                symbol_cache_hits: analyzer.symbol_hits,
-                symbol_cache_misses: analyzer.symbol_misses,
-                evicted: analyzer.evicted + self.capture.evicted(),
-                lookups_given_up: analyzer.lookups_given_up,
-                stray_parts: self.assembler.strays(),
-                processed: self.counters.processed.saturating_sub(unwanted),
-                ..self.counters
-            },
-            sizes: Sizes {
-                symbol_cache_entries: analyzer.symbol_entries,
-                memory_bytes: self.capture.ring_bytes()
-                    + self.capture.held_bytes()
-                    + BASE_BYTES
-                    + self.queue_bytes
-                    + self.sink.queued_bytes() as u64
-                    + analyzer.bytes,
-                memory_limit_bytes: self.config.memory_limit_bytes,
-                ring_bytes: self.capture.ring_bytes(),
-            },
         }
     }
 }

@@ -46,7 +46,7 @@ impl Located {
         let at = self.location.module_offset.unwrap_or_default();
         for call in calls {
             if !call.inlined {
-                self.location.file.clone_from(&call.file);
+                self.location.file = call.file.as_deref().map(<[u8]>::to_vec);
                 self.location.line = call.line;
                 continue;
             }
@@ -58,7 +58,7 @@ impl Located {
             });
             self.inlined.push(Location {
                 symbol,
-                file: call.file.clone(),
+                file: call.file.as_deref().map(<[u8]>::to_vec),
                 line: call.line,
                 ..self.location.clone()
             });

@@ -22,28 +22,33 @@
 //! 5 left out.
 
 mod index;
+mod memory;
 mod program;
 mod ranges;
 mod reader;
 mod tree;
 mod unit;
+mod wanted;
+
+use std::rc::Rc;
 
 use super::elf::{ElfFile, Section, Sections, Source};
 use crate::base::address::FileAddress;
+pub use memory::Memory;
 use reader::Reader;
 
-/// Inlined calls at one address.
-const MAX_CALLS: usize = 32;
+/// Inlined calls at one address. Of more the innermost are left out.
+const MAX_CALLS: usize = 256;
 
 /// One of the calls at an address.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Call {
     pub inlined: bool,
     /// The name of an inlined call: raw, as the linker would see it if that is known.
-    pub name: Option<Vec<u8>>,
+    pub name: Option<Rc<[u8]>>,
     /// The beginning of an inlined call's code.
     pub start: FileAddress,
-    pub file: Option<Vec<u8>>,
+    pub file: Option<Rc<[u8]>>,
     pub line: Option<u32>,
 }
 
@@ -70,14 +75,13 @@ impl Refused {
 struct Debug<'a> {
     source: &'a Source,
     sections: &'a Sections,
-    /// How many addresses are asked for.
-    batch: u64,
+    memory: &'a Memory,
 }
 
 impl<'a> Debug<'a> {
     fn reader(&self, section: Section) -> Reader<'a> {
         let range = self.sections.range(section);
-        Reader::new(self.source, range)
+        Reader::new(self.source, &self.memory.blocks, range)
     }
 
     fn reader_at(&self, section: Section, at: u64) -> Reader<'a> {
@@ -86,15 +90,18 @@ impl<'a> Debug<'a> {
         reader
     }
 
-    /// Takes work, beside that of reading, and as much for each address; `None` when it
-    /// is not to be done any more.
+    /// Takes work, beside that of reading; `None` when it is not to be done any more.
     fn work(&self, units: u64) -> Option<()> {
-        self.source.work(units + self.batch).then_some(())
+        self.source.work(units).then_some(())
     }
 }
 
 /// The calls at each address, none if nothing is known.
-pub fn calls(elf: &ElfFile, addresses: &[FileAddress]) -> Result<Vec<Vec<Call>>, Refused> {
+pub fn calls(
+    elf: &ElfFile,
+    memory: &Memory,
+    addresses: &[FileAddress],
+) -> Result<Vec<Vec<Call>>, Refused> {
     let mut found = vec![Vec::new(); addresses.len()];
     let sections = elf.debug_sections();
     if !sections.exist() {
@@ -106,20 +113,27 @@ pub fn calls(elf: &ElfFile, addresses: &[FileAddress]) -> Result<Vec<Vec<Call>>,
     let debug = Debug {
         source: elf.source(),
         sections,
-        batch: addresses.len() as u64,
+        memory,
     };
-    let units = index::units(&debug, addresses);
-    let mut distinct: Vec<u64> = units.iter().copied().flatten().collect();
-    distinct.sort_unstable();
-    distinct.dedup();
-    for unit in distinct {
-        let indexes: Vec<usize> = (0..addresses.len())
-            .filter(|&index| units[index] == Some(unit))
-            .collect();
-        let wanted: Vec<u64> = indexes.iter().map(|&index| addresses[index].0).collect();
-        let answers = unit_calls(&debug, unit, &wanted).unwrap_or_default();
-        for (&index, calls) in indexes.iter().zip(answers) {
-            found[index] = calls;
+    let mut sorted: Vec<u64> = addresses.iter().map(|address| address.0).collect();
+    sorted.sort_unstable();
+    sorted.dedup();
+    let index = debug.index(&sorted);
+    // By unit, then by address.
+    let mut places: Vec<(u64, u64, usize)> = Vec::new();
+    for (number, address) in addresses.iter().enumerate() {
+        if let Some(unit) = index.find(address.0) {
+            places.push((unit, address.0, number));
+        }
+    }
+    places.sort_unstable();
+    for places in places.chunk_by(|one, next| one.0 == next.0) {
+        let wanted: Vec<u64> = places.iter().map(|place| place.1).collect();
+        let Some(tables) = debug.tables(places[0].0, &wanted) else {
+            continue;
+        };
+        for &(_, address, number) in places {
+            found[number] = calls_at(&debug, &tables, address);
         }
     }
     if elf.source().is_out() && found.iter().all(Vec::is_empty) {
@@ -128,34 +142,37 @@ pub fn calls(elf: &ElfFile, addresses: &[FileAddress]) -> Result<Vec<Vec<Call>>,
     Ok(found)
 }
 
-/// For addresses of one unit.
-fn unit_calls(debug: &Debug<'_>, at: u64, wanted: &[u64]) -> Option<Vec<Vec<Call>>> {
-    let unit = unit::Unit::read(debug, at)?;
-    let program = program::Program::read(debug, &unit)?;
-    let rows = program.rows(wanted);
-    let mut inlined = tree::inlined(debug, &unit, wanted);
-    let mut files = program::Files::new(&program);
-    let calls = rows.into_iter().zip(&mut inlined).map(|(row, inlined)| {
-        // From the instruction outwards: each call is on the line where the one
-        // inside it was inlined.
-        let mut place = row;
-        let mut calls = Vec::new();
-        for inner in inlined.drain(..).take(MAX_CALLS) {
-            let call = Call {
-                inlined: true,
-                name: inner.name,
-                start: FileAddress(inner.start),
-                ..Call::default()
-            };
-            calls.push(files.call(place, call));
-            place = inner.called_from;
-        }
-        if place.is_some() || !calls.is_empty() {
-            calls.push(files.call(place, Call::default()));
-        }
-        calls
-    });
-    Some(calls.collect())
+/// From the instruction outwards: each call is on the line where the one inside it was
+/// inlined.
+fn calls_at(debug: &Debug<'_>, tables: &memory::Tables, address: u64) -> Vec<Call> {
+    let show = |place, call: Call| match tables.show(debug, place) {
+        Some((file, line)) => Call {
+            file: Some(file),
+            line: Some(line),
+            ..call
+        },
+        None => call,
+    };
+    let mut calls = Vec::new();
+    let inlined = tables.functions.holding(address);
+    let mut place = match inlined.get(MAX_CALLS) {
+        Some((left_out, _)) => left_out.called_from,
+        None => tables.rows.find(address),
+    };
+    for (inner, start) in inlined.into_iter().take(MAX_CALLS).rev() {
+        let call = Call {
+            inlined: true,
+            name: debug.name(tables, inner.name_at),
+            start: FileAddress(start),
+            ..Call::default()
+        };
+        calls.push(show(place, call));
+        place = inner.called_from;
+    }
+    if place.is_some() || !calls.is_empty() {
+        calls.push(show(place, Call::default()));
+    }
+    calls
 }
 
 #[cfg(test)]

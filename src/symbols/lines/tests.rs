@@ -133,7 +133,7 @@ fn oracle(tool: &[&str], path: &Path, addresses: &[u64]) -> Option<Vec<Vec<(Stri
 /// The same of ours; the function itself has the oracle's name.
 fn ours(elf: &ElfFile, addresses: &[u64]) -> Vec<Vec<(Option<String>, String)>> {
     let addresses: Vec<FileAddress> = addresses.iter().copied().map(FileAddress).collect();
-    let text = |bytes: &Option<Vec<u8>>| {
+    let text = |bytes: &Option<Rc<[u8]>>| {
         let bytes = bytes.as_ref()?;
         Some(String::from_utf8_lossy(bytes).into_owned())
     };
@@ -144,7 +144,7 @@ fn ours(elf: &ElfFile, addresses: &[u64]) -> Vec<Vec<(Option<String>, String)>> 
         };
         (text(&call.name), place)
     };
-    let calls = calls(elf, &addresses).unwrap();
+    let calls = calls(elf, &Memory::brief(), &addresses).unwrap();
     calls
         .iter()
         .map(|calls| calls.iter().map(show).collect())
@@ -253,7 +253,7 @@ fn debug_information_may_be_in_a_file_of_its_own_or_compressed() {
     assert!(ours(&stripped, &addresses).iter().all(Vec::is_empty));
     let compressed = copy("--compress-debug-sections=zlib", "compressed");
     assert_eq!(
-        calls(&compressed, &[FileAddress(addresses[0])]),
+        calls(&compressed, &Memory::brief(), &[FileAddress(addresses[0])]),
         Err(Refused::Compressed)
     );
 }
@@ -280,7 +280,7 @@ fn debug_information_of_any_content_does_no_harm() {
         assert!(places.len() > 500, "{}", places.len());
         let ask = |bytes: Vec<u8>| {
             if let Ok(elf) = ElfFile::parse(Source::memory(bytes)) {
-                let _ = calls(&elf, &addresses);
+                let _ = calls(&elf, &Memory::brief(), &addresses);
             }
         };
         // Changes every byte to values that make numbers long or large, lists endless, forms odd.
@@ -332,7 +332,7 @@ fn a_search_ends_in_time() {
     let allowance = Rc::new(Allowance::of_work(16 << 20));
     let source = Source::memory(bytes).within(Some(&allowance));
     let elf = ElfFile::parse(source).unwrap();
-    let found = calls(&elf, &[FileAddress(u64::MAX)]);
+    let found = calls(&elf, &Memory::brief(), &[FileAddress(u64::MAX)]);
     assert_eq!(found, Err(Refused::TimedOut));
     assert!(allowance.is_out());
 }

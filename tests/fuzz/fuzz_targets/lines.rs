@@ -21,7 +21,7 @@ fuzz_target!(|bytes: &[u8]| {
         let places = (0..load.file_size.min(0x400)).step_by(0x20);
         addresses.extend(places.map(|into| FileAddress(load.address.0.wrapping_add(into))));
     }
-    let Ok(found) = lines::calls(&elf, &addresses) else {
+    let Ok(found) = lines::calls(&elf, &lines::Memory::brief(), &addresses) else {
         return;
     };
     assert_eq!(found.len(), addresses.len());

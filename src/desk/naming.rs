@@ -18,7 +18,7 @@ const MAX_MODULES: usize = 4096;
 const MAX_BUILD_ID: usize = 64;
 /// PATH_MAX, of bytes that all read `\xNN`.
 const MAX_PATH: usize = 4 * 4096;
-/// Names, and addresses with lines, that are kept.
+/// Names that are kept.
 const MAX_NAMES: usize = 1 << 16;
 
 const TOO_MANY: &str = "too many to read in time";
@@ -49,7 +49,7 @@ struct Asked {
 impl Desk {
     pub(super) fn new(places: Places) -> Self {
         Desk {
-            namer: Namer::new(MAX_NAMES, &places.budget),
+            namer: Namer::of_names(MAX_NAMES, &places.budget),
             places,
             modules: Vec::new(),
             asked: Vec::new(),

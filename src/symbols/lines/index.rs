@@ -7,7 +7,7 @@
 
 use super::ranges;
 use super::unit::Unit;
-use super::wanted::Wanted;
+use super::wanted::{sort, Wanted};
 use super::{Debug, Section};
 
 /// More units than any program has.
@@ -74,7 +74,7 @@ impl Index {
         if !wanted.are_found() {
             let _ = index.by_first_entries(debug, wanted);
         }
-        index.ranges.sort_by_key(|range| range.low);
+        sort(&mut index.ranges, |range| range.low);
         let mut reach = 0;
         for range in &mut index.ranges {
             reach = reach.max(range.high);

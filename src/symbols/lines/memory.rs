@@ -37,7 +37,6 @@ pub(super) struct Tables {
     program: Program,
     pub(super) rows: Rows,
     pub(super) functions: Functions,
-    paths: RefCell<BTreeMap<u32, Option<Text>>>,
 }
 
 impl Tables {
@@ -58,37 +57,45 @@ impl Tables {
             program,
             rows,
             functions,
-            paths: RefCell::default(),
         }))
+    }
+
+    /// Whether most of it is in a file of its own.
+    pub(super) fn is_split(&self) -> bool {
+        self.unit.is_split()
     }
 
     fn memory(&self) -> usize {
         size_of::<Self>() + self.rows.memory() + self.functions.memory()
     }
-
-    /// The path and the line of a place. Line 0 means code without a line.
-    pub(super) fn show(&self, debug: &Debug<'_>, place: Option<Place>) -> Option<(Text, u32)> {
-        let (file, line) = place.filter(|&(_, line)| line != 0)?;
-        let mut paths = self.paths.borrow_mut();
-        let path = paths.entry(file).or_insert_with(|| {
-            let path = self.program.path(debug, &self.unit, file.into())?;
-            Some(debug.memory.share(path))
-        });
-        Some((path.clone()?, line))
-    }
 }
 
-/// Values by a number, and what they take.
+/// Something that was read.
+#[derive(Clone, Debug)]
+enum Item {
+    Unit(Rc<Unit>),
+    Tables(Option<Rc<Tables>>),
+    Text(Option<Text>),
+}
+
+/// What something is, where it is, and the number of a file.
+type Key = (Kind, u64, u32);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Unit,
+    Tables,
+    Name,
+    Path,
+}
+
+/// All of a file, and what it takes.
 #[derive(Debug, Default)]
 struct Kept {
     bytes: usize,
     index: Option<Rc<Index>>,
     list: Option<Rc<Units>>,
-    units: BTreeMap<u64, Rc<Unit>>,
-    tables: BTreeMap<u64, Option<Rc<Tables>>>,
-    names: BTreeMap<u64, Option<Text>>,
-    /// Paths, each once.
-    texts: std::collections::BTreeSet<Text>,
+    items: BTreeMap<Key, Item>,
 }
 
 /// What is known of a file.
@@ -155,15 +162,14 @@ impl Memory {
         Some(budget.room().saturating_add(held) / 4)
     }
 
-    fn share(&self, text: Vec<u8>) -> Text {
-        if let Some(known) = self.kept.borrow().texts.get(&text[..]) {
-            return known.clone();
+    fn get(&self, key: Key) -> Option<Item> {
+        self.kept.borrow().items.get(&key).cloned()
+    }
+
+    fn put(&self, key: Key, item: Item, bytes: usize) {
+        if self.take(bytes + ENTRY) {
+            self.kept.borrow_mut().items.insert(key, item);
         }
-        let text: Text = text.into();
-        if self.take(text.len() + ENTRY) {
-            self.kept.borrow_mut().texts.insert(text.clone());
-        }
-        text
     }
 }
 
@@ -192,16 +198,16 @@ impl Debug<'_> {
 
     /// What is known of a unit, at these addresses at least.
     pub(super) fn tables(&self, at: u64, addresses: &[u64]) -> Option<Rc<Tables>> {
-        if let Some(tables) = self.memory.kept.borrow().tables.get(&at) {
-            return tables.clone();
+        let key = (Kind::Tables, at, 0);
+        if let Some(Item::Tables(tables)) = self.memory.get(key) {
+            return tables;
         }
         let unit = self.unit(at)?;
         let all = self.memory.room().and_then(|room| {
             let tables = Tables::read(self, unit.clone(), None, room)?.map(Rc::new);
             let bytes = tables.as_ref().map_or(0, |tables| tables.memory());
-            if !self.source.is_out() && self.memory.take(bytes + ENTRY) {
-                let mut kept = self.memory.kept.borrow_mut();
-                kept.tables.insert(at, tables.clone());
+            if !self.source.is_out() {
+                self.memory.put(key, Item::Tables(tables.clone()), bytes);
             }
             Some(tables)
         });
@@ -212,14 +218,13 @@ impl Debug<'_> {
     }
 
     fn unit(&self, at: u64) -> Option<Rc<Unit>> {
-        if let Some(unit) = self.memory.kept.borrow().units.get(&at) {
-            return Some(unit.clone());
+        let key = (Kind::Unit, at, 0);
+        if let Some(Item::Unit(unit)) = self.memory.get(key) {
+            return Some(unit);
         }
         let unit = Rc::new(Unit::read(self, at)?);
-        if self.memory.take(unit.memory() + size_of::<Unit>() + ENTRY) {
-            let mut kept = self.memory.kept.borrow_mut();
-            kept.units.insert(at, unit.clone());
-        }
+        let bytes = unit.memory() + size_of::<Unit>();
+        self.memory.put(key, Item::Unit(unit.clone()), bytes);
         Some(unit)
     }
 
@@ -236,18 +241,33 @@ impl Debug<'_> {
         self.unit(list.around(at)?)
     }
 
+    /// A text that is kept from then on.
+    fn text(&self, key: Key, read: impl FnOnce() -> Option<Vec<u8>>) -> Option<Text> {
+        if let Some(Item::Text(text)) = self.memory.get(key) {
+            return text;
+        }
+        let text = read().map(Text::from);
+        if !self.source.is_out() {
+            let bytes = text.as_ref().map_or(0, |text| text.len());
+            self.memory.put(key, Item::Text(text.clone()), bytes);
+        }
+        text
+    }
+
+    /// The path and the line of a place. Line 0 means code without a line.
+    pub(super) fn show(&self, tables: &Tables, place: Option<Place>) -> Option<(Text, u32)> {
+        let (file, line) = place.filter(|&(_, line)| line != 0)?;
+        let path = self.text((Kind::Path, tables.unit.start, file), || {
+            tables.program.path(self, &tables.unit, file.into())
+        });
+        Some((path?, line))
+    }
+
     /// The linkage name of the entry that this one is an instance of, else the plain name.
     pub(super) fn name(&self, tables: &Tables, at: u64) -> Option<Text> {
-        if let Some(name) = self.memory.kept.borrow().names.get(&at) {
-            return name.clone();
-        }
-        let name = self.read_name(tables.unit.clone(), at).map(Text::from);
-        let bytes = name.as_ref().map_or(0, |name| name.len()) + ENTRY;
-        if !self.source.is_out() && self.memory.take(bytes) {
-            let mut kept = self.memory.kept.borrow_mut();
-            kept.names.insert(at, name.clone());
-        }
-        name
+        self.text((Kind::Name, at, 0), || {
+            self.read_name(tables.unit.clone(), at)
+        })
     }
 
     fn read_name(&self, mut unit: Rc<Unit>, mut at: u64) -> Option<Vec<u8>> {

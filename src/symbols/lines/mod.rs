@@ -2,11 +2,11 @@
 //!
 //! In: an ELF file with `.debug_info` and addresses in it. Out: for each address its
 //! calls ([`Call`]): the inlined ones, innermost first, and last the function itself.
-//! DWARF 2 to 5, 32- and 64-bit. Information that was split off into `.dwo` files gives
-//! only lines; compressed information, or that in a supplementary file, gives nothing.
+//! DWARF 2 to 5, 32- and 64-bit. Information that was split off into `.dwo` files, and
+//! compressed information, gives nothing but a reason; names in a supplementary file are
+//! missing.
 //!
-//! Nothing is kept and nothing is read whole: `.debug_info` of a browser has a
-//! gigabyte. Units are found by `.debug_aranges` or by their first entries, and
+//! Nothing is read whole: `.debug_info` of a browser has a gigabyte. Units are found by `.debug_aranges` or by their first entries, and
 //! everything is read through windows of some KB. When the report's allowance is used
 //! up, what is not known by then stays unknown.
 //!
@@ -32,7 +32,7 @@ mod wanted;
 
 use std::rc::Rc;
 
-use super::elf::{ElfFile, Section, Sections, Source};
+use super::elf::{Compression, ElfFile, Section, Sections, Source};
 use crate::base::address::FileAddress;
 pub use memory::Memory;
 use reader::Reader;
@@ -55,7 +55,9 @@ pub struct Call {
 /// Why there are no lines though there could be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    Compressed,
+    Compressed(Compression),
+    /// Split DWARF: inlined calls and names are in files of their own.
+    Split,
     TimedOut,
 }
 
@@ -64,7 +66,8 @@ impl Refused {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Refused::Compressed => "the program's debug information is compressed",
+            Refused::Compressed(form) => form.refusal(),
+            Refused::Split => "split DWARF: .dwo and .dwp files are not read",
             Refused::TimedOut => "time limit: debug information not read to its end",
         }
     }
@@ -107,8 +110,8 @@ pub fn calls(
     if !sections.exist() {
         return Ok(found);
     }
-    if sections.are_compressed() {
-        return Err(Refused::Compressed);
+    if let Some(form) = sections.compressed() {
+        return Err(Refused::Compressed(form));
     }
     let debug = Debug {
         source: elf.source(),
@@ -119,25 +122,35 @@ pub fn calls(
     sorted.sort_unstable();
     sorted.dedup();
     let index = debug.index(&sorted);
-    // By unit, then by address.
-    let mut places: Vec<(u64, u64, usize)> = Vec::new();
-    for (number, address) in addresses.iter().enumerate() {
-        if let Some(unit) = index.find(address.0) {
-            places.push((unit, address.0, number));
-        }
-    }
+    // By unit.
+    let unit_of = |address: &FileAddress| index.find(address.0);
+    let mut places: Vec<(u64, usize)> = addresses
+        .iter()
+        .enumerate()
+        .filter_map(|(number, address)| Some((unit_of(address)?, number)))
+        .collect();
     places.sort_unstable();
+    let mut refused = None;
     for places in places.chunk_by(|one, next| one.0 == next.0) {
-        let wanted: Vec<u64> = places.iter().map(|place| place.1).collect();
+        let mut wanted: Vec<u64> = places.iter().map(|place| addresses[place.1].0).collect();
+        wanted.sort_unstable();
         let Some(tables) = debug.tables(places[0].0, &wanted) else {
             continue;
         };
-        for &(_, address, number) in places {
-            found[number] = calls_at(&debug, &tables, address);
+        // Its lines alone would stand beside the names of outer functions.
+        if tables.is_split() {
+            refused = Some(Refused::Split);
+            continue;
+        }
+        for &(_, number) in places {
+            found[number] = calls_at(&debug, &tables, addresses[number].0);
         }
     }
     if elf.source().is_out() && found.iter().all(Vec::is_empty) {
         return Err(Refused::TimedOut);
+    }
+    if let Some(refused) = refused.filter(|_| found.iter().all(Vec::is_empty)) {
+        return Err(refused);
     }
     Ok(found)
 }
@@ -145,7 +158,7 @@ pub fn calls(
 /// From the instruction outwards: each call is on the line where the one inside it was
 /// inlined.
 fn calls_at(debug: &Debug<'_>, tables: &memory::Tables, address: u64) -> Vec<Call> {
-    let show = |place, call: Call| match tables.show(debug, place) {
+    let show = |place, call: Call| match debug.show(tables, place) {
         Some((file, line)) => Call {
             file: Some(file),
             line: Some(line),
@@ -153,8 +166,8 @@ fn calls_at(debug: &Debug<'_>, tables: &memory::Tables, address: u64) -> Vec<Cal
         },
         None => call,
     };
-    let mut calls = Vec::new();
     let inlined = tables.functions.holding(address);
+    let mut calls = Vec::with_capacity(inlined.len() + 1);
     let mut place = match inlined.get(MAX_CALLS) {
         Some((left_out, _)) => left_out.called_from,
         None => tables.rows.find(address),

@@ -7,7 +7,7 @@
 
 use super::reader::Reader;
 use super::unit::Unit;
-use super::wanted::Wanted;
+use super::wanted::{sort, Wanted};
 use super::{Debug, Section};
 
 /// Directories or files of one header.
@@ -194,11 +194,7 @@ impl Program {
             }
         }
         let mut spans = matcher.found;
-        if !spans.is_sorted_by_key(|span| span.low) {
-            // Of several that begin together the first counts.
-            spans.sort_by_key(|span| span.low);
-        }
-        spans.dedup_by_key(|span| span.low);
+        sort(&mut spans, |span| span.low);
         spans.shrink_to_fit();
         Some(Rows(spans))
     }

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::base::allowance::Allowance;
+use crate::base::budget::MemoryBudget;
 use crate::host;
 use crate::sys::file::RegularFile;
 use std::path::{Path, PathBuf};
@@ -254,8 +255,59 @@ fn debug_information_may_be_in_a_file_of_its_own_or_compressed() {
     let compressed = copy("--compress-debug-sections=zlib", "compressed");
     assert_eq!(
         calls(&compressed, &Memory::brief(), &[FileAddress(addresses[0])]),
-        Err(Refused::Compressed)
+        Err(Refused::Compressed(Compression::Zlib))
     );
+}
+
+#[test]
+fn what_is_kept_gives_the_same_answers() {
+    for compiler in ["gcc", "clang-19"] {
+        let dir = Scratch::new(&format!("kept-{compiler}"));
+        let Some(path) = dir.build(compiler, &["-O2", "-g"]) else {
+            continue;
+        };
+        let elf = parse(&path);
+        let code: Vec<FileAddress> = code(&path, "", 1).into_iter().map(FileAddress).collect();
+        let expected = calls(&elf, &Memory::brief(), &code).unwrap();
+        assert!(expected.iter().any(|calls| calls.len() > 2));
+        // With all the room that it could need, too little for anything, and hardly any.
+        for limit in [1 << 20, 16, 3000] {
+            let budget = Rc::new(MemoryBudget::new(limit));
+            let memory = Memory::kept(budget.clone());
+            for addresses in code.chunks(7).rev() {
+                let found = calls(&elf, &memory, addresses).unwrap();
+                let first = code.iter().position(|at| *at == addresses[0]).unwrap();
+                assert_eq!(found, expected[first..first + found.len()]);
+                assert!(budget.used() <= limit);
+            }
+            drop(memory);
+            assert_eq!(budget.used(), 0);
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_named() {
+    for (flags, reason) in [
+        (&["-gz=zlib"][..], "compressed debug information (zlib)"),
+        (&["-gz=zlib-gnu"], "compressed debug information (zlib-gnu)"),
+        (
+            &["-gsplit-dwarf"],
+            "split DWARF: .dwo and .dwp files are not read",
+        ),
+        (
+            &["-gsplit-dwarf", "-gdwarf-4"],
+            "split DWARF: .dwo and .dwp files are not read",
+        ),
+    ] {
+        let dir = Scratch::new(&format!("form{}", flags.concat()));
+        let Some(path) = dir.build("gcc", &[&["-O2", "-g"], flags].concat()) else {
+            continue;
+        };
+        let address = FileAddress(code(&path, "outer", 1)[0]);
+        let refused = calls(&parse(&path), &Memory::brief(), &[address]).unwrap_err();
+        assert_eq!(refused.as_str(), reason, "{flags:?}");
+    }
 }
 
 #[test]
@@ -280,6 +332,8 @@ fn debug_information_of_any_content_does_no_harm() {
         assert!(places.len() > 500, "{}", places.len());
         let ask = |bytes: Vec<u8>| {
             if let Ok(elf) = ElfFile::parse(Source::memory(bytes)) {
+                let budget = Rc::new(MemoryBudget::new(1 << 20));
+                let _ = calls(&elf, &Memory::kept(budget), &addresses);
                 let _ = calls(&elf, &Memory::brief(), &addresses);
             }
         };

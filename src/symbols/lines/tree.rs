@@ -9,7 +9,7 @@
 use super::program::Place;
 use super::reader::Reader;
 use super::unit::{Entry, Unit, Value, TAG_INLINED, TAG_SUBPROGRAM};
-use super::wanted::Wanted;
+use super::wanted::{sort, Wanted};
 use super::{ranges, Debug, Section};
 
 /// Functions that begin before an address and are looked at.
@@ -27,7 +27,7 @@ pub(super) struct Inlined {
     end: u32,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Function {
     low: u64,
     high: u64,
@@ -86,9 +86,7 @@ impl Functions {
         if found.memory() > room {
             return None;
         }
-        // Of several that begin together the first counts.
-        found.functions.sort_by_key(|function| function.low);
-        found.functions.dedup_by_key(|function| function.low);
+        sort(&mut found.functions, |function| function.low);
         found.functions.shrink_to_fit();
         found.inlined.shrink_to_fit();
         found.ranges.shrink_to_fit();

@@ -228,6 +228,7 @@ pub(super) struct Entry {
     pub(super) call_line: Option<Value>,
     statements: Option<Value>,
     directory: Option<Value>,
+    split_name: Option<Value>,
     string_base: Option<Value>,
     address_base: Option<Value>,
     list_base: Option<Value>,
@@ -249,6 +250,7 @@ impl Entry {
             0x58 => &mut self.call_file,
             0x59 => &mut self.call_line,
             0x6e | 0x2007 => &mut self.linkage_name,
+            0x76 | 0x2130 => &mut self.split_name,
             0x72 => &mut self.string_base,
             0x73 | 0x2133 => &mut self.address_base,
             0x74 => &mut self.list_base,
@@ -409,6 +411,11 @@ impl Unit {
             self.root.tag,
             TAG_COMPILE_UNIT | TAG_PARTIAL_UNIT | TAG_SKELETON_UNIT
         )
+    }
+
+    /// Whether the file that the first entry names has the rest.
+    pub(super) fn is_split(&self) -> bool {
+        self.root.split_name.is_some()
     }
 
     pub(super) fn statements(&self) -> Option<u64> {

@@ -63,3 +63,14 @@ impl<'w> Wanted<'w> {
         self.few.is_some() && self.missing == 0
     }
 }
+
+/// Sorts by a number; of several with one number the first counts.
+pub(super) fn sort<T: Copy>(values: &mut Vec<T>, number: impl Fn(&T) -> u64) {
+    if !values.is_sorted_by_key(&number) {
+        let numbers = values.iter().map(&number);
+        let mut order: Vec<(u64, usize)> = numbers.zip(0..).collect();
+        order.sort_unstable();
+        *values = order.iter().map(|&(_, from)| values[from]).collect();
+    }
+    values.dedup_by_key(|value| number(value));
+}

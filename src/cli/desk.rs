@@ -32,6 +32,8 @@ pub struct Task {
     pub given: Vec<PathBuf>,
     /// `--sysroot`, each of them.
     pub sysroots: Vec<PathBuf>,
+    /// `--memory-limit`
+    pub memory_limit_bytes: Option<u64>,
     /// `--json`
     pub json: bool,
     /// `-r`
@@ -94,6 +96,9 @@ pub(super) fn parse(word: &OsStr, parser: &mut lexopt::Parser) -> Result<Option<
         };
         match option.key {
             Key::Help => return Ok(Some(super::Command::DeskHelp(command))),
+            Key::MemoryLimit => {
+                task.memory_limit_bytes = Some(number(parser, option)? << 20);
+            }
             Key::Json => task.json = true,
             Key::Registers => task.registers = true,
             Key::MaxStackDepth => task.max_stack_depth = Some(number(parser, option)? as usize),

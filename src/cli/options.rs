@@ -431,6 +431,15 @@ pub static SYMBOLIZE: &[Group] = &[(
             "the root of the crashed system, or a copy; modules are\n\
              looked up there by their path",
         ),
+        option(
+            Key::MemoryLimit,
+            None,
+            "memory-limit",
+            Value::Number("MB", "a number of MB", 1, 1 << 20),
+            Default::None,
+            "keep at most this much of what was read from files;\n\
+             otherwise a quarter of the machine's memory",
+        ),
         HELP,
     ],
 )];
@@ -573,9 +582,7 @@ fn explain(out: &mut String, option: &Opt, column: usize) {
             text = text.replace("[]", &std::mem::take(&mut default));
         }
         if line.len() > column {
-            out.push_str(&line);
-            out.push('\n');
-            line.clear();
+            out.push_str(&(std::mem::take(&mut line) + "\n"));
         }
         line = format!("{line:column$}{text}");
     }

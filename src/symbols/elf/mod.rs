@@ -37,7 +37,7 @@ use crate::base::address::{FileAddress, FileOffset};
 use crate::unwind::{CfiSection, SectionRange};
 
 #[cfg(feature = "lines")]
-pub use debug::{Section, Sections};
+pub use debug::{Compression, Section, Sections};
 pub use debuglink::{crc32, find_debug_file, DebugDirs, DebugLink, Home};
 pub use image::Image;
 use layout::Layout;

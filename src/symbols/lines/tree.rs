@@ -168,7 +168,9 @@ impl Walk<'_, '_> {
             _ if self.open.is_empty() => None,
             _ => self.inlined(&entry),
         };
-        let next = match (taken.is_none(), entry.sibling) {
+        // One without code may have local classes, whose functions have some.
+        let has_code = entry.low.is_some() || entry.ranges.is_some();
+        let next = match (taken.is_none() && has_code, entry.sibling) {
             (true, Some(Value::Entry(next))) if at < next && next < self.unit.end => Some(next),
             _ => None,
         };

@@ -117,7 +117,7 @@ def main():
     parser.add_argument("binary")
     parser.add_argument("programs", nargs="*")
     parser.add_argument("--runs", type=int, default=5)
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
 
     def tools(program):
         return {

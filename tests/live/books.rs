@@ -214,7 +214,13 @@ fn books_of_a_reader_stopped_for_10_seconds() {
 /// Perf events say in records of their own what a process is called. If those find no
 /// room its crash may match `-n`: it was not filtered out, it was dropped.
 fn books_of_names_that_were_lost() {
-    const CRASHES: u64 = 3000;
+    // Which records find no room is a matter of time, and at times none of these is lost.
+    let are_lost = |_| names_were_lost(3000);
+    assert!((0..5).any(are_lost), "no record of a name was lost");
+}
+
+/// Whether records of names were lost in a storm. The books are right in any case.
+fn names_were_lost(crashes: u64) -> bool {
     let storm = Program::new("storm.c");
     let quick = Program::new("quick.c");
     let arguments = ["--capture", "perf", "--ring-buffer", "1024"];
@@ -224,15 +230,15 @@ fn books_of_names_that_were_lost() {
     run_storm(
         storm
             .command()
-            .args([&CRASHES.to_string(), "4"])
+            .args([&crashes.to_string(), "4"])
             .arg(&quick.path),
     );
     monitor.signal(Signal::SIGCONT);
     let outcome = monitor.stop();
     let block = Block::last(&outcome.stderr);
-    assert!(block.count("Record parts lost") > 0, "{block:?}");
-    assert!(assert_books(&outcome, CRASHES) > 0, "{block:?}");
+    assert!(assert_books(&outcome, crashes) > 0, "{block:?}");
     assert_eq!(block.count("Segfaults filtered out"), 0, "{block:?}");
+    block.count("Record parts lost") > 0
 }
 
 /// Thousands of mappings fit into the ring that `-t` brings.

@@ -7,7 +7,7 @@
 //!
 //! A core of ours has what was captured and no more: one thread's registers, windows of
 //! its stack, code and memory around registers. What a debugger looks for in memory that
-//! was not captured is made up from the files ([`link_map`]), at an address that the
+//! was not captured is made up from the files (`link_map`), at an address that the
 //! process did not use. What is in files is left out. The formats: `core(5)`, the kernel's
 //! fs/binfmt_elf.c, and include/linux/elfcore.h; [`layout`] has the numbers.
 

@@ -20,6 +20,8 @@ const HAS_TRAP: u64 = 1 << 1;
 const HAS_FIRST: u64 = 1 << 2;
 const FIRST_HAS_TRAP: u64 = 1 << 3;
 const FIRST_HAS_SIGINFO: u64 = 1 << 4;
+/// It did not report mappings without code.
+const ONLY_CODE: u64 = 1 << 5;
 
 /// `max_map_count` is seldom larger.
 const MAX_MAPPINGS: usize = 1 << 16;
@@ -39,6 +41,8 @@ pub(super) struct OwnNote {
     /// Registers whose values are not known.
     pub(super) unknown: u64,
     pub(super) has_siginfo: bool,
+    /// There were mappings that are not among these.
+    pub(super) has_only_code: bool,
     pub(super) trap: Option<Trap>,
     pub(super) first_fault: Option<EarlierFault>,
     pub(super) mappings: Vec<Mapping>,
@@ -56,7 +60,8 @@ pub(super) fn words(event: &Event, unix_ms: u64, vdso_id: u64, window_bytes: u64
         | known(
             first.is_some_and(|first| first.siginfo != Siginfo::Unknown),
             FIRST_HAS_SIGINFO,
-        );
+        )
+        | known(event.lacks("data_mappings"), ONLY_CODE);
     let mut words = vec![
         VERSION,
         flags,
@@ -120,6 +125,7 @@ pub(super) fn read(bytes: &[u8]) -> Option<OwnNote> {
         window_bytes: next()?,
         unknown: next()?,
         has_siginfo: has(HAS_SIGINFO),
+        has_only_code: has(ONLY_CODE),
         ..OwnNote::default()
     };
     let trap = |is_known: bool, words: [u64; 3]| {

@@ -173,13 +173,19 @@ fn begin(core: &Core, own: &OwnNote, registers: Registers) -> Event {
         windows: Vec::new(),
         memory: Vec::new(),
         capture_ns: 0,
-        lost: is_cut
-            .then_some(Lost {
+        lost: [
+            is_cut.then_some(Lost {
                 detail: "cmdline",
                 reason: "cut off: a core file has only the beginning",
-            })
-            .into_iter()
-            .collect(),
+            }),
+            own.has_only_code.then_some(Lost {
+                detail: "data_mappings",
+                reason: "the core file has only mappings with code",
+            }),
+        ]
+        .into_iter()
+        .flatten()
+        .collect(),
     }
 }
 
@@ -355,18 +361,29 @@ fn add_memory(core: &Core, event: &mut Event, registers: &Registers) {
     let sp = registers.sp().0;
     let mut windows = Windows::default();
     match core.own {
-        // Whatever was captured; it is not much.
+        // Whatever was captured; it is not much. Without mappings of data the stack is told by
+        // its pointer.
         Some(_) => core.segments.iter().for_each(|segment| {
-            let flags = event
-                .mapping(ProcessAddress(segment.address))
-                .map(|it| it.flags);
-            if flags.is_some_and(VmFlags::writable) {
+            let mapping = event.mapping(ProcessAddress(segment.address));
+            let is_stack = match mapping {
+                Some(mapping) => mapping.flags.writable(),
+                None => core
+                    .segment(sp)
+                    .is_some_and(|it| it.address == segment.address),
+            };
+            if is_stack {
                 windows.add(core, segment.address, WINDOW_BYTES as usize);
             }
         }),
         None => kernels_windows(core, event, sp, &mut windows),
     }
     event.windows = windows.0;
+    if event.windows.is_empty() {
+        event.lost.push(Lost {
+            detail: "stack",
+            reason: "the core file has none of it",
+        });
+    }
     let mut last = ProcessAddress(0);
     let mut values: Vec<u64> = registers.named().map(|(_, value)| value).collect();
     values.sort_unstable();

@@ -17,6 +17,8 @@ const LIST_AT: u64 = 0x1_0000;
 const MAX_LIST_TRIES: u64 = 4096;
 /// Of each piece. Elfutils reads wrong places where it is 1, and rounds addresses down to it.
 const ALIGNMENT: u64 = 2;
+/// x86: its place among the registers. -1 is no system call, 0 is one.
+const ORIG_AX: usize = 15;
 /// Program headers are counted in 16 bits, and the last number means something else.
 const MAX_PIECES: usize = 0xfff0;
 
@@ -140,7 +142,10 @@ impl Material<'_> {
         out.u32(event.tid.unwrap_or(event.host_tid));
         out.u32(event.ppid.unwrap_or(0));
         out.fill(registers_at);
-        let words = registers.words();
+        let mut words = registers.words();
+        if matches!(arch, Arch::X86_64 | Arch::I386) && registers.unknown() >> ORIG_AX & 1 != 0 {
+            words[ORIG_AX] = u64::MAX;
+        }
         for &slot in layout::slots(arch) {
             out.word(match slot {
                 layout::FS_BASE => event.fs_base,

@@ -280,7 +280,7 @@ impl Registers {
         const ORIG_AX: usize = 15;
         let number = self.words[ORIG_AX];
         let x86 = matches!(self.arch, Arch::X86_64 | Arch::I386);
-        (x86 && number as i64 >= 0).then_some(number)
+        (x86 && self.is_known(ORIG_AX) && number as i64 >= 0).then_some(number)
     }
 
     /// Sets a register by its DWARF number, if it is one that a record has.

@@ -6,9 +6,9 @@
 //!                           assemble──▶ Report
 //! ```
 //!
-//! [`gather`] alone reads files: it walks the calls, names the addresses, and completes
-//! what the capture method did not report of the fault. [`judge`] decides why the process
-//! crashed and which crashes are equal. [`assemble`] puts both into the form of a report.
+//! `gather` alone reads files: it walks the calls, names the addresses, and completes
+//! what the capture method did not report of the fault. `judge` decides why the process
+//! crashed and which crashes are equal. `assemble` puts both into the form of a report.
 //!
 //! Nothing here fails: a detail that cannot be found is left out and named in the
 //! report's `lost`. What was read from files is kept for the next crash, within the

@@ -4,7 +4,7 @@
 //! bytes to be read, steps to be made; what gets none stops. A report has one deadline in
 //! processor time, one in time of the clock, and one amount of work in case that the
 //! clocks stand still. The clocks come in from outside; they are looked at once in
-//! [`LOOK`] units of work.
+//! `LOOK` units of work.
 //!
 //! Within a report each step on each file has at most half of the time ([`Allowance::turn`]),
 //! so that one file does not take it from all others. A step on a file that used up at

@@ -60,7 +60,7 @@ pub fn thread_cpu_ns() -> u64 {
 
 /// A limit in time on a processor that is common on servers, for this one: on a board, or
 /// in an emulator, the same work takes longer. What it takes is measured, and a limit grows
-/// by at most [`MOST_SLOW`] times [`COLD`].
+/// by at most `MOST_SLOW` times `COLD`.
 #[must_use]
 pub fn limit_here_ns(limit: Duration) -> u64 {
     let limit_ns = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);

@@ -24,6 +24,7 @@ mod debuglinks;
 mod deliveries;
 mod desk;
 mod examples;
+mod fairness;
 mod files;
 mod filters;
 mod folding;
@@ -158,6 +159,7 @@ fn main() -> ExitCode {
         surroundings::CASES,
         busybox::CASES,
         books::CASES,
+        fairness::CASES,
     ]
     .concat();
     cases.sort_by_key(|case| case.needs == Needs::Alone);

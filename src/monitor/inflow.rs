@@ -13,7 +13,7 @@ use crate::crash::event::{Event, Lost};
 use crate::monitor::queue::{Queue, Who};
 use crate::monitor::statistics::{Drops, UserCounters};
 use crate::sys::mmap::page_bytes;
-use crate::sys::time::boot_ahead_ns;
+use crate::sys::time::{boot_ahead_ns, boottime_ns, realtime_ns};
 
 /// Between two looks at the rings while a report is made.
 const LOOK_MEANWHILE: Duration = Duration::from_millis(2);
@@ -95,6 +95,8 @@ impl Inflow {
             // At once, before its memory is gone.
             recover_mappings(&mut event);
         }
+        let booted_unix_ns = realtime_ns().saturating_sub(boottime_ns());
+        event.crashed_at(booted_unix_ns.saturating_add_unsigned(event.boot_ns));
         if event.capture_ns > 0 {
             self.times.timed += 1;
             self.times.capture_ns += event.capture_ns;

@@ -138,7 +138,7 @@ fn fairness_beside_faults_at_many_places() {
     let late = late_victims(&mut reported, &victim, &mut || {});
     drop(flooding);
     let page = end(monitor);
-    assert_eq!(late, 0, "of {VICTIMS}: {page:?}");
+    assert_eq!(late, 0, "late of {VICTIMS}: {page:?}");
     let dropped = page.count("Events dropped");
     assert!(dropped > 1000, "was no flood: {page:?}");
     let of_flood = page.count(&format!("Dropped, user {NOBODY}"));
@@ -161,7 +161,7 @@ fn fairness_beside_quick_crashes() {
     });
     drop(storming);
     let page = end(monitor);
-    assert_eq!(late, 0, "of {VICTIMS}: {page:?}");
+    assert_eq!(late, 0, "late of {VICTIMS}: {page:?}");
 }
 
 /// On a device everything may be root.
@@ -173,7 +173,7 @@ fn fairness_of_executables_of_one_user() {
     let late = late_victims(&mut reported, &victim, &mut || {});
     drop(flooding);
     let page = end(monitor);
-    assert_eq!(late, 0, "of {VICTIMS}: {page:?}");
+    assert_eq!(late, 0, "late of {VICTIMS}: {page:?}");
 }
 
 /// Each of them takes as long as a report may.

@@ -50,7 +50,7 @@ impl RingCapture {
         let object = packed::object(OBJECT)?;
         let settings = Constants::of(config, types);
         let rodata = settings.list();
-        let loaded = loader::load(
+        let mut loaded = loader::load(
             &object,
             types,
             &loader::Settings {
@@ -75,6 +75,7 @@ impl RingCapture {
         let exit = loaded.program(EXIT).ok_or_else(missing(EXIT))?;
         let exit_link = attach::process_exit(exit, true).ok();
         let link = attach::raw_tracepoint(program, TRACEPOINT)?;
+        loaded.keep_maps(&[RING_MAP, BOOKS_MAP, FOLDS_MAP, DROPS_MAP]);
         Ok(RingCapture {
             loaded,
             link: Some(link),

@@ -257,6 +257,7 @@ impl Verdict {
         telling: bool,
     ) -> Option<(RegularFile, Status)> {
         let opened = way.and_then(|file| Ok((file.status()?, file)));
+        let no_descriptor = matches!(opened, Err(Refusal::NoDescriptor));
         let reason = match opened {
             Ok((status, file)) if matches(&wanted.identity, &status) => {
                 return Some((file, status))
@@ -266,7 +267,7 @@ impl Verdict {
             Err(Refusal::NotFound) => Verdict::NotFound,
             Err(refusal) => Verdict::Refused(refusal.as_str()),
         };
-        if telling {
+        if telling || no_descriptor {
             *self = (*self).max(reason);
         }
         None

@@ -47,11 +47,11 @@ impl Inflow {
         }
     }
 
-    /// Moves events from the rings into the queue, at most about as many bytes as the rings hold,
+    /// Moves events from the rings into the queue, at most about as many bytes as it holds,
     /// in the order of time.
     pub(super) fn fill(&mut self) {
         let mut events: Vec<Event> = Vec::new();
-        let mut left = self.capture.ring_bytes().min(self.queue.max_bytes());
+        let mut left = self.queue.max_bytes();
         self.assembler.set_boot_ahead_ns(boot_ahead_ns());
         while left > 0 {
             let mut whole = None;

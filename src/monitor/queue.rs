@@ -10,9 +10,10 @@
 //! loses its last event: a handled fault if there is one.
 
 use std::collections::VecDeque;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 
 use crate::crash::event::{Disposition, Event};
+use crate::keyed::Key;
 use crate::monitor::statistics::Drops;
 
 /// Deaths in a row while a handled fault waits.
@@ -29,11 +30,10 @@ pub(super) struct Who {
 impl Who {
     #[must_use]
     pub(super) fn of(event: &Event) -> Who {
-        let mut hasher = DefaultHasher::new();
-        event.exe.as_ref().unwrap_or(&event.comm).hash(&mut hasher);
+        let exe = event.exe.as_ref().unwrap_or(&event.comm);
         Who {
             uid: event.uid,
-            exe: Some(hasher.finish()),
+            exe: Some(Key::default().hash_one(exe)),
         }
     }
 

@@ -25,6 +25,7 @@ mod deliveries;
 mod desk;
 mod examples;
 mod fairness;
+mod faults;
 mod files;
 mod filters;
 mod folding;
@@ -160,6 +161,7 @@ fn main() -> ExitCode {
         busybox::CASES,
         books::CASES,
         fairness::CASES,
+        faults::CASES,
     ]
     .concat();
     cases.sort_by_key(|case| case.needs == Needs::Alone);

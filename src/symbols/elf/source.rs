@@ -116,6 +116,15 @@ impl Source {
         }
     }
 
+    /// Whose file it is; memory is nobody's.
+    #[must_use]
+    pub fn owner(&self) -> Option<u32> {
+        match &self.bytes {
+            Bytes::File { status, .. } => Some(status.owner),
+            Bytes::Memory(_) => None,
+        }
+    }
+
     #[must_use]
     pub fn size(&self) -> u64 {
         match &self.bytes {

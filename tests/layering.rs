@@ -68,7 +68,7 @@ const GRAPH: &[(&str, &[&str])] = &[
     (
         "monitor",
         &[
-            "analyze", "base", "capture", "config", "crash", "report", "sys",
+            "analyze", "base", "capture", "config", "crash", "keyed", "report", "sys",
         ],
     ),
     (

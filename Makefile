@@ -22,7 +22,7 @@ Q := @
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: all help target build aarch64 dist check-dist demo test test-methods test-six test-vm fetch-vm corpus compare load attack lint doc man check-man picture check-fuzz check-decoder figures bpf \
+.PHONY: all help target build aarch64 dist check-dist demo test test-methods test-six test-vm fetch-vm corpus compare load attack bench-desk lint doc man check-man picture check-fuzz check-decoder figures bpf \
 	check-prebuilt check-static check-size clean
 
 all: build
@@ -38,6 +38,7 @@ help:
 	@echo 'make compare          the same beside gdb, eu-stack, perf and bpftrace (root)'
 	@echo 'make load             chains under load, in a huge library, in real programs (root)'
 	@echo 'make attack           crash programs that are made to be costly to report (root)'
+	@echo 'make bench-desk       lines at a desk, beside addr2line and llvm-symbolizer'
 	@echo 'make lint             formatting and clippy, with and without gimli'
 	@echo 'make doc              documentation of the code, without a warning'
 	@echo 'make man              the man page, from docs/manual.md (needs python3)'
@@ -174,6 +175,11 @@ load: build
 # Files that are as slow to read as their formats permit, against the limits of a report.
 attack: build
 	$(Q)$(if $(SUDO),sudo -E) env SEGFAULT_ANALYZER='$(abspath $(BINARY))' CC='$(CC)' python3 tests/attack/run.py $(CASES)
+
+# Lines at a desk beside addr2line and llvm-symbolizer (PROGRAMS='FILE...'), which it must
+# not be slower than. Needs binutils, llvm-19, /usr/bin/time, and g++ or clang++-19.
+bench-desk: build
+	$(Q)python3 tests/bench/desk.py $(BINARY) $(PROGRAMS)
 
 lint:
 	$(Q)$(CARGO) fmt --check

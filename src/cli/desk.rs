@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use lexopt::Arg;
 
 use super::options::{self, Group, Key, SUMMARIZE, SYMBOLIZE};
-use super::{path, unexpected, value, Result};
+use super::{number, path, unexpected, value, Result};
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -30,6 +30,8 @@ pub struct Task {
     pub given: Vec<PathBuf>,
     /// `--sysroot`, each of them.
     pub sysroots: Vec<PathBuf>,
+    /// `--memory-limit`
+    pub memory_limit_bytes: Option<u64>,
     /// `--json`
     pub json: bool,
     /// The files with reports; none means standard input, and so does `-`.
@@ -81,6 +83,9 @@ pub(super) fn parse(word: &OsStr, parser: &mut lexopt::Parser) -> Result<Option<
         };
         match option.key {
             Key::Help => return Ok(Some(super::Command::DeskHelp(command))),
+            Key::MemoryLimit => {
+                task.memory_limit_bytes = Some(number(parser, option)? << 20);
+            }
             Key::Json => task.json = true,
             Key::Sysroot => task.sysroots.push(path(option, value(parser, option)?)?),
             // Files, and directories of files.

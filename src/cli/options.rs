@@ -404,6 +404,15 @@ pub static SYMBOLIZE: &[Group] = &[(
             "the root of the crashed system, or a copy; modules are\n\
              looked up there by their path",
         ),
+        option(
+            Key::MemoryLimit,
+            None,
+            "memory-limit",
+            Value::Number("MB", "a number of MB", 1, 1 << 20),
+            Default::None,
+            "keep at most this much of what was read from files;\n\
+             otherwise a quarter of the machine's memory",
+        ),
         HELP,
     ],
 )];

@@ -36,7 +36,7 @@ use crate::base::address::{FileAddress, FileOffset};
 use crate::unwind::{CfiSection, SectionRange};
 
 #[cfg(feature = "lines")]
-pub use debug::{Section, Sections};
+pub use debug::{Compression, Section, Sections};
 pub use debuglink::{crc32, find_debug_file, DebugDirs, DebugLink, Home};
 use layout::Layout;
 pub use source::{FileRange, Source, MAX_NAME};

@@ -57,17 +57,58 @@ impl Value {
 #[derive(Clone, Copy, Debug)]
 struct Specification {
     attribute: u16,
+    /// [`SKIP`]: the attributes here are of no interest, and have `constant` bytes.
     form: u16,
     constant: i64,
 }
 
+/// No form that there is.
+const SKIP: u16 = u16::MAX;
+
 #[derive(Clone, Copy, Debug)]
-struct Abbreviation {
+pub(super) struct Abbreviation {
     code: u64,
-    tag: u64,
-    children: bool,
+    pub(super) tag: u64,
+    pub(super) children: bool,
     first: u32,
     count: u32,
+}
+
+/// What the size of a value depends on.
+#[derive(Clone, Copy, Debug)]
+struct Encoding {
+    version: u16,
+    wide: bool,
+    address_size: u8,
+}
+
+/// Whether an attribute is of interest in an entry.
+fn is_wanted(tag: u64, attribute: u64) -> bool {
+    match attribute {
+        0x01 => true,
+        0x03
+        | 0x10..=0x12
+        | 0x1b
+        | 0x31
+        | 0x47
+        | 0x55
+        | 0x58
+        | 0x59
+        | 0x6e
+        | 0x72..=0x74
+        | 0x2007
+        | 0x2133 => {
+            matches!(
+                tag,
+                TAG_INLINED
+                    | TAG_SUBPROGRAM
+                    | TAG_COMPILE_UNIT
+                    | TAG_PARTIAL_UNIT
+                    | TAG_SKELETON_UNIT
+            )
+        }
+        _ => false,
+    }
 }
 
 /// The abbreviations, each shared by all entries of the same shape.
@@ -80,7 +121,7 @@ struct Abbreviations {
 impl Abbreviations {
     /// The whole table, or its beginning down to the shape with the code 1, which
     /// compilers give to a unit's first entry.
-    fn read(debug: &Debug<'_>, at: u64, until: Option<u64>) -> Option<Self> {
+    fn read(debug: &Debug<'_>, at: u64, encoding: Encoding, until: Option<u64>) -> Option<Self> {
         let mut reader = debug.reader_at(Section::Abbrev, at);
         let mut table = Abbreviations::default();
         loop {
@@ -92,7 +133,7 @@ impl Abbreviations {
             let tag = reader.unsigned()?;
             let children = reader.u8()? != 0;
             let first = table.specifications.len();
-            table.read_specifications(&mut reader)?;
+            table.read_specifications(&mut reader, tag, encoding)?;
             if table.all.len() == MAX_ABBREVIATIONS {
                 return None;
             }
@@ -111,7 +152,13 @@ impl Abbreviations {
         }
     }
 
-    fn read_specifications(&mut self, reader: &mut Reader<'_>) -> Option<()> {
+    fn read_specifications(
+        &mut self,
+        reader: &mut Reader<'_>,
+        tag: u64,
+        encoding: Encoding,
+    ) -> Option<()> {
+        let first = self.specifications.len();
         loop {
             let attribute = reader.unsigned()?;
             let form = reader.unsigned()?;
@@ -122,12 +169,28 @@ impl Abbreviations {
             if (attribute, form) == (0, 0) {
                 return Some(());
             }
-            if self.specifications.len() == MAX_SPECIFICATIONS {
+            let size = match is_wanted(tag, attribute) {
+                true => None,
+                false => fixed_size(form, encoding),
+            };
+            if let Some(size) = size {
+                let before = self.specifications.get_mut(first..)?.last_mut();
+                match before.filter(|before| before.form == SKIP) {
+                    Some(before) => before.constant = before.constant.checked_add(size)?,
+                    None => self.specifications.push(Specification {
+                        attribute: 0,
+                        form: SKIP,
+                        constant: size,
+                    }),
+                }
+                continue;
+            }
+            if self.specifications.len() >= MAX_SPECIFICATIONS {
                 return None;
             }
             self.specifications.push(Specification {
                 attribute: u16::try_from(attribute).unwrap_or(u16::MAX),
-                form: u16::try_from(form).ok()?,
+                form: u16::try_from(form).ok().filter(|&form| form != SKIP)?,
                 constant,
             });
         }
@@ -152,9 +215,7 @@ impl Abbreviations {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Entry {
     pub(super) at: u64,
-    /// 0 ends a list of children.
     pub(super) tag: u64,
-    pub(super) children: bool,
     pub(super) name: Option<Value>,
     pub(super) linkage_name: Option<Value>,
     pub(super) low: Option<Value>,
@@ -167,6 +228,7 @@ pub(super) struct Entry {
     pub(super) call_line: Option<Value>,
     statements: Option<Value>,
     directory: Option<Value>,
+    split_name: Option<Value>,
     string_base: Option<Value>,
     address_base: Option<Value>,
     list_base: Option<Value>,
@@ -188,6 +250,7 @@ impl Entry {
             0x58 => &mut self.call_file,
             0x59 => &mut self.call_line,
             0x6e | 0x2007 => &mut self.linkage_name,
+            0x76 | 0x2130 => &mut self.split_name,
             0x72 => &mut self.string_base,
             0x73 | 0x2133 => &mut self.address_base,
             0x74 => &mut self.list_base,
@@ -225,6 +288,24 @@ enum Kind {
     Other,
 }
 
+/// The bytes of a value, if they are as many in every entry.
+fn fixed_size(form: u64, encoding: Encoding) -> Option<i64> {
+    let offset = if encoding.wide { 8 } else { 4 };
+    Some(match form {
+        0x19 | FORM_IMPLICIT_CONST => 0,
+        0x0b | 0x0c | 0x11 | 0x25 | 0x29 => 1,
+        0x05 | 0x12 | 0x26 | 0x2a => 2,
+        0x27 | 0x2b => 3,
+        0x06 | 0x13 | 0x1c | 0x28 | 0x2c => 4,
+        0x07 | 0x14 | 0x20 | 0x24 => 8,
+        0x1e => 16,
+        0x01 => encoding.address_size.into(),
+        0x10 if encoding.version == 2 => encoding.address_size.into(),
+        0x0e | 0x10 | 0x17 | 0x1d | 0x1f | 0x1f20 | 0x1f21 => offset,
+        _ => return None,
+    })
+}
+
 /// How a form's number is written.
 enum Length {
     Bytes(u8),
@@ -253,7 +334,8 @@ impl Unit {
     pub(super) fn read(debug: &Debug<'_>, at: u64) -> Option<Self> {
         let mut reader = debug.reader_at(Section::Info, at);
         let mut unit = Unit::header(&mut reader)?;
-        unit.abbreviations = Abbreviations::read(debug, unit.abbreviations_at, None)?;
+        unit.abbreviations =
+            Abbreviations::read(debug, unit.abbreviations_at, unit.encoding(), None)?;
         unit.read_root(debug, &mut reader)?;
         Some(unit)
     }
@@ -263,7 +345,8 @@ impl Unit {
         let mut unit = Unit::header(reader)?;
         let code = reader.unsigned()?;
         reader.seek(unit.first_entry);
-        unit.abbreviations = Abbreviations::read(debug, unit.abbreviations_at, Some(code))?;
+        unit.abbreviations =
+            Abbreviations::read(debug, unit.abbreviations_at, unit.encoding(), Some(code))?;
         unit.read_root(debug, reader)?;
         Some(unit)
     }
@@ -330,6 +413,11 @@ impl Unit {
         )
     }
 
+    /// Whether the file that the first entry names has the rest.
+    pub(super) fn is_split(&self) -> bool {
+        self.root.split_name.is_some()
+    }
+
     pub(super) fn statements(&self) -> Option<u64> {
         self.root.statements?.number()
     }
@@ -347,33 +435,105 @@ impl Unit {
         self.root.list_base?.number()
     }
 
-    /// The entry that begins here.
-    pub(super) fn entry(&self, debug: &Debug<'_>, reader: &mut Reader<'_>) -> Option<Entry> {
-        let mut entry = Entry {
-            at: reader.at(),
-            ..Entry::default()
-        };
-        if entry.at >= self.end {
+    fn encoding(&self) -> Encoding {
+        Encoding {
+            version: self.version,
+            wide: self.wide,
+            address_size: self.address_size,
+        }
+    }
+
+    /// Heap bytes.
+    pub(super) fn memory(&self) -> usize {
+        size_of_val(&*self.abbreviations.all) + size_of_val(&*self.abbreviations.specifications)
+    }
+
+    /// The shape of the entry that begins here; inside, none for the end of a list.
+    #[expect(
+        clippy::option_option,
+        reason = "outside: could it be read; inside: is there an entry"
+    )]
+    pub(super) fn shape(
+        &self,
+        debug: &Debug<'_>,
+        reader: &mut Reader<'_>,
+    ) -> Option<Option<Abbreviation>> {
+        if reader.at() >= self.end {
             return None;
         }
         let code = reader.unsigned()?;
         if code == 0 {
-            return Some(entry);
+            return Some(None);
         }
         let shape = self.abbreviations.find(code)?;
-        (entry.tag, entry.children) = (shape.tag, shape.children);
         debug.work(ENTRY + u64::from(shape.count) * 8)?;
+        Some(Some(shape))
+    }
+
+    /// Reads the attributes of an entry of that shape.
+    pub(super) fn attributes(
+        &self,
+        reader: &mut Reader<'_>,
+        shape: Abbreviation,
+        at: u64,
+    ) -> Option<Entry> {
+        let mut entry = Entry {
+            at,
+            tag: shape.tag,
+            ..Entry::default()
+        };
+        self.values(reader, shape, &mut |attribute, value| {
+            entry.keep(attribute, value);
+        })?;
+        Some(entry)
+    }
+
+    /// Skips them; the offset of the entry after its children, if that is written.
+    pub(super) fn sibling(
+        &self,
+        reader: &mut Reader<'_>,
+        shape: Abbreviation,
+    ) -> Option<Option<Value>> {
+        let mut sibling = None;
+        self.values(reader, shape, &mut |attribute, value| {
+            if attribute == 0x01 {
+                sibling = Some(value);
+            }
+        })?;
+        Some(sibling)
+    }
+
+    #[inline]
+    fn values(
+        &self,
+        reader: &mut Reader<'_>,
+        shape: Abbreviation,
+        keep: &mut dyn FnMut(u16, Value),
+    ) -> Option<()> {
         let first = shape.first as usize;
         let specifications = first..first + shape.count as usize;
         for specification in self.abbreviations.specifications.get(specifications)? {
             let form = match specification.form {
+                SKIP => {
+                    reader.skip(specification.constant.cast_unsigned())?;
+                    continue;
+                }
                 FORM_INDIRECT => reader.unsigned()?,
                 form => form.into(),
             };
             let value = self.value(reader, form, specification.constant)?;
-            entry.keep(specification.attribute, value);
+            keep(specification.attribute, value);
         }
-        Some(entry)
+        Some(())
+    }
+
+    /// The entry that begins here.
+    pub(super) fn entry(&self, debug: &Debug<'_>, reader: &mut Reader<'_>) -> Option<Entry> {
+        let at = reader.at();
+        match self.shape(debug, reader)? {
+            Some(shape) => self.attributes(reader, shape, at),
+            None => None,
+        }
     }
 
     /// A value of that form in a line number program, which has its own offset size.

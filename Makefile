@@ -22,7 +22,7 @@ Q := @
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: all help target build aarch64 dist check-dist demo test test-methods test-six test-vm fetch-vm corpus compare load attack bench-desk lint doc man check-man picture check-fuzz check-decoder figures bpf \
+.PHONY: all help target build aarch64 dist check-dist demo demo-core test test-methods test-six test-vm fetch-vm corpus compare load attack bench-desk lint doc man check-man picture check-fuzz check-decoder figures bpf \
 	check-prebuilt check-static check-size clean
 
 all: build
@@ -43,6 +43,7 @@ help:
 	@echo 'make doc              documentation of the code, without a warning'
 	@echo 'make man              the man page, from docs/manual.md (needs python3)'
 	@echo 'make check-man        the man page is what docs/manual.md gives'
+	@echo 'make demo-core        crash it with --core, and open the core file in gdb'
 	@echo 'make picture          the pictures of the README, from a report of make demo'
 	@echo 'make check-fuzz       the fuzz targets compile (needs a C++ compiler)'
 	@echo 'make check-decoder    instructions as disassemblers read them (minutes; needs llvm-19, binutils)'
@@ -85,6 +86,10 @@ dist:
 			'$(DIST)'/segfault_analyzer-$(VERSION)-linux-$$machine; \
 	done
 	$(Q)cd '$(DIST)' && sha256sum segfault_analyzer-* >SHA256SUMS && cat SHA256SUMS
+
+# Beside the kernel's own core, if it writes one into the current directory.
+demo-core: build
+	$(Q)CC='$(CC)' sh tests/demo/core.sh $(BINARY)
 
 demo: build
 	$(Q)CC='$(CC)' sh tests/demo/run.sh $(BINARY)

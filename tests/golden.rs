@@ -99,6 +99,7 @@ fn bare(comm: &[u8], pid: u32) -> Report {
         counts: Counts::default(),
         same_death: false,
         exit: None,
+        core: None,
         lost: Vec::new(),
     }
 }

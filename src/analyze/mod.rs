@@ -23,6 +23,7 @@ mod judge;
 mod locate;
 pub mod located;
 pub mod nearby;
+mod objects;
 pub mod space;
 
 use std::rc::Rc;

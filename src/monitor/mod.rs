@@ -8,6 +8,8 @@
 //!
 //! The end has a deadline: what was not analyzed by then is counted and not reported.
 
+mod cores;
+mod figures;
 mod follow;
 mod inflow;
 mod queue;
@@ -23,9 +25,10 @@ use crate::analyze::Analyzer;
 use crate::base::error::{Error, Kind, Result};
 use crate::capture::Started;
 use crate::config::{Format, MonitorConfig};
-use crate::crash::event::Event;
+use crate::corefile::store::Store;
+use crate::crash::event::{Disposition, Event};
 use crate::monitor::inflow::Inflow;
-use crate::monitor::statistics::{Drops, Sizes, Statistics, UserCounters};
+use crate::monitor::statistics::{Drops, UserCounters};
 use crate::report::output::{self, sink::Sink};
 use crate::report::repeats::{Outgoing, Repeats};
 use crate::report::Exit;
@@ -73,6 +76,7 @@ pub struct Monitor {
     /// Shared with the analyzer, which has it filled while it makes a report.
     inflow: Rc<RefCell<Inflow>>,
     sink: Sink,
+    cores: Option<Store>,
     signals: Signals,
     poller: Poller<Woken>,
     /// Whether the poller watches the output, because a report waits for its reader.
@@ -107,6 +111,7 @@ impl Monitor {
         config: MonitorConfig,
         capture_started: Started,
         mut sink: Sink,
+        cores: Option<Store>,
         signals: Signals,
         started: Instant,
     ) -> Result<Self> {
@@ -174,6 +179,7 @@ impl Monitor {
                 utc_offset_s: 0,
             },
             sink,
+            cores,
             signals,
             poller,
             watches_reader: false,
@@ -358,7 +364,13 @@ impl Monitor {
             self.close_files.once(CLOSE_FILES_AFTER)?;
             self.closing_files = true;
         }
+        let is_fatal = event.disposition == Disposition::Fatal;
+        let core = match &self.cores {
+            Some(_) if is_fatal => self.analyzer.core(event, report.time.unix_ms),
+            _ => None,
+        };
         let item = Item {
+            core,
             report: Box::new(report),
             site: event.site(),
             repeats: event.repeats,
@@ -397,7 +409,11 @@ impl Monitor {
             let capture = &mut self.inflow.borrow_mut().capture;
             let take = &mut |site: &_| capture.take_folded(site);
             let repeats = &mut self.repeats;
-            reports.extend(repeats.admit(item.report, item.site, item.repeats, now, take));
+            let mut admitted = repeats.admit(item.report, item.site, item.repeats, now, take);
+            if let (Some(core), Some(store)) = (item.core, &mut self.cores) {
+                cores::add(store, &core, &mut admitted);
+            }
+            reports.extend(admitted);
         }
         self.print(reports)
     }
@@ -503,60 +519,6 @@ impl Monitor {
         match self.sink.finish()? {
             0 => Ok(()),
             _ => Err(Error::failed("some reports could not be written")),
-        }
-    }
-
-    pub fn print_statistics(&self) {
-        let page = self.collect().page();
-        say(page.trim_end_matches('\n'));
-        say("");
-    }
-
-    fn collect(&self) -> Statistics {
-        let inflow = self.inflow();
-        let capture = &inflow.capture;
-        let analyzer = self.analyzer.figures();
-        let unwanted = self.followed.unwanted();
-        let mut kernel = capture.counters();
-        if self.config.fatal_only {
-            kernel = kernel.without_handled(unwanted);
-        }
-        let dropped_queue = inflow.drops().all();
-        let dropped_end = self.unread.all();
-        let mut drops = inflow.drops().clone();
-        drops.join(&self.unread);
-        drops.join(&capture.drops());
-        let counted = inflow.counters();
-        Statistics {
-            runtime: self.started.elapsed(),
-            kernel: kernel.dropped_later(dropped_queue + dropped_end),
-            user: UserCounters {
-                reports_held: self.repeats.held(),
-                reports_not_written: self.counters.reports_not_written
-                    + self.outbox.len() as u64
-                    + self.sink.reports_not_written(),
-                output_errors: self.sink.errors(),
-                symbol_cache_hits: analyzer.symbol_hits,
-                symbol_cache_misses: analyzer.symbol_misses,
-                evicted: analyzer.evicted + capture.evicted(),
-                lookups_given_up: analyzer.lookups_given_up,
-                processed: self.counters.processed.saturating_sub(unwanted),
-                dropped_queue,
-                dropped_end,
-                ..counted
-            },
-            drops,
-            sizes: Sizes {
-                symbol_cache_entries: analyzer.symbol_entries,
-                memory_bytes: capture.ring_bytes()
-                    + capture.held_bytes()
-                    + BASE_BYTES
-                    + inflow.bytes()
-                    + self.sink.queued_bytes() as u64
-                    + analyzer.bytes,
-                memory_limit_bytes: self.config.memory_limit_bytes,
-                ring_bytes: capture.ring_bytes(),
-            },
         }
     }
 }

@@ -34,6 +34,8 @@ pub struct UserCounters {
     /// Events that found no room in the queue, and those that were left at the end.
     pub dropped_queue: u64,
     pub dropped_end: u64,
+    /// With `--core`: files written, and cores that could not be.
+    pub cores: Option<(u64, u64)>,
     /// Records that came with their end, and the capture program's own figure
     /// of the time it took for each: the kernel's share of a crash.
     pub timed: u64,
@@ -178,6 +180,11 @@ impl Statistics {
         page.count("Symbol lookups given up", user.lookups_given_up);
         page.count("Reports not written", user.reports_not_written);
         page.count("Failed writes", user.output_errors);
+        if let Some((written, lost)) = user.cores {
+            page.section("Core Files");
+            page.count("Core files written", written);
+            page.count("Core files lost", lost);
+        }
         page.text.push('\n');
         page.text
     }

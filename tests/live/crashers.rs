@@ -110,6 +110,7 @@ const DEADLY: &[(&str, &[&str], &[&str])] = &[
     ("many_codes.c", PIE, &["one_file", "300"]),
     ("many_codes.c", PIE, &["files", "300"]),
     ("inlined.c", PIE, &[]),
+    ("locals.c", PIE, &[]),
     ("in_handler.c", PIE, &[]),
     ("compiled.c", PIE, &[]),
     ("odd_name.c", PIE, &["a \"name\"\n"]),

@@ -18,6 +18,7 @@ mod causes;
 mod chains;
 mod compat;
 mod context;
+mod cores;
 mod cpus;
 mod crashers;
 mod debuglinks;
@@ -140,6 +141,7 @@ fn main() -> ExitCode {
         overcome::CASES,
         signatures::CASES,
         desk::CASES,
+        cores::CASES,
         threads::CASES,
         names::CASES,
         debuglinks::CASES,

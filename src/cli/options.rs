@@ -582,9 +582,7 @@ fn explain(out: &mut String, option: &Opt, column: usize) {
             text = text.replace("[]", &std::mem::take(&mut default));
         }
         if line.len() > column {
-            out.push_str(&line);
-            out.push('\n');
-            line.clear();
+            out.push_str(&(std::mem::take(&mut line) + "\n"));
         }
         line = format!("{line:column$}{text}");
     }

@@ -13,7 +13,7 @@
 //! ```text
 //! index (address -> unit) ──> program (address -> file, line)
 //!       └─> tree (address -> inlined calls) ──> their names, the lines they are on
-//! reader: numbers and strings through a window; unit: headers, abbreviations,
+//! reader: numbers and strings through a window; unit, abbreviation: headers, shapes,
 //! attributes; ranges: lists of address ranges
 //! ```
 //!
@@ -21,6 +21,7 @@
 //! memory. DWARF Debugging Information Format, version 5, and version 4 for what version
 //! 5 left out.
 
+mod abbreviation;
 mod index;
 mod memory;
 mod program;

@@ -6,9 +6,10 @@
 //! address: the inlined calls that contain it, with the places they were called from.
 //! DWARF 5, sections 3.3.8 and 2.3.
 
+use super::abbreviation::{TAG_INLINED, TAG_SUBPROGRAM};
 use super::program::Place;
 use super::reader::Reader;
-use super::unit::{Entry, Unit, Value, TAG_INLINED, TAG_SUBPROGRAM};
+use super::unit::{Entry, Unit, Value};
 use super::wanted::{sort, Wanted};
 use super::{ranges, Debug, Section};
 

@@ -6,20 +6,12 @@
 //! name of code are kept; the others are skipped by their length. DWARF 5, sections 7.5
 //! and 3.1.
 
+use super::abbreviation::{
+    Abbreviation, Abbreviations, Encoding, ENTRY, FORM_IMPLICIT_CONST, SKIP, TAG_COMPILE_UNIT,
+    TAG_PARTIAL_UNIT, TAG_SKELETON_UNIT,
+};
 use super::reader::Reader;
 use super::{Debug, Section};
-
-/// Compilers make some hundred for a unit.
-const MAX_ABBREVIATIONS: usize = 16 * 1024;
-const MAX_SPECIFICATIONS: usize = 256 * 1024;
-/// Units of work for an entry, or for the shape of one.
-const ENTRY: u64 = 32;
-
-pub(super) const TAG_INLINED: u64 = 0x1d;
-pub(super) const TAG_SUBPROGRAM: u64 = 0x2e;
-const TAG_COMPILE_UNIT: u64 = 0x11;
-const TAG_PARTIAL_UNIT: u64 = 0x3c;
-const TAG_SKELETON_UNIT: u64 = 0x4a;
 
 /// A string, not read yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,163 +43,6 @@ impl Value {
             Value::Number(number) => Some(number),
             _ => None,
         }
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Specification {
-    attribute: u16,
-    /// [`SKIP`]: the attributes here are of no interest, and have `constant` bytes.
-    form: u16,
-    constant: i64,
-}
-
-/// No form that there is.
-const SKIP: u16 = u16::MAX;
-
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Abbreviation {
-    code: u64,
-    pub(super) tag: u64,
-    pub(super) children: bool,
-    first: u32,
-    count: u32,
-}
-
-/// What the size of a value depends on.
-#[derive(Clone, Copy, Debug)]
-struct Encoding {
-    version: u16,
-    wide: bool,
-    address_size: u8,
-}
-
-/// Whether an attribute is of interest in an entry.
-fn is_wanted(tag: u64, attribute: u64) -> bool {
-    match attribute {
-        0x01 => true,
-        0x03
-        | 0x10..=0x12
-        | 0x1b
-        | 0x31
-        | 0x47
-        | 0x55
-        | 0x58
-        | 0x59
-        | 0x6e
-        | 0x72..=0x74
-        | 0x2007
-        | 0x2133 => {
-            matches!(
-                tag,
-                TAG_INLINED
-                    | TAG_SUBPROGRAM
-                    | TAG_COMPILE_UNIT
-                    | TAG_PARTIAL_UNIT
-                    | TAG_SKELETON_UNIT
-            )
-        }
-        _ => false,
-    }
-}
-
-/// The abbreviations, each shared by all entries of the same shape.
-#[derive(Debug, Default)]
-struct Abbreviations {
-    all: Vec<Abbreviation>,
-    specifications: Vec<Specification>,
-}
-
-impl Abbreviations {
-    /// The whole table, or its beginning down to the shape with the code 1, which
-    /// compilers give to a unit's first entry.
-    fn read(debug: &Debug<'_>, at: u64, encoding: Encoding, until: Option<u64>) -> Option<Self> {
-        let mut reader = debug.reader_at(Section::Abbrev, at);
-        let mut table = Abbreviations::default();
-        loop {
-            let code = reader.unsigned()?;
-            if code == 0 {
-                table.sort();
-                return Some(table);
-            }
-            let tag = reader.unsigned()?;
-            let children = reader.u8()? != 0;
-            let first = table.specifications.len();
-            table.read_specifications(&mut reader, tag, encoding)?;
-            if table.all.len() == MAX_ABBREVIATIONS {
-                return None;
-            }
-            table.all.push(Abbreviation {
-                code,
-                tag,
-                children,
-                first: first as u32,
-                count: (table.specifications.len() - first) as u32,
-            });
-            if until == Some(code) {
-                table.sort();
-                return Some(table);
-            }
-            debug.work(ENTRY)?;
-        }
-    }
-
-    fn read_specifications(
-        &mut self,
-        reader: &mut Reader<'_>,
-        tag: u64,
-        encoding: Encoding,
-    ) -> Option<()> {
-        let first = self.specifications.len();
-        loop {
-            let attribute = reader.unsigned()?;
-            let form = reader.unsigned()?;
-            let constant = match form {
-                FORM_IMPLICIT_CONST => reader.signed()?,
-                _ => 0,
-            };
-            if (attribute, form) == (0, 0) {
-                return Some(());
-            }
-            let size = match is_wanted(tag, attribute) {
-                true => None,
-                false => fixed_size(form, encoding),
-            };
-            if let Some(size) = size {
-                let before = self.specifications.get_mut(first..)?.last_mut();
-                match before.filter(|before| before.form == SKIP) {
-                    Some(before) => before.constant = before.constant.checked_add(size)?,
-                    None => self.specifications.push(Specification {
-                        attribute: 0,
-                        form: SKIP,
-                        constant: size,
-                    }),
-                }
-                continue;
-            }
-            if self.specifications.len() >= MAX_SPECIFICATIONS {
-                return None;
-            }
-            self.specifications.push(Specification {
-                attribute: u16::try_from(attribute).unwrap_or(u16::MAX),
-                form: u16::try_from(form).ok().filter(|&form| form != SKIP)?,
-                constant,
-            });
-        }
-    }
-
-    /// Nearly always they are numbered from 1. Of several with one number the first counts.
-    fn sort(&mut self) {
-        if !self.all.is_sorted_by_key(|shape| shape.code) {
-            self.all.sort_by_key(|shape| shape.code);
-        }
-    }
-
-    fn find(&self, code: u64) -> Option<Abbreviation> {
-        let at = |index: usize| self.all.get(index).filter(|shape| shape.code == code);
-        let direct = at(usize::try_from(code.checked_sub(1)?).ok()?);
-        let search = || at(self.all.partition_point(|shape| shape.code < code));
-        direct.or_else(search).copied()
     }
 }
 
@@ -267,9 +102,6 @@ impl Entry {
 
 /// The form comes before the value.
 const FORM_INDIRECT: u16 = 0x16;
-/// The value is in the abbreviation.
-const FORM_IMPLICIT_CONST: u64 = 0x21;
-
 /// The meaning of a form's value.
 enum Kind {
     Number,
@@ -286,24 +118,6 @@ enum Kind {
     /// So many bytes follow.
     Block,
     Other,
-}
-
-/// The bytes of a value, if they are as many in every entry.
-fn fixed_size(form: u64, encoding: Encoding) -> Option<i64> {
-    let offset = if encoding.wide { 8 } else { 4 };
-    Some(match form {
-        0x19 | FORM_IMPLICIT_CONST => 0,
-        0x0b | 0x0c | 0x11 | 0x25 | 0x29 => 1,
-        0x05 | 0x12 | 0x26 | 0x2a => 2,
-        0x27 | 0x2b => 3,
-        0x06 | 0x13 | 0x1c | 0x28 | 0x2c => 4,
-        0x07 | 0x14 | 0x20 | 0x24 => 8,
-        0x1e => 16,
-        0x01 => encoding.address_size.into(),
-        0x10 if encoding.version == 2 => encoding.address_size.into(),
-        0x0e | 0x10 | 0x17 | 0x1d | 0x1f | 0x1f20 | 0x1f21 => offset,
-        _ => return None,
-    })
 }
 
 /// How a form's number is written.

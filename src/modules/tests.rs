@@ -5,7 +5,6 @@ use super::*;
 use crate::base::address::{FileAddress, FileOffset};
 use crate::crash::event::VmFlags;
 use crate::host;
-#[cfg(feature = "lines")]
 use crate::symbols::resolver::Names as _;
 use crate::symbols::resolver::Resolver;
 use crate::unwind::{CfiSection, ModuleData};

@@ -249,7 +249,7 @@ separate int emit_mapping(__u64 address, __u64 start, __u64 end, __u64 vm_flags)
 	if (!s)
 		return 0;
 	/* Do not look up names that cannot be sent. */
-	if ((s->end.lost & LOST_RING_MAPPINGS) && ring_free() < OUT_BYTES + ring_reserve)
+	if ((s->end.lost & LOST_RING_MAPPINGS) && ring_free() < OUT_BYTES + s->keep_free)
 		return 0;
 	file = BPF_CORE_READ(vma, vm_file);
 	if (s->out_bytes > OUT_BYTES / 2)

@@ -14,6 +14,7 @@
 #define MAX_PAGES 256
 #define WORDS_IN_PAGE (PAGE_BYTES / 8)
 #define MAX_SCANNED_PAGES 16
+#define MAX_SWITCHES 4		/* of stacks below the current one */
 #define BETWEEN_BYTES 64	/* of a frame: its record, and the registers saved below */
 
 /*
@@ -249,11 +250,12 @@ static long record_callback(__u32 step, void *unused)
 
 /*
  * A program that calls a function on a stack that it made will return to the stack that it
- * was on before. For the first thread the last of these is the first stack. The chain of
- * frame pointers, if there is one, shows where on the other stack the calls go on. Without
- * it only the calls next to main are sent, and of another thread nothing.
+ * was on before, which may be another that it made (-fsplit-stack). For the first thread the
+ * last of these is the first stack. The chain of frame pointers, if there is one, shows where
+ * on the other stack the calls go on. Without it only the calls next to main are sent, and of
+ * another thread nothing. Sends one of these stacks, if there is one.
  */
-separate int send_other_stack(__u64 low, __u64 high)
+separate int send_next_stack(void)
 {
 	struct scratch *s = scratch();
 	__u64 first, start, end;
@@ -261,26 +263,45 @@ separate int send_other_stack(__u64 low, __u64 high)
 	if (!s)
 		return 0;
 	s->other_stack = 0;
-	s->stack_next = low;
-	s->stack_end = high;
 	bpf_loop(MAX_RECORDS, record_callback, 0, 0);
 	first = first_stack(s);
-	start = s->other_stack;
-	end = 0;
-	if (start) {
-		start -= RECORD_FRAME;
-		end = start + stack_bytes;
-		if (end > first)
-			end = first;
-		send_window(s, start, end);
+	if (!s->other_stack)
+		return 0;
+	start = s->other_stack - RECORD_FRAME;
+	end = start + stack_bytes;
+	if (end > first)
+		end = first;
+	send_window(s, start, end);
+	s->switched_end = end;
+	/* The next round follows the chain from here. */
+	s->frame_pointer = s->other_stack;
+	s->stack_next = start;
+	s->stack_end = end;
+	return 1;
+}
+
+separate int send_other_stack(__u64 low, __u64 high)
+{
+	struct scratch *s = scratch();
+	__u64 first, start;
+
+	if (!s)
+		return 0;
+	s->stack_next = low;
+	s->stack_end = high;
+	s->switched_end = 0;
+	for (int switches = 0; switches < MAX_SWITCHES; switches++) {
+		if (!send_next_stack())
+			break;
 	}
+	first = first_stack(s);
 	/* The window of the current stack has the calls next to main. */
 	if (low < first && first < high)
 		return 0;
 	if (s->header.host_tid == s->header.host_pid) {
 		start = first - TAIL_BYTES;
-		if (end > start)
-			start = end;
+		if (s->switched_end > start)
+			start = s->switched_end;
 		send_window(s, start, first);
 	}
 	return 0;

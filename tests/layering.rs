@@ -70,7 +70,7 @@ const GRAPH: &[(&str, &[&str])] = &[
     (
         "monitor",
         &[
-            "analyze", "base", "capture", "config", "corefile", "crash", "report", "sys",
+            "analyze", "base", "capture", "config", "corefile", "crash", "keyed", "report", "sys",
         ],
     ),
     (

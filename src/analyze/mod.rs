@@ -126,6 +126,12 @@ impl Analyzer {
         }
     }
 
+    /// From here on `work` is done every now and then while a report is made; its time is not the
+    /// report's.
+    pub fn meanwhile(&self, work: Box<dyn Fn()>) {
+        self.allowance.meanwhile(work);
+    }
+
     /// Computes times again for kernels that do not record the wall-clock time.
     pub fn clock_was_set(&mut self) {
         self.clock.set_again();

@@ -102,6 +102,7 @@ fn look(path: &[u8]) -> Option<FileIdentity> {
         mtime_s: status.mtime_s,
         mtime_ns: status.mtime_ns,
         mapped_unix_ns: None,
+        crashed_unix_ns: None,
     })
 }
 

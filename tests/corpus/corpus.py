@@ -99,6 +99,7 @@ def builds():
         Build("i386", "i386", cc, ["-m32", "-O2", "-ffreestanding", "-fno-pie", "-fno-stack-protector"],
               link=["-nostdlib", "-static"]),
         Build("bare", "bare", cc, NO_TABLES, link=["-nostdlib", "-static"], compared=False),
+        Build("split", "split", cc, ["-O2", "-fsplit-stack"], compared=False),
         Build("bare_pie", "bare", cc, [*NO_TABLES, "-fPIE"], link=["-nostdlib", "-static-pie"], compared=False),
     ]
 
@@ -167,8 +168,8 @@ def causes(source, scenario):
 def language(source):
     if source.name == "narrow.c":
         return "i386"
-    if source.name == "bare.c":
-        return "bare"
+    if source.name in ("bare.c", "split.c"):
+        return source.stem
     return source.suffix[1:]
 
 
@@ -220,7 +221,7 @@ def compile_program(source, build, directory):
                                              ROOT / "tests/corpus/plugin.c"])
     if not (stamp.exists() and stamp.stat().st_mtime > newest):
         objects = [directory / "part.o"]
-        if build.language in ("c", "cc", "i386", "bare"):
+        if build.language in ("c", "cc", "i386", "bare", "split"):
             run([build.compiler, *C_FLAGS, *CXX_FLAGS.get(build.language, []), *build.flags, "-c", source, "-o", objects[0]])
             run([build.compiler, *build.flags, *build.link, objects[0], "-o", twin, "-lpthread"]
                 [:-1 if build.language in ("i386", "bare") else None])

@@ -135,31 +135,19 @@ fn books_of_a_storm_on_a_small_ring() {
     assert_books(&outcome, CRASHES + more);
 }
 
-/// Crashes `program` until one is reported: then the backlog before it is done, as
-/// reports come in order. Then once more: that report comes without a signal or
-/// another crash to wake the reader, and is whole. Gives the number of crashes too.
+/// Crashes `program` until one is reported: from then on the ring has room. Then once more:
+/// that report comes without a signal or another crash to wake the reader, and is whole.
+/// Gives the number of crashes too.
 fn and_then_all_is_well(monitor: Monitor, program: &Program) -> (Outcome, u64) {
     let mut crashes = 0;
     eventually("a report after the backlog", PATIENCE, || {
         let pid = crash(&mut program.command());
         crashes += 1;
-        let soon = Instant::now() + Duration::from_millis(500);
-        while Instant::now() < soon {
-            if monitor
-                .last_report()
-                .is_some_and(|report| report["pid"] == pid)
-            {
-                return Some(());
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        None
+        monitor.report_of_within(pid, Duration::from_millis(500))
     });
     let pid = crash(&mut program.command());
     crashes += 1;
-    let report = eventually("a report of one more crash", PATIENCE, || {
-        monitor.last_report().filter(|report| report["pid"] == pid)
-    });
+    let report = monitor.wait_report_of(pid);
     report.assert_chain(DEEP);
     report.assert_reaches_start();
     report.assert_nothing_lost();

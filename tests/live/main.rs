@@ -25,6 +25,8 @@ mod debuglinks;
 mod deliveries;
 mod desk;
 mod examples;
+mod fairness;
+mod faults;
 mod files;
 mod filters;
 mod folding;
@@ -160,6 +162,8 @@ fn main() -> ExitCode {
         surroundings::CASES,
         busybox::CASES,
         books::CASES,
+        fairness::CASES,
+        faults::CASES,
     ]
     .concat();
     cases.sort_by_key(|case| case.needs == Needs::Alone);

@@ -16,6 +16,7 @@
 #include "event.h"
 #include "kernel.h"
 #include "scratch.h"
+#include "share.h"
 #include "path.h"
 #include "mappings.h"
 #include "identity.h"
@@ -132,6 +133,16 @@ static __always_inline int is_counted_only(struct glance *g, const void *regs)
 	return is_folded(&key, bpf_ktime_get_boot_ns(), fold_ns, &g->repeats);
 }
 
+static __always_inline void drop_for_room(struct glance *g, const void *regs)
+{
+	struct fold_key key = fold_key(g, regs_pc(regs));
+
+	/* The next fault must not be folded into a record that was not sent. */
+	bpf_map_delete_elem(&segfault_folds, &key);
+	count(dropped_ring);
+	count_drop();
+}
+
 static __always_inline void capture(struct scratch *s, struct glance *g,
 				    struct task_struct *task, const void *regs)
 {
@@ -140,23 +151,23 @@ static __always_inline void capture(struct scratch *s, struct glance *g,
 	clear(&s->walk, offsetof(struct mapping_walk, node));
 	clear(&s->compiled, offsetof(struct compiled, part));
 	s->began_ns = bpf_ktime_get_ns();
+	if (!share_allows((__u64)BPF_CORE_READ(task, mm, exe_file, f_inode), g->handler > SIG_IGN)) {
+		drop_for_room(g, regs);
+		return;
+	}
 	fill_header(s, g, task, regs);
 	s->walk.sp = regs_sp(regs);
 	s->walk.until = regs_pc(regs);
 	if (!(s->header.flags & HEADER_REGISTERS))
 		count(register_failures);
 	if (send_header(s)) {
-		struct fold_key key = fold_key(g, regs_pc(regs));
-
-		/* The next fault must not be folded into a record that was not sent. */
-		bpf_map_delete_elem(&segfault_folds, &key);
-		count(dropped);
-		count(dropped_ring);
+		drop_for_room(g, regs);
 		return;
 	}
 	count(submitted);
 	send_details(s, task);
 	send_end(s);
+	share_charge();
 }
 
 /*
@@ -201,8 +212,8 @@ int segfault_probe(struct delivery *ctx)
 	}
 	s = scratch();
 	if (!s || __sync_lock_test_and_set(&s->busy, 1)) {
-		count(dropped);
 		count(dropped_busy);
+		count_drop();
 		return 0;
 	}
 	if (!only_thread() && !passes_name(s, task)) {

@@ -243,6 +243,26 @@ static __always_inline void child_of(struct chain_walk *w, __u32 pivot_at, __u32
 		w->node_max = pivot;
 }
 
+/*
+ * The layout of an inner node; the result is 0 if the type is one. The two types share the
+ * code: after a branch the verifier would follow all of the unrolled walk twice.
+ */
+static __always_inline int inner_layout(struct node_layout *layout, __u32 type)
+{
+	const __u32 range_pivot = field_at(maple_range_64, pivot);
+	const __u32 range_slot = field_at(maple_range_64, slot);
+	const __u32 more_pivot = field_at(maple_arange_64, pivot) - range_pivot;
+	const __u32 more_slot = field_at(maple_arange_64, slot) - range_slot;
+	__u32 is_arange = type & 1;
+
+	if (type >> 1 != NODE_RANGE >> 1)
+		return -1;
+	layout->pivots = RANGE_PIVOTS - (RANGE_PIVOTS - ARANGE_PIVOTS) * is_arange;
+	layout->pivot_at = range_pivot + more_pivot * is_arange;
+	layout->slots_at = range_slot + more_slot * is_arange;
+	return 0;
+}
+
 /* From 6.1 on: descends one level towards the leaf that holds walk.next. */
 static __always_inline int tree_descend(struct scratch *s)
 {

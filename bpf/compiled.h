@@ -117,7 +117,7 @@ static __always_inline void send_compiled(struct scratch *s)
 		return;
 	bytes = sizeof(struct part) + bytes * sizeof(struct event_code);
 	c->part.size = bytes;
-	if (ring_free() < bytes + ring_reserve || send(&c->part, bytes, BPF_RB_NO_WAKEUP))
+	if (ring_free() < bytes + s->keep_free || send(&c->part, bytes, BPF_RB_NO_WAKEUP))
 		s->end.lost |= LOST_RING_STACK;
 }
 

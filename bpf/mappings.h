@@ -42,6 +42,27 @@ static __always_inline int walk_retry(struct mapping_walk *w)
 	return WALK_NOTHING;
 }
 
+/*
+ * The layout of an inner node; the result is 0 if the type is one. Constants behind a branch:
+ * a number of pivots that is only known to be 9 or 15 would be narrowed by each turn of the
+ * loop below, in ways that verifiers cannot join again. That of 6.1 then ran out of memory.
+ */
+static __always_inline int inner_layout(struct node_layout *layout, __u32 type)
+{
+	if (type == NODE_ARANGE) {
+		layout->pivots = ARANGE_PIVOTS;
+		layout->pivot_at = field_at(maple_arange_64, pivot);
+		layout->slots_at = field_at(maple_arange_64, slot);
+	} else if (type == NODE_RANGE) {
+		layout->pivots = RANGE_PIVOTS;
+		layout->pivot_at = field_at(maple_range_64, pivot);
+		layout->slots_at = field_at(maple_range_64, slot);
+	} else {
+		return -1;
+	}
+	return 0;
+}
+
 /* Descends one level towards the leaf that holds index. */
 separate int tree_descend(void)
 {
@@ -228,7 +249,7 @@ separate int emit_mapping(__u64 address, __u64 start, __u64 end, __u64 vm_flags)
 	if (!s)
 		return 0;
 	/* Do not look up names that cannot be sent. */
-	if ((s->end.lost & LOST_RING_MAPPINGS) && ring_free() < OUT_BYTES + ring_reserve)
+	if ((s->end.lost & LOST_RING_MAPPINGS) && ring_free() < OUT_BYTES + s->keep_free)
 		return 0;
 	file = BPF_CORE_READ(vma, vm_file);
 	if (s->out_bytes > OUT_BYTES / 2)

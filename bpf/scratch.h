@@ -97,6 +97,10 @@ struct scratch {
 	__u64 other_stack;	/* and the first that lies on another stack, or 0 */
 	__u64 switched_end;	/* the end of the last window of another stack, or 0 */
 	__u64 is_narrow;	/* a 32-bit task of x86 */
+	__u64 user;		/* who has crashed, as share.h has it, */
+	__u64 exe;
+	__u64 ring_from;	/* where in the ring the record begins, */
+	__u64 keep_free;	/* and what optional parts must leave free there */
 	struct event_header header;
 	struct event_end end;
 	struct mapping_walk walk;
@@ -197,7 +201,7 @@ separate int send_out(__u32 kind, __u32 lost)
 	part->kind = kind;
 	part->size = bytes;
 	part->id = s->header.part.id;
-	if (ring_free() < bytes + ring_reserve) {
+	if (ring_free() < bytes + s->keep_free) {
 		count(parts_lost);
 		s->end.lost |= lost;
 		return 0;

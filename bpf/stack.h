@@ -253,20 +253,20 @@ static long record_callback(__u32 step, void *unused)
  * was on before, which may be another that it made (-fsplit-stack). For the first thread the
  * last of these is the first stack. The chain of frame pointers, if there is one, shows where
  * on the other stack the calls go on. Without it only the calls next to main are sent, and of
- * another thread nothing.
+ * another thread nothing. Sends one of these stacks, if there is one.
  */
-static long switch_callback(__u32 step, void *unused)
+separate int send_next_stack(void)
 {
 	struct scratch *s = scratch();
 	__u64 first, start, end;
 
 	if (!s)
-		return 1;
+		return 0;
 	s->other_stack = 0;
 	bpf_loop(MAX_RECORDS, record_callback, 0, 0);
 	first = first_stack(s);
 	if (!s->other_stack)
-		return 1;
+		return 0;
 	start = s->other_stack - RECORD_FRAME;
 	end = start + stack_bytes;
 	if (end > first)
@@ -277,7 +277,7 @@ static long switch_callback(__u32 step, void *unused)
 	s->frame_pointer = s->other_stack;
 	s->stack_next = start;
 	s->stack_end = end;
-	return 0;
+	return 1;
 }
 
 separate int send_other_stack(__u64 low, __u64 high)
@@ -290,7 +290,10 @@ separate int send_other_stack(__u64 low, __u64 high)
 	s->stack_next = low;
 	s->stack_end = high;
 	s->switched_end = 0;
-	bpf_loop(MAX_SWITCHES, switch_callback, 0, 0);
+	for (int switches = 0; switches < MAX_SWITCHES; switches++) {
+		if (!send_next_stack())
+			break;
+	}
 	first = first_stack(s);
 	/* The window of the current stack has the calls next to main. */
 	if (low < first && first < high)

@@ -11,6 +11,7 @@ use crate::base::error::{Kind, Result};
 use crate::check;
 use crate::cli::{self, Command};
 use crate::config::Config;
+use crate::corefile::store::Store;
 use crate::desk;
 use crate::monitor::Monitor;
 use crate::report::output::{self, sink::Sink};
@@ -69,6 +70,7 @@ fn run(config: &Config) -> Result<()> {
     time::settle_time_zone();
     // First of all: scripts follow the file at once.
     let sink = Sink::open(config.output.as_deref(), config.append)?;
+    let cores = config.cores().map(Store::open).transpose()?;
     let signals = Signals::new()?;
     let started = start::start(&config.start())?;
     let since = Instant::now();
@@ -84,7 +86,7 @@ fn run(config: &Config) -> Result<()> {
         say(&format!("Warning: {warning}"));
     }
     give_up_privileges(config, started.capture.has_ring_for_each_cpu());
-    let mut monitor = Monitor::new(config.monitor(), started, sink, signals, since)?;
+    let mut monitor = Monitor::new(config.monitor(), started, sink, cores, signals, since)?;
     // Last of all: scripts wait for it.
     say(&monitoring(config));
     let ended = monitor.watch();
@@ -127,8 +129,8 @@ fn give_up_privileges(config: &Config, opens_rings: bool) {
         capability::DAC_READ_SEARCH,
         capability::CHECKPOINT_RESTORE,
     ];
-    if config.output.is_some() {
-        // SIGHUP opens the file again, in a directory of any user.
+    if config.output.is_some() || config.core_directory.is_some() {
+        // SIGHUP opens the file again, and cores are made, in a directory of any user.
         kept.push(capability::DAC_OVERRIDE);
     }
     // The ring of a CPU that comes up is locked memory.

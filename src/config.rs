@@ -21,6 +21,8 @@ pub const MEMORY_BESIDE_RING_MB: u64 = 4;
 /// What holds without an option, in the units of the command line.
 pub mod default {
     pub const MAX_STACK_DEPTH: u64 = 16;
+    /// Of a report that a core file gives.
+    pub const CORE_STACK_DEPTH: u64 = 64;
     pub const STATS_INTERVAL_S: u64 = 5;
     pub const SYMBOL_CACHE_LIMIT: u64 = 1000;
     pub const MEMORY_LIMIT_MB: u64 = 100;
@@ -129,6 +131,15 @@ pub struct RepeatsConfig {
     pub memory_limit_bytes: u64,
 }
 
+/// For core files.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct CoreConfig {
+    pub directory: PathBuf,
+    /// How many files are kept, and how many bytes all of them may have.
+    pub keep_files: Option<u64>,
+    pub keep_bytes: Option<u64>,
+}
+
 /// For the writers of reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutputConfig {
@@ -208,6 +219,12 @@ pub struct Config {
     pub fold_handled: Option<Duration>,
     /// `--max-per-minute N`: reports of one executable.
     pub max_per_minute: Option<u32>,
+    /// `--core DIR`
+    pub core_directory: Option<PathBuf>,
+    /// `--core-keep N`
+    pub core_keep_files: Option<u64>,
+    /// `--core-max-size MB`: bytes.
+    pub core_keep_bytes: Option<u64>,
     /// `--capture NAME`: this method instead of the best one.
     pub method: Option<Method>,
 }
@@ -255,14 +272,15 @@ impl Config {
             pid: self.pid,
             name: self.name.clone(),
             fold_handled: self.fold_handled.or(fold_fatal),
-            all_mappings: self.registers || self.maps,
-            memory: self.memory,
-            stack_bytes: match self.stack_trace {
+            all_mappings: self.registers || self.maps || self.writes_cores(),
+            memory: self.memory || self.writes_cores(),
+            stack_bytes: match self.stack_trace || self.writes_cores() {
                 true => self.stack_snapshot_bytes,
                 false => 0,
             },
             ring_bytes: self.ring_bytes(),
-            may_enlarge_rings: self.stack_trace && self.ring_bytes.is_none(),
+            may_enlarge_rings: (self.stack_trace || self.writes_cores())
+                && self.ring_bytes.is_none(),
             memory_limit_bytes: self.memory_limit_bytes,
             verbose: self.verbose,
         }
@@ -286,13 +304,29 @@ impl Config {
         }
     }
 
+    /// Whether a core file is written for each fatal report.
+    fn writes_cores(&self) -> bool {
+        self.core_directory.is_some()
+    }
+
+    /// Where core files go, if they are wanted.
+    #[must_use]
+    pub fn cores(&self) -> Option<CoreConfig> {
+        Some(CoreConfig {
+            directory: self.core_directory.clone()?,
+            keep_files: self.core_keep_files,
+            keep_bytes: self.core_keep_bytes,
+        })
+    }
+
     /// As the user says, or as large as records with or without stacks need it.
     #[must_use]
     pub fn ring_bytes(&self) -> u32 {
-        self.ring_bytes.unwrap_or(match self.stack_trace {
-            true => RING_BYTES_WITH_STACKS,
-            false => RING_BYTES,
-        })
+        self.ring_bytes
+            .unwrap_or(match self.stack_trace || self.writes_cores() {
+                true => RING_BYTES_WITH_STACKS,
+                false => RING_BYTES,
+            })
     }
 
     /// What is reported, in words.
@@ -340,8 +374,29 @@ impl Default for Config {
             fold: None,
             fold_handled: Some(Duration::from_secs(default::FOLD_HANDLED_S)),
             max_per_minute: None,
+            core_directory: None,
+            core_keep_files: None,
+            core_keep_bytes: None,
             method: None,
         }
+    }
+}
+
+impl AnalysisConfig {
+    /// For core files, at a desk.
+    #[must_use]
+    pub fn of_cores(registers: bool, max_stack_depth: usize, debug_dirs: Vec<PathBuf>) -> Self {
+        // Nobody waits for other reports.
+        const REPORT_TIME: Duration = Duration::from_secs(10);
+        let config = Config {
+            registers,
+            stack_trace: true,
+            max_stack_depth,
+            debug_dirs,
+            report_time: REPORT_TIME,
+            ..Config::default()
+        };
+        config.analysis()
     }
 }
 

@@ -96,6 +96,7 @@ pub mod capture;
 pub mod check;
 pub mod cli;
 pub mod config;
+pub mod corefile;
 pub mod crash;
 pub mod decode;
 pub mod desk;

@@ -255,7 +255,7 @@ fn command_lines_and_their_statuses() {
         );
     }
     let stderr = run(&["symbolise", "x"], b"").stderr;
-    assert!(stderr.contains("symbolize or summarize"), "{stderr}");
+    assert!(stderr.contains("symbolize, summarize or core"), "{stderr}");
     let text = b"[2024-02-15 10:30:45.123] SEGFAULT in process bill (PID: 7, TID: 7)\n";
     let stderr = run(&["summarize"], text).stderr;
     assert!(

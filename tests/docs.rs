@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use segfault_analyzer::cli::options::{Group, MONITORING, SUMMARIZE, SYMBOLIZE};
+use segfault_analyzer::cli::options::{Group, CORE, MONITORING, SUMMARIZE, SYMBOLIZE};
 
 const README_LINES: usize = 150;
 
@@ -320,7 +320,8 @@ fn the_manual_has_the_options_of_the_tool() {
     compare("segfault_analyzer", &of_tool(MONITORING), &options);
     for (command, groups, next) in [
         ("symbolize", SYMBOLIZE, "\n### summarize\n"),
-        ("summarize", SUMMARIZE, "\n## "),
+        ("summarize", SUMMARIZE, "\n### core\n"),
+        ("core", CORE, "\n## "),
     ] {
         let options = of_manual(&manual, &format!("\n### {command}\n"), next);
         compare(command, &of_tool(groups), &options);
@@ -336,6 +337,7 @@ fn unknown_options(page: &str) -> (Vec<String>, usize) {
         let groups = match words.peek() {
             Some(&"symbolize") => SYMBOLIZE,
             Some(&"summarize") => SUMMARIZE,
+            Some(&"core") => CORE,
             _ => MONITORING,
         };
         let options = groups.iter().flat_map(|(_, options)| *options);

@@ -99,6 +99,7 @@ fn bare(comm: &[u8], pid: u32) -> Report {
         counts: Counts::default(),
         same_death: false,
         exit: None,
+        core: None,
         lost: Vec::new(),
     }
 }
@@ -378,6 +379,7 @@ fn the_manuals_statistics() {
             memory_limit_bytes: 100 << 20,
             ring_bytes: 256 << 10,
         },
+        ..Statistics::default()
     };
     compare("manual_statistics.txt", statistics.page().as_bytes());
 }

@@ -44,19 +44,21 @@ const GRAPH: &[(&str, &[&str])] = &[
             "base", "capture", "config", "crash", "keyed", "symbols", "sys",
         ],
     ),
+    // Events as core files, and core files as events.
+    ("corefile", &["base", "config", "crash", "symbols", "sys"]),
     // An event becomes a report.
     (
         "analyze",
         &[
-            "base", "config", "crash", "decode", "keyed", "modules", "report", "symbols", "sys",
-            "unwind",
+            "base", "config", "corefile", "crash", "decode", "keyed", "modules", "report",
+            "symbols", "sys", "unwind",
         ],
     ),
     // Reports that were brought from elsewhere.
     (
         "desk",
         &[
-            "analyze", "base", "cli", "crash", "report", "symbols", "sys",
+            "analyze", "base", "cli", "config", "corefile", "crash", "report", "symbols", "sys",
         ],
     ),
     // The choice of the capture method, and what this host offers.
@@ -71,13 +73,14 @@ const GRAPH: &[(&str, &[&str])] = &[
     (
         "monitor",
         &[
-            "analyze", "base", "capture", "config", "crash", "report", "sys",
+            "analyze", "base", "capture", "config", "corefile", "crash", "keyed", "report", "sys",
         ],
     ),
     (
         "app",
         &[
-            "base", "check", "cli", "config", "desk", "monitor", "report", "start", "sys",
+            "base", "check", "cli", "config", "corefile", "desk", "monitor", "report", "start",
+            "sys",
         ],
     ),
 ];
@@ -136,9 +139,10 @@ const OPTIONS: &[(&str, &[&str])] = &[
     ("StartConfig", &["config.rs", "start.rs"]),
     ("CaptureConfig", &["config.rs", "capture/", "start/"]),
     ("MonitorConfig", &["config.rs", "monitor/"]),
-    ("AnalysisConfig", &["config.rs", "analyze/"]),
+    ("AnalysisConfig", &["config.rs", "analyze/", "desk/"]),
     ("RepeatsConfig", &["config.rs", "report/repeats.rs"]),
     ("OutputConfig", &["config.rs"]),
+    ("CoreConfig", &["config.rs", "corefile/store.rs"]),
 ];
 
 /// What a pure file must not name.

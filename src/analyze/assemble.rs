@@ -63,6 +63,7 @@ pub(super) fn assemble(
         counts: Counts::default(),
         same_death: false,
         exit: None,
+        core: None,
         lost,
     }
 }

@@ -46,7 +46,7 @@ impl Located {
         let at = self.location.module_offset.unwrap_or_default();
         for call in calls {
             if !call.inlined {
-                self.location.file.clone_from(&call.file);
+                self.location.file = call.file.as_deref().map(<[u8]>::to_vec);
                 self.location.line = call.line;
                 continue;
             }
@@ -56,11 +56,15 @@ impl Located {
                     offset: at.offset_from(call.start)?,
                 })
             });
+            let outer = &self.location;
             self.inlined.push(Location {
                 symbol,
-                file: call.file.clone(),
+                module: outer.module.clone(),
+                module_offset: outer.module_offset,
+                file_offset: outer.file_offset,
+                build_id: outer.build_id.clone(),
+                file: call.file.as_deref().map(<[u8]>::to_vec),
                 line: call.line,
-                ..self.location.clone()
             });
         }
     }
@@ -98,6 +102,16 @@ impl Namer {
             names: Resolver::new(limit, budget.clone()),
             #[cfg(feature = "lines")]
             lines: Places::new(limit, budget.clone()),
+        }
+    }
+
+    /// For so many names of files that keep their lines themselves.
+    #[must_use]
+    pub fn of_names(limit: usize, budget: &Rc<MemoryBudget>) -> Self {
+        Namer {
+            names: Resolver::new(limit, budget.clone()),
+            #[cfg(feature = "lines")]
+            lines: Places::new(0, budget.clone()),
         }
     }
 

@@ -6,9 +6,9 @@
 //!                           assemble──▶ Report
 //! ```
 //!
-//! [`gather`] alone reads files: it walks the calls, names the addresses, and completes
-//! what the capture method did not report of the fault. [`judge`] decides why the process
-//! crashed and which crashes are equal. [`assemble`] puts both into the form of a report.
+//! `gather` alone reads files: it walks the calls, names the addresses, and completes
+//! what the capture method did not report of the fault. `judge` decides why the process
+//! crashed and which crashes are equal. `assemble` puts both into the form of a report.
 //!
 //! Nothing here fails: a detail that cannot be found is left out and named in the
 //! report's `lost`. What was read from files is kept for the next crash, within the
@@ -23,6 +23,7 @@ mod judge;
 mod locate;
 pub mod located;
 pub mod nearby;
+mod objects;
 pub mod space;
 
 use std::rc::Rc;
@@ -123,6 +124,12 @@ impl Analyzer {
             caches: Caches::within(MAX_RULES, rule_bytes, allowance.clone()),
             allowance,
         }
+    }
+
+    /// From here on `work` is done every now and then while a report is made; its time is not the
+    /// report's.
+    pub fn meanwhile(&self, work: Box<dyn Fn()>) {
+        self.allowance.meanwhile(work);
     }
 
     /// Computes times again for kernels that do not record the wall-clock time.

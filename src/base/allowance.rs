@@ -4,7 +4,8 @@
 //! bytes to be read, steps to be made; what gets none stops. A report has one deadline in
 //! processor time, one in time of the clock, and one amount of work in case that the
 //! clocks stand still. The clocks come in from outside; they are looked at once in
-//! [`LOOK`] units of work.
+//! `LOOK` units of work. With each look something else may be done meanwhile
+//! ([`Allowance::meanwhile`]), whose time does not count.
 //!
 //! Within a report each step on each file has at most half of the time ([`Allowance::turn`]),
 //! so that one file does not take it from all others. A step on a file that used up at
@@ -13,7 +14,7 @@
 //! files of his own only: those of others get done, or end for want of time that they did
 //! not use up themselves.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
 
 /// Work between two looks at the clock. A unit is about what a nanosecond does.
@@ -72,10 +73,23 @@ struct Spent {
     given_up: bool,
 }
 
+/// What is done while a report is made.
+struct Meanwhile(Box<dyn Fn()>);
+
+impl std::fmt::Debug for Meanwhile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Meanwhile")
+    }
+}
+
 /// What is left of a report's work and time.
 #[derive(Debug)]
 pub struct Allowance {
     clocks: Clocks,
+    meanwhile: OnceCell<Meanwhile>,
+    /// What that took of the processor's time, and of time, in all reports.
+    excused_ns: Cell<u64>,
+    wall_excused_ns: Cell<u64>,
     limit_ns: u64,
     /// On the processor, for the step that is being made.
     deadline_ns: Cell<u64>,
@@ -97,6 +111,9 @@ impl Allowance {
     pub fn new(clocks: Clocks, limit_ns: u64) -> Self {
         let allowance = Allowance {
             clocks,
+            meanwhile: OnceCell::new(),
+            excused_ns: Cell::new(0),
+            wall_excused_ns: Cell::new(0),
             limit_ns,
             deadline_ns: Cell::new(0),
             wall_deadline_ns: Cell::new(0),
@@ -121,13 +138,27 @@ impl Allowance {
         Allowance::new(none, units / WORK_PER_NS)
     }
 
+    /// From here on `work` is done with each look at the clocks; only the first call counts.
+    pub fn meanwhile(&self, work: Box<dyn Fn()>) {
+        let _ = self.meanwhile.set(Meanwhile(work));
+    }
+
+    /// The processor's time, without what was done meanwhile.
+    fn cpu_ns(&self) -> u64 {
+        (self.clocks.cpu_ns)().saturating_sub(self.excused_ns.get())
+    }
+
+    fn wall_ns(&self) -> u64 {
+        (self.clocks.wall_ns)().saturating_sub(self.wall_excused_ns.get())
+    }
+
     /// Another report begins.
     pub fn begin(&self) {
-        let Clocks { cpu_ns, wall_ns } = self.clocks;
-        self.deadline_ns.set(cpu_ns().saturating_add(self.limit_ns));
+        self.deadline_ns
+            .set(self.cpu_ns().saturating_add(self.limit_ns));
         let wall_limit_ns = self.limit_ns.saturating_mul(CLOCK_PER_CPU);
         self.wall_deadline_ns
-            .set(wall_ns().saturating_add(wall_limit_ns));
+            .set(self.wall_ns().saturating_add(wall_limit_ns));
         self.work.set(self.limit_ns.saturating_mul(WORK_PER_NS));
         self.until_look.set(LOOK);
         self.out.set(false);
@@ -164,10 +195,7 @@ impl Allowance {
     /// Whether there is time for what takes so long and cannot be interrupted.
     #[must_use]
     pub fn affords(&self, ns: u64) -> bool {
-        let left_ns = self
-            .deadline_ns
-            .get()
-            .saturating_sub((self.clocks.cpu_ns)());
+        let left_ns = self.deadline_ns.get().saturating_sub(self.cpu_ns());
         self.out.set(self.out.get() || left_ns < ns);
         !self.out.get()
     }
@@ -175,13 +203,21 @@ impl Allowance {
     #[inline(never)]
     fn look(&self) -> bool {
         self.until_look.set(LOOK);
+        if let Some(Meanwhile(work)) = self.meanwhile.get() {
+            let before = (self.cpu_ns(), self.wall_ns());
+            work();
+            let excuse = |excused: &Cell<u64>, ns: u64| excused.set(excused.get() + ns);
+            let took_ns = self.cpu_ns().saturating_sub(before.0);
+            excuse(&self.excused_ns, took_ns);
+            let took_ns = self.wall_ns().saturating_sub(before.1);
+            excuse(&self.wall_excused_ns, took_ns);
+        }
         self.out.set(self.is_late());
         !self.out.get()
     }
 
     fn is_late(&self) -> bool {
-        let Clocks { cpu_ns, wall_ns } = self.clocks;
-        cpu_ns() > self.deadline_ns.get() || wall_ns() > self.wall_deadline_ns.get()
+        self.cpu_ns() > self.deadline_ns.get() || self.wall_ns() > self.wall_deadline_ns.get()
     }
 
     /// Whether nothing more is to be done: what was found is not all that there is.
@@ -194,7 +230,7 @@ impl Allowance {
     /// up before, or nothing is left.
     #[must_use]
     pub fn turn(&self, file: u64, step: Step) -> Option<Turn<'_>> {
-        let began_ns = (self.clocks.cpu_ns)();
+        let began_ns = self.cpu_ns();
         let outer_ns = self.deadline_ns.get();
         let share_ns = {
             let mut all = self.spent.borrow_mut();
@@ -224,7 +260,7 @@ impl Allowance {
     #[must_use]
     pub fn half(&self) -> Half<'_> {
         let outer_ns = self.deadline_ns.get();
-        let half_ns = (self.clocks.cpu_ns)().saturating_add(self.limit_ns / 2);
+        let half_ns = self.cpu_ns().saturating_add(self.limit_ns / 2);
         self.deadline_ns.set(half_ns.min(outer_ns));
         Half {
             allowance: self,
@@ -251,7 +287,7 @@ impl Allowance {
     fn end(&self, turn: &Turn<'_>) {
         let mut all = self.spent.borrow_mut();
         let spent = all.entry((turn.file, turn.step)).or_default();
-        let now_ns = (self.clocks.cpu_ns)();
+        let now_ns = self.cpu_ns();
         spent.ns = spent
             .ns
             .saturating_add(now_ns.saturating_sub(turn.began_ns));

@@ -27,6 +27,12 @@ impl MemoryBudget {
         self.used.get().saturating_add(bytes) <= self.limit
     }
 
+    /// Bytes that are not used.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.limit.saturating_sub(self.used.get())
+    }
+
     pub fn take(&self, bytes: usize) {
         self.used.set(self.used.get().saturating_add(bytes));
     }

@@ -48,4 +48,78 @@ impl KernelCounters {
         self.folded = 0;
         self
     }
+
+    /// As if so many had been dropped that were submitted.
+    #[must_use]
+    pub fn dropped_later(mut self, count: u64) -> Self {
+        self.submitted = self.submitted.saturating_sub(count);
+        self.dropped = self.dropped.saturating_add(count);
+        self
+    }
+}
+
+/// Users whose drops are counted each; those of all others have one count.
+const MAX_USERS: usize = 256;
+
+/// How many crashes were dropped, in all and by user.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Drops {
+    all: u64,
+    of_users: Vec<(u32, u64)>,
+}
+
+impl Drops {
+    /// Counts drops of a user, if it is known which one.
+    pub fn add(&mut self, uid: Option<u32>, count: u64) {
+        self.all = self.all.saturating_add(count);
+        let Some(uid) = uid else {
+            return;
+        };
+        match self.of_users.iter().position(|&(known, _)| known == uid) {
+            Some(place) => self.of_users[place].1 += count,
+            None if self.of_users.len() < MAX_USERS => self.of_users.push((uid, count)),
+            None => {}
+        }
+    }
+
+    pub fn join(&mut self, other: &Drops) {
+        let mut of_others = other.all;
+        for &(uid, count) in &other.of_users {
+            self.add(Some(uid), count);
+            of_others = of_others.saturating_sub(count);
+        }
+        self.add(None, of_others);
+    }
+
+    #[must_use]
+    pub fn all(&self) -> u64 {
+        self.all
+    }
+
+    /// At most `most` users, those with the most drops first.
+    #[must_use]
+    pub fn of_users(&self, most: usize) -> Vec<(u32, u64)> {
+        let mut of_users = self.of_users.clone();
+        of_users.sort_by_key(|&(uid, count)| (std::cmp::Reverse(count), uid));
+        of_users.truncate(most);
+        of_users
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drops_of_many_users_are_counted_in_all() {
+        let mut drops = Drops::default();
+        for uid in 0..1000 {
+            drops.add(Some(uid), u64::from(uid % 7));
+        }
+        drops.add(None, 5);
+        let mut joined = drops.clone();
+        joined.join(&drops);
+        assert_eq!(joined.all(), 2 * drops.all());
+        assert_eq!(joined.of_users(2), [(6, 12), (13, 12)]);
+    }
 }

@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::base::error::{Context, Result};
 use crate::base::structs::bytes_of;
-use crate::capture::counters::KernelCounters;
+use crate::capture::counters::{Drops, KernelCounters};
 use crate::capture::perf::buffer::{MappedPerfRing, PerfRing};
 use crate::capture::record::abi::{self, RawCounters, RawFold, RawFoldKey};
 use crate::config::{CaptureConfig, Method};
@@ -41,6 +41,9 @@ pub struct Folded {
     pub last_boot_ns: u64,
 }
 
+/// The map in which a program counts what it dropped, by user, and its size.
+const DROPS_MAP: &str = "segfault_drops";
+const MAX_DROPPED_USERS: usize = 256;
 /// The map in which the programs count them.
 const FOLDS_MAP: &str = "segfault_folds";
 
@@ -98,6 +101,11 @@ pub trait Capture {
 
     /// The books as they stand.
     fn counters(&self) -> KernelCounters;
+
+    /// Of what the books call dropped, what is known of users.
+    fn drops(&self) -> Drops {
+        Drops::default()
+    }
 
     /// Faults of a site that were counted and are in no record; it is then as if
     /// there had been none.
@@ -260,6 +268,27 @@ fn take_folded(folds: Option<BorrowedFd<'_>>, site: &FaultSite) -> Option<Folded
         count,
         last_boot_ns: fold.last_ns,
     })
+}
+
+/// What a program has dropped, by user.
+fn drops(map: Option<BorrowedFd<'_>>) -> Drops {
+    let mut drops = Drops::default();
+    let mut key = None;
+    let mut next = [0; 4];
+    // No more often than the map has room, even if it changes meanwhile.
+    for _ in 0..MAX_DROPPED_USERS {
+        let Some(map) = map else { break };
+        let known = key.as_ref().map(|key: &[u8; 4]| &key[..]);
+        if !bpf::map_next_key(map, known, &mut next).unwrap_or(false) {
+            break;
+        }
+        let mut count = [0; 8];
+        if bpf::map_lookup_elem(map, &next, &mut count).unwrap_or(false) {
+            drops.add(Some(u32::from_ne_bytes(next)), u64::from_ne_bytes(count));
+        }
+        key = Some(next);
+    }
+    drops
 }
 
 /// How long the programs only count handled faults of one site; 0 for never.

@@ -9,10 +9,10 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use crate::base::error::{Context, Error, Result};
 use crate::base::structs::bytes_of;
-use crate::capture::counters::KernelCounters;
+use crate::capture::counters::{Drops, KernelCounters};
 use crate::capture::record::abi::{self, RawCounters};
 use crate::capture::ring::buffer::{MappedRing, Ring};
-use crate::capture::{Capture, Folded, Mark, Next, FOLDS_MAP};
+use crate::capture::{Capture, Folded, Mark, Next, DROPS_MAP, FOLDS_MAP};
 use crate::config::CaptureConfig;
 use crate::crash::event::FaultSite;
 use crate::loader::{self, attach, packed, KernelTypes};
@@ -50,7 +50,7 @@ impl RingCapture {
         let object = packed::object(OBJECT)?;
         let settings = Constants::of(config, types);
         let rodata = settings.list();
-        let loaded = loader::load(
+        let mut loaded = loader::load(
             &object,
             types,
             &loader::Settings {
@@ -75,6 +75,7 @@ impl RingCapture {
         let exit = loaded.program(EXIT).ok_or_else(missing(EXIT))?;
         let exit_link = attach::process_exit(exit, true).ok();
         let link = attach::raw_tracepoint(program, TRACEPOINT)?;
+        loaded.keep_maps(&[RING_MAP, BOOKS_MAP, FOLDS_MAP, DROPS_MAP]);
         Ok(RingCapture {
             loaded,
             link: Some(link),
@@ -101,6 +102,10 @@ impl Capture for RingCapture {
             true => Next::Part,
             false => Next::Nothing,
         }
+    }
+
+    fn drops(&self) -> Drops {
+        super::drops(self.loaded.map(DROPS_MAP))
     }
 
     fn take_folded(&mut self, site: &FaultSite) -> Option<Folded> {

@@ -1,6 +1,6 @@
 //! The command line of the subcommands, which need neither root nor BPF.
 //!
-//! `symbolize` and `summarize` are known by being the first argument. What follows
+//! `symbolize`, `summarize` and `core` are known by being the first argument. What follows
 //! is theirs alone.
 
 use std::ffi::OsStr;
@@ -9,8 +9,8 @@ use std::path::PathBuf;
 
 use lexopt::Arg;
 
-use super::options::{self, Group, Key, SUMMARIZE, SYMBOLIZE};
-use super::{path, unexpected, value, Result};
+use super::options::{self, Group, Key, CORE, SUMMARIZE, SYMBOLIZE};
+use super::{number, path, unexpected, usage, value, Result};
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -20,6 +20,8 @@ pub enum Command {
     Symbolize,
     /// A table of reports.
     Summarize,
+    /// Reports of core files.
+    Core,
 }
 
 /// What the user asked for.
@@ -30,9 +32,15 @@ pub struct Task {
     pub given: Vec<PathBuf>,
     /// `--sysroot`, each of them.
     pub sysroots: Vec<PathBuf>,
+    /// `--memory-limit`
+    pub memory_limit_bytes: Option<u64>,
     /// `--json`
     pub json: bool,
-    /// The files with reports; none means standard input, and so does `-`.
+    /// `-r`
+    pub registers: bool,
+    /// `--max-stack-depth`
+    pub max_stack_depth: Option<usize>,
+    /// The files with reports, or core files; none means standard input, and so does `-`.
     pub inputs: Vec<PathBuf>,
 }
 
@@ -41,6 +49,7 @@ fn command(word: &OsStr) -> Option<Command> {
     match word.as_bytes() {
         b"symbolize" => Some(Command::Symbolize),
         b"summarize" => Some(Command::Summarize),
+        b"core" => Some(Command::Core),
         _ => None,
     }
 }
@@ -51,14 +60,20 @@ pub fn help(command: Command) -> String {
     let text = match command {
         Command::Symbolize => include_str!("symbolize.txt"),
         Command::Summarize => include_str!("summarize.txt"),
+        Command::Core => include_str!("core.txt"),
     };
-    options::help(text, options_of(command), 24)
+    let column = match command {
+        Command::Core => 27,
+        Command::Symbolize | Command::Summarize => 24,
+    };
+    options::help(text, options_of(command), column)
 }
 
 fn options_of(command: Command) -> &'static [Group] {
     match command {
         Command::Symbolize => SYMBOLIZE,
         Command::Summarize => SUMMARIZE,
+        Command::Core => CORE,
     }
 }
 
@@ -81,11 +96,19 @@ pub(super) fn parse(word: &OsStr, parser: &mut lexopt::Parser) -> Result<Option<
         };
         match option.key {
             Key::Help => return Ok(Some(super::Command::DeskHelp(command))),
+            Key::MemoryLimit => {
+                task.memory_limit_bytes = Some(number(parser, option)? << 20);
+            }
             Key::Json => task.json = true,
+            Key::Registers => task.registers = true,
+            Key::MaxStackDepth => task.max_stack_depth = Some(number(parser, option)? as usize),
             Key::Sysroot => task.sysroots.push(path(option, value(parser, option)?)?),
             // Files, and directories of files.
             _ => task.given.push(path(option, value(parser, option)?)?),
         }
+    }
+    if command == Command::Core && task.inputs.is_empty() {
+        return Err(usage("core needs a core file; try core --help".into()));
     }
     Ok(Some(super::Command::Desk(task)))
 }

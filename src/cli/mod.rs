@@ -68,7 +68,7 @@ where
                 }
             }
             return Err(usage(format!(
-                "unexpected argument '{}': expected options, or symbolize or summarize as the first word; try --help",
+                "unexpected argument '{}': expected options, or symbolize, summarize or core as the first word; try --help",
                 shown(&word)
             )));
         }
@@ -85,6 +85,9 @@ where
     check_memory(&config)?;
     if config.memory && config.no_memory {
         return Err(usage("--memory and --no-memory cannot be combined".into()));
+    }
+    if config.core_directory.is_some() && config.no_memory {
+        return Err(usage("--core and --no-memory cannot be combined".into()));
     }
     let config = Box::new(config);
     Ok(if is_check {
@@ -138,6 +141,8 @@ fn set_number(config: &mut Config, key: Key, number: u64) {
         Key::Fold => config.fold = window,
         Key::FoldHandled => config.fold_handled = window,
         Key::MaxPerMinute => config.max_per_minute = Some(number as u32),
+        Key::CoreKeep => config.core_keep_files = Some(number),
+        Key::CoreMaxSize => config.core_keep_bytes = Some(number << 20),
         // The test of the table tries each of its options.
         _ => unreachable!("an option without a field"),
     }
@@ -152,6 +157,7 @@ fn set_text(config: &mut Config, option: &Opt, given: OsString) -> Result<()> {
         Key::Capture => method(config, option, &given)?,
         Key::Output if given == "-" => config.output = None,
         Key::Output => config.output = Some(path(option, given)?),
+        Key::Core => config.core_directory = Some(path(option, given)?),
         Key::Btf => config.btf = Some(path(option, given)?),
         Key::DebugDir => config.debug_dirs.push(path(option, given)?),
         // The test of the table tries each of its options.

@@ -15,6 +15,9 @@ pub enum Key {
     Btf,
     Capture,
     Check,
+    Core,
+    CoreKeep,
+    CoreMaxSize,
     DebugDir,
     Duration,
     FatalOnly,
@@ -266,6 +269,30 @@ static OUTPUT: &[Opt] = &[
         Default::Text("text"),
         "json: one object on each line",
     ),
+    option(
+        Key::Core,
+        None,
+        "core",
+        Value::Text("DIR", DIRECTORY),
+        Default::None,
+        "a small core file in DIR for each crash, for gdb",
+    ),
+    option(
+        Key::CoreKeep,
+        None,
+        "core-keep",
+        Value::Number("N", "a number of files", 1, 1_000_000),
+        Default::None,
+        "keep the newest N of them",
+    ),
+    option(
+        Key::CoreMaxSize,
+        None,
+        "core-max-size",
+        Value::Number("MB", "a number of MB", 1, 1 << 20),
+        Default::None,
+        "keep as many of them as fit into this",
+    ),
 ];
 
 static LIMITS: &[Opt] = &[
@@ -404,6 +431,15 @@ pub static SYMBOLIZE: &[Group] = &[(
             "the root of the crashed system, or a copy; modules are\n\
              looked up there by their path",
         ),
+        option(
+            Key::MemoryLimit,
+            None,
+            "memory-limit",
+            Value::Number("MB", "a number of MB", 1, 1 << 20),
+            Default::None,
+            "keep at most this much of what was read from files;\n\
+             otherwise a quarter of the machine's memory",
+        ),
         HELP,
     ],
 )];
@@ -417,6 +453,43 @@ pub static SUMMARIZE: &[Group] = &[(
             None,
             "json",
             "print one JSON object on each line",
+        ),
+        HELP,
+    ],
+)];
+
+/// Of `core`.
+pub static CORE: &[Group] = &[(
+    "",
+    &[
+        flag(
+            Key::Json,
+            None,
+            "json",
+            "print one JSON object on each line",
+        ),
+        flag(
+            Key::Registers,
+            Some('r'),
+            "registers",
+            "registers, what they point at, and the code",
+        ),
+        option(
+            Key::MaxStackDepth,
+            None,
+            "max-stack-depth",
+            Value::Number("N", "a number of frames", 1, 1024),
+            Default::Number(default::CORE_STACK_DEPTH),
+            "at most N calls, {range}",
+        ),
+        option(
+            Key::DebugDir,
+            None,
+            "debug-dir",
+            Value::Text("DIR", DIRECTORY),
+            Default::Text(default::DEBUG_DIR),
+            "look for debug files in DIR instead of\n\
+             []; may be given more than once",
         ),
         HELP,
     ],
@@ -509,9 +582,7 @@ fn explain(out: &mut String, option: &Opt, column: usize) {
             text = text.replace("[]", &std::mem::take(&mut default));
         }
         if line.len() > column {
-            out.push_str(&line);
-            out.push('\n');
-            line.clear();
+            out.push_str(&(std::mem::take(&mut line) + "\n"));
         }
         line = format!("{line:column$}{text}");
     }

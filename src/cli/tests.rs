@@ -88,6 +88,9 @@ fn every_option_in_its_long_form() {
         "--fold-handled=10",
         "--max-per-minute=6",
         "--capture=chain",
+        "--core=/var/crash",
+        "--core-keep=5",
+        "--core-max-size=20",
     ]);
     let expected = Config {
         duration: Some(Duration::from_secs(3600)),
@@ -118,6 +121,9 @@ fn every_option_in_its_long_form() {
         fold: Some(Duration::from_secs(30)),
         fold_handled: Some(Duration::from_secs(10)),
         max_per_minute: Some(6),
+        core_directory: Some("/var/crash".into()),
+        core_keep_files: Some(5),
+        core_keep_bytes: Some(20 << 20),
         method: Some(Method::Chain),
     };
     assert_eq!(config, expected);
@@ -149,6 +155,7 @@ fn help_texts_explain_each_option_on_short_lines() {
         (MONITORING, help()),
         (options::SYMBOLIZE, desk::help(desk::Command::Symbolize)),
         (options::SUMMARIZE, desk::help(desk::Command::Summarize)),
+        (options::CORE, desk::help(desk::Command::Core)),
     ];
     for (groups, help) in texts {
         for line in help.lines() {
@@ -299,7 +306,7 @@ fn wrong_values_get_one_line_with_what_was_expected() {
         (&["-x"], "unknown option '-x'; try --help"),
         (
             &["./a.out"],
-            "unexpected argument './a.out': expected options, or symbolize or summarize as the first word; try --help",
+            "unexpected argument './a.out': expected options, or symbolize, summarize or core as the first word; try --help",
         ),
     ];
     for (args, expected) in lines {
@@ -419,6 +426,13 @@ fn subcommands_have_options_of_their_own() {
         (&["symbolize", "--file"], "--file"),
         (&["symbolize", "--sysroot="], "--sysroot"),
         (&["summarize", "--debug-dir", "x"], "--debug-dir"),
+        (&["core", "--file", "x"], "--file"),
+        (
+            &["core", "--max-stack-depth", "0", "x"],
+            "--max-stack-depth",
+        ),
+        (&["core", "--json"], "core needs a core file"),
+        (&["--core", "d", "--no-memory"], "--core and --no-memory"),
         (&["summarize", "--json=x"], "--json"),
         (&["-t", "summarize"], "summarize"),
         (&["symbolise"], "symbolise"),

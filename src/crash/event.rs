@@ -55,6 +55,9 @@ pub struct FileIdentity {
     /// If size and time were not captured: the wall-clock time at which the file was
     /// mapped. It is the same file if it has not changed since.
     pub mapped_unix_ns: Option<i64>,
+    /// The wall-clock time of the crash, for a file whose size and time were captured: a file
+    /// that changed later may have other content, whatever its size and time say.
+    pub crashed_unix_ns: Option<i64>,
 }
 
 impl FileIdentity {
@@ -62,6 +65,7 @@ impl FileIdentity {
     #[must_use]
     pub fn whenever(mut self) -> Self {
         self.mapped_unix_ns = None;
+        self.crashed_unix_ns = None;
         self
     }
 }
@@ -306,6 +310,17 @@ pub struct Event {
 }
 
 impl Event {
+    /// Notes when it happened by the wall clock, for the files that it knows by size and time.
+    pub fn crashed_at(&mut self, unix_ns: i64) {
+        let files = self
+            .mappings
+            .iter_mut()
+            .filter_map(|mapping| mapping.file.as_mut());
+        for file in files.filter(|file| file.identity.mapped_unix_ns.is_none()) {
+            file.identity.crashed_unix_ns = Some(unix_ns);
+        }
+    }
+
     /// Where it happened; `None` if that is not known.
     #[must_use]
     pub fn site(&self) -> Option<FaultSite> {

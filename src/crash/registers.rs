@@ -222,6 +222,21 @@ impl Registers {
         self
     }
 
+    /// The kernel's structure, word by word; 0 for what is not known.
+    #[must_use]
+    pub fn words(&self) -> [u64; WORDS] {
+        std::array::from_fn(|index| match self.is_known(index) {
+            true => self.word(index),
+            false => 0,
+        })
+    }
+
+    /// The words whose values are not known, one bit each.
+    #[must_use]
+    pub fn unknown(&self) -> u64 {
+        self.unknown
+    }
+
     /// That of the task, which may be a 32-bit one.
     #[must_use]
     pub fn arch(&self) -> Arch {
@@ -265,7 +280,7 @@ impl Registers {
         const ORIG_AX: usize = 15;
         let number = self.words[ORIG_AX];
         let x86 = matches!(self.arch, Arch::X86_64 | Arch::I386);
-        (x86 && number as i64 >= 0).then_some(number)
+        (x86 && self.is_known(ORIG_AX) && number as i64 >= 0).then_some(number)
     }
 
     /// Sets a register by its DWARF number, if it is one that a record has.

@@ -22,12 +22,13 @@ use std::rc::Rc;
 
 use crate::base::address::FileAddress;
 use crate::base::allowance::Allowance;
+use crate::base::budget::MemoryBudget;
 use crate::base::bytes::hex;
 use crate::base::error::{Error, Result};
 use crate::report::output::escape;
 use crate::symbols::elf::{Answer, DebugDirs, ElfFile, Source, Table};
 #[cfg(feature = "lines")]
-use crate::symbols::lines::{self, Call, Refused};
+use crate::symbols::lines::{self, Call, Memory, Refused};
 use crate::symbols::resolver::Names;
 use crate::sys::file::{Directory, Refusal, RegularFile};
 use crate::sys::time;
@@ -52,11 +53,18 @@ pub(super) struct Places {
     pub(super) said: Vec<String>,
     /// For the work on the files that are used.
     pub(super) allowance: Rc<Allowance>,
+    /// For what is kept of them.
+    pub(super) budget: Rc<MemoryBudget>,
 }
 
 impl Places {
     /// `given` are files, and directories to be looked through.
-    pub(super) fn new(dirs: DebugDirs, roots: Vec<PathBuf>, given: Vec<PathBuf>) -> Self {
+    pub(super) fn new(
+        dirs: DebugDirs,
+        roots: Vec<PathBuf>,
+        given: Vec<PathBuf>,
+        memory_bytes: usize,
+    ) -> Self {
         Places {
             dirs,
             roots,
@@ -65,6 +73,7 @@ impl Places {
             count: 0,
             said: Vec::new(),
             allowance: Rc::new(Allowance::new(time::CLOCKS, MODULE_NS)),
+            budget: Rc::new(MemoryBudget::new(memory_bytes)),
         }
     }
 
@@ -78,6 +87,8 @@ impl Places {
             files: Vec::new(),
             refused: String::new(),
             allowance: self.allowance.clone(),
+            #[cfg(feature = "lines")]
+            memory: Memory::kept(self.budget.clone()),
         };
         let name = hex(build_id);
         let Some((first, rest)) = name.split_at_checked(2) else {
@@ -180,6 +191,8 @@ pub(super) struct Unstripped {
     path: Box<[u8]>,
     files: Vec<ElfFile>,
     allowance: Rc<Allowance>,
+    #[cfg(feature = "lines")]
+    memory: Memory,
     /// Why there are no files; while they are looked for, what stood in the way last.
     pub(super) refused: String,
 }
@@ -263,7 +276,7 @@ impl Names for Unstripped {
     #[cfg(feature = "lines")]
     fn calls(&self, addresses: &[FileAddress]) -> Result<Vec<Vec<Call>>, Refused> {
         match self.files.iter().find(|file| has_lines(file)) {
-            Some(file) => lines::calls(file, addresses),
+            Some(file) => lines::calls(file, &self.memory, addresses),
             None => Ok(vec![Vec::new(); addresses.len()]),
         }
     }

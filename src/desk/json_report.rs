@@ -214,6 +214,9 @@ fn put_string(out: &mut Vec<u8>, text: Option<&[u8]>) {
     let Some(text) = text else {
         return add(out, &[b"null"]);
     };
+    if escape::is_plain_json(text) {
+        return add(out, &[b"\"", text, b"\""]);
+    }
     let mut quoted = String::from("\"");
     escape::json(&mut quoted, text);
     add(out, &[quoted.as_bytes(), b"\""]);

@@ -5,9 +5,10 @@
 //!                                                             │
 //!                                     unstripped files ──files┘    found by build-id
 //! summarize  lines of reports ──sighting──▶ table               how often, since when
+//! core       core files ──corefile──▶ events ──analyze──▶ reports
 //! ```
 //!
-//! Neither needs privileges, a kernel with BPF, or the architecture that the program
+//! None of them needs privileges, a kernel with BPF, or the architecture that the program
 //! crashed on. Reports come as files or through a pipe, a line at a time. They are as
 //! hostile as the crashed programs: [`json`] reads them in place. Lines that are not
 //! reports are passed on unchanged (`symbolize`) or counted (`summarize`).
@@ -17,6 +18,7 @@ mod input;
 pub mod json;
 mod json_report;
 mod naming;
+mod postmortem;
 mod regroup;
 mod sighting;
 mod summarize;
@@ -34,6 +36,7 @@ pub fn run(task: Task) -> Result<()> {
     match task.command {
         Command::Symbolize => symbolize::run(task),
         Command::Summarize => summarize::run(task),
+        Command::Core => postmortem::run(&task),
     }
 }
 

@@ -5,12 +5,9 @@
 //! names each module without files once. Results are kept for the next reports, within
 //! bounds.
 
-use std::rc::Rc;
-
 use super::files::{Places, Unstripped};
 use crate::analyze::located::{Located, Namer};
 use crate::base::address::FileAddress;
-use crate::base::budget::MemoryBudget;
 use crate::report::Location;
 
 /// Modules whose files stay open for the next report.
@@ -21,9 +18,8 @@ const MAX_MODULES: usize = 4096;
 const MAX_BUILD_ID: usize = 64;
 /// PATH_MAX, of bytes that all read `\xNN`.
 const MAX_PATH: usize = 4 * 4096;
-/// Names, and addresses with lines, that are kept.
+/// Names that are kept.
 const MAX_NAMES: usize = 1 << 16;
-const CACHE_BYTES: usize = 64 << 20;
 
 const TOO_MANY: &str = "too many to read in time";
 
@@ -53,9 +49,9 @@ struct Asked {
 impl Desk {
     pub(super) fn new(places: Places) -> Self {
         Desk {
+            namer: Namer::of_names(MAX_NAMES, &places.budget),
             places,
             modules: Vec::new(),
-            namer: Namer::new(MAX_NAMES, &Rc::new(MemoryBudget::new(CACHE_BYTES))),
             asked: Vec::new(),
             located: Vec::new(),
             lost: Vec::new(),

@@ -13,9 +13,12 @@ use crate::base::error::Result;
 use crate::cli::desk::Task;
 use crate::symbols::elf::DebugDirs;
 use crate::sys::messages::print;
+use crate::sys::mmap;
 
 /// Where packages put debug files; not looked through.
 const DEBUG_DIR: &str = "/usr/lib/debug";
+/// The part of the machine's memory that may be used, if nothing else was said.
+const MEMORY_SHARE: u64 = 4;
 /// The size of one write, if there is as much.
 const WRITE_BYTES: usize = 64 << 10;
 
@@ -29,7 +32,10 @@ pub(super) fn run(task: Task) -> Result<()> {
     let mut packages = task.given.clone();
     packages.push(DEBUG_DIR.into());
     let dirs = DebugDirs::new(packages, &|name| std::env::var_os(name));
-    let mut desk = Desk::new(Places::new(dirs, task.sysroots, task.given));
+    let limit = task.memory_limit_bytes;
+    let limit = limit.unwrap_or_else(|| mmap::memory_bytes() / MEMORY_SHARE);
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let mut desk = Desk::new(Places::new(dirs, task.sysroots, task.given, limit));
     let mut input = Input::new(task.inputs);
     let mut text = TextReport::default();
     let mut out = Vec::new();

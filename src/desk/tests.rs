@@ -54,6 +54,7 @@ impl Drop for Scratch {
     }
 }
 
+const MEMORY: usize = 64 << 20;
 const ID: &[u8] = &[0xab, 0xcd, 0x01];
 
 /// With these files, and directories to look through.
@@ -62,6 +63,7 @@ fn desk(given: &[PathBuf]) -> Desk {
         DebugDirs::default(),
         Vec::new(),
         given.to_vec(),
+        MEMORY,
     ))
 }
 
@@ -70,6 +72,7 @@ fn with_root(root: &Path) -> Desk {
         DebugDirs::default(),
         vec![root.to_owned()],
         Vec::new(),
+        MEMORY,
     ))
 }
 
@@ -271,7 +274,12 @@ fn directories_are_looked_through_or_looked_up_in() {
         packages: vec![scratch.path("packages")],
         debuginfod: vec![scratch.path("cache")],
     };
-    let mut desk = Desk::new(Places::new(dirs, Vec::new(), vec![scratch.path("tree")]));
+    let mut desk = Desk::new(Places::new(
+        dirs,
+        Vec::new(),
+        vec![scratch.path("tree")],
+        MEMORY,
+    ));
     for (build_id, found) in [
         ("abcd01", true),
         ("abcd02", true),

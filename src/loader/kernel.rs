@@ -72,6 +72,12 @@ impl Loaded {
         find(&self.maps, name)
     }
 
+    /// Closes all other maps, which the programs keep alive: descriptors may be scarce. Not
+    /// for arrays of programs, which the kernel empties then.
+    pub fn keep_maps(&mut self, names: &[&str]) {
+        self.maps.retain(|(name, _)| names.contains(&name.as_str()));
+    }
+
     /// The program of this name, if it was asked for.
     #[must_use]
     pub fn program(&self, name: &str) -> Option<BorrowedFd<'_>> {

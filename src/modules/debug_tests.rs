@@ -139,3 +139,38 @@ fn names_come_from_the_cache_of_a_debuginfod_client() {
     let name = helper_name(&mut modules, &program, address);
     assert_eq!(name.as_deref(), Some("hidden_helper"));
 }
+
+/// The owner of a program can name any file in its link, and put a symbolic link there.
+#[test]
+fn a_link_leads_to_files_of_the_programs_owner_or_of_root() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let dir = Scratch::new("owners");
+    let Some(program) = stripped_program(&dir, "none") else {
+        return;
+    };
+    let address = helper_address(&dir, "prog.debug").unwrap();
+    let own = |path: &Path, uid| std::os::unix::fs::chown(path, Some(uid), None).unwrap();
+    own(&program, 65534);
+    let debug = dir.0.join("prog.debug");
+    let is_found = || {
+        let (mut fresh, _) = modules(Limits::default());
+        helper_name(&mut fresh, &program, address).as_deref() == Some("hidden_helper")
+    };
+    for (uid, expected) in [(65534, true), (0, true), (65533, false)] {
+        own(&debug, uid);
+        assert_eq!(is_found(), expected, "of user {uid}");
+    }
+    let elsewhere = dir.0.join("elsewhere");
+    std::fs::rename(&debug, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &debug).unwrap();
+    for (uid, expected) in [(65534, true), (0, false)] {
+        own(&elsewhere, uid);
+        assert_eq!(
+            is_found(),
+            expected,
+            "behind a symbolic link, of user {uid}"
+        );
+    }
+}

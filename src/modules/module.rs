@@ -262,7 +262,7 @@ impl Names for Module {
         };
         let turn = self.shared.allowance.turn(self.id, Step::Lines);
         let _turn = turn.ok_or(Refused::TimedOut)?;
-        lines::calls(elf, addresses)
+        lines::calls(elf, &lines::Memory::brief(), addresses)
     }
 }
 

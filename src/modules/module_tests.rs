@@ -28,6 +28,7 @@ fn mapping(start: u64, len: u64, offset: u64, executable: bool) -> Mapping {
                 mtime_s: 0,
                 mtime_ns: 0,
                 mapped_unix_ns: None,
+                crashed_unix_ns: None,
             },
             offset: FileOffset(offset),
             path: b"/x".to_vec(),

@@ -52,6 +52,7 @@ fn mapping(process: &LiveProcess, line: Line) -> Mapping {
         mtime_s: 0,
         mtime_ns: 0,
         mapped_unix_ns: None,
+        crashed_unix_ns: None,
     };
     if let Some(status) = status {
         identity.size = status.size;

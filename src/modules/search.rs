@@ -45,7 +45,12 @@ impl Modules {
         let source = source.within(Some(&self.shared.allowance));
         let elf = ElfFile::parse(source).map_err(|error| refused(error.as_str()))?;
         // Both devices: the captured one distinguishes files for which `stat` has the same one.
-        let times = (status.size, status.mtime_s, status.mtime_ns);
+        let times = (
+            status.size,
+            status.mtime_s,
+            status.mtime_ns,
+            status.changed_unix_ns,
+        );
         let devices = (status.device, file.identity.device);
         let id = self.hasher.hash_one((status.inode, devices, times));
         let homes = self.homes(&elf, file, process, path);
@@ -82,7 +87,12 @@ impl Modules {
         if elf.build_id() != Some(build_id) {
             return None;
         }
-        let times = (status.size, status.mtime_s, status.mtime_ns);
+        let times = (
+            status.size,
+            status.mtime_s,
+            status.mtime_ns,
+            status.changed_unix_ns,
+        );
         let id = self.hasher.hash_one((status.inode, status.device, times));
         let homes = self.homes(&elf, file, process, Some(path.to_owned()));
         let module = Module::new(id, elf, homes, self.shared.clone());
@@ -247,6 +257,7 @@ impl Verdict {
         telling: bool,
     ) -> Option<(RegularFile, Status)> {
         let opened = way.and_then(|file| Ok((file.status()?, file)));
+        let no_descriptor = matches!(opened, Err(Refusal::NoDescriptor));
         let reason = match opened {
             Ok((status, file)) if matches(&wanted.identity, &status) => {
                 return Some((file, status))
@@ -256,7 +267,7 @@ impl Verdict {
             Err(Refusal::NotFound) => Verdict::NotFound,
             Err(refusal) => Verdict::Refused(refusal.as_str()),
         };
-        if telling {
+        if telling || no_descriptor {
             *self = (*self).max(reason);
         }
         None
@@ -299,10 +310,16 @@ fn matches(identity: &FileIdentity, status: &Status) -> bool {
         return identity.inode == status.inode
             && is_unchanged(status.changed_unix_ns, mapped_unix_ns, now_unix_ns);
     }
+    // One that has no name any more has changed by that.
+    let is_later = |crashed_unix_ns| {
+        let changed_unix_ns = status.changed_unix_ns;
+        status.links > 0 && !is_unchanged(changed_unix_ns, crashed_unix_ns, time::realtime_ns())
+    };
     identity.inode == status.inode
         && identity.size == status.size
         && identity.mtime_s == status.mtime_s
         && identity.mtime_ns == status.mtime_ns
+        && !identity.crashed_unix_ns.is_some_and(is_later)
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@ use super::*;
 use crate::base::address::{FileAddress, FileOffset};
 use crate::crash::event::VmFlags;
 use crate::host;
-#[cfg(feature = "lines")]
 use crate::symbols::resolver::Names as _;
 use crate::symbols::resolver::Resolver;
 use crate::unwind::{CfiSection, ModuleData};
@@ -72,6 +71,7 @@ fn mapping_of(path: &Path) -> Mapping {
                 mtime_s: meta.mtime(),
                 mtime_ns: meta.mtime_nsec() as u32,
                 mapped_unix_ns: None,
+                crashed_unix_ns: None,
             },
             offset: FileOffset(0),
             path: path.as_os_str().as_bytes().to_vec(),
@@ -229,6 +229,41 @@ fn a_file_written_to_is_refused_even_when_it_was_open() {
     assert_eq!(modules.stats().changed, 1);
     // As it is now it is another file, and a good one.
     modules.open(&mapping_of(&path), gone()).unwrap();
+}
+
+/// Written to in place, with the size and the time that it had.
+#[test]
+fn a_file_is_another_one_after_a_change_that_hides_itself() {
+    let dir = Scratch::new("hidden");
+    let path = dir.program("prog");
+    let (mut modules, _) = modules(Limits::default());
+    let mut mapping = mapping_of(&path);
+    let before = modules.open(&mapping, gone()).unwrap();
+    let crashed = sys::time::realtime_ns();
+    std::thread::sleep(Duration::from_millis(50));
+    let time = std::fs::metadata(&path).unwrap().modified().unwrap();
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"x", 0x100).unwrap();
+    file.set_modified(time).unwrap();
+    drop(file);
+    // What is open is not used on, nor what is remembered of it.
+    let after = modules.open(&mapping, gone()).unwrap();
+    assert_eq!(modules.stats().changed, 1);
+    assert_ne!(before.module.id(), after.module.id());
+    // And not at all for a crash that went before.
+    modules.clear();
+    file_of(&mut mapping).identity.crashed_unix_ns = Some(crashed);
+    let refused = modules.open(&mapping, gone());
+    assert_eq!(reason(refused), "file changed since the crash");
+    file_of(&mut mapping).identity.crashed_unix_ns = Some(sys::time::realtime_ns());
+    modules.clear();
+    assert!(modules.open(&mapping, gone()).is_ok());
+    // A file that has lost its name is still the same.
+    file_of(&mut mapping).identity.crashed_unix_ns = Some(sys::time::realtime_ns());
+    modules.open(&mapping, gone()).unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    std::fs::remove_file(&path).unwrap();
+    assert!(modules.open(&mapping, gone()).is_ok());
 }
 
 /// A mapping from a capture without sizes and times.

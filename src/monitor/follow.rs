@@ -36,6 +36,8 @@ pub(super) struct Item {
     /// Counted at its site before.
     pub repeats: u64,
     pub process: Process,
+    /// The core file of a fatal crash, if one is to be written.
+    pub core: Option<Vec<u8>>,
 }
 
 #[derive(Debug)]

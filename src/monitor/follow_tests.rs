@@ -43,6 +43,7 @@ fn item(process: u32, disposition: Disposition, uptime_ms: u64) -> Item {
         counts: Counts::default(),
         same_death: false,
         exit: None,
+        core: None,
         lost: Vec::new(),
     };
     Item {
@@ -55,6 +56,7 @@ fn item(process: u32, disposition: Disposition, uptime_ms: u64) -> Item {
         }),
         repeats: 0,
         process: (process, 7),
+        core: None,
     }
 }
 

@@ -1,34 +1,41 @@
 //! The main loop: waits for crashes and for every other event.
 //!
-//! One thread waits for everything. The ring is emptied first, into a bounded
-//! queue of events, and reports are written one by one from there: a burst
-//! fills our memory before it fills the ring, and a full ring is counted in the
-//! kernel. If the reader of the reports has stopped, the loop waits for it too. While
-//! nothing crashes nothing runs.
+//! One thread waits for everything. The rings are emptied into a bounded queue of events
+//! ([`inflow`]), before each report and while one is made, and reports are written one by
+//! one from there, fairly ([`queue`]): a burst fills our memory before it fills the ring. If
+//! the reader of the reports has stopped, the loop waits for it too. While nothing crashes
+//! nothing runs.
+//!
+//! The end has a deadline: what was not analyzed by then is counted and not reported.
 
+mod cores;
+mod figures;
 mod follow;
+mod inflow;
+mod queue;
 pub mod statistics;
 
+use std::cell::{RefCell, RefMut};
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::analyze::{recover_mappings, Analyzer};
+use crate::analyze::Analyzer;
 use crate::base::error::{Error, Kind, Result};
-use crate::capture::counters::KernelCounters;
-use crate::capture::record::assemble::Assembler;
-use crate::capture::{Capture, Next, Started};
+use crate::capture::Started;
 use crate::config::{Format, MonitorConfig};
-use crate::crash::event::{Event, Lost};
-use crate::monitor::statistics::{Sizes, Statistics, UserCounters};
+use crate::corefile::store::Store;
+use crate::crash::event::{Disposition, Event};
+use crate::monitor::inflow::Inflow;
+use crate::monitor::statistics::{Drops, UserCounters};
 use crate::report::output::{self, sink::Sink};
 use crate::report::repeats::{Outgoing, Repeats};
 use crate::report::Exit;
 use crate::sys::events::{ClockSet, Poller, Request, Signals, Timer};
 use crate::sys::hotplug::Announcements;
 use crate::sys::messages::say;
-use crate::sys::mmap::page_bytes;
-use crate::sys::time::{boot_ahead_ns, utc_offset_s};
+use crate::sys::time::utc_offset_s;
 use follow::{Followed, Item};
 
 /// How long a record may wait for its end before the ring is read again, and after how
@@ -37,7 +44,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 const LOOKS: u32 = 100;
 /// Files of crashed programs are closed when they were not needed for so long.
 const CLOSE_FILES_AFTER: Duration = Duration::from_secs(30);
-/// For a reader of our output that has stopped, at the end.
+/// At the end, for the events that are left, and for a reader of our output that has stopped.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Memory for code, stack, the allocator and the libraries.
 const BASE_BYTES: u64 = 1536 << 10;
@@ -66,15 +73,13 @@ enum Woken {
 #[derive(Debug)]
 pub struct Monitor {
     config: MonitorConfig,
-    capture: Box<dyn Capture>,
-    /// Details that no record of it has.
-    lost: Vec<Lost>,
+    /// Shared with the analyzer, which has it filled while it makes a report.
+    inflow: Rc<RefCell<Inflow>>,
     sink: Sink,
+    cores: Option<Store>,
     signals: Signals,
     poller: Poller<Woken>,
-    /// Among what the poller watches: the rings, as long as there is room for what
-    /// they hold; the output, while a report waits for its reader.
-    watches_rings: bool,
+    /// Whether the poller watches the output, because a report waits for its reader.
     watches_reader: bool,
     /// Kept for its descriptor, which the poller watches.
     _duration: Timer,
@@ -90,13 +95,10 @@ pub struct Monitor {
     /// Announces CPUs that come up, if each has a ring.
     announcements: Option<Announcements>,
     clock_set: Option<ClockSet>,
-    assembler: Assembler,
     /// To be printed, but for a reader who takes nothing.
     outbox: VecDeque<Outgoing>,
-    /// Whole, and not yet reported.
-    queue: VecDeque<Event>,
-    queue_bytes: u64,
-    queue_max_bytes: u64,
+    /// Not analyzed when the time was over, by user.
+    unread: Drops,
     analyzer: Analyzer,
     options: output::Options,
     counters: UserCounters,
@@ -107,11 +109,13 @@ pub struct Monitor {
 impl Monitor {
     pub fn new(
         config: MonitorConfig,
-        Started { capture, lost, .. }: Started,
+        capture_started: Started,
         mut sink: Sink,
+        cores: Option<Store>,
         signals: Signals,
         started: Instant,
     ) -> Result<Self> {
+        let capture = &capture_started.capture;
         let mut poller = Poller::new()?;
         let duration = Timer::new()?;
         let statistics = Timer::new()?;
@@ -158,19 +162,26 @@ impl Monitor {
             .saturating_sub(BASE_BYTES);
         let queue_max_bytes = (free / 3).clamp(QUEUE_MIN_BYTES, QUEUE_MAX_BYTES);
         sink.limit_queue(usize::try_from(free / 6).unwrap_or(usize::MAX));
+        let inflow = Rc::new(RefCell::new(Inflow::new(capture_started, queue_max_bytes)));
+        let analyzer = Analyzer::new(&config.analysis, free / 3);
+        let shared = inflow.clone();
+        analyzer.meanwhile(Box::new(move || {
+            if let Ok(mut inflow) = shared.try_borrow_mut() {
+                inflow.fill_meanwhile();
+            }
+        }));
         Ok(Monitor {
-            analyzer: Analyzer::new(&config.analysis, free / 3),
+            inflow,
+            analyzer,
             options: output::Options {
                 registers: config.output.registers,
                 stack_trace: config.output.stack_trace,
                 utc_offset_s: 0,
             },
-            capture,
-            lost,
             sink,
+            cores,
             signals,
             poller,
-            watches_rings: true,
             watches_reader: false,
             _duration: duration,
             statistics,
@@ -184,11 +195,8 @@ impl Monitor {
             repeats_due,
             announcements,
             clock_set,
-            assembler: Assembler::new(page_bytes() as u64, queue_max_bytes),
             outbox: VecDeque::new(),
-            queue: VecDeque::new(),
-            queue_bytes: 0,
-            queue_max_bytes,
+            unread: Drops::default(),
             counters: UserCounters::default(),
             started,
             stopping: false,
@@ -196,55 +204,31 @@ impl Monitor {
         })
     }
 
+    /// For a moment: never while a report is made.
+    fn inflow(&self) -> RefMut<'_, Inflow> {
+        self.inflow.borrow_mut()
+    }
+
     /// Reports crashes until something ends it.
     pub fn watch(&mut self) -> Result<()> {
         while !self.stopping {
             self.empty_ring()?;
-            if self.queue.is_empty() && !self.sink.is_blocked() {
+            if self.inflow().is_empty() && !self.sink.is_blocked() {
                 self.follow_ends()?;
             }
-            if self.is_idle() {
-                self.watch_rings()?;
+            let is_idle = self.sink.is_blocked() || self.inflow().is_empty();
+            if is_idle {
                 self.watch_reader()?;
             }
-            for woken in self.poller.wait(self.is_idle())? {
+            for woken in self.poller.wait(is_idle)? {
                 self.woken_by(woken)?;
             }
             if self.stopping || self.sink.is_blocked() {
                 continue;
             }
-            if let Some(mut event) = self.take_event() {
-                self.report(&mut event)?;
-            }
+            self.report_next()?;
         }
         Ok(())
-    }
-
-    /// Whether there is nothing to do but to wait.
-    fn is_idle(&self) -> bool {
-        self.sink.is_blocked() || self.queue.is_empty()
-    }
-
-    /// Before a wait: rings that cannot be emptied would end it at once.
-    fn watch_rings(&mut self) -> Result<()> {
-        let has_room = self.queue_bytes < self.queue_max_bytes;
-        if has_room == self.watches_rings {
-            return Ok(());
-        }
-        self.watches_rings = has_room;
-        if !has_room {
-            self.capture
-                .fds()
-                .into_iter()
-                .for_each(|ring| self.poller.forget(ring));
-            return Ok(());
-        }
-        for ring in self.capture.fds() {
-            self.poller.watch(ring, Woken::Ring)?;
-        }
-        // A record from before the rings were watched does not wake the poller: perf events
-        // report it once, and adding them to a poller has already asked (perf_poll()).
-        self.empty_ring()
     }
 
     fn watch_reader(&mut self) -> Result<()> {
@@ -275,9 +259,7 @@ impl Monitor {
             Woken::LookAgain => {
                 self.look_again.acknowledge();
                 self.looking_again = false;
-                for event in self.assembler.overdue(LOOKS) {
-                    self.enqueue(event);
-                }
+                self.inflow().give_up_after(LOOKS);
             }
             Woken::CloseFiles => {
                 self.close_files.acknowledge();
@@ -295,9 +277,7 @@ impl Monitor {
                     return Ok(());
                 }
                 let now = self.started.elapsed();
-                let capture = &mut self.capture;
-                let reports = self.repeats.due(now, &mut |site| capture.take_folded(site));
-                self.print(reports)?;
+                self.print_due(now)?;
             }
             Woken::Followed => {
                 self.followed_due.acknowledge();
@@ -325,9 +305,9 @@ impl Monitor {
         // The records in the CPU's earlier ring, if it was online before.
         self.empty_ring()?;
         for cpu in up.unwrap_or_default() {
-            match self.capture.cpu_up(cpu) {
+            match self.inflow.borrow_mut().capture.cpu_up(cpu) {
                 Ok(rings) => {
-                    for ring in rings.into_iter().filter(|_| self.watches_rings) {
+                    for ring in rings {
                         self.poller.watch(ring, Woken::Ring)?;
                     }
                 }
@@ -355,90 +335,60 @@ impl Monitor {
         Ok(())
     }
 
-    /// Moves events from the rings into the queue, as far as there is room, in the order of
-    /// time.
+    /// Moves events from the rings into the queue.
     fn empty_ring(&mut self) -> Result<()> {
-        let mut events: Vec<Event> = Vec::new();
-        let mut room = self.queue_max_bytes.saturating_sub(self.queue_bytes);
-        self.assembler.set_boot_ahead_ns(boot_ahead_ns());
-        while room > 0 {
-            let mut whole = None;
-            // Its parts, or the event itself.
-            let assembler = &mut self.assembler;
-            // A part that makes no sense is counted by the assembler.
-            match self
-                .capture
-                .next_part(&mut |part| whole = assembler.feed(part).ok().flatten())
-            {
-                Next::Part => {}
-                Next::Event(event) => whole = Some(*event),
-                Next::Lost { cpu } => self.assembler.parts_lost(cpu),
-                Next::Nothing => break,
-            }
-            if let Some(event) = whole {
-                room = room.saturating_sub(event.memory_bytes());
-                // Nearly in order already: only rings of several CPUs mix.
-                let earlier = |known: &Event| known.boot_ns <= event.boot_ns;
-                let place = events.iter().rposition(earlier).map_or(0, |last| last + 1);
-                events.insert(place, event);
-            }
-        }
-        for event in events {
-            self.enqueue(event);
-        }
-        if self.assembler.is_waiting() && !self.looking_again {
+        self.inflow().fill();
+        if self.inflow().is_waiting() && !self.looking_again {
             self.look_again.once(LOOK_AGAIN)?;
             self.looking_again = true;
         }
         Ok(())
     }
 
-    fn enqueue(&mut self, mut event: Event) {
-        event.lost.extend_from_slice(&self.lost);
-        if self.lost.iter().any(|lost| lost.detail == "mappings") {
-            // At once, before its memory is gone.
-            recover_mappings(&mut event);
-        }
-        if event.capture_ns > 0 {
-            self.counters.timed += 1;
-            self.counters.capture_ns += event.capture_ns;
-            self.counters.capture_max_ns = self.counters.capture_max_ns.max(event.capture_ns);
-        }
-        self.queue_bytes += event.memory_bytes();
-        self.queue.push_back(event);
+    /// Reports the event whose turn it is; false if there is none.
+    fn report_next(&mut self) -> Result<bool> {
+        let next = self.inflow().next();
+        let Some((event, who)) = next else {
+            return Ok(false);
+        };
+        let began = Instant::now();
+        self.report(&event)?;
+        self.inflow().charge(who, began.elapsed());
+        Ok(true)
     }
 
-    fn take_event(&mut self) -> Option<Event> {
-        let event = self.queue.pop_front()?;
-        self.queue_bytes -= event.memory_bytes();
-        Some(event)
-    }
-
-    fn report(&mut self, event: &mut Event) -> Result<()> {
+    fn report(&mut self, event: &Event) -> Result<()> {
         let report = self.analyzer.report(event);
         self.counters.processed += 1;
         if !self.closing_files {
             self.close_files.once(CLOSE_FILES_AFTER)?;
             self.closing_files = true;
         }
+        let is_fatal = event.disposition == Disposition::Fatal;
+        let core = match &self.cores {
+            Some(_) if is_fatal => self.analyzer.core(event, report.time.unix_ms),
+            _ => None,
+        };
         let item = Item {
+            core,
             report: Box::new(report),
             site: event.site(),
             repeats: event.repeats,
             process: (event.host_pid, event.start_ns),
         };
         let now = self.started.elapsed();
-        let reports_ends = self.capture.reports_ends();
+        let reports_ends = self.inflow().capture.reports_ends();
         let items = self.followed.admit(item, now, reports_ends);
         self.release(items)
     }
 
     /// Handles the ends of processes, after everything before them was reported.
     fn follow_ends(&mut self) -> Result<()> {
-        for ended in self.assembler.take_ended() {
-            let capture = &mut self.capture;
+        let all = self.inflow().take_ended();
+        for ended in all {
+            let inflow = self.inflow.clone();
             let take = &mut |site: &_| {
-                let folded = capture.take_folded(site)?;
+                let folded = inflow.borrow_mut().capture.take_folded(site)?;
                 Some((folded.count, folded.last_boot_ns / 1_000_000))
             };
             let item = self.followed.ended(&ended, take);
@@ -456,11 +406,23 @@ impl Monitor {
                 item.report.same_death = self.analyzer.is_repeated_death(host_pid, start_ns);
             }
             let now = self.started.elapsed();
-            let capture = &mut self.capture;
+            let capture = &mut self.inflow.borrow_mut().capture;
             let take = &mut |site: &_| capture.take_folded(site);
             let repeats = &mut self.repeats;
-            reports.extend(repeats.admit(item.report, item.site, item.repeats, now, take));
+            let mut admitted = repeats.admit(item.report, item.site, item.repeats, now, take);
+            if let (Some(core), Some(store)) = (item.core, &mut self.cores) {
+                cores::add(store, &core, &mut admitted);
+            }
+            reports.extend(admitted);
         }
+        self.print(reports)
+    }
+
+    /// Writes what was held back and is due.
+    fn print_due(&mut self, now: Duration) -> Result<()> {
+        let inflow = self.inflow.clone();
+        let take = &mut |site: &_| inflow.borrow_mut().capture.take_folded(site);
+        let reports = self.repeats.due(now, take);
         self.print(reports)
     }
 
@@ -496,96 +458,67 @@ impl Monitor {
         Ok(())
     }
 
-    /// Detaches, and hands on the events that were captured before.
-    fn drain(&mut self, mut each: impl FnMut(&mut Self, &mut Event) -> Result<()>) -> Result<()> {
-        self.capture.stop();
+    /// Detaches, and hands on the events that were captured before, one at a time.
+    fn drain(&mut self, mut next: impl FnMut(&mut Self) -> Result<bool>) -> Result<()> {
+        self.inflow().capture.stop();
         for _ in 0..LOOKS {
-            self.empty_ring()?;
-            while let Some(mut event) = self.take_event() {
-                each(self, &mut event)?;
-                self.empty_ring()?;
+            self.inflow().fill();
+            while next(self)? {
+                self.inflow().fill();
             }
-            if !self.assembler.is_waiting() {
+            if !self.inflow().is_waiting() {
                 break;
             }
             // A program on another CPU is still at it.
             std::thread::sleep(LOOK_AGAIN);
         }
-        let mut rest: Vec<Event> = self.assembler.give_up().collect();
-        rest.iter_mut().try_for_each(|event| each(self, event))
+        self.inflow().give_up_after(0);
+        while next(self)? {}
+        Ok(())
     }
 
     /// Counts captured events that cannot be reported, so that the counts add up.
     pub fn discard(&mut self) {
-        let counted = self.drain(|monitor, _| {
-            monitor.counters.processed += 1;
-            monitor.counters.reports_not_written += 1;
-            Ok(())
+        let counted = self.drain(|monitor| {
+            let next = monitor.inflow().next();
+            monitor.counters.processed += u64::from(next.is_some());
+            monitor.counters.reports_not_written += u64::from(next.is_some());
+            Ok(next.is_some())
         });
         if let Err(error) = counted {
             say(&format!("Warning: could not empty the ring: {error}"));
         }
     }
 
-    /// Reports all events that were captured until now, and then stops.
+    /// Reports the events that were captured until now, as far as there is time, and then
+    /// stops.
     pub fn finish(&mut self) -> Result<()> {
         self.sink.end(PATIENCE);
-        self.drain(Self::report)?;
+        let deadline = Instant::now() + PATIENCE;
+        self.drain(|monitor| {
+            if Instant::now() < deadline {
+                return monitor.report_next();
+            }
+            let next = monitor.inflow().next();
+            if let Some((event, _)) = &next {
+                monitor.unread.add(event.uid, 1);
+            }
+            Ok(next.is_some())
+        })?;
         self.follow_ends()?;
         let due = self.followed.due(Duration::MAX);
         self.release(due)?;
-        let capture = &mut self.capture;
-        let reports = self
-            .repeats
-            .due(Duration::MAX, &mut |site| capture.take_folded(site));
-        self.print(reports)?;
+        self.print_due(Duration::MAX)?;
+        let unread = self.unread.all();
+        if unread > 0 {
+            let within_s = PATIENCE.as_secs();
+            say(&format!(
+                "Warning: {unread} captured crashes are not reported: stopping takes at most {within_s} s"
+            ));
+        }
         match self.sink.finish()? {
             0 => Ok(()),
             _ => Err(Error::failed("some reports could not be written")),
-        }
-    }
-
-    pub fn print_statistics(&self) {
-        let page = self.collect(self.capture.counters()).page();
-        say(page.trim_end_matches('\n'));
-        say("");
-    }
-
-    fn collect(&self, kernel: KernelCounters) -> Statistics {
-        let analyzer = self.analyzer.figures();
-        let unwanted = self.followed.unwanted();
-        let kernel = match self.config.fatal_only {
-            true => kernel.without_handled(unwanted),
-            false => kernel,
-        };
-        Statistics {
-            runtime: self.started.elapsed(),
-            kernel,
-            user: UserCounters {
-                reports_held: self.repeats.held(),
-                reports_not_written: self.counters.reports_not_written
-                    + self.outbox.len() as u64
-                    + self.sink.reports_not_written(),
-                output_errors: self.sink.errors(),
-                symbol_cache_hits: analyzer.symbol_hits,
-                symbol_cache_misses: analyzer.symbol_misses,
-                evicted: analyzer.evicted + self.capture.evicted(),
-                lookups_given_up: analyzer.lookups_given_up,
-                stray_parts: self.assembler.strays(),
-                processed: self.counters.processed.saturating_sub(unwanted),
-                ..self.counters
-            },
-            sizes: Sizes {
-                symbol_cache_entries: analyzer.symbol_entries,
-                memory_bytes: self.capture.ring_bytes()
-                    + self.capture.held_bytes()
-                    + BASE_BYTES
-                    + self.queue_bytes
-                    + self.sink.queued_bytes() as u64
-                    + analyzer.bytes,
-                memory_limit_bytes: self.config.memory_limit_bytes,
-                ring_bytes: self.capture.ring_bytes(),
-            },
         }
     }
 }

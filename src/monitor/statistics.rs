@@ -3,8 +3,12 @@
 //! Counters of the capture program and of the tool come in as plain numbers;
 //! [`Statistics::page`] prints them in the layout of the manual. Nothing here reads a
 //! clock or a map.
+pub use crate::capture::counters::Drops;
 use crate::capture::counters::KernelCounters;
 use std::time::Duration;
+
+/// Users with lines of their own: those with the most drops.
+const MAX_USERS: usize = 8;
 
 /// What the tool itself counted since it started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -27,6 +31,11 @@ pub struct UserCounters {
     pub lookups_given_up: u64,
     /// Parts that belonged to no record, or made no sense.
     pub stray_parts: u64,
+    /// Events that found no room in the queue, and those that were left at the end.
+    pub dropped_queue: u64,
+    pub dropped_end: u64,
+    /// With `--core`: files written, and cores that could not be.
+    pub cores: Option<(u64, u64)>,
     /// Records that came with their end, and the capture program's own figure
     /// of the time it took for each: the kernel's share of a crash.
     pub timed: u64,
@@ -48,12 +57,14 @@ pub struct Sizes {
 }
 
 /// All figures of one page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Statistics {
     /// Since the capture program was attached.
     pub runtime: Duration,
     pub kernel: KernelCounters,
     pub user: UserCounters,
+    /// By user, wherever they were dropped.
+    pub drops: Drops,
     pub sizes: Sizes,
 }
 
@@ -157,6 +168,11 @@ impl Statistics {
         page.section("Losses");
         page.count("Dropped, ring full", kernel.dropped_ring);
         page.count("Dropped, capture busy", kernel.dropped_busy);
+        page.count("Dropped, queue full", user.dropped_queue);
+        page.count("Dropped, at the end", user.dropped_end);
+        for (uid, count) in self.drops.of_users(MAX_USERS) {
+            page.count(&format!("Dropped, user {uid}"), count);
+        }
         page.count("Record parts lost", kernel.parts_lost);
         page.count("Record parts astray", user.stray_parts);
         page.count("Deliveries skipped", kernel.missed);
@@ -164,6 +180,11 @@ impl Statistics {
         page.count("Symbol lookups given up", user.lookups_given_up);
         page.count("Reports not written", user.reports_not_written);
         page.count("Failed writes", user.output_errors);
+        if let Some((written, lost)) = user.cores {
+            page.section("Core Files");
+            page.count("Core files written", written);
+            page.count("Core files lost", lost);
+        }
         page.text.push('\n');
         page.text
     }

@@ -334,6 +334,8 @@ pub struct Report {
     pub same_death: bool,
     /// Where a handler took the fault, and the process ended within a second: how.
     pub exit: Option<Exit>,
+    /// The path of the crash's core file; with `--core`.
+    pub core: Option<Vec<u8>>,
     /// What this report lacks, with the reason.
     pub lost: Vec<Lost>,
 }

@@ -40,7 +40,7 @@ pub struct Places {
 }
 
 fn bytes_of(calls: &[Call]) -> usize {
-    let text = |text: &Option<Vec<u8>>| text.as_ref().map_or(0, Vec::len);
+    let text = |text: &Option<Rc<[u8]>>| text.as_ref().map_or(0, |text| text.len());
     let strings: usize = calls
         .iter()
         .map(|call| text(&call.name) + text(&call.file))

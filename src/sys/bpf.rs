@@ -33,6 +33,7 @@ const MAP_CREATE: libc::c_long = 0;
 const MAP_LOOKUP_ELEM: libc::c_long = 1;
 const MAP_UPDATE_ELEM: libc::c_long = 2;
 const MAP_DELETE_ELEM: libc::c_long = 3;
+const MAP_GET_NEXT_KEY: libc::c_long = 4;
 const MAP_LOOKUP_AND_DELETE: libc::c_long = 21;
 const PROG_LOAD: libc::c_long = 5;
 const PROG_TEST_RUN: libc::c_long = 10;
@@ -215,6 +216,28 @@ pub fn map_lookup_elem(map: BorrowedFd<'_>, key: &[u8], value: &mut [u8]) -> Res
     };
     // SAFETY: `key` and `value` were seen to be as long as what the kernel reads and writes.
     match unsafe { call(MAP_LOOKUP_ELEM, "BPF_MAP_LOOKUP_ELEM", &mut attr) } {
+        Ok(_) => Ok(true),
+        Err(error) if error.errno() == Some(ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// `BPF_MAP_GET_NEXT_KEY`: the key after `key`, or the first one, into `next`; false after the
+/// last. If the map has no such key (any more), the first one follows.
+pub fn map_next_key(map: BorrowedFd<'_>, key: Option<&[u8]>, next: &mut [u8]) -> Result<bool> {
+    let bytes = map_info(map)?.key_size as usize;
+    if next.len() != bytes || key.is_some_and(|key| key.len() != bytes) {
+        return Err(Error::failed("a map's key has another size"));
+    }
+    let mut attr = MapElem {
+        map_fd: raw(map),
+        pad: 0,
+        key: key.map_or(0, address),
+        value: address_mut(next),
+        flags: 0,
+    };
+    // SAFETY: `key` and `next` were seen to be as long as what the kernel reads and writes.
+    match unsafe { call(MAP_GET_NEXT_KEY, "BPF_MAP_GET_NEXT_KEY", &mut attr) } {
         Ok(_) => Ok(true),
         Err(error) if error.errno() == Some(ENOENT) => Ok(false),
         Err(error) => Err(error),

@@ -24,6 +24,10 @@ use std::path::{Component, Path};
 use nix::errno::Errno;
 use nix::fcntl::{openat, openat2, readlinkat, OFlag, OpenHow, ResolveFlag, AT_FDCWD};
 use nix::sys::stat::Mode;
+use nix::sys::statfs::{
+    fstatfs, FsType, CGROUP2_SUPER_MAGIC, CGROUP_SUPER_MAGIC, DEBUGFS_MAGIC, PROC_SUPER_MAGIC,
+    SECURITYFS_MAGIC, TRACEFS_MAGIC,
+};
 
 /// Why a file was not opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +37,10 @@ pub enum Refusal {
     NotPermitted,
     /// Its name led elsewhere between two looks.
     Changed,
+    /// A file of the kernel's, which may do something when it is opened.
+    Special,
+    /// The process, or the system, has no descriptor left.
+    NoDescriptor,
     /// Any other errno.
     Failed(i32),
 }
@@ -46,6 +54,8 @@ impl Refusal {
             Refusal::NotRegular => "not a regular file",
             Refusal::NotPermitted => "no permission to read the file",
             Refusal::Changed => "file changed while it was opened",
+            Refusal::Special => "the file system is one of the kernel's own",
+            Refusal::NoDescriptor => "no file descriptor left to open the file",
             Refusal::Failed(_) => "file cannot be opened",
         }
     }
@@ -57,6 +67,7 @@ impl From<Errno> for Refusal {
             Errno::ENOENT | Errno::ENOTDIR | Errno::ESRCH => Refusal::NotFound,
             Errno::EACCES | Errno::EPERM => Refusal::NotPermitted,
             Errno::ELOOP => Refusal::NotRegular,
+            Errno::EMFILE | Errno::ENFILE => Refusal::NoDescriptor,
             other => Refusal::Failed(other as i32),
         }
     }
@@ -123,6 +134,19 @@ impl RegularFile {
         reopen(handle, AT_FDCWD, path.as_os_str())
     }
 
+    /// The same for a path that leads through no symbolic link: whoever owns one of its
+    /// directories could let it lead anywhere.
+    pub fn open_without_links(path: &Path) -> Result<Self, Refusal> {
+        let how = OpenHow::new()
+            .flags(HANDLE)
+            .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
+        let handle = match openat2(AT_FDCWD, path, how) {
+            Err(Errno::ENOSYS | Errno::EPERM) => Directory::open(Path::new("/"))?.walk(path)?,
+            other => other?,
+        };
+        reopen(handle, AT_FDCWD, path.as_os_str())
+    }
+
     #[must_use = "the status tells whether it is the right file"]
     pub fn status(&self) -> Result<Status, Refusal> {
         regular_status(&self.0)
@@ -152,6 +176,17 @@ const READ: OFlag = OFlag::O_RDONLY
     .union(OFlag::O_NOCTTY)
     .union(OFlag::O_CLOEXEC);
 
+/// File systems whose files are made when they are read. /sys is not among them: the kernel's
+/// types are there.
+const KERNELS_OWN: [FsType; 6] = [
+    PROC_SUPER_MAGIC,
+    TRACEFS_MAGIC,
+    DEBUGFS_MAGIC,
+    CGROUP_SUPER_MAGIC,
+    CGROUP2_SUPER_MAGIC,
+    SECURITYFS_MAGIC,
+];
+
 /// From an `O_PATH` descriptor to one that can be read. `directory` and `name`
 /// say where the handle came from, for systems without `/proc`.
 fn reopen(
@@ -161,6 +196,11 @@ fn reopen(
 ) -> Result<RegularFile, Refusal> {
     let handle = File::from(handle);
     let wanted = regular_status(&handle)?;
+    // Before it is opened: reading from trace_pipe takes what others wait for.
+    let system = fstatfs(&handle)?.filesystem_type();
+    if KERNELS_OWN.contains(&system) {
+        return Err(Refusal::Special);
+    }
     let itself = format!("/proc/self/fd/{}", handle.as_raw_fd());
     let opened = OpenOptions::new()
         .read(true)

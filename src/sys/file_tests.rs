@@ -92,3 +92,24 @@ fn the_mapping_of_a_live_process_leads_to_its_file() {
         Err(refusal) => assert_eq!(refusal, Refusal::NotPermitted, "needs privilege"),
     }
 }
+
+#[test]
+fn files_of_the_kernels_own_are_not_opened() {
+    for path in ["/proc/version", "/proc/self/maps"] {
+        let refused = RegularFile::open(Path::new(path)).map(drop);
+        assert_eq!(refused, Err(Refusal::Special), "{path}");
+    }
+}
+
+#[test]
+fn a_link_is_refused_on_request_wherever_it_is() {
+    let dir = std::env::temp_dir().join(format!("links-{}", std::process::id()));
+    std::fs::create_dir_all(dir.join("real")).unwrap();
+    std::fs::write(dir.join("real/file"), "x").unwrap();
+    std::os::unix::fs::symlink("real", dir.join("by")).unwrap();
+    std::os::unix::fs::symlink("real/file", dir.join("last")).unwrap();
+    let open = |name: &str| RegularFile::open_without_links(&dir.join(name)).is_ok();
+    let opened = ["real/file", "by/file", "last"].map(open);
+    std::fs::remove_dir_all(&dir).unwrap();
+    assert_eq!(opened, [true, false, false]);
+}

@@ -33,6 +33,14 @@ pub fn page_bytes() -> usize {
     usize::try_from(bytes).unwrap_or(4096)
 }
 
+/// Bytes of memory that this machine has.
+#[must_use]
+pub fn memory_bytes() -> u64 {
+    // SAFETY: sysconf only reads its argument.
+    let pages = unsafe { libc::sysconf(libc::_SC_PHYS_PAGES) };
+    u64::try_from(pages).unwrap_or(0) * page_bytes() as u64
+}
+
 impl SharedMemory {
     /// Maps `bytes` of `fd` from `offset`, for reading or for reading and writing.
     pub fn map(fd: BorrowedFd<'_>, offset: usize, bytes: usize, writable: bool) -> Result<Self> {

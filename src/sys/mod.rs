@@ -22,6 +22,7 @@ pub mod mmap;
 pub mod output_file;
 pub mod own_crash;
 pub mod own_fault;
+pub mod own_files;
 pub mod perf;
 pub mod process;
 pub mod streams;

@@ -59,43 +59,67 @@ pub fn thread_cpu_ns() -> u64 {
 }
 
 /// A limit in time on a processor that is common on servers, for this one: on a board, or
-/// in an emulator, the same work takes longer. What it takes is measured, and a limit grows
-/// by at most [`MOST_SLOW`] times [`COLD`].
+/// in an emulator, the same work takes longer. How long a computation and page faults take
+/// is measured, and the limit grows by at most `MOST_SLOW` times `COLD`.
 #[must_use]
 pub fn limit_here_ns(limit: Duration) -> u64 {
     let limit_ns = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
-    // An emulator translates it at first, and an interrupt may come.
-    let taken_ns = (0..3).map(|_| sample_ns()).min().unwrap_or(0);
-    scaled(limit_ns, taken_ns)
+    // An emulator translates the code at first, and an interrupt may come.
+    let best_ns = |sample: fn()| (0..3).map(|_| taken_ns(sample)).min().unwrap_or(0);
+    scaled(limit_ns, best_ns(compute), best_ns(touch_pages))
 }
 
 const MOST_SLOW: u64 = 32;
 /// Code that runs once is slower there still: caches are small, an emulator translates it.
 const COLD: u64 = 4;
-/// What [`sample_ns`] is on an x86_64 server of 2023.
-const SAMPLE_NS: u64 = 40_000;
+/// What [`compute`] takes on an x86_64 server of 2023.
+const COMPUTE_NS: u64 = 40_000;
+/// What [`touch_pages`] takes there, in a virtual machine.
+const PAGES_NS: u64 = 140_000;
+/// By how much a processor is slower whose clock only counts the ticks of a timer.
+const COARSE_CLOCK: u64 = 8;
 
 /// Up to half as much again is no other processor.
-fn scaled(limit_ns: u64, taken_ns: u64) -> u64 {
-    let taken_ns = taken_ns.clamp(0, MOST_SLOW * SAMPLE_NS);
-    match taken_ns > SAMPLE_NS * 3 / 2 {
-        true => limit_ns.saturating_mul(taken_ns * COLD) / SAMPLE_NS,
+fn scaled(limit_ns: u64, compute_ns: u64, pages_ns: u64) -> u64 {
+    if compute_ns == 0 || pages_ns == 0 {
+        return limit_ns.saturating_mul(COARSE_CLOCK * COLD);
+    }
+    let percent = (compute_ns.saturating_mul(100) / COMPUTE_NS)
+        .max(pages_ns.saturating_mul(100) / PAGES_NS)
+        .min(MOST_SLOW * 100);
+    match percent > 150 {
+        true => limit_ns.saturating_mul(percent * COLD) / 100,
         false => limit_ns,
     }
 }
 
-/// Time on the processor for a small computation.
-fn sample_ns() -> u64 {
-    const ROUNDS: u64 = 20_000;
+/// Time on the processor; 0 where the clock is too coarse.
+fn taken_ns(sample: fn()) -> u64 {
     let began_ns = thread_cpu_ns();
-    let mut state = began_ns | 1;
+    sample();
+    thread_cpu_ns().saturating_sub(began_ns)
+}
+
+fn compute() {
+    const ROUNDS: u64 = 20_000;
+    let mut state = 1_u64;
     for _ in 0..ROUNDS {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
         std::hint::black_box(state);
     }
-    thread_cpu_ns().saturating_sub(began_ns)
+}
+
+/// So much that the allocator takes it from the kernel, and gives it back.
+fn touch_pages() {
+    const PAGES: usize = 34;
+    const PAGE_BYTES: usize = 4096;
+    let mut bytes = vec![0_u8; PAGES * PAGE_BYTES];
+    for page in bytes.chunks_mut(PAGE_BYTES) {
+        page[0] = 1;
+    }
+    std::hint::black_box(&bytes);
 }
 
 /// How far the clock since boot is ahead of the monotonic one: suspended time.
@@ -178,13 +202,18 @@ mod tests {
     #[test]
     fn a_slow_processor_gets_more_time_but_not_any() {
         let limit_ns = 100_000_000;
-        for (taken_ns, scaled_ns) in [
-            (0, limit_ns),
-            (SAMPLE_NS * 3 / 2, limit_ns),
-            (SAMPLE_NS * 5, limit_ns * 5 * COLD),
-            (u64::MAX, limit_ns * MOST_SLOW * COLD),
+        let most_ns = limit_ns * MOST_SLOW * COLD;
+        for (compute_ns, pages_ns, scaled_ns) in [
+            (1, 1, limit_ns),
+            (COMPUTE_NS * 3 / 2, PAGES_NS * 3 / 2, limit_ns),
+            (COMPUTE_NS * 5, PAGES_NS, limit_ns * 5 * COLD),
+            (COMPUTE_NS, PAGES_NS * 5, limit_ns * 5 * COLD),
+            (u64::MAX, PAGES_NS, most_ns),
+            (COMPUTE_NS, u64::MAX, most_ns),
+            (0, PAGES_NS, limit_ns * COARSE_CLOCK * COLD),
+            (COMPUTE_NS, 0, limit_ns * COARSE_CLOCK * COLD),
         ] {
-            assert_eq!(scaled(limit_ns, taken_ns), scaled_ns);
+            assert_eq!(scaled(limit_ns, compute_ns, pages_ns), scaled_ns);
         }
     }
 

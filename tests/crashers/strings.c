@@ -107,11 +107,24 @@ __attribute__((noinline, noclone)) static void crash_on(unsigned long sp, unsign
 #endif
 }
 
+/*
+ * Below the strings the kernel leaves up to 8 KB, at random, that nobody has touched. A page
+ * that is not there ends the copy of perf events, and the strings are not in it.
+ */
+static void touch_pages_below_strings(void)
+{
+	volatile char here = 0;
+
+	for (volatile char *at = &here; (unsigned long)at < arg_start; at += 4096)
+		(void)*at;
+}
+
 int main(int argc, char **argv)
 {
 	const char *how = argc > 1 ? argv[1] : "";
 
 	find_strings();
+	touch_pages_below_strings();
 	if (!strcmp(how, "jump"))
 		((void (*)(void))(env_start + 24))();
 	if (!strcmp(how, "stack"))

@@ -135,31 +135,19 @@ fn books_of_a_storm_on_a_small_ring() {
     assert_books(&outcome, CRASHES + more);
 }
 
-/// Crashes `program` until one is reported: then the backlog before it is done, as
-/// reports come in order. Then once more: that report comes without a signal or
-/// another crash to wake the reader, and is whole. Gives the number of crashes too.
+/// Crashes `program` until one is reported: from then on the ring has room. Then once more:
+/// that report comes without a signal or another crash to wake the reader, and is whole.
+/// Gives the number of crashes too.
 fn and_then_all_is_well(monitor: Monitor, program: &Program) -> (Outcome, u64) {
     let mut crashes = 0;
     eventually("a report after the backlog", PATIENCE, || {
         let pid = crash(&mut program.command());
         crashes += 1;
-        let soon = Instant::now() + Duration::from_millis(500);
-        while Instant::now() < soon {
-            if monitor
-                .last_report()
-                .is_some_and(|report| report["pid"] == pid)
-            {
-                return Some(());
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        None
+        monitor.report_of_within(pid, Duration::from_millis(500))
     });
     let pid = crash(&mut program.command());
     crashes += 1;
-    let report = eventually("a report of one more crash", PATIENCE, || {
-        monitor.last_report().filter(|report| report["pid"] == pid)
-    });
+    let report = monitor.wait_report_of(pid);
     report.assert_chain(DEEP);
     report.assert_reaches_start();
     report.assert_nothing_lost();
@@ -214,7 +202,13 @@ fn books_of_a_reader_stopped_for_10_seconds() {
 /// Perf events say in records of their own what a process is called. If those find no
 /// room its crash may match `-n`: it was not filtered out, it was dropped.
 fn books_of_names_that_were_lost() {
-    const CRASHES: u64 = 3000;
+    // Which records find no room is a matter of time, and at times none of these is lost.
+    let are_lost = |_| names_were_lost(3000);
+    assert!((0..5).any(are_lost), "no record of a name was lost");
+}
+
+/// Whether records of names were lost in a storm. The books are right in any case.
+fn names_were_lost(crashes: u64) -> bool {
     let storm = Program::new("storm.c");
     let quick = Program::new("quick.c");
     let arguments = ["--capture", "perf", "--ring-buffer", "1024"];
@@ -224,15 +218,15 @@ fn books_of_names_that_were_lost() {
     run_storm(
         storm
             .command()
-            .args([&CRASHES.to_string(), "4"])
+            .args([&crashes.to_string(), "4"])
             .arg(&quick.path),
     );
     monitor.signal(Signal::SIGCONT);
     let outcome = monitor.stop();
     let block = Block::last(&outcome.stderr);
-    assert!(block.count("Record parts lost") > 0, "{block:?}");
-    assert!(assert_books(&outcome, CRASHES) > 0, "{block:?}");
+    assert!(assert_books(&outcome, crashes) > 0, "{block:?}");
     assert_eq!(block.count("Segfaults filtered out"), 0, "{block:?}");
+    block.count("Record parts lost") > 0
 }
 
 /// Thousands of mappings fit into the ring that `-t` brings.

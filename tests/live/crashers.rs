@@ -110,6 +110,7 @@ const DEADLY: &[(&str, &[&str], &[&str])] = &[
     ("many_codes.c", PIE, &["one_file", "300"]),
     ("many_codes.c", PIE, &["files", "300"]),
     ("inlined.c", PIE, &[]),
+    ("locals.c", PIE, &[]),
     ("in_handler.c", PIE, &[]),
     ("compiled.c", PIE, &[]),
     ("odd_name.c", PIE, &["a \"name\"\n"]),
@@ -153,6 +154,7 @@ const OTHERS: &[(&str, &[&str], &str, i32)] = &[
 
 const HARMLESS: &[(&str, &[&str])] = &[
     ("handled.c", &["25"]),
+    ("flood.c", &["1"]),
     ("paced.c", &["1000", "1"]),
     ("ignored.c", &[]),
     ("ignored.c", &["blocked"]),

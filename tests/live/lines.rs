@@ -114,7 +114,7 @@ fn lines_from_a_debug_directory() {
 /// Names are there; that lines are not is said of what its user has built.
 fn lines_that_are_compressed_are_named_for_the_program_alone() {
     need_lines();
-    let reason = "lines: the program's debug information is compressed";
+    let reason = "lines: compressed debug information (zlib)";
     let program = Program::built("inlined.c", &["-g", "-gz=zlib"]);
     let report = report_of(&program, &[], &[]);
     assert!(report.str("instruction_symbol").starts_with("holder+0x"));

@@ -18,12 +18,15 @@ mod causes;
 mod chains;
 mod compat;
 mod context;
+mod cores;
 mod cpus;
 mod crashers;
 mod debuglinks;
 mod deliveries;
 mod desk;
 mod examples;
+mod fairness;
+mod faults;
 mod files;
 mod filters;
 mod folding;
@@ -138,6 +141,7 @@ fn main() -> ExitCode {
         overcome::CASES,
         signatures::CASES,
         desk::CASES,
+        cores::CASES,
         threads::CASES,
         names::CASES,
         debuglinks::CASES,
@@ -158,6 +162,8 @@ fn main() -> ExitCode {
         surroundings::CASES,
         busybox::CASES,
         books::CASES,
+        fairness::CASES,
+        faults::CASES,
     ]
     .concat();
     cases.sort_by_key(|case| case.needs == Needs::Alone);

@@ -73,7 +73,8 @@ class Run:
     @property
     def is_refused(self):
         """The tool ended instead of watching, and the guest left it at that."""
-        return "attach" in self.scenarios and "attached_cs" not in self["attach"].facts
+        facts = self["attach"].facts if "attach" in self.scenarios else {}
+        return "status" in facts and "attached_cs" not in facts
 
     @property
     def taken(self):

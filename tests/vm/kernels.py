@@ -15,6 +15,8 @@ SUITES = ["bullseye", "bookworm", "trixie", "trixie-backports"]
 BUSYBOX_SUITE = "bookworm"
 # Whether the tool refuses a kernel without BTF (with status 4), or works there.
 REFUSED_WITHOUT_BTF = False
+# By the method of capture, the first kernel that has it.
+SINCE = {"ring": (5, 17), "chain": (4, 17)}
 # Several at once: the oldest and the newest of each architecture, and the one
 # without BTF.
 EXTREMES = ["board-amd64", *(f"{suite}-{arch}" for suite in (SUITES[0], SUITES[-1]) for arch in MACHINES)]
@@ -80,8 +82,7 @@ def version(release):
 
 def lacks(facts, method):
     """Whether a kernel is too old for a method that is forced."""
-    since = {"ring": (5, 17), "chain": (4, 17)}.get(method, (0, 0))
-    return version(facts["kernel"]) < since
+    return version(facts["kernel"]) < SINCE.get(method, (0, 0))
 
 
 def is_to_refuse(facts):

@@ -26,9 +26,11 @@ const USER_END: u64 = 1 << 56;
 const X86_PRESENT: u64 = 1;
 const X86_WRITE: u64 = 1 << 1;
 const X86_USER: u64 = 1 << 2;
+const X86_FETCH: u64 = 1 << 4;
 const X86_KEY: u64 = 1 << 5;
 // arm64: a data abort from user space.
 const ARM64_DATA: u64 = 0x9200_0000;
+const ARM64_FETCH: u64 = 0x8200_0000;
 const ARM64_WRITE: u64 = 1 << 6;
 const ARM64_TRANSLATION: u64 = 0x04;
 const ARM64_PERMISSION: u64 = 0x0f;
@@ -43,6 +45,9 @@ pub fn infer(
     code: &[u8],
 ) -> Option<(Siginfo, Trap)> {
     let arch = registers.arch();
+    if let Some(trap) = fetch(event, fault, arch) {
+        return Some((fault.siginfo, trap));
+    }
     let decoded = decode(arch, code)?;
     let chosen = Chosen {
         fault: *fault,
@@ -81,6 +86,38 @@ pub fn infer(
         }
         _ => None,
     }
+}
+
+/// Of the instruction itself: the signal names its address, where nothing can be executed. A
+/// core file has the address.
+fn fetch(event: &Event, fault: &Fault, arch: Arch) -> Option<Trap> {
+    let is_page_fault = matches!(
+        (fault.signal, fault.code),
+        (signal::SIGSEGV, code::SEGV_MAPERR | code::SEGV_ACCERR)
+    );
+    let address = fault.siginfo.address().filter(|_| is_page_fault)?;
+    let mapping = event.mapping(fault.pc);
+    if address != fault.pc || mapping.is_some_and(|mapping| mapping.flags.executable()) {
+        return None;
+    }
+    let is_mapped = fault.code == code::SEGV_ACCERR;
+    Some(match arch {
+        Arch::X86_64 | Arch::I386 => Trap {
+            address: address.0,
+            error_code: X86_FETCH | X86_USER | if is_mapped { X86_PRESENT } else { 0 },
+            number: trap::PAGE_FAULT,
+        },
+        Arch::Aarch64 | Arch::Arm => Trap {
+            address: address.0,
+            error_code: ARM64_FETCH
+                | if is_mapped {
+                    ARM64_PERMISSION
+                } else {
+                    ARM64_TRANSLATION
+                },
+            number: 0,
+        },
+    })
 }
 
 fn page_fault(scene: &Scene<'_>, decoded: &Decoded) -> Option<(Siginfo, Trap)> {

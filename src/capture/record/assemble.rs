@@ -300,6 +300,7 @@ fn mapping(record: &MappingRecord<'_>, page_bytes: u64) -> Mapping {
             mtime_s: raw.mtime_s,
             mtime_ns: raw.mtime_ns,
             mapped_unix_ns: None,
+            crashed_unix_ns: None,
         },
         offset: FileOffset(raw.page_offset.wrapping_mul(page_bytes)),
         path: if record.path.is_empty() {

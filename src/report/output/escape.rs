@@ -49,6 +49,13 @@ fn is_unsafe_to_show(character: char) -> bool {
         | '\u{e0000}'..='\u{e007f}')
 }
 
+/// Whether [`json`] would append the bytes as they are.
+#[must_use]
+pub fn is_plain_json(bytes: &[u8]) -> bool {
+    let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+    bytes.iter().all(is_plain)
+}
+
 /// Appends `bytes`, escaped for the inside of a JSON string.
 pub fn json(out: &mut String, bytes: &[u8]) {
     for chunk in bytes.utf8_chunks() {

@@ -3,8 +3,8 @@
 //! `docs/json.md` has the order of the keys. A key that belongs to an option
 //! (`registers`, `stack_trace`, `stack_complete`, `register_notes`, `code`, `maps`,
 //! `memory`, `repeats`, `deaths`, `suppressed`) is absent without that option.
-//! `host_pid` is absent if it equals `pid`, and `exit` if no process ended after a handled
-//! fault. All others are always there, and `null` if nothing is known. The line is ASCII,
+//! `host_pid` is absent if it equals `pid`, `exit` if no process ended after a handled
+//! fault, and `core` if no core file was written. All others are always there, and `null` if nothing is known. The line is ASCII,
 //! with no other escape than `\uXXXX` (see [`super::escape`]).
 
 use crate::base::address::ProcessAddress;
@@ -121,6 +121,9 @@ fn our_fields(out: &mut Writer, report: &Report, options: &Options) {
     lost(out, report);
     if let Some(exit) = report.exit {
         ended(out.key("exit"), exit);
+    }
+    if let Some(core) = &report.core {
+        out.key("core").string(core);
     }
 }
 

@@ -208,6 +208,9 @@ fn our_lines(out: &mut String, report: &Report, options: &Options) {
     if let Some(exit) = report.exit {
         line(out, "Exit", exit_text(exit));
     }
+    if let Some(core) = &report.core {
+        line(out, "Core", escaped(core));
+    }
     if let Some(sender) = &report.delivery.sender {
         line(out, "Sender", sender_text(sender));
     }

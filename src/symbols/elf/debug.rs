@@ -37,25 +37,61 @@ impl Section {
     }
 }
 
+/// How sections are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    Zlib,
+    Zstd,
+    /// Sections called `.zdebug_*`.
+    ZlibGnu,
+    Other,
+}
+
+impl Compression {
+    /// Of a section with the flag `SHF_COMPRESSED`, by the first field of its header.
+    pub(crate) fn of(kind: u32) -> Self {
+        match kind {
+            1 => Compression::Zlib,
+            2 => Compression::Zstd,
+            _ => Compression::Other,
+        }
+    }
+
+    /// Why it is not read, in a few words.
+    #[must_use]
+    pub fn refusal(self) -> &'static str {
+        match self {
+            Compression::Zlib => "compressed debug information (zlib)",
+            Compression::Zstd => "compressed debug information (zstd)",
+            Compression::ZlibGnu => "compressed debug information (zlib-gnu)",
+            Compression::Other => "compressed debug information",
+        }
+    }
+}
+
 /// Where the sections are.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sections {
     ranges: [FileRange; Section::COUNT],
-    compressed: bool,
+    compressed: Option<Compression>,
 }
 
 impl Sections {
     /// Takes a section if it is a wanted one.
-    pub(crate) fn take(&mut self, name: &[u8], range: FileRange, compressed: bool) {
-        if let Some(section) = Section::of(name) {
-            self.compressed |= compressed;
+    pub(crate) fn take(&mut self, name: &[u8], range: FileRange, form: Option<Compression>) {
+        let (name, form) = match name.strip_prefix(b".z") {
+            Some(rest) => ([b".", rest].concat(), Some(Compression::ZlibGnu)),
+            None => (name.to_vec(), form),
+        };
+        if let Some(section) = Section::of(&name) {
+            self.compressed = self.compressed.or(form);
             self.ranges[section as usize] = range;
         }
     }
 
-    /// Whether one of them is compressed.
+    /// How one of them is compressed.
     #[must_use]
-    pub fn are_compressed(&self) -> bool {
+    pub fn compressed(&self) -> Option<Compression> {
         self.compressed
     }
 

@@ -3,7 +3,8 @@
 //! In: a stripped file, its place ([`Home`]), and the directories into which packages and
 //! debuginfod clients put debug files ([`DebugDirs`]). Out: the debug file. Its build-id
 //! must match, or, if a link led to it, the checksum in `.gnu_debuglink`. A link is a file
-//! name; one with a slash in it is refused.
+//! name; one with a slash in it is refused. The file to which it leads belongs to the
+//! program's owner or to root.
 //!
 //! ```text
 //! DEBUGDIR/.build-id/xx/rest.debug
@@ -111,6 +112,19 @@ impl Home {
         let found = root.open_in_root(path.as_os_str().as_bytes());
         parse(found.ok()?, stripped)
     }
+
+    /// The same for a path that the program's owner may have prepared: the file belongs to that
+    /// owner, or to root, and then no symbolic link leads to it.
+    fn open_of_owner(&self, path: &Path, stripped: &ElfFile) -> Option<ElfFile> {
+        let owner = stripped.source().owner();
+        let found = self.open(path, stripped)?;
+        match found.source().owner() {
+            found_owner if found_owner == owner => Some(found),
+            Some(0) if self.root.is_some() => Some(found),
+            Some(0) => parse(RegularFile::open_without_links(path).ok()?, stripped),
+            _ => None,
+        }
+    }
 }
 
 /// The file with the symbols that `stripped` lacks, which lies at these places.
@@ -161,7 +175,7 @@ fn by_link(stripped: &ElfFile, homes: &[Home], debug_dirs: &[PathBuf]) -> Option
     let name = OsStr::from_bytes(&link.name);
     homes.iter().find_map(|home| {
         places(&home.dir, debug_dirs)
-            .filter_map(|place| home.open(&place.join(name), stripped))
+            .filter_map(|place| home.open_of_owner(&place.join(name), stripped))
             .find(|debug| debug.has_symtab() && belongs(debug, stripped, link.crc))
     })
 }

@@ -10,6 +10,8 @@ use goblin::container::Ctx;
 use goblin::elf::header::Header;
 use goblin::elf::section_header::{self, SectionHeader};
 
+#[cfg(feature = "lines")]
+use super::debug::Compression;
 use super::debuglink::DebugLink;
 use super::dynamic;
 use super::gopclntab::GoTable;
@@ -86,7 +88,12 @@ impl Layout {
             #[cfg(feature = "lines")]
             if section.sh_type != section_header::SHT_NOBITS {
                 let range = range(section).within(source.size());
-                layout.debug.take(name, range, is_compressed(section));
+                let form = is_compressed(section).then(|| {
+                    let mut kind = [0; 4];
+                    source.read_at(range.offset, &mut kind);
+                    Compression::of(u32::from_le_bytes(kind))
+                });
+                layout.debug.take(name, range, form);
             }
             if let Some(place) = place(source, section) {
                 layout

@@ -14,6 +14,7 @@ mod debug;
 mod debuglink;
 mod dynamic;
 mod gopclntab;
+mod image;
 mod layout;
 #[cfg(feature = "minidebuginfo")]
 mod minidebug;
@@ -36,8 +37,9 @@ use crate::base::address::{FileAddress, FileOffset};
 use crate::unwind::{CfiSection, SectionRange};
 
 #[cfg(feature = "lines")]
-pub use debug::{Section, Sections};
+pub use debug::{Compression, Section, Sections};
 pub use debuglink::{crc32, find_debug_file, DebugDirs, DebugLink, Home};
+pub use image::Image;
 use layout::Layout;
 pub use source::{FileRange, Source, MAX_NAME};
 pub use starts::{Holder, Starts};

@@ -99,7 +99,11 @@ impl Source {
             return true;
         };
         file.status().is_ok_and(|now| {
-            (now.size, now.mtime_s, now.mtime_ns) == (status.size, status.mtime_s, status.mtime_ns)
+            // With its name a file changes too.
+            let is_same = now.changed_unix_ns == status.changed_unix_ns || now.links < status.links;
+            is_same
+                && (now.size, now.mtime_s, now.mtime_ns)
+                    == (status.size, status.mtime_s, status.mtime_ns)
         })
     }
 
@@ -109,6 +113,15 @@ impl Source {
         match &self.bytes {
             Bytes::File { status, .. } => status.changed_unix_ns,
             Bytes::Memory(_) => i64::MIN,
+        }
+    }
+
+    /// Whose file it is; memory is nobody's.
+    #[must_use]
+    pub fn owner(&self) -> Option<u32> {
+        match &self.bytes {
+            Bytes::File { status, .. } => Some(status.owner),
+            Bytes::Memory(_) => None,
         }
     }
 

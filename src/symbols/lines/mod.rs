@@ -2,18 +2,18 @@
 //!
 //! In: an ELF file with `.debug_info` and addresses in it. Out: for each address its
 //! calls ([`Call`]): the inlined ones, innermost first, and last the function itself.
-//! DWARF 2 to 5, 32- and 64-bit. Information that was split off into `.dwo` files gives
-//! only lines; compressed information, or that in a supplementary file, gives nothing.
+//! DWARF 2 to 5, 32- and 64-bit. Information that was split off into `.dwo` files, and
+//! compressed information, gives nothing but a reason; names in a supplementary file are
+//! missing.
 //!
-//! Nothing is kept and nothing is read whole: `.debug_info` of a browser has a
-//! gigabyte. Units are found by `.debug_aranges` or by their first entries, and
+//! Nothing is read whole: `.debug_info` of a browser has a gigabyte. Units are found by `.debug_aranges` or by their first entries, and
 //! everything is read through windows of some KB. When the report's allowance is used
 //! up, what is not known by then stays unknown.
 //!
 //! ```text
 //! index (address -> unit) ──> program (address -> file, line)
 //!       └─> tree (address -> inlined calls) ──> their names, the lines they are on
-//! reader: numbers and strings through a window; unit: headers, abbreviations,
+//! reader: numbers and strings through a window; unit, abbreviation: headers, shapes,
 //! attributes; ranges: lists of address ranges
 //! ```
 //!
@@ -21,36 +21,44 @@
 //! memory. DWARF Debugging Information Format, version 5, and version 4 for what version
 //! 5 left out.
 
+mod abbreviation;
 mod index;
+mod memory;
 mod program;
 mod ranges;
 mod reader;
 mod tree;
 mod unit;
+mod wanted;
 
-use super::elf::{ElfFile, Section, Sections, Source};
+use std::rc::Rc;
+
+use super::elf::{Compression, ElfFile, Section, Sections, Source};
 use crate::base::address::FileAddress;
+pub use memory::Memory;
 use reader::Reader;
 
-/// Inlined calls at one address.
-const MAX_CALLS: usize = 32;
+/// Inlined calls at one address. Of more the innermost are left out.
+const MAX_CALLS: usize = 256;
 
 /// One of the calls at an address.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Call {
     pub inlined: bool,
     /// The name of an inlined call: raw, as the linker would see it if that is known.
-    pub name: Option<Vec<u8>>,
+    pub name: Option<Rc<[u8]>>,
     /// The beginning of an inlined call's code.
     pub start: FileAddress,
-    pub file: Option<Vec<u8>>,
+    pub file: Option<Rc<[u8]>>,
     pub line: Option<u32>,
 }
 
 /// Why there are no lines though there could be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    Compressed,
+    Compressed(Compression),
+    /// Split DWARF: inlined calls and names are in files of their own.
+    Split,
     TimedOut,
 }
 
@@ -59,7 +67,8 @@ impl Refused {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Refused::Compressed => "the program's debug information is compressed",
+            Refused::Compressed(form) => form.refusal(),
+            Refused::Split => "split DWARF: .dwo and .dwp files are not read",
             Refused::TimedOut => "time limit: debug information not read to its end",
         }
     }
@@ -70,14 +79,13 @@ impl Refused {
 struct Debug<'a> {
     source: &'a Source,
     sections: &'a Sections,
-    /// How many addresses are asked for.
-    batch: u64,
+    memory: &'a Memory,
 }
 
 impl<'a> Debug<'a> {
     fn reader(&self, section: Section) -> Reader<'a> {
         let range = self.sections.range(section);
-        Reader::new(self.source, range)
+        Reader::new(self.source, &self.memory.blocks, range)
     }
 
     fn reader_at(&self, section: Section, at: u64) -> Reader<'a> {
@@ -86,76 +94,99 @@ impl<'a> Debug<'a> {
         reader
     }
 
-    /// Takes work, beside that of reading, and as much for each address; `None` when it
-    /// is not to be done any more.
+    /// Takes work, beside that of reading; `None` when it is not to be done any more.
     fn work(&self, units: u64) -> Option<()> {
-        self.source.work(units + self.batch).then_some(())
+        self.source.work(units).then_some(())
     }
 }
 
 /// The calls at each address, none if nothing is known.
-pub fn calls(elf: &ElfFile, addresses: &[FileAddress]) -> Result<Vec<Vec<Call>>, Refused> {
+pub fn calls(
+    elf: &ElfFile,
+    memory: &Memory,
+    addresses: &[FileAddress],
+) -> Result<Vec<Vec<Call>>, Refused> {
     let mut found = vec![Vec::new(); addresses.len()];
     let sections = elf.debug_sections();
     if !sections.exist() {
         return Ok(found);
     }
-    if sections.are_compressed() {
-        return Err(Refused::Compressed);
+    if let Some(form) = sections.compressed() {
+        return Err(Refused::Compressed(form));
     }
     let debug = Debug {
         source: elf.source(),
         sections,
-        batch: addresses.len() as u64,
+        memory,
     };
-    let units = index::units(&debug, addresses);
-    let mut distinct: Vec<u64> = units.iter().copied().flatten().collect();
-    distinct.sort_unstable();
-    distinct.dedup();
-    for unit in distinct {
-        let indexes: Vec<usize> = (0..addresses.len())
-            .filter(|&index| units[index] == Some(unit))
-            .collect();
-        let wanted: Vec<u64> = indexes.iter().map(|&index| addresses[index].0).collect();
-        let answers = unit_calls(&debug, unit, &wanted).unwrap_or_default();
-        for (&index, calls) in indexes.iter().zip(answers) {
-            found[index] = calls;
+    let mut sorted: Vec<u64> = addresses.iter().map(|address| address.0).collect();
+    sorted.sort_unstable();
+    sorted.dedup();
+    let index = debug.index(&sorted);
+    // By unit.
+    let unit_of = |address: &FileAddress| index.find(address.0);
+    let mut places: Vec<(u64, usize)> = addresses
+        .iter()
+        .enumerate()
+        .filter_map(|(number, address)| Some((unit_of(address)?, number)))
+        .collect();
+    places.sort_unstable();
+    let mut refused = None;
+    for places in places.chunk_by(|one, next| one.0 == next.0) {
+        let mut wanted: Vec<u64> = places.iter().map(|place| addresses[place.1].0).collect();
+        wanted.sort_unstable();
+        let Some(tables) = debug.tables(places[0].0, &wanted) else {
+            continue;
+        };
+        // Its lines alone would stand beside the names of outer functions.
+        if tables.is_split() {
+            refused = Some(Refused::Split);
+            continue;
+        }
+        for &(_, number) in places {
+            found[number] = calls_at(&debug, &tables, addresses[number].0);
         }
     }
     if elf.source().is_out() && found.iter().all(Vec::is_empty) {
         return Err(Refused::TimedOut);
     }
+    if let Some(refused) = refused.filter(|_| found.iter().all(Vec::is_empty)) {
+        return Err(refused);
+    }
     Ok(found)
 }
 
-/// For addresses of one unit.
-fn unit_calls(debug: &Debug<'_>, at: u64, wanted: &[u64]) -> Option<Vec<Vec<Call>>> {
-    let unit = unit::Unit::read(debug, at)?;
-    let program = program::Program::read(debug, &unit)?;
-    let rows = program.rows(wanted);
-    let mut inlined = tree::inlined(debug, &unit, wanted);
-    let mut files = program::Files::new(&program);
-    let calls = rows.into_iter().zip(&mut inlined).map(|(row, inlined)| {
-        // From the instruction outwards: each call is on the line where the one
-        // inside it was inlined.
-        let mut place = row;
-        let mut calls = Vec::new();
-        for inner in inlined.drain(..).take(MAX_CALLS) {
-            let call = Call {
-                inlined: true,
-                name: inner.name,
-                start: FileAddress(inner.start),
-                ..Call::default()
-            };
-            calls.push(files.call(place, call));
-            place = inner.called_from;
-        }
-        if place.is_some() || !calls.is_empty() {
-            calls.push(files.call(place, Call::default()));
-        }
-        calls
-    });
-    Some(calls.collect())
+/// From the instruction outwards: each call is on the line where the one inside it was
+/// inlined.
+fn calls_at(debug: &Debug<'_>, tables: &memory::Tables, address: u64) -> Vec<Call> {
+    let show = |place, call: Call| match debug.show(tables, place) {
+        Some((file, line)) => Call {
+            file: Some(file),
+            line: Some(line),
+            ..call
+        },
+        None => call,
+    };
+    let inlined = tables.functions.holding(address);
+    let mut calls = Vec::with_capacity(inlined.len() + 1);
+    let mut place = match inlined.get(MAX_CALLS) {
+        Some((left_out, _)) => left_out.called_from,
+        None => tables.rows.find(address),
+    };
+    for (inner, start) in inlined.into_iter().take(MAX_CALLS).rev() {
+        let call = Call {
+            inlined: true,
+            name: debug.name(tables, inner.name_at),
+            start: FileAddress(start),
+            ..Call::default()
+        };
+        calls.push(show(place, call));
+        place = inner.called_from;
+    }
+    if place.is_some() || !calls.is_empty() {
+        calls.push(show(place, Call::default()));
+    }
+    calls
 }
 
 #[cfg(test)]

@@ -7,22 +7,23 @@
 
 use super::reader::Reader;
 use super::unit::Unit;
-use super::{Call, Debug, Section};
+use super::wanted::{sort, Wanted};
+use super::{Debug, Section};
 
 /// Directories or files of one header.
 const MAX_ENTRIES: u64 = 1 << 20;
+/// Spans that begin before an address and are looked at: those of code that is there twice.
+const MAX_OVERLAP: usize = 64;
 /// Units of work for a row.
 const ROW: u64 = 8;
 /// The same for a directory or a file.
 const LISTED: u64 = 32;
 
 /// A line in a file: the file's number in the header, the line.
-pub(super) type Place = (u64, u64);
+pub(super) type Place = (u32, u32);
 
 #[derive(Debug)]
-pub(super) struct Program<'a> {
-    debug: &'a Debug<'a>,
-    unit: &'a Unit,
+pub(super) struct Program {
     version: u16,
     wide: bool,
     instruction_bytes: u8,
@@ -51,36 +52,79 @@ const FIRST_ROW: Row = Row {
     line: 1,
 };
 
-/// The addresses that the rows are compared with.
-struct Matcher<'w> {
-    wanted: &'w [u64],
-    found: Vec<Option<Place>>,
+/// Addresses of one line.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    low: u64,
+    size: u32,
+    place: Place,
+}
+
+/// What a program has put out.
+#[derive(Debug, Default)]
+pub(super) struct Rows(Vec<Span>);
+
+impl Rows {
+    /// The place of an address.
+    pub(super) fn find(&self, address: u64) -> Option<Place> {
+        let behind = self.0.partition_point(|span| span.low <= address);
+        let mut below = self.0[..behind].iter().rev().take(MAX_OVERLAP);
+        let span = below.find(|span| address - span.low < span.size.into())?;
+        Some(span.place)
+    }
+
+    /// Heap bytes.
+    pub(super) fn memory(&self) -> usize {
+        self.0.capacity() * size_of::<Span>()
+    }
+}
+
+/// What rows are taken.
+struct Matcher<'m, 'w> {
+    wanted: &'m mut Wanted<'w>,
+    found: Vec<Span>,
     /// The row before, of the same sequence.
     last: Option<Row>,
     /// The sequence begins at 0: code that the linker left out.
     void: bool,
 }
 
-impl Matcher<'_> {
+impl Matcher<'_, '_> {
     /// A row reaches from its address to that of the next one.
     fn see(&mut self, row: Row) {
         match self.last {
             None => self.void = row.address == 0,
             Some(last) if !self.void && last.address < row.address => {
-                for (&wanted, found) in self.wanted.iter().zip(&mut self.found) {
-                    if found.is_none() && (last.address..row.address).contains(&wanted) {
-                        *found = Some((last.file, last.line));
-                    }
-                }
+                self.add(last, row.address - last.address);
             }
             Some(_) => {}
         }
         self.last = Some(row);
     }
+
+    fn add(&mut self, row: Row, size: u64) {
+        let low = row.address;
+        let size = u32::try_from(size).unwrap_or(u32::MAX);
+        let number = |value: u64| u32::try_from(value).unwrap_or(0);
+        let place = (number(row.file), number(row.line));
+        if !self.wanted.are_few() {
+            if let Some(before) = self.found.last_mut() {
+                let follows = before.low + u64::from(before.size) == low;
+                let sum = before.size.checked_add(size);
+                if let (true, Some(sum)) = (follows && before.place == place, sum) {
+                    before.size = sum;
+                    return;
+                }
+            }
+        }
+        if self.wanted.take(low, low.saturating_add(size.into())) {
+            self.found.push(Span { low, size, place });
+        }
+    }
 }
 
-impl<'a> Program<'a> {
-    pub(super) fn read(debug: &'a Debug<'a>, unit: &'a Unit) -> Option<Self> {
+impl Program {
+    pub(super) fn read(debug: &Debug<'_>, unit: &Unit) -> Option<Self> {
         let mut reader = debug.reader_at(Section::Line, unit.statements()?);
         let (length, wide) = reader.initial_length()?;
         let end = reader.at().checked_add(length)?;
@@ -108,8 +152,6 @@ impl<'a> Program<'a> {
             .map(|_| reader.u8())
             .collect::<Option<Vec<u8>>>()?;
         (line_range != 0 && opcode_base != 0 && end <= reader.size()).then(|| Program {
-            debug,
-            unit,
             version,
             wide,
             instruction_bytes,
@@ -123,33 +165,45 @@ impl<'a> Program<'a> {
         })
     }
 
-    /// The file and line of each address.
-    pub(super) fn rows(&self, wanted: &[u64]) -> Vec<Option<Place>> {
+    /// The rows that are wanted; `None` if they would have more than so many bytes.
+    pub(super) fn rows(
+        &self,
+        debug: &Debug<'_>,
+        mut wanted: Wanted<'_>,
+        room: usize,
+    ) -> Option<Rows> {
         let mut matcher = Matcher {
-            wanted,
-            found: vec![None; wanted.len()],
+            wanted: &mut wanted,
+            found: Vec::new(),
             last: None,
             void: false,
         };
-        let mut reader = self.debug.reader_at(Section::Line, self.start);
+        let most = room / size_of::<Span>();
+        let mut reader = debug.reader_at(Section::Line, self.start);
         let mut row = FIRST_ROW;
-        while reader.at() < self.end && matcher.found.contains(&None) {
-            let step = self.debug.work(ROW);
+        while reader.at() < self.end && !matcher.wanted.are_found() {
+            let step = debug.work(ROW);
             if step
                 .and_then(|()| self.step(&mut reader, &mut row, &mut matcher))
                 .is_none()
             {
                 break;
             }
+            if matcher.found.len() > most {
+                return None;
+            }
         }
-        matcher.found
+        let mut spans = matcher.found;
+        sort(&mut spans, |span| span.low);
+        spans.shrink_to_fit();
+        Some(Rows(spans))
     }
 
     fn step(
         &self,
         reader: &mut Reader<'_>,
         row: &mut Row,
-        matcher: &mut Matcher<'_>,
+        matcher: &mut Matcher<'_, '_>,
     ) -> Option<()> {
         let opcode = reader.u8()?;
         if opcode >= self.opcode_base {
@@ -186,7 +240,7 @@ impl<'a> Program<'a> {
         &self,
         reader: &mut Reader<'_>,
         row: &mut Row,
-        matcher: &mut Matcher<'_>,
+        matcher: &mut Matcher<'_, '_>,
     ) -> Option<()> {
         let length = reader.unsigned()?;
         let end = reader.at().checked_add(length)?;
@@ -209,22 +263,22 @@ impl<'a> Program<'a> {
     }
 
     /// A file's path, absolute if its directories are known.
-    fn path(&self, number: u64) -> Option<Vec<u8>> {
-        let mut reader = self.debug.reader_at(Section::Line, self.tables);
+    pub(super) fn path(&self, debug: &Debug<'_>, unit: &Unit, number: u64) -> Option<Vec<u8>> {
+        let mut reader = debug.reader_at(Section::Line, self.tables);
         let (name, directory) = if self.version >= 5 {
             let directories = reader.at();
-            self.new_entry(&mut reader, None)?;
-            let (name, directory) = self.new_entry(&mut reader, Some(number))??;
+            self.new_entry(debug, unit, &mut reader, None)?;
+            let (name, directory) = self.new_entry(debug, unit, &mut reader, Some(number))??;
             if name.starts_with(b"/") {
                 return Some(name);
             }
             reader.seek(directories);
-            let directory = self.new_entry(&mut reader, Some(directory))?;
+            let directory = self.new_entry(debug, unit, &mut reader, Some(directory))?;
             (name, directory.map(|(path, _)| path))
         } else if number == 0 {
-            (self.unit.name(self.debug)?, None)
+            (unit.name(debug)?, None)
         } else {
-            self.old_entry(&mut reader, number)?
+            old_entry(debug, &mut reader, number)?
         };
         let whole = name.starts_with(b"/");
         let path = match directory {
@@ -234,51 +288,10 @@ impl<'a> Program<'a> {
         if path.starts_with(b"/") {
             return Some(path);
         }
-        Some(match self.unit.directory(self.debug) {
+        Some(match unit.directory(debug) {
             Some(directory) => join(directory, &path),
             None => path,
         })
-    }
-
-    /// Versions 2 to 4: directories, an empty one; files, an empty one. Numbers
-    /// count from 1, directory 0 is the unit's.
-    fn old_entry(
-        &self,
-        reader: &mut Reader<'_>,
-        number: u64,
-    ) -> Option<(Vec<u8>, Option<Vec<u8>>)> {
-        let directories = reader.at();
-        while !is_empty(reader)? {
-            self.debug.work(LISTED)?;
-            reader.skip_string()?;
-        }
-        for _ in 1..number.min(MAX_ENTRIES) {
-            self.debug.work(LISTED)?;
-            if is_empty(reader)? {
-                return None;
-            }
-            reader.skip_string()?;
-            old_numbers(reader)?;
-        }
-        let name = reader.string()?;
-        let directory = old_numbers(reader)?;
-        if name.is_empty() {
-            return None;
-        }
-        reader.seek(directories);
-        for _ in 1..directory.min(MAX_ENTRIES) {
-            self.debug.work(LISTED)?;
-            if is_empty(reader)? {
-                return Some((name, None));
-            }
-            reader.skip_string()?;
-        }
-        let path = if directory == 0 {
-            None
-        } else {
-            reader.string().filter(|path| !path.is_empty())
-        };
-        Some((name, path))
     }
 
     /// Version 5: reads a list, of directories or of files, up to the entry with
@@ -290,6 +303,8 @@ impl<'a> Program<'a> {
     )]
     fn new_entry(
         &self,
+        debug: &Debug<'_>,
+        unit: &Unit,
         reader: &mut Reader<'_>,
         number: Option<u64>,
     ) -> Option<Option<(Vec<u8>, u64)>> {
@@ -301,7 +316,7 @@ impl<'a> Program<'a> {
             .collect::<Option<Vec<(u64, u64)>>>()?;
         let count = reader.unsigned()?;
         for current in 0..count.min(MAX_ENTRIES) {
-            self.debug.work(LISTED * (1 + formats.len() as u64))?;
+            debug.work(LISTED * (1 + formats.len() as u64))?;
             let mut path = None;
             let mut directory = 0;
             for &(content, form) in &formats {
@@ -310,9 +325,9 @@ impl<'a> Program<'a> {
                     (PATH, STRING) if wanted => path = reader.string(),
                     (_, STRING) => reader.skip_string()?,
                     _ => {
-                        let value = self.unit.line_value(reader, form, self.wide)?;
+                        let value = unit.line_value(reader, form, self.wide)?;
                         if wanted && content == PATH {
-                            path = self.unit.text(self.debug, value);
+                            path = unit.text(debug, value);
                         }
                         if wanted && content == DIRECTORY {
                             directory = value.number()?;
@@ -326,6 +341,47 @@ impl<'a> Program<'a> {
         }
         Some(None)
     }
+}
+
+/// Versions 2 to 4: directories, an empty one; files, an empty one. Numbers
+/// count from 1, directory 0 is the unit's.
+fn old_entry(
+    debug: &Debug<'_>,
+    reader: &mut Reader<'_>,
+    number: u64,
+) -> Option<(Vec<u8>, Option<Vec<u8>>)> {
+    let directories = reader.at();
+    while !is_empty(reader)? {
+        debug.work(LISTED)?;
+        reader.skip_string()?;
+    }
+    for _ in 1..number.min(MAX_ENTRIES) {
+        debug.work(LISTED)?;
+        if is_empty(reader)? {
+            return None;
+        }
+        reader.skip_string()?;
+        old_numbers(reader)?;
+    }
+    let name = reader.string()?;
+    let directory = old_numbers(reader)?;
+    if name.is_empty() {
+        return None;
+    }
+    reader.seek(directories);
+    for _ in 1..directory.min(MAX_ENTRIES) {
+        debug.work(LISTED)?;
+        if is_empty(reader)? {
+            return Some((name, None));
+        }
+        reader.skip_string()?;
+    }
+    let path = if directory == 0 {
+        None
+    } else {
+        reader.string().filter(|path| !path.is_empty())
+    };
+    Some((name, path))
 }
 
 fn is_empty(reader: &mut Reader<'_>) -> Option<bool> {
@@ -351,33 +407,4 @@ fn join(mut directory: Vec<u8>, name: &[u8]) -> Vec<u8> {
     }
     directory.extend_from_slice(name);
     directory
-}
-
-/// Paths of files by their numbers; the last one is kept.
-#[derive(Debug)]
-pub(super) struct Files<'p> {
-    program: &'p Program<'p>,
-    last: Option<(u64, Option<Vec<u8>>)>,
-}
-
-impl<'p> Files<'p> {
-    pub(super) fn new(program: &'p Program<'p>) -> Self {
-        Files {
-            program,
-            last: None,
-        }
-    }
-
-    /// With the path, if there is a place. Line 0 means code without a line.
-    pub(super) fn call(&mut self, place: Option<Place>, mut call: Call) -> Call {
-        let Some((file, line)) = place.filter(|&(_, line)| line != 0) else {
-            return call;
-        };
-        if self.last.as_ref().is_none_or(|(known, _)| *known != file) {
-            self.last = Some((file, self.program.path(file)));
-        }
-        call.file = self.last.as_ref().and_then(|(_, path)| path.clone());
-        call.line = u32::try_from(line).ok().filter(|_| call.file.is_some());
-        call
-    }
 }

@@ -1,30 +1,74 @@
-//! Numbers and strings of a section, through a window that moves.
+//! Numbers and strings of a section, through blocks of its file that all readers share.
 //!
 //! In: a section's place in its file. Out: values, or `None` where the section ends,
 //! a number is too large, or the allowance is used up. No read goes beyond the section.
+//!
+//! Blocks overlap by more than the longest number has, so that a number is always in one.
+
+use std::cell::RefCell;
+use std::rc::Rc;
 
 use crate::symbols::elf::{FileRange, Source, MAX_NAME};
 
-const WINDOW: usize = 8 * 1024;
+/// Bytes from the beginning of a block to that of the next one.
+const BLOCK: u64 = 16 * 1024;
+/// Bytes of the next block that a block has too.
+const OVERLAP: u64 = 64;
+/// Units of work for a turn to a block that is there.
+const TURN: u64 = 32;
+
+/// Blocks of a file. Each has one place where it can be, so that nothing is searched.
+#[derive(Debug)]
+pub(super) struct Blocks(RefCell<Vec<(u64, Rc<[u8]>)>>);
+
+impl Blocks {
+    /// For so many blocks, one at least.
+    pub(super) fn new(count: usize) -> Self {
+        Blocks(RefCell::new(vec![(u64::MAX, Rc::default()); count.max(1)]))
+    }
+
+    fn get(&self, source: &Source, number: u64) -> Option<Rc<[u8]>> {
+        let mut blocks = self.0.borrow_mut();
+        let count = blocks.len() as u64;
+        let (held, block) = blocks.get_mut((number % count) as usize)?;
+        if *held != number {
+            let mut bytes = vec![0; (BLOCK + OVERLAP) as usize];
+            let read = source.read_at(number * BLOCK, &mut bytes);
+            *held = u64::MAX;
+            *block = bytes.get(..read)?.into();
+            if source.is_out() {
+                return None;
+            }
+            *held = number;
+        }
+        source.work(TURN).then(|| block.clone())
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
     source: &'a Source,
+    blocks: &'a Blocks,
     range: FileRange,
-    window: Vec<u8>,
-    /// Offset of the window's first byte in the section.
-    start: u64,
+    block: Rc<[u8]>,
+    /// Offset of the block's first byte in the section; negative where the section begins
+    /// within the block.
+    start: i64,
+    /// Where the section ends in the block, if it does.
+    end: usize,
     /// Offset of the next read.
     at: u64,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(source: &'a Source, range: FileRange) -> Self {
+    pub(super) fn new(source: &'a Source, blocks: &'a Blocks, range: FileRange) -> Self {
         Reader {
             source,
+            blocks,
             range: range.within(source.size()),
-            window: Vec::new(),
+            block: Rc::default(),
             start: 0,
+            end: 0,
             at: 0,
         }
     }
@@ -42,35 +86,43 @@ impl<'a> Reader<'a> {
         self.at = at;
     }
 
-    #[inline(never)]
+    #[inline]
     pub(super) fn skip(&mut self, bytes: u64) -> Option<()> {
         self.at = self.at.checked_add(bytes)?;
         (self.at <= self.range.size).then_some(())
     }
 
-    /// The bytes available from here on, at least `wanted` of them.
-    fn tail(&mut self, wanted: usize) -> Option<&[u8]> {
-        let held = |reader: &Self| {
-            let from = usize::try_from(reader.at.checked_sub(reader.start)?).ok()?;
-            let left = reader.window.len().checked_sub(from)?;
-            (left >= wanted).then_some(from)
-        };
-        if let Some(from) = held(self) {
-            return self.window.get(from..);
+    /// The bytes at hand from here on.
+    #[inline]
+    fn held(&self) -> &[u8] {
+        if self.at >= self.range.size {
+            return &[];
         }
-        self.load()?;
-        let from = held(self)?;
-        self.window.get(from..)
+        let from = (self.at as i64).wrapping_sub(self.start) as usize;
+        self.block.get(from..self.end).unwrap_or(&[])
     }
 
+    /// The bytes available from here on, at least `wanted` of them.
+    #[inline]
+    fn tail(&mut self, wanted: usize) -> Option<&[u8]> {
+        if self.held().len() < wanted {
+            self.load()?;
+        }
+        Some(self.held()).filter(|held| held.len() >= wanted)
+    }
+
+    #[inline(never)]
     fn load(&mut self) -> Option<()> {
-        let left = self.range.size.checked_sub(self.at)?;
-        self.window.resize(left.min(WINDOW as u64) as usize, 0);
+        if self.at >= self.range.size {
+            return None;
+        }
         let place = self.range.offset.checked_add(self.at)?;
-        let read = self.source.read_at(place, &mut self.window);
-        self.window.truncate(read);
-        self.start = self.at;
-        (!self.source.is_out()).then_some(())
+        let number = place / BLOCK;
+        self.block = self.blocks.get(self.source, number)?;
+        self.start = (number * BLOCK) as i64 - self.range.offset as i64;
+        let end = (self.range.size as i64).checked_sub(self.start)?;
+        self.end = self.block.len().min(usize::try_from(end).ok()?);
+        Some(())
     }
 
     /// Up to 8 bytes. The one place where numbers are made: these readers are most
@@ -86,8 +138,11 @@ impl<'a> Reader<'a> {
         Some(u64::from_le_bytes(bytes))
     }
 
+    #[inline]
     pub(super) fn u8(&mut self) -> Option<u8> {
-        self.sized(1).map(|value| value as u8)
+        let byte = *self.tail(1)?.first()?;
+        self.at += 1;
+        Some(byte)
     }
 
     pub(super) fn u16(&mut self) -> Option<u16> {
@@ -109,10 +164,18 @@ impl<'a> Reader<'a> {
     }
 
     /// LEB128; bits beyond the 64th are dropped.
-    #[inline(never)]
+    #[inline]
     pub(super) fn unsigned(&mut self) -> Option<u64> {
-        let mut value = 0;
-        for shift in (0..140).step_by(7) {
+        match self.u8()? {
+            byte @ 0..0x80 => Some(byte.into()),
+            byte => self.unsigned_after(byte),
+        }
+    }
+
+    #[inline(never)]
+    fn unsigned_after(&mut self, first: u8) -> Option<u64> {
+        let mut value = u64::from(first & 0x7f);
+        for shift in (7..140).step_by(7) {
             let byte = self.u8()?;
             if shift < 64 {
                 value |= u64::from(byte & 0x7f) << shift;

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::base::allowance::Allowance;
+use crate::base::budget::MemoryBudget;
 use crate::host;
 use crate::sys::file::RegularFile;
 use std::path::{Path, PathBuf};
@@ -133,7 +134,7 @@ fn oracle(tool: &[&str], path: &Path, addresses: &[u64]) -> Option<Vec<Vec<(Stri
 /// The same of ours; the function itself has the oracle's name.
 fn ours(elf: &ElfFile, addresses: &[u64]) -> Vec<Vec<(Option<String>, String)>> {
     let addresses: Vec<FileAddress> = addresses.iter().copied().map(FileAddress).collect();
-    let text = |bytes: &Option<Vec<u8>>| {
+    let text = |bytes: &Option<Rc<[u8]>>| {
         let bytes = bytes.as_ref()?;
         Some(String::from_utf8_lossy(bytes).into_owned())
     };
@@ -144,7 +145,7 @@ fn ours(elf: &ElfFile, addresses: &[u64]) -> Vec<Vec<(Option<String>, String)>> 
         };
         (text(&call.name), place)
     };
-    let calls = calls(elf, &addresses).unwrap();
+    let calls = calls(elf, &Memory::brief(), &addresses).unwrap();
     calls
         .iter()
         .map(|calls| calls.iter().map(show).collect())
@@ -253,9 +254,60 @@ fn debug_information_may_be_in_a_file_of_its_own_or_compressed() {
     assert!(ours(&stripped, &addresses).iter().all(Vec::is_empty));
     let compressed = copy("--compress-debug-sections=zlib", "compressed");
     assert_eq!(
-        calls(&compressed, &[FileAddress(addresses[0])]),
-        Err(Refused::Compressed)
+        calls(&compressed, &Memory::brief(), &[FileAddress(addresses[0])]),
+        Err(Refused::Compressed(Compression::Zlib))
     );
+}
+
+#[test]
+fn what_is_kept_gives_the_same_answers() {
+    for compiler in ["gcc", "clang-19"] {
+        let dir = Scratch::new(&format!("kept-{compiler}"));
+        let Some(path) = dir.build(compiler, &["-O2", "-g"]) else {
+            continue;
+        };
+        let elf = parse(&path);
+        let code: Vec<FileAddress> = code(&path, "", 1).into_iter().map(FileAddress).collect();
+        let expected = calls(&elf, &Memory::brief(), &code).unwrap();
+        assert!(expected.iter().any(|calls| calls.len() > 2));
+        // With all the room that it could need, too little for anything, and hardly any.
+        for limit in [1 << 20, 16, 3000] {
+            let budget = Rc::new(MemoryBudget::new(limit));
+            let memory = Memory::kept(budget.clone());
+            for addresses in code.chunks(7).rev() {
+                let found = calls(&elf, &memory, addresses).unwrap();
+                let first = code.iter().position(|at| *at == addresses[0]).unwrap();
+                assert_eq!(found, expected[first..first + found.len()]);
+                assert!(budget.used() <= limit);
+            }
+            drop(memory);
+            assert_eq!(budget.used(), 0);
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_named() {
+    for (flags, reason) in [
+        (&["-gz=zlib"][..], "compressed debug information (zlib)"),
+        (&["-gz=zlib-gnu"], "compressed debug information (zlib-gnu)"),
+        (
+            &["-gsplit-dwarf"],
+            "split DWARF: .dwo and .dwp files are not read",
+        ),
+        (
+            &["-gsplit-dwarf", "-gdwarf-4"],
+            "split DWARF: .dwo and .dwp files are not read",
+        ),
+    ] {
+        let dir = Scratch::new(&format!("form{}", flags.concat()));
+        let Some(path) = dir.build("gcc", &[&["-O2", "-g"], flags].concat()) else {
+            continue;
+        };
+        let address = FileAddress(code(&path, "outer", 1)[0]);
+        let refused = calls(&parse(&path), &Memory::brief(), &[address]).unwrap_err();
+        assert_eq!(refused.as_str(), reason, "{flags:?}");
+    }
 }
 
 #[test]
@@ -280,7 +332,9 @@ fn debug_information_of_any_content_does_no_harm() {
         assert!(places.len() > 500, "{}", places.len());
         let ask = |bytes: Vec<u8>| {
             if let Ok(elf) = ElfFile::parse(Source::memory(bytes)) {
-                let _ = calls(&elf, &addresses);
+                let budget = Rc::new(MemoryBudget::new(1 << 20));
+                let _ = calls(&elf, &Memory::kept(budget), &addresses);
+                let _ = calls(&elf, &Memory::brief(), &addresses);
             }
         };
         // Changes every byte to values that make numbers long or large, lists endless, forms odd.
@@ -332,7 +386,7 @@ fn a_search_ends_in_time() {
     let allowance = Rc::new(Allowance::of_work(16 << 20));
     let source = Source::memory(bytes).within(Some(&allowance));
     let elf = ElfFile::parse(source).unwrap();
-    let found = calls(&elf, &[FileAddress(u64::MAX)]);
+    let found = calls(&elf, &Memory::brief(), &[FileAddress(u64::MAX)]);
     assert_eq!(found, Err(Refused::TimedOut));
     assert!(allowance.is_out());
 }

@@ -1,164 +1,265 @@
-//! The inlined calls at an address.
+//! The inlined calls of a unit.
 //!
-//! In: a unit and addresses in it. Out: for each address the inlined calls that contain
-//! it, innermost first, with their names and the places they were called from. One pass
-//! over the unit's entries finds the functions; each of these is then searched. Bodies of
-//! other functions are skipped if the compiler wrote their length. DWARF 5, sections
-//! 3.3.8 and 2.3.
+//! In: a unit. Out: its functions and the calls inlined into them ([`Functions`]), all of
+//! them or those at a few addresses. One pass over the unit's entries finds them. Bodies of
+//! functions that are not wanted are skipped if the compiler wrote their length. For an
+//! address: the inlined calls that contain it, with the places they were called from.
+//! DWARF 5, sections 3.3.8 and 2.3.
 
+use super::abbreviation::{TAG_INLINED, TAG_SUBPROGRAM};
 use super::program::Place;
-use super::unit::{Entry, Unit, Value, TAG_INLINED, TAG_SUBPROGRAM};
+use super::reader::Reader;
+use super::unit::{Entry, Unit, Value};
+use super::wanted::{sort, Wanted};
 use super::{ranges, Debug, Section};
 
-/// Entries that are followed for a name: an inlined call's origin, its declaration, and the
-/// entry that this one specifies.
-const MAX_HOPS: usize = 8;
-/// More units than any program has.
-const MAX_UNITS: usize = 1 << 20;
-/// Units of work for one.
-const UNIT: u64 = 64;
+/// Functions that begin before an address and are looked at.
+const MAX_OVERLAP: usize = 64;
 
 /// An inlined call.
 #[derive(Debug)]
 pub(super) struct Inlined {
-    pub(super) name: Option<Vec<u8>>,
-    pub(super) start: u64,
+    /// The entry that has its name, or leads to it.
+    pub(super) name_at: u64,
     pub(super) called_from: Option<Place>,
+    /// The first of its ranges, which end where those of the next call begin.
+    first_range: u32,
+    /// The number of the first call after those within it.
+    end: u32,
 }
 
-/// One entry for each address of `wanted`; empty if none was found in time.
-pub(super) fn inlined(debug: &Debug<'_>, unit: &Unit, wanted: &[u64]) -> Vec<Vec<Inlined>> {
-    let mut functions = vec![None; wanted.len()];
-    // If a unit cannot be read to its end, the entries before still count.
-    let _ = find_functions(debug, unit, wanted, &mut functions);
-    let chain = |(&function, &address): (&Option<u64>, &u64)| {
-        let entries = holding(debug, unit, function?, address)?;
-        let inlined = entries.iter().rev().map(|(entry, start)| Inlined {
-            name: name(debug, unit, entry),
-            start: *start,
-            called_from: match entry.call_site() {
-                (Some(file), Some(line)) => Some((file, line)),
-                _ => None,
-            },
-        });
-        Some(inlined.collect())
-    };
-    let chains = functions.iter().zip(wanted).map(chain);
-    chains.map(Option::unwrap_or_default).collect()
+#[derive(Clone, Copy, Debug)]
+struct Function {
+    low: u64,
+    high: u64,
+    /// Its calls.
+    first: u32,
+    end: u32,
 }
 
-/// The entry of the function that holds each address.
-fn find_functions(
-    debug: &Debug<'_>,
-    unit: &Unit,
-    wanted: &[u64],
-    functions: &mut [Option<u64>],
-) -> Option<()> {
-    let mut reader = debug.reader_at(Section::Info, unit.first_entry());
-    while reader.at() < unit.end && functions.contains(&None) {
-        let entry = unit.entry(debug, &mut reader)?;
-        if entry.tag != TAG_SUBPROGRAM {
-            continue;
-        }
-        let _ = ranges::visit(debug, unit, &entry, &mut |low, high| {
-            for (&wanted, function) in wanted.iter().zip(&mut *functions) {
-                if function.is_none() && (low..high).contains(&wanted) {
-                    *function = Some(entry.at);
-                }
-            }
-        });
-        if let Some(next) = behind(&entry, unit) {
-            reader.seek(next);
-        }
-    }
-    Some(())
+/// The functions of a unit.
+#[derive(Debug, Default)]
+pub(super) struct Functions {
+    functions: Vec<Function>,
+    /// A call comes before those within it.
+    inlined: Vec<Inlined>,
+    ranges: Vec<(u64, u64)>,
 }
 
-/// The offset of the entry after this one's children, if that is known.
-fn behind(entry: &Entry, unit: &Unit) -> Option<u64> {
-    match entry.sibling? {
-        Value::Entry(next) if entry.at < next && next < unit.end => Some(next),
-        _ => None,
-    }
+/// An entry whose children are being read.
+struct Open {
+    depth: u64,
+    what: What,
 }
 
-/// The inlined calls in a function that hold an address, outermost first, each with
-/// the start of the range that does.
-fn holding(debug: &Debug<'_>, unit: &Unit, at: u64, address: u64) -> Option<Vec<(Entry, u64)>> {
-    let mut reader = debug.reader_at(Section::Info, at);
-    let mut depth = u64::from(unit.entry(debug, &mut reader)?.children);
-    // How deep the children of the innermost one found are.
-    let mut inside = 0;
-    let mut found = Vec::new();
-    while depth > 0 && depth >= inside {
-        let entry = unit.entry(debug, &mut reader)?;
-        if entry.tag == 0 {
-            depth -= 1;
-            continue;
-        }
-        let mut start = None;
-        if entry.tag == TAG_INLINED {
-            let _ = ranges::visit(debug, unit, &entry, &mut |low, high| {
-                if (low..high).contains(&address) {
-                    start = Some(low);
-                }
-            });
-        }
-        if let Some(start) = start {
-            found.push((entry, start));
-            if !entry.children {
+enum What {
+    /// From this number on.
+    Functions(usize),
+    Inlined(usize),
+}
+
+impl Functions {
+    /// What is wanted; `None` if it would have more than so many bytes.
+    pub(super) fn read(
+        debug: &Debug<'_>,
+        unit: &Unit,
+        wanted: Wanted<'_>,
+        room: usize,
+    ) -> Option<Self> {
+        let mut walk = Walk {
+            debug,
+            unit,
+            wanted,
+            room,
+            found: Functions::default(),
+            open: Vec::new(),
+            depth: 0,
+        };
+        let mut reader = debug.reader_at(Section::Info, unit.first_entry());
+        // If a unit cannot be read to its end, the entries before still count.
+        while reader.at() < unit.end && !walk.is_done() {
+            if walk.step(&mut reader).is_none() {
                 break;
             }
-            depth += 1;
-            inside = depth;
-            continue;
         }
-        match behind(&entry, unit) {
-            Some(next) if matches!(entry.tag, TAG_INLINED | TAG_SUBPROGRAM) => reader.seek(next),
-            _ => depth += u64::from(entry.children),
+        walk.close(0);
+        let mut found = walk.found;
+        if found.memory() > room {
+            return None;
         }
+        sort(&mut found.functions, |function| function.low);
+        found.functions.shrink_to_fit();
+        found.inlined.shrink_to_fit();
+        found.ranges.shrink_to_fit();
+        Some(found)
     }
-    Some(found)
+
+    /// The inlined calls that hold an address, outermost first, each with the start of the
+    /// range that does.
+    pub(super) fn holding(&self, address: u64) -> Vec<(&Inlined, u64)> {
+        let mut holding = Vec::new();
+        let behind = self
+            .functions
+            .partition_point(|function| function.low <= address);
+        let mut below = self.functions[..behind].iter().rev().take(MAX_OVERLAP);
+        let Some(function) = below.find(|function| address < function.high) else {
+            return holding;
+        };
+        let (mut at, mut end) = (function.first as usize, function.end as usize);
+        while at < end {
+            let Some(call) = self.inlined.get(at) else {
+                break;
+            };
+            let behind = self.inlined.get(at + 1);
+            let behind = behind.map_or(self.ranges.len(), |next| next.first_range as usize);
+            let ranges = self.ranges.get(call.first_range as usize..behind);
+            let mut ranges = ranges.unwrap_or(&[]).iter();
+            match ranges.find(|(low, high)| (*low..*high).contains(&address)) {
+                Some(&(low, _)) => {
+                    holding.push((call, low));
+                    end = call.end as usize;
+                    at += 1;
+                }
+                None => at = (call.end as usize).max(at + 1),
+            }
+        }
+        holding
+    }
+
+    /// Heap bytes.
+    pub(super) fn memory(&self) -> usize {
+        self.functions.capacity() * size_of::<Function>()
+            + self.inlined.capacity() * size_of::<Inlined>()
+            + self.ranges.capacity() * size_of::<(u64, u64)>()
+    }
 }
 
-/// The linkage name of the entry that this one is an instance of, else the plain name.
-fn name(debug: &Debug<'_>, home: &Unit, entry: &Entry) -> Option<Vec<u8>> {
-    let mut foreign: Option<Unit> = None;
-    let mut entry = *entry;
-    let mut plain = None;
-    for _ in 0..MAX_HOPS {
-        let unit = foreign.as_ref().unwrap_or(home);
-        let text = |value: Option<Value>| unit.text(debug, value?);
-        if let Some(name) = text(entry.linkage_name) {
-            return Some(name);
-        }
-        plain = plain.or_else(|| text(entry.name));
-        let Some(Value::Entry(at)) = entry.origin.or(entry.specification) else {
-            break;
-        };
-        if !(unit.start..unit.end).contains(&at) {
-            foreign = Some(unit_around(debug, at)?);
-        }
-        let unit = foreign.as_ref().unwrap_or(home);
-        let mut reader = debug.reader_at(Section::Info, at);
-        let Some(next) = unit.entry(debug, &mut reader) else {
-            break;
-        };
-        entry = next;
-    }
-    plain.filter(|name| !name.is_empty())
+/// A pass over the entries of a unit.
+struct Walk<'a, 'w> {
+    debug: &'a Debug<'a>,
+    unit: &'a Unit,
+    wanted: Wanted<'w>,
+    room: usize,
+    found: Functions,
+    open: Vec<Open>,
+    depth: u64,
 }
 
-/// The unit that an entry anywhere belongs to.
-fn unit_around(debug: &Debug<'_>, at: u64) -> Option<Unit> {
-    let mut reader = debug.reader(Section::Info);
-    for _ in 0..MAX_UNITS {
-        debug.work(UNIT)?;
-        let header = Unit::header(&mut reader)?;
-        if (header.start..header.end).contains(&at) {
-            return Unit::read(debug, header.start);
-        }
-        reader.seek(header.end);
+impl Walk<'_, '_> {
+    fn is_done(&self) -> bool {
+        self.open.is_empty() && self.wanted.are_found() || self.found.memory() > self.room
     }
-    None
+
+    fn step(&mut self, reader: &mut Reader<'_>) -> Option<()> {
+        let at = reader.at();
+        let Some(shape) = self.unit.shape(self.debug, reader)? else {
+            self.depth = self.depth.saturating_sub(1);
+            self.close(self.depth + 1);
+            return Some(());
+        };
+        if !matches!(shape.tag, TAG_INLINED | TAG_SUBPROGRAM) {
+            self.unit.sibling(reader, shape)?;
+            self.depth += u64::from(shape.children);
+            return Some(());
+        }
+        let entry = self.unit.attributes(reader, shape, at)?;
+        let taken = match shape.tag {
+            TAG_SUBPROGRAM => self.function(&entry),
+            _ if self.open.is_empty() => None,
+            _ => self.inlined(&entry),
+        };
+        // One without code may have local classes, whose functions have some.
+        let has_code = entry.low.is_some() || entry.ranges.is_some();
+        let next = match (taken.is_none() && has_code, entry.sibling) {
+            (true, Some(Value::Entry(next))) if at < next && next < self.unit.end => Some(next),
+            _ => None,
+        };
+        if let Some(next) = next {
+            reader.seek(next);
+            return Some(());
+        }
+        self.depth += u64::from(shape.children);
+        if let Some(what) = taken.filter(|_| shape.children) {
+            let depth = self.depth;
+            self.open.push(Open { depth, what });
+        }
+        Some(())
+    }
+
+    /// Ends the entries whose children are at that depth, or deeper.
+    fn close(&mut self, depth: u64) {
+        let end = self.found.inlined.len() as u32;
+        while let Some(open) = self.open.pop_if(|open| open.depth >= depth) {
+            match open.what {
+                What::Inlined(number) => self.found.inlined[number].end = end,
+                What::Functions(first) => {
+                    let opened_at = self.found.functions[first].first;
+                    let functions = self.found.functions[first..].iter_mut();
+                    for function in functions.take_while(|function| function.first == opened_at) {
+                        function.end = end;
+                    }
+                }
+            }
+        }
+    }
+
+    fn function(&mut self, entry: &Entry) -> Option<What> {
+        let first = self.found.functions.len();
+        let call = self.found.inlined.len() as u32;
+        let Walk {
+            debug,
+            unit,
+            wanted,
+            found,
+            room,
+            ..
+        } = self;
+        let most = *room / size_of::<Function>();
+        let _ = ranges::visit(debug, unit, entry, &mut |low, high| {
+            if found.functions.len() <= most && wanted.take(low, high) {
+                found.functions.push(Function {
+                    low,
+                    high,
+                    first: call,
+                    end: call,
+                });
+            }
+        });
+        (self.found.functions.len() > first).then_some(What::Functions(first))
+    }
+
+    fn inlined(&mut self, entry: &Entry) -> Option<What> {
+        let first = self.found.ranges.len();
+        let Walk {
+            debug,
+            unit,
+            wanted,
+            found,
+            room,
+            ..
+        } = self;
+        let most = *room / size_of::<(u64, u64)>();
+        let _ = ranges::visit(debug, unit, entry, &mut |low, high| {
+            if found.ranges.len() <= most && wanted.are_in(low, high) {
+                found.ranges.push((low, high));
+            }
+        });
+        if found.ranges.len() == first {
+            return None;
+        }
+        let number = found.inlined.len();
+        let name_at = match entry.origin.or(entry.specification) {
+            Some(Value::Entry(at)) if entry.name.is_none() && entry.linkage_name.is_none() => at,
+            _ => entry.at,
+        };
+        let small = |value: Option<u64>| value.and_then(|value| u32::try_from(value).ok());
+        let (file, line) = entry.call_site();
+        found.inlined.push(Inlined {
+            name_at,
+            called_from: small(file).zip(small(line)),
+            first_range: u32::try_from(first).ok()?,
+            end: number as u32 + 1,
+        });
+        Some(What::Inlined(number))
+    }
 }

@@ -6,20 +6,12 @@
 //! name of code are kept; the others are skipped by their length. DWARF 5, sections 7.5
 //! and 3.1.
 
+use super::abbreviation::{
+    Abbreviation, Abbreviations, Encoding, ENTRY, FORM_IMPLICIT_CONST, SKIP, TAG_COMPILE_UNIT,
+    TAG_PARTIAL_UNIT, TAG_SKELETON_UNIT,
+};
 use super::reader::Reader;
 use super::{Debug, Section};
-
-/// Compilers make some hundred for a unit.
-const MAX_ABBREVIATIONS: usize = 16 * 1024;
-const MAX_SPECIFICATIONS: usize = 256 * 1024;
-/// Units of work for an entry, or for the shape of one.
-const ENTRY: u64 = 32;
-
-pub(super) const TAG_INLINED: u64 = 0x1d;
-pub(super) const TAG_SUBPROGRAM: u64 = 0x2e;
-const TAG_COMPILE_UNIT: u64 = 0x11;
-const TAG_PARTIAL_UNIT: u64 = 0x3c;
-const TAG_SKELETON_UNIT: u64 = 0x4a;
 
 /// A string, not read yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,107 +46,11 @@ impl Value {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Specification {
-    attribute: u16,
-    form: u16,
-    constant: i64,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Abbreviation {
-    code: u64,
-    tag: u64,
-    children: bool,
-    first: u32,
-    count: u32,
-}
-
-/// The abbreviations, each shared by all entries of the same shape.
-#[derive(Debug, Default)]
-struct Abbreviations {
-    all: Vec<Abbreviation>,
-    specifications: Vec<Specification>,
-}
-
-impl Abbreviations {
-    /// The whole table, or its beginning down to the shape with the code 1, which
-    /// compilers give to a unit's first entry.
-    fn read(debug: &Debug<'_>, at: u64, until: Option<u64>) -> Option<Self> {
-        let mut reader = debug.reader_at(Section::Abbrev, at);
-        let mut table = Abbreviations::default();
-        loop {
-            let code = reader.unsigned()?;
-            if code == 0 {
-                table.sort();
-                return Some(table);
-            }
-            let tag = reader.unsigned()?;
-            let children = reader.u8()? != 0;
-            let first = table.specifications.len();
-            table.read_specifications(&mut reader)?;
-            if table.all.len() == MAX_ABBREVIATIONS {
-                return None;
-            }
-            table.all.push(Abbreviation {
-                code,
-                tag,
-                children,
-                first: first as u32,
-                count: (table.specifications.len() - first) as u32,
-            });
-            if until == Some(code) {
-                table.sort();
-                return Some(table);
-            }
-            debug.work(ENTRY)?;
-        }
-    }
-
-    fn read_specifications(&mut self, reader: &mut Reader<'_>) -> Option<()> {
-        loop {
-            let attribute = reader.unsigned()?;
-            let form = reader.unsigned()?;
-            let constant = match form {
-                FORM_IMPLICIT_CONST => reader.signed()?,
-                _ => 0,
-            };
-            if (attribute, form) == (0, 0) {
-                return Some(());
-            }
-            if self.specifications.len() == MAX_SPECIFICATIONS {
-                return None;
-            }
-            self.specifications.push(Specification {
-                attribute: u16::try_from(attribute).unwrap_or(u16::MAX),
-                form: u16::try_from(form).ok()?,
-                constant,
-            });
-        }
-    }
-
-    /// Nearly always they are numbered from 1. Of several with one number the first counts.
-    fn sort(&mut self) {
-        if !self.all.is_sorted_by_key(|shape| shape.code) {
-            self.all.sort_by_key(|shape| shape.code);
-        }
-    }
-
-    fn find(&self, code: u64) -> Option<Abbreviation> {
-        let at = |index: usize| self.all.get(index).filter(|shape| shape.code == code);
-        let direct = at(usize::try_from(code.checked_sub(1)?).ok()?);
-        let search = || at(self.all.partition_point(|shape| shape.code < code));
-        direct.or_else(search).copied()
-    }
-}
-
 /// An entry's attributes of interest.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Entry {
     pub(super) at: u64,
-    /// 0 ends a list of children.
     pub(super) tag: u64,
-    pub(super) children: bool,
     pub(super) name: Option<Value>,
     pub(super) linkage_name: Option<Value>,
     pub(super) low: Option<Value>,
@@ -167,6 +63,7 @@ pub(super) struct Entry {
     pub(super) call_line: Option<Value>,
     statements: Option<Value>,
     directory: Option<Value>,
+    split_name: Option<Value>,
     string_base: Option<Value>,
     address_base: Option<Value>,
     list_base: Option<Value>,
@@ -188,6 +85,7 @@ impl Entry {
             0x58 => &mut self.call_file,
             0x59 => &mut self.call_line,
             0x6e | 0x2007 => &mut self.linkage_name,
+            0x76 | 0x2130 => &mut self.split_name,
             0x72 => &mut self.string_base,
             0x73 | 0x2133 => &mut self.address_base,
             0x74 => &mut self.list_base,
@@ -204,9 +102,6 @@ impl Entry {
 
 /// The form comes before the value.
 const FORM_INDIRECT: u16 = 0x16;
-/// The value is in the abbreviation.
-const FORM_IMPLICIT_CONST: u64 = 0x21;
-
 /// The meaning of a form's value.
 enum Kind {
     Number,
@@ -253,7 +148,8 @@ impl Unit {
     pub(super) fn read(debug: &Debug<'_>, at: u64) -> Option<Self> {
         let mut reader = debug.reader_at(Section::Info, at);
         let mut unit = Unit::header(&mut reader)?;
-        unit.abbreviations = Abbreviations::read(debug, unit.abbreviations_at, None)?;
+        unit.abbreviations =
+            Abbreviations::read(debug, unit.abbreviations_at, unit.encoding(), None)?;
         unit.read_root(debug, &mut reader)?;
         Some(unit)
     }
@@ -263,7 +159,8 @@ impl Unit {
         let mut unit = Unit::header(reader)?;
         let code = reader.unsigned()?;
         reader.seek(unit.first_entry);
-        unit.abbreviations = Abbreviations::read(debug, unit.abbreviations_at, Some(code))?;
+        unit.abbreviations =
+            Abbreviations::read(debug, unit.abbreviations_at, unit.encoding(), Some(code))?;
         unit.read_root(debug, reader)?;
         Some(unit)
     }
@@ -330,6 +227,11 @@ impl Unit {
         )
     }
 
+    /// Whether the file that the first entry names has the rest.
+    pub(super) fn is_split(&self) -> bool {
+        self.root.split_name.is_some()
+    }
+
     pub(super) fn statements(&self) -> Option<u64> {
         self.root.statements?.number()
     }
@@ -347,33 +249,105 @@ impl Unit {
         self.root.list_base?.number()
     }
 
-    /// The entry that begins here.
-    pub(super) fn entry(&self, debug: &Debug<'_>, reader: &mut Reader<'_>) -> Option<Entry> {
-        let mut entry = Entry {
-            at: reader.at(),
-            ..Entry::default()
-        };
-        if entry.at >= self.end {
+    fn encoding(&self) -> Encoding {
+        Encoding {
+            version: self.version,
+            wide: self.wide,
+            address_size: self.address_size,
+        }
+    }
+
+    /// Heap bytes.
+    pub(super) fn memory(&self) -> usize {
+        size_of_val(&*self.abbreviations.all) + size_of_val(&*self.abbreviations.specifications)
+    }
+
+    /// The shape of the entry that begins here; inside, none for the end of a list.
+    #[expect(
+        clippy::option_option,
+        reason = "outside: could it be read; inside: is there an entry"
+    )]
+    pub(super) fn shape(
+        &self,
+        debug: &Debug<'_>,
+        reader: &mut Reader<'_>,
+    ) -> Option<Option<Abbreviation>> {
+        if reader.at() >= self.end {
             return None;
         }
         let code = reader.unsigned()?;
         if code == 0 {
-            return Some(entry);
+            return Some(None);
         }
         let shape = self.abbreviations.find(code)?;
-        (entry.tag, entry.children) = (shape.tag, shape.children);
         debug.work(ENTRY + u64::from(shape.count) * 8)?;
+        Some(Some(shape))
+    }
+
+    /// Reads the attributes of an entry of that shape.
+    pub(super) fn attributes(
+        &self,
+        reader: &mut Reader<'_>,
+        shape: Abbreviation,
+        at: u64,
+    ) -> Option<Entry> {
+        let mut entry = Entry {
+            at,
+            tag: shape.tag,
+            ..Entry::default()
+        };
+        self.values(reader, shape, &mut |attribute, value| {
+            entry.keep(attribute, value);
+        })?;
+        Some(entry)
+    }
+
+    /// Skips them; the offset of the entry after its children, if that is written.
+    pub(super) fn sibling(
+        &self,
+        reader: &mut Reader<'_>,
+        shape: Abbreviation,
+    ) -> Option<Option<Value>> {
+        let mut sibling = None;
+        self.values(reader, shape, &mut |attribute, value| {
+            if attribute == 0x01 {
+                sibling = Some(value);
+            }
+        })?;
+        Some(sibling)
+    }
+
+    #[inline]
+    fn values(
+        &self,
+        reader: &mut Reader<'_>,
+        shape: Abbreviation,
+        keep: &mut dyn FnMut(u16, Value),
+    ) -> Option<()> {
         let first = shape.first as usize;
         let specifications = first..first + shape.count as usize;
         for specification in self.abbreviations.specifications.get(specifications)? {
             let form = match specification.form {
+                SKIP => {
+                    reader.skip(specification.constant.cast_unsigned())?;
+                    continue;
+                }
                 FORM_INDIRECT => reader.unsigned()?,
                 form => form.into(),
             };
             let value = self.value(reader, form, specification.constant)?;
-            entry.keep(specification.attribute, value);
+            keep(specification.attribute, value);
         }
-        Some(entry)
+        Some(())
+    }
+
+    /// The entry that begins here.
+    pub(super) fn entry(&self, debug: &Debug<'_>, reader: &mut Reader<'_>) -> Option<Entry> {
+        let at = reader.at();
+        match self.shape(debug, reader)? {
+            Some(shape) => self.attributes(reader, shape, at),
+            None => None,
+        }
     }
 
     /// A value of that form in a line number program, which has its own offset size.

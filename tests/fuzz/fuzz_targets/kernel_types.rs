@@ -29,7 +29,7 @@ fuzz_target!(|bytes: &[u8]| {
         }
     }
     if let Ok(whole) = Btf::parse(bytes) {
-        for id in 0..target.count().min(1000) {
+        for id in 0..1000 {
             assert_eq!(target.get(id).ok(), whole.get(id).ok());
         }
     }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use libfuzzer_sys::fuzz_target;
 use segfault_analyzer::base::address::FileAddress;
 use segfault_analyzer::base::allowance::Allowance;
+use segfault_analyzer::base::budget::MemoryBudget;
 use segfault_analyzer::symbols::elf::{ElfFile, Source};
 use segfault_analyzer::symbols::lines;
 
@@ -21,10 +22,17 @@ fuzz_target!(|bytes: &[u8]| {
         let places = (0..load.file_size.min(0x400)).step_by(0x20);
         addresses.extend(places.map(|into| FileAddress(load.address.0.wrapping_add(into))));
     }
-    let Ok(found) = lines::calls(&elf, &addresses) else {
+    let Ok(found) = lines::calls(&elf, &lines::Memory::brief(), &addresses) else {
         return;
     };
     assert_eq!(found.len(), addresses.len());
+    // A desk keeps what it has read: as much as there is room for.
+    let budget = Rc::new(MemoryBudget::new(1 << 16));
+    let memory = lines::Memory::kept(budget.clone());
+    for addresses in addresses.chunks(3) {
+        let _ = lines::calls(&elf, &memory, addresses);
+        assert!(budget.used() <= 1 << 16);
+    }
     for calls in found {
         let inlined = calls.iter().take_while(|call| call.inlined).count();
         assert!(calls.is_empty() || inlined + 1 == calls.len());

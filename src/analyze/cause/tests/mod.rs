@@ -40,6 +40,7 @@ fn mapping(start: u64, end: u64, flags: u64, path: Option<&str>) -> Mapping {
                 mtime_s: 0,
                 mtime_ns: 0,
                 mapped_unix_ns: None,
+                crashed_unix_ns: None,
             },
             offset: FileOffset(0x1000),
             path: path.as_bytes().to_vec(),

@@ -1,0 +1,295 @@
+//! What is kept of a file's debug information, so that it is read once.
+//!
+//! A desk keeps the index of units and all that it read of each unit, within its memory
+//! limit, from one batch of addresses to the next ([`Memory::kept`]). The monitor keeps
+//! nothing after a batch ([`Memory::brief`]) and reads only what concerns its addresses.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use super::index::{Index, Units};
+use super::program::{Place, Program, Rows};
+use super::reader::Blocks;
+use super::tree::Functions;
+use super::unit::{Unit, Value};
+use super::wanted::Wanted;
+use super::{Debug, Section};
+use crate::base::budget::MemoryBudget;
+
+/// Blocks of a file at a desk, and in the monitor.
+const BLOCKS: (usize, usize) = (96, 12);
+/// What the monitor keeps during a batch.
+const BRIEF_BYTES: usize = 1 << 20;
+/// What an entry of a map costs beside its value.
+const ENTRY: usize = 64;
+/// Entries that are followed for a name: an inlined call's origin, its declaration, and the
+/// entry that this one specifies.
+const MAX_HOPS: usize = 8;
+
+/// A text that many calls share.
+type Text = Rc<[u8]>;
+
+/// What was read of a unit.
+#[derive(Debug)]
+pub(super) struct Tables {
+    unit: Rc<Unit>,
+    program: Program,
+    pub(super) rows: Rows,
+    pub(super) functions: Functions,
+}
+
+impl Tables {
+    fn read(
+        debug: &Debug<'_>,
+        unit: Rc<Unit>,
+        few: Option<&[u64]>,
+        room: usize,
+    ) -> Option<Option<Self>> {
+        let Some(program) = Program::read(debug, &unit) else {
+            return Some(None);
+        };
+        let wanted = || few.map_or(Wanted::ALL, Wanted::few);
+        let rows = program.rows(debug, wanted(), room)?;
+        let functions = Functions::read(debug, &unit, wanted(), room)?;
+        Some(Some(Tables {
+            unit,
+            program,
+            rows,
+            functions,
+        }))
+    }
+
+    /// Whether most of it is in a file of its own.
+    pub(super) fn is_split(&self) -> bool {
+        self.unit.is_split()
+    }
+
+    fn memory(&self) -> usize {
+        size_of::<Self>() + self.rows.memory() + self.functions.memory()
+    }
+}
+
+/// Something that was read.
+#[derive(Clone, Debug)]
+enum Item {
+    Unit(Rc<Unit>),
+    Tables(Option<Rc<Tables>>),
+    Text(Option<Text>),
+}
+
+/// What something is, where it is, and the number of a file.
+type Key = (Kind, u64, u32);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Unit,
+    Tables,
+    Name,
+    Path,
+}
+
+/// All of a file, and what it takes.
+#[derive(Debug, Default)]
+struct Kept {
+    bytes: usize,
+    index: Option<Rc<Index>>,
+    list: Option<Rc<Units>>,
+    items: BTreeMap<Key, Item>,
+}
+
+/// What is known of a file.
+#[derive(Debug)]
+pub struct Memory {
+    pub(super) blocks: Blocks,
+    /// None if nothing is kept after a batch.
+    budget: Option<Rc<MemoryBudget>>,
+    kept: RefCell<Kept>,
+}
+
+impl Memory {
+    /// For many batches.
+    #[must_use]
+    pub fn kept(budget: Rc<MemoryBudget>) -> Self {
+        Memory {
+            blocks: Blocks::new(BLOCKS.0),
+            budget: Some(budget),
+            kept: RefCell::default(),
+        }
+    }
+
+    /// For one batch.
+    #[must_use]
+    pub fn brief() -> Self {
+        Memory {
+            blocks: Blocks::new(BLOCKS.1),
+            budget: None,
+            kept: RefCell::default(),
+        }
+    }
+
+    /// Accounts for bytes that are kept from now on; forgets the rest if there is no room.
+    fn take(&self, bytes: usize) -> bool {
+        let fits = |kept: &Kept| match &self.budget {
+            Some(budget) => budget.fits(bytes),
+            None => kept.bytes + bytes <= BRIEF_BYTES,
+        };
+        if !fits(&self.kept.borrow()) {
+            self.forget();
+        }
+        let mut kept = self.kept.borrow_mut();
+        if !fits(&kept) {
+            return false;
+        }
+        kept.bytes += bytes;
+        if let Some(budget) = &self.budget {
+            budget.take(bytes);
+        }
+        true
+    }
+
+    fn forget(&self) {
+        let kept = self.kept.take();
+        if let Some(budget) = &self.budget {
+            budget.give_back(kept.bytes);
+        }
+    }
+
+    /// How large a part may be to be kept whole.
+    fn room(&self) -> Option<usize> {
+        let budget = self.budget.as_ref()?;
+        let held = self.kept.borrow().bytes;
+        Some(budget.room().saturating_add(held) / 4)
+    }
+
+    fn get(&self, key: Key) -> Option<Item> {
+        self.kept.borrow().items.get(&key).cloned()
+    }
+
+    fn put(&self, key: Key, item: Item, bytes: usize) {
+        if self.take(bytes + ENTRY) {
+            self.kept.borrow_mut().items.insert(key, item);
+        }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.forget();
+    }
+}
+
+impl Debug<'_> {
+    /// The index, of everything or of these addresses.
+    pub(super) fn index(&self, addresses: &[u64]) -> Rc<Index> {
+        if let Some(index) = &self.memory.kept.borrow().index {
+            return index.clone();
+        }
+        let Some(room) = self.memory.room() else {
+            return Rc::new(Index::read(self, Wanted::few(addresses)));
+        };
+        let index = Rc::new(Index::read(self, Wanted::ALL));
+        // What was not read in time is read again.
+        if index.memory() <= room && !self.source.is_out() && self.memory.take(index.memory()) {
+            self.memory.kept.borrow_mut().index = Some(index.clone());
+        }
+        index
+    }
+
+    /// What is known of a unit, at these addresses at least.
+    pub(super) fn tables(&self, at: u64, addresses: &[u64]) -> Option<Rc<Tables>> {
+        let key = (Kind::Tables, at, 0);
+        if let Some(Item::Tables(tables)) = self.memory.get(key) {
+            return tables;
+        }
+        let unit = self.unit(at)?;
+        let all = self.memory.room().and_then(|room| {
+            let tables = Tables::read(self, unit.clone(), None, room)?.map(Rc::new);
+            let bytes = tables.as_ref().map_or(0, |tables| tables.memory());
+            if !self.source.is_out() {
+                self.memory.put(key, Item::Tables(tables.clone()), bytes);
+            }
+            Some(tables)
+        });
+        match all {
+            Some(all) => all,
+            None => Tables::read(self, unit, Some(addresses), usize::MAX)?.map(Rc::new),
+        }
+    }
+
+    fn unit(&self, at: u64) -> Option<Rc<Unit>> {
+        let key = (Kind::Unit, at, 0);
+        if let Some(Item::Unit(unit)) = self.memory.get(key) {
+            return Some(unit);
+        }
+        let unit = Rc::new(Unit::read(self, at)?);
+        let bytes = unit.memory() + size_of::<Unit>();
+        self.memory.put(key, Item::Unit(unit.clone()), bytes);
+        Some(unit)
+    }
+
+    /// The unit that an entry anywhere belongs to.
+    fn unit_around(&self, at: u64) -> Option<Rc<Unit>> {
+        let known = self.memory.kept.borrow().list.clone();
+        let list = known.unwrap_or_else(|| {
+            let list = Rc::new(Units::read(self));
+            if self.memory.take(list.memory()) {
+                self.memory.kept.borrow_mut().list = Some(list.clone());
+            }
+            list
+        });
+        self.unit(list.around(at)?)
+    }
+
+    /// A text that is kept from then on.
+    fn text(&self, key: Key, read: impl FnOnce() -> Option<Vec<u8>>) -> Option<Text> {
+        if let Some(Item::Text(text)) = self.memory.get(key) {
+            return text;
+        }
+        let text = read().map(Text::from);
+        if !self.source.is_out() {
+            let bytes = text.as_ref().map_or(0, |text| text.len());
+            self.memory.put(key, Item::Text(text.clone()), bytes);
+        }
+        text
+    }
+
+    /// The path and the line of a place. Line 0 means code without a line.
+    pub(super) fn show(&self, tables: &Tables, place: Option<Place>) -> Option<(Text, u32)> {
+        let (file, line) = place.filter(|&(_, line)| line != 0)?;
+        let path = self.text((Kind::Path, tables.unit.start, file), || {
+            tables.program.path(self, &tables.unit, file.into())
+        });
+        Some((path?, line))
+    }
+
+    /// The linkage name of the entry that this one is an instance of, else the plain name.
+    pub(super) fn name(&self, tables: &Tables, at: u64) -> Option<Text> {
+        self.text((Kind::Name, at, 0), || {
+            self.read_name(tables.unit.clone(), at)
+        })
+    }
+
+    fn read_name(&self, mut unit: Rc<Unit>, mut at: u64) -> Option<Vec<u8>> {
+        let mut plain = None;
+        for _ in 0..MAX_HOPS {
+            if !(unit.start..unit.end).contains(&at) {
+                unit = self.unit_around(at)?;
+            }
+            let mut reader = self.reader_at(Section::Info, at);
+            let Some(entry) = unit.entry(self, &mut reader) else {
+                break;
+            };
+            let text = |value: Option<Value>| unit.text(self, value?);
+            if let Some(name) = text(entry.linkage_name) {
+                return Some(name);
+            }
+            plain = plain.or_else(|| text(entry.name));
+            let Some(Value::Entry(next)) = entry.origin.or(entry.specification) else {
+                break;
+            };
+            at = next;
+        }
+        plain.filter(|name| !name.is_empty())
+    }
+}

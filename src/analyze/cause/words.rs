@@ -9,6 +9,7 @@ use crate::crash::fault::has_address;
 use crate::crash::kinds::Access;
 use crate::crash::registers::Arch;
 use crate::report::Location;
+use crate::symbols::demangle::demangle_cpp;
 
 /// A sentence in the making.
 #[derive(Debug, Default)]
@@ -83,7 +84,10 @@ impl Words {
     /// `main+0x12 (/path)`; nothing for a place without a name.
     pub(super) fn symbol(&mut self, location: &Location) -> &mut Self {
         if let Some(symbol) = &location.symbol {
-            self.bytes(&symbol.name).text("+").hex(symbol.offset);
+            let readable = demangle_cpp(&symbol.name, false);
+            self.bytes(readable.as_deref().unwrap_or(&symbol.name))
+                .text("+")
+                .hex(symbol.offset);
             if let Some(module) = &location.module {
                 self.text(" (").bytes(module).text(")");
             }

@@ -163,16 +163,35 @@ fn with_arguments(parser: &mut Parser<'_>, name: Id) -> Option<Id> {
 }
 
 fn scope(parser: &mut Parser<'_>) -> Option<Id> {
+    if parser.peek().is_ascii_digit() {
+        let (at, known) = (parser.at, parser.substitutions.len());
+        let first = level(parser);
+        if let Some(scope) = first.and_then(|first| levels(parser, first)) {
+            return Some(scope);
+        }
+        // As compilers wrote it before there were levels.
+        parser.at = at;
+        parser.substitutions.truncate(known);
+    }
     if !parser.take(b"N") {
         return parser.ty();
     }
-    let mut scope = parser.ty()?;
+    let first = parser.ty()?;
+    levels(parser, first)
+}
+
+/// The scopes in another one, up to their end.
+fn levels(parser: &mut Parser<'_>, mut scope: Id) -> Option<Id> {
     while !parser.take(b"E") {
-        let name = parser.source_name()?;
-        let name = with_arguments(parser, name)?;
+        let name = level(parser)?;
         scope = parser.tree.add(Node::Scoped(scope, name));
     }
     Some(scope)
+}
+
+fn level(parser: &mut Parser<'_>) -> Option<Id> {
+    let name = parser.source_name()?;
+    with_arguments(parser, name)
 }
 
 fn function_parameter(parser: &mut Parser<'_>) -> Option<Id> {

@@ -131,6 +131,17 @@ mod tests {
             ),
             ("_ZZN1a1fIiEEvT_ENKUliE_clEi", "a::f<int>(int)::{lambda(int)#1}::operator()(int) const"),
             ("_ZplRK1AS1_", "operator+(A const&, A const&)"),
+            (
+                "_ZN1a1fIiEENSt9enable_ifIXsr3std9is_signedIT_EE5valueEvE4typeES2_",
+                "std::enable_if<std::is_signed<int>::value, void>::type a::f<int>(int)",
+            ),
+            (
+                "_ZN1a1fIiEENSt9enable_ifIXsr3stdE11is_signed_vIT_EEvE4typeES2_",
+                "std::enable_if<std::is_signed_v<int>, void>::type a::f<int>(int)",
+            ),
+            // An empty pack leaves no space behind it.
+            ("_ZTI1aI1bI1cJEEJEE", "typeinfo for a<b<c>>"),
+            ("_ZGRZ1fvE3one_", "reference temporary #0 for f()::one"),
         ] {
             assert_eq!(cpp(name, true).as_deref(), Some(readable), "{name}");
         }

@@ -12,7 +12,7 @@ use super::node::{
 /// No real name is nested deeper, and each level is a few calls on our own stack.
 const MAX_DEPTH: u32 = 96;
 /// Nodes of one name: substitutions do not copy, so that real names have as many as bytes.
-const MAX_NODES: u32 = 1 << 16;
+const MAX_NODES: u32 = 1 << 13;
 
 #[derive(Debug)]
 pub(super) struct Parser<'a> {
@@ -477,7 +477,8 @@ impl<'a> Parser<'a> {
             self.number()?;
             return self.need(b"_");
         }
-        if self.take(b"_") {
+        if self.peek() == b'_' && self.peek_behind(1).is_ascii_digit() {
+            self.at += 1;
             self.number()?;
         }
         Some(())

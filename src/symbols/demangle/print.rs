@@ -10,7 +10,8 @@ use super::node::{
     TRANSACTION_SAFE, VOLATILE,
 };
 
-const MAX_STEPS: u32 = 100_000;
+/// A stack may have a hundred names that are made to be costly.
+const MAX_STEPS: u32 = 16_384;
 const MAX_DEPTH: u32 = 192;
 
 /// The arguments of a template, and the scope around it: both as [`Printer::scopes`] has them.
@@ -30,6 +31,8 @@ pub(super) struct Printer<'t, 'a> {
     /// Which argument of a pack is wanted.
     pub(super) index: Option<usize>,
     in_lambda: bool,
+    /// How long the text was when an empty pack was left out at its end.
+    left_out_at: usize,
 }
 
 /// What a type has behind the declared name.
@@ -52,6 +55,7 @@ pub(super) fn print(tree: &Tree, root: Id, parameters: bool, limit: usize) -> Op
         current: None,
         index: None,
         in_lambda: false,
+        left_out_at: 0,
     };
     printer.root(root, parameters)?;
     Some(printer.out)
@@ -448,7 +452,7 @@ impl<'a> Printer<'_, 'a> {
         }
         self.text("<")?;
         self.list(arguments)?;
-        if self.out.last() == Some(&b'>') {
+        if self.out.last() == Some(&b'>') && self.left_out_at != self.out.len() {
             self.text(" ")?;
         }
         self.current = before;
@@ -465,6 +469,7 @@ impl<'a> Printer<'_, 'a> {
             self.print(id)?;
             if at > 0 && self.out.len() == before {
                 self.out.truncate(before - 2);
+                self.left_out_at = self.out.len();
             }
         }
         Some(())

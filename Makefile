@@ -119,11 +119,14 @@ check-dist: dist
 # The live tests once more, captured as older kernels have to.
 test-methods: build
 	$(Q)SEGFAULT_ANALYZER='$(abspath $(BINARY))' SEGFAULT_ANALYZER_ARGS='--capture chain' \
-		$(TEST) --test live $(TEST_FLAGS)
+		$(TEST) --test live $(TEST_FLAGS) -- $(NO_SHARES)
 	$(Q)SEGFAULT_ANALYZER='$(abspath $(BINARY))' SEGFAULT_ANALYZER_ARGS='--capture tracepoint' \
-		$(TEST) --test live $(TEST_FLAGS) -- $(NO_SENDER)
+		$(TEST) --test live $(TEST_FLAGS) -- $(NO_SHARES) $(NO_SENDER)
 	$(Q)SEGFAULT_ANALYZER='$(abspath $(BINARY))' SEGFAULT_ANALYZER_ARGS='--capture perf' \
-		$(TEST) --test live $(TEST_FLAGS) -- $(TOLD_LESS)
+		$(TEST) --test live $(TEST_FLAGS) -- $(NO_SHARES) $(TOLD_LESS)
+
+# The ring alone keeps a share of itself for each user.
+NO_SHARES := --skip fairness_beside --skip fairness_of_executables
 
 # That tracepoint does not tell who has sent a signal.
 NO_SENDER := --skip delivery_of_a_signal_sent --skip delivery_raised_again \

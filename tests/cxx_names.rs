@@ -18,11 +18,18 @@ fn output(program: &str, arguments: &[&str]) -> String {
 
 fn names(path: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    for tables in [&["--defined-only", path][..], &["-D", "--defined-only", path]] {
+    for tables in [
+        &["--defined-only", path][..],
+        &["-D", "--defined-only", path],
+    ] {
         let listed = output("nm", tables);
         let last = listed.lines().filter_map(|line| line.rsplit(' ').next());
         let plain = last.map(|name| name.split('@').next().unwrap_or(name));
-        names.extend(plain.filter(|name| name.starts_with("_Z")).map(str::to_owned));
+        names.extend(
+            plain
+                .filter(|name| name.starts_with("_Z"))
+                .map(str::to_owned),
+        );
     }
     names
 }
@@ -72,5 +79,7 @@ fn names_are_those_of_cxxfilt() {
     let library = output("c++", &["-print-file-name=libstdc++.so.6"]);
     compare(library.trim());
     let more = std::env::var("CXX_NAMES_OF").unwrap_or_default();
-    more.split(':').filter(|path| !path.is_empty()).for_each(compare);
+    more.split(':')
+        .filter(|path| !path.is_empty())
+        .for_each(compare);
 }

@@ -33,6 +33,15 @@ pub mod default {
     pub const DEBUG_DIR: &str = "/usr/lib/debug";
 }
 
+/// How C++ names are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum CppNames {
+    #[default]
+    Short,
+    /// `--verbose-names`: with the parameters of functions, and what they return.
+    Whole,
+}
+
 /// How reports are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Format {
@@ -147,6 +156,7 @@ pub struct OutputConfig {
     /// A section of its own.
     pub registers: bool,
     pub stack_trace: bool,
+    pub cpp_names: CppNames,
     /// Reports go to standard output, whose reader may go away.
     pub is_stdout: bool,
 }
@@ -177,6 +187,8 @@ pub struct Config {
     pub registers: bool,
     /// `-t`
     pub stack_trace: bool,
+    /// `--verbose-names`
+    pub cpp_names: CppNames,
     /// `--max-stack-depth`: 1 to 1024.
     pub max_stack_depth: usize,
     /// `-o`
@@ -258,6 +270,7 @@ impl Config {
                 format: self.format,
                 registers: self.registers,
                 stack_trace: self.stack_trace,
+                cpp_names: self.cpp_names,
                 is_stdout: self.output.is_none(),
             },
         }
@@ -351,6 +364,7 @@ impl Default for Config {
             name: None,
             registers: false,
             stack_trace: false,
+            cpp_names: CppNames::Short,
             max_stack_depth: default::MAX_STACK_DEPTH as usize,
             output: None,
             append: false,

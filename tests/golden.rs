@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use segfault_analyzer::base::address::{FileAddress, FileOffset, ProcessAddress};
 use segfault_analyzer::capture::counters::KernelCounters;
+use segfault_analyzer::config::CppNames;
 use segfault_analyzer::crash::event::{Disposition, Lost, MemoryWindow, VmFlags};
 use segfault_analyzer::crash::frame::{Stop, Trust};
 use segfault_analyzer::crash::kinds::{Access, Sender};
@@ -33,12 +34,14 @@ const PLAIN: Options = Options {
     registers: false,
     stack_trace: false,
     utc_offset_s: 0,
+    cpp_names: CppNames::Short,
 };
 
 const DETAILED: Options = Options {
     registers: true,
     stack_trace: true,
     utc_offset_s: 0,
+    cpp_names: CppNames::Short,
 };
 
 #[track_caller]
@@ -404,6 +407,7 @@ fn every_kind_of_frame() {
         registers: true,
         stack_trace: true,
         utc_offset_s: 5 * 3600 + 1800,
+        cpp_names: CppNames::Short,
     };
     let mut report = hard_stack();
     let mut words = [0; WORDS];

@@ -11,6 +11,7 @@ use lexopt::Arg;
 
 use super::options::{self, Group, Key, CORE, SUMMARIZE, SYMBOLIZE};
 use super::{number, path, unexpected, usage, value, Result};
+use crate::config::CppNames;
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -38,6 +39,8 @@ pub struct Task {
     pub json: bool,
     /// `-r`
     pub registers: bool,
+    /// `--verbose-names`
+    pub cpp_names: CppNames,
     /// `--max-stack-depth`
     pub max_stack_depth: Option<usize>,
     /// The files with reports, or core files; none means standard input, and so does `-`.
@@ -101,6 +104,7 @@ pub(super) fn parse(word: &OsStr, parser: &mut lexopt::Parser) -> Result<Option<
             }
             Key::Json => task.json = true,
             Key::Registers => task.registers = true,
+            Key::VerboseNames => task.cpp_names = CppNames::Whole,
             Key::MaxStackDepth => task.max_stack_depth = Some(number(parser, option)? as usize),
             Key::Sysroot => task.sysroots.push(path(option, value(parser, option)?)?),
             // Files, and directories of files.

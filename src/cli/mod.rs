@@ -17,7 +17,7 @@ pub mod desk;
 pub mod options;
 
 use crate::base::error::{Error, Result};
-use crate::config::{Config, Format, Method, MEMORY_BESIDE_RING_MB};
+use crate::config::{Config, CppNames, Format, Method, MEMORY_BESIDE_RING_MB};
 use crate::crash::signals::{short_name, CRASH_SIGNALS};
 use options::{Key, Opt, Value, MONITORING};
 
@@ -109,6 +109,10 @@ fn set(config: &mut Config, option: &Opt, parser: &mut lexopt::Parser) -> Result
 
 fn set_flag(config: &mut Config, key: Key) {
     let flag = match key {
+        Key::VerboseNames => {
+            config.cpp_names = CppNames::Whole;
+            return;
+        }
         Key::Registers => &mut config.registers,
         Key::StackTrace => &mut config.stack_trace,
         Key::Append => &mut config.append,

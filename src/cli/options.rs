@@ -47,6 +47,7 @@ pub enum Key {
     SymbolCacheLimit,
     Sysroot,
     Verbose,
+    VerboseNames,
     Version,
 }
 
@@ -120,6 +121,27 @@ const fn option(
 
 const HELP: Opt = flag(Key::Help, Some('h'), "help", "print this text");
 
+const JSON: Opt = flag(
+    Key::Json,
+    None,
+    "json",
+    "print one JSON object on each line",
+);
+
+const REGISTERS: Opt = flag(
+    Key::Registers,
+    Some('r'),
+    "registers",
+    "registers, what they point at, and the code",
+);
+
+const VERBOSE_NAMES: Opt = flag(
+    Key::VerboseNames,
+    None,
+    "verbose-names",
+    "C++ functions with their parameters",
+);
+
 /// Of monitoring, and of `--check`.
 pub static MONITORING: &[Group] = &[
     ("Which crashes", WHICH),
@@ -173,12 +195,7 @@ static WHICH: &[Opt] = &[
 ];
 
 static CONTENTS: &[Opt] = &[
-    flag(
-        Key::Registers,
-        Some('r'),
-        "registers",
-        "registers, what they point at, and the code",
-    ),
+    REGISTERS,
     flag(
         Key::StackTrace,
         Some('t'),
@@ -193,6 +210,7 @@ static CONTENTS: &[Opt] = &[
         Default::Number(default::MAX_STACK_DEPTH),
         "at most N calls, {range}",
     ),
+    VERBOSE_NAMES,
     flag(
         Key::Memory,
         None,
@@ -440,40 +458,20 @@ pub static SYMBOLIZE: &[Group] = &[(
             "keep at most this much of what was read from files;\n\
              otherwise a quarter of the machine's memory",
         ),
+        VERBOSE_NAMES,
         HELP,
     ],
 )];
 
 /// Of `summarize`.
-pub static SUMMARIZE: &[Group] = &[(
-    "",
-    &[
-        flag(
-            Key::Json,
-            None,
-            "json",
-            "print one JSON object on each line",
-        ),
-        HELP,
-    ],
-)];
+pub static SUMMARIZE: &[Group] = &[("", &[JSON, HELP])];
 
 /// Of `core`.
 pub static CORE: &[Group] = &[(
     "",
     &[
-        flag(
-            Key::Json,
-            None,
-            "json",
-            "print one JSON object on each line",
-        ),
-        flag(
-            Key::Registers,
-            Some('r'),
-            "registers",
-            "registers, what they point at, and the code",
-        ),
+        JSON,
+        REGISTERS,
         option(
             Key::MaxStackDepth,
             None,
@@ -482,6 +480,7 @@ pub static CORE: &[Group] = &[(
             Default::Number(default::CORE_STACK_DEPTH),
             "at most N calls, {range}",
         ),
+        VERBOSE_NAMES,
         option(
             Key::DebugDir,
             None,

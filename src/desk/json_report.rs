@@ -11,6 +11,7 @@ use super::{add, hexadecimal, is_report, regroup, unhex};
 use crate::analyze::located::Located;
 use crate::base::address::FileAddress;
 use crate::base::bytes::find;
+use crate::config::CppNames;
 use crate::report::output::{self, escape};
 use crate::report::Location;
 
@@ -51,8 +52,8 @@ pub(super) fn symbolize(line: &[u8], desk: &mut Desk, out: &mut Vec<u8>) -> bool
         ));
     }
     put(&report, out, &mut |key, old, out| match key {
-        b"stack_trace" => put_stack(&frames, &desk.located, out),
-        b"instruction_symbol" => put_instruction(&frames, &desk.located, old, out),
+        b"stack_trace" => put_stack(&frames, desk, out),
+        b"instruction_symbol" => put_instruction(&frames, desk, old, out),
         b"group" => put_group(group, out),
         b"lost" => put_lost(&desk.lost, old, out),
         _ => false,
@@ -90,12 +91,12 @@ fn is_news(frame: &Object<'_>, located: &Located) -> bool {
     new_name || has_lines(located)
 }
 
-/// Appends the stack trace with the new names, if there are any. `located` has one entry
-/// for each frame that is not inlined.
-fn put_stack(frames: &[Object<'_>], located: &[Located], out: &mut Vec<u8>) -> bool {
+/// Appends the stack trace with the new names, if there are any: the desk has some for each
+/// frame that is not inlined.
+fn put_stack(frames: &[Object<'_>], desk: &Desk, out: &mut Vec<u8>) -> bool {
     let begin = out.len();
     let mut changed = false;
-    let mut located = located.iter();
+    let mut located = desk.located.iter();
     let mut written = 0;
     out.push(b'[');
     for (at, frame) in frames.iter().enumerate() {
@@ -109,19 +110,20 @@ fn put_stack(frames: &[Object<'_>], located: &[Located], out: &mut Vec<u8>) -> b
         if has_lines(found) {
             written = at;
             for call in &found.inlined {
-                put_frame(out, frame, Some(call), true);
+                put_frame(out, frame, Some(call), true, desk.cpp_names);
             }
         }
         for old in &frames[written..at] {
-            put_frame(out, old, None, false);
+            put_frame(out, old, None, false, desk.cpp_names);
         }
         let news = is_news(frame, found);
-        put_frame(out, frame, news.then_some(&found.location), false);
+        let known = news.then_some(&found.location);
+        put_frame(out, frame, known, false, desk.cpp_names);
         changed |= news;
         written = at + 1;
     }
     for old in &frames[written..] {
-        put_frame(out, old, None, false);
+        put_frame(out, old, None, false, desk.cpp_names);
     }
     // The last comma.
     out.pop();
@@ -133,7 +135,13 @@ fn put_stack(frames: &[Object<'_>], located: &[Located], out: &mut Vec<u8>) -> b
 }
 
 /// Appends a frame and a comma, with its new name.
-fn put_frame(out: &mut Vec<u8>, frame: &Object<'_>, known: Option<&Location>, inlined: bool) {
+fn put_frame(
+    out: &mut Vec<u8>,
+    frame: &Object<'_>,
+    known: Option<&Location>,
+    inlined: bool,
+    cpp_names: CppNames,
+) {
     put(frame, out, &mut |key, _, out| {
         let Some(known) = known else {
             return false;
@@ -141,7 +149,7 @@ fn put_frame(out: &mut Vec<u8>, frame: &Object<'_>, known: Option<&Location>, in
         let lines = inlined || known.file.is_some();
         match key {
             b"symbol" if inlined || known.symbol.is_some() => {
-                put_string(out, output::symbol(known, true).as_deref());
+                put_string(out, output::symbol(known, cpp_names, true).as_deref());
                 if let (b"", Some(name)) = (frame.value("mangled"), output::mangled(known)) {
                     add(out, &[b",\"mangled\":"]);
                     put_string(out, Some(name));
@@ -164,21 +172,19 @@ fn put_frame(out: &mut Vec<u8>, frame: &Object<'_>, known: Option<&Location>, in
 }
 
 /// Appends the name of the crash's instruction, if it had the old name of its frame.
-fn put_instruction(
-    frames: &[Object<'_>],
-    located: &[Located],
-    old: &[u8],
-    out: &mut Vec<u8>,
-) -> bool {
+fn put_instruction(frames: &[Object<'_>], desk: &Desk, old: &[u8], out: &mut Vec<u8>) -> bool {
     let own = frames.iter().find(|frame| !is_inlined(frame));
-    let (Some(frame), Some(found)) = (own, located.first()) else {
+    let (Some(frame), Some(found)) = (own, desk.located.first()) else {
         return false;
     };
     let before = frame.place("symbol").map(|place| place.of(frame.text()));
     let named = found.location.symbol.is_some() && is_news(frame, found);
     let same = named && is_context(frame) && before == Some(old);
     if same {
-        put_string(out, output::symbol(&found.location, true).as_deref());
+        put_string(
+            out,
+            output::symbol(&found.location, desk.cpp_names, true).as_deref(),
+        );
     }
     same
 }

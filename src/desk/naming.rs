@@ -8,6 +8,7 @@
 use super::files::{Places, Unstripped};
 use crate::analyze::located::{Located, Namer};
 use crate::base::address::FileAddress;
+use crate::config::CppNames;
 use crate::report::Location;
 
 /// Modules whose files stay open for the next report.
@@ -34,6 +35,7 @@ pub(super) struct Desk {
     pub(super) located: Vec<Located>,
     /// What the report lacks: the detail and the reason.
     pub(super) lost: Vec<(&'static str, String)>,
+    pub(super) cpp_names: CppNames,
 }
 
 /// A frame that was asked for.
@@ -55,6 +57,7 @@ impl Desk {
             asked: Vec::new(),
             located: Vec::new(),
             lost: Vec::new(),
+            cpp_names: CppNames::Short,
         }
     }
 

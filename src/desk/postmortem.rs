@@ -74,6 +74,7 @@ fn text(task: &Task, report: &Report) -> Vec<u8> {
     let options = output::Options {
         registers: task.registers,
         stack_trace: true,
+        cpp_names: task.cpp_names,
         utc_offset_s: time::utc_offset_s((report.time.unix_ms / 1000) as i64),
     };
     match task.json {

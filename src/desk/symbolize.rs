@@ -36,6 +36,7 @@ pub(super) fn run(task: Task) -> Result<()> {
     let limit = limit.unwrap_or_else(|| mmap::memory_bytes() / MEMORY_SHARE);
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut desk = Desk::new(Places::new(dirs, task.sysroots, task.given, limit));
+    desk.cpp_names = task.cpp_names;
     let mut input = Input::new(task.inputs);
     let mut text = TextReport::default();
     let mut out = Vec::new();

@@ -13,6 +13,7 @@ use super::text_report::TextReport;
 use super::{hexadecimal, unhex};
 use crate::analyze::located::Located;
 use crate::base::address::FileAddress;
+use crate::config::CppNames;
 use crate::crash::frame::Trust;
 use crate::report::signature::{Crash, Place, Signature};
 use crate::report::{Location, Symbol};
@@ -497,6 +498,10 @@ fn cpp_names_are_shown_readable_and_grouped_raw() {
     let after = report(readable, std::slice::from_ref(&call), "");
     assert_eq!(named(&mut desk, &before), after);
     assert_eq!(named(&mut desk, &after), after, "once more");
+    desk.cpp_names = CppNames::Whole;
+    let whole = named(&mut desk, &before);
+    assert_eq!(whole, after.replace("foo::bar+", "foo::bar(int)+"));
+    desk.cpp_names = CppNames::Short;
 
     let location = |name: Option<&str>| Location {
         symbol: name.map(|name| Symbol {

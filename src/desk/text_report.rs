@@ -15,6 +15,7 @@ use super::naming::Desk;
 use super::{add, find_last, hexadecimal, unhex};
 use crate::base::address::{FileAddress, ProcessAddress};
 use crate::base::bytes::find;
+use crate::config::CppNames;
 use crate::crash::frame::{CodeAddress, Frame, Trust};
 use crate::report::output::{self, escape};
 use crate::report::Location;
@@ -131,14 +132,17 @@ fn symbolize(report: &[u8], desk: &mut Desk, out: &mut Vec<u8>) {
                 continue;
             };
             for call in std::mem::take(&mut desk.located[next]).into_frames(frame) {
-                add(out, &[&output::text_frame(next_frame, &call)]);
+                add(
+                    out,
+                    &[&output::text_frame(next_frame, &call, desk.cpp_names)],
+                );
                 next_frame += 1;
             }
             next += 1;
         } else {
             let first = unnamed.first().zip(desk.located.first());
             let new = first.and_then(|((_, frame, place), located)| {
-                instruction(line, place, &located.location)
+                instruction(line, place, &located.location, desk.cpp_names)
                     .filter(|_| frame.trust == Trust::Context)
             });
             add(out, &[new.as_deref().unwrap_or(line)]);
@@ -183,13 +187,18 @@ fn behind_number(line: &[u8]) -> Option<&[u8]> {
 }
 
 /// The line of the instruction with a name, if it has the place instead.
-fn instruction(line: &[u8], place: &[u8], location: &Location) -> Option<Vec<u8>> {
+fn instruction(
+    line: &[u8],
+    place: &[u8],
+    location: &Location,
+    cpp_names: CppNames,
+) -> Option<Vec<u8>> {
     let before = line.strip_suffix(b")\n")?.strip_suffix(place)?;
     if !line.starts_with(INSTRUCTION) {
         return None;
     }
     let mut name = String::new();
-    escape::text(&mut name, &output::symbol(location, true)?);
+    escape::text(&mut name, &output::symbol(location, cpp_names, true)?);
     Some([before, name.as_bytes(), b")\n"].concat())
 }
 

@@ -177,6 +177,7 @@ impl Monitor {
                 registers: config.output.registers,
                 stack_trace: config.output.stack_trace,
                 utc_offset_s: 0,
+                cpp_names: config.output.cpp_names,
             },
             sink,
             cores,

@@ -9,6 +9,7 @@
 
 use crate::base::address::ProcessAddress;
 use crate::base::bytes::hex;
+use crate::config::CppNames;
 use crate::crash::frame::Stop;
 use crate::crash::kinds::Sender;
 use crate::crash::registers::Registers;
@@ -38,7 +39,7 @@ fn manual_fields(out: &mut Writer, report: &Report, options: &Options) {
     out.key("instruction_pointer")
         .code_address(report.state.instruction_pointer);
     out.key("instruction_symbol")
-        .optional_string(symbol(&report.state.instruction, true).as_deref());
+        .optional_string(symbol(&report.state.instruction, options.cpp_names, true).as_deref());
     out.key("fault_type")
         .string(signals::fault_type_token(report.delivery.signal, report.delivery.code).as_bytes());
     if options.registers {
@@ -47,7 +48,7 @@ fn manual_fields(out: &mut Writer, report: &Report, options: &Options) {
     if options.stack_trace {
         out.key("stack_trace").open('[');
         for frame in report.stack.iter().flat_map(|stack| &stack.frames) {
-            stack_frame(out, frame);
+            stack_frame(out, frame, options.cpp_names);
         }
         out.close(']');
     }
@@ -161,12 +162,12 @@ fn code(out: &mut Writer, code: Option<&Code>) {
     out.close('}');
 }
 
-fn stack_frame(out: &mut Writer, frame: &StackFrame) {
+fn stack_frame(out: &mut Writer, frame: &StackFrame, cpp_names: CppNames) {
     let location = &frame.location;
     out.open('{');
     out.key("address").code_address(Some(frame.address));
     out.key("symbol")
-        .optional_string(symbol(location, true).as_deref());
+        .optional_string(symbol(location, cpp_names, true).as_deref());
     if let Some(name) = mangled(location) {
         out.key("mangled").string(name);
     }

@@ -10,6 +10,7 @@ mod nearby;
 pub mod sink;
 mod text;
 
+use crate::config::CppNames;
 use crate::crash::frame::Trust;
 use crate::report::{Location, Report, StackFrame};
 use crate::symbols::demangle::demangle_cpp;
@@ -23,6 +24,7 @@ pub struct Options {
     pub stack_trace: bool,
     /// Seconds that local time was ahead of UTC when it happened; text only.
     pub utc_offset_s: i32,
+    pub cpp_names: CppNames,
 }
 
 /// The report as text: its lines, and an empty one at the end.
@@ -46,9 +48,9 @@ pub fn json(report: &Report, options: &Options) -> Vec<u8> {
 
 /// A frame's line in the stack trace of a report as text.
 #[must_use]
-pub fn text_frame(index: usize, frame: &StackFrame) -> Vec<u8> {
+pub fn text_frame(index: usize, frame: &StackFrame, cpp_names: CppNames) -> Vec<u8> {
     let mut out = String::new();
-    text::numbered_frame(&mut out, index, frame);
+    text::numbered_frame(&mut out, index, frame, cpp_names);
     out.into_bytes()
 }
 
@@ -70,11 +72,11 @@ pub fn mangled(location: &Location) -> Option<&[u8]> {
 }
 
 /// `name+0xoff`, and ` (/path)` where the path is wanted and known; raw bytes. A C++ name
-/// is readable, without parameters. `None` if no symbol is known.
+/// is readable. `None` if no symbol is known.
 #[must_use]
-pub fn symbol(location: &Location, with_path: bool) -> Option<Vec<u8>> {
+pub fn symbol(location: &Location, cpp_names: CppNames, with_path: bool) -> Option<Vec<u8>> {
     let symbol = location.symbol.as_ref()?;
-    let readable = demangle_cpp(&symbol.name, false);
+    let readable = demangle_cpp(&symbol.name, cpp_names == CppNames::Whole);
     let mut bytes = readable.unwrap_or_else(|| symbol.name.clone());
     bytes.extend_from_slice(format!("+{:#x}", symbol.offset).as_bytes());
     if let (true, Some(path)) = (with_path, &location.module) {

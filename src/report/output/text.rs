@@ -8,6 +8,7 @@
 use std::fmt::Display;
 
 use crate::base::bytes::hex;
+use crate::config::CppNames;
 use crate::crash::event::Disposition;
 use crate::crash::frame::{Stop, Trust};
 use crate::crash::kinds::Sender;
@@ -33,7 +34,7 @@ pub(super) fn report(report: &Report, options: &Options) -> String {
     }
     if options.stack_trace {
         out.push('\n');
-        stack_trace(&mut out, report.stack.as_ref());
+        stack_trace(&mut out, report.stack.as_ref(), options.cpp_names);
     }
     if let Some(maps) = &report.state.maps {
         out.push('\n');
@@ -62,7 +63,7 @@ pub(super) fn repeats(report: &Report, options: &Options) -> String {
         if let Some(signature) = report.why.signature {
             text.push_str(&format!(" of signature {signature:016x}"));
         }
-        if let Some(place) = place_or_pc(report) {
+        if let Some(place) = place_or_pc(report, options.cpp_names) {
             text.push_str(" at ");
             text.push_str(&place);
         }
@@ -91,8 +92,8 @@ fn since(since_ms: u64, report: &Report, options: &Options) -> String {
 }
 
 /// The name of the instruction's place, or else its address.
-fn place_or_pc(report: &Report) -> Option<String> {
-    match place(&report.state.instruction, false) {
+fn place_or_pc(report: &Report, cpp_names: CppNames) -> Option<String> {
+    match place(&report.state.instruction, cpp_names, false) {
         Some(place) => Some(escaped(&place)),
         None => report
             .state
@@ -161,7 +162,11 @@ fn manual_lines(out: &mut String, report: &Report, options: &Options) {
     let instruction = match report.state.instruction_pointer {
         Some(address) => {
             let mut text = format!("{address:#x}");
-            if let Some(place) = place(&report.state.instruction, options.stack_trace) {
+            if let Some(place) = place(
+                &report.state.instruction,
+                options.cpp_names,
+                options.stack_trace,
+            ) {
                 text.push_str(&format!(" ({})", escaped(&place)));
             }
             text
@@ -179,8 +184,8 @@ fn manual_lines(out: &mut String, report: &Report, options: &Options) {
 /// The best name that a location has: `name+0xoff (/path)`, without paths `name+0xoff`;
 /// `/path+0xoff`, which else would look like a function; `[heap]`. `@0xoff` is an
 /// offset in the file.
-fn place(location: &Location, with_path: bool) -> Option<Vec<u8>> {
-    if let Some(symbol) = symbol(location, with_path) {
+fn place(location: &Location, cpp_names: CppNames, with_path: bool) -> Option<Vec<u8>> {
+    if let Some(symbol) = symbol(location, cpp_names, with_path) {
         return Some(symbol);
     }
     let mut module = location.module.clone()?;
@@ -355,12 +360,12 @@ fn instruction_code(out: &mut String, code: &Code) {
     }
 }
 
-fn stack_trace(out: &mut String, stack: Option<&StackTrace>) {
+fn stack_trace(out: &mut String, stack: Option<&StackTrace>, cpp_names: CppNames) {
     let frames = stack.map_or(&[][..], |stack| &stack.frames);
     // One word for any number: scripts look for it.
     out.push_str(&format!("  Stack Trace ({} frames):\n", frames.len()));
     for (index, frame) in frames.iter().enumerate() {
-        numbered_frame(out, index, frame);
+        numbered_frame(out, index, frame, cpp_names);
     }
     match stack.map(|stack| stack.stop) {
         Some(Stop::Outermost) => {}
@@ -370,16 +375,21 @@ fn stack_trace(out: &mut String, stack: Option<&StackTrace>) {
 }
 
 /// A frame's line.
-pub(super) fn numbered_frame(out: &mut String, index: usize, frame: &StackFrame) {
+pub(super) fn numbered_frame(
+    out: &mut String,
+    index: usize,
+    frame: &StackFrame,
+    cpp_names: CppNames,
+) {
     out.push_str(&format!("    #{index:<2} {:#x}", frame.address));
-    stack_frame(out, frame);
+    stack_frame(out, frame, cpp_names);
     out.push('\n');
 }
 
 /// The part of a frame's line after the address.
-fn stack_frame(out: &mut String, frame: &StackFrame) {
+fn stack_frame(out: &mut String, frame: &StackFrame, cpp_names: CppNames) {
     let location = &frame.location;
-    if let Some(place) = place(location, true) {
+    if let Some(place) = place(location, cpp_names, true) {
         out.push(' ');
         escape::text(out, &place);
     }

@@ -313,14 +313,10 @@ fn raised_by_uncaught_exceptions() {
     let thrown = "^a C\\+\\+ exception that nothing caught was thrown, in ";
     let ended = "^C\\+\\+ code called std::terminate, in ";
     for (kind, text, function) in [
-        ("thrown", thrown, "_Z9do_thrownv$"),
-        ("noexcept", thrown, "_Z6throwsv$"),
-        ("terminate", ended, "_Z12do_terminatev$"),
-        (
-            "pure",
-            ended,
-            "__cxa_pure_virtual, called by _ZN4Base5earlyEv$",
-        ),
+        ("thrown", thrown, "do_thrown$"),
+        ("noexcept", thrown, "throws$"),
+        ("terminate", ended, "do_terminate$"),
+        ("pure", ended, "__cxa_pure_virtual, called by Base::early$"),
     ] {
         let report = death(&program, kind, &["-t"]);
         assert_aborted(&report, "abort", &format!("{text}{function}"));

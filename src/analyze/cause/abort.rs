@@ -132,13 +132,13 @@ fn reason(functions: &[&[u8]], words: &mut Words) -> Option<Cause> {
         let shown = is_one_of(functions[last], way.inside);
         words.text(way.meaning);
         if shown {
-            words.text(", in ").bytes(functions[last]);
+            words.text(", in ").name(functions[last]);
         }
         let user = functions.get(last + 1).copied().unwrap_or_default();
         if !user.is_empty() {
             words
                 .text(if shown { ", called by " } else { ", in " })
-                .bytes(user);
+                .name(user);
         }
         return Some(match index {
             0 => Cause::StackSmashing,
@@ -147,7 +147,7 @@ fn reason(functions: &[&[u8]], words: &mut Words) -> Option<Cause> {
     }
     let aborts = near.iter().position(|name| *name == b"abort")?;
     let caller = functions.get(aborts + 1).filter(|name| !name.is_empty())?;
-    words.text("abort was called by ").bytes(caller);
+    words.text("abort was called by ").name(caller);
     Some(Cause::Abort)
 }
 

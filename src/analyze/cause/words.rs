@@ -81,13 +81,15 @@ impl Words {
             .text(if flags.executable() { "x" } else { "-" })
     }
 
+    /// The name of a function; one of C++ without its parameters.
+    pub(super) fn name(&mut self, name: &[u8]) -> &mut Self {
+        self.bytes(demangle_cpp(name, false).as_deref().unwrap_or(name))
+    }
+
     /// `main+0x12 (/path)`; nothing for a place without a name.
     pub(super) fn symbol(&mut self, location: &Location) -> &mut Self {
         if let Some(symbol) = &location.symbol {
-            let readable = demangle_cpp(&symbol.name, false);
-            self.bytes(readable.as_deref().unwrap_or(&symbol.name))
-                .text("+")
-                .hex(symbol.offset);
+            self.name(&symbol.name).text("+").hex(symbol.offset);
             if let Some(module) = &location.module {
                 self.text(" (").bytes(module).text(")");
             }

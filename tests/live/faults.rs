@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
+use crate::chains::DEEP;
 use crate::harness::{binary, crash, eventually, status_of, Monitor, PATIENCE};
 use crate::programs::{directory, Program};
 use crate::report::{only, Report};
@@ -77,7 +78,9 @@ fn fault_of_two_instances() {
     let (one, other) = (start(), start());
     let pid = crash(&mut program.command());
     for monitor in [one, other] {
-        monitor.wait_report_of(pid).assert_nothing_lost();
+        let report = monitor.wait_report_of(pid);
+        report.assert_chain(DEEP);
+        report.assert_reaches_start();
         let page = Block::last(&monitor.stop().stderr);
         page.assert_balanced();
         assert_eq!(page.count("Events dropped"), 0, "{page:?}");

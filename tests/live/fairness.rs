@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 
 use crate::harness::{crash, Monitor};
 use crate::programs::{copy, directory, public_directory, Program};
+use crate::skip::need_lines;
 use crate::statistics::Block;
 use crate::{cases, Needs};
 
@@ -178,6 +179,7 @@ fn fairness_of_executables_of_one_user() {
 
 /// Each of them takes as long as a report may.
 fn fairness_of_the_end() {
+    need_lines();
     const COPIES: usize = 80;
     let slow = Program::new("slow_lines.c");
     let (monitor, _) = watch(&slow, &[]);

@@ -120,6 +120,10 @@ class Bench:
             log = os.path.join(self.work, f"{name}.log")
             begin = time.monotonic()
             console, was_stopped = emulator.boot(kernel, initramfs, log)
+            if emulator.has_garbled(console):
+                os.replace(log, f"{log}.garbled")
+                note(f"{name}: QEMU garbled an instruction, see {log}.garbled; booted once more")
+                console, was_stopped = emulator.boot(kernel, initramfs, log)
             took_s = time.monotonic() - begin
             guest = Guest(console)
             rows = [judged(kernel, guest, run) for run in guest.runs] or [Row(name)]

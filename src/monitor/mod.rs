@@ -1,8 +1,8 @@
 //! The main loop: waits for crashes and for every other event.
 //!
 //! One thread waits for everything. The rings are emptied into a bounded queue of events
-//! ([`inflow`]), before each report and while one is made, and reports are written one by
-//! one from there, fairly ([`queue`]): a burst fills our memory before it fills the ring. If
+//! (`inflow`), before each report and while one is made, and reports are written one by
+//! one from there, fairly (`queue`): a burst fills our memory before it fills the ring. If
 //! the reader of the reports has stopped, the loop waits for it too. While nothing crashes
 //! nothing runs.
 //!

@@ -161,8 +161,33 @@ mod tests {
     fn work_for_names_of_cpp_is_bounded() {
         let begin = std::time::Instant::now();
         let parts = [
-            "P", "N1a", "I", "1aIX", "S_", "F", "T_", "Dp", "A1_", "M1a", "K", "B1b", ".a",
-            "cvT_I", "Xad", "LZ", "R", "U1a", "DpT_", "sZ", "cl", "Z1f", "UlT_", "J",
+            "P",
+            "N1a",
+            "I",
+            "1aIX",
+            "S_",
+            "F",
+            "T_",
+            "Dp",
+            "A1_",
+            "M1a",
+            "K",
+            "B1b",
+            ".a",
+            "cvT_I",
+            "Xad",
+            "LZ",
+            "R",
+            "U1a",
+            "DpT_",
+            "sZ",
+            "cl",
+            "Z1f",
+            "UlT_",
+            "J",
+            "Xsr3stdI",
+            "cvT_IXsr3stdI",
+            "L1aX",
         ];
         for part in parts {
             for before in [
@@ -205,7 +230,7 @@ mod tests {
         }
         name.push_str("Evv");
         assert!(cpp(&name, true).is_none_or(|shown| shown.len() <= MAX_OUTPUT));
-        assert!(begin.elapsed().as_secs() < 20);
+        assert!(begin.elapsed().as_secs() < 5);
     }
 
     #[test]

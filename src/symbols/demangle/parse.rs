@@ -13,6 +13,11 @@ use super::node::{
 const MAX_DEPTH: u32 = 96;
 /// Nodes of one name: substitutions do not copy, so that real names have as many as bytes.
 const MAX_NODES: u32 = 1 << 13;
+/// Levels that are gone down, in all, and text that is skipped: what is read in two ways may
+/// be read in vain again and again.
+const MAX_STEPS: u32 = 1 << 13;
+/// Of text, for a step.
+const STEP_BYTES: usize = 16;
 
 #[derive(Debug)]
 pub(super) struct Parser<'a> {
@@ -21,6 +26,7 @@ pub(super) struct Parser<'a> {
     pub(super) tree: Tree<'a>,
     pub(super) substitutions: Vec<Id>,
     depth: u32,
+    steps: u32,
     /// Inside the type of a conversion operator.
     pub(super) in_conversion: bool,
 }
@@ -33,6 +39,7 @@ impl<'a> Parser<'a> {
             tree: Tree::default(),
             substitutions: Vec::new(),
             depth: 0,
+            steps: 0,
             in_conversion: false,
         }
     }
@@ -63,9 +70,11 @@ impl<'a> Parser<'a> {
 
     /// Goes one level down.
     pub(super) fn nested<T>(&mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
-        if self.depth == MAX_DEPTH || self.tree.len() > MAX_NODES {
+        let is_much = self.steps >= MAX_STEPS || self.tree.len() > MAX_NODES;
+        if self.depth == MAX_DEPTH || is_much {
             return None;
         }
+        self.steps += 1;
         self.depth += 1;
         let found = read(self);
         self.depth -= 1;
@@ -105,6 +114,7 @@ impl<'a> Parser<'a> {
             .position(|&byte| ends(byte))
             .unwrap_or(rest.len());
         self.at += len;
+        self.steps = self.steps.saturating_add((len / STEP_BYTES) as u32);
         &rest[..len]
     }
 

@@ -9,6 +9,4 @@ fuzz_target!(|name: &[u8]| {
     let whole = demangle_cpp(name, true);
     let short = demangle_cpp(name, false);
     assert!(whole.iter().chain(&short).all(|shown| shown.len() <= MAX_OUTPUT));
-    // Parameters may be what makes a name too long.
-    assert!(whole.is_none() || short.is_some());
 });

@@ -179,21 +179,21 @@ impl Proof {
         })
     }
 
-    /// The child's record, if there is one; nothing else is left in the rings.
+    /// The child's record, if there is one; nothing else is left in the rings. A small ring
+    /// may have had no room for its last parts: then the header has to be right.
     fn event(&self, capture: &mut dyn Capture) -> Option<Event> {
         let mut assembler = Assembler::new(page_bytes() as u64, capture.ring_bytes());
         assembler.set_boot_ahead_ns(time::boot_ahead_ns());
+        let is_fault = |event: &Event| [SIGBUS, SIGSEGV].contains(&event.signal);
         let mut found = None;
         loop {
             let mut event = None;
             match capture.next_part(&mut |part| event = assembler.feed(part).ok().flatten()) {
-                Next::Nothing => return found,
+                Next::Nothing => return found.or_else(|| assembler.give_up().find(is_fault)),
                 Next::Event(whole) => event = Some(*whole),
                 Next::Part | Next::Lost { .. } => {}
             }
-            found = event
-                .filter(|event| [SIGBUS, SIGSEGV].contains(&event.signal))
-                .or(found);
+            found = event.filter(is_fault).or(found);
         }
     }
 }

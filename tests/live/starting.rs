@@ -19,6 +19,7 @@ cases! {
         starting_is_proved_by_a_fault,
         starting_refuses_types_of_another_kernel,
         starting_without_children_is_said,
+        starting_with_rings_smaller_than_a_record,
         starting_leaves_nothing_behind,
     ],
 }
@@ -251,6 +252,18 @@ fn starting_without_children_is_said() {
         let warned = warnings(&said);
         assert_eq!(warned.len(), 1, "{method}: {said}");
         assert!(warned[0].contains("cannot verify"), "{method}: {said}");
+    }
+}
+
+/// The child has the tool's command line, which is part of its record.
+fn starting_with_rings_smaller_than_a_record() {
+    for method in ["chain", "tracepoint", "perf"] {
+        let mut command = Command::new(binary());
+        for _ in 0..100 {
+            command.args(["--debug-dir", "/nowhere/with-a-name-that-is-long"]);
+        }
+        let said = works(command, &["--capture", method, "-t", "--ring-buffer", "64"]);
+        assert!(warnings(&said).is_empty(), "{method}: {said}");
     }
 }
 

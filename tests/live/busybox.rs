@@ -30,7 +30,7 @@ cases! {
 const DRIVER: &str = r#"
 eval "$COMMAND" '>stdout 2>stderr &'
 until grep -q ^Monitoring stderr; do
-	kill -0 $! || { cat stderr; exit 100; }
+	kill -0 $! && ! grep -q '^State:.Z' /proc/$!/status || { cat stderr; exit 100; }
 	usleep 10000
 done
 if [ -n "$VICTIM" ]; then kill -SEGV "$VICTIM"; else "$P" 2>/dev/null; fi

@@ -68,6 +68,7 @@ const LIST: &[Rule] = &[
         path: &[Place::Of(Field::Mm), IN_MM],
         place: Place::At(0),
         words: &[same(Fact::FirstStart), same(Fact::FirstEnd)],
+        apart: MM_APART,
         fields: &[(1, Field::Mmap, 0), (2, Field::VmNext, NEXT_AT)],
         ..RULE
     },

@@ -1,7 +1,7 @@
 use super::*;
 use crate::base::address::{FileOffset, ProcessAddress};
 use crate::capture::record::abi;
-use crate::crash::event::{FileIdentity, MemoryWindow, Siginfo, Trap, VmFlags};
+use crate::crash::event::{FileIdentity, Lost, MemoryWindow, Siginfo, Trap, VmFlags};
 use crate::crash::registers::{Arch, Registers as Seen, WORDS};
 
 const PC: u64 = 0x40_1000;
@@ -209,4 +209,30 @@ fn details_are_doubtful_by_name_unless_they_are_lost() {
         };
         assert_eq!(doubtful(&event, &expected), [""; 0], "{word}");
     }
+}
+
+/// What comes in further parts may be missing, but not wrong.
+#[test]
+fn a_record_that_was_cut_off_is_compared_as_far_as_it_came() {
+    let cut = || {
+        let mut event = event();
+        event.lost.push(Lost {
+            detail: "end",
+            reason: "",
+        });
+        event
+    };
+    let found = |change: Edit| {
+        let mut event = cut();
+        change(&mut event);
+        doubtful(&event, &expected()).len()
+    };
+    assert_eq!(wrong(&cut(), &expected()), None);
+    assert_eq!(found(|_| ()), 0);
+    assert_eq!(found(|event| event.mappings.clear()), 0);
+    assert_eq!(found(|event| event.windows.clear()), 0);
+    assert_eq!(found(|event| event.ppid = Some(1)), 1);
+    assert_eq!(found(|event| event.start_ns = 7), 1);
+    assert_eq!(found(|event| event.exe = Some(b"/opt/another".to_vec())), 1);
+    assert_eq!(found(|event| event.mappings[0].flags = VmFlags(1)), 1);
 }

@@ -26,7 +26,8 @@ cases! {
 
 /// `$COMMAND` is a line of the manual, `$P` a program that crashes; everything that it
 /// reports has to be there when it has ended. A command without a filter sees the crashes of
-/// the other tests too, and of a burst of those some may be dropped: `$P` may crash thrice.
+/// the other tests too (`$UNFILTERED`), and of a burst of those some may be dropped: there
+/// `$P` may crash thrice.
 const DRIVER: &str = r#"
 eval "$COMMAND" '>stdout 2>stderr &'
 until grep -q ^Monitoring stderr; do
@@ -38,7 +39,7 @@ looks=0
 until cat stdout *.log *.json 2>/dev/null | grep -q "$WANTED"; do
 	usleep 10000
 	looks=$((looks + 1))
-	if [ -z "$VICTIM" ] && [ $looks = 500 -o $looks = 1000 ]; then "$P" 2>/dev/null; fi
+	if [ -n "$UNFILTERED" ] && [ $looks = 500 -o $looks = 1000 ]; then "$P" 2>/dev/null; fi
 done
 kill -INT $!
 wait $!
@@ -89,6 +90,7 @@ fn runs_command(line: &str) {
     let pid = victim.id().to_string();
     let command = line.replace("-p 1234", &format!("-p {pid}"));
     let is_pid = command != line;
+    let is_filtered = is_pid || line.contains("-n ");
     // In text and in JSON.
     let wanted = match is_pid {
         true => format!("PID: {pid},"),
@@ -101,6 +103,7 @@ fn runs_command(line: &str) {
         .env("COMMAND", command.split("  #").next().unwrap_or(&command))
         .env("P", &path)
         .env("VICTIM", if is_pid { &*pid } else { "" })
+        .env("UNFILTERED", if is_filtered { "" } else { "1" })
         .env("WANTED", wanted);
     let outcome = Monitor::spawn(shell).wait();
     let _ = victim.kill();

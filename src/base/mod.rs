@@ -6,5 +6,6 @@ pub mod allowance;
 pub mod budget;
 pub mod bytes;
 pub mod error;
+pub mod order;
 pub mod procfs;
 pub mod structs;

@@ -1,5 +1,7 @@
 //! The counters of a capture: how many deliveries it saw, and what became of them.
 
+use crate::base::order;
+
 /// The capture program's counters: the sum over all CPUs, since it was attached.
 ///
 /// `detected = filtered + folded + submitted + dropped`, exactly. The names and meanings
@@ -100,7 +102,8 @@ impl Drops {
     #[must_use]
     pub fn of_users(&self, most: usize) -> Vec<(u32, u64)> {
         let mut of_users = self.of_users.clone();
-        of_users.sort_by_key(|&(uid, count)| (std::cmp::Reverse(count), uid));
+        order::sort(&mut of_users, |&(uid, _)| uid.into());
+        order::sort(&mut of_users, |&(_, count)| !count);
         of_users.truncate(most);
         of_users
     }

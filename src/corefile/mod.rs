@@ -21,19 +21,6 @@ pub mod write;
 
 use crate::base::address::ProcessAddress;
 
-/// Sorts by a number. One sort for all kinds of items: each would be some kilobytes.
-fn sort_by_number<T>(items: &mut Vec<T>, number: impl Fn(&T) -> u64) {
-    let keys = items.iter().map(number);
-    let mut order: Vec<(u64, usize)> = keys.enumerate().map(|(at, key)| (key, at)).collect();
-    order.sort_unstable();
-    let mut taken: Vec<Option<T>> = items.drain(..).map(Some).collect();
-    items.extend(
-        order
-            .into_iter()
-            .filter_map(|(_, at)| taken.get_mut(at)?.take()),
-    );
-}
-
 /// The first bytes of a build-id, as one number.
 #[must_use]
 pub fn short_id(build_id: Option<&[u8]>) -> u64 {

@@ -7,8 +7,8 @@
 
 use super::layout;
 use super::own_note::{self, OwnNote};
-use super::sort_by_number;
 use crate::base::bytes::Cursor;
+use crate::base::order;
 use crate::crash::registers::Arch;
 use crate::symbols::elf::Source;
 
@@ -126,8 +126,8 @@ impl Core {
                 _ => {}
             }
         }
-        sort_by_number(&mut segments, |segment: &Segment| segment.address);
-        sort_by_number(&mut notes.files, |file| file.start);
+        order::sort(&mut segments, |segment: &Segment| segment.address);
+        order::sort(&mut notes.files, |file| file.start);
         Ok(Core {
             source,
             arch: header.arch,

@@ -10,8 +10,8 @@ use std::rc::Rc;
 use super::layout;
 use super::own_note::OwnNote;
 use super::read::{Core, FileRange};
-use super::sort_by_number;
 use crate::base::address::{FileOffset, ProcessAddress};
+use crate::base::order;
 use crate::crash::event::{
     Disposition, Event, FileHead, FileIdentity, Lost, MappedFile, Mapping, MemoryWindow, Siginfo,
     VmFlags,
@@ -240,7 +240,7 @@ fn mappings(core: &Core, own: &OwnNote) -> Vec<Mapping> {
         None => segments(core),
     };
     mappings.retain(|mapping| mapping.start < mapping.end);
-    sort_by_number(&mut mappings, |mapping| mapping.start.0);
+    order::sort(&mut mappings, |mapping| mapping.start.0);
     let mut end = ProcessAddress(0);
     mappings.retain(|mapping| {
         let is_beyond = mapping.start >= end;

@@ -7,8 +7,8 @@
 
 use std::os::unix::ffi::OsStrExt;
 
-use super::sort_by_number;
 use crate::base::error::{Error, Result};
+use crate::base::order;
 use crate::config::CoreConfig;
 use crate::sys::messages;
 use crate::sys::own_files::{OwnFile, OwnFiles};
@@ -105,7 +105,7 @@ impl Store {
             return true;
         }
         let mut known = self.directory.list(&|name| time_of(name).is_some());
-        sort_by_number(&mut known, |file: &OwnFile| {
+        order::sort(&mut known, |file: &OwnFile| {
             time_of(&file.name).unwrap_or(0)
         });
         let mut count = known.len() as u64;

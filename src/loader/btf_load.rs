@@ -17,6 +17,7 @@
 //! If a kernel refuses even that, its programs are loaded without BTF. The kernel's own
 //! checks are in `kernel/bpf/btf.c`; the replacements are libbpf's.
 
+use crate::base::order;
 use crate::loader::btf::{BtfError, Kind, Tail, Types, HEAD_LEN};
 use crate::loader::maps;
 use crate::loader::object::Object;
@@ -63,7 +64,7 @@ pub fn finish(object: &Object) -> Result<Vec<u8>, BtfError> {
             let offset = maps::variable_offset(object, number, &name, &variable);
             entries.push((offset.unwrap_or(entry.offset), entry));
         }
-        entries.sort_by_key(|(offset, _)| *offset);
+        order::sort(&mut entries, |&(offset, _)| offset.into());
         for (index, (offset, entry)) in entries.into_iter().enumerate() {
             let at = place + HEAD_LEN + index * SECTION_VARIABLE_LEN;
             put(&mut bytes, at, entry.type_id);

@@ -24,6 +24,7 @@ use goblin::elf::sym::{Symtab, STB_GLOBAL, STB_WEAK, STT_FUNC, STT_SECTION};
 
 use crate::base::bytes::{string_at, until_nul};
 use crate::base::error::{Error, Result};
+use crate::base::order;
 use crate::loader::btf::Btf;
 use crate::loader::insn;
 use crate::loader::lines::Extension;
@@ -297,7 +298,7 @@ fn relocations(
                 target,
             });
         }
-        list.sort_by_key(|relocation| relocation.offset);
+        order::sort(list, |relocation| relocation.offset);
     }
     Ok(all)
 }

@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::base::order;
 use crate::base::procfs::{self, Line, NS_PER_TICK};
 use crate::crash::event::Mapping;
 use crate::sys::file::{Directory, Refusal, RegularFile};
@@ -199,7 +200,8 @@ fn look_through() -> Vec<(u32, u32)> {
             Some((procfs::namespace(link.as_os_str().as_bytes())?, pid))
         })
         .collect();
-    members.sort_unstable();
+    order::sort(&mut members, |&(_, pid)| pid.into());
+    order::sort(&mut members, |&(namespace, _)| namespace.into());
     let mut kept: Vec<(u32, u32)> = Vec::new();
     for member in members {
         let same = kept.iter().rev().take(2).filter(|kept| kept.0 == member.0);

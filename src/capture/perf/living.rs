@@ -12,6 +12,7 @@ use std::rc::Rc;
 use super::change::{name, Name, NewMapping};
 use super::processes::{KnownFile, KnownMapping, Process, Processes};
 use crate::base::bytes::find;
+use crate::base::order;
 use crate::base::procfs::stat::{PARENT, STARTED, THREADS};
 use crate::base::procfs::{self, NS_PER_TICK};
 use crate::sys::file::Directory;
@@ -90,7 +91,7 @@ pub(super) fn read_all(processes: &mut Processes) -> usize {
             there.push(pid);
         }
     }
-    there.sort_unstable();
+    order::sort(&mut there, |&pid| u64::from(pid));
     processes.forget_others(&there);
     there.len()
 }

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 
 use super::change::Change;
 use super::rings::{Pending, What};
+use crate::base::order;
 
 /// More at one time stay as the rings gave them: the order below takes its square.
 const MOST_AT_ONCE: usize = 4096;
@@ -17,7 +18,7 @@ const MOST_AT_ONCE: usize = 4096;
 pub(super) fn sort(pending: &mut VecDeque<Pending>) {
     let all = pending.make_contiguous();
     // Stable: the records of one ring stay in their order.
-    all.sort_by_key(|one| one.time_ns);
+    order::sort(all, |one| one.time_ns);
     let is_tied =
         |pair: &[Pending]| pair[0].time_ns == pair[1].time_ns && pair[0].ring != pair[1].ring;
     if all.windows(2).any(is_tied) {

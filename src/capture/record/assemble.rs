@@ -7,6 +7,7 @@
 //! header becomes one event.
 
 use crate::base::address::{FileOffset, ProcessAddress};
+use crate::base::order;
 use crate::capture::record::abi::{self, BadPart, MappingRecord, Part, RawEnd, RawRange, TextKind};
 use crate::crash::event::{
     Event, FileHead, FileIdentity, Lost, MappedFile, Mapping, MemoryWindow, VmFlags,
@@ -421,13 +422,12 @@ fn without_end(partial: Partial) -> Event {
 /// Sorts the mappings that a cut walk sent out of order.
 fn in_order(mut event: Event) -> Event {
     // A mapping that came with its file's name goes before the same one without.
-    event.mappings.sort_by_key(|mapping| {
-        let named = mapping
-            .file
-            .as_ref()
-            .is_some_and(|file| !file.path.is_empty());
-        (mapping.start, !named)
-    });
+    let unnamed = |mapping: &Mapping| {
+        let file = mapping.file.as_ref();
+        file.is_none_or(|file| file.path.is_empty())
+    };
+    order::sort(&mut event.mappings, |mapping| unnamed(mapping).into());
+    order::sort(&mut event.mappings, |mapping| mapping.start.0);
     event.mappings.dedup_by_key(|mapping| mapping.start);
     share_heads(&mut event.mappings);
     event.windows = in_order_of_address(std::mem::take(&mut event.windows));
@@ -455,7 +455,7 @@ fn share_heads(mappings: &mut [Mapping]) {
 }
 
 fn in_order_of_address(mut windows: Vec<MemoryWindow>) -> Vec<MemoryWindow> {
-    windows.sort_by_key(|window| window.address);
+    order::sort(&mut windows, |window| window.address.0);
     windows
 }
 

@@ -3,6 +3,7 @@
 
 use super::reader::Reader;
 use super::{Debug, Section};
+use crate::base::order;
 
 /// Units of work for an entry, or for the shape of one.
 pub(super) const ENTRY: u64 = 32;
@@ -170,9 +171,7 @@ impl Abbreviations {
 
     /// Nearly always they are numbered from 1. Of several with one number the first counts.
     fn sort(&mut self) {
-        if !self.all.is_sorted_by_key(|shape| shape.code) {
-            self.all.sort_by_key(|shape| shape.code);
-        }
+        order::sort(&mut self.all, |shape| shape.code);
     }
 
     pub(super) fn find(&self, code: u64) -> Option<Abbreviation> {

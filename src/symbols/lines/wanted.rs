@@ -3,6 +3,8 @@
 //! A desk reads a unit once and keeps all of it; the monitor keeps only what concerns
 //! the addresses of one report.
 
+use crate::base::order;
+
 #[derive(Debug)]
 pub(super) struct Wanted<'w> {
     /// Sorted; none means all.
@@ -65,12 +67,7 @@ impl<'w> Wanted<'w> {
 }
 
 /// Sorts by a number; of several with one number the first counts.
-pub(super) fn sort<T: Copy>(values: &mut Vec<T>, number: impl Fn(&T) -> u64) {
-    if !values.is_sorted_by_key(&number) {
-        let numbers = values.iter().map(&number);
-        let mut order: Vec<(u64, usize)> = numbers.zip(0..).collect();
-        order.sort_unstable();
-        *values = order.iter().map(|&(_, from)| values[from]).collect();
-    }
+pub(super) fn sort<T>(values: &mut Vec<T>, number: impl Fn(&T) -> u64) {
+    order::sort(values, &number);
     values.dedup_by_key(|value| number(value));
 }

@@ -25,7 +25,7 @@ const GRAPH: &[(&str, &[&str])] = &[
     // Who called whom: registers and bytes in, frames out; opens no file.
     ("unwind", &["base", "crash", "decode", "keyed"]),
     // Files: what their bytes are called, and which of them a process had mapped.
-    ("symbols", &["base", "sys", "unwind"]),
+    ("symbols", &["base", "keyed", "sys", "unwind"]),
     (
         "modules",
         &["base", "crash", "keyed", "symbols", "sys", "unwind"],

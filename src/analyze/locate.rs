@@ -3,8 +3,6 @@
 //! One pass over each file's symbols serves all addresses in it. What cannot be
 //! named is left without a name, and the reason goes to the report's `lost`.
 
-use std::collections::BTreeMap;
-
 use super::Analyzer;
 use crate::analyze::cause;
 use crate::analyze::located::Located;
@@ -33,7 +31,7 @@ impl Analyzer {
         let space = Captured::new(event, &mut self.modules, self.window_bytes);
         let mut located = vec![Located::default(); codes.len()];
         let mut compiled = Vec::new();
-        let mut by_module: BTreeMap<ProcessAddress, InModule> = BTreeMap::new();
+        let mut by_module: Vec<InModule> = Vec::new();
         let mut missing = Vec::new();
         for (index, code) in codes.iter().enumerate() {
             if index == frames {
@@ -61,17 +59,20 @@ impl Analyzer {
             location.module_offset = Some(placed.file_address(code.address()));
             location.build_id = opened.module.build_id().map(<[u8]>::to_vec);
             located[index].keeps_frame_pointers = opened.module.elf().is_go();
-            let in_module = by_module.entry(mapping.start).or_insert_with(|| InModule {
-                opened,
-                mapping,
-                indexes: Vec::new(),
-            });
-            in_module.indexes.push(index);
+            let same = |known: &&mut InModule| known.mapping.start == mapping.start;
+            match by_module.iter_mut().find(same) {
+                Some(known) => known.indexes.push(index),
+                None => by_module.push(InModule {
+                    opened,
+                    mapping,
+                    indexes: vec![index],
+                }),
+            }
         }
         if codes.len() == frames {
             missing = space.missing();
         }
-        for in_module in by_module.values() {
+        for in_module in &by_module {
             let InModule {
                 opened, indexes, ..
             } = in_module;
@@ -168,7 +169,6 @@ fn outside(event: &Event, address: ProcessAddress) -> Location {
 /// The addresses, by their numbers, in one file.
 struct InModule<'a> {
     opened: Opened,
-    #[cfg_attr(not(feature = "lines"), expect(dead_code, reason = "used for lines"))]
     mapping: &'a Mapping,
     indexes: Vec<usize>,
 }

@@ -15,7 +15,6 @@
 //! not use up themselves.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::BTreeMap;
 
 /// Work between two looks at the clock. A unit is about what a nanosecond does.
 const LOOK: u64 = 64 << 10;
@@ -102,7 +101,8 @@ pub struct Allowance {
     cut: Cell<u8>,
     /// Of all reports.
     cut_count: Cell<u64>,
-    spent: RefCell<BTreeMap<(u64, Step), Spent>>,
+    /// By file and step; at most [`MAX_STEPS`].
+    spent: RefCell<Vec<((u64, Step), Spent)>>,
 }
 
 impl Allowance {
@@ -164,11 +164,11 @@ impl Allowance {
         self.out.set(false);
         self.cut.set(0);
         let mut spent = self.spent.borrow_mut();
-        spent.retain(|_, spent| spent.given_up);
+        spent.retain(|(_, spent)| spent.given_up);
         if spent.len() >= MAX_STEPS {
             spent.clear();
         }
-        for spent in spent.values_mut() {
+        for (_, spent) in spent.iter_mut() {
             (spent.ns, spent.cut) = (0, false);
         }
     }
@@ -234,10 +234,7 @@ impl Allowance {
         let outer_ns = self.deadline_ns.get();
         let share_ns = {
             let mut all = self.spent.borrow_mut();
-            if all.len() >= MAX_STEPS && !all.contains_key(&(file, step)) {
-                all.clear();
-            }
-            let spent = all.entry((file, step)).or_default();
+            let spent = spent_on(&mut all, file, step);
             if spent.given_up || self.out.get() {
                 self.note(step, spent);
                 return None;
@@ -286,7 +283,7 @@ impl Allowance {
 
     fn end(&self, turn: &Turn<'_>) {
         let mut all = self.spent.borrow_mut();
-        let spent = all.entry((turn.file, turn.step)).or_default();
+        let spent = spent_on(&mut all, turn.file, turn.step);
         let now_ns = self.cpu_ns();
         spent.ns = spent
             .ns
@@ -327,6 +324,18 @@ impl Allowance {
     pub fn forget(&self) {
         self.spent.borrow_mut().clear();
     }
+}
+
+fn spent_on(all: &mut Vec<((u64, Step), Spent)>, file: u64, step: Step) -> &mut Spent {
+    let known = all.iter().position(|(key, _)| *key == (file, step));
+    let at = known.unwrap_or_else(|| {
+        if all.len() >= MAX_STEPS {
+            all.clear();
+        }
+        all.push(((file, step), Spent::default()));
+        all.len() - 1
+    });
+    &mut all[at].1
 }
 
 /// Half of a report's time while it is used.

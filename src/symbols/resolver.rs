@@ -3,7 +3,7 @@
 //! In: a module (anything that implements [`Names`]) and a batch of addresses in it. Out: a
 //! [`Symbol`] for each that has one. An entry is a range of addresses with the same
 //! answer, which may be that there is no name. Entries are bounded by number and by the
-//! [`MemoryBudget`]; the least recently used ones are evicted first.
+//! [`MemoryBudget`]: if there is no room, the half that was not used lately is dropped.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -78,7 +78,7 @@ struct Entry {
 
 impl Entry {
     fn bytes(&self) -> usize {
-        // The entry in its tree, its place in the order, slack of the nodes.
+        // The entry in its tree, and slack of the nodes.
         const FIXED: usize = 2 * (size_of::<Key>() + size_of::<Entry>());
         // A reference-counted name has two counters before it.
         FIXED
@@ -95,8 +95,6 @@ pub struct Resolver {
     limit: usize,
     budget: Rc<MemoryBudget>,
     entries: BTreeMap<Key, Entry>,
-    /// Keys by last use.
-    order: BTreeMap<u64, Key>,
     clock: u64,
     stats: ResolverStats,
 }
@@ -109,7 +107,6 @@ impl Resolver {
             limit,
             budget,
             entries: BTreeMap::new(),
-            order: BTreeMap::new(),
             clock: 0,
             stats: ResolverStats::default(),
         }
@@ -171,18 +168,15 @@ impl Resolver {
         self.budget.give_back(self.stats.bytes);
         self.stats.bytes = 0;
         self.entries.clear();
-        self.order.clear();
     }
 
     fn look_up(&mut self, id: u64, address: FileAddress) -> Option<Option<Symbol>> {
-        let (&key, entry) = self.entries.range_mut(..=(id, address.0)).next_back()?;
+        let (key, entry) = self.entries.range_mut(..=(id, address.0)).next_back()?;
         if key.0 != id || address >= entry.high {
             return None;
         }
-        self.order.remove(&entry.used);
         self.clock += 1;
         entry.used = self.clock;
-        self.order.insert(self.clock, key);
         self.stats.hits += 1;
         Some(entry.symbol.clone())
     }
@@ -206,9 +200,7 @@ impl Resolver {
             return symbol;
         }
         let key = (id, answer.low.0);
-        self.order.insert(self.clock, key);
         if let Some(replaced) = self.entries.insert(key, entry) {
-            self.order.remove(&replaced.used);
             self.release(replaced.bytes());
         }
         self.stats.bytes += bytes;
@@ -216,14 +208,20 @@ impl Resolver {
         symbol
     }
 
-    /// Drops the entry unused for longest; false if there is none.
+    /// Drops the half of the entries that was not used lately; false if there is none.
     fn evict(&mut self) -> bool {
-        let Some((_, key)) = self.order.pop_first() else {
+        let mut uses: Vec<u64> = self.entries.values().map(|entry| entry.used).collect();
+        uses.sort_unstable();
+        let Some(&last) = uses.get(uses.len().saturating_sub(1) / 2) else {
             return false;
         };
-        if let Some(entry) = self.entries.remove(&key) {
-            self.stats.evictions += 1;
-            self.release(entry.bytes());
+        let unused = self.entries.iter().filter(|(_, entry)| entry.used <= last);
+        let unused: Vec<Key> = unused.map(|(key, _)| *key).collect();
+        for key in unused {
+            if let Some(entry) = self.entries.remove(&key) {
+                self.stats.evictions += 1;
+                self.release(entry.bytes());
+            }
         }
         true
     }

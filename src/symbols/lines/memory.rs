@@ -5,7 +5,6 @@
 //! nothing after a batch ([`Memory::brief`]) and reads only what concerns its addresses.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::index::{Index, Units};
@@ -16,6 +15,7 @@ use super::unit::{Unit, Value};
 use super::wanted::Wanted;
 use super::{Debug, Section};
 use crate::base::budget::MemoryBudget;
+use crate::keyed::Map;
 
 /// Blocks of a file at a desk, and in the monitor.
 const BLOCKS: (usize, usize) = (96, 12);
@@ -81,7 +81,7 @@ enum Item {
 /// What something is, where it is, and the number of a file.
 type Key = (Kind, u64, u32);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Kind {
     Unit,
     Tables,
@@ -95,7 +95,7 @@ struct Kept {
     bytes: usize,
     index: Option<Rc<Index>>,
     list: Option<Rc<Units>>,
-    items: BTreeMap<Key, Item>,
+    items: Map<Key, Item>,
 }
 
 /// What is known of a file.

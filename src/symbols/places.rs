@@ -14,17 +14,6 @@ use crate::base::budget::MemoryBudget;
 /// A table of more would take long to insert into.
 const MAX_ENTRIES: usize = 4096;
 
-/// What was counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct PlaceStats {
-    /// Addresses answered from memory.
-    pub hits: u64,
-    /// Addresses that debug information was read for.
-    pub misses: u64,
-    /// Times that it was not read in time.
-    pub timeouts: u64,
-}
-
 /// Module, address.
 type Key = (u64, FileAddress);
 
@@ -36,7 +25,6 @@ pub struct Places {
     /// Sorted by key.
     entries: Vec<(Key, Rc<[Call]>)>,
     bytes: usize,
-    stats: PlaceStats,
 }
 
 fn bytes_of(calls: &[Call]) -> usize {
@@ -58,13 +46,7 @@ impl Places {
             budget,
             entries: Vec::new(),
             bytes: 0,
-            stats: PlaceStats::default(),
         }
-    }
-
-    #[must_use]
-    pub fn stats(&self) -> PlaceStats {
-        self.stats
     }
 
     /// The calls at each address, none if nothing is known.
@@ -85,10 +67,8 @@ impl Places {
             .filter(|(_, found)| found.is_none())
             .map(|(address, _)| *address)
             .collect();
-        self.stats.hits += (addresses.len() - missing.len()) as u64;
         if !missing.is_empty() {
-            self.stats.misses += missing.len() as u64;
-            let answers = read(&missing).inspect_err(|_| self.stats.timeouts += 1)?;
+            let answers = read(&missing)?;
             let mut answers = missing.into_iter().zip(answers);
             for slot in found.iter_mut().filter(|slot| slot.is_none()) {
                 let Some((address, calls)) = answers.next() else {
@@ -166,8 +146,6 @@ mod tests {
             places.resolve(2, &addresses, refuse).is_err(),
             "another file"
         );
-        let stats = places.stats();
-        assert_eq!((stats.hits, stats.misses, stats.timeouts), (2, 5, 1));
         places.clear();
         assert_eq!(budget.used(), 0);
     }

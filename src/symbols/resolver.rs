@@ -164,7 +164,8 @@ impl Resolver {
     }
 
     /// Forgets everything.
-    pub fn clear(&mut self) {
+    #[cfg(test)]
+    fn clear(&mut self) {
         self.budget.give_back(self.stats.bytes);
         self.stats.bytes = 0;
         self.entries.clear();

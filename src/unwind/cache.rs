@@ -71,19 +71,6 @@ impl Caches {
     pub fn bytes(&self) -> usize {
         self.rules.bytes() + self.sites.bytes() + self.indexes.bytes()
     }
-
-    /// How many facts are kept now.
-    #[must_use]
-    pub fn entries(&self) -> usize {
-        self.rules.len() + self.sites.len() + self.indexes.len()
-    }
-
-    /// Gives everything back.
-    pub fn clear(&mut self) {
-        self.rules.clear();
-        self.sites.clear();
-        self.indexes.clear();
-    }
 }
 
 /// The entries of a section, sorted by address.
@@ -184,13 +171,9 @@ impl<K: Copy + Eq + Hash, V: Clone> Bounded<K, V> {
         self.young.bytes + self.old.bytes
     }
 
+    #[cfg(test)]
     fn len(&self) -> usize {
         self.young.map.len() + self.old.map.len()
-    }
-
-    fn clear(&mut self) {
-        self.young = Generation::default();
-        self.old = Generation::default();
     }
 }
 
@@ -218,8 +201,6 @@ mod tests {
         }
         cache.insert(7, (), 6000);
         assert_eq!(cache.get(&7), None, "too large to be worth it");
-        cache.clear();
-        assert_eq!((cache.bytes(), cache.len()), (0, 0));
     }
 
     #[test]

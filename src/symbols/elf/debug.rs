@@ -100,17 +100,9 @@ impl Sections {
         self.range(Section::Info).size > 0
     }
 
-    /// Bytes that a search may have to read.
-    #[must_use]
-    pub fn size(&self) -> u64 {
-        self.range(Section::Info)
-            .size
-            .saturating_add(self.range(Section::Line).size)
-    }
-
     /// Of all sections, in the order of [`Section`]; empty if there is none.
-    #[must_use]
-    pub fn ranges(&self) -> &[FileRange] {
+    #[cfg(test)]
+    pub(in crate::symbols) fn ranges(&self) -> &[FileRange] {
         &self.ranges
     }
 

@@ -317,14 +317,6 @@ impl ElfFile {
         &self.layout.debug
     }
 
-    /// The number of symbols in a table, which is the cost of a pass over it.
-    #[must_use]
-    pub fn symbol_count(&self, table: Table) -> u64 {
-        let size = SymbolTable::entry_size(self.ctx);
-        self.table(table)
-            .map_or(0, |table| table.symbols.size / size)
-    }
-
     fn table(&self, table: Table) -> Option<&SymbolTable> {
         match table {
             Table::Full => self.layout.symtab.as_ref(),

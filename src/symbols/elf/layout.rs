@@ -101,8 +101,11 @@ impl Layout {
                     .take(name, place, section.sh_entsize, header.e_machine);
             }
         }
-        if let Some(table) = &mut layout.symtab {
-            table.code = code;
+        for table in [&mut layout.symtab, &mut layout.dynsym]
+            .into_iter()
+            .flatten()
+        {
+            table.code.clone_from(&code);
         }
         Some(layout)
     }

@@ -142,7 +142,7 @@ fn a_symbol_without_size_reaches_to_the_next() {
             "-"
         ]
     );
-    // The same in .dynsym, which does not have the symbols in between.
+    // In .dynsym, which does not have the symbols in between, only functions, and not far.
     let elf = parse(
         Synth {
             dynsym: labels,
@@ -151,8 +151,19 @@ fn a_symbol_without_size_reaches_to_the_next() {
         .build(),
     );
     assert_eq!(
-        names(&elf, &[0x1000, 0x1001, 0x1011, 0x1100, 0x1101]),
-        ["start+0x0", "-", "sized+0x1", "last+0x0", "-"]
+        names(
+            &elf,
+            &[0x1000, 0x1001, 0x1011, 0x1020, 0x1100, 0x14ff, 0x1500]
+        ),
+        [
+            "start+0x0",
+            "-",
+            "sized+0x1",
+            "-",
+            "last+0x0",
+            "last+0x3ff",
+            "-"
+        ]
     );
 }
 

@@ -20,7 +20,8 @@
 //! function that its resolver chooses, but its address is that of the resolver. The
 //! resolver gets its own name; without one, that name with `.resolver` appended, as
 //! compilers call the resolvers that they generate. A symbol of size 0 reaches to the next
-//! symbol in `.symtab`; in `.dynsym`, which lacks most symbols, it names only its start.
+//! symbol. In `.dynsym`, which lacks most symbols, a function reaches no further than
+//! [`DYNAMIC_REACH`] (memcpy(3) of musl has no size), and a label names only its start.
 //! The format: System V ABI, "Symbol Table".
 
 use std::cmp::Reverse;
@@ -42,6 +43,9 @@ const WINDOW: usize = 64 * 1024;
 const SORT: u64 = 64;
 /// Units of work for a symbol that holds an address.
 const OFFER: u64 = 8;
+/// How far a function without a size reaches in `.dynsym`, where the one behind it may be
+/// missing: musl's longest in assembly code have some hundred bytes.
+const DYNAMIC_REACH: u64 = 1024;
 /// Names of one function that are compared.
 const MAX_ALIASES: usize = 8;
 
@@ -315,7 +319,7 @@ impl SymbolTable {
 
     fn size_of(&self, symbol: &Sym) -> u64 {
         match symbol.st_size {
-            0 if self.dynamic => 1,
+            0 if self.dynamic && symbol.st_type() != sym::STT_FUNC => 1,
             size => size,
         }
     }
@@ -376,11 +380,20 @@ impl SymbolTable {
         let best = slot.sized.or_else(|| {
             // Something begins or ends between it and the address: not its code.
             let best = slot.unsized_.filter(|best| best.start == slot.low)?;
-            let section = self.code.iter().find(|code| code.index == best.section)?;
-            if slot.address >= section.end {
+            let section = self.code.iter().find(|code| code.index == best.section);
+            let mut end = match section {
+                Some(section) => section.end,
+                // Without section headers the start is certain.
+                None if self.dynamic => best.start.saturating_add(1),
+                None => return None,
+            };
+            if self.dynamic {
+                end = end.min(best.start.saturating_add(DYNAMIC_REACH));
+            }
+            if slot.address >= end {
                 return None;
             }
-            high = high.min(section.end);
+            high = high.min(end);
             Some(best)
         });
         answer.low = answer.low.max(FileAddress(slot.low));

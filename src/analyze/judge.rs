@@ -79,6 +79,7 @@ fn signature(facts: &Facts<'_>, verdict: &Verdict) -> Signature {
             fault: chosen.earlier.is_some() && frame.code.address() == chosen.fault.pc,
             proven: at < walk.certain,
             keeps_frame_pointers: located.keeps_frame_pointers,
+            function: located.function,
             unread: match mapping {
                 Some(_) => code && located.unread,
                 None => event.lacks("mappings"),
@@ -172,6 +173,7 @@ mod tests {
                 unread: false,
                 proven: false,
                 keeps_frame_pointers: false,
+                function: None,
                 location: &nowhere,
             })
             .collect();

@@ -16,6 +16,7 @@ use crate::report::{Location, Symbol};
 use crate::symbols::demangle::demangle;
 #[cfg(feature = "lines")]
 use crate::symbols::lines::Refused;
+use crate::unwind;
 
 impl Analyzer {
     /// What each address lies in. The first of them are the stack's `frames`, with
@@ -30,6 +31,7 @@ impl Analyzer {
     ) -> Vec<Located> {
         let space = Captured::new(event, &mut self.modules, self.window_bytes);
         let mut located = vec![Located::default(); codes.len()];
+        let arch = event.registers.map_or(Arch::NATIVE, |regs| regs.arch());
         let mut compiled = Vec::new();
         let mut by_module: Vec<InModule> = Vec::new();
         let mut missing = Vec::new();
@@ -59,6 +61,10 @@ impl Analyzer {
             location.module_offset = Some(placed.file_address(code.address()));
             location.build_id = opened.module.build_id().map(<[u8]>::to_vec);
             located[index].keeps_frame_pointers = opened.module.elf().is_go();
+            if index < frames && self.wanted.stack_trace {
+                let caches = &mut self.caches;
+                located[index].function = unwind::entry_start(&placed, address, arch, caches);
+            }
             let same = |known: &&mut InModule| known.mapping.start == mapping.start;
             match by_module.iter_mut().find(same) {
                 Some(known) => known.indexes.push(index),

@@ -26,6 +26,8 @@ pub struct Located {
     pub location: Location,
     /// Its file was not available.
     pub unread: bool,
+    /// Where its function begins, by call-frame information.
+    pub function: Option<FileAddress>,
     /// All code of its file keeps frame pointers.
     pub keeps_frame_pointers: bool,
 }

@@ -3,7 +3,7 @@
 //! In: a report, its frames that are not inlined, and their new names. Out: the value
 //! that the monitor would have computed with these names. A report lacks some of the
 //! input: which fault it is about, and what the cause would be without names. There are
-//! few possibilities, and each is tried with the old names: the right one gives the values
+//! few possibilities, and each is tried with the old names: the right one gives the group
 //! that the report has. If none does, because frames are missing, there is no result.
 
 use super::json::{self, Object};
@@ -27,10 +27,7 @@ pub(super) fn group<'a>(
     frames: impl Iterator<Item = &'a Object<'a>>,
     located: &[Located],
 ) -> Option<u64> {
-    let stands = Signature {
-        signature: digest(report.value("signature")),
-        group: Some(digest(report.value("group"))?),
-    };
+    let stands = digest(report.value("group"))?;
     let exe = json::string(report.value("exe"))?;
     let first = report.place("first_fault");
     let first = first.and_then(|place| Object::read(report.text(), place));
@@ -59,13 +56,16 @@ pub(super) fn group<'a>(
             cause,
             exe: Some(&exe),
         };
-        let of = |calls: &[Call]| Signature::of(&crash, &places(calls, fault, in_code, proven));
-        if of(&calls) == stands {
+        let of = |calls: &[Call]| {
+            let places = places(calls, fault, in_code, proven);
+            Signature::of(&crash, &places).group
+        };
+        if of(&calls) == Some(stands) {
             for (call, found) in calls.iter_mut().zip(located) {
                 let now = found.location.symbol.clone();
                 call.location.symbol = now.or(call.location.symbol.take());
             }
-            return of(&calls).group;
+            return of(&calls);
         }
     }
     None
@@ -127,6 +127,8 @@ fn places(calls: &[Call], fault: Option<usize>, in_code: bool, proven: bool) -> 
             unread: false,
             proven,
             keeps_frame_pointers: false,
+            // It is part of signatures alone.
+            function: None,
             location: match in_code || at != fault.unwrap_or(0) {
                 true => &call.location,
                 false => NOWHERE,

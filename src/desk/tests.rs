@@ -525,6 +525,7 @@ fn cpp_names_are_shown_readable_and_grouped_raw() {
         unread: false,
         proven: false,
         keeps_frame_pointers: false,
+        function: None,
         location: &raw,
     };
     let of_raw = Signature::of(&crash, &[place]);

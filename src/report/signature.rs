@@ -43,7 +43,9 @@
 //! runtime frames after that
 //!                   none: the program's own frames are enough
 //! all other frames  one line each; equal lines count once, because the depth of a
-//!                   recursion is chance
+//!                   recursion is chance. In a signature, a call of a function below
+//!                   another one of it has the place where the function begins, because
+//!                   the way of a recursion through its calls is chance, too
 //! ```
 //!
 //! Five lines count; where the innermost lies in another library, as many more as it
@@ -60,6 +62,7 @@
 //! If a frame's file could not be read before all these lines were found, callers may be
 //! missing. Then there is no value, because chance would decide it.
 
+use crate::base::address::FileAddress;
 use crate::crash::frame::Trust;
 use crate::report::dying;
 use crate::report::{Cause, Location};
@@ -88,6 +91,8 @@ pub struct Place<'a> {
     /// Its file has no call-frame information that cannot be taken off, and keeps frame
     /// pointers instead.
     pub keeps_frame_pointers: bool,
+    /// Where its function begins, by call-frame information that cannot be taken off.
+    pub function: Option<FileAddress>,
     pub location: &'a Location,
 }
 
@@ -149,6 +154,8 @@ impl Signature {
 struct Counting<'a> {
     location: &'a Location,
     file: &'a [u8],
+    /// Where its function begins, if this is one of several calls of it below the innermost.
+    recursive: Option<FileAddress>,
     unread: bool,
     /// The file of an inner frame was not available: this may not be its caller.
     is_chance: bool,
@@ -180,7 +187,8 @@ impl<'a> Stack<'a> {
     fn new(places: &[Place<'a>], exe: &[u8], cause: &[u8]) -> Self {
         let mut frames = Vec::new();
         let (mut left_code, mut is_blind, mut is_gap) = (false, false, false);
-        for place in places {
+        let is_recursive = cause == Cause::StackOverflow.as_str().as_bytes();
+        for (depth, place) in places.iter().enumerate() {
             let file = file_name(place.location);
             // The call has pushed its return address, and nothing has run since.
             let called = left_code && place.trust == Trust::Leaf;
@@ -195,6 +203,10 @@ impl<'a> Stack<'a> {
                 frames.push(Counting {
                     location: place.location,
                     file,
+                    recursive: place.function.filter(|_| {
+                        let calls = places.iter().filter(|other| is_in_same(place, other));
+                        depth > 0 && !is_recursive && calls.count() > 1
+                    }),
                     unread: place.unread,
                     is_chance: is_blind,
                     follows_gap: is_gap,
@@ -211,7 +223,7 @@ impl<'a> Stack<'a> {
             frames,
             is_blind,
             is_abort: cause == Cause::Abort.as_str().as_bytes(),
-            is_recursive: cause == Cause::StackOverflow.as_str().as_bytes(),
+            is_recursive,
         }
     }
 
@@ -280,6 +292,11 @@ impl<'a> Stack<'a> {
     }
 }
 
+/// Whether two calls are known to be of one function.
+fn is_in_same(one: &Place<'_>, other: &Place<'_>) -> bool {
+    one.function == other.function && one.location.module == other.location.module
+}
+
 impl Line {
     fn of_runtime() -> Line {
         Line {
@@ -328,7 +345,10 @@ impl Counting<'_> {
             text: match named {
                 Some(symbol) => in_any_build(&symbol.name),
                 // If nothing else is known, at least different places get different lines.
-                None => in_build(self.location),
+                None => in_build(
+                    self.location,
+                    self.recursive.filter(|_| kind == Kind::Signature),
+                ),
             },
             names_exe: self.is_exe && self.is_known(kind),
         }
@@ -352,9 +372,11 @@ fn repeated(lines: &[Line]) -> Vec<Line> {
     sorted
 }
 
-fn in_build(location: &Location) -> Vec<u8> {
+/// The place in its build; that of the whole function, where the call does not matter.
+fn in_build(location: &Location, function: Option<FileAddress>) -> Vec<u8> {
     let module = file_name(location);
-    let offset = location.module_offset.filter(|_| module != b"[vdso]");
+    let offset = function.or(location.module_offset);
+    let offset = offset.filter(|_| module != b"[vdso]");
     let mut line = Vec::new();
     match &location.build_id {
         Some(id) if offset.is_some() => {

@@ -24,6 +24,7 @@ fn place(trust: Trust, location: &Location) -> Place<'_> {
         unread: false,
         proven: false,
         keeps_frame_pointers: false,
+        function: None,
         location,
     }
 }
@@ -355,6 +356,34 @@ fn a_handlers_frames_are_passed_over() {
         .collect();
     let direct = value("unmapped", EXE, &places[2..]);
     assert_eq!(value("unmapped", EXE, &places), direct);
+}
+
+/// A sort of an array may call itself from two places, in an order that its values decide.
+#[test]
+fn the_way_of_a_recursion_is_no_part_of_a_signature() {
+    let of = |calls: &str| {
+        let stack = stack(calls);
+        let function = |at: &Location| match at.module_offset.unwrap().0 {
+            10..20 => Some(FileAddress(10)),
+            20..30 => Some(FileAddress(20)),
+            _ => None,
+        };
+        let places: Vec<Place<'_>> = stack
+            .iter()
+            .map(|at| Place {
+                function: function(at),
+                ..place(Trust::Cfi, at)
+            })
+            .collect();
+        value("null_dereference", EXE, &places).signature
+    };
+    let expected = of("e1 e12 e14 e12 e3");
+    assert_eq!(of("e1 e14 e12 e14 e14 e14 e3"), expected);
+    assert_ne!(of("e1 e14 e12 e14 e14 e14 e4"), expected, "another caller");
+    assert_ne!(of("e2 e14 e12 e14 e14 e14 e3"), expected, "another place");
+    assert_ne!(of("e1 e12 e3"), of("e1 e14 e3"), "no recursion");
+    assert_ne!(of("e12 e14 e3"), of("e14 e14 e3"), "the crash's own place");
+    assert_eq!(of("e1 e12 e22 e14 e24 e3"), of("e1 e14 e23 e13 e22 e3"));
 }
 
 /// Behind a file that cannot be read the callers are another's luck.

@@ -52,7 +52,7 @@ use std::rc::Rc;
 
 use crate::base::address::{FileAddress, ProcessAddress};
 use crate::crash::frame::{CodeAddress, Frame, Stop, Trust};
-use crate::crash::registers::Registers;
+use crate::crash::registers::{Arch, Registers};
 
 pub use cache::Caches;
 pub use walk::walk;
@@ -123,6 +123,27 @@ pub trait ModuleData {
 
     /// The start of the function that holds `address`, by the symbol table.
     fn function_start(&self, address: FileAddress) -> Option<FileAddress>;
+}
+
+/// Where the function that holds an address begins, by call-frame information that cannot be
+/// taken off; `None` if there is none.
+#[must_use]
+#[cfg_attr(
+    not(feature = "dwarf"),
+    expect(unused_variables, reason = "none of it is read")
+)]
+pub fn entry_start(
+    module: &Placed,
+    lookup: ProcessAddress,
+    arch: Arch,
+    caches: &mut Caches,
+) -> Option<FileAddress> {
+    #[cfg(feature = "dwarf")]
+    return cfi::rule(module, lookup, arch, caches)
+        .filter(|rule| !rule.debug)
+        .map(|rule| rule.start);
+    #[cfg(not(feature = "dwarf"))]
+    None
 }
 
 /// A module at its place in the process: `process = file + bias`, wrapping.

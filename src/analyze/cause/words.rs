@@ -9,7 +9,7 @@ use crate::crash::fault::has_address;
 use crate::crash::kinds::Access;
 use crate::crash::registers::Arch;
 use crate::report::Location;
-use crate::symbols::demangle::demangle_cpp;
+use crate::symbols::demangle::known;
 
 /// A sentence in the making.
 #[derive(Debug, Default)]
@@ -83,7 +83,7 @@ impl Words {
 
     /// The name of a function; one of C++ without its parameters.
     pub(super) fn name(&mut self, name: &[u8]) -> &mut Self {
-        self.bytes(demangle_cpp(name, false).as_deref().unwrap_or(name))
+        self.bytes(known::cpp(name, false).as_deref().unwrap_or(name))
     }
 
     /// `main+0x12 (/path)`; nothing for a place without a name.

@@ -13,7 +13,7 @@ mod text;
 use crate::config::CppNames;
 use crate::crash::frame::Trust;
 use crate::report::{Location, Report, StackFrame};
-use crate::symbols::demangle::demangle_cpp;
+use crate::symbols::demangle::known;
 
 /// What the reports of one run have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -68,7 +68,7 @@ pub fn date_time(unix_ms: u64, utc_offset_s: i32) -> String {
 #[must_use]
 pub fn mangled(location: &Location) -> Option<&[u8]> {
     let name = &location.symbol.as_ref()?.name;
-    demangle_cpp(name, false).is_some().then_some(name)
+    known::cpp(name, false).is_some().then_some(name)
 }
 
 /// `name+0xoff`, and ` (/path)` where the path is wanted and known; raw bytes. A C++ name
@@ -76,8 +76,8 @@ pub fn mangled(location: &Location) -> Option<&[u8]> {
 #[must_use]
 pub fn symbol(location: &Location, cpp_names: CppNames, with_path: bool) -> Option<Vec<u8>> {
     let symbol = location.symbol.as_ref()?;
-    let readable = demangle_cpp(&symbol.name, cpp_names == CppNames::Whole);
-    let mut bytes = readable.unwrap_or_else(|| symbol.name.clone());
+    let readable = known::cpp(&symbol.name, cpp_names == CppNames::Whole);
+    let mut bytes = readable.as_deref().unwrap_or(&symbol.name).to_vec();
     bytes.extend_from_slice(format!("+{:#x}", symbol.offset).as_bytes());
     if let (true, Some(path)) = (with_path, &location.module) {
         bytes.extend_from_slice(b" (");

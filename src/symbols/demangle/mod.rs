@@ -6,6 +6,7 @@
 //! whole name, by which overloaded functions differ.
 
 mod expression;
+pub mod known;
 mod node;
 mod parse;
 mod print;

@@ -10,6 +10,7 @@ use crate::analyze::located::{Located, Namer};
 use crate::base::address::FileAddress;
 use crate::config::CppNames;
 use crate::report::Location;
+use crate::symbols::demangle::known;
 
 /// Modules whose files stay open for the next report.
 const MAX_OPEN: usize = 64;
@@ -21,6 +22,8 @@ const MAX_BUILD_ID: usize = 64;
 const MAX_PATH: usize = 4 * 4096;
 /// Names that are kept.
 const MAX_NAMES: usize = 1 << 16;
+/// C++ names that are kept readable: 12 MB at most.
+const READABLE_NAMES: usize = 8192;
 
 const TOO_MANY: &str = "too many to read in time";
 
@@ -50,6 +53,7 @@ struct Asked {
 
 impl Desk {
     pub(super) fn new(places: Places) -> Self {
+        known::keep(READABLE_NAMES);
         Desk {
             namer: Namer::of_names(MAX_NAMES, &places.budget),
             places,

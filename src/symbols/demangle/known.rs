@@ -3,15 +3,16 @@
 //! A frame's name is asked for by the writer of its symbol and by that of its raw name, and
 //! the functions that a compiler puts into others are on every stack of a program. In: a
 //! mangled name. Out: what [`demangle_cpp`] says about it, which is the same each time.
-//! Names share [`SLOTS`] places, by a hash; long ones are not kept.
+//! Names share a number of places, by a hash; long ones are not kept.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::demangle_cpp;
 
+/// Unless [`keep`] asks for more: they take 400 KB at most.
 const SLOTS: usize = 256;
-/// Of a name that is kept, and of what it is made into: all names take 256 KB at most.
+/// Of a name that is kept, and of what it is made into.
 const MAX_KEPT: usize = 512;
 
 #[derive(Default)]
@@ -22,6 +23,14 @@ struct Known {
 
 thread_local! {
     static KNOWN: RefCell<Vec<Known>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Makes so many places, and forgets what was kept.
+pub fn keep(slots: usize) {
+    KNOWN.with_borrow_mut(|known| {
+        known.clear();
+        known.resize_with(slots, Known::default);
+    });
 }
 
 /// The same as [`demangle_cpp`].
@@ -38,11 +47,12 @@ pub fn cpp(name: &[u8], parameters: bool) -> Option<Rc<[u8]>> {
     let hash = name.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
+    if KNOWN.with_borrow(Vec::is_empty) {
+        keep(SLOTS);
+    }
     KNOWN.with_borrow_mut(|known| {
-        if known.is_empty() {
-            known.resize_with(SLOTS, Known::default);
-        }
-        let slot = &mut known[(hash >> 32) as usize % SLOTS];
+        let at = (hash >> 32) as usize % known.len();
+        let slot = &mut known[at];
         if *slot.name != *name {
             *slot = Known {
                 name: name.into(),

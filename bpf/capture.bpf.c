@@ -6,7 +6,7 @@
  *
  * It is attached to the raw tracepoint signal_deliver (kernel/signal.c, get_signal()),
  * which sees a signal whatever its origin: a page fault, a general protection fault,
- * kill(2). Nothing runs until a signal is delivered.
+ * kill(2). segfault_exit runs when a thread ends: see follow.h.
  */
 #include <linux/bpf.h>
 #include <linux/types.h>

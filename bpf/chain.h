@@ -35,7 +35,7 @@
 #define WALK_CALLS 20		/* in the last pass, the walk ends after this many calls */
 #define KEPT_ENTRIES 16		/* entries that stay if all are taken: those of the program itself */
 #define FILE_NUMBER_SHIFT 8	/* in a mapping's flags */
-#define COMPILED_SITES 64	/* frame pointers' records whose code is read */
+#define COMPILED_SITES 64	/* frame records whose code is read */
 #define MAX_TEXT 128		/* bytes of the names that -n searches */
 
 /* What programs return. After a 0 at a tracepoint, perf events would miss the delivery. */

@@ -3,7 +3,7 @@
  * What the capture program writes into the ring, and the tool reads out of it.
  *
  * One crash travels as several parts that share an id: the header first, then
- * any number of texts, mappings and stack pieces, and the end. Parts of
+ * any number of optional parts (texts, mappings, ranges, stack, memory, code), and the end. Parts of
  * crashes on other CPUs may lie between them. Every integer is in the
  * machine's byte order, every struct is free of implicit padding, and lengths
  * count bytes. src/capture/record/abi.rs is this file's mirror; tests/abi.rs compares

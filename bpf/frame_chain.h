@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0 */
 /*
  * How much of a stack is kept, where a signal frame has which register, and how a frame
- * pointer's record is recognized: it is two words, the caller's frame pointer and the
- * return address.
+ * record is recognized: two words, the caller's frame pointer and the return address.
  */
 #ifndef SEGFAULT_FRAME_CHAIN_H
 #define SEGFAULT_FRAME_CHAIN_H

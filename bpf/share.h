@@ -3,8 +3,8 @@
  * Who may write into the ring. A flood of one user's crashes must leave room for the
  * crashes of others, and one of handled faults for deaths.
  *
- * A record may begin if what its user and its executable have in the ring is at most
- * twice what is free. So one user alone gets half of the ring, the next one a quarter, and
+ * A record may begin if the bytes of its user plus the bytes of its executable in the ring are at most
+ * twice the free bytes. A record counts for both. So one user alone gets half of the ring, the next one a quarter, and
  * whoever has nothing in it yet always finds room (Choudhury and Hahne, Dynamic queue
  * length thresholds, 1998). For handled faults half of the ring counts as not free.
  */

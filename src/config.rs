@@ -1,7 +1,7 @@
 //! What the user asked for, validated: the options of monitoring, and the capture method.
 //!
-//! The argument parser (`cli`) fills a [`Config`]. No other room sees it: [`Config::start`]
-//! and [`Config::monitor`] give each what it needs and no more. What follows from several
+//! The argument parser (`cli`) fills a [`Config`]. Only `app` sees it besides: [`Config::start`],
+//! [`Config::monitor`] and [`Config::cores`] give each component what it needs and no more. What follows from several
 //! options, such as the size of a ring, is decided here.
 
 use std::path::PathBuf;

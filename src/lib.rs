@@ -10,7 +10,7 @@
 //! ```text
 //! command line ──cli──▶ Config                                     config
 //!
-//! Config ──start()──▶ StartConfig, CaptureConfig                   each room gets a piece
+//! Config ──start()──▶ StartConfig, CaptureConfig                   each component gets a piece
 //!        ──monitor()▶ MonitorConfig, AnalysisConfig, ...
 //!
 //! StartConfig ──start──▶ Capture which capture method; proved on a child of ours
@@ -46,8 +46,7 @@
 //!
 //! **The kernel boundary is one directory.** All system calls that the standard library
 //! lacks, and all unsafe code, are in [`sys`], one wrapper for each command of the kernel.
-//! Names and numbers of the kernel's interface are used only there and in
-//! [`capture::record::abi`].
+//! The layout of records is in [`capture::record::abi`] alone.
 //!
 //! **A partial answer with a reason beats no answer.** The process is usually gone when we
 //! look; memory, files and names may be missing. What is unknown is `None` in the
@@ -56,20 +55,8 @@
 //!
 //! # Who may import whom
 //!
-//! Imports point down only. `tests/layering.rs` has the table and fails on any other import.
-//!
-//! ```text
-//! app ──▶ monitor, check, start, desk, cli
-//! monitor ──▶ capture, analyze, report
-//! start ──▶ capture, measure, loader          one place decides the capture method
-//! desk ──▶ analyze (names), report
-//! analyze ──▶ modules, symbols, unwind, decode, report
-//! report ──▶ capture (counters), symbols (readable names), crash
-//! capture ──▶ loader, crash, config
-//! modules ──▶ symbols ──▶ unwind ──▶ decode ──▶ crash
-//! loader, measure ──▶ sys
-//! anyone ──▶ crash, config, base              crash imports base alone, config crash alone
-//! ```
+//! Imports point down only. `GRAPH` in tests/layering.rs is the whole table;
+//! docs/design.md has a picture.
 //!
 //! [`unwind`] opens no file, so that a test can lay out every hard stack by hand. It gets
 //! registers, a reader of captured memory and the bytes of sections. [`report`] is plain data,

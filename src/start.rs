@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Out comes a [`Capture`](crate::capture::Capture) whose records were seen to be right, or why there is none:
-//! what is not permitted, or what this kernel lacks. A way that the user has named is
+//! what is not permitted, or what this kernel lacks. A method that the user has named is
 //! taken or refused, and nothing else is tried.
 
 use crate::base::error::{Error, Kind, Result};
@@ -55,7 +55,7 @@ pub fn start(config: &StartConfig) -> Result<Started> {
     }
 }
 
-/// One way, as the user says.
+/// One method, as the user says.
 fn forced(method: Method, config: &StartConfig) -> Result<Started> {
     let types = match method {
         Method::Perf => Ok(KernelTypes::none()),
@@ -74,7 +74,7 @@ fn forced(method: Method, config: &StartConfig) -> Result<Started> {
     })
 }
 
-/// The first way that works.
+/// The first method that works.
 fn best(config: &StartConfig) -> Result<Started> {
     let mut refused = Vec::new();
     match types(config) {
@@ -318,9 +318,11 @@ fn instead(refused: &Error, method: Method, started: &Started) -> String {
     let lacks: Vec<&str> = started.lacks().iter().map(|lost| lost.detail).collect();
     let lacks = match (method, lacks.join(", ")) {
         (Method::Chain | Method::Tracepoint, lacks) if lacks.is_empty() => {
-            "mappings beyond 256".to_string()
+            "names of mapped files beyond 256".to_string()
         }
-        (Method::Chain | Method::Tracepoint, lacks) => format!("mappings beyond 256, {lacks}"),
+        (Method::Chain | Method::Tracepoint, lacks) => {
+            format!("names of mapped files beyond 256, {lacks}")
+        }
         (_, lacks) => lacks,
     };
     let hint = refused.hint().map(|hint| format!("; {hint}"));

@@ -222,7 +222,7 @@ def main():
         for arguments in (["20000", "2"], ["3000", "2", small]):
             rate, dropped, processed, whole, peak = storm(binary, directory, *arguments)
             what = "fork and crash" if len(arguments) == 2 else "exec and crash"
-            rows.append((f"{arguments[0]} times {what}, as fast as two can",
+            rows.append((f"{arguments[0]} times {what}, as fast as two processes can",
                          f"{rate:,.0f} a second: {processed} reports, {whole} with the whole chain, "
                          f"{dropped} dropped, {peak / 1024:.1f} MB at the peak"))
     print("| what | median |\n|---|---|")

@@ -1,7 +1,7 @@
 //! The order of the modules, held to: imports point down only, each dependency
 //! has one home, unsafe code stays in `src/sys/`, no file grows without end.
 //!
-//! The table is the graph that `src/lib.rs` tells as a story. A new edge is
+//! The table is the graph of components. A new edge is
 //! written here together with its reason, or it is a mistake.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// Each module, and the modules that it may import. What it may import stands
 /// above it, so that there are no circles.
 const GRAPH: &[(&str, &[&str])] = &[
-    // Leaves: any room may use them, and they use none.
+    // Leaves: any component may use them, and they use none.
     ("base", &[]),
     // The operating system.
     ("sys", &["base"]),
@@ -133,7 +133,7 @@ const PURE: &[&str] = &[
     "crash/",
 ];
 
-/// What the user asked for, cut into pieces, and the rooms that may see them.
+/// What the user asked for, cut into pieces, and the components that may see them.
 const OPTIONS: &[(&str, &[&str])] = &[
     ("Config", &["config.rs", "app.rs", "cli/"]),
     ("StartConfig", &["config.rs", "start.rs"]),

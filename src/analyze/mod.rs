@@ -6,8 +6,8 @@
 //!                           assemble──▶ Report
 //! ```
 //!
-//! `gather` alone reads files: it walks the calls, names the addresses, and completes
-//! what the capture method did not report of the fault. `judge` decides why the process
+//! `gather` alone reads files: it walks the calls, names the addresses, and infers
+//! from the instruction what the capture method did not report. `judge` decides why the process
 //! crashed and which crashes are equal. `assemble` puts both into the form of a report.
 //!
 //! Nothing here fails: a detail that cannot be found is left out and named in the

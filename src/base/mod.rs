@@ -1,4 +1,4 @@
-//! What every room may use, and what uses no room of ours: addresses, foreign bytes,
+//! What every component may use, and what uses none of them: addresses, foreign bytes,
 //! errors, the texts of /proc, the budget that caches share, what a report may cost.
 
 pub mod address;

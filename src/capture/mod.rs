@@ -1,9 +1,8 @@
 //! A running capture: programs that are loaded and attached, and their mapped rings.
 //!
 //! In goes what the user asked for; out come parts of records, one at a time, and
-//! the programs' counters. There are three ways to that, by what the kernel has:
-//! `ring` (one program, one ring for all CPUs), `chain` (a chain of programs for
-//! kernels from 4.15 on, a ring for each CPU) and `perf` (no program at all: whole
+//! the programs' counters. Three modules implement the four methods:
+//! `ring` (one program, one ring for all CPUs), `chain` XX and `perf` (no program at all: whole
 //! events come out). `start` decides which of them is used; from then on all are a
 //! [`Capture`], and nobody asks which. What several of them share is here.
 
@@ -64,7 +63,8 @@ fn set_books(books: BorrowedFd<'_>, only: Option<Mark>) -> Result<()> {
         let begins = place.len() - mark.len();
         place[begins..].copy_from_slice(&mark);
     }
-    bpf::map_update_elem(books, &[0; 4], &value, 0).context(|| "the books of the capture program")
+    bpf::map_update_elem(books, &[0; 4], &value, 0)
+        .context(|| "the counters of the capture program")
 }
 
 /// The result of a read of the rings.
@@ -99,10 +99,10 @@ pub trait Capture {
     /// Detaches: no crash after this is seen. What is in the rings stays there.
     fn stop(&mut self);
 
-    /// The books as they stand.
+    /// The counters as they stand.
     fn counters(&self) -> KernelCounters;
 
-    /// Of what the books call dropped, what is known of users.
+    /// The dropped deliveries by user, if the method knows users.
     fn drops(&self) -> Drops {
         Drops::default()
     }
@@ -186,7 +186,7 @@ impl Started {
     }
 }
 
-/// Loads and attaches one method, the only place that distinguishes them. With a mark,
+/// Loads and attaches one method. With a mark,
 /// the proof at start is to follow; without, every wanted crash is in the rings from here
 /// on. Perf events alone need no types.
 pub fn start(

@@ -350,9 +350,9 @@ static LIMITS: &[Opt] = &[
         None,
         "ring-buffer",
         Value::Number("KB", "a size in KB, a power of two", 64, 1 << 20),
-        Default::Text("256, with -t 4096"),
+        Default::Text("256, with -t or --core 4096"),
         "between kernel and tool, a power of two
-                        []",
+                   []",
     ),
     option(
         Key::StackSnapshot,

@@ -198,8 +198,9 @@ fn defaults_and_limits_are_those_of_the_table() {
             options::Default::Text(_) if option.key == Key::RingBuffer => {
                 let config = Config::default();
                 let with_stacks = run(&["-t"]).ring_bytes();
+                assert_eq!(run(&["--core", "/tmp"]).ring_bytes(), with_stacks);
                 let sizes = format!(
-                    "{}, with -t {}",
+                    "{}, with -t or --core {}",
                     config.ring_bytes() >> 10,
                     with_stacks >> 10
                 );

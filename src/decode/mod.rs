@@ -15,8 +15,8 @@
 //! ```text
 //! decode ──> x86 (prefixes, ModRM) ──> x86_rules, x86_table (widths, directions)
 //!   │         └───> x86_implied (the stack, strings, targets)
-//! step ────> x86_stack (what becomes of the stack pointer)
 //!   └──────> aarch64 ──> aarch64_sve        aarch64_fields: bits of a word
+//! step ────> x86 ──> x86_stack (the stack pointer; x86 only)
 //! ```
 //!
 //! x86 by the Intel 64 and IA-32 Architectures Software Developer's Manual,

@@ -7,8 +7,8 @@
 //! [`resolver::Resolver`] remembers the answers.
 //!
 //! [`elf`] reads the files, `lines` their lines and inlined calls, [`perf_map`] the map
-//! that a just-in-time compiler writes of its code. [`demangle`] makes Rust's names
-//! readable. [`crate::base::budget`] limits the memory of all caches together.
+//! that a just-in-time compiler writes of its code. [`demangle`] makes names of Rust and
+//! C++ readable. [`crate::base::budget`] limits the memory of all caches together.
 
 pub mod demangle;
 pub mod elf;

@@ -1,4 +1,5 @@
-//! The boundary to the kernel: every system call, and all of the `unsafe` code.
+//! The boundary to the kernel: every system call that the standard
+//! library lacks, and all of the `unsafe` code.
 //!
 //! Outside this directory descriptors are owned or borrowed types, memory is
 //! slices, and numbers have names. Each module wraps one part of the kernel's

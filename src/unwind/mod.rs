@@ -9,7 +9,8 @@
 //! ```text
 //! walk ──> rules in order ──> cfi ──> frames (find the entry) ──> eh_hdr
 //!   │                          └───> rule (apply it) ──> expression
-//!   ├──> scan                  (trial steps go through cfi again)
+//!   ├──> bare (no call-frame information) ──> depth (the code), scan (the stack)
+//!   ├──> proof (whether a caller is certain)
 //!   └──> architecture: x86_64 | i386 | aarch64 | arm (calls, signal frames, frame pointers)
 //! ```
 //!

@@ -79,7 +79,7 @@ fn refused(mut command: Command, words: &[&str]) {
 
 fn starting_goes_on_after_a_refusal() {
     for (what, method, lacks) in [
-        ("ring", "chain", "mappings beyond 256"),
+        ("ring", "chain", "names of mapped files beyond 256"),
         ("ring,old", "tracepoint", "sender"),
         ("ring,old,tracepoint", "perf", "sender"),
     ] {

@@ -1,4 +1,4 @@
-"""The ways of capture that a guest tries, one after the other in one boot: first
+"""The capture methods that a guest tries, one after the other in one boot: first
 the one that the tool takes by itself, then each that can be forced. One that the
 tool does not know, or has taken by itself, is left out."""
 

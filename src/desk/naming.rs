@@ -22,8 +22,8 @@ const MAX_BUILD_ID: usize = 64;
 const MAX_PATH: usize = 4 * 4096;
 /// Names that are kept.
 const MAX_NAMES: usize = 1 << 16;
-/// C++ names that are kept readable: 12 MB at most.
-const READABLE_NAMES: usize = 8192;
+/// C++ names that are kept readable, and their bytes.
+const READABLE_NAMES: (usize, usize) = (8192, 8 << 20);
 
 const TOO_MANY: &str = "too many to read in time";
 
@@ -53,7 +53,7 @@ struct Asked {
 
 impl Desk {
     pub(super) fn new(places: Places) -> Self {
-        known::keep(READABLE_NAMES);
+        known::keep(READABLE_NAMES.0, READABLE_NAMES.1);
         Desk {
             namer: Namer::of_names(MAX_NAMES, &places.budget),
             places,

@@ -122,8 +122,8 @@ def main():
     def tools(program):
         return {
             "segfault_analyzer": ([given.binary, "symbolize", "--file", program], "reports", ours),
-            "llvm-symbolizer": (["llvm-symbolizer-19", "--no-demangle", "--obj=" + program], "addresses", llvm),
-            "addr2line": (["addr2line", "-a", "-i", "-f", "-e", program], "addresses", binutils),
+            "llvm-symbolizer": (["llvm-symbolizer-19", "--obj=" + program], "addresses", llvm),
+            "addr2line": (["addr2line", "-a", "-i", "-f", "-C", "-e", program], "addresses", binutils),
         }
 
     wrong, slow, speeds = 0, 0, []

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use crate::base::address::{FileOffset, ProcessAddress};
 use crate::crash::kinds::Sender;
 use crate::crash::registers::Registers;
+use crate::crash::threads::Threads;
 
 /// Permissions and kind of a mapping: the kernel's `vm_flags`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -304,6 +305,8 @@ pub struct Event {
     pub windows: Vec<MemoryWindow>,
     /// Around the values of registers, with `--memory`; sorted, without overlaps.
     pub memory: Vec<MemoryWindow>,
+    /// The other threads, with `--threads`.
+    pub threads: Option<Threads>,
     /// Nanoseconds that the capture program spent.
     pub capture_ns: u64,
     pub lost: Vec<Lost>,

@@ -10,3 +10,4 @@ pub mod frame;
 pub mod kinds;
 pub mod registers;
 pub mod signals;
+pub mod threads;

@@ -208,6 +208,7 @@ pub(super) fn event(delivery: Delivery, around: Circumstances<'_>) -> Event {
         mappings: process.mappings.iter().map(mapping).collect(),
         windows: Vec::new(),
         memory: Vec::new(),
+        threads: None,
         capture_ns: 0,
         lost: Vec::new(),
     };

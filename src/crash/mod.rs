@@ -11,3 +11,4 @@ pub mod kinds;
 pub mod registers;
 pub mod signals;
 pub mod threads;
+pub mod window;

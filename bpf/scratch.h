@@ -79,6 +79,23 @@ struct compiled {
 	struct event_code site[COMPILED_SITES];
 };
 
+/* The state of a walk over the other threads, and of the current one. */
+struct thread_walk {
+	__u64 signal;		/* of the process */
+	__u64 head;		/* of the list, */
+	__u64 next;		/* and the next entry */
+	__u64 crashed;		/* the thread that crashes */
+	__u64 regs_at;		/* offset of the user registers in a kernel stack */
+	__u64 task;		/* the current thread, */
+	__u64 switches;		/* how often it has left a CPU, */
+	__u64 address;		/* and what is left of the window of its stack */
+	__u64 end;
+	__u32 begun;		/* a part of it was sent */
+	__u32 sent;		/* threads */
+	__u32 level;		/* of the pid namespace: see fill_thread() */
+	__u32 own_level;
+};
+
 struct scratch {
 	__u64 busy;
 	__u64 count;
@@ -106,6 +123,7 @@ struct scratch {
 	struct mapping_walk walk;
 	struct path_walk path;
 	struct compiled compiled;
+	struct thread_walk threads;
 	__u8 out[OUT_BYTES + NAME_MAX_BYTES];
 	__u8 slack[OUT_BYTES / 2];	/* for the verifier: masked length past a masked offset */
 };
@@ -134,6 +152,8 @@ const volatile __u64 name_masks[256] = {};	/* bit i: byte i of the name is this 
 const volatile __u32 stack_bytes = 0;	/* budget of the main window */
 const volatile __u32 all_mappings = 0;	/* -r: also those that are not executable */
 const volatile __u32 wants_memory = 0;	/* --memory */
+const volatile __u32 max_threads = 0;	/* --threads, 0 for none */
+const volatile __u32 thread_stack_bytes = 0;	/* of each of them */
 const volatile __u64 fold_ns = 0;	/* --fold-handled: the window, 0 for none */
 const volatile __u32 max_mappings = 8192;
 const volatile __u64 ring_bytes = 256 * 1024;

@@ -38,6 +38,18 @@ static __always_inline void read_trap(struct task_struct *task, __u64 *address, 
 	}
 }
 
+static __always_inline struct pid *pid_of(struct task_struct *task)
+{
+	struct task_struct___before_4_19 *older = (void *)task;
+	struct pid *pid = 0;
+
+	if (bpf_core_field_exists(task->thread_pid))
+		pid = BPF_CORE_READ(task, thread_pid);
+	if (bpf_core_field_exists(older->pids))
+		pid = BPF_CORE_READ(older, pids[0].pid);
+	return pid;
+}
+
 /* The number of `pid` in the namespace that is `level` levels down, and that namespace. */
 static __always_inline __u32 pid_at(struct pid *pid, __u32 level, __u32 *ns_inode)
 {

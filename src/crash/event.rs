@@ -390,17 +390,20 @@ impl Event {
                 file.path.len() + text(&file.lower_path) + head
             })
             .sum();
+        let threads = self.threads.as_ref().map_or(&[][..], |all| &all.list);
         let windows: usize = self
             .windows
             .iter()
             .chain(&self.memory)
             .chain(&self.compiled)
+            .chain(threads.iter().flat_map(|thread| &thread.windows))
             .map(|window| window.bytes.capacity())
             .sum();
         let bytes = size_of::<Event>()
             + self.mappings.capacity() * size_of::<Mapping>()
             + paths
             + windows
+            + size_of_val(threads)
             + text(&self.exe)
             + text(&self.cmdline)
             + text(&self.cgroup);

@@ -117,6 +117,9 @@ const DEADLY: &[(&str, &[&str], &[&str])] = &[
     ("generic.rs", &[], &[]),
     ("secret.c", PIE, &[]),
     ("registers.c", PIE, &["7"]),
+    ("waiting.c", PIE, &["calls"]),
+    ("waiting.c", PIE, &["many", "100"]),
+    ("waiting.c", PIE, &["churn"]),
 ];
 
 const OTHERS: &[(&str, &[&str], &str, i32)] = &[

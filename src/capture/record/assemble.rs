@@ -11,9 +11,11 @@ use crate::capture::record::abi::{self, BadPart, MappingRecord, Part, RawEnd, Ra
 use crate::crash::event::{
     Event, FileHead, FileIdentity, Lost, MappedFile, Mapping, MemoryWindow, VmFlags,
 };
+use crate::crash::threads::Thread;
 
 mod files;
 mod header;
+mod threads;
 
 use header::begin;
 
@@ -158,6 +160,11 @@ impl Assembler {
         partial.bytes += memory_bytes(&part);
         match part {
             Part::Header(_) | Part::End(_) | Part::Exit(_) => {}
+            Part::Thread {
+                raw,
+                registers,
+                bytes,
+            } => threads::add(event, &raw, registers, bytes),
             Part::Text { kind, flags, bytes } => add_text(event, kind, flags, bytes),
             Part::Mappings(records) => {
                 for record in &records {
@@ -166,7 +173,7 @@ impl Assembler {
                     event.mappings.push(mapping(record, self.page_bytes));
                 }
             }
-            Part::Stack { address, bytes } => add_stack(event, address, bytes),
+            Part::Stack { address, bytes } => add_stack(&mut event.windows, address, bytes),
             Part::Memory { address, bytes } => event.memory.push(MemoryWindow {
                 address: ProcessAddress(address),
                 bytes: bytes.to_vec(),
@@ -221,6 +228,7 @@ fn memory_bytes(part: &Part<'_>) -> u64 {
                 size_of::<Mapping>() + texts
             })
             .sum(),
+        Part::Thread { bytes, .. } => size_of::<Thread>() + bytes.len(),
         Part::Ranges(ranges) => ranges.len() * (size_of::<Mapping>() + files::Numbers::BYTES),
         Part::Code(sites) => sites.len() * 2 * size_of::<MemoryWindow>(),
     };
@@ -233,6 +241,7 @@ fn detail(part: &Part<'_>) -> &'static str {
         Part::Mappings(_) | Part::Ranges(_) => "mappings",
         Part::Stack { .. } | Part::Code(_) => "stack",
         Part::Memory { .. } => "memory",
+        Part::Thread { .. } => "threads",
         Part::Text { .. } | Part::Header(_) | Part::End(_) | Part::Exit(_) => "context",
     }
 }
@@ -346,14 +355,14 @@ fn unnamed(range: &RawRange, page_bytes: u64) -> Mapping {
 }
 
 /// Joins a piece to the one before it, where the two adjoin.
-fn add_stack(event: &mut Event, address: u64, bytes: &[u8]) {
-    if let Some(last) = event.windows.last_mut() {
+fn add_stack(windows: &mut Vec<MemoryWindow>, address: u64, bytes: &[u8]) {
+    if let Some(last) = windows.last_mut() {
         if last.address.0.checked_add(last.bytes.len() as u64) == Some(address) {
             last.bytes.extend_from_slice(bytes);
             return;
         }
     }
-    event.windows.push(MemoryWindow {
+    windows.push(MemoryWindow {
         address: ProcessAddress(address),
         bytes: bytes.to_vec(),
     });
@@ -370,6 +379,7 @@ fn finish(partial: Partial, end: &RawEnd) -> Event {
     } = partial;
     numbers.share(&mut event);
     event.capture_ns = end.duration_ns;
+    threads::count(&mut event, end.threads);
     // A call to an address without code has no code to lose.
     let lost = if at_code(&event) {
         end.lost
@@ -431,6 +441,9 @@ fn in_order(mut event: Event) -> Event {
     event.mappings.dedup_by_key(|mapping| mapping.start);
     share_heads(&mut event.mappings);
     event.windows = in_order_of_address(std::mem::take(&mut event.windows));
+    for thread in event.threads.iter_mut().flat_map(|all| &mut all.list) {
+        thread.windows = in_order_of_address(std::mem::take(&mut thread.windows));
+    }
     event.memory = joined(std::mem::take(&mut event.memory));
     event.compiled = joined(std::mem::take(&mut event.compiled));
     event.lost.sort_unstable();

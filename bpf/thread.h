@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0 */
+/*
+ * Another thread of the process that crashes, as both capture programs read it. It may run
+ * meanwhile. So nothing that was copied of it counts until a look at its scheduling shows
+ * that it has not.
+ */
+#ifndef SEGFAULT_THREAD_H
+#define SEGFAULT_THREAD_H
+
+#include "frame_chain.h"
+#include "task.h"
+
+#define PF_EXITING 4	/* include/linux/sched.h */
+#define COMPAT_MODE 0x10	/* PSR_MODE32_BIT */
+#define REGS_ARM64_STACK 31	/* words into user_pt_regs */
+#define REGS_ARM64_MODE 33
+#define REGS_ARM_STACK 13	/* of a 32-bit task */
+#define REGS_X86_STACK 19	/* words into pt_regs */
+
+/* Whether the kernel's list of the threads of a process is known. */
+static __always_inline int has_thread_list(void)
+{
+	return bpf_core_field_exists(((struct task_struct *)0)->signal) &&
+	       bpf_core_field_exists(((struct task_struct *)0)->stack) &&
+	       bpf_core_field_exists(((struct task_struct *)0)->thread_node) &&
+	       bpf_core_field_exists(((struct signal_struct *)0)->thread_head);
+}
+
+/* The number of `pid` in the namespace that is `level` levels down. */
+static __always_inline __u32 number_at(struct pid *pid, __u32 level)
+{
+	__s32 nr = 0;
+
+	read_kernel(nr, (void *)pid + bpf_core_field_offset(struct pid, numbers) +
+			level * bpf_core_type_size(struct upid) +
+			bpf_core_field_offset(struct upid, nr));
+	return nr;
+}
+
+/* How often a thread has left a CPU. */
+static __always_inline __u64 thread_switches(struct task_struct *task)
+{
+	return read_if_there(task, nvcsw) + read_if_there(task, nivcsw);
+}
+
+static __always_inline int thread_runs(struct task_struct *task)
+{
+	return read_if_there(task, on_cpu) != 0;
+}
+
+/* An exited thread's kernel stack may be another's already. */
+static __always_inline int thread_exits(struct task_struct *task)
+{
+	return (read_if_there(task, flags) & PF_EXITING) || read_if_there(task, exit_state);
+}
+
+static __always_inline __u32 thread_state(struct task_struct *task)
+{
+	struct task_struct___before_5_14 *older = (void *)task;
+	__u32 state = 0;
+
+	if (bpf_core_field_exists(task->__state))
+		state = BPF_CORE_READ(task, __state);
+	if (bpf_core_field_exists(older->state))
+		state = BPF_CORE_READ(older, state);
+	return state;
+}
+
+/*
+ * Everything but its registers and its stack. `level` is how deep the process's pid
+ * namespace is, and `own` the level of the tool's plus one, or 0 if it has none there.
+ */
+static __always_inline void fill_thread(struct event_thread *t, struct task_struct *task,
+					__u32 level, __u32 own)
+{
+	struct pid *pid = pid_of(task);
+
+	t->address = 0;
+	t->first_argument = 0;
+	t->host_tid = number_at(pid, 0);
+	t->ns_tid = t->host_tid;
+	if (level)
+		t->ns_tid = number_at(pid, level);
+	t->tid = 0;
+	if (own == 1)
+		t->tid = t->host_tid;
+	if (own > 1)
+		t->tid = number_at(pid, own - 1);
+	t->system_call = -1;
+	t->state = thread_state(task);
+	t->regs_bytes = 0;
+	t->flags = 0;
+	if (thread_runs(task))
+		t->flags |= THREAD_RUNS;
+	if (thread_exits(task))
+		t->flags |= THREAD_EXITS;
+	bpf_probe_read_kernel(t->comm, EVENT_NAME, task->comm);
+}
+
+/* The system call of arm64, which is beside the registers at `regs`. */
+static __always_inline void fill_system_call(struct event_thread *t, const void *regs)
+{
+	t->flags |= THREAD_AARCH64;
+	if (bpf_core_field_exists(((struct pt_regs___arm64 *)0)->orig_x0))
+		read_kernel(t->first_argument,
+			    regs + bpf_core_field_offset(struct pt_regs___arm64, orig_x0));
+	if (bpf_core_field_exists(((struct pt_regs___arm64 *)0)->syscallno))
+		read_kernel(t->system_call,
+			    regs + bpf_core_field_offset(struct pt_regs___arm64, syscallno));
+}
+
+/* The stack pointer among registers that were copied. */
+static __always_inline __u64 thread_sp(const __u64 *words, int aarch64)
+{
+	if (!aarch64)
+		return words[REGS_X86_STACK];
+	return words[REGS_ARM64_MODE] & COMPAT_MODE ? words[REGS_ARM_STACK] : words[REGS_ARM64_STACK];
+}
+
+#endif

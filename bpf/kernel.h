@@ -268,14 +268,14 @@ struct pt_regs___x86 {
 struct pt_regs___arm64 {
 	__u64 sp;
 	__u64 pc;
-	__u64 orig_x0;
-	__s32 syscallno;
 };
 
 #pragma clang attribute pop
 
-/* Used only for its size. */
+/* Used for its size, and on arm64 for what it has beside the user's registers. */
 struct pt_regs___size {
+	__u64 orig_x0;
+	__s32 syscallno;
 } __attribute__((preserve_access_index));
 
 /* If the kernel has this type, x86 leaves 16 bytes free above the registers. */

@@ -10,6 +10,7 @@
 #include "common.h"
 #include "delivery.h"
 #include "head.h"
+#include "thread.h"
 
 /* The state of a walk over the mappings; survives from step to step. */
 struct mapping_walk {
@@ -77,23 +78,6 @@ struct compiled {
 	__u32 sites;
 	struct part part;	/* and, right after it, its content */
 	struct event_code site[COMPILED_SITES];
-};
-
-/* The state of a walk over the other threads, and of the current one. */
-struct thread_walk {
-	__u64 signal;		/* of the process */
-	__u64 head;		/* of the list, */
-	__u64 next;		/* and the next entry */
-	__u64 crashed;		/* the thread that crashes */
-	__u64 regs_at;		/* offset of the user registers in a kernel stack */
-	__u64 task;		/* the current thread, */
-	__u64 switches;		/* how often it has left a CPU, */
-	__u64 address;		/* and what is left of the window of its stack */
-	__u64 end;
-	__u32 begun;		/* a part of it was sent */
-	__u32 sent;		/* threads */
-	__u32 level;		/* of the pid namespace: see fill_thread() */
-	__u32 own_level;
 };
 
 struct scratch {

@@ -50,7 +50,18 @@ static __always_inline struct pid *pid_of(struct task_struct *task)
 	return pid;
 }
 
-/* The number of `pid` in the namespace that is `level` levels down, and that namespace. */
+/* The number of `pid` in the namespace that is `level` levels down. */
+static __always_inline __u32 number_at(struct pid *pid, __u32 level)
+{
+	__s32 nr = 0;
+
+	read_kernel(nr, (void *)pid + bpf_core_field_offset(struct pid, numbers) +
+			level * bpf_core_type_size(struct upid) +
+			bpf_core_field_offset(struct upid, nr));
+	return nr;
+}
+
+/* The same, and that namespace. */
 static __always_inline __u32 pid_at(struct pid *pid, __u32 level, __u32 *ns_inode)
 {
 	const void *upid = (void *)pid + bpf_core_field_offset(struct pid, numbers) +

@@ -17,6 +17,24 @@
 #define REGS_ARM_STACK 13	/* of a 32-bit task */
 #define REGS_X86_STACK 19	/* words into pt_regs */
 
+/* The state of a walk over the other threads, and of the current one. */
+struct thread_walk {
+	__u64 signal;		/* of the process */
+	__u64 head;		/* of the list, */
+	__u64 next;		/* and the next entry */
+	__u64 crashed;		/* the thread that crashes */
+	__u64 regs_at;		/* offset of the user registers in a kernel stack */
+	__u64 task;		/* the current thread, */
+	__u64 switches;		/* how often it has left a CPU, */
+	__u64 address;		/* and what is left of the window of its stack */
+	__u64 end;
+	__u64 room;		/* chain: bytes that may still be sent of all */
+	__u32 begun;		/* a part of it was sent */
+	__u32 sent;		/* threads */
+	__u32 level;		/* of the pid namespace: see fill_thread() */
+	__u32 own_level;
+};
+
 /* Whether the kernel's list of the threads of a process is known. */
 static __always_inline int has_thread_list(void)
 {
@@ -24,17 +42,6 @@ static __always_inline int has_thread_list(void)
 	       bpf_core_field_exists(((struct task_struct *)0)->stack) &&
 	       bpf_core_field_exists(((struct task_struct *)0)->thread_node) &&
 	       bpf_core_field_exists(((struct signal_struct *)0)->thread_head);
-}
-
-/* The number of `pid` in the namespace that is `level` levels down. */
-static __always_inline __u32 number_at(struct pid *pid, __u32 level)
-{
-	__s32 nr = 0;
-
-	read_kernel(nr, (void *)pid + bpf_core_field_offset(struct pid, numbers) +
-			level * bpf_core_type_size(struct upid) +
-			bpf_core_field_offset(struct upid, nr));
-	return nr;
 }
 
 /* How often a thread has left a CPU. */
@@ -52,6 +59,12 @@ static __always_inline int thread_runs(struct task_struct *task)
 static __always_inline int thread_exits(struct task_struct *task)
 {
 	return (read_if_there(task, flags) & PF_EXITING) || read_if_there(task, exit_state);
+}
+
+/* Whether a thread runs, or has run since its switches were counted. */
+static __always_inline int thread_has_run(struct task_struct *task, __u64 switches)
+{
+	return thread_runs(task) || thread_exits(task) || thread_switches(task) != switches;
 }
 
 static __always_inline __u32 thread_state(struct task_struct *task)
@@ -77,15 +90,15 @@ static __always_inline void fill_thread(struct event_thread *t, struct task_stru
 
 	t->address = 0;
 	t->first_argument = 0;
-	t->host_tid = number_at(pid, 0);
-	t->ns_tid = t->host_tid;
-	if (level)
-		t->ns_tid = number_at(pid, level);
+	t->host_tid = 0;
+	t->ns_tid = 0;
 	t->tid = 0;
-	if (own == 1)
-		t->tid = t->host_tid;
-	if (own > 1)
-		t->tid = number_at(pid, own - 1);
+	if (bpf_core_field_exists(pid->numbers)) {
+		t->host_tid = number_at(pid, 0);
+		t->ns_tid = number_at(pid, level);
+		if (own)
+			t->tid = number_at(pid, own - 1);
+	}
 	t->system_call = -1;
 	t->state = thread_state(task);
 	t->regs_bytes = 0;
@@ -94,19 +107,20 @@ static __always_inline void fill_thread(struct event_thread *t, struct task_stru
 		t->flags |= THREAD_RUNS;
 	if (thread_exits(task))
 		t->flags |= THREAD_EXITS;
-	bpf_probe_read_kernel(t->comm, EVENT_NAME, task->comm);
+	if (bpf_core_field_exists(task->comm))
+		bpf_probe_read_kernel(t->comm, EVENT_NAME, task->comm);
 }
 
 /* The system call of arm64, which is beside the registers at `regs`. */
 static __always_inline void fill_system_call(struct event_thread *t, const void *regs)
 {
 	t->flags |= THREAD_AARCH64;
-	if (bpf_core_field_exists(((struct pt_regs___arm64 *)0)->orig_x0))
+	if (bpf_core_field_exists(((struct pt_regs___size *)0)->orig_x0))
 		read_kernel(t->first_argument,
-			    regs + bpf_core_field_offset(struct pt_regs___arm64, orig_x0));
-	if (bpf_core_field_exists(((struct pt_regs___arm64 *)0)->syscallno))
+			    regs + bpf_core_field_offset(struct pt_regs___size, orig_x0));
+	if (bpf_core_field_exists(((struct pt_regs___size *)0)->syscallno))
 		read_kernel(t->system_call,
-			    regs + bpf_core_field_offset(struct pt_regs___arm64, syscallno));
+			    regs + bpf_core_field_offset(struct pt_regs___size, syscallno));
 }
 
 /* The stack pointer among registers that were copied. */

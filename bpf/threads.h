@@ -12,26 +12,8 @@
 
 #include "identity.h"
 #include "scratch.h"
-#include "thread.h"
 
 #define MAX_THREAD_PAGES 17	/* of the largest window, which need not begin at a page */
-
-/* One plus the level of the tool's pid namespace, if `pid` has a number there; else 0. */
-separate int own_level(__u64 pid)
-{
-	__u32 deepest = BPF_CORE_READ((struct pid *)pid, level), ns_inode;
-
-	if (own_pid_ns == FIRST_PID_NS)
-		return 1;
-	for (__u32 level = 0; level <= MAX_PID_NS_LEVEL; level++) {
-		if (level > deepest)
-			break;
-		pid_at((struct pid *)pid, level, &ns_inode);
-		if (ns_inode == own_pid_ns)
-			return level + 1;
-	}
-	return 0;
-}
 
 /*
  * Sends what was gathered of the current thread. If the thread has run since it was looked
@@ -43,15 +25,13 @@ separate int send_thread_part(void)
 	struct scratch *s = scratch();
 	struct event_thread *t;
 	struct task_struct *task;
-	int has_run;
 
 	if (!max_threads || !s)
 		return 0;
 	t = (struct event_thread *)s->out;
 	task = (struct task_struct *)s->threads.task;
-	has_run = thread_runs(task) || thread_exits(task) ||
-		  thread_switches(task) != s->threads.switches;
-	if (has_run && !(t->flags & (THREAD_RUNS | THREAD_EXITS))) {
+	if (!(t->flags & (THREAD_RUNS | THREAD_EXITS)) &&
+	    thread_has_run(task, s->threads.switches)) {
 		s->threads.end = 0;
 		s->out_bytes = sizeof(*t);
 		if (s->threads.begun)

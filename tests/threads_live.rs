@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use nix::libc;
 use segfault_analyzer::base::error::Kind;
 use segfault_analyzer::capture::record::assemble::Assembler;
-use segfault_analyzer::capture::{self, Next};
+use segfault_analyzer::capture::{self, Capture, Next};
 use segfault_analyzer::config::{CaptureConfig, Method};
 use segfault_analyzer::crash::event::{Event, MemoryWindow};
 use segfault_analyzer::crash::registers::Arch;
@@ -59,17 +59,26 @@ impl Program {
         }
     }
 
-    /// The event of one crash.
-    fn event(&self, method: Method, config: &CaptureConfig, args: &[&str]) -> Option<Event> {
+    /// A capture of it alone.
+    fn start(&self, method: Method, config: &CaptureConfig) -> Option<Box<dyn Capture>> {
         let types = loader::kernel_types(None).expect("the kernel's types");
-        let mut capture = match capture::start(method, config, &types, None) {
-            Ok(started) => started.capture,
+        match capture::start(method, config, &types, None) {
+            Ok(started) => Some(started.capture),
             Err(error) if error.kind() == Kind::NotPermitted => {
                 host::skip(error);
-                return None;
+                None
             }
             Err(error) => panic!("{error}"),
-        };
+        }
+    }
+
+    /// The event of one crash.
+    fn event(&self, method: Method, config: &CaptureConfig, args: &[&str]) -> Option<Event> {
+        let mut capture = self.start(method, config)?;
+        Some(self.crash(capture.as_mut(), args))
+    }
+
+    fn crash(&self, capture: &mut dyn Capture, args: &[&str]) -> Event {
         let (name, value) = ENV.split_once('=').expect("a variable");
         let mut child = Command::new(&self.path)
             .args(args)
@@ -87,7 +96,7 @@ impl Program {
                 whole = assembler.feed(part).expect("a part that makes sense");
             });
             match whole {
-                Some(event) if event.host_pid == pid => return Some(event),
+                Some(event) if event.host_pid == pid => return event,
                 _ => assert!(next != Next::Lost { cpu: 0 } || assembler.is_waiting()),
             }
         }
@@ -102,7 +111,7 @@ impl Drop for Program {
 }
 
 fn methods() -> Vec<Method> {
-    let mut methods = vec![];
+    let mut methods = vec![Method::Chain, Method::Tracepoint];
     if Features::new().callbacks().unwrap_or(false) {
         methods.insert(0, Method::Ring);
     }
@@ -308,10 +317,11 @@ fn threads_that_come_and_go_break_no_record() {
         return;
     };
     for method in methods() {
+        let Some(mut capture) = program.start(method, &program.config()) else {
+            return;
+        };
         for _ in 0..RUNS {
-            let Some(event) = program.event(method, &program.config(), &["churn"]) else {
-                return;
-            };
+            let event = program.crash(capture.as_mut(), &["churn"]);
             assert_eq!(lost(&event), [""; 0], "{method:?}");
             let threads = threads(&event);
             assert_eq!(
@@ -330,5 +340,53 @@ fn threads_that_come_and_go_break_no_record() {
                 assert!(!is_seen || thread.windows.is_empty(), "{thread:?}");
             }
         }
+    }
+}
+
+/// The chain has a limited number of calls, some of which are kept for threads.
+#[test]
+fn what_the_chain_has_no_calls_for_is_named() {
+    let Some(program) = Program::new("wchain") else {
+        return;
+    };
+    let config = CaptureConfig {
+        threads: 1024,
+        thread_stack_bytes: 1024,
+        ..program.config()
+    };
+    let Some(mut capture) = program.start(Method::Chain, &config) else {
+        return;
+    };
+    let event = program.crash(capture.as_mut(), &["many", "1000"]);
+    assert_eq!(lost(&event), ["too many for this capture method"]);
+    let sent = threads(&event).list.len();
+    assert!((120..1000).contains(&sent), "{sent}");
+    let event = program.crash(capture.as_mut(), &["many", "100"]);
+    assert_eq!((lost(&event), threads(&event).list.len()), (vec![], 100));
+}
+
+/// A ring that is too small for all of them has some, and its record has an end.
+#[test]
+fn what_the_ring_has_no_room_for_is_named() {
+    let Some(program) = Program::new("wsmall") else {
+        return;
+    };
+    for method in methods() {
+        let config = CaptureConfig {
+            threads: 500,
+            ring_bytes: 256 << 10,
+            ..program.config()
+        };
+        let Some(event) = program.event(method, &config, &["many", "499"]) else {
+            return;
+        };
+        assert_eq!(
+            lost(&event),
+            ["the ring had no room for all of them"],
+            "{method:?}"
+        );
+        let sent = threads(&event).list.len();
+        assert!((2..499).contains(&sent), "{sent}");
+        assert_eq!(threads(&event).count, 500, "the end of the record came");
     }
 }

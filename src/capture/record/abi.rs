@@ -238,6 +238,8 @@ record! {
         thread_size: u64,
         stack_bytes: u64,
         fold_ns: u64,
+        thread_stack_bytes: u64,
+        thread_bytes: u64,
         aarch64: u32,
         own_pid: u32,
         own_pid_ns: u32,
@@ -246,6 +248,8 @@ record! {
         all_mappings: u32,
         memory: u32,
         passes: u32,
+        threads: u32,
+        thread_passes: u32,
     }
 }
 

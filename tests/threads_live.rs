@@ -6,7 +6,7 @@ mod host;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use nix::libc;
@@ -86,6 +86,16 @@ impl Program {
             .spawn()
             .expect("the program runs");
         let pid = child.id();
+        self.fetch(capture, &mut child, |event| event.host_pid == pid)
+    }
+
+    /// What a child that is about to die, or its child, gives.
+    fn fetch(
+        &self,
+        capture: &mut dyn Capture,
+        child: &mut Child,
+        is_it: impl Fn(&Event) -> bool,
+    ) -> Event {
         let status = child.wait().expect("it ends");
         assert!(!status.success());
         let mut assembler = Assembler::new(4096, 64 << 20);
@@ -96,7 +106,7 @@ impl Program {
                 whole = assembler.feed(part).expect("a part that makes sense");
             });
             match whole {
-                Some(event) if event.host_pid == pid => return event,
+                Some(event) if is_it(&event) => return event,
                 _ => assert!(next != Next::Lost { cpu: 0 } || assembler.is_waiting()),
             }
         }
@@ -388,5 +398,65 @@ fn what_the_ring_has_no_room_for_is_named() {
         let sent = threads(&event).list.len();
         assert!((2..499).contains(&sent), "{sent}");
         assert_eq!(threads(&event).count, 500, "the end of the record came");
+    }
+}
+
+/// Nothing of a thread that has exited is there but its name.
+#[test]
+fn the_first_thread_may_have_ended() {
+    let Some(program) = Program::new("worphan") else {
+        return;
+    };
+    for method in methods() {
+        let Some(event) = program.event(method, &program.config(), &["orphan"]) else {
+            return;
+        };
+        let threads = threads(&event);
+        assert_eq!((threads.count, threads.list.len()), (2, 1), "{method:?}");
+        let ended = &threads.list[0];
+        assert_eq!(
+            (ended.host_tid, ended.state),
+            (event.host_pid, State::Exiting)
+        );
+        assert_eq!(ended.name, program.name.as_bytes());
+        assert_eq!((ended.registers, ended.system_call), (None, None));
+        assert!(ended.windows.is_empty());
+    }
+}
+
+#[test]
+fn numbers_are_those_of_each_namespace() {
+    let Some(program) = Program::new("wspaces") else {
+        return;
+    };
+    if !host::has("unshare") || !host::is_root() {
+        return;
+    }
+    for method in methods() {
+        let Some(mut capture) = program.start(method, &program.config()) else {
+            return;
+        };
+        let mut child = Command::new("unshare")
+            .args(["--pid", "--fork", "--mount-proc"])
+            .arg(&program.path)
+            .arg("calls")
+            .spawn()
+            .expect("unshare runs");
+        let event = program.fetch(capture.as_mut(), &mut child, |_| true);
+        let list = &threads(&event).list;
+        let inside: Vec<_> = list.iter().map(|thread| thread.ns_tid).collect();
+        let crashed = event.ns_tid;
+        let expected: Vec<_> = (1..=11).filter(|tid| *tid != crashed).collect();
+        assert_eq!(inside, expected, "{method:?}");
+        // The threads were created one after the other.
+        for thread in list {
+            let seen = thread.tid.expect("it is in a namespace below ours");
+            assert!(seen > thread.ns_tid && thread.host_tid > thread.ns_tid);
+            let is_main = thread.host_tid == event.host_pid;
+            assert_eq!(
+                (is_main, Some(seen) == event.pid),
+                (thread.ns_tid == 1, is_main)
+            );
+        }
     }
 }

@@ -3,6 +3,7 @@
  *   calls     eight threads in known calls, one that spins; main joins the one that dies
  *   many N    N threads that wait; main dies
  *   churn     threads that begin and end without pause; main dies meanwhile
+ *   orphan    main has ended; the only other thread dies
  *
  * Each waiting thread has MARK plus its number on its stack. The thread that dies first sees
  * in /proc that the others wait. */
@@ -103,13 +104,13 @@ FRAME void *waiting(void *arg)
 	return (void *)(uintptr_t)mark;
 }
 
-/* Until the kernel shows that a thread sleeps. */
-static void until_asleep(int tid)
+/* Until the kernel shows that a thread is in a state. */
+static void until(int tid, char wanted)
 {
 	char path[64], line[256], state = 0;
 
 	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", tid);
-	while (state != 'S') {
+	while (state != wanted) {
 		FILE *file = fopen(path, "r");
 
 		if (!file || !fgets(line, sizeof(line), file))
@@ -141,9 +142,16 @@ static void *dies(void *arg)
 		while (!atomic_load(&begun[i]))
 			;
 		if (i != SPINNING)
-			until_asleep(begun[i]);
+			until(begun[i], 'S');
 	}
-	until_asleep(getpid());
+	until(getpid(), 'S');
+	die(1);
+	return arg;
+}
+
+static void *orphan(void *arg)
+{
+	until(getpid(), 'Z');
 	die(1);
 	return arg;
 }
@@ -203,6 +211,10 @@ int main(int argc, char **argv)
 		while (atomic_load(&ended) < 200)
 			;
 		return die(1);
+	}
+	if (argc > 1 && !strcmp(argv[1], "orphan")) {
+		pthread_create(&thread, NULL, orphan, NULL);
+		pthread_exit(NULL);
 	}
 	sigemptyset(&set);
 	sigaddset(&set, SIGUSR1);

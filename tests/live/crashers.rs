@@ -120,6 +120,7 @@ const DEADLY: &[(&str, &[&str], &[&str])] = &[
     ("waiting.c", PIE, &["calls"]),
     ("waiting.c", PIE, &["many", "100"]),
     ("waiting.c", PIE, &["churn"]),
+    ("waiting.c", PIE, &["orphan"]),
 ];
 
 const OTHERS: &[(&str, &[&str], &str, i32)] = &[

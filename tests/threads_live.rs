@@ -258,7 +258,7 @@ fn arguments_are_those_of_the_call() {
             call.arguments
         };
         let read = arguments("w-read");
-        assert_eq!((read[0], read[2]), (3, 1), "read(3, buffer, 1)");
+        assert_eq!((read[0], read[2]), (77, 1), "read(77, buffer, 1)");
         let stack = &by_name[&b"w-read"[..]].windows[0];
         let end = stack.address.0 + stack.bytes.len() as u64;
         assert!(

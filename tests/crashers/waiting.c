@@ -25,7 +25,7 @@
 
 #include "crash.h"
 
-enum { CALLS = 8, SPINNING = CALLS, CHURNING = 4 };
+enum { CALLS = 8, SPINNING = CALLS, CHURNING = 4, PIPE = 77 };
 #define MARK 0x7761697420617400ull
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -39,12 +39,12 @@ FRAME void wait_read(void)
 {
 	char byte;
 
-	if (read(pipe_ends[0], &byte, 1) < 0)
+	if (read(PIPE, &byte, 1) < 0)
 		abort();
 }
 FRAME void wait_poll(void)
 {
-	struct pollfd one = { .fd = pipe_ends[0], .events = POLLIN };
+	struct pollfd one = { .fd = PIPE, .events = POLLIN };
 
 	poll(&one, 1, -1);
 }
@@ -219,7 +219,7 @@ int main(int argc, char **argv)
 	sigemptyset(&set);
 	sigaddset(&set, SIGUSR1);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
-	if (pipe(pipe_ends))
+	if (pipe(pipe_ends) || dup2(pipe_ends[0], PIPE) < 0)
 		abort();
 	pthread_create(&thread, NULL, dies, NULL);
 	pthread_join(thread, NULL);

@@ -8,9 +8,9 @@ use std::rc::Rc;
 
 use crate::base::address::{FileOffset, ProcessAddress};
 use crate::crash::kinds::Sender;
+pub use crate::crash::memory::MemoryWindow;
 use crate::crash::registers::Registers;
 use crate::crash::threads::Threads;
-pub use crate::crash::window::MemoryWindow;
 
 /// Permissions and kind of a mapping: the kernel's `vm_flags`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

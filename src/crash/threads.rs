@@ -5,8 +5,8 @@
 //! the registers of its last entry into the kernel are known: it is [`State::Running`], and
 //! no stack is claimed for it.
 
+use crate::crash::memory::MemoryWindow;
 use crate::crash::registers::Registers;
-use crate::crash::window::MemoryWindow;
 
 /// What a thread does, by the kernel's task state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

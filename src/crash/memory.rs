@@ -1,4 +1,4 @@
-//! A piece of memory of a process that crashed.
+//! Pieces of memory of a crashed process.
 
 use crate::base::address::ProcessAddress;
 

@@ -90,6 +90,8 @@ static __always_inline int thread_begin(struct scratch *s, struct chain_config *
 	}
 	if (failed)
 		t->regs_bytes = 0;
+	else
+		fill_lock(&s->header, t, words, c->aarch64);
 	sp = thread_sp(words, c->aarch64);
 	if (failed || sp <= RED_ZONE || (t->flags & THREAD_RUNS))
 		return 0;
@@ -154,8 +156,10 @@ static __always_inline int send_threads(void *ctx, struct scratch *s, struct cha
 	if (!has_thread_list())
 		s->end.lost |= LOST_THREADS_FIELDS;
 	if (has_thread_list()) {
-		if (!s->threads.signal)
+		if (!s->threads.signal) {
 			threads_begin(s, c, task);
+			memory_step(ctx, s, own_lock_address(s->header.regs, c->aarch64));
+		}
 		for (;;) {
 			if (s->threads.address >= s->threads.end) {
 				s->threads.end = 0;

@@ -221,6 +221,7 @@ enum thread_flags {
 	THREAD_RUNS = 1 << 0,		/* on a CPU, or did while it was copied */
 	THREAD_EXITS = 1 << 1,
 	THREAD_AARCH64 = 1 << 2,	/* as HEADER_AARCH64; system_call and first_argument are valid */
+	THREAD_LOCK = 1 << 3,		/* it is in futex(2), and lock is valid */
 };
 
 /*
@@ -240,6 +241,7 @@ struct event_thread {
 	__u16 regs_bytes;	/* of the registers that follow */
 	__u16 flags;		/* enum thread_flags */
 	char comm[EVENT_NAME];
+	__u64 lock[2];		/* the bytes at the address that it waits at */
 };
 
 enum exit_flags {

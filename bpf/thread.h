@@ -11,11 +11,19 @@
 #include "task.h"
 
 #define PF_EXITING 4	/* include/linux/sched.h */
+#define FUTEX_X86 202	/* the numbers of futex(2) */
+#define FUTEX_ARM64 98
+#define FUTEX_NARROW 240	/* of a 32-bit task, */
+#define FUTEX_TIME64 422	/* with times of 64 bits */
 #define COMPAT_MODE 0x10	/* PSR_MODE32_BIT */
 #define REGS_ARM64_STACK 31	/* words into user_pt_regs */
 #define REGS_ARM64_MODE 33
 #define REGS_ARM_STACK 13	/* of a 32-bit task */
+#define REGS_ARM64_NUMBER 8	/* in which user code passes the number of a call */
 #define REGS_X86_STACK 19	/* words into pt_regs */
+#define REGS_X86_NUMBER 15
+#define REGS_X86_DI 14
+#define REGS_X86_BX 5
 
 /* The state of a walk over the other threads, and of the current one. */
 struct thread_walk {
@@ -99,6 +107,8 @@ static __always_inline void fill_thread(struct event_thread *t, struct task_stru
 		if (own)
 			t->tid = number_at(pid, own - 1);
 	}
+	t->lock[0] = 0;
+	t->lock[1] = 0;
 	t->system_call = -1;
 	t->state = thread_state(task);
 	t->regs_bytes = 0;
@@ -129,6 +139,44 @@ static __always_inline __u64 thread_sp(const __u64 *words, int aarch64)
 	if (!aarch64)
 		return words[REGS_X86_STACK];
 	return words[REGS_ARM64_MODE] & COMPAT_MODE ? words[REGS_ARM_STACK] : words[REGS_ARM64_STACK];
+}
+
+/*
+ * The address at which a thread with these registers waits, if it is in futex(2); else 0.
+ * `number` and `first` are the call's on arm64.
+ */
+static __always_inline __u64 lock_address(const __u64 *words, int aarch64, __s64 number, __u64 first)
+{
+	int is_narrow;
+
+	if (aarch64) {
+		is_narrow = (words[REGS_ARM64_MODE] & COMPAT_MODE) != 0;
+	} else {
+		is_narrow = (words[REGS_X86_CS] & 0xffff) == USER_CS_32;
+		number = words[REGS_X86_NUMBER];
+		first = words[is_narrow ? REGS_X86_BX : REGS_X86_DI];
+	}
+	if (is_narrow)
+		return number == FUTEX_NARROW || number == FUTEX_TIME64 ? (__u32)first : 0;
+	return number == (aarch64 ? FUTEX_ARM64 : FUTEX_X86) ? first : 0;
+}
+
+/* Reads the lock that a thread waits for: its owner may be in it. */
+static __always_inline void fill_lock(struct event_header *h, struct event_thread *t,
+				      const __u64 *words, int aarch64)
+{
+	__u64 address = lock_address(words, aarch64, t->system_call, t->first_argument);
+
+	if (address && shown_until(h, address, address + sizeof(t->lock)) == address + sizeof(t->lock) &&
+	    !bpf_probe_read_user(t->lock, sizeof(t->lock), (void *)address))
+		t->flags |= THREAD_LOCK;
+}
+
+/* The same address for the thread that crashes. On arm64 the kernel has put the first
+ * argument back for a restart of the call, and forgotten its number. */
+static __always_inline __u64 own_lock_address(const __u64 *words, int aarch64)
+{
+	return lock_address(words, aarch64, words[REGS_ARM64_NUMBER], words[0]);
 }
 
 #endif

@@ -10,8 +10,7 @@
 #ifndef SEGFAULT_THREADS_H
 #define SEGFAULT_THREADS_H
 
-#include "identity.h"
-#include "scratch.h"
+#include "memory.h"
 
 #define MAX_THREAD_PAGES 17	/* of the largest window, which need not begin at a page */
 
@@ -116,6 +115,7 @@ separate int send_thread(__u64 address)
 	}
 	t->regs_bytes = bytes;
 	s->out_bytes = sizeof(*t) + bytes;
+	fill_lock(&s->header, t, (const __u64 *)(s->out + sizeof(*t)), !is_x86());
 	sp = thread_sp((const __u64 *)(s->out + sizeof(*t)), !is_x86());
 	if (thread_stack_bytes && sp > RED_ZONE && !(t->flags & THREAD_RUNS)) {
 		sp -= RED_ZONE;
@@ -181,6 +181,7 @@ static __always_inline void send_threads(struct scratch *s, struct task_struct *
 		s->threads.own_level = own_level((__u64)pid);
 		s->threads.sent = 0;
 		s->end.threads = read_if_there(signal, nr_threads);
+		send_memory_at(own_lock_address(s->header.regs, !is_x86()));
 		bpf_loop(max_threads + 2, thread_callback, 0, 0);
 	}
 }

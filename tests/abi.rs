@@ -414,6 +414,7 @@ fn flags_are_those_of_the_header() {
             ("THREAD_RUNS", u32::from(thread_flags::RUNS)),
             ("THREAD_EXITS", u32::from(thread_flags::EXITS)),
             ("THREAD_AARCH64", u32::from(thread_flags::AARCH64)),
+            ("THREAD_LOCK", u32::from(thread_flags::LOCK)),
         ],
     );
     expect(

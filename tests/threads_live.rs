@@ -10,6 +10,7 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use nix::libc;
+use segfault_analyzer::base::address::ProcessAddress;
 use segfault_analyzer::base::error::Kind;
 use segfault_analyzer::capture::record::assemble::Assembler;
 use segfault_analyzer::capture::{self, Capture, Next};
@@ -220,8 +221,9 @@ fn each_thread_is_in_its_call() {
             let code = event.mapping(registers.pc()).expect("its code is mapped");
             assert!(code.flags.executable(), "{name}");
             let begin = registers.sp().0 - RED_ZONE;
-            assert_eq!(thread.windows[0].address.0, begin, "{name}");
-            let bytes: usize = thread.windows.iter().map(|one| one.bytes.len()).sum();
+            let mut windows = thread.windows.iter();
+            let stack = windows.find(|one| one.address.0 == begin);
+            let bytes = stack.map_or(0, |one| one.bytes.len());
             assert!(
                 bytes > 512 && bytes <= STACK_BYTES as usize,
                 "{name}: {bytes}"
@@ -265,6 +267,11 @@ fn arguments_are_those_of_the_call() {
             (stack.address.0..end).contains(&read[1]),
             "a local of the caller"
         );
+        // glibc has the owner of a mutex 8 bytes into it.
+        let (mutex, lock) = (by_name[&b"w-mutex"[..]], arguments("w-mutex")[0]);
+        let mut windows = mutex.windows.iter();
+        let owner = windows.find_map(|one| one.get(ProcessAddress(lock + 8), 4));
+        assert_eq!(owner, Some(&event.ns_tid.to_ne_bytes()[..]), "{method:?}");
         let poll = arguments("w-poll");
         assert_eq!(poll[1], 1, "one descriptor");
         let epoll = arguments("w-epoll");
@@ -288,7 +295,9 @@ fn without_stacks_there_are_names_and_calls() {
         };
         assert_eq!(threads(&event).list.len(), 10, "{method:?}");
         for thread in &threads(&event).list[..9] {
-            assert!(thread.windows.is_empty() && thread.system_call.is_some());
+            // Of a lock alone.
+            let bytes: usize = thread.windows.iter().map(|one| one.bytes.len()).sum();
+            assert!(bytes <= 16 && thread.system_call.is_some(), "{thread:?}");
         }
         let config = CaptureConfig {
             threads: 0,
@@ -370,7 +379,7 @@ fn what_the_chain_has_no_calls_for_is_named() {
     let event = program.crash(capture.as_mut(), &["many", "1000"]);
     assert_eq!(lost(&event), ["too many for this capture method"]);
     let sent = threads(&event).list.len();
-    assert!((120..1000).contains(&sent), "{sent}");
+    assert!((90..1000).contains(&sent), "{sent}");
     let event = program.crash(capture.as_mut(), &["many", "100"]);
     assert_eq!((lost(&event), threads(&event).list.len()), (vec![], 100));
 }

@@ -149,6 +149,7 @@ record! {
         regs_bytes: u16,
         flags: u16,
         comm: [u8; 16],
+        lock: [u64; 2],
     }
 }
 
@@ -298,6 +299,7 @@ pub mod thread_flags {
     pub const RUNS: u16 = 1;
     pub const EXITS: u16 = 1 << 1;
     pub const AARCH64: u16 = 1 << 2;
+    pub const LOCK: u16 = 1 << 3;
 }
 
 /// `enum path_flags`; those of `enum mapping_flags` are the same, one bit up.

@@ -173,7 +173,7 @@ impl Assembler {
                     event.mappings.push(mapping(record, self.page_bytes));
                 }
             }
-            Part::Stack { address, bytes } => add_stack(&mut event.windows, address, bytes),
+            Part::Stack { address, bytes } => add_stack(event, address, bytes),
             Part::Memory { address, bytes } => event.memory.push(MemoryWindow {
                 address: ProcessAddress(address),
                 bytes: bytes.to_vec(),
@@ -355,14 +355,14 @@ fn unnamed(range: &RawRange, page_bytes: u64) -> Mapping {
 }
 
 /// Joins a piece to the one before it, where the two adjoin.
-fn add_stack(windows: &mut Vec<MemoryWindow>, address: u64, bytes: &[u8]) {
-    if let Some(last) = windows.last_mut() {
+fn add_stack(event: &mut Event, address: u64, bytes: &[u8]) {
+    if let Some(last) = event.windows.last_mut() {
         if last.address.0.checked_add(last.bytes.len() as u64) == Some(address) {
             last.bytes.extend_from_slice(bytes);
             return;
         }
     }
-    windows.push(MemoryWindow {
+    event.windows.push(MemoryWindow {
         address: ProcessAddress(address),
         bytes: bytes.to_vec(),
     });
@@ -442,7 +442,7 @@ fn in_order(mut event: Event) -> Event {
     share_heads(&mut event.mappings);
     event.windows = in_order_of_address(std::mem::take(&mut event.windows));
     for thread in event.threads.iter_mut().flat_map(|all| &mut all.list) {
-        thread.windows = in_order_of_address(std::mem::take(&mut thread.windows));
+        thread.windows = joined(std::mem::take(&mut thread.windows));
     }
     event.memory = joined(std::mem::take(&mut event.memory));
     event.compiled = joined(std::mem::take(&mut event.compiled));

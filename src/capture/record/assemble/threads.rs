@@ -1,9 +1,11 @@
 //! Makes the other threads of an event from their parts.
 
-use super::add_stack;
+use crate::base::address::ProcessAddress;
 use crate::base::bytes::until_nul;
+use crate::base::structs::bytes_of;
 use crate::capture::record::abi::{thread_flags, RawThread};
 use crate::crash::event::Event;
+use crate::crash::memory::MemoryWindow;
 use crate::crash::registers::{Arch, Registers, WORDS};
 use crate::crash::threads::{State, SystemCall, Thread};
 
@@ -24,8 +26,15 @@ pub(super) fn add(event: &mut Event, raw: &RawThread, registers: &[u8], bytes: &
     }
     if let Some(thread) = list.last_mut() {
         if !bytes.is_empty() {
-            add_stack(&mut thread.windows, raw.address, bytes);
+            thread.windows.push(window(raw.address, bytes.to_vec()));
         }
+    }
+}
+
+fn window(address: u64, bytes: Vec<u8>) -> MemoryWindow {
+    MemoryWindow {
+        address: ProcessAddress(address),
+        bytes,
     }
 }
 
@@ -39,18 +48,22 @@ pub(super) fn count(event: &mut Event, count: u32) {
 fn thread(raw: &RawThread, bytes: &[u8]) -> Thread {
     let state = state(raw);
     let registers = registers(raw, bytes);
+    let system_call = match state {
+        State::Running | State::Exiting => None,
+        _ => registers.and_then(|registers| system_call(raw, &registers)),
+    };
+    // With the owner of the lock, if the thread waits for one.
+    let lock = system_call.filter(|_| raw.flags & thread_flags::LOCK != 0);
+    let lock = lock.map(|call| window(call.arguments[0], bytes_of(&raw.lock)));
     Thread {
         host_tid: raw.host_tid,
         tid: (raw.tid != 0).then_some(raw.tid),
         ns_tid: raw.ns_tid,
         name: until_nul(&raw.comm).to_vec(),
         state,
-        system_call: match state {
-            State::Running | State::Exiting => None,
-            _ => registers.and_then(|registers| system_call(raw, &registers)),
-        },
+        system_call,
         registers,
-        windows: Vec::new(),
+        windows: lock.into_iter().collect(),
     }
 }
 

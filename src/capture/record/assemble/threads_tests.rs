@@ -25,6 +25,7 @@ fn raw(host_tid: u32) -> RawThread {
         regs_bytes: 0,
         flags: 0,
         comm: *b"worker\0\0\0\0\0\0\0\0\0\0",
+        lock: [0; 2],
     }
 }
 
@@ -245,4 +246,27 @@ fn threads_are_limited_in_number_and_in_bytes() {
     assert_eq!(few.lost[0].detail, "threads");
     let (none, all) = (event(&[], 101, 1 << 20), event(&parts[..100], 101, 1 << 20));
     assert!(all.memory_bytes() > none.memory_bytes() + 100 * 300);
+}
+
+/// Of the lock that a thread waits for, which may lie in its stack.
+#[test]
+fn locks_are_windows_without_overlaps() {
+    let windows = |at: u64, flags: u16| {
+        let mut raw = raw(10);
+        (raw.address, raw.flags, raw.lock) = (0x7000, flags, [2, 4711]);
+        let mut words = in_futex();
+        words[14] = at;
+        let threads = event(&[part(raw, &words, &[7; 64])], 2, 1 << 20).threads;
+        let windows = threads.expect("threads").list.remove(0).windows;
+        let ends = windows.iter().map(|it| (it.address.0, it.bytes.len()));
+        (ends.collect::<Vec<_>>(), windows)
+    };
+    let (ends, apart) = windows(0x5000, thread_flags::LOCK);
+    assert_eq!(ends, [(0x5000, 16), (0x7000, 64)]);
+    assert_eq!(apart[0].bytes, bytes_of(&[2u64, 4711]));
+    assert_eq!(windows(0x7010, thread_flags::LOCK).0, [(0x7000, 64)]);
+    assert_eq!(windows(0x7038, thread_flags::LOCK).0, [(0x7000, 72)]);
+    assert_eq!(windows(0x5000, 0).0, [(0x7000, 64)]);
+    let runs = thread_flags::LOCK | thread_flags::RUNS;
+    assert_eq!(windows(0x5000, runs).0, [(0x7000, 64)]);
 }

@@ -21,7 +21,7 @@
 #include "mappings.h"
 #include "identity.h"
 #include "stack.h"
-#include "memory.h"
+#include "threads.h"
 #include "proof.h"
 #include "follow.h"
 
@@ -74,7 +74,8 @@ static __always_inline void fill_header(struct scratch *s, struct glance *g,
 }
 
 /* Sends the optional parts, the most important ones first. */
-static __always_inline void send_details(struct scratch *s, struct task_struct *task)
+static __always_inline void send_details(struct scratch *s, struct task_struct *task,
+					 const void *regs)
 {
 	struct mm_struct *mm = BPF_CORE_READ(task, mm);
 	__u64 pc = s->walk.until;
@@ -90,6 +91,8 @@ static __always_inline void send_details(struct scratch *s, struct task_struct *
 		send_cmdline(s);
 	}
 	send_cgroup(s, task);
+	if (mm)
+		send_threads(s, task, regs);
 }
 
 static __always_inline void send_end(struct scratch *s)
@@ -165,7 +168,7 @@ static __always_inline void capture(struct scratch *s, struct glance *g,
 		return;
 	}
 	count(submitted);
-	send_details(s, task);
+	send_details(s, task, regs);
 	send_end(s);
 	share_charge();
 }

@@ -9,6 +9,7 @@
  * needed and as tail calls allow. The one that has no tail call left sends the end. If
  * the stack is not the first one, then interrupted or switched, and stack again, come
  * before names. If there is a chain of frame pointers, compiled comes before names too.
+ * With --threads, threads comes after names.
  */
 #include <linux/bpf.h>
 #include <linux/types.h>
@@ -24,6 +25,7 @@
 #include "chain_names.h"
 #include "proof.h"
 #include "chain_delivery.h"
+#include "chain_threads.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
@@ -62,6 +64,9 @@ int segfault_begin(void *ctx)
 	clear(&s->calls, offsetof(struct scratch, walk.vma) - offsetof(struct scratch, calls));
 	s->began_ns = bpf_ktime_get_ns();
 	fill_header(s, c, task, regs, pid);
+	/* Until the walk over them has ended. */
+	if (c->threads && !s->glance.handler)
+		s->end.lost |= LOST_THREADS_CALLS;
 	if (!(s->header.flags & HEADER_REGISTERS))
 		count(b, register_failures);
 	/* Up to 5.0 only the reader knows whether the header arrived: see send(). */
@@ -323,4 +328,13 @@ int segfault_memory(void *ctx)
 	struct chain_config *c = config();
 
 	return s && c ? send_memory(ctx, s, c) : SEEN;
+}
+
+SEC("raw_tp/signal_deliver")
+int segfault_threads(void *ctx)
+{
+	struct scratch *s = scratch();
+	struct chain_config *c = config();
+
+	return s && c ? send_threads(ctx, s, c) : SEEN;
 }

@@ -22,6 +22,7 @@
 #include "common.h"
 #include "delivery.h"
 #include "head.h"
+#include "thread.h"
 
 /* As in common.h, but with a kernel address that is never mapped: at address zero this
  * helper might read something. */
@@ -50,6 +51,8 @@ struct chain_config {
 	__u64 thread_size;	/* of a kernel stack */
 	__u64 stack_bytes;	/* budget of the main window */
 	__u64 fold_ns;		/* --fold-handled: the window, 0 for none */
+	__u64 thread_stack_bytes;	/* of each other thread */
+	__u64 thread_bytes;	/* of all of them in a record */
 	__u32 aarch64;
 	__u32 own_pid;		/* of the tool, as its own namespace numbers it */
 	__u32 own_pid_ns;	/* inode of that namespace */
@@ -58,6 +61,8 @@ struct chain_config {
 	__u32 all_mappings;	/* -r: also those that are not executable */
 	__u32 memory;		/* --memory */
 	__u32 passes;		/* after the first one: see more() */
+	__u32 threads;		/* --threads, 0 for none */
+	__u32 thread_passes;	/* of the passes, those that are kept for them */
 };
 
 struct chain_walk {
@@ -135,6 +140,7 @@ struct scratch {
 	struct event_header header;
 	struct event_end end;
 	struct chain_names names;
+	struct thread_walk threads;
 	struct chain_walk walk;
 	struct part unnamed;	/* head of the part if entries are sent without names */
 	struct event_range entries[MAX_ENTRIES];
@@ -180,6 +186,7 @@ enum step {
 	STEP_COMPILED,
 	STEP_NAMES,
 	STEP_MEMORY,
+	STEP_THREADS,
 	STEPS,
 };
 
@@ -295,10 +302,11 @@ static __always_inline int go_on(void *ctx, struct scratch *s, struct chain_conf
 	return 0;
 }
 
-/* Whether this is the last pass and it has made `most` calls: the rest is for later steps. */
+/* Whether this is the last pass that is not kept for the threads, and it has made `most`
+ * calls: the rest is for later steps. */
 static __always_inline int is_short_of_calls(struct scratch *s, struct chain_config *c, __u64 most)
 {
-	return s->passes >= c->passes && s->calls >= most;
+	return s->passes + c->thread_passes >= c->passes && s->calls >= most;
 }
 
 /* Sends the record's last part and releases the scratch. */

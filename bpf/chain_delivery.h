@@ -49,18 +49,6 @@ static __always_inline __u64 read_word(const void *from)
 	return word;
 }
 
-static __always_inline struct pid *pid_of(struct task_struct *task)
-{
-	struct task_struct___before_4_19 *older = (void *)task;
-	struct pid *pid = 0;
-
-	if (bpf_core_field_exists(task->thread_pid))
-		pid = BPF_CORE_READ(task, thread_pid);
-	if (bpf_core_field_exists(older->pids))
-		pid = BPF_CORE_READ(older, pids[0].pid);
-	return pid;
-}
-
 /* The number of `pid` in the tool's pid namespace, or 0. */
 static __always_inline __u32 pid_for_us(struct chain_config *c, struct pid *pid)
 {

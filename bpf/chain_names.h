@@ -178,7 +178,7 @@ static __always_inline int send_names(void *ctx, struct scratch *s, struct chain
 		goto ended;
 	send_out(ctx, s, PART_MAPPINGS, LOST_RING_MAPPINGS);
 more:
-	if (go_on(ctx, s, c, STEP_NAMES))
+	if (!is_short_of_calls(s, c, MAX_CALLS) && go_on(ctx, s, c, STEP_NAMES))
 		return SEEN;
 	name_cut(s);
 	if (s->names.entry < s->walk.entries)
@@ -186,6 +186,8 @@ more:
 ended:
 	if (s->out_bytes > sizeof(struct part))
 		send_out(ctx, s, PART_MAPPINGS, LOST_RING_MAPPINGS);
+	if ((s->end.lost & LOST_THREADS_CALLS) && go_on(ctx, s, c, STEP_THREADS))
+		return SEEN;
 	return finish(ctx, s, c);
 }
 

@@ -26,6 +26,7 @@ enum part_kind {
 	PART_MEMORY = 7,
 	PART_CODE = 8,
 	PART_EXIT = 9,
+	PART_THREAD = 10,
 };
 
 /* Every part begins with this. */
@@ -198,6 +199,11 @@ enum lost_bits {
 	LOST_CODE = 1 << 8,		/* no code byte at the pc could be read */
 	LOST_NAMES = 1 << 9,		/* files of some mappings have no name */
 	LOST_RING_MEMORY = 1 << 10,	/* no room for some of the memory around registers */
+	LOST_THREADS = 1 << 11,		/* no room for some of the other threads */
+	LOST_THREADS_TORN = 1 << 12,	/* their list changed during the walk */
+	LOST_THREADS_CUT = 1 << 13,	/* there are more than the walk may take */
+	LOST_THREADS_CALLS = 1 << 14,	/* no tail call was left for the rest */
+	LOST_THREADS_FIELDS = 1 << 15,	/* the kernel's list of them was not found */
 };
 
 struct event_end {
@@ -208,7 +214,34 @@ struct event_end {
 	__u32 stack_bytes;
 	__u32 retries;
 	__u32 lost;		/* enum lost_bits */
-	__u32 pad;
+	__u32 threads;		/* of the process, if they were wanted; else 0 */
+};
+
+enum thread_flags {
+	THREAD_RUNS = 1 << 0,		/* on a CPU, or did while it was copied */
+	THREAD_EXITS = 1 << 1,
+	THREAD_AARCH64 = 1 << 2,	/* as HEADER_AARCH64; system_call and first_argument are valid */
+	THREAD_LOCK = 1 << 3,		/* it is in futex(2), and lock is valid */
+};
+
+/*
+ * A thread other than the one that crashed: a PART_THREAD holds this, then its registers,
+ * then bytes of its stack. If they are too many, or some cannot be read, further parts for
+ * the same thread have other bytes, and no registers.
+ */
+struct event_thread {
+	struct part part;
+	__u64 address;		/* of the bytes of the stack */
+	__u64 first_argument;	/* arm64: orig_x0 */
+	__u32 host_tid;		/* as in the header */
+	__u32 tid;
+	__u32 ns_tid;
+	__s32 system_call;	/* arm64: its number, negative outside of one */
+	__u32 state;		/* the kernel's: 0 runs, 1 sleeps, ... */
+	__u16 regs_bytes;	/* of the registers that follow */
+	__u16 flags;		/* enum thread_flags */
+	char comm[EVENT_NAME];
+	__u64 lock[2];		/* the bytes at the address that it waits at */
 };
 
 enum exit_flags {

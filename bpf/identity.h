@@ -47,25 +47,31 @@ static __always_inline __u64 regs_sp(const void *regs)
 	return sp;
 }
 
-/* The number of `pid` in the tool's pid namespace, or 0. */
-separate int pid_for_us(__u64 address)
+/* One plus the level of the tool's pid namespace, if `pid` has a number there; else 0. */
+separate int own_level(__u64 address)
 {
 	struct pid *pid = (void *)address;
 	__u32 deepest, ns_inode;
 
 	if (own_pid_ns == FIRST_PID_NS)
-		return pid_at(pid, 0, &ns_inode);
+		return 1;
 	deepest = BPF_CORE_READ(pid, level);
 	for (__u32 level = 0; level <= MAX_PID_NS_LEVEL; level++) {
-		__u32 nr;
-
 		if (level > deepest)
 			break;
-		nr = pid_at(pid, level, &ns_inode);
+		pid_at(pid, level, &ns_inode);
 		if (ns_inode == own_pid_ns)
-			return nr;
+			return level + 1;
 	}
 	return 0;
+}
+
+/* The number of `pid` in the tool's pid namespace, or 0. */
+separate int pid_for_us(__u64 address)
+{
+	__u32 level = own_level(address);
+
+	return level ? number_at((struct pid *)address, level - 1) : 0;
 }
 
 static __always_inline void fill_identity(struct event_header *h, struct task_struct *task,

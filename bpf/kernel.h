@@ -208,8 +208,14 @@ typedef struct {
 	int counter;
 } atomic_t;
 
+struct list_head {
+	struct list_head *next;
+};
+
 struct signal_struct {
 	atomic_t live;
+	int nr_threads;
+	struct list_head thread_head;
 	int group_exit_code;
 };
 
@@ -218,6 +224,13 @@ struct task_struct {
 	struct task_struct *real_parent;
 	struct task_struct *group_leader;
 	struct signal_struct *signal;
+	struct list_head thread_node;
+	unsigned int __state; /* since 5.14 */
+	unsigned int flags;
+	int on_cpu; /* only with SMP */
+	int exit_state;
+	unsigned long nvcsw;
+	unsigned long nivcsw;
 	int exit_code;
 	struct pid *thread_pid;
 	struct nsproxy *nsproxy;
@@ -233,6 +246,10 @@ struct task_struct {
 
 struct task_struct___before_5_5 {
 	__u64 real_start_time;
+};
+
+struct task_struct___before_5_14 {
+	long state;
 };
 
 struct pid_link { /* up to 4.18 */
@@ -255,8 +272,10 @@ struct pt_regs___arm64 {
 
 #pragma clang attribute pop
 
-/* Used only for its size. */
+/* Used for its size, and on arm64 for what it has beside the user's registers. */
 struct pt_regs___size {
+	__u64 orig_x0;
+	__s32 syscallno;
 } __attribute__((preserve_access_index));
 
 /* If the kernel has this type, x86 leaves 16 bytes free above the registers. */

@@ -10,6 +10,7 @@
 #include "common.h"
 #include "delivery.h"
 #include "head.h"
+#include "thread.h"
 
 /* The state of a walk over the mappings; survives from step to step. */
 struct mapping_walk {
@@ -106,6 +107,7 @@ struct scratch {
 	struct mapping_walk walk;
 	struct path_walk path;
 	struct compiled compiled;
+	struct thread_walk threads;
 	__u8 out[OUT_BYTES + NAME_MAX_BYTES];
 	__u8 slack[OUT_BYTES / 2];	/* for the verifier: masked length past a masked offset */
 };
@@ -134,6 +136,8 @@ const volatile __u64 name_masks[256] = {};	/* bit i: byte i of the name is this 
 const volatile __u32 stack_bytes = 0;	/* budget of the main window */
 const volatile __u32 all_mappings = 0;	/* -r: also those that are not executable */
 const volatile __u32 wants_memory = 0;	/* --memory */
+const volatile __u32 max_threads = 0;	/* --threads, 0 for none */
+const volatile __u32 thread_stack_bytes = 0;	/* of each of them */
 const volatile __u64 fold_ns = 0;	/* --fold-handled: the window, 0 for none */
 const volatile __u32 max_mappings = 8192;
 const volatile __u64 ring_bytes = 256 * 1024;

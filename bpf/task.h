@@ -38,7 +38,30 @@ static __always_inline void read_trap(struct task_struct *task, __u64 *address, 
 	}
 }
 
-/* The number of `pid` in the namespace that is `level` levels down, and that namespace. */
+static __always_inline struct pid *pid_of(struct task_struct *task)
+{
+	struct task_struct___before_4_19 *older = (void *)task;
+	struct pid *pid = 0;
+
+	if (bpf_core_field_exists(task->thread_pid))
+		pid = BPF_CORE_READ(task, thread_pid);
+	if (bpf_core_field_exists(older->pids))
+		pid = BPF_CORE_READ(older, pids[0].pid);
+	return pid;
+}
+
+/* The number of `pid` in the namespace that is `level` levels down. */
+static __always_inline __u32 number_at(struct pid *pid, __u32 level)
+{
+	__s32 nr = 0;
+
+	read_kernel(nr, (void *)pid + bpf_core_field_offset(struct pid, numbers) +
+			level * bpf_core_type_size(struct upid) +
+			bpf_core_field_offset(struct upid, nr));
+	return nr;
+}
+
+/* The same, and that namespace. */
 static __always_inline __u32 pid_at(struct pid *pid, __u32 level, __u32 *ns_inode)
 {
 	const void *upid = (void *)pid + bpf_core_field_offset(struct pid, numbers) +

@@ -27,6 +27,9 @@ pub mod default {
     pub const SYMBOL_CACHE_LIMIT: u64 = 1000;
     pub const MEMORY_LIMIT_MB: u64 = 100;
     pub const STACK_SNAPSHOT_KB: u64 = 32;
+    /// Other threads with `--threads` alone.
+    pub const THREADS: u64 = 64;
+    pub const THREAD_SNAPSHOT_KB: u64 = 8;
     pub const REPORT_TIME_MS: u64 = 100;
     pub const FOLD_HANDLED_S: u64 = 60;
     /// Where distributions put separate debug files.
@@ -104,6 +107,10 @@ pub struct CaptureConfig {
     pub memory: bool,
     /// Of the main stack; 0 for none.
     pub stack_bytes: u32,
+    /// At most so many other threads; 0 for none.
+    pub threads: u32,
+    /// Of the stack of each of them; 0 for none.
+    pub thread_stack_bytes: u32,
     /// A power of two and a multiple of the page size.
     pub ring_bytes: u32,
     /// A method that fares better with more may take more: the user has not said.
@@ -213,6 +220,10 @@ pub struct Config {
     pub measure_types: bool,
     /// `--stack-snapshot KB`: bytes; the main stack window's budget with `-t`.
     pub stack_snapshot_bytes: u32,
+    /// `--threads[=N]`: at most so many other threads.
+    pub threads: Option<u32>,
+    /// `--thread-snapshot KB`: bytes; of the stack of each of them with `-t`.
+    pub thread_snapshot_bytes: u32,
     /// `--report-time MS`: on a processor, for one report.
     pub report_time: Duration,
     /// `--debug-dir DIR`, each of them, in place of the usual one.
@@ -280,6 +291,7 @@ impl Config {
         // With --fatal-only a report is wanted of those alone that a process dies of.
         const FATAL_ONLY: Duration = Duration::from_secs(60);
         let fold_fatal = self.fatal_only.then_some(FATAL_ONLY);
+        let wants_stacks = self.stack_trace || self.writes_cores();
         CaptureConfig {
             signals: self.signals,
             pid: self.pid,
@@ -287,13 +299,17 @@ impl Config {
             fold_handled: self.fold_handled.or(fold_fatal),
             all_mappings: self.registers || self.maps || self.writes_cores(),
             memory: self.memory || self.writes_cores(),
-            stack_bytes: match self.stack_trace || self.writes_cores() {
+            stack_bytes: match wants_stacks {
                 true => self.stack_snapshot_bytes,
                 false => 0,
             },
+            threads: self.threads.unwrap_or(0),
+            thread_stack_bytes: match wants_stacks {
+                true => self.thread_snapshot_bytes,
+                false => 0,
+            },
             ring_bytes: self.ring_bytes(),
-            may_enlarge_rings: (self.stack_trace || self.writes_cores())
-                && self.ring_bytes.is_none(),
+            may_enlarge_rings: wants_stacks && self.ring_bytes.is_none(),
             memory_limit_bytes: self.memory_limit_bytes,
             verbose: self.verbose,
         }
@@ -379,6 +395,8 @@ impl Default for Config {
             btf: None,
             measure_types: false,
             stack_snapshot_bytes: (default::STACK_SNAPSHOT_KB as u32) << 10,
+            threads: None,
+            thread_snapshot_bytes: (default::THREAD_SNAPSHOT_KB as u32) << 10,
             report_time: Duration::from_millis(default::REPORT_TIME_MS),
             debug_dirs: Vec::new(),
             signals: 1 << SIGSEGV,

@@ -14,7 +14,7 @@ use std::path::Path;
 use segfault_analyzer::base::structs::FieldLayout;
 use segfault_analyzer::capture::chain;
 use segfault_analyzer::capture::record::abi::{
-    self, header_flags, path_flags, BadPart, Part, TextKind,
+    self, header_flags, path_flags, thread_flags, BadPart, Part, TextKind,
 };
 use segfault_analyzer::loader::btf::{Btf, Kind, Type, Types};
 use segfault_analyzer::loader::Object;
@@ -27,7 +27,13 @@ const PEEK_OBJECT: &[u8] = include_bytes!("../prebuilt/peek.bpf.o");
 const HEADER: &str = include_str!("../bpf/event.h");
 
 /// Structs of the header that no variable of the programs holds.
-const NOT_IN_OBJECTS: [&str; 4] = ["event_exit", "event_mapping", "event_stack", "event_text"];
+const NOT_IN_OBJECTS: [&str; 5] = [
+    "event_exit",
+    "event_mapping",
+    "event_stack",
+    "event_text",
+    "event_thread",
+];
 
 /// Name, offset and size, in bytes.
 type Field = (String, usize, usize);
@@ -353,6 +359,7 @@ fn parts_are_decoded_by_the_headers_numbers() {
             "PART_CODE" => matches!(decoded, Ok(Part::Code(_)) | Err(BadPart::Short(_))),
             "PART_END" => matches!(decoded, Ok(Part::End(_))),
             "PART_EXIT" => matches!(decoded, Ok(Part::Exit(_))),
+            "PART_THREAD" => matches!(decoded, Ok(Part::Thread { .. })),
             _ => panic!("src/capture/record/abi.rs does not know {name}"),
         };
         assert!(right, "{name} is decoded as {decoded:?}");
@@ -402,6 +409,15 @@ fn flags_are_those_of_the_header() {
         ],
     );
     expect(
+        "thread_flags",
+        &[
+            ("THREAD_RUNS", u32::from(thread_flags::RUNS)),
+            ("THREAD_EXITS", u32::from(thread_flags::EXITS)),
+            ("THREAD_AARCH64", u32::from(thread_flags::AARCH64)),
+            ("THREAD_LOCK", u32::from(thread_flags::LOCK)),
+        ],
+    );
+    expect(
         "mapping_flags",
         &[
             ("MAPPING_FILE", abi::MAPPING_FILE),
@@ -429,6 +445,11 @@ fn losses_are_those_of_the_header() {
         ("LOST_CODE", "code"),
         ("LOST_NAMES", "mappings"),
         ("LOST_RING_MEMORY", "memory"),
+        ("LOST_THREADS", "threads"),
+        ("LOST_THREADS_TORN", "threads"),
+        ("LOST_THREADS_CUT", "threads"),
+        ("LOST_THREADS_CALLS", "threads"),
+        ("LOST_THREADS_FIELDS", "threads"),
     ];
     let values = enumeration("lost_bits");
     assert_eq!(

@@ -253,6 +253,11 @@ fn option(text: &str) -> Option<(String, Described)> {
     }
     word.strip_prefix("--").filter(|name| !name.is_empty())?;
     described.value = words.next().unwrap_or("").to_owned();
+    // A value that may be left out.
+    if let Some((name, value)) = word.split_once('[') {
+        described.value = format!("[{value}");
+        word = name;
+    }
     Some((word.to_owned(), described))
 }
 
@@ -406,10 +411,9 @@ fn the_man_page_has_the_options_of_the_manual() {
         } else {
             format!("{short}, ")
         };
-        let value = if value.is_empty() {
-            value
-        } else {
-            format!(" {value}")
+        let value = match value.is_empty() || value.starts_with('[') {
+            true => value,
+            false => format!(" {value}"),
         };
         let term = format!("\n.TP\n{short}{name}{value}\n");
         let (_, rest) = page.split_once(&term).unwrap_or_else(|| panic!("no{term}"));

@@ -3,7 +3,7 @@
 # BPF programs, and only those. SUDO is how; if it is empty they run as they are,
 # and say themselves what they left out.
 case ${1##*/} in
-live-* | loader_live-* | measure_live-*)
+live-* | loader_live-* | measure_live-* | threads_live-*)
 	if [ -n "${SUDO:-}" ]; then
 		# sudo would put its own PATH, without rustc.
 		exec "$SUDO" -E env PATH="$PATH" RUSTC="$(rustc --print sysroot)/bin/rustc" "$@"

@@ -46,11 +46,12 @@ const MORE: [&str; 6] = [
     "segfault_more_5",
     "segfault_more_6",
 ];
-/// Only with `--memory`.
+/// Only with `--memory`, and with `--threads`.
 const MEMORY: &str = "segfault_memory";
+const THREADS: &str = "segfault_threads";
 /// `enum step` of bpf/chain.h: the slots that the programs call, in order, and the program in
 /// each. The walk is `LIST` on kernels before 6.1.
-pub const STEPS: [(&str, &str); 9] = [
+pub const STEPS: [(&str, &str); 10] = [
     ("STEP_BEGIN", BEGIN),
     ("STEP_CONTEXT", CONTEXT),
     ("STEP_WALK", TREE),
@@ -60,6 +61,7 @@ pub const STEPS: [(&str, &str); 9] = [
     ("STEP_COMPILED", COMPILED),
     ("STEP_NAMES", NAMES),
     ("STEP_MEMORY", MEMORY),
+    ("STEP_THREADS", THREADS),
 ];
 const STEPS_MAP: &str = "segfault_steps";
 const EVENTS_MAP: &str = "segfault_events";
@@ -72,6 +74,8 @@ const PARANOID_HINT: &str =
 
 /// A ring that a record without a stack fits into.
 const LEAST_RING_BYTES: u64 = 32 << 10;
+/// Of a thread, without its stack: its registers, and the heads of its parts.
+const THREAD_BYTES: u64 = 1 << 10;
 
 /// `bpf/capture_chain.bpf.c` at work.
 #[derive(Debug)]
@@ -112,7 +116,7 @@ impl ChainCapture {
             loaded.set_tail_call(STEPS_MAP, step, program)?;
         }
         let share = Share::of(config);
-        let rings = rings(map(&loaded, EVENTS_MAP)?, share)?;
+        let rings = rings(map(&loaded, EVENTS_MAP)?, config)?;
         let ring_bytes = rings.first().map_or(0, |ring| ring.ring.bytes());
         let settings = settings(config, types, ring_bytes);
         bpf::map_update_elem(map(&loaded, CONFIG_MAP)?, &[0; 4], &settings, 0)
@@ -304,6 +308,7 @@ fn chain(config: &CaptureConfig, walk: &'static str) -> Vec<(u32, &'static str)>
             STACK if !has_stack => NAMES,
             INTERRUPTED | SWITCHED | COMPILED if !has_stack => continue,
             MEMORY if !config.memory => continue,
+            THREADS if config.threads == 0 => continue,
             program => program,
         };
         chain.push((slot, program));
@@ -356,7 +361,7 @@ fn load(
 }
 
 /// A ring for each online CPU, put into the map that the programs write to.
-fn rings(map: BorrowedFd<'_>, share: Share) -> Result<Vec<CpuRing>> {
+fn rings(map: BorrowedFd<'_>, config: &CaptureConfig) -> Result<Vec<CpuRing>> {
     process::allow_open_files();
     let slots = bpf::map_info(map)?.max_entries;
     let mut online = Vec::new();
@@ -368,11 +373,31 @@ fn rings(map: BorrowedFd<'_>, share: Share) -> Result<Vec<CpuRing>> {
         return Err(Error::failed("no CPU has a ring for perf events"));
     }
     let cpus = online.len();
-    let bytes = share.ring(cpus as u64, 1, LEAST_RING_BYTES);
+    let share = Share::of(config);
+    let bytes = ring_bytes(config, cpus as u64);
     share.check(bytes * cpus as u64, cpus)?;
     let ring =
         |(cpu, event)| ring(map, cpu, event, bytes).context(|| format!("the ring of CPU {cpu}"));
     online.into_iter().map(ring).collect()
+}
+
+/// Bytes of each CPU's ring. A record with other threads has to fit into it, with room for
+/// another one.
+fn ring_bytes(config: &CaptureConfig, cpus: u64) -> u64 {
+    let share = Share::of(config);
+    let thread = THREAD_BYTES + u64::from(config.thread_stack_bytes);
+    let threads = u64::from(config.threads) * thread;
+    match config.threads {
+        0 => share.ring(cpus, 1, LEAST_RING_BYTES),
+        _ => {
+            let ring = share.ring(cpus, 1, 2 * LEAST_RING_BYTES);
+            let most = match config.may_enlarge_rings {
+                true => 2 * threads,
+                false => ring,
+            };
+            share.larger(ring, most, 0, cpus)
+        }
+    }
 }
 
 /// The perf event of one CPU's ring; `None` if the CPU does not exist, or is offline.
@@ -410,6 +435,9 @@ fn settings(config: &CaptureConfig, types: &KernelTypes, ring_bytes: u64) -> Vec
         // A record has to fit into an empty ring.
         stack_bytes: u64::from(config.stack_bytes).min(ring_bytes / 2),
         fold_ns: super::fold_ns(config),
+        thread_stack_bytes: u64::from(config.thread_stack_bytes),
+        // As long as a stack.
+        thread_bytes: ring_bytes / 2,
         aarch64: u32::from(cfg!(target_arch = "aarch64")),
         own_pid: process::pid(),
         own_pid_ns: process::pid_namespace(),
@@ -418,6 +446,37 @@ fn settings(config: &CaptureConfig, types: &KernelTypes, ring_bytes: u64) -> Vec
         all_mappings: u32::from(config.all_mappings),
         memory: u32::from(config.memory),
         passes: MORE.len() as u32,
+        threads: config.threads,
+        thread_passes: u32::from(config.threads > 0),
     };
     bytes_of(&settings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rings_have_room_for_the_threads_if_nobody_says_how_large_they_are() {
+        let config = |threads, may_enlarge_rings| CaptureConfig {
+            ring_bytes: 4 << 20,
+            threads,
+            thread_stack_bytes: 8 << 10,
+            may_enlarge_rings,
+            ..CaptureConfig::default()
+        };
+        for cpus in [1, 2, 8, 64, 512] {
+            let usual = ring_bytes(&config(0, true), cpus);
+            let with = |threads| ring_bytes(&config(threads, true), cpus);
+            let said = ring_bytes(&config(64, false), cpus);
+            assert_eq!(said, usual.max(64 << 10), "{cpus}");
+            for threads in [64, 1024] {
+                let ring = with(threads);
+                assert!(ring >= usual && ring.is_power_of_two());
+                let is_enough = ring / 2 >= u64::from(threads) * (9 << 10);
+                assert!(is_enough || 2 * ring * cpus > 50 << 20, "{cpus}: {ring}");
+                assert!(ring == said || ring * cpus <= 50 << 20, "{cpus}: {ring}");
+            }
+        }
+    }
 }

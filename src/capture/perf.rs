@@ -87,6 +87,7 @@ struct Wanted {
     fold_ns: u64,
     stack: bool,
     memory: bool,
+    threads: bool,
 }
 
 impl PerfCapture {
@@ -234,6 +235,7 @@ impl PerfCapture {
             repeats,
             wants_stack,
             wants_memory: self.wanted.memory,
+            wants_threads: self.wanted.threads && delivery.handler == 0,
         };
         Some(event::event(delivery, around))
     }
@@ -368,6 +370,7 @@ impl Wanted {
             fold_ns: super::fold_ns(config),
             stack: rings.stack_bytes() > 0,
             memory: config.memory,
+            threads: config.threads > 0,
         }
     }
 

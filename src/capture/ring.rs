@@ -173,6 +173,8 @@ impl Constants {
             ("all_mappings", u32s(u32::from(config.all_mappings))),
             ("watched_signals", u64s(config.signals)),
             ("wants_memory", u32s(u32::from(config.memory))),
+            ("max_threads", u32s(config.threads)),
+            ("thread_stack_bytes", u32s(config.thread_stack_bytes)),
             ("fold_ns", u64s(super::fold_ns(config))),
             ("ring_bytes", u64s(u64::from(config.ring_bytes))),
             (

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use lexopt::Arg;
 
 use super::options::{self, Group, Key, CORE, SUMMARIZE, SYMBOLIZE};
-use super::{number, path, unexpected, usage, value, Result};
+use super::{help_text, number, path, unexpected, usage, value, Result};
 use crate::config::CppNames;
 
 /// What is to be done.
@@ -69,7 +69,7 @@ pub fn help(command: Command) -> String {
         Command::Core => 27,
         Command::Symbolize | Command::Summarize => 24,
     };
-    options::help(text, options_of(command), column)
+    help_text::render(text, options_of(command), column)
 }
 
 fn options_of(command: Command) -> &'static [Group] {

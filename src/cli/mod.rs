@@ -14,6 +14,7 @@ use std::time::Duration;
 use lexopt::Arg;
 
 pub mod desk;
+mod help_text;
 pub mod options;
 
 use crate::base::error::{Error, Result};
@@ -32,7 +33,7 @@ const DURATION_MAX_S: u64 = u32::MAX as u64;
 /// What `--help` prints.
 #[must_use]
 pub fn help() -> String {
-    options::help(include_str!("help.txt"), MONITORING, 31)
+    help_text::render(include_str!("help.txt"), MONITORING, 31)
 }
 
 /// What the command line asks for.
@@ -102,6 +103,11 @@ fn set(config: &mut Config, option: &Opt, parser: &mut lexopt::Parser) -> Result
     match option.value {
         Value::None => set_flag(config, option.key),
         Value::Number(..) => set_number(config, option.key, number(parser, option)?),
+        Value::Optional(.., usual) => {
+            let given = parser.optional_value();
+            let number = given.map_or(Ok(usual), |given| in_range(option, &given))?;
+            set_number(config, option.key, number);
+        }
         Value::Text(..) => return set_text(config, option, value(parser, option)?),
     }
     Ok(())
@@ -141,6 +147,8 @@ fn set_number(config: &mut Config, key: Key, number: u64) {
         Key::MemoryLimit => config.memory_limit_bytes = number << 20,
         Key::RingBuffer => config.ring_bytes = Some((number as u32) << 10),
         Key::StackSnapshot => config.stack_snapshot_bytes = (number as u32) << 10,
+        Key::Threads => config.threads = Some(number as u32),
+        Key::ThreadSnapshot => config.thread_snapshot_bytes = (number as u32) << 10,
         Key::ReportTime => config.report_time = Duration::from_millis(number),
         Key::Fold => config.fold = window,
         Key::FoldHandled => config.fold_handled = window,
@@ -213,17 +221,20 @@ fn value(parser: &mut lexopt::Parser, option: &Opt) -> Result<OsString> {
 
 /// A whole number in the option's range. The size of a ring is a power of two.
 fn number(parser: &mut lexopt::Parser, option: &Opt) -> Result<u64> {
-    let given = value(parser, option)?;
+    in_range(option, &value(parser, option)?)
+}
+
+fn in_range(option: &Opt, given: &OsStr) -> Result<u64> {
     let is_right = |number: &u64| match option.value {
-        Value::Number(_, _, from, to) => {
+        Value::Number(_, _, from, to) | Value::Optional(_, _, from, to, _) => {
             (from..=to).contains(number)
                 && (option.key != Key::RingBuffer || number.is_power_of_two())
         }
         Value::None | Value::Text(..) => true,
     };
-    digits(&given)
+    digits(given)
         .filter(is_right)
-        .ok_or_else(|| wrong(option, &given))
+        .ok_or_else(|| wrong(option, given))
 }
 
 /// Decimal digits and nothing else: no sign, no space.

@@ -1,7 +1,7 @@
 //! The options, each once: names, value, range, default and what `--help` says.
 //!
-//! The parser finds an option here and asks it what its value must be; `--help` is
-//! rendered from here; tests/docs.rs compares the manual and the README with it. What an
+//! The parser finds an option here and asks it what its value must be; `help_text.rs`
+//! renders `--help` from here; tests/docs.rs compares the manual and the README with it. What an
 //! option does is in the parser, by its [`Key`].
 
 use lexopt::Arg;
@@ -46,6 +46,8 @@ pub enum Key {
     StatsInterval,
     SymbolCacheLimit,
     Sysroot,
+    ThreadSnapshot,
+    Threads,
     Verbose,
     VerboseNames,
     Version,
@@ -58,6 +60,8 @@ pub enum Value {
     None,
     /// A whole number within these limits.
     Number(&'static str, &'static str, u64, u64),
+    /// The same, which may be left out: then it is the last of these.
+    Optional(&'static str, &'static str, u64, u64, u64),
     Text(&'static str, &'static str),
 }
 
@@ -211,6 +215,15 @@ static CONTENTS: &[Opt] = &[
         "at most N calls, {range}",
     ),
     VERBOSE_NAMES,
+    option(
+        Key::Threads,
+        None,
+        "threads",
+        Value::Optional("[=N]", "a number of threads", 1, 1024, default::THREADS),
+        Default::None,
+        "what up to N other threads do; with -t their\n\
+         calls. N is {range}, or 64",
+    ),
     flag(
         Key::Memory,
         None,
@@ -363,6 +376,14 @@ static LIMITS: &[Opt] = &[
         "of each stack with -t, {range}",
     ),
     option(
+        Key::ThreadSnapshot,
+        None,
+        "thread-snapshot",
+        Value::Number("KB", "a size in KB", 1, 64),
+        Default::Number(default::THREAD_SNAPSHOT_KB),
+        "of each other thread's stack, {range}",
+    ),
+    option(
         Key::ReportTime,
         None,
         "report-time",
@@ -509,12 +530,14 @@ pub(super) fn find(groups: &'static [Group], arg: &Arg<'_>) -> Option<&'static O
 }
 
 impl Opt {
-    /// The value's name, if it takes one.
+    /// The value's name, if it takes one; with what stands before it if it may be left out.
     #[must_use]
     pub fn word(&self) -> Option<&'static str> {
         match self.value {
             Value::None => None,
-            Value::Number(word, ..) | Value::Text(word, _) => Some(word),
+            Value::Number(word, ..) | Value::Optional(word, ..) | Value::Text(word, _) => {
+                Some(word)
+            }
         }
     }
 
@@ -522,7 +545,9 @@ impl Opt {
     pub(super) fn expected(&self) -> String {
         match self.value {
             Value::None => String::new(),
-            Value::Number(_, what, from, to) => format!("{what} from {from} to {to}"),
+            Value::Number(_, what, from, to) | Value::Optional(_, what, from, to, _) => {
+                format!("{what} from {from} to {to}")
+            }
             Value::Text(_, what) => what.to_string(),
         }
     }
@@ -536,63 +561,4 @@ impl Opt {
             Default::Text(text) => text.to_string(),
         }
     }
-}
-
-/// A help text: its lines, with the options in place of `{options}`. Explanations begin
-/// in this column.
-pub(super) fn help(text: &str, groups: &[Group], column: usize) -> String {
-    let (before, after) = text.split_once("{options}\n").unwrap_or((text, ""));
-    let mut out = before.to_string();
-    for (number, (heading, options)) in groups.iter().enumerate() {
-        if number > 0 {
-            out.push('\n');
-        }
-        if !heading.is_empty() {
-            out.push_str(&format!("{heading}:\n"));
-        }
-        for option in *options {
-            explain(&mut out, option, column);
-        }
-    }
-    out + after
-}
-
-/// Where a default stands.
-const DEFAULT_COLUMN: usize = 69;
-
-fn explain(out: &mut String, option: &Opt, column: usize) {
-    let mut line = match option.short {
-        Some(short) => format!("  -{short}, --{}", option.long),
-        None => format!("      --{}", option.long),
-    };
-    if let Some(word) = option.word() {
-        line.push_str(&format!(" {word}"));
-    }
-    let mut default = match option.default {
-        Default::None => String::new(),
-        _ => format!("[{}]", option.shown_default()),
-    };
-    for text in option.help.lines() {
-        let mut text = text.to_string();
-        if let Value::Number(_, _, from, to) = option.value {
-            text = text.replace("{range}", &format!("{from} to {to}"));
-        }
-        if text.contains("[]") {
-            text = text.replace("[]", &std::mem::take(&mut default));
-        }
-        if line.len() > column {
-            out.push_str(&(std::mem::take(&mut line) + "\n"));
-        }
-        line = format!("{line:column$}{text}");
-    }
-    if !default.is_empty() {
-        if line.len() >= DEFAULT_COLUMN {
-            out.push_str(&line);
-            out.push('\n');
-            line.clear();
-        }
-        line = format!("{line:DEFAULT_COLUMN$}{default}");
-    }
-    out.push_str(&line);
-    out.push('\n');
 }

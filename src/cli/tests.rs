@@ -78,6 +78,8 @@ fn every_option_in_its_long_form() {
         "--btf=/boot/vmlinux",
         "--stack-snapshot=64",
         "--report-time=250",
+        "--threads=9",
+        "--thread-snapshot=16",
         "--capture=measured",
         "--debug-dir=/srv/debug",
         "--debug-dir",
@@ -115,6 +117,8 @@ fn every_option_in_its_long_form() {
         measure_types: true,
         stack_snapshot_bytes: 64 << 10,
         report_time: Duration::from_millis(250),
+        threads: Some(9),
+        thread_snapshot_bytes: 16 << 10,
         debug_dirs: vec!["/srv/debug".into(), "more".into()],
         signals: 0x8000_09f0,
         memory: true,
@@ -171,8 +175,10 @@ fn help_texts_explain_each_option_on_short_lines() {
         for option in groups.iter().flat_map(|(_, options)| *options) {
             names.extend(written(option));
             let mut term = written(option).join(", ");
-            if let Some(word) = option.word() {
-                term.push_str(&format!(" {word}"));
+            match option.word() {
+                Some(word) if word.starts_with('[') => term.push_str(word),
+                Some(word) => term.push_str(&format!(" {word}")),
+                None => {}
             }
             let entry = help
                 .lines()
@@ -228,6 +234,14 @@ fn defaults_and_limits_are_those_of_the_table() {
                         true => assert!(line(&[&long, &right]).contains("cannot hold")),
                         false => drop(run(&[enough[0], enough[1], &long, &right])),
                     }
+                }
+            }
+            Value::Optional(_, _, from, to, usual) => {
+                let with = |number: u64| format!("{long}={number}");
+                assert_eq!(run(&[&long]), run(&[&with(usual)]));
+                assert_ne!(run(&[&with(from)]), run(&[&with(to)]));
+                for wrong in [from - 1, to + 1] {
+                    line(&[&with(wrong)]);
                 }
             }
             Value::Text(..) => assert!(line(&[&long]).contains("needs a value: ")),
@@ -301,6 +315,10 @@ fn wrong_values_get_one_line_with_what_was_expected() {
             &["--ring-buffer=1048576"],
             "--memory-limit: 100 MB cannot hold a ring buffer of 1048576 KB; 1028 MB or more can",
         ),
+        (
+            &["--threads=0"],
+            "--threads: expected a number of threads from 1 to 1024, not '0'",
+        ),
         (&["--stats=5"], "--stats takes no value, but got '5'"),
         (
             &["--wrong\x1b[2J"],
@@ -328,6 +346,8 @@ fn limits_are_inside() {
         Some(64)
     );
     line(&["-n", &"n".repeat(65)]);
+    assert_eq!(run(&["--threads", "-t"]).threads, Some(64));
+    assert!(line(&["--threads", "9"]).contains("unexpected argument '9'"));
     assert_eq!(run(&["--memory-limit", "5"]).memory_limit_bytes, 5 << 20);
     line(&["--memory-limit", "7", "-t"]);
     run(&["--memory-limit", "8", "-t"]);

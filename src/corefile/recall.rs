@@ -172,6 +172,7 @@ fn begin(core: &Core, own: &OwnNote, registers: Registers) -> Event {
         mappings: Vec::new(),
         windows: Vec::new(),
         memory: Vec::new(),
+        threads: None,
         capture_ns: 0,
         lost: [
             is_cut.then_some(Lost {

@@ -132,6 +132,7 @@ fn event(arch: Arch) -> Event {
             window(STACK + 0x1000, &[2; 0x80]),
         ],
         memory: Vec::new(),
+        threads: None,
         capture_ns: 0,
         lost: Vec::new(),
     }

@@ -8,7 +8,9 @@ use std::rc::Rc;
 
 use crate::base::address::{FileOffset, ProcessAddress};
 use crate::crash::kinds::Sender;
+pub use crate::crash::memory::MemoryWindow;
 use crate::crash::registers::Registers;
+use crate::crash::threads::Threads;
 
 /// Permissions and kind of a mapping: the kernel's `vm_flags`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -121,22 +123,6 @@ impl Mapping {
     pub fn file_offset(&self, address: ProcessAddress) -> Option<FileOffset> {
         let into = address.offset_from(self.start)?;
         self.file.as_ref()?.offset.checked_add(into)
-    }
-}
-
-/// A piece of the process's memory, copied at the crash.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MemoryWindow {
-    pub address: ProcessAddress,
-    pub bytes: Vec<u8>,
-}
-
-impl MemoryWindow {
-    /// The `len` bytes at `address`, if the window holds them all.
-    #[must_use]
-    pub fn get(&self, address: ProcessAddress, len: usize) -> Option<&[u8]> {
-        let start = usize::try_from(address.offset_from(self.address)?).ok()?;
-        self.bytes.get(start..start.checked_add(len)?)
     }
 }
 
@@ -304,6 +290,8 @@ pub struct Event {
     pub windows: Vec<MemoryWindow>,
     /// Around the values of registers, with `--memory`; sorted, without overlaps.
     pub memory: Vec<MemoryWindow>,
+    /// The other threads, with `--threads`.
+    pub threads: Option<Threads>,
     /// Nanoseconds that the capture program spent.
     pub capture_ns: u64,
     pub lost: Vec<Lost>,
@@ -402,17 +390,20 @@ impl Event {
                 file.path.len() + text(&file.lower_path) + head
             })
             .sum();
+        let threads = self.threads.as_ref().map_or(&[][..], |all| &all.list);
         let windows: usize = self
             .windows
             .iter()
             .chain(&self.memory)
             .chain(&self.compiled)
+            .chain(threads.iter().flat_map(|thread| &thread.windows))
             .map(|window| window.bytes.capacity())
             .sum();
         let bytes = size_of::<Event>()
             + self.mappings.capacity() * size_of::<Mapping>()
             + paths
             + windows
+            + size_of_val(threads)
             + text(&self.exe)
             + text(&self.cmdline)
             + text(&self.cgroup);

@@ -117,6 +117,10 @@ const DEADLY: &[(&str, &[&str], &[&str])] = &[
     ("generic.rs", &[], &[]),
     ("secret.c", PIE, &[]),
     ("registers.c", PIE, &["7"]),
+    ("waiting.c", PIE, &["calls"]),
+    ("waiting.c", PIE, &["many", "100"]),
+    ("waiting.c", PIE, &["churn"]),
+    ("waiting.c", PIE, &["orphan"]),
 ];
 
 const OTHERS: &[(&str, &[&str], &str, i32)] = &[

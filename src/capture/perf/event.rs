@@ -29,7 +29,7 @@ const X86_USER_FETCH: u64 = 0x14;
 const ARM64_FETCH: u64 = 0x8200_0004;
 
 /// What reports lack always, or as a rule.
-pub(super) const USUALLY_MISSING: [(&str, &str); 9] = [
+pub(super) const USUALLY_MISSING: [(&str, &str); 10] = [
     ("access", MISSING),
     (
         "fault_address",
@@ -38,6 +38,7 @@ pub(super) const USUALLY_MISSING: [(&str, &str); 9] = [
     ("sender", MISSING),
     ("data_mappings", ONLY_CODE),
     ("memory", MISSING),
+    ("threads", MISSING),
     ("cgroup", GONE),
     ("ns_pid", GONE),
     ("uid", GONE),
@@ -71,6 +72,7 @@ pub(super) struct Circumstances<'a> {
     pub repeats: u64,
     pub wants_stack: bool,
     pub wants_memory: bool,
+    pub wants_threads: bool,
 }
 
 /// The address of a fault that can only be the address of its instruction: siginfo and trap
@@ -208,6 +210,7 @@ pub(super) fn event(delivery: Delivery, around: Circumstances<'_>) -> Event {
         mappings: process.mappings.iter().map(mapping).collect(),
         windows: Vec::new(),
         memory: Vec::new(),
+        threads: None,
         capture_ns: 0,
         lost: Vec::new(),
     };
@@ -270,6 +273,9 @@ fn name_what_is_lost(event: &mut Event, around: &Circumstances<'_>) {
     }
     if around.wants_memory {
         lose("memory", MISSING);
+    }
+    if around.wants_threads {
+        lose("threads", MISSING);
     }
     event.lost = lost;
 }

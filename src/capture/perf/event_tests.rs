@@ -68,6 +68,7 @@ fn around(process: Option<&Process>, gap: Option<Gap>) -> Circumstances<'_> {
         repeats: 0,
         wants_stack: false,
         wants_memory: false,
+        wants_threads: false,
     }
 }
 

@@ -131,7 +131,25 @@ record! {
         stack_bytes: u32,
         retries: u32,
         lost: u32,
-        pad: u32,
+        threads: u32,
+    }
+}
+
+record! {
+    /// `struct event_thread`, before its registers and the bytes of its stack
+    RawThread {
+        part: RawPart,
+        address: u64,
+        first_argument: u64,
+        host_tid: u32,
+        tid: u32,
+        ns_tid: u32,
+        system_call: i32,
+        state: u32,
+        regs_bytes: u16,
+        flags: u16,
+        comm: [u8; 16],
+        lock: [u64; 2],
     }
 }
 
@@ -221,6 +239,8 @@ record! {
         thread_size: u64,
         stack_bytes: u64,
         fold_ns: u64,
+        thread_stack_bytes: u64,
+        thread_bytes: u64,
         aarch64: u32,
         own_pid: u32,
         own_pid_ns: u32,
@@ -229,6 +249,8 @@ record! {
         all_mappings: u32,
         memory: u32,
         passes: u32,
+        threads: u32,
+        thread_passes: u32,
     }
 }
 
@@ -245,6 +267,7 @@ pub fn layout() -> Vec<(&'static str, usize, Vec<FieldLayout>)> {
         ("event_code", RawCode::SIZE, RawCode::fields()),
         ("event_stack", RawStack::SIZE, RawStack::fields()),
         ("event_end", RawEnd::SIZE, RawEnd::fields()),
+        ("event_thread", RawThread::SIZE, RawThread::fields()),
         ("event_exit", RawExit::SIZE, RawExit::fields()),
         ("counters", RawCounters::SIZE, RawCounters::fields()),
         ("fold_key", RawFoldKey::SIZE, RawFoldKey::fields()),
@@ -271,6 +294,14 @@ pub mod header_flags {
     pub const NO_SENDER: u32 = 1 << 5;
 }
 
+/// `enum thread_flags`
+pub mod thread_flags {
+    pub const RUNS: u16 = 1;
+    pub const EXITS: u16 = 1 << 1;
+    pub const AARCH64: u16 = 1 << 2;
+    pub const LOCK: u16 = 1 << 3;
+}
+
 /// `enum path_flags`; those of `enum mapping_flags` are the same, one bit up.
 pub mod path_flags {
     pub const TRUNCATED: u32 = 1;
@@ -285,7 +316,7 @@ pub const MAPPING_FILE: u32 = 1;
 pub const LOST_CODE: u32 = 1 << 8;
 
 /// `enum lost_bits`: each with the detail that a report then lacks, and why.
-pub const LOST: [(u32, &str, &str); 11] = [
+pub const LOST: [(u32, &str, &str); 16] = [
     (1 << 0, "mappings", "the ring had no room for all of them"),
     (1 << 1, "stack", "no room in the ring for all of it"),
     (
@@ -309,10 +340,19 @@ pub const LOST: [(u32, &str, &str); 11] = [
     ),
     (1 << 9, "mappings", "the files of some have no name"),
     (1 << 10, "memory", "no room in the ring for all of it"),
+    (1 << 11, "threads", "the ring had no room for all of them"),
+    (1 << 12, "threads", "they changed faster than the walk"),
+    (1 << 13, "threads", "more than --threads asks for"),
+    (1 << 14, "threads", "too many for this capture method"),
+    (
+        1 << 15,
+        "threads",
+        "not found in this kernel, which has no BTF",
+    ),
 ];
 
 /// Those of them that say that a part found no room.
-pub const LOST_FOR_ROOM: u32 = 7 | 1 << 10;
+pub const LOST_FOR_ROOM: u32 = 7 | 1 << 10 | 1 << 11;
 
 /// `enum text_kind`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -356,6 +396,12 @@ pub enum Part<'a> {
     /// Mappings that have no names of their own.
     Ranges(Vec<RawRange>),
     End(RawEnd),
+    /// Another thread; or, without registers, more of the stack of the one before it.
+    Thread {
+        raw: RawThread,
+        registers: &'a [u8],
+        bytes: &'a [u8],
+    },
     /// Of a process, and part of no record.
     Exit(RawExit),
 }
@@ -444,6 +490,14 @@ pub fn decode(bytes: &[u8]) -> Result<(u64, Part<'_>), BadPart> {
             Part::Code(sites)
         }
         9 => Part::Exit(RawExit::read(&mut cursor)?),
+        10 => {
+            let raw = RawThread::read(&mut cursor)?;
+            Part::Thread {
+                raw,
+                registers: cursor.take(usize::from(raw.regs_bytes))?,
+                bytes: cursor.take(cursor.left())?,
+            }
+        }
         kind => return Err(BadPart::Kind(kind)),
     };
     Ok((part.id, decoded))
@@ -498,62 +552,5 @@ pub fn decode_fold(bytes: &[u8]) -> Result<RawFold, ShortRead> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_part_must_have_the_size_that_it_claims() {
-        let mut bytes = vec![5, 0, 0, 0, 48, 0, 0, 0];
-        bytes.resize(47, 0);
-        assert_eq!(
-            decode(&bytes).unwrap_err(),
-            BadPart::Size { said: 48, came: 47 }
-        );
-        bytes.push(0);
-        assert!(matches!(decode(&bytes), Ok((0, Part::End(_)))));
-    }
-
-    #[test]
-    fn mappings_carry_two_paths_and_are_padded() {
-        let mut bytes = vec![0; RawPart::SIZE];
-        bytes[0] = 3;
-        for (path, lower, head) in [
-            (&b"ls\0bin\0"[..], &b""[..], &b"\x7fELF"[..]),
-            (&b"x\0"[..], &b"y\0z\0"[..], &b""[..]),
-        ] {
-            let mut raw = [0; RawMapping::SIZE];
-            raw[68..70].copy_from_slice(&(path.len() as u16).to_le_bytes());
-            raw[70..72].copy_from_slice(&(lower.len() as u16).to_le_bytes());
-            raw[80..84].copy_from_slice(&(head.len() as u32).to_le_bytes());
-            bytes.extend_from_slice(&raw);
-            bytes.extend_from_slice(head);
-            bytes.extend_from_slice(path);
-            bytes.extend_from_slice(lower);
-            bytes.resize(bytes.len().next_multiple_of(8), 0xee);
-        }
-        let size = (bytes.len() as u32).to_le_bytes();
-        bytes[4..8].copy_from_slice(&size);
-        let Ok((_, Part::Mappings(mappings))) = decode(&bytes) else {
-            panic!("not decoded");
-        };
-        assert_eq!(mappings[0].path, b"ls\0bin\0");
-        assert_eq!(mappings[0].head, b"\x7fELF");
-        assert_eq!(
-            (mappings[1].path, mappings[1].lower),
-            (&b"x\0"[..], &b"y\0z\0"[..])
-        );
-    }
-
-    #[test]
-    fn any_cut_is_an_error_or_a_part_and_never_a_panic() {
-        for kind in 0..8 {
-            let mut bytes = vec![0xff; 1200];
-            bytes[..4].copy_from_slice(&u32::to_le_bytes(kind));
-            for len in 0..bytes.len() {
-                let size = (len as u32).to_le_bytes();
-                bytes[4..8].copy_from_slice(&size);
-                let _ = decode(&bytes[..len]);
-            }
-        }
-    }
-}
+#[path = "abi_tests.rs"]
+mod tests;

@@ -12,9 +12,11 @@ use crate::capture::record::abi::{self, BadPart, MappingRecord, Part, RawEnd, Ra
 use crate::crash::event::{
     Event, FileHead, FileIdentity, Lost, MappedFile, Mapping, MemoryWindow, VmFlags,
 };
+use crate::crash::threads::Thread;
 
 mod files;
 mod header;
+mod threads;
 
 use header::begin;
 
@@ -159,6 +161,11 @@ impl Assembler {
         partial.bytes += memory_bytes(&part);
         match part {
             Part::Header(_) | Part::End(_) | Part::Exit(_) => {}
+            Part::Thread {
+                raw,
+                registers,
+                bytes,
+            } => threads::add(event, &raw, registers, bytes),
             Part::Text { kind, flags, bytes } => add_text(event, kind, flags, bytes),
             Part::Mappings(records) => {
                 for record in &records {
@@ -222,6 +229,7 @@ fn memory_bytes(part: &Part<'_>) -> u64 {
                 size_of::<Mapping>() + texts
             })
             .sum(),
+        Part::Thread { bytes, .. } => size_of::<Thread>() + bytes.len(),
         Part::Ranges(ranges) => ranges.len() * (size_of::<Mapping>() + files::Numbers::BYTES),
         Part::Code(sites) => sites.len() * 2 * size_of::<MemoryWindow>(),
     };
@@ -234,6 +242,7 @@ fn detail(part: &Part<'_>) -> &'static str {
         Part::Mappings(_) | Part::Ranges(_) => "mappings",
         Part::Stack { .. } | Part::Code(_) => "stack",
         Part::Memory { .. } => "memory",
+        Part::Thread { .. } => "threads",
         Part::Text { .. } | Part::Header(_) | Part::End(_) | Part::Exit(_) => "context",
     }
 }
@@ -371,6 +380,7 @@ fn finish(partial: Partial, end: &RawEnd) -> Event {
     } = partial;
     numbers.share(&mut event);
     event.capture_ns = end.duration_ns;
+    threads::count(&mut event, end.threads);
     // A call to an address without code has no code to lose.
     let lost = if at_code(&event) {
         end.lost
@@ -431,6 +441,9 @@ fn in_order(mut event: Event) -> Event {
     event.mappings.dedup_by_key(|mapping| mapping.start);
     share_heads(&mut event.mappings);
     event.windows = in_order_of_address(std::mem::take(&mut event.windows));
+    for thread in event.threads.iter_mut().flat_map(|all| &mut all.list) {
+        thread.windows = joined(std::mem::take(&mut thread.windows));
+    }
     event.memory = joined(std::mem::take(&mut event.memory));
     event.compiled = joined(std::mem::take(&mut event.compiled));
     event.lost.sort_unstable();

@@ -123,6 +123,7 @@ fn quiet(arch: Arch) -> Event {
         mappings,
         windows: Vec::new(),
         memory: Vec::new(),
+        threads: None,
         capture_ns: 0,
         lost: Vec::new(),
     }

@@ -79,6 +79,7 @@ pub(super) fn begin(raw: &RawHeader, boot_ahead_ns: u64) -> Event {
         mappings: Vec::new(),
         windows: Vec::new(),
         memory: Vec::new(),
+        threads: None,
         capture_ns: 0,
         lost: lost_sender(raw),
     }

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use crate::base::address::{FileOffset, ProcessAddress};
 use crate::crash::kinds::Sender;
+pub use crate::crash::memory::MemoryWindow;
 use crate::crash::registers::Registers;
 use crate::crash::threads::Threads;
 
@@ -122,22 +123,6 @@ impl Mapping {
     pub fn file_offset(&self, address: ProcessAddress) -> Option<FileOffset> {
         let into = address.offset_from(self.start)?;
         self.file.as_ref()?.offset.checked_add(into)
-    }
-}
-
-/// A piece of the process's memory, copied at the crash.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MemoryWindow {
-    pub address: ProcessAddress,
-    pub bytes: Vec<u8>,
-}
-
-impl MemoryWindow {
-    /// The `len` bytes at `address`, if the window holds them all.
-    #[must_use]
-    pub fn get(&self, address: ProcessAddress, len: usize) -> Option<&[u8]> {
-        let start = usize::try_from(address.offset_from(self.address)?).ok()?;
-        self.bytes.get(start..start.checked_add(len)?)
     }
 }
 

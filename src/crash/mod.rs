@@ -8,6 +8,7 @@ pub mod event;
 pub mod fault;
 pub mod frame;
 pub mod kinds;
+pub mod memory;
 pub mod registers;
 pub mod signals;
 pub mod threads;

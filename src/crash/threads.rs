@@ -5,7 +5,7 @@
 //! the registers of its last entry into the kernel are known: it is [`State::Running`], and
 //! no stack is claimed for it.
 
-use crate::crash::event::MemoryWindow;
+use crate::crash::memory::MemoryWindow;
 use crate::crash::registers::Registers;
 
 /// What a thread does, by the kernel's task state.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::base::address::ProcessAddress;
 use crate::corefile::recall::recall;
 
 fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
@@ -87,6 +88,18 @@ fn the_first_thread_is_the_one_that_crashed() {
     assert_eq!(event.mappings[1].file.as_ref().unwrap().offset.0, 0x1000);
     assert_eq!(event.windows.len(), 1);
     assert_eq!(event.windows[0].bytes.len(), 0x100);
+}
+
+/// As gdb's gcore writes it.
+#[test]
+fn code_that_is_in_its_file_alone_is_mapped() {
+    let mut bytes = small();
+    // The segment with code becomes one of another kind.
+    bytes[64 + 2 * 56] = 9;
+    let event = recall(&read(bytes).unwrap()).event;
+    let mapping = event.mapping(ProcessAddress(0x40_1010)).expect("a mapping");
+    assert!(mapping.flags.executable() && mapping.file.is_some());
+    assert_eq!(event.mappings.len(), 2);
 }
 
 #[test]

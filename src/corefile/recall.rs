@@ -238,7 +238,7 @@ impl Signal {
 fn mappings(core: &Core, own: &OwnNote) -> Vec<Mapping> {
     let mut mappings: Vec<Mapping> = match core.own {
         Some(_) => own.mappings.clone(),
-        None => segments(core),
+        None => [segments(core), left_out(core)].concat(),
     };
     mappings.retain(|mapping| mapping.start < mapping.end);
     sort_by_number(&mut mappings, |mapping| mapping.start.0);
@@ -280,6 +280,20 @@ fn segments(core: &Core) -> Vec<Mapping> {
         file: None,
     });
     segments.collect()
+}
+
+/// Files of which gdb's gcore has no segment, because all of it is in the file: code, and data
+/// that is only read. Which of both it is, the core does not say.
+fn left_out(core: &Core) -> Vec<Mapping> {
+    let files = core.files.iter();
+    let files = files.filter(|file| core.segment(file.start).is_none());
+    let mappings = files.map(|file| Mapping {
+        start: ProcessAddress(file.start),
+        end: ProcessAddress(file.end),
+        flags: VmFlags(5),
+        file: None,
+    });
+    mappings.collect()
 }
 
 fn mapped(file: &FileRange, into: u64, head: Option<FileHead>) -> MappedFile {

@@ -283,6 +283,17 @@ impl Registers {
         (x86 && self.is_known(ORIG_AX) && number as i64 >= 0).then_some(number)
     }
 
+    /// The arguments of the system call that the thread is in, if it is in one.
+    #[must_use]
+    pub fn call_arguments(&self) -> [u64; 6] {
+        let words = match self.arch {
+            Arch::X86_64 => [14, 13, 12, 7, 9, 8],
+            Arch::I386 => [5, 11, 12, 13, 14, 4],
+            Arch::Aarch64 | Arch::Arm => [0, 1, 2, 3, 4, 5],
+        };
+        words.map(|index| self.word(index))
+    }
+
     /// Sets a register by its DWARF number, if it is one that a record has.
     pub fn set_dwarf(&mut self, number: u16, value: u64) {
         if let Some(word) = self.arch.dwarf_word(number) {

@@ -27,7 +27,8 @@ pub(super) fn assemble(
     let instruction = facts.located.first().map(|it| it.location.clone());
     let located = std::mem::take(&mut facts.located);
     let has_stack = wanted.stack_trace && facts.event.registers.is_some();
-    let stack = has_stack.then(|| stack(&facts, located, wanted.max_stack_depth));
+    let stack = has_stack.then(|| trace(facts.event, &facts.walk, located, wanted.max_stack_depth));
+    let threads = facts.threads.take();
     let signature = judged.signature.unwrap_or_default();
     let lost = lost(
         &mut facts,
@@ -54,6 +55,7 @@ pub(super) fn assemble(
             memory: wanted.memory.then(|| event.memory.clone()),
         },
         stack,
+        threads,
         why: Why {
             cause: judged.verdict.cause,
             text: judged.verdict.text,
@@ -106,14 +108,18 @@ fn own_address(facts: &Facts<'_>) -> Option<ProcessAddress> {
 }
 
 /// The frames that the user wants.
-fn stack(facts: &Facts<'_>, located: Vec<Located>, max_depth: usize) -> StackTrace {
-    let walk = &facts.walk;
+pub(super) fn trace(
+    event: &Event,
+    walk: &Walk,
+    located: Vec<Located>,
+    max_depth: usize,
+) -> StackTrace {
     let frames = walk.frames.iter().zip(located).take(max_depth);
     StackTrace {
         frames: frames
             .flat_map(|(frame, located)| located.into_frames(frame))
             .collect(),
-        gaps: walk.uncertain || gaps(facts.event, walk),
+        gaps: walk.uncertain || gaps(event, walk),
         stop: match walk.frames.len() > max_depth {
             true => Stop::Depth,
             false => walk.stop,

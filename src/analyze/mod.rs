@@ -22,9 +22,11 @@ mod gather;
 mod judge;
 mod locate;
 pub mod located;
+mod locks;
 pub mod nearby;
 mod objects;
 pub mod space;
+mod threads;
 
 use std::rc::Rc;
 use std::time::Duration;

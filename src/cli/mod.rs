@@ -14,6 +14,7 @@ use std::time::Duration;
 use lexopt::Arg;
 
 pub mod desk;
+pub mod desk_options;
 pub mod options;
 
 use crate::base::error::{Error, Result};

@@ -13,7 +13,7 @@ use crate::cli::desk::Task;
 use crate::config::{default, AnalysisConfig};
 use crate::corefile::read::Core;
 use crate::corefile::recall::{identify, recall, Recalled};
-use crate::corefile::short_id;
+use crate::corefile::{short_id, threads};
 use crate::crash::event::{FileIdentity, Mapping};
 use crate::report::output;
 use crate::report::Report;
@@ -59,6 +59,9 @@ fn report(task: &Task, path: &Path) -> std::result::Result<Report, &'static str>
         .saturating_mul(1_000_000);
     identify(&mut recalled.event, made_unix_ns, &has_build_id, &look);
     check_vdso(&mut recalled);
+    if task.threads {
+        threads::recall(&core, &mut recalled.event);
+    }
     let debug_dirs = task.given.clone();
     let depth = task
         .max_stack_depth

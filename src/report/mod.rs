@@ -9,6 +9,7 @@ pub mod fold;
 pub mod output;
 pub mod repeats;
 pub mod signature;
+pub mod threads;
 
 use std::hash::{BuildHasher, Hash, Hasher};
 
@@ -18,6 +19,7 @@ use crate::crash::frame::{Stop, Trust};
 use crate::crash::kinds::{Access, Sender};
 use crate::crash::registers::Registers;
 use crate::keyed::Key;
+use crate::report::threads::ReportThreads;
 
 /// When it happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -328,6 +330,8 @@ pub struct Report {
     pub state: State,
     /// With `-t`.
     pub stack: Option<StackTrace>,
+    /// With `--threads`.
+    pub threads: Option<ReportThreads>,
     pub why: Why,
     pub counts: Counts,
     /// The process had a fatal delivery before, which counts as its death.

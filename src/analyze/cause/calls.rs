@@ -9,7 +9,7 @@ use crate::crash::registers::Arch;
 
 /// The name of a system call.
 #[must_use]
-pub(super) fn name(arch: Arch, number: u64) -> Option<&'static str> {
+pub(in crate::analyze) fn name(arch: Arch, number: u64) -> Option<&'static str> {
     let (names, first) = match (arch, number) {
         (_, COMMON_FIRST..) => (COMMON, COMMON_FIRST),
         (Arch::X86_64, _) => (X86_64, 0),

@@ -1,7 +1,7 @@
 //! One report as a line of JSON: its frames named, everything else as it was.
 //!
 //! In: a line. Out: the line with other values for `instruction_symbol`,
-//! `stack_trace`, `group` and `lost`, all other bytes unchanged. A frame that has a name
+//! `stack_trace`, also those of other threads, `group` and `lost`, all other bytes unchanged. A frame that has a name
 //! keeps it, unless the file has lines for it: then name, line and inlined calls come from
 //! the file.
 
@@ -18,12 +18,17 @@ use crate::report::Location;
 /// Appends the report with its frames named; false if the line is not a report, which
 /// then is appended as it is.
 pub(super) fn symbolize(line: &[u8], desk: &mut Desk, out: &mut Vec<u8>) -> bool {
-    let Some((report, frames)) = read(line) else {
+    let Some((report, frames, threads)) = read(line) else {
         add(out, &[line]);
         return false;
     };
     desk.clear();
-    for frame in frames.iter().filter(|frame| !is_inlined(frame)) {
+    let others = threads.iter().flat_map(|(_, frames)| frames);
+    for frame in frames
+        .iter()
+        .chain(others)
+        .filter(|frame| !is_inlined(frame))
+    {
         let string = |key| json::string(frame.value(key));
         let location = Location {
             module: string("module"),
@@ -52,7 +57,8 @@ pub(super) fn symbolize(line: &[u8], desk: &mut Desk, out: &mut Vec<u8>) -> bool
         ));
     }
     put(&report, out, &mut |key, old, out| match key {
-        b"stack_trace" => put_stack(&frames, desk, out),
+        b"stack_trace" => put_stack(&frames, &mut desk.located.iter(), desk, out),
+        b"threads" => put_threads(&threads, calls_of(&frames), desk, out),
         b"instruction_symbol" => put_instruction(&frames, desk, old, out),
         b"group" => put_group(group, out),
         b"lost" => put_lost(&desk.lost, old, out),
@@ -61,15 +67,34 @@ pub(super) fn symbolize(line: &[u8], desk: &mut Desk, out: &mut Vec<u8>) -> bool
     true
 }
 
-/// A report and its frames.
-fn read(line: &[u8]) -> Option<(Object<'_>, Vec<Object<'_>>)> {
+/// A thread and its frames.
+type Thread<'a> = (Object<'a>, Vec<Object<'a>>);
+
+/// A report, its frames, and the other threads.
+fn read(line: &[u8]) -> Option<(Object<'_>, Vec<Object<'_>>, Vec<Thread<'_>>)> {
     let report = Object::read(line, Span::whole(line)).filter(is_report)?;
-    let frames = match report.place("stack_trace") {
-        Some(stack) => json::objects(line, stack)?,
-        // It was made without -t.
-        None => Vec::new(),
-    };
-    Some((report, frames))
+    let frames = frames(&report)?;
+    let mut threads = Vec::new();
+    if let Some(list) = report.place("threads") {
+        for thread in json::objects(line, list)? {
+            let frames = self::frames(&thread)?;
+            threads.push((thread, frames));
+        }
+    }
+    Some((report, frames, threads))
+}
+
+/// None if it was made without -t.
+fn frames<'a>(object: &Object<'a>) -> Option<Vec<Object<'a>>> {
+    match object.place("stack_trace") {
+        Some(stack) => json::objects(object.text(), stack),
+        None => Some(Vec::new()),
+    }
+}
+
+/// How many of them are not inlined.
+fn calls_of(frames: &[Object<'_>]) -> usize {
+    frames.iter().filter(|frame| !is_inlined(frame)).count()
 }
 
 fn is_inlined(frame: &Object<'_>) -> bool {
@@ -91,12 +116,40 @@ fn is_news(frame: &Object<'_>, located: &Located) -> bool {
     new_name || has_lines(located)
 }
 
-/// Appends the stack trace with the new names, if there are any: the desk has some for each
-/// frame that is not inlined.
-fn put_stack(frames: &[Object<'_>], desk: &Desk, out: &mut Vec<u8>) -> bool {
+/// Appends the other threads with the new names: the desk has those of their frames after so
+/// many others.
+fn put_threads(threads: &[Thread<'_>], after: usize, desk: &Desk, out: &mut Vec<u8>) -> bool {
+    let mut located = desk.located.get(after..).unwrap_or_default().iter();
     let begin = out.len();
     let mut changed = false;
-    let mut located = desk.located.iter();
+    out.push(b'[');
+    for (number, (thread, frames)) in threads.iter().enumerate() {
+        if number > 0 {
+            out.push(b',');
+        }
+        put(thread, out, &mut |key, _, out| {
+            let is_news = key == b"stack_trace" && put_stack(frames, &mut located, desk, out);
+            changed |= is_news;
+            is_news
+        });
+    }
+    out.push(b']');
+    if !changed {
+        out.truncate(begin);
+    }
+    changed
+}
+
+/// Appends the stack trace with the new names, if there are any: the desk has some for each
+/// frame that is not inlined.
+fn put_stack(
+    frames: &[Object<'_>],
+    located: &mut std::slice::Iter<'_, Located>,
+    desk: &Desk,
+    out: &mut Vec<u8>,
+) -> bool {
+    let begin = out.len();
+    let mut changed = false;
     let mut written = 0;
     out.push(b'[');
     for (at, frame) in frames.iter().enumerate() {

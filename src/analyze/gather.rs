@@ -15,7 +15,6 @@ use crate::crash::frame::{CodeAddress, Frame, Stop, Trust};
 use crate::crash::registers::{Arch, Registers};
 use crate::crash::signals::code;
 use crate::decode::{decode, Class, MAX_LENGTH};
-use crate::report::threads::ReportThreads;
 use crate::report::{signature, Location};
 use crate::unwind::{self, AddressSpace, Walk};
 
@@ -46,8 +45,6 @@ pub(super) struct Facts<'a> {
     pub(super) place: Location,
     /// What lies at the value of each register that is shown.
     pub(super) places: Vec<Located>,
-    /// With `--threads`.
-    pub(super) threads: Option<ReportThreads>,
     pub(super) lost: Vec<Lost>,
     /// Frames or names may be missing, because the report's time was over.
     pub(super) is_cut: bool,
@@ -76,13 +73,10 @@ impl Analyzer {
             let (detail, reason) = step.lost();
             Lost { detail, reason }
         }));
-        let is_cut = self.is_cut();
-        let threads = self.threads(event, &code, &located, &mut lost);
         Facts {
             arch: event.registers.map_or(Arch::NATIVE, |regs| regs.arch()),
             faulting,
-            is_cut,
-            threads,
+            is_cut: self.is_cut(),
             event,
             own,
             first,

@@ -9,19 +9,19 @@ use super::Analyzer;
 use crate::analyze::space::Captured;
 use crate::base::address::ProcessAddress;
 use crate::base::bytes::{find, Cursor};
-use crate::crash::event::{Event, MemoryWindow};
+use crate::crash::event::Event;
 use crate::crash::futex::Futex;
 use crate::crash::registers::Arch;
 use crate::crash::threads::{SystemCall, Thread};
 use crate::report::threads::{ReportThreads, WaitsFor};
-use crate::report::Location;
+use crate::report::StackFrame;
 
 /// The low bits of a word that holds a thread's number: FUTEX_TID_MASK.
 const TID_MASK: u32 = 0x3fff_ffff;
 /// musl: a mutex without owner that is held (EBUSY).
 const MUSL_HELD: u32 = 16;
 /// Where glibc's pthread_mutex_t has its owner.
-const GLIBC_OWNER: usize = 8;
+const GLIBC_OWNER: u64 = 8;
 /// Frames that show what kind of lock it is: the wait, and what leads to it.
 const FRAMES: usize = 5;
 /// No thread has a larger number: `PID_MAX_LIMIT` of include/linux/threads.h.
@@ -29,22 +29,15 @@ const MAX_TID: u32 = 4 << 20;
 /// arm64: the instruction of a system call.
 const SVC: [u8; 4] = [0x01, 0x00, 0x00, 0xd4];
 
-/// A thread that may wait.
-pub(super) struct Waiter<'a> {
-    /// The other thread; `None` for the one that crashed.
-    pub(super) thread: Option<&'a Thread>,
-    pub(super) call: Option<SystemCall>,
-    /// Of its innermost frames.
-    pub(super) places: Vec<&'a Location>,
-}
-
 /// The system call in which the signal found the thread that crashed.
-pub(super) fn own_call(event: &Event, code: &MemoryWindow) -> Option<SystemCall> {
+pub(super) fn own_call(event: &Event) -> Option<SystemCall> {
     let registers = event.registers?;
     let number = match registers.arch() {
         Arch::X86_64 | Arch::I386 => registers.system_call()?,
         // The kernel has stepped back to the instruction, to run it again.
-        Arch::Aarch64 if code.get(registers.pc(), 4) == Some(&SVC) => registers.dwarf(8)?,
+        Arch::Aarch64 if event.code_bytes.get(registers.pc(), 4) == Some(&SVC) => {
+            registers.dwarf(8)?
+        }
         Arch::Aarch64 | Arch::Arm => return None,
     };
     Some(SystemCall {
@@ -54,36 +47,23 @@ pub(super) fn own_call(event: &Event, code: &MemoryWindow) -> Option<SystemCall>
 }
 
 impl Analyzer {
-    /// What each of them waits for.
-    pub(super) fn waits(&mut self, event: &Event, waiters: &[Waiter<'_>]) -> Vec<Option<WaitsFor>> {
+    /// What a thread waits for: the crashed one, or another.
+    pub(super) fn waits_for(
+        &mut self,
+        event: &Event,
+        thread: Option<&Thread>,
+        call: &SystemCall,
+        frames: &[StackFrame],
+    ) -> Option<WaitsFor> {
         let arch = event.registers.map_or(Arch::NATIVE, |regs| regs.arch());
-        let futex = |waiter: &Waiter<'_>| {
-            let futex = Futex::of(arch, waiter.call.as_ref()?)?;
-            futex.waits.then_some(futex)
-        };
-        let mut known: Vec<(u64, Option<Vec<u8>>)> = Vec::new();
-        let mut waits = Vec::new();
-        for waiter in waiters {
-            let Some(futex) = futex(waiter) else {
-                waits.push(None);
-                continue;
-            };
-            let place = match known.iter().find(|known| known.0 == futex.address) {
-                Some((_, place)) => place.clone(),
-                None => {
-                    let place = self.variable(event, ProcessAddress(futex.address));
-                    known.push((futex.address, place.clone()));
-                    place
-                }
-            };
-            let owner = owner(event, waiter, &futex).filter(|_| !self.wanted.no_memory);
-            waits.push(Some(WaitsFor {
-                address: ProcessAddress(futex.address),
-                place,
-                owner: owner.and_then(|owner| shown(event, owner)),
-            }));
-        }
-        waits
+        let futex = Futex::of(arch, call).filter(|futex| futex.waits)?;
+        let owner = owner(event, thread, &futex, frames).filter(|_| !self.wanted.no_memory);
+        let address = ProcessAddress(futex.address);
+        Some(WaitsFor {
+            address,
+            place: self.variable(event, address),
+            owner: owner.and_then(|owner| shown(event, owner)),
+        })
     }
 
     /// `name+0xoff (/path)` of the variable at an address, or what else is there.
@@ -99,32 +79,38 @@ impl Analyzer {
             let mut loads = opened.module.elf().loads().iter();
             if loads.any(|load| at.0.wrapping_sub(load.address.0) < load.memory_size) {
                 let path = space.name(mapping);
-                return Some(match opened.module.variable(at) {
-                    Some(found) => {
-                        let offset = at.0 - found.start.0;
-                        let offset = format!("+{offset:#x} (");
-                        [&found.name[..], offset.as_bytes(), &path, b")"].concat()
-                    }
-                    None => [&path[..], format!("+{:#x}", at.0).as_bytes()].concat(),
-                });
+                let Some(found) = opened.module.variable(at) else {
+                    return Some([&path[..], hex(at.0).as_bytes()].concat());
+                };
+                let offset = hex(at.0 - found.start.0);
+                return Some([&found.name[..], offset.as_bytes(), b" (", &path, b")"].concat());
             }
         }
         Some(event.mapping_name(event.mapping(address)?))
     }
 }
 
+fn hex(offset: u64) -> String {
+    format!("+{offset:#x}")
+}
+
 /// The number of the owner as the process has it.
-fn owner(event: &Event, waiter: &Waiter<'_>, futex: &Futex) -> Option<u32> {
-    let word = |offset: usize| {
-        let at = ProcessAddress(futex.address.checked_add(offset as u64)?);
-        let own = waiter.thread.iter().flat_map(|thread| &thread.windows);
-        let own = own.into_iter().find_map(|window| window.get(at, 4));
+fn owner(
+    event: &Event,
+    thread: Option<&Thread>,
+    futex: &Futex,
+    frames: &[StackFrame],
+) -> Option<u32> {
+    let word = |offset: u64| {
+        let at = ProcessAddress(futex.address.checked_add(offset)?);
+        let own = thread.map_or(&[][..], |thread| &thread.windows);
+        let own = own.iter().find_map(|window| window.get(at, 4));
         Cursor::new(own.or_else(|| event.memory(at, 4))?).u32().ok()
     };
     let number = if futex.inherits {
         word(0)? & TID_MASK
     } else {
-        match mutex(&waiter.places)? {
+        match mutex(frames)? {
             // A mutex that is not held is not waited for: it is some other futex.
             Library::Glibc if word(0)? == 0 => return None,
             Library::Glibc => word(GLIBC_OWNER)?,
@@ -145,10 +131,13 @@ enum Library {
 }
 
 /// `None` if the frames do not show a wait for a mutex.
-fn mutex(places: &[&Location]) -> Option<Library> {
+fn mutex(frames: &[StackFrame]) -> Option<Library> {
     let mut is_mutex = false;
     let mut library = None;
-    for place in places.iter().take(FRAMES) {
+    for StackFrame {
+        location: place, ..
+    } in frames.iter().take(FRAMES)
+    {
         let name = place
             .symbol
             .as_ref()
@@ -185,15 +174,18 @@ fn shown(event: &Event, owner: u32) -> Option<u32> {
 
 /// The first circle of threads each of which waits for a lock that the next one holds.
 pub(super) fn circle(own: u32, threads: &ReportThreads) -> Vec<u32> {
-    let waits = threads.list.iter().map(|it| (it.tid, &it.waits_for));
-    let all: Vec<(u32, u32)> = std::iter::once((own, &threads.own))
-        .chain(waits)
-        .filter_map(|(tid, waits)| Some((tid, waits.as_ref()?.owner?)))
-        .collect();
-    for &(first, _) in &all {
+    let owner = |tid: u32| {
+        let mut list = threads.list.iter();
+        let waits = match tid == own {
+            true => threads.own.as_ref()?,
+            false => list.find(|thread| thread.tid == tid)?.waits_for.as_ref()?,
+        };
+        waits.owner
+    };
+    let list = threads.list.iter().map(|thread| thread.tid);
+    for first in list.chain([own]) {
         let mut circle = vec![first];
-        let mut at = first;
-        while let Some(&(_, next)) = all.iter().find(|(tid, _)| *tid == at) {
+        while let Some(next) = circle.last().and_then(|&last| owner(last)) {
             if next == first {
                 return circle;
             }
@@ -202,7 +194,6 @@ pub(super) fn circle(own: u32, threads: &ReportThreads) -> Vec<u32> {
                 break;
             }
             circle.push(next);
-            at = next;
         }
     }
     Vec::new()

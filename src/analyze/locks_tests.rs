@@ -1,10 +1,12 @@
 use super::*;
 use crate::capture::record::abi;
 use crate::capture::record::assemble::Assembler;
+use crate::crash::frame::Trust;
+use crate::crash::memory::MemoryWindow;
 use crate::crash::registers::{Registers, WORDS};
 use crate::crash::threads::{State, Threads};
 use crate::report::threads::ReportThread;
-use crate::report::Symbol;
+use crate::report::{Location, Symbol};
 
 const LOCK: u64 = 0x60_0000;
 const FUTEX_WAIT: u64 = 0x80;
@@ -51,14 +53,21 @@ fn thread(tid: u32, ns_tid: u32, words: &[u32]) -> Thread {
     }
 }
 
-fn location(name: &str, module: &str) -> Location {
-    Location {
+fn frame(name: &str, module: &str) -> StackFrame {
+    let location = Location {
         symbol: Some(Symbol {
             name: name.as_bytes().to_vec(),
             offset: 1,
         }),
         module: Some(module.as_bytes().to_vec()),
         ..Location::default()
+    };
+    StackFrame {
+        address: ProcessAddress(0),
+        exact: false,
+        trust: Trust::Cfi,
+        inlined: false,
+        location,
     }
 }
 
@@ -67,18 +76,14 @@ const MUSL: &str = "/lib/ld-musl-x86_64.so.1";
 
 /// The owner by the words at the lock, in a thread with these frames.
 fn owner_of(operation: u64, words: &[u32], module: &str, names: &[&str]) -> Option<u32> {
-    let places: Vec<Location> = names.iter().map(|name| location(name, module)).collect();
+    let frames: Vec<StackFrame> = names.iter().map(|name| frame(name, module)).collect();
     let thread = thread(101, 11, words);
     let call = SystemCall {
         number: 202,
         arguments: [LOCK, operation, 2, 0, 0, 0],
     };
-    let waiter = Waiter {
-        thread: Some(&thread),
-        call: Some(call),
-        places: places.iter().collect(),
-    };
-    owner(&event(), &waiter, &Futex::of(Arch::X86_64, &call)?)
+    let futex = Futex::of(Arch::X86_64, &call)?;
+    owner(&event(), Some(&thread), &futex, &frames)
 }
 
 #[test]
@@ -191,7 +196,7 @@ fn circles_of_waiting_threads_are_found() {
     );
     assert_eq!(
         circle_of(Some(2), &[(2, 1)]),
-        [1, 2],
+        [2, 1],
         "with the crashed one"
     );
     assert_eq!(circle_of(None, &[(7, 7)]), [7]);
@@ -206,24 +211,20 @@ fn the_crashed_thread_may_have_been_in_a_call() {
     // orig_rax, rdi
     (words[15], words[14]) = (202, LOCK);
     event.registers = Some(Registers::new(Arch::X86_64, words));
-    let nothing = MemoryWindow {
-        address: ProcessAddress(0),
-        bytes: Vec::new(),
-    };
-    let call = own_call(&event, &nothing).expect("a call");
+    let call = own_call(&event).expect("a call");
     assert_eq!((call.number, call.arguments[0]), (202, LOCK));
     words[15] = u64::MAX;
     event.registers = Some(Registers::new(Arch::X86_64, words));
-    assert_eq!(own_call(&event, &nothing), None);
+    assert_eq!(own_call(&event), None);
     let mut words = [0; WORDS];
     (words[0], words[8], words[32]) = (LOCK, 98, 0x1000);
     event.registers = Some(Registers::new(Arch::Aarch64, words));
-    let mut code = MemoryWindow {
+    event.code_bytes = MemoryWindow {
         address: ProcessAddress(0xff0),
         bytes: vec![0; 64],
     };
-    assert_eq!(own_call(&event, &code), None, "another instruction");
-    code.bytes[16..20].copy_from_slice(&SVC);
-    let call = own_call(&event, &code).expect("a call");
+    assert_eq!(own_call(&event), None, "another instruction");
+    event.code_bytes.bytes[16..20].copy_from_slice(&SVC);
+    let call = own_call(&event).expect("a call");
     assert_eq!((call.number, call.arguments[0]), (98, LOCK));
 }

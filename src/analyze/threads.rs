@@ -5,19 +5,19 @@
 //! their stacks is named once. A thread that was running gets no stack: its registers are
 //! those of an earlier moment.
 
-use super::locks::{self, Waiter};
-use super::{assemble, Analyzer};
+use std::rc::Rc;
+
+use super::{assemble, locks, Analyzer};
 use crate::analyze::cause::calls;
-use crate::analyze::located::Located;
 use crate::analyze::space::Captured;
 use crate::base::address::ProcessAddress;
-use crate::crash::event::{Event, Lost, MemoryWindow};
+use crate::crash::event::{Event, Lost};
 use crate::crash::frame::CodeAddress;
 use crate::crash::futex::Futex;
 use crate::crash::registers::{Arch, Registers};
 use crate::crash::threads::{State, SystemCall, Thread};
 use crate::report::threads::{Call, Operation, ReportThread, ReportThreads};
-use crate::report::StackTrace;
+use crate::report::{Report, StackTrace};
 use crate::unwind::{self, Walk};
 
 /// Calls of all other threads, so that a report keeps within bounds.
@@ -27,62 +27,45 @@ const MAX_CALLS: usize = 1 << 14;
 type Key = (u64, usize);
 
 impl Analyzer {
-    pub(super) fn threads(
-        &mut self,
-        event: &Event,
-        code: &MemoryWindow,
-        own: &[Located],
-        lost: &mut Vec<Lost>,
-    ) -> Option<ReportThreads> {
+    /// Adds them to the report, if the event has them.
+    pub(super) fn add_threads(&mut self, event: &Event, report: &mut Report) {
+        let Some(threads) = &event.threads else {
+            return;
+        };
         let allowance = self.allowance.clone();
         let _rest = allowance.rest();
-        let threads = event.threads.as_ref()?;
         let arch = event.registers.map_or(Arch::NATIVE, |regs| regs.arch());
-        let mut list: Vec<ReportThread> = Vec::new();
+        let lost = &mut report.lost;
+        let mut stacks = match self.wanted.stack_trace {
+            true => self.stacks(event, &threads.list, lost),
+            false => Vec::new(),
+        }
+        .into_iter();
+        let mut others = ReportThreads {
+            count: (threads.count != 0).then_some(threads.count),
+            own: locks::own_call(event).and_then(|call| {
+                let frames = report.stack.as_ref().map_or(&[][..], |stack| &stack.frames);
+                self.waits_for(event, None, &call, frames)
+            }),
+            ..ReportThreads::default()
+        };
         for thread in &threads.list {
-            list.push(ReportThread {
+            let stack = stacks.next().flatten();
+            let frames = stack.as_ref().map_or(&[][..], |stack| &stack.frames);
+            let call = thread.system_call.as_ref();
+            let waits_for = call.and_then(|call| self.waits_for(event, Some(thread), call, frames));
+            others.list.push(ReportThread {
                 tid: thread.tid.unwrap_or(thread.host_tid),
                 name: thread.name.clone(),
                 state: thread.state,
                 call: thread.system_call.map(|call| named(arch, call)),
-                waits_for: None,
+                waits_for,
                 registers: thread.registers.filter(|_| self.wanted.registers),
-                stack: None,
+                stack,
             });
         }
-        if self.wanted.stack_trace {
-            let stacks = self.stacks(event, &threads.list, lost);
-            for (thread, stack) in list.iter_mut().zip(stacks) {
-                thread.stack = stack;
-            }
-        }
-        let waits = {
-            let mut waiters = vec![Waiter {
-                thread: None,
-                call: locks::own_call(event, code),
-                places: own.iter().map(|located| &located.location).collect(),
-            }];
-            for (thread, reported) in threads.list.iter().zip(&list) {
-                let frames = reported.stack.iter().flat_map(|stack| &stack.frames);
-                waiters.push(Waiter {
-                    thread: Some(thread),
-                    call: thread.system_call,
-                    places: frames.map(|frame| &frame.location).collect(),
-                });
-            }
-            self.waits(event, &waiters)
-        };
-        let mut waits = waits.into_iter();
-        let mut report = ReportThreads {
-            own: waits.next().flatten(),
-            list,
-            count: (threads.count != 0).then_some(threads.count),
-            deadlock: Vec::new(),
-        };
-        for (thread, waits) in report.list.iter_mut().zip(waits) {
-            thread.waits_for = waits;
-        }
-        report.deadlock = locks::circle(event.tid.unwrap_or(event.host_tid), &report);
+        others.deadlock = locks::circle(event.tid.unwrap_or(event.host_tid), &others);
+        report.threads = Some(Rc::new(others));
         let is_cut = allowance.is_out() || allowance.cuts().next().is_some();
         if is_cut {
             lost.push(Lost {
@@ -90,7 +73,8 @@ impl Analyzer {
                 reason: "time limit: not all calls and names of other threads were found",
             });
         }
-        Some(report)
+        lost.sort_unstable();
+        lost.dedup();
     }
 
     fn stacks(
@@ -100,35 +84,43 @@ impl Analyzer {
         lost: &mut Vec<Lost>,
     ) -> Vec<Option<StackTrace>> {
         let walks = self.walks(event, threads);
-        let frames = || walks.iter().flatten().flat_map(|walk| &walk.frames);
-        let mut keys: Vec<Key> = frames().map(|frame| key(frame.code)).collect();
+        let mut keys: Vec<Key> = Vec::new();
+        for walk in walks.iter().flatten() {
+            for frame in &walk.frames {
+                keys.push(key(frame.code));
+            }
+        }
         keys.sort_unstable();
         keys.dedup();
-        let codes: Vec<CodeAddress> = keys.iter().map(|&key| code(key)).collect();
+        let mut codes = Vec::new();
+        for key in &keys {
+            codes.push(code(*key));
+        }
         let mut lacks = Vec::new();
         let located = self.locate(event, &codes, codes.len(), &mut lacks);
         // Missing lines of other threads are not worth a word.
-        lost.extend(lacks.into_iter().filter(|lost| lost.detail == "symbols"));
-        let (mut room, mut is_full) = (MAX_CALLS, false);
+        lacks.retain(|lost| lost.detail == "symbols");
+        lost.append(&mut lacks);
+        let (mut left, mut is_full) = (MAX_CALLS, false);
         let mut stacks = Vec::new();
         for walk in &walks {
-            let stack = walk.as_ref().map(|walk| {
-                let places = walk.frames.iter().filter_map(|frame| {
-                    let at = keys.binary_search(&key(frame.code)).ok()?;
-                    located.get(at).cloned()
-                });
-                let places: Vec<Located> = places.collect();
-                assemble::trace(event, walk, places, self.wanted.max_stack_depth)
-            });
-            let calls = stack.as_ref().map_or(0, |stack| stack.frames.len());
-            is_full |= calls > room;
-            room = room.saturating_sub(calls);
-            stacks.push(stack.filter(|_| !is_full));
+            is_full |= left == 0 && walk.is_some();
+            let Some(walk) = walk.as_ref().filter(|_| left > 0) else {
+                stacks.push(None);
+                continue;
+            };
+            let place = |number: usize| {
+                let at = keys.binary_search(&key(walk.frames[number].code));
+                located.get(at.ok()?)
+            };
+            let stack = assemble::trace(event, walk, &place, self.wanted.max_stack_depth);
+            left = left.saturating_sub(stack.frames.len());
+            stacks.push(Some(stack));
         }
         if is_full {
             lost.push(Lost {
                 detail: "threads",
-                reason: "too many calls: not all are in the report",
+                reason: "too many calls: those of the last threads are left out",
             });
         }
         stacks

@@ -22,74 +22,82 @@ const STATES: [State; 7] = [
     State::Stopped,
     State::Exiting,
 ];
-/// A name's words.
-const NAME_WORDS: usize = layout::NAME_BYTES / 8;
+/// Words of a thread before its windows.
+const WORDS: usize = 15;
 /// Pieces of memory of one thread.
 const MAX_WINDOWS: u64 = 64;
 /// The note, as it was read.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Debug)]
 pub(super) struct OwnThreads {
     pub(super) count: u32,
-    /// Without registers and memory.
-    pub(super) list: Vec<(Thread, OwnThread)>,
-    /// Addresses and lengths, those of one thread after those of another.
-    pub(super) windows: Vec<(u64, u64)>,
+    pub(super) list: Vec<OwnThread>,
 }
 
-/// What a thread has elsewhere in the core.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A thread without its registers and its memory.
+#[derive(Debug)]
 pub(super) struct OwnThread {
+    pub(super) thread: Thread,
+    /// Registers whose values are not known.
     pub(super) unknown: u64,
-    /// Among all windows.
-    pub(super) windows: std::ops::Range<usize>,
+    /// Where its memory is, and how much there is.
+    pub(super) windows: Vec<(u64, u64)>,
 }
 
 impl OwnThreads {
     /// `None` if it is of a version that this tool does not know.
     pub(super) fn read(bytes: &[u8]) -> Option<OwnThreads> {
         let mut cursor = Cursor::new(bytes);
-        if cursor.u64().ok()? != VERSION {
+        let mut next = || cursor.u64().ok();
+        if next()? != VERSION {
             return None;
         }
-        let mut threads = OwnThreads {
-            count: cursor.u64().ok()? as u32,
-            ..OwnThreads::default()
-        };
-        while threads.list.len() < MAX_THREADS && threads.read_thread(&mut cursor).is_some() {}
-        Some(threads)
+        let count = next()? as u32;
+        let mut list = Vec::new();
+        while list.len() < MAX_THREADS {
+            let Some(thread) = read_thread(&mut cursor) else {
+                break;
+            };
+            list.push(thread);
+        }
+        Some(OwnThreads { count, list })
     }
+}
 
-    fn read_thread(&mut self, cursor: &mut Cursor<'_>) -> Option<()> {
-        let (numbers, tid) = (cursor.u64().ok()?, cursor.u64().ok()? as u32);
-        let state = usize::try_from(cursor.u64().ok()?).ok()?;
-        let number = cursor.u64().ok()?;
-        let mut arguments = [0; 6];
-        for argument in &mut arguments {
-            *argument = cursor.u64().ok()?;
-        }
-        let name = cursor.take(8 * NAME_WORDS).ok()?;
-        let unknown = cursor.u64().ok()?;
-        let begin = self.windows.len();
-        for _ in 0..cursor.u64().ok()?.min(MAX_WINDOWS) {
-            self.windows.push((cursor.u64().ok()?, cursor.u64().ok()?));
-        }
-        let thread = Thread {
-            host_tid: numbers as u32,
-            tid: (tid != 0).then_some(tid),
-            ns_tid: (numbers >> 32) as u32,
-            name: until_nul(name).to_vec(),
-            state: STATES.get(state).copied().unwrap_or(State::Unknown),
-            system_call: (number != NONE).then_some(SystemCall {
-                number: number as u32,
-                arguments,
-            }),
-            registers: None,
-            windows: Vec::new(),
-        };
-        let windows = begin..self.windows.len();
-        self.list.push((thread, OwnThread { unknown, windows }));
-        Some(())
+fn read_thread(cursor: &mut Cursor<'_>) -> Option<OwnThread> {
+    let mut words = [0; WORDS];
+    for word in &mut words {
+        *word = cursor.u64().ok()?;
     }
+    let [host_tid, ns_tid, tid, state, number, arguments @ .., first, second, unknown, count] =
+        words;
+    let mut windows = Vec::new();
+    for _ in 0..count.min(MAX_WINDOWS) {
+        windows.push((cursor.u64().ok()?, cursor.u64().ok()?));
+    }
+    let mut name = [0; layout::NAME_BYTES];
+    name[..8].copy_from_slice(&first.to_le_bytes());
+    name[8..].copy_from_slice(&second.to_le_bytes());
+    let thread = Thread {
+        host_tid: host_tid as u32,
+        tid: (tid != 0).then_some(tid as u32),
+        ns_tid: ns_tid as u32,
+        name: until_nul(&name).to_vec(),
+        state: STATES
+            .get(state as usize)
+            .copied()
+            .unwrap_or(State::Unknown),
+        system_call: (number != NONE).then_some(SystemCall {
+            number: number as u32,
+            arguments,
+        }),
+        registers: None,
+        windows: Vec::new(),
+    };
+    Some(OwnThread {
+        thread,
+        unknown,
+        windows,
+    })
 }
 
 /// The number that a core has for a thread.
@@ -102,27 +110,32 @@ pub(super) fn words(threads: &Threads) -> Vec<u64> {
     let mut words = vec![VERSION, threads.count.into()];
     for thread in threads.list.iter().take(MAX_THREADS) {
         let state = STATES.iter().position(|state| *state == thread.state);
-        let (number, arguments) = match &thread.system_call {
-            Some(call) => (call.number.into(), call.arguments),
-            None => (NONE, [0; 6]),
-        };
-        words.extend([
-            u64::from(thread.host_tid) | u64::from(thread.ns_tid) << 32,
-            thread.tid.unwrap_or(0).into(),
-            state.unwrap_or(0) as u64,
-            number,
-        ]);
-        words.extend(arguments);
-        let mut name = [0; 8 * NAME_WORDS];
+        let mut name = [0; layout::NAME_BYTES];
         let len = thread.name.len().min(name.len() - 1);
         name[..len].copy_from_slice(&thread.name[..len]);
-        let name = name.as_chunks::<8>().0;
-        words.extend(name.iter().map(|bytes| u64::from_le_bytes(*bytes)));
-        words.push(thread.registers.map_or(0, |registers| registers.unknown()));
+        let name = u128::from_le_bytes(name);
         let windows = &thread.windows[..thread.windows.len().min(MAX_WINDOWS as usize)];
-        words.push(windows.len() as u64);
+        let call = thread.system_call;
+        let arguments = call.map_or([0; 6], |call| call.arguments);
+        words.extend_from_slice(&[
+            thread.host_tid.into(),
+            thread.ns_tid.into(),
+            thread.tid.unwrap_or(0).into(),
+            state.unwrap_or(0) as u64,
+            call.map_or(NONE, |call| call.number.into()),
+            arguments[0],
+            arguments[1],
+            arguments[2],
+            arguments[3],
+            arguments[4],
+            arguments[5],
+            name as u64,
+            (name >> 64) as u64,
+            thread.registers.map_or(0, |registers| registers.unknown()),
+            windows.len() as u64,
+        ]);
         for window in windows {
-            words.extend([window.address.0, window.bytes.len() as u64]);
+            words.extend_from_slice(&[window.address.0, window.bytes.len() as u64]);
         }
     }
     words

@@ -31,9 +31,9 @@ fn a_note_that_is_cut_off_has_the_threads_before() {
     let whole = bytes(&words(&threads));
     let read = OwnThreads::read(&whole).expect("a note");
     assert_eq!((read.count, read.list.len()), (3, 2));
-    assert_eq!(read.list[0].0.name, b"a name of more ");
-    assert_eq!(read.list[0].0.state, State::Stopped);
-    assert_eq!(read.windows, [(1, 16), (2, 16)]);
+    assert_eq!(read.list[0].thread.name, b"a name of more ");
+    assert_eq!(read.list[0].thread.state, State::Stopped);
+    assert_eq!(read.list[1].windows, [(2, 16)]);
     let head = 16;
     let each = (whole.len() - head) / 2;
     for len in 0..whole.len() {
@@ -48,7 +48,7 @@ fn a_note_that_is_cut_off_has_the_threads_before() {
 
 #[test]
 fn numbers_of_a_note_have_limits() {
-    assert_eq!(OwnThreads::read(&bytes(&[VERSION + 1, 1])), None);
+    assert!(OwnThreads::read(&bytes(&[VERSION + 1, 1])).is_none());
     let many = Threads {
         list: (0..MAX_THREADS as u32 + 10).map(thread).collect(),
         count: u32::MAX,
@@ -61,11 +61,11 @@ fn numbers_of_a_note_have_limits() {
         list: vec![thread(1)],
         count: 0,
     });
-    let (state, windows) = (2 + 2, one.len() - 3);
+    let (state, windows) = (2 + 3, one.len() - 3);
     one[state] = 77;
     assert_eq!(one[windows], 1);
     let read = OwnThreads::read(&bytes(&one)).expect("a note");
-    assert_eq!(read.list[0].0.state, State::Unknown);
+    assert_eq!(read.list[0].thread.state, State::Unknown);
     one[windows] = u64::MAX;
     assert!(OwnThreads::read(&bytes(&one))
         .expect("a note")
@@ -73,5 +73,5 @@ fn numbers_of_a_note_have_limits() {
         .is_empty());
     one.resize(one.len() + 1000, 5);
     let read = OwnThreads::read(&bytes(&one)).expect("a note");
-    assert_eq!(read.list[0].1.windows.len() as u64, MAX_WINDOWS);
+    assert_eq!(read.list[0].windows.len() as u64, MAX_WINDOWS);
 }

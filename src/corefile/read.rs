@@ -96,7 +96,8 @@ pub struct Core {
     pub segments: Vec<Segment>,
     /// The thread that crashed: the first one.
     pub thread: Thread,
-    /// The others, as far as they are kept, and how many there are of all.
+    /// The others, as far as they are kept, and how many there are of all; 0 if that is not
+    /// known, because not all notes were read.
     pub others: Vec<Thread>,
     pub thread_count: u32,
     pub process: Process,
@@ -116,6 +117,7 @@ impl Core {
         let mut notes = Notes::new(header.arch);
         let mut segments = Vec::new();
         let mut room = MAX_NOTE_BYTES;
+        let mut is_cut = false;
         for (kind, segment) in entries {
             match kind {
                 layout::PT_LOAD => segments.push(segment),
@@ -123,6 +125,7 @@ impl Core {
                     let size = segment.file_size.min(room);
                     room -= size;
                     let left = source.size().saturating_sub(segment.offset);
+                    is_cut |= size.min(left) < segment.file_size;
                     let size = usize::try_from(size.min(left)).unwrap_or(0);
                     if let Some(bytes) = source.read_vec(segment.offset, size) {
                         notes.take_all(&bytes);
@@ -139,7 +142,7 @@ impl Core {
             segments,
             thread: notes.thread.ok_or(NotCore::NoThread)?,
             others: notes.others,
-            thread_count: notes.thread_count,
+            thread_count: if is_cut { 0 } else { notes.thread_count },
             process: notes.process,
             siginfo: notes.siginfo,
             auxv: notes.auxv,
@@ -176,9 +179,9 @@ impl Core {
     /// Whether this was captured as a part of another thread's stack.
     #[must_use]
     pub(super) fn is_of_other_thread(&self, segment: &Segment) -> bool {
-        let windows = self.own_threads.iter().flat_map(|it| &it.windows);
-        let mut windows = windows.filter(|(start, _)| *start <= segment.address);
-        windows.any(|(start, len)| segment.address - start < *len)
+        let threads = self.own_threads.iter().flat_map(|it| &it.list);
+        let mut windows = threads.flat_map(|thread| &thread.windows);
+        windows.any(|(start, len)| segment.address.wrapping_sub(*start) < *len)
     }
 
     #[must_use]

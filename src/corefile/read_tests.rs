@@ -93,10 +93,10 @@ fn the_first_thread_is_the_one_that_crashed() {
 
 #[test]
 fn other_threads_have_their_registers_and_their_stacks() {
-    let core = read(small()).unwrap();
+    let mut core = read(small()).unwrap();
     let mut event = recall(&core).event;
     assert_eq!(event.threads, None, "only if they are asked for");
-    threads::recall(&core, &mut event);
+    threads::recall(&mut core, &mut event);
     let threads = event.threads.unwrap();
     assert_eq!((threads.count, threads.list.len()), (2, 1));
     let thread = &threads.list[0];
@@ -106,6 +106,19 @@ fn other_threads_have_their_registers_and_their_stacks() {
     // orig_rax is 0.
     assert_eq!(thread.system_call.unwrap().number, 0);
     assert!(event.lost.iter().all(|lost| lost.detail != "threads"));
+}
+
+#[test]
+fn notes_that_are_cut_off_do_not_say_how_many_threads_there_were() {
+    let mut bytes = small();
+    // They would be longer than the file.
+    put(&mut bytes, 64 + 32, &0x10_0000u64.to_le_bytes());
+    let mut core = read(bytes).unwrap();
+    let mut event = recall(&core).event;
+    threads::recall(&mut core, &mut event);
+    let threads = event.threads.unwrap();
+    assert_eq!((threads.count, threads.list.len()), (0, 1));
+    assert!(event.lost.iter().any(|lost| lost.detail == "threads"));
 }
 
 /// As gdb's gcore writes it.
@@ -185,9 +198,9 @@ fn no_byte_makes_it_panic_or_read_without_end() {
                 bytes[at..end].fill(value);
                 bytes
             }] {
-                if let Ok(core) = read(bytes) {
+                if let Ok(mut core) = read(bytes) {
                     let mut event = recall(&core).event;
-                    threads::recall(&core, &mut event);
+                    threads::recall(&mut core, &mut event);
                     assert!(event.memory_bytes() < 8 << 20);
                     for thread in event.threads.unwrap().list {
                         assert!(thread.windows.iter().all(|it| it.bytes.len() <= 0x100));

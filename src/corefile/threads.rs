@@ -5,10 +5,9 @@
 //! [`Threads`] as the capture program would have captured them. What the core does not say
 //! is unknown.
 
-use super::own_threads::{number, OwnThread, OwnThreads};
+use super::own_threads::{number, OwnThread};
 use super::read::{self, Core};
 use super::recall::{registers, RED_ZONE, WINDOW_BYTES};
-use super::sort_by_number;
 use super::windows::Windows;
 use crate::crash::event::{Event, Lost};
 use crate::crash::futex::{self, Futex};
@@ -19,48 +18,46 @@ use crate::crash::threads::{State, SystemCall, Thread, Threads};
 const STACKS_BYTES: usize = 64 << 20;
 const MIN_STACK_BYTES: usize = 64 << 10;
 
-/// Adds the other threads of a core to its event.
-pub fn recall(core: &Core, event: &mut Event) {
-    let (list, count) = match &core.own_threads {
-        Some(own) => {
-            let list = own
-                .list
-                .iter()
-                .map(|(thread, more)| own_thread(core, own, thread, more));
-            (list.collect(), own.count)
-        }
-        // Without `--threads` a core of ours has the crashed one alone, whatever there were.
-        None if core.own.is_some() => (Vec::new(), 0),
-        None => (kernels(core), core.thread_count),
+/// Adds the other threads of a core to its event, which was recalled before.
+pub fn recall(core: &mut Core, event: &mut Event) {
+    let mut threads = Threads {
+        list: Vec::new(),
+        count: 0,
     };
-    let threads = Threads { list, count };
-    if count as usize > threads.list.len() + 1 {
-        event.lost.push(Lost {
-            detail: "threads",
-            reason: "only some of them are in the core file, or are read",
-        });
+    let mut lack = None;
+    if let Some(own) = core.own_threads.take() {
+        threads.count = own.count;
+        for thread in own.list {
+            threads.list.push(own_thread(core, thread));
+        }
+    } else if core.own.is_some() {
+        lack = Some("the core file has only the crashed one");
+    } else {
+        threads.count = core.thread_count;
+        kernels(core, &mut threads.list);
     }
-    if core.own.is_some() && core.own_threads.is_none() {
-        event.lost.push(Lost {
-            detail: "threads",
-            reason: "the core file has only the crashed one",
-        });
+    let is_more = threads.count as usize > threads.list.len() + 1;
+    if is_more || core.own.is_none() && threads.count == 0 {
+        lack = Some("only some of them are in the core file, or are read");
     }
+    event.lost.extend(lack.map(|reason| Lost {
+        detail: "threads",
+        reason,
+    }));
     event.threads = Some(threads);
 }
 
-fn own_thread(core: &Core, own: &OwnThreads, thread: &Thread, more: &OwnThread) -> Thread {
+fn own_thread(core: &Core, own: OwnThread) -> Thread {
+    let mut thread = own.thread;
     let mut others = core.others.iter();
-    let saved = others.find(|other| other.tid == number(thread));
+    let saved = others.find(|other| other.tid == number(&thread));
+    thread.registers = saved.map(|saved| registers(core.arch, &saved.words, own.unknown));
     let mut windows = Windows::default();
-    for &(start, len) in own.windows.get(more.windows.clone()).unwrap_or_default() {
+    for (start, len) in own.windows {
         add(core, &mut windows, start, len);
     }
-    Thread {
-        registers: saved.map(|saved| registers(core.arch, &saved.words, more.unknown)),
-        windows: windows.0,
-        ..thread.clone()
-    }
+    thread.windows = windows.0;
+    thread
 }
 
 /// A window that may be in several pieces, because parts of it were captured before.
@@ -78,14 +75,13 @@ fn add(core: &Core, windows: &mut Windows, start: u64, len: u64) {
 }
 
 /// In the order of their numbers, which is mostly that of their creation: the kernel has none.
-fn kernels(core: &Core) -> Vec<Thread> {
+fn kernels(core: &Core, threads: &mut Vec<Thread>) {
     let share = STACKS_BYTES / core.others.len().max(1);
     let bytes = share.clamp(MIN_STACK_BYTES, WINDOW_BYTES as usize);
-    let others = core.others.iter();
-    let threads = others.map(|other| kernels_thread(core, other, bytes));
-    let mut threads: Vec<Thread> = threads.collect();
-    sort_by_number(&mut threads, |thread| thread.host_tid.into());
-    threads
+    for other in &core.others {
+        let place = threads.partition_point(|known| known.host_tid <= other.tid);
+        threads.insert(place, kernels_thread(core, other, bytes));
+    }
 }
 
 fn kernels_thread(core: &Core, other: &read::Thread, bytes: usize) -> Thread {

@@ -242,14 +242,14 @@ fn a_core_gives_the_threads_that_it_was_made_of() {
         event.mappings.push(mapping(0x10_0000, 0x10_2000, 3, None));
         sort_by_number(&mut event.mappings, |it| it.start.0);
         event.threads = Some(others(arch));
-        let read = Core::read(Source::memory(core(&event, &[]))).expect("a core");
+        let mut read = Core::read(Source::memory(core(&event, &[]))).expect("a core");
         let mut again = recall(&read).event;
         assert_eq!(
             again.windows, event.windows,
             "{arch:?}: not those of others"
         );
         assert_eq!(again.threads, None);
-        threads::recall(&read, &mut again);
+        threads::recall(&mut read, &mut again);
         let (mut again, threads) = (again.threads.unwrap(), event.threads.unwrap());
         for (again, thread) in again.list.iter_mut().zip(&threads.list) {
             let named = |thread: &Thread| {
@@ -266,9 +266,9 @@ fn a_core_gives_the_threads_that_it_was_made_of() {
 #[test]
 fn a_core_without_threads_says_so() {
     let event = event(Arch::X86_64);
-    let read = Core::read(Source::memory(core(&event, &[]))).expect("a core");
+    let mut read = Core::read(Source::memory(core(&event, &[]))).expect("a core");
     let mut again = recall(&read).event;
-    threads::recall(&read, &mut again);
+    threads::recall(&mut read, &mut again);
     assert_eq!(again.threads, Some(Threads::default()));
     assert_eq!(again.lost.last().unwrap().detail, "threads");
 }

@@ -7,23 +7,10 @@ use crate::crash::threads::SystemCall;
 /// Bytes at the address of a futex that show who holds a lock of glibc or musl.
 pub const WORD_BYTES: usize = 32;
 
-/// The operations by their numbers, and whether the caller waits.
-const OPERATIONS: [(&str, bool); 14] = [
-    ("FUTEX_WAIT", true),
-    ("FUTEX_WAKE", false),
-    ("FUTEX_FD", false),
-    ("FUTEX_REQUEUE", false),
-    ("FUTEX_CMP_REQUEUE", false),
-    ("FUTEX_WAKE_OP", false),
-    ("FUTEX_LOCK_PI", true),
-    ("FUTEX_UNLOCK_PI", false),
-    ("FUTEX_TRYLOCK_PI", false),
-    ("FUTEX_WAIT_BITSET", true),
-    ("FUTEX_WAKE_BITSET", false),
-    ("FUTEX_WAIT_REQUEUE_PI", true),
-    ("FUTEX_CMP_REQUEUE_PI", false),
-    ("FUTEX_LOCK_PI2", true),
-];
+/// The operations in the order of their numbers.
+const OPERATIONS: &str = "FUTEX_WAIT FUTEX_WAKE FUTEX_FD FUTEX_REQUEUE FUTEX_CMP_REQUEUE \
+     FUTEX_WAKE_OP FUTEX_LOCK_PI FUTEX_UNLOCK_PI FUTEX_TRYLOCK_PI FUTEX_WAIT_BITSET \
+     FUTEX_WAKE_BITSET FUTEX_WAIT_REQUEUE_PI FUTEX_CMP_REQUEUE_PI FUTEX_LOCK_PI2";
 /// FUTEX_PRIVATE_FLAG, FUTEX_CLOCK_REALTIME
 const FLAGS: u64 = 0x80 | 0x100;
 
@@ -51,13 +38,12 @@ impl Futex {
         if !is_futex {
             return None;
         }
-        let number = usize::try_from(call.arguments[1] & 0xffff_ffff & !FLAGS).ok();
-        let known = number.and_then(|number| OPERATIONS.get(number));
+        let number = (call.arguments[1] & 0xffff_ffff & !FLAGS) as usize;
         Some(Futex {
             address: call.arguments[0],
-            operation: known.map(|known| known.0),
-            waits: known.is_some_and(|known| known.1),
-            inherits: matches!(number, Some(6 | 13)),
+            operation: OPERATIONS.split(' ').nth(number),
+            waits: matches!(number, 0 | 6 | 9 | 11 | 13),
+            inherits: matches!(number, 6 | 13),
         })
     }
 }

@@ -48,7 +48,7 @@ fn report(task: &Task, path: &Path) -> std::result::Result<Report, &'static str>
     let file = RegularFile::open(path).map_err(|refusal| refusal.as_str())?;
     let status = file.status().map_err(|refusal| refusal.as_str())?;
     let source = Source::file(file).map_err(|refusal| refusal.as_str())?;
-    let core = Core::read(source).map_err(|reason| reason.as_str())?;
+    let mut core = Core::read(source).map_err(|reason| reason.as_str())?;
     let mut recalled = recall(&core);
     let made_ms = status.mtime_s.saturating_mul(1000) + i64::from(status.mtime_ns / 1_000_000);
     let unix_ms = recalled
@@ -60,7 +60,7 @@ fn report(task: &Task, path: &Path) -> std::result::Result<Report, &'static str>
     identify(&mut recalled.event, made_unix_ns, &has_build_id, &look);
     check_vdso(&mut recalled);
     if task.threads {
-        threads::recall(&core, &mut recalled.event);
+        threads::recall(&mut core, &mut recalled.event);
     }
     let debug_dirs = task.given.clone();
     let depth = task

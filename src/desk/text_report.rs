@@ -141,7 +141,9 @@ fn symbolize(report: &[u8], desk: &mut Desk, out: &mut Vec<u8>) {
                 next_frame += 1;
                 continue;
             };
-            for call in std::mem::take(&mut desk.located[next]).into_frames(frame) {
+            let mut calls = Vec::new();
+            desk.located[next].frames(frame, &mut calls);
+            for call in calls {
                 add(
                     out,
                     &[&output::text_frame(next_frame, &call, desk.cpp_names)],

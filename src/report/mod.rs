@@ -12,6 +12,7 @@ pub mod signature;
 pub mod threads;
 
 use std::hash::{BuildHasher, Hash, Hasher};
+use std::rc::Rc;
 
 use crate::base::address::{FileAddress, FileOffset, ProcessAddress};
 use crate::crash::event::{Disposition, Lost, MemoryWindow, VmFlags};
@@ -331,7 +332,7 @@ pub struct Report {
     /// With `-t`.
     pub stack: Option<StackTrace>,
     /// With `--threads`.
-    pub threads: Option<ReportThreads>,
+    pub threads: Option<Rc<ReportThreads>>,
     pub why: Why,
     pub counts: Counts,
     /// The process had a fatal delivery before, which counts as its death.

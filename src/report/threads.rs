@@ -1,6 +1,6 @@
 //! The other threads in a report, and which of them are alike.
 
-use crate::base::address::ProcessAddress;
+use crate::base::address::{FileAddress, ProcessAddress};
 use crate::crash::registers::Registers;
 use crate::crash::threads::{State, SystemCall};
 use crate::report::{StackFrame, StackTrace};
@@ -60,46 +60,42 @@ pub struct ReportThreads {
 }
 
 impl ReportThread {
-    fn frames(&self) -> &[StackFrame] {
-        self.stack.as_ref().map_or(&[], |stack| &stack.frames)
-    }
-
     /// Whether both were in the same calls, by the names of functions; without names, by their
     /// places in files.
     fn is_like(&self, other: &ReportThread) -> bool {
-        let number = |thread: &ReportThread| thread.call.map(|call| call.call.number);
-        let owner = |thread: &ReportThread| thread.waits_for.as_ref().and_then(|it| it.owner);
-        let (own, others) = (self.frames(), other.frames());
-        let same_frame = |(one, other): (&StackFrame, &StackFrame)| {
-            let (a, b) = (&one.location, &other.location);
-            let same_name = match (&a.symbol, &b.symbol) {
-                (Some(a), Some(b)) => a.name == b.name,
-                (None, None) => a.module_offset == b.module_offset,
-                _ => false,
-            };
-            same_name && a.module == b.module && one.inlined == other.inlined
+        let head = |thread: &ReportThread| {
+            let number = thread.call.map(|call| call.call.number);
+            let owner = thread.waits_for.as_ref().and_then(|it| it.owner);
+            (thread.state, number, owner, thread.frames().len())
         };
-        self.state == other.state
-            && number(self) == number(other)
-            && owner(self) == owner(other)
-            && own.len() == others.len()
-            && own.iter().zip(others).all(same_frame)
+        let mut frames = self.frames().iter().zip(other.frames());
+        head(self) == head(other) && frames.all(|(own, other)| named(own) == named(other))
+    }
+
+    fn frames(&self) -> &[StackFrame] {
+        self.stack.as_ref().map_or(&[], |stack| &stack.frames)
+    }
+}
+
+/// A function's name, or else its place.
+fn named(frame: &StackFrame) -> (&[u8], Option<FileAddress>) {
+    match &frame.location.symbol {
+        Some(symbol) => (&symbol.name, None),
+        None => (b"", frame.location.module_offset),
     }
 }
 
 impl ReportThreads {
-    /// The threads by their numbers in the list: those with equal stacks together, each group
-    /// where its first one is.
+    /// For each thread the first one in the list that was in the same calls: itself, if there
+    /// is none before it.
     #[must_use]
-    pub fn groups(&self) -> Vec<Vec<usize>> {
-        let mut groups: Vec<Vec<usize>> = Vec::new();
+    pub fn alike(&self) -> Vec<usize> {
+        let mut firsts: Vec<usize> = Vec::new();
         for (number, thread) in self.list.iter().enumerate() {
-            let alike = |group: &&mut Vec<usize>| self.list[group[0]].is_like(thread);
-            match groups.iter_mut().find(alike) {
-                Some(group) => group.push(number),
-                None => groups.push(vec![number]),
-            }
+            let is_like = |first: &usize| self.list[*first].is_like(thread);
+            let first = (0..number).find(|at| firsts[*at] == *at && is_like(at));
+            firsts.push(first.unwrap_or(number));
         }
-        groups
+        firsts
     }
 }

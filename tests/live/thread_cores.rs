@@ -249,9 +249,9 @@ fn look(path: &[u8]) -> Option<FileIdentity> {
 /// What a core has, as an event with threads: what the capture program would have captured.
 fn event(core: &Path) -> Event {
     let file = RegularFile::open(core).expect("a core");
-    let core = Core::read(Source::file(file).expect("a file")).expect("a core");
+    let mut core = Core::read(Source::file(file).expect("a file")).expect("a core");
     let mut event = recall(&core).event;
-    threads::recall(&core, &mut event);
+    threads::recall(&mut core, &mut event);
     identify(&mut event, i64::MAX, &|_| true, &look);
     event
 }
@@ -393,7 +393,7 @@ fn thread_cores_within_the_time_of_a_report() {
     assert_eq!(about_threads(&whole), 0, "{:?}", whole.lost);
     let cut = analyzer(Duration::from_nanos(1)).report(&event);
     assert_eq!(about_threads(&cut), 1, "{:?}", cut.lost);
-    let list = cut.threads.expect("threads").list;
+    let list = &cut.threads.expect("threads").list;
     assert_eq!(list.len(), 9, "what needs no time is there");
     assert!(list.iter().any(|thread| thread.call.is_some()) || cfg!(not(target_arch = "x86_64")));
 }

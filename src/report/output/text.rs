@@ -389,8 +389,17 @@ fn other_threads(out: &mut String, others: &ReportThreads, cpp_names: CppNames) 
     }
     out.push('\n');
     threads::title(out, others);
-    for group in others.groups() {
-        let alike: Vec<&ReportThread> = group.iter().map(|&at| &others.list[at]).collect();
+    let firsts = others.alike();
+    for number in 0..firsts.len() {
+        let mut alike: Vec<&ReportThread> = Vec::new();
+        for (thread, first) in others.list.iter().zip(&firsts) {
+            if *first == number {
+                alike.push(thread);
+            }
+        }
+        if alike.is_empty() {
+            continue;
+        }
         threads::heading(out, &alike);
         match &alike[0].stack {
             Some(stack) => {

@@ -10,134 +10,119 @@
 //!
 //! The section has no empty line in it, so that a reader of a stream knows its end.
 
+use crate::base::address::ProcessAddress;
 use crate::crash::threads::State;
 use crate::report::threads::{Call, ReportThread, ReportThreads, WaitsFor};
 
 use super::escape;
 
-/// Ranges of numbers of threads with equal stacks that are shown.
-const MAX_RANGES: usize = 8;
+/// Threads, or ranges of their numbers, that a line names.
+const MAX_NAMED: usize = 8;
 
 /// System calls whose first argument is the file descriptor on which they wait.
-const OF_DESCRIPTORS: &[&str] = &[
-    "read",
-    "write",
-    "readv",
-    "writev",
-    "pread64",
-    "pwrite64",
-    "ioctl",
-    "fcntl",
-    "flock",
-    "accept",
-    "accept4",
-    "connect",
-    "recvfrom",
-    "recvmsg",
-    "recvmmsg",
-    "sendto",
-    "sendmsg",
-    "epoll_wait",
-    "epoll_pwait",
-    "epoll_pwait2",
-    "fsync",
-    "fdatasync",
-    "io_uring_enter",
-];
+const OF_DESCRIPTORS: &str = "read write readv writev pread64 pwrite64 ioctl fcntl flock accept \
+     accept4 connect recvfrom recvmsg recvmmsg sendto sendmsg epoll_wait epoll_pwait epoll_pwait2 \
+     fsync fdatasync io_uring_enter";
+
+// The lines are made of many small pieces: inlined they would take most of the room.
+#[inline(never)]
+fn add(out: &mut String, pieces: &[&str]) {
+    for piece in pieces {
+        out.push_str(piece);
+    }
+}
+
+#[inline(never)]
+fn decimal(number: u32) -> String {
+    number.to_string()
+}
+
+fn escaped(bytes: &[u8]) -> String {
+    let mut out = String::new();
+    escape::text(&mut out, bytes);
+    out
+}
 
 /// The first line of the section.
 pub(super) fn title(out: &mut String, threads: &ReportThreads) {
-    out.push_str(&format!("  Other Threads ({}", threads.list.len()));
+    let captured = threads.list.len() as u32;
+    add(out, &["  Other Threads (", &decimal(captured)]);
     let others = threads.count.map_or(0, |count| count.saturating_sub(1));
-    if others as usize > threads.list.len() {
-        out.push_str(&format!(" of {others}"));
+    if others > captured {
+        add(out, &[" of ", &decimal(others)]);
     }
-    out.push_str("):\n");
+    add(out, &["):\n"]);
 }
 
 /// The line of one thread, or of several that are alike, without its end.
 pub(super) fn heading(out: &mut String, alike: &[&ReportThread]) {
     let first = alike[0];
-    if alike.len() == 1 {
-        out.push_str(&format!("  Thread {}", first.tid));
-    } else {
-        out.push_str("  Threads ");
-        numbers(out, alike);
-    }
     let same_name = alike.iter().all(|thread| thread.name == first.name);
-    let name: &[u8] = if same_name { &first.name } else { b"" };
-    match (alike.len(), name) {
-        (1, b"") => {}
-        (1, _) => {
-            out.push_str(" (");
-            escape::text(out, name);
-            out.push(')');
-        }
-        (count, _) => {
-            out.push_str(&format!(" ({count} alike"));
-            if !name.is_empty() {
-                out.push_str(": ");
-                escape::text(out, name);
-            }
-            out.push(')');
-        }
+    let mut name = escaped(if same_name { &first.name } else { b"" });
+    let mut word = "  Thread ";
+    if alike.len() > 1 {
+        word = "  Threads ";
+        let colon = if name.is_empty() { "" } else { ": " };
+        let mut about = decimal(alike.len() as u32);
+        add(&mut about, &[" alike", colon, &name]);
+        name = about;
+    }
+    add(out, &[word, &ranges(alike)]);
+    if !name.is_empty() {
+        add(out, &[" (", &name, ")"]);
     }
     if let Some(call) = &first.call {
-        out.push_str(", in ");
+        add(out, &[", in "]);
         let same = alike.iter().all(|thread| shown(thread) == shown(first));
         called(out, call, same);
-        if let (true, Some(waits)) = (same, &first.waits_for) {
-            if let Some(place) = &waits.place {
-                out.push_str(" on ");
-                escape::text(out, place);
+        if let Some(waits) = &first.waits_for {
+            if let (true, Some(place)) = (same, &waits.place) {
+                add(out, &[" on ", &escaped(place)]);
             }
+            held_by(out, waits);
         }
-        held_by(out, first.waits_for.as_ref());
     }
-    match (first.state, &first.call) {
-        (State::Unknown, _) | (State::Sleeping, Some(_)) => {}
-        (state, _) => {
-            out.push_str(", ");
-            out.push_str(state.as_str());
-        }
+    let is_known = first.call.is_some() && first.state == State::Sleeping;
+    if !is_known && first.state != State::Unknown {
+        add(out, &[", ", first.state.as_str()]);
     }
 }
 
-fn held_by(out: &mut String, waits: Option<&WaitsFor>) {
-    if let Some(owner) = waits.and_then(|waits| waits.owner) {
-        out.push_str(&format!(", held by thread {owner}"));
+fn held_by(out: &mut String, waits: &WaitsFor) {
+    if let Some(owner) = waits.owner {
+        add(out, &[", held by thread ", &decimal(owner)]);
     }
 }
 
 /// What the crashed thread waited for.
 pub(super) fn own_wait(waits: &WaitsFor) -> String {
-    let mut out = String::new();
-    match &waits.place {
-        Some(place) => escape::text(&mut out, place),
-        None => out.push_str(&format!("{:#x}", waits.address)),
-    }
-    held_by(&mut out, Some(waits));
+    let mut out = match &waits.place {
+        Some(place) => escaped(place),
+        None => hex(waits.address),
+    };
+    held_by(&mut out, waits);
     out
+}
+
+fn hex(address: ProcessAddress) -> String {
+    format!("{address:#x}")
 }
 
 /// A sentence about threads that wait for each other.
 pub(super) fn deadlock(circle: &[u32]) -> String {
-    if let [tid] = circle {
-        return format!("thread {tid} may be deadlocked: it waits for a lock that it holds itself");
+    let mut tids = Vec::new();
+    for tid in circle {
+        tids.push(decimal(*tid));
     }
-    let mut out = String::from("threads ");
-    for (number, tid) in circle.iter().take(MAX_RANGES).enumerate() {
-        out.push_str(match number {
-            0 => "",
-            _ if number + 1 == circle.len() => " and ",
-            _ => ", ",
-        });
-        out.push_str(&tid.to_string());
-    }
-    if circle.len() > MAX_RANGES {
-        out.push_str(", ...");
-    }
-    out.push_str(" may be deadlocked: each waits for a lock that the next one holds");
+    let (word, what) = match circle.len() {
+        1 => ("thread ", "it waits for a lock that it holds itself"),
+        _ => ("threads ", "each waits for a lock that the next one holds"),
+    };
+    let mut out = String::new();
+    add(
+        &mut out,
+        &[word, &listed(&tids), " may be deadlocked: ", what],
+    );
     out
 }
 
@@ -150,49 +135,58 @@ fn shown(thread: &ReportThread) -> Option<[u64; 2]> {
 
 fn called(out: &mut String, call: &Call, with_arguments: bool) {
     let Some(name) = call.name else {
-        out.push_str(&format!("system call {}", call.call.number));
-        return;
+        return add(out, &["system call ", &decimal(call.call.number)]);
     };
-    out.push_str(name);
+    add(out, &[name]);
     if !with_arguments {
         return;
     }
     if let Some(futex) = &call.futex {
-        out.push_str(&format!("({:#x}", futex.address));
-        if let Some(operation) = futex.name {
-            out.push_str(", ");
-            out.push_str(operation);
-        }
-        out.push(')');
-    } else if OF_DESCRIPTORS.contains(&name) {
-        out.push_str(&format!("({})", call.call.arguments[0] as i32));
+        let comma = if futex.name.is_some() { ", " } else { "" };
+        let operation = futex.name.unwrap_or_default();
+        add(out, &["(", &hex(futex.address), comma, operation, ")"]);
+    } else if OF_DESCRIPTORS.split(' ').any(|known| known == name) {
+        let descriptor = call.call.arguments[0] as i32;
+        add(out, &["(", &descriptor.to_string(), ")"]);
     }
 }
 
 /// `12 to 27, 31 and 40`
-fn numbers(out: &mut String, alike: &[&ReportThread]) {
-    let mut tids: Vec<u32> = alike.iter().map(|thread| thread.tid).collect();
-    tids.sort_unstable();
-    let mut ranges: Vec<(u32, u32)> = Vec::new();
-    for tid in tids {
-        match ranges.last_mut() {
-            Some((_, last)) if last.checked_add(1) == Some(tid) => *last = tid,
-            _ => ranges.push((tid, tid)),
+fn ranges(alike: &[&ReportThread]) -> String {
+    let mut ranges = Vec::new();
+    let mut at = 0;
+    while let Some(first) = alike.get(at) {
+        let begin = at;
+        let is_next = |at: usize| {
+            let thread = alike.get(at);
+            thread.is_some_and(|it| it.tid == first.tid.wrapping_add((at - begin) as u32))
+        };
+        while is_next(at) {
+            at += 1;
         }
+        let mut range = decimal(first.tid);
+        if at - begin > 1 {
+            add(&mut range, &[" to ", &decimal(alike[at - 1].tid)]);
+        }
+        ranges.push(range);
     }
-    let count = ranges.len();
-    for (number, (first, last)) in ranges.into_iter().take(MAX_RANGES).enumerate() {
-        out.push_str(match number {
+    listed(&ranges)
+}
+
+/// `a, b and c`
+fn listed(items: &[String]) -> String {
+    let mut out = String::new();
+    for (number, item) in items.iter().enumerate() {
+        if number == MAX_NAMED {
+            add(&mut out, &[", ..."]);
+            break;
+        }
+        let comma = match number {
             0 => "",
-            _ if number + 1 == count => " and ",
+            _ if number + 1 == items.len() => " and ",
             _ => ", ",
-        });
-        out.push_str(&first.to_string());
-        if last != first {
-            out.push_str(&format!(" to {last}"));
-        }
+        };
+        add(&mut out, &[comma, item]);
     }
-    if count > MAX_RANGES {
-        out.push_str(", ...");
-    }
+    out
 }

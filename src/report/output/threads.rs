@@ -21,8 +21,8 @@ const MAX_NAMED: usize = 8;
 
 /// System calls whose first argument is the file descriptor on which they wait.
 const OF_DESCRIPTORS: &str = "read write readv writev pread64 pwrite64 ioctl fcntl flock accept \
-     accept4 connect recvfrom recvmsg recvmmsg sendto sendmsg epoll_wait epoll_pwait epoll_pwait2 \
-     fsync fdatasync io_uring_enter";
+     accept4 connect recv recvfrom recvmsg recvmmsg send sendto sendmsg epoll_wait epoll_pwait \
+     epoll_pwait2 fsync fdatasync io_uring_enter";
 
 // The lines are made of many small pieces: inlined they would take most of the room.
 #[inline(never)]

@@ -1,7 +1,7 @@
 //! The other threads of a core.
 //!
 //! NT_PRSTATUS has their registers, in cores of the kernel and in ours. What else was
-//! captured of them is in a note of our own ([`super::own_threads`]). In: a [`Core`]. Out:
+//! captured of them is in a note of our own (`own_threads`). In: a [`Core`]. Out:
 //! [`Threads`] as the capture program would have captured them. What the core does not say
 //! is unknown.
 

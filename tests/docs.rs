@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use segfault_analyzer::cli::options::{Group, CORE, MONITORING, SUMMARIZE, SYMBOLIZE};
+use segfault_analyzer::cli::desk_options::{CORE, SUMMARIZE, SYMBOLIZE};
+use segfault_analyzer::cli::options::{Group, MONITORING};
 
 const README_LINES: usize = 150;
 

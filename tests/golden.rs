@@ -5,6 +5,7 @@
 //! The files whose names begin with `manual_` hold the manual's samples.
 
 use std::path::Path;
+use std::rc::Rc;
 use std::time::Duration;
 
 use segfault_analyzer::base::address::{FileAddress, FileOffset, ProcessAddress};
@@ -14,8 +15,10 @@ use segfault_analyzer::crash::event::{Disposition, Lost, MemoryWindow, VmFlags};
 use segfault_analyzer::crash::frame::{Stop, Trust};
 use segfault_analyzer::crash::kinds::{Access, Sender};
 use segfault_analyzer::crash::registers::{Arch, Registers, WORDS};
+use segfault_analyzer::crash::threads::{self, SystemCall};
 use segfault_analyzer::monitor::statistics::{Sizes, Statistics, UserCounters};
 use segfault_analyzer::report::output::{self, Options};
+use segfault_analyzer::report::threads::{Call, Operation, ReportThread, ReportThreads, WaitsFor};
 use segfault_analyzer::report::{
     Cause, Code, Counts, Delivery, FirstFault, Location, Near, NearbyMapping, Process, Report,
     StackFrame, StackTrace, State, Symbol, Timestamp, Why,
@@ -93,6 +96,7 @@ fn bare(comm: &[u8], pid: u32) -> Report {
         },
         state: State::default(),
         stack: None,
+        threads: None,
         why: Why {
             cause: Cause::Unknown,
             text: b"nothing is known".to_vec(),
@@ -417,6 +421,120 @@ fn every_kind_of_frame() {
     report.state.registers = Some(Registers::new(Arch::Aarch64, words));
     compare("every_frame.txt", &output::text(&report, &options));
     compare("every_frame.json", &output::json(&report, &options));
+}
+
+fn in_call(number: u32, name: Option<&'static str>, arguments: [u64; 6]) -> Option<Call> {
+    Some(Call {
+        call: SystemCall { number, arguments },
+        name,
+        futex: (number == 202).then_some(Operation {
+            address: ProcessAddress(arguments[0]),
+            name: Some("FUTEX_WAIT"),
+        }),
+    })
+}
+
+/// A thread whose stack has these calls and does not end early.
+fn thread(tid: u32, name: &[u8], calls: &[&str]) -> ReportThread {
+    let frames = calls.iter().enumerate().map(|(at, name)| {
+        let trust = if at == 0 { Trust::Context } else { Trust::Cfi };
+        // Other threads have the same calls elsewhere.
+        let address = 0x40_0000 + u64::from(tid) * 16 + at as u64;
+        frame(address, trust, named(name, 0x10, "/srv/app"))
+    });
+    ReportThread {
+        tid,
+        name: name.to_vec(),
+        state: threads::State::Sleeping,
+        call: None,
+        waits_for: None,
+        registers: None,
+        stack: Some(StackTrace {
+            frames: frames.collect(),
+            stop: Stop::Outermost,
+            gaps: false,
+        }),
+    }
+}
+
+/// Threads of every kind: in each state, alike and not.
+fn several() -> ReportThreads {
+    let place = Some(b"mutex_b+0x0 (/srv/\x1b[1mapp)".to_vec());
+    let waits = |address, owner, place| {
+        Some(WaitsFor {
+            address: ProcessAddress(address),
+            place,
+            owner,
+        })
+    };
+    let arguments = [0x60_1040, 0x80, 2, 0, 0, 0];
+    let locked = |tid, owner: Option<u32>| ReportThread {
+        call: in_call(202, Some("futex"), arguments),
+        waits_for: waits(0x60_1040, owner, place.clone()),
+        ..thread(tid, b"locker", &["lock", "work"])
+    };
+    let reader = |tid, descriptor, name: &[u8]| ReportThread {
+        call: in_call(0, Some("read"), [descriptor, 0x7fff_0000, 512, 0, 0, 0]),
+        ..thread(tid, name, &["read", "serve"])
+    };
+    let mut list = vec![locked(4711, Some(4712)), locked(4712, Some(4711))];
+    list.extend((12..28).map(|tid| reader(tid, 5, b"worker")));
+    list.extend([31, 40].map(|tid| reader(tid, tid.into(), b"reader \x1b[1m")));
+    for tid in [50, 52, 54, 56, 58, 60, 62, 64, 66, 67] {
+        list.push(ReportThread {
+            call: in_call(202, Some("futex"), [tid.into(), 0x80, 2, 0, 0, 0]),
+            waits_for: waits(tid.into(), None, None),
+            ..thread(tid, b"pool", &["wait"])
+        });
+    }
+    let mut cut = thread(70, b"deep", &["recurse"]);
+    cut.state = threads::State::Uninterruptible;
+    cut.call = in_call(467, None, [1; 6]);
+    if let Some(stack) = &mut cut.stack {
+        stack.stop = Stop::StackNotCaptured(ProcessAddress(0x7ffe_1234_6000));
+    }
+    list.push(cut);
+    let without_stack = |tid, state| ReportThread {
+        state,
+        stack: None,
+        ..thread(tid, b"", &[])
+    };
+    list.push(without_stack(71, threads::State::Running));
+    list.push(without_stack(72, threads::State::Exiting));
+    let mut preempted = thread(73, b"busy", &["spin"]);
+    preempted.state = threads::State::Runnable;
+    preempted.registers = Some(x86_64_registers([1, 2, 3, 4, 5, 6]));
+    list.push(preempted);
+    let mut unknown = thread(74, b"", &["spin"]);
+    unknown.state = threads::State::Unknown;
+    list.push(unknown);
+    ReportThreads {
+        list,
+        count: Some(101),
+        own: waits(0x7fff_1000, Some(4711), None),
+        deadlock: vec![4711, 4712],
+    }
+}
+
+#[test]
+fn other_threads() {
+    let mut report = detailed();
+    report.threads = Some(Rc::new(several()));
+    compare("threads.txt", &output::text(&report, &DETAILED));
+    compare("threads.json", &output::json(&report, &DETAILED));
+    // Without calls, and with a thread that waits for itself.
+    if let Some(threads) = report.threads.as_mut().and_then(Rc::get_mut) {
+        threads.count = None;
+        threads.deadlock.truncate(1);
+        threads.own = None;
+        for thread in &mut threads.list {
+            thread.stack = None;
+        }
+    }
+    compare("threads_plain.txt", &output::text(&report, &PLAIN));
+    compare("threads_plain.json", &output::json(&report, &PLAIN));
+    report.threads = Some(Rc::default());
+    compare("threads_none.txt", &output::text(&report, &PLAIN));
 }
 
 #[test]

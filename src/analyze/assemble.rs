@@ -25,9 +25,9 @@ pub(super) fn assemble(
 ) -> Report {
     let delivery = delivery(&facts, &judged.verdict);
     let instruction = facts.located.first().map(|it| it.location.clone());
-    let located = std::mem::take(&mut facts.located);
     let has_stack = wanted.stack_trace && facts.event.registers.is_some();
-    let stack = has_stack.then(|| stack(&facts, located, wanted.max_stack_depth));
+    let place = |number: usize| facts.located.get(number);
+    let stack = has_stack.then(|| trace(facts.event, &facts.walk, &place, wanted.max_stack_depth));
     let signature = judged.signature.unwrap_or_default();
     let lost = lost(
         &mut facts,
@@ -54,6 +54,7 @@ pub(super) fn assemble(
             memory: wanted.memory.then(|| event.memory.clone()),
         },
         stack,
+        threads: None,
         why: Why {
             cause: judged.verdict.cause,
             text: judged.verdict.text,
@@ -105,15 +106,22 @@ fn own_address(facts: &Facts<'_>) -> Option<ProcessAddress> {
     fault::address(own.signal, own.code, own.siginfo)
 }
 
-/// The frames that the user wants.
-fn stack(facts: &Facts<'_>, located: Vec<Located>, max_depth: usize) -> StackTrace {
-    let walk = &facts.walk;
-    let frames = walk.frames.iter().zip(located).take(max_depth);
+/// The frames that the user wants; `place` says where each of them is, by its number.
+pub(super) fn trace<'a>(
+    event: &Event,
+    walk: &Walk,
+    place: &dyn Fn(usize) -> Option<&'a Located>,
+    max_depth: usize,
+) -> StackTrace {
+    let mut frames = Vec::new();
+    for (number, frame) in walk.frames.iter().enumerate().take(max_depth) {
+        if let Some(located) = place(number) {
+            located.frames(frame, &mut frames);
+        }
+    }
     StackTrace {
-        frames: frames
-            .flat_map(|(frame, located)| located.into_frames(frame))
-            .collect(),
-        gaps: walk.uncertain || gaps(facts.event, walk),
+        frames,
+        gaps: walk.uncertain || gaps(event, walk),
         stop: match walk.frames.len() > max_depth {
             true => Stop::Depth,
             false => walk.stop,

@@ -71,20 +71,18 @@ impl Located {
         }
     }
 
-    /// One frame for each call.
-    #[must_use]
-    pub fn into_frames(self, frame: &Frame) -> Vec<StackFrame> {
-        let mut locations = self.inlined;
-        locations.push(self.location);
-        let last = locations.len() - 1;
-        let frame = |(number, location)| StackFrame {
-            address: frame.code.address(),
-            exact: matches!(frame.code, CodeAddress::Exact(_)),
-            trust: frame.trust,
-            inlined: number != last,
-            location,
-        };
-        locations.into_iter().enumerate().map(frame).collect()
+    /// Adds one frame for each call.
+    pub fn frames(&self, frame: &Frame, frames: &mut Vec<StackFrame>) {
+        let inlined = self.inlined.iter().map(|location| (true, location));
+        for (inlined, location) in inlined.chain([(false, &self.location)]) {
+            frames.push(StackFrame {
+                address: frame.code.address(),
+                exact: matches!(frame.code, CodeAddress::Exact(_)),
+                trust: frame.trust,
+                inlined,
+                location: location.clone(),
+            });
+        }
     }
 }
 

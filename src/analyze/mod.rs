@@ -22,9 +22,11 @@ mod gather;
 mod judge;
 mod locate;
 pub mod located;
+mod locks;
 pub mod nearby;
 mod objects;
 pub mod space;
+mod threads;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -164,10 +166,12 @@ impl Analyzer {
         let time = self.clock.of(event);
         let same_death = event.disposition == Disposition::Fatal
             && self.deaths.is_repeated(event.host_pid, event.start_ns);
-        Report {
+        let mut report = Report {
             same_death,
             ..assemble::assemble(facts, judged, self.wanted, time)
-        }
+        };
+        self.add_threads(event, &mut report);
+        report
     }
 
     /// Whether frames or names may be missing for want of time.

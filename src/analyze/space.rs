@@ -7,7 +7,9 @@
 use std::cell::RefCell;
 
 use crate::base::address::{FileAddress, ProcessAddress};
-use crate::crash::event::{Event, Mapping};
+use crate::crash::event::{Event, Mapping, MemoryWindow};
+use crate::crash::registers::Registers;
+use crate::crash::threads::Thread;
 use crate::modules::{Missing, Modules, Opened, ProcessHint};
 use crate::sys::mmap::page_bytes;
 use crate::unwind::{AddressSpace, Placed};
@@ -36,6 +38,9 @@ enum Behind {
 pub struct Captured<'a> {
     event: &'a Event,
     modules: RefCell<&'a mut Modules>,
+    /// Of the thread whose stack is walked.
+    windows: &'a [MemoryWindow],
+    registers: Option<Registers>,
     /// Size of a stack's first window.
     window_bytes: u64,
     /// In step with the event's mappings.
@@ -49,9 +54,19 @@ impl<'a> Captured<'a> {
         Captured {
             event,
             modules: RefCell::new(modules),
+            windows: &event.windows,
+            registers: event.registers,
             window_bytes: window_bytes.into(),
             behind: RefCell::new(behind),
         }
+    }
+
+    /// From here on the stack of another thread is walked. Of it a page that is missing may have
+    /// been left out, whatever is captured around it.
+    pub fn turn_to(&mut self, thread: &'a Thread) {
+        self.windows = &thread.windows;
+        self.registers = thread.registers;
+        self.window_bytes = 0;
     }
 
     /// The captured mapping that holds an address.
@@ -190,7 +205,6 @@ impl<'a> Captured<'a> {
 impl AddressSpace for Captured<'_> {
     fn read_memory(&self, address: ProcessAddress, buf: &mut [u8]) -> Option<()> {
         let bytes = self
-            .event
             .windows
             .iter()
             .find_map(|window| window.get(address, buf.len()))?;
@@ -202,9 +216,9 @@ impl AddressSpace for Captured<'_> {
     /// were never written to (or are swapped out, which the pages of a running function
     /// seldom are).
     fn above_unused(&self, address: ProcessAddress) -> Option<ProcessAddress> {
-        let sp = self.event.registers?.sp();
+        let sp = self.registers?.sp();
         let end = sp.0.checked_add(self.window_bytes.checked_sub(RED_ZONE)?)?;
-        let mut starts = self.event.windows.iter().map(|window| window.address);
+        let mut starts = self.windows.iter().map(|window| window.address);
         let next = starts.find(|start| *start > address)?;
         let same = match self.mapping(address) {
             Some(mapping) => mapping.contains(next),
@@ -216,7 +230,7 @@ impl AddressSpace for Captured<'_> {
     }
 
     fn is_other_stack(&self, address: ProcessAddress, top: ProcessAddress) -> bool {
-        let mut windows = self.event.windows.iter();
+        let mut windows = self.windows.iter();
         let window = windows.find(|window| window.get(address, 1).is_some());
         let last = ProcessAddress(top.0.wrapping_sub(1));
         window.is_some_and(|window| window.get(last, 1).is_none())

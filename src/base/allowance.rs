@@ -99,6 +99,8 @@ pub struct Allowance {
     out: Cell<bool>,
     /// A bit for each [`Step`] that was cut short in this report.
     cut: Cell<u8>,
+    /// What is being done is not about the crash itself.
+    is_rest: Cell<bool>,
     /// Of all reports.
     cut_count: Cell<u64>,
     /// By file and step; at most [`MAX_STEPS`].
@@ -121,6 +123,7 @@ impl Allowance {
             until_look: Cell::new(0),
             out: Cell::new(false),
             cut: Cell::new(0),
+            is_rest: Cell::new(false),
             cut_count: Cell::new(0),
             spent: RefCell::default(),
         };
@@ -235,7 +238,8 @@ impl Allowance {
         let share_ns = {
             let mut all = self.spent.borrow_mut();
             let spent = spent_on(&mut all, file, step);
-            if spent.given_up || self.out.get() {
+            let used_up = spent.ns >= self.limit_ns / 2;
+            if spent.given_up || used_up || self.out.get() {
                 self.note(step, spent);
                 return None;
             }
@@ -262,6 +266,25 @@ impl Allowance {
         Half {
             allowance: self,
             outer_ns,
+            is_rest: self.is_rest.get(),
+        }
+    }
+
+    /// Begins what is not about the crash itself, and ends with what is returned. It may take
+    /// what is left but for an eighth of a report's time. [`Allowance::cuts`] begins anew, and
+    /// no file is given up for what this takes: it may be another user's.
+    #[must_use]
+    pub fn rest(&self) -> Half<'_> {
+        let outer_ns = self.deadline_ns.get();
+        let is_rest = self.is_rest.replace(true);
+        self.cut.set(0);
+        self.deadline_ns
+            .set(outer_ns.saturating_sub(self.limit_ns / 8));
+        self.out.set(self.out.get() || self.is_late());
+        Half {
+            allowance: self,
+            outer_ns,
+            is_rest,
         }
     }
 
@@ -290,7 +313,7 @@ impl Allowance {
             .saturating_add(now_ns.saturating_sub(turn.began_ns));
         if self.out.get() {
             self.note(turn.step, spent);
-            spent.given_up = spent.ns >= self.limit_ns / 4;
+            spent.given_up |= !self.is_rest.get() && spent.ns >= self.limit_ns / 4;
         }
         self.go_back_to(turn.outer_ns);
     }
@@ -338,15 +361,18 @@ fn spent_on(all: &mut Vec<((u64, Step), Spent)>, file: u64, step: Step) -> &mut 
     &mut all[at].1
 }
 
-/// Half of a report's time while it is used.
+/// Half of a report's time, or the rest of it, while it is used.
 #[derive(Debug)]
 pub struct Half<'a> {
     allowance: &'a Allowance,
     outer_ns: u64,
+    /// As it was before.
+    is_rest: bool,
 }
 
 impl Drop for Half<'_> {
     fn drop(&mut self) {
+        self.allowance.is_rest.set(self.is_rest);
         self.allowance.go_back_to(self.outer_ns);
     }
 }
@@ -483,6 +509,53 @@ mod tests {
         drop(half);
         let done = work(&allowance, 20_000_000);
         assert!((4_800_000..5_200_000).contains(&done), "{done}");
+    }
+
+    #[test]
+    fn what_is_not_about_the_crash_has_the_rest_and_no_file_is_given_up_for_it() {
+        let allowance = Allowance::new(CLOCKS, 16_000_000);
+        drop(allowance.turn(1, Step::Names));
+        work(&allowance, 2_000_000);
+        let rest = allowance.rest();
+        let mut done = 0;
+        while let Some(_turn) = allowance.turn(1, Step::Calls) {
+            done += work(&allowance, 1_000_000);
+        }
+        assert!(
+            (7_900_000..8_200_000).contains(&done),
+            "half of the time: {done}"
+        );
+        let mut done = 0;
+        while let Some(_turn) = allowance.turn(2, Step::Calls) {
+            done += work(&allowance, 1_000_000);
+        }
+        assert!((3_800_000..4_200_000).contains(&done), "{done}");
+        assert!(allowance.is_out() && allowance.cuts().count() == 1);
+        drop(rest);
+        assert!(!allowance.is_out(), "an eighth is left");
+        let done = work(&allowance, 16_000_000);
+        assert!((1_800_000..2_200_000).contains(&done), "{done}");
+        allowance.begin();
+        assert!(allowance.turn(1, Step::Calls).is_some(), "not given up");
+    }
+
+    #[test]
+    fn cuts_of_the_rest_are_its_own() {
+        let allowance = Allowance::new(CLOCKS, 10_000_000);
+        let turn = allowance.turn(1, Step::Lines);
+        work(&allowance, 20_000_000);
+        drop(turn);
+        assert_eq!(allowance.cuts().count(), 1);
+        let rest = allowance.rest();
+        assert_eq!(allowance.cuts().count(), 0);
+        drop(rest);
+        // What comes after it is about the crash again.
+        allowance.begin();
+        let turn = allowance.turn(3, Step::Calls);
+        work(&allowance, 20_000_000);
+        drop(turn);
+        allowance.begin();
+        assert!(allowance.turn(3, Step::Calls).is_none(), "given up");
     }
 
     #[test]

@@ -9,7 +9,8 @@ use std::path::PathBuf;
 
 use lexopt::Arg;
 
-use super::options::{self, Group, Key, CORE, SUMMARIZE, SYMBOLIZE};
+use super::desk_options::{CORE, SUMMARIZE, SYMBOLIZE};
+use super::options::{self, Group, Key};
 use super::{help_text, number, path, unexpected, usage, value, Result};
 use crate::config::CppNames;
 
@@ -41,6 +42,8 @@ pub struct Task {
     pub registers: bool,
     /// `--verbose-names`
     pub cpp_names: CppNames,
+    /// `--threads`
+    pub threads: bool,
     /// `--max-stack-depth`
     pub max_stack_depth: Option<usize>,
     /// The files with reports, or core files; none means standard input, and so does `-`.
@@ -104,6 +107,7 @@ pub(super) fn parse(word: &OsStr, parser: &mut lexopt::Parser) -> Result<Option<
             }
             Key::Json => task.json = true,
             Key::Registers => task.registers = true,
+            Key::Threads => task.threads = true,
             Key::VerboseNames => task.cpp_names = CppNames::Whole,
             Key::MaxStackDepth => task.max_stack_depth = Some(number(parser, option)? as usize),
             Key::Sysroot => task.sysroots.push(path(option, value(parser, option)?)?),

@@ -14,6 +14,7 @@ use std::time::Duration;
 use lexopt::Arg;
 
 pub mod desk;
+pub mod desk_options;
 mod help_text;
 pub mod options;
 

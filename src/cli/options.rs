@@ -96,16 +96,21 @@ const ALIAS: (&str, &str) = ("force-rung", "capture");
 /// `PID_MAX_LIMIT` of include/linux/threads.h, 64-bit.
 const PID_MAX: u64 = 4 << 20;
 const DAY_S: u64 = 86_400;
-const FILE: &str = "the path of a file";
-const DIRECTORY: &str = "the path of a directory";
+pub(super) const FILE: &str = "the path of a file";
+pub(super) const DIRECTORY: &str = "the path of a directory";
 const SECONDS: &str = "a number of seconds";
 
 /// Without a value.
-const fn flag(key: Key, short: Option<char>, long: &'static str, help: &'static str) -> Opt {
+pub(super) const fn flag(
+    key: Key,
+    short: Option<char>,
+    long: &'static str,
+    help: &'static str,
+) -> Opt {
     option(key, short, long, Value::None, Default::None, help)
 }
 
-const fn option(
+pub(super) const fn option(
     key: Key,
     short: Option<char>,
     long: &'static str,
@@ -123,23 +128,23 @@ const fn option(
     }
 }
 
-const HELP: Opt = flag(Key::Help, Some('h'), "help", "print this text");
+pub(super) const HELP: Opt = flag(Key::Help, Some('h'), "help", "print this text");
 
-const JSON: Opt = flag(
+pub(super) const JSON: Opt = flag(
     Key::Json,
     None,
     "json",
     "print one JSON object on each line",
 );
 
-const REGISTERS: Opt = flag(
+pub(super) const REGISTERS: Opt = flag(
     Key::Registers,
     Some('r'),
     "registers",
     "registers, what they point at, and the code",
 );
 
-const VERBOSE_NAMES: Opt = flag(
+pub(super) const VERBOSE_NAMES: Opt = flag(
     Key::VerboseNames,
     None,
     "verbose-names",
@@ -439,81 +444,6 @@ static OTHERS: &[Opt] = &[
     HELP,
     flag(Key::Version, Some('V'), "version", "print the version"),
 ];
-
-/// Of `symbolize`.
-pub static SYMBOLIZE: &[Group] = &[(
-    "",
-    &[
-        option(
-            Key::File,
-            None,
-            "file",
-            Value::Text("PATH", FILE),
-            Default::None,
-            "an unstripped file, or a separate debug file",
-        ),
-        option(
-            Key::DebugDir,
-            None,
-            "debug-dir",
-            Value::Text("DIR", DIRECTORY),
-            Default::None,
-            "DIR/.build-id/xx/rest.debug, otherwise any file below\n\
-             DIR; /usr/lib/debug is always searched too",
-        ),
-        option(
-            Key::Sysroot,
-            None,
-            "sysroot",
-            Value::Text("DIR", DIRECTORY),
-            Default::None,
-            "the root of the crashed system, or a copy; modules are\n\
-             looked up there by their path",
-        ),
-        option(
-            Key::MemoryLimit,
-            None,
-            "memory-limit",
-            Value::Number("MB", "a number of MB", 1, 1 << 20),
-            Default::None,
-            "keep at most this much of what was read from files;\n\
-             otherwise a quarter of the machine's memory",
-        ),
-        VERBOSE_NAMES,
-        HELP,
-    ],
-)];
-
-/// Of `summarize`.
-pub static SUMMARIZE: &[Group] = &[("", &[JSON, HELP])];
-
-/// Of `core`.
-pub static CORE: &[Group] = &[(
-    "",
-    &[
-        JSON,
-        REGISTERS,
-        option(
-            Key::MaxStackDepth,
-            None,
-            "max-stack-depth",
-            Value::Number("N", "a number of frames", 1, 1024),
-            Default::Number(default::CORE_STACK_DEPTH),
-            "at most N calls, {range}",
-        ),
-        VERBOSE_NAMES,
-        option(
-            Key::DebugDir,
-            None,
-            "debug-dir",
-            Value::Text("DIR", DIRECTORY),
-            Default::Text(default::DEBUG_DIR),
-            "look for debug files in DIR instead of\n\
-             []; may be given more than once",
-        ),
-        HELP,
-    ],
-)];
 
 /// The option that an argument names.
 pub(super) fn find(groups: &'static [Group], arg: &Arg<'_>) -> Option<&'static Opt> {

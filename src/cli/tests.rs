@@ -159,9 +159,15 @@ fn written(option: &Opt) -> Vec<String> {
 fn help_texts_explain_each_option_on_short_lines() {
     let texts = [
         (MONITORING, help()),
-        (options::SYMBOLIZE, desk::help(desk::Command::Symbolize)),
-        (options::SUMMARIZE, desk::help(desk::Command::Summarize)),
-        (options::CORE, desk::help(desk::Command::Core)),
+        (
+            desk_options::SYMBOLIZE,
+            desk::help(desk::Command::Symbolize),
+        ),
+        (
+            desk_options::SUMMARIZE,
+            desk::help(desk::Command::Summarize),
+        ),
+        (desk_options::CORE, desk::help(desk::Command::Core)),
     ];
     for (groups, help) in texts {
         for line in help.lines() {

@@ -5,8 +5,8 @@
 //! core of the kernel, or of ours ──read──▶ Core ──recall──▶ Event
 //! ```
 //!
-//! A core of ours has what was captured and no more: one thread's registers, windows of
-//! its stack, code and memory around registers. What a debugger looks for in memory that
+//! A core of ours has what was captured and no more: the registers of the crashed thread and
+//! of the others that were captured, windows of their stacks, code and memory around registers. What a debugger looks for in memory that
 //! was not captured is made up from the files (`link_map`), at an address that the
 //! process did not use. What is in files is left out. The formats: `core(5)`, the kernel's
 //! fs/binfmt_elf.c, and include/linux/elfcore.h; [`layout`] has the numbers.
@@ -14,9 +14,12 @@
 pub mod layout;
 mod link_map;
 mod own_note;
+mod own_threads;
 pub mod read;
 pub mod recall;
 pub mod store;
+pub mod threads;
+mod windows;
 pub mod write;
 
 use crate::base::address::ProcessAddress;

@@ -1,7 +1,8 @@
 //! What a core of ours holds beside what the kernel's have: a note that says what the
-//! processor said of the fault, and which mappings there were.
+//! processor said of the fault, and which mappings there were; and with `--threads` another
+//! one, of the other threads.
 //!
-//! The note is made of 64-bit words, on every architecture; a reader that expects fewer of
+//! Each note is made of 64-bit words, on every architecture; a reader that expects fewer of
 //! them ignores the rest. It is as foreign as everything else in a core: who made the file
 //! may have written anything.
 
@@ -12,6 +13,8 @@ use crate::crash::fault;
 
 pub(super) const NAME: &[u8] = b"segfault_analyzer\0";
 pub(super) const KIND: u32 = 1;
+/// [`super::own_threads`] has its words.
+pub(super) const THREADS: u32 = 2;
 
 const VERSION: u64 = 1;
 /// Flags: the kernel reported these.

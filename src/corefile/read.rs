@@ -7,6 +7,7 @@
 
 use super::layout;
 use super::own_note::{self, OwnNote};
+use super::own_threads::{OwnThreads, MAX_THREADS};
 use crate::base::bytes::Cursor;
 use crate::base::order;
 use crate::crash::registers::Arch;
@@ -95,6 +96,10 @@ pub struct Core {
     pub segments: Vec<Segment>,
     /// The thread that crashed: the first one.
     pub thread: Thread,
+    /// The others, as far as they are kept, and how many there are of all; 0 if that is not
+    /// known, because not all notes were read.
+    pub others: Vec<Thread>,
+    pub thread_count: u32,
     pub process: Process,
     pub siginfo: Option<Vec<u8>>,
     /// Kinds and values.
@@ -102,6 +107,7 @@ pub struct Core {
     /// In the order of their addresses.
     pub files: Vec<FileRange>,
     pub(super) own: Option<OwnNote>,
+    pub(super) own_threads: Option<OwnThreads>,
 }
 
 impl Core {
@@ -111,6 +117,7 @@ impl Core {
         let mut notes = Notes::new(header.arch);
         let mut segments = Vec::new();
         let mut room = MAX_NOTE_BYTES;
+        let mut is_cut = false;
         for (kind, segment) in entries {
             match kind {
                 layout::PT_LOAD => segments.push(segment),
@@ -118,6 +125,7 @@ impl Core {
                     let size = segment.file_size.min(room);
                     room -= size;
                     let left = source.size().saturating_sub(segment.offset);
+                    is_cut |= size.min(left) < segment.file_size;
                     let size = usize::try_from(size.min(left)).unwrap_or(0);
                     if let Some(bytes) = source.read_vec(segment.offset, size) {
                         notes.take_all(&bytes);
@@ -133,11 +141,14 @@ impl Core {
             arch: header.arch,
             segments,
             thread: notes.thread.ok_or(NotCore::NoThread)?,
+            others: notes.others,
+            thread_count: if is_cut { 0 } else { notes.thread_count },
             process: notes.process,
             siginfo: notes.siginfo,
             auxv: notes.auxv,
             files: notes.files,
             own: notes.own,
+            own_threads: notes.own_threads,
         })
     }
 
@@ -163,6 +174,14 @@ impl Core {
             Some(bytes)
         };
         read().unwrap_or_default()
+    }
+
+    /// Whether this was captured as a part of another thread's stack.
+    #[must_use]
+    pub(super) fn is_of_other_thread(&self, segment: &Segment) -> bool {
+        let threads = self.own_threads.iter().flat_map(|it| &it.list);
+        let mut windows = threads.flat_map(|thread| &thread.windows);
+        windows.any(|(start, len)| segment.address.wrapping_sub(*start) < *len)
     }
 
     #[must_use]
@@ -262,15 +281,18 @@ impl Header {
     }
 }
 
-/// What the notes say; of each kind, the first one.
+/// What the notes say; of each kind but threads, the first one.
 struct Notes {
     arch: Arch,
     thread: Option<Thread>,
+    others: Vec<Thread>,
+    thread_count: u32,
     process: Process,
     siginfo: Option<Vec<u8>>,
     auxv: Vec<(u64, u64)>,
     files: Vec<FileRange>,
     own: Option<OwnNote>,
+    own_threads: Option<OwnThreads>,
 }
 
 impl Notes {
@@ -278,11 +300,14 @@ impl Notes {
         Notes {
             arch,
             thread: None,
+            others: Vec::new(),
+            thread_count: 0,
             process: Process::default(),
             siginfo: None,
             auxv: Vec::new(),
             files: Vec::new(),
             own: None,
+            own_threads: None,
         }
     }
 
@@ -297,11 +322,22 @@ impl Notes {
         if name == own_note::NAME && kind == own_note::KIND && self.own.is_none() {
             self.own = own_note::read(bytes);
         }
+        if name == own_note::NAME && kind == own_note::THREADS && self.own_threads.is_none() {
+            self.own_threads = OwnThreads::read(bytes);
+        }
         if name != b"CORE\0" {
             return;
         }
         match kind {
-            layout::NT_PRSTATUS if self.thread.is_none() => self.thread = thread(self.arch, bytes),
+            layout::NT_PRSTATUS => {
+                let found = thread(self.arch, bytes);
+                self.thread_count += u32::from(found.is_some());
+                if self.thread.is_none() {
+                    self.thread = found;
+                } else if self.others.len() < MAX_THREADS {
+                    self.others.extend(found);
+                }
+            }
             layout::NT_PRPSINFO => {
                 if let Some(process) = process(self.arch, bytes) {
                     self.process = process;

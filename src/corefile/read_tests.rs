@@ -1,5 +1,7 @@
 use super::*;
+use crate::base::address::ProcessAddress;
 use crate::corefile::recall::recall;
+use crate::corefile::threads;
 
 fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
     bytes[at..at + value.len()].copy_from_slice(value);
@@ -90,6 +92,62 @@ fn the_first_thread_is_the_one_that_crashed() {
 }
 
 #[test]
+fn other_threads_have_their_registers_and_their_stacks() {
+    let mut core = read(small()).unwrap();
+    let mut event = recall(&core).event;
+    assert_eq!(event.threads, None, "only if they are asked for");
+    threads::recall(&mut core, &mut event);
+    let threads = event.threads.unwrap();
+    assert_eq!((threads.count, threads.list.len()), (2, 1));
+    let thread = &threads.list[0];
+    assert_eq!((thread.tid, thread.ns_tid), (Some(43), 43));
+    assert_eq!(thread.registers.unwrap().pc().0, 0x40_1000);
+    assert_eq!(thread.windows[0].bytes, [0xaa; 0x100]);
+    // orig_rax is 0.
+    assert_eq!(thread.system_call.unwrap().number, 0);
+    assert!(event.lost.iter().all(|lost| lost.detail != "threads"));
+}
+
+#[test]
+fn notes_that_are_cut_off_do_not_say_how_many_threads_there_were() {
+    let mut bytes = small();
+    // They would be longer than the file.
+    put(&mut bytes, 64 + 32, &0x10_0000u64.to_le_bytes());
+    let mut core = read(bytes).unwrap();
+    let mut event = recall(&core).event;
+    threads::recall(&mut core, &mut event);
+    let threads = event.threads.unwrap();
+    assert_eq!((threads.count, threads.list.len()), (0, 1));
+    assert!(event.lost.iter().any(|lost| lost.detail == "threads"));
+}
+
+/// As gdb's gcore writes it.
+#[test]
+fn code_that_is_in_its_file_alone_is_mapped() {
+    let mut bytes = small();
+    // The segment with code becomes one of another kind.
+    bytes[64 + 2 * 56] = 9;
+    let event = recall(&read(bytes).unwrap()).event;
+    let mapping = event.mapping(ProcessAddress(0x40_1010)).expect("a mapping");
+    assert!(mapping.flags.executable() && mapping.file.is_some());
+    assert_eq!(event.mappings.len(), 2);
+}
+
+#[test]
+fn of_many_threads_so_many_are_kept() {
+    let mut notes = Notes::new(Arch::X86_64);
+    for tid in 0..MAX_THREADS as u32 + 10 {
+        let mut status = vec![0; 336];
+        put(&mut status, 32, &tid.to_le_bytes());
+        notes.take(b"CORE\0", layout::NT_PRSTATUS, &status);
+        notes.take(b"CORE\0", layout::NT_PRSTATUS, &status[..300]);
+    }
+    assert_eq!(notes.thread.unwrap().tid, 0);
+    assert_eq!(notes.others.len(), MAX_THREADS);
+    assert_eq!(notes.thread_count, MAX_THREADS as u32 + 10);
+}
+
+#[test]
 fn what_is_no_core_is_refused_with_a_reason() {
     let refused = |change: &dyn Fn(&mut Vec<u8>)| {
         let mut bytes = small();
@@ -140,9 +198,13 @@ fn no_byte_makes_it_panic_or_read_without_end() {
                 bytes[at..end].fill(value);
                 bytes
             }] {
-                if let Ok(core) = read(bytes) {
-                    let event = recall(&core).event;
+                if let Ok(mut core) = read(bytes) {
+                    let mut event = recall(&core).event;
+                    threads::recall(&mut core, &mut event);
                     assert!(event.memory_bytes() < 8 << 20);
+                    for thread in event.threads.unwrap().list {
+                        assert!(thread.windows.iter().all(|it| it.bytes.len() <= 0x100));
+                    }
                 }
             }
         }

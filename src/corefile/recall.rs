@@ -10,6 +10,7 @@ use std::rc::Rc;
 use super::layout;
 use super::own_note::OwnNote;
 use super::read::{Core, FileRange};
+use super::windows::Windows;
 use crate::base::address::{FileOffset, ProcessAddress};
 use crate::base::order;
 use crate::crash::event::{
@@ -22,7 +23,7 @@ use crate::symbols::elf::{ElfFile, Source};
 
 /// What is looked at of a stack, from its pointer on: for an analysis.
 pub const WINDOW_BYTES: u32 = 1 << 20;
-const RED_ZONE: u64 = 128;
+pub(super) const RED_ZONE: u64 = 128;
 /// As in the capture program: bpf/head.h, bpf/task.h.
 const HEAD_BYTES: usize = 1024;
 const CODE_BEFORE: u64 = 16;
@@ -49,7 +50,8 @@ pub struct Recalled {
 
 #[must_use]
 pub fn recall(core: &Core) -> Recalled {
-    let registers = registers(core);
+    let unknown = core.own.as_ref().map_or(0, |own| own.unknown);
+    let registers = registers(core.arch, &core.thread.words, unknown);
     let own = core.own.clone().unwrap_or_default();
     let mut event = begin(core, &own, registers);
     event.mappings = mappings(core, &own);
@@ -81,19 +83,20 @@ fn vdso_id(core: &Core, start: u64) -> u64 {
     super::short_id(elf.as_ref().and_then(ElfFile::build_id))
 }
 
-fn registers(core: &Core) -> Registers {
+/// Those of a thread, by its words in NT_PRSTATUS.
+pub(super) fn registers(arch: Arch, saved: &[u64], unknown: u64) -> Registers {
     let mut words = [0; WORDS];
-    for (&slot, &word) in layout::slots(core.arch).iter().zip(&core.thread.words) {
+    for (&slot, &word) in layout::slots(arch).iter().zip(saved) {
         if let Some(place) = words.get_mut(slot) {
             *place = word;
         }
     }
-    let kernel = match core.arch {
+    let kernel = match arch {
         Arch::X86_64 | Arch::I386 => Arch::X86_64,
         Arch::Aarch64 | Arch::Arm => Arch::Aarch64,
     };
     // What shows a task of 32 bits, which a kernel of 32 bits has otherwise.
-    match core.arch {
+    match arch {
         Arch::I386 => {
             words[17] = 0x23;
             // None is -1.
@@ -104,8 +107,7 @@ fn registers(core: &Core) -> Registers {
         Arch::Aarch64 => words[33] &= !0x10,
     }
     // Neither pc nor sp can be unknown.
-    let unknown = core.own.as_ref().map_or(0, |own| own.unknown);
-    let needed: u64 = match core.arch {
+    let needed: u64 = match arch {
         Arch::X86_64 | Arch::I386 => 1 << 16 | 1 << 19,
         Arch::Aarch64 => 1 << 32 | 1 << 31,
         Arch::Arm => 1 << 32 | 1 << 13,
@@ -238,7 +240,7 @@ impl Signal {
 fn mappings(core: &Core, own: &OwnNote) -> Vec<Mapping> {
     let mut mappings: Vec<Mapping> = match core.own {
         Some(_) => own.mappings.clone(),
-        None => segments(core),
+        None => [segments(core), left_out(core)].concat(),
     };
     mappings.retain(|mapping| mapping.start < mapping.end);
     order::sort(&mut mappings, |mapping| mapping.start.0);
@@ -280,6 +282,20 @@ fn segments(core: &Core) -> Vec<Mapping> {
         file: None,
     });
     segments.collect()
+}
+
+/// Files of which gdb's gcore has no segment, because all of it is in the file: code, and data
+/// that is only read. Which of both it is, the core does not say.
+fn left_out(core: &Core) -> Vec<Mapping> {
+    let files = core.files.iter();
+    let files = files.filter(|file| core.segment(file.start).is_none());
+    let mappings = files.map(|file| Mapping {
+        start: ProcessAddress(file.start),
+        end: ProcessAddress(file.end),
+        flags: VmFlags(5),
+        file: None,
+    });
+    mappings.collect()
 }
 
 fn mapped(file: &FileRange, into: u64, head: Option<FileHead>) -> MappedFile {
@@ -372,7 +388,7 @@ fn add_memory(core: &Core, event: &mut Event, registers: &Registers) {
                     .segment(sp)
                     .is_some_and(|it| it.address == segment.address),
             };
-            if is_stack {
+            if is_stack && !core.is_of_other_thread(segment) {
                 windows.add(core, segment.address, WINDOW_BYTES as usize);
             }
         }),
@@ -461,51 +477,6 @@ fn around(core: &Core, address: u64, before: u64, len: usize) -> MemoryWindow {
     MemoryWindow {
         address: ProcessAddress(start),
         bytes: core.memory(start, len),
-    }
-}
-
-/// Windows in the order of their addresses, without overlaps.
-#[derive(Default)]
-struct Windows(Vec<MemoryWindow>);
-
-impl Windows {
-    fn holds(&self, address: u64) -> bool {
-        self.0
-            .iter()
-            .any(|window| window.get(ProcessAddress(address), 1).is_some())
-    }
-
-    fn add(&mut self, core: &Core, mut start: u64, len: usize) {
-        let mut end = start.saturating_add(len as u64);
-        for window in &self.0 {
-            let (low, high) = (
-                window.address.0,
-                window.address.0 + window.bytes.len() as u64,
-            );
-            if low <= start && start < high {
-                start = high;
-            } else if start < low {
-                end = end.min(low);
-            }
-        }
-        let bytes = match end.checked_sub(start) {
-            Some(len) => core.memory(start, usize::try_from(len).unwrap_or(0)),
-            None => return,
-        };
-        if bytes.is_empty() {
-            return;
-        }
-        let place = self.0.partition_point(|window| window.address.0 < start);
-        let before = place.checked_sub(1).and_then(|at| self.0.get_mut(at));
-        if let Some(window) = before.filter(|it| it.address.0 + it.bytes.len() as u64 == start) {
-            window.bytes.extend_from_slice(&bytes);
-            return;
-        }
-        let window = MemoryWindow {
-            address: ProcessAddress(start),
-            bytes,
-        };
-        self.0.insert(place, window);
     }
 }
 

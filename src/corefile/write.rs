@@ -1,13 +1,13 @@
 //! A captured event as an ELF core.
 //!
 //! In: an event, and the files that it had mapped. Out: the bytes of a file that gdb, lldb
-//! and eu-stack open, or nothing where the registers are not known. Notes come first: the
-//! crashed thread is the only one. Then the memory that was captured, each piece once.
+//! and eu-stack open, or nothing where the registers are not known. Notes come first, those
+//! of the crashed thread before those of the others that were captured. Then the memory that was captured, each piece once.
 //! Nothing is padded to pages, so that what was not captured is not there, instead of
 //! being zero. NT_FPREGSET and NT_X86_XSTATE are left out, because they are not captured.
 
 use super::layout::{self, Writer};
-use super::{link_map, own_note, Object};
+use super::{link_map, own_note, own_threads, Object};
 use crate::crash::event::{Event, MappedFile, Mapping, MemoryWindow, VmFlags};
 use crate::crash::registers::{Arch, Registers};
 
@@ -93,6 +93,10 @@ impl Material<'_> {
         for head in files.filter_map(|file| file.head.as_ref()) {
             memory.add(head.address.0, &head.bytes);
         }
+        let others = event.threads.iter().flat_map(|threads| &threads.list);
+        for MemoryWindow { address, bytes } in others.flat_map(|thread| &thread.windows) {
+            memory.add(address.0, bytes);
+        }
     }
 
     fn notes(&self, registers: &Registers) -> Vec<u8> {
@@ -110,7 +114,12 @@ impl Material<'_> {
             notes.extend_from_slice(&out.bytes);
         };
         const CORE: &[u8] = b"CORE\0";
-        add(CORE, layout::NT_PRSTATUS, &self.prstatus(registers));
+        let status = self.prstatus(
+            registers,
+            self.event.tid.unwrap_or(self.event.host_tid),
+            true,
+        );
+        add(CORE, layout::NT_PRSTATUS, &status);
         add(CORE, layout::NT_PRPSINFO, &self.prpsinfo(arch));
         add(CORE, layout::NT_SIGINFO, &self.siginfo(arch));
         add(CORE, layout::NT_AUXV, &self.auxv(arch));
@@ -121,8 +130,19 @@ impl Material<'_> {
             self.vdso_id,
             self.window_bytes.into(),
         );
-        let own: Vec<u8> = own.into_iter().flat_map(u64::to_le_bytes).collect();
-        add(own_note::NAME, own_note::KIND, &own);
+        add(own_note::NAME, own_note::KIND, &bytes(own));
+        if let Some(others) = &self.event.threads {
+            for thread in &others.list {
+                let registers = thread.registers.as_ref().filter(|it| it.arch() == arch);
+                let tid = own_threads::number(thread);
+                if let Some(registers) = registers {
+                    let status = self.prstatus(registers, tid, false);
+                    add(CORE, layout::NT_PRSTATUS, &status);
+                }
+            }
+            let words = own_threads::words(others);
+            add(own_note::NAME, own_note::THREADS, &bytes(words));
+        }
         notes
     }
 
@@ -130,16 +150,22 @@ impl Material<'_> {
         self.event.pid.unwrap_or(self.event.host_pid)
     }
 
-    fn prstatus(&self, registers: &Registers) -> Vec<u8> {
+    /// Of the thread that crashed, or of another one.
+    fn prstatus(&self, registers: &Registers, tid: u32, crashed: bool) -> Vec<u8> {
         let (event, arch) = (self.event, registers.arch());
         let (thread_at, registers_at) = layout::prstatus(arch);
+        let (signal, code) = if crashed {
+            (event.signal, event.code)
+        } else {
+            (0, 0)
+        };
         let mut out = Writer::new(arch);
-        out.u32(event.signal as u32);
-        out.u32(event.code as u32);
+        out.u32(signal as u32);
+        out.u32(code as u32);
         out.u32(0);
-        out.u16(event.signal as u16);
+        out.u16(signal as u16);
         out.fill(thread_at);
-        out.u32(event.tid.unwrap_or(event.host_tid));
+        out.u32(tid);
         out.u32(event.ppid.unwrap_or(0));
         out.fill(registers_at);
         let mut words = registers.words();
@@ -148,8 +174,8 @@ impl Material<'_> {
         }
         for &slot in layout::slots(arch) {
             out.word(match slot {
-                layout::FS_BASE => event.fs_base,
-                layout::GS_BASE => event.gs_base,
+                layout::FS_BASE if crashed => event.fs_base,
+                layout::GS_BASE if crashed => event.gs_base,
                 slot => words.get(slot).copied().unwrap_or(0),
             });
         }
@@ -261,6 +287,11 @@ impl Material<'_> {
         }
         out.bytes
     }
+}
+
+/// 64-bit words, as they are in notes of our own.
+fn bytes(words: Vec<u64>) -> Vec<u8> {
+    words.into_iter().flat_map(u64::to_le_bytes).collect()
 }
 
 /// The last component of a path.

@@ -1,10 +1,13 @@
 use super::*;
 use crate::base::address::{FileOffset, ProcessAddress};
+use crate::base::order;
 use crate::corefile::read::Core;
 use crate::corefile::recall::recall;
+use crate::corefile::threads;
 use crate::crash::event::{Disposition, EarlierFault, FileHead, FileIdentity, Siginfo, Trap};
 use crate::crash::kinds::Sender;
 use crate::crash::registers::WORDS;
+use crate::crash::threads::{State, SystemCall, Thread, Threads};
 use crate::symbols::elf::Source;
 
 const STACK: u64 = 0x7ff0_0000;
@@ -198,6 +201,79 @@ fn a_core_gives_the_event_that_it_was_made_of() {
     }
 }
 
+/// Others of that process: one in each state, the last one without registers.
+fn others(arch: Arch) -> Threads {
+    let states = [
+        State::Running,
+        State::Runnable,
+        State::Sleeping,
+        State::Uninterruptible,
+        State::Stopped,
+        State::Exiting,
+        State::Unknown,
+    ];
+    let list = states.into_iter().zip(1..).map(|(state, number)| Thread {
+        host_tid: 1000 + number,
+        tid: (number != 3).then_some(100 + number),
+        ns_tid: 10 + number,
+        name: format!("thread {number}").into_bytes(),
+        state,
+        system_call: (number != 2).then_some(SystemCall {
+            number: 200 + number,
+            arguments: [1, 2, 3, 4, 5, u64::MAX],
+        }),
+        registers: (number != 7).then(|| registers(arch).without(1 << 5)),
+        // The second one's has a part that the crash has, too.
+        windows: match number {
+            1 => vec![window(0x10_0000, &[7; 64]), window(0x10_1000, &[8; 32])],
+            2 => vec![window(STACK + 0x700, &[1; 0x80])],
+            _ => Vec::new(),
+        },
+    });
+    Threads {
+        list: list.collect(),
+        count: 9,
+    }
+}
+
+#[test]
+fn a_core_gives_the_threads_that_it_was_made_of() {
+    for arch in [Arch::X86_64, Arch::I386, Arch::Aarch64, Arch::Arm] {
+        let mut event = event(arch);
+        event.mappings.push(mapping(0x10_0000, 0x10_2000, 3, None));
+        order::sort(&mut event.mappings, |it| it.start.0);
+        event.threads = Some(others(arch));
+        let mut read = Core::read(Source::memory(core(&event, &[]))).expect("a core");
+        let mut again = recall(&read).event;
+        assert_eq!(
+            again.windows, event.windows,
+            "{arch:?}: not those of others"
+        );
+        assert_eq!(again.threads, None);
+        threads::recall(&mut read, &mut again);
+        let (mut again, threads) = (again.threads.unwrap(), event.threads.unwrap());
+        for (again, thread) in again.list.iter_mut().zip(&threads.list) {
+            let named = |thread: &Thread| {
+                let registers = thread.registers.as_ref();
+                registers.map(|it| it.named().collect::<Vec<_>>())
+            };
+            assert_eq!(named(again), named(thread));
+            again.registers = thread.registers;
+        }
+        assert_eq!(again, threads, "{arch:?}");
+    }
+}
+
+#[test]
+fn a_core_without_threads_says_so() {
+    let event = event(Arch::X86_64);
+    let mut read = Core::read(Source::memory(core(&event, &[]))).expect("a core");
+    let mut again = recall(&read).event;
+    threads::recall(&mut read, &mut again);
+    assert_eq!(again.threads, Some(Threads::default()));
+    assert_eq!(again.lost.last().unwrap().detail, "threads");
+}
+
 #[test]
 fn unknown_registers_stay_unknown() {
     let mut event = event(Arch::X86_64);
@@ -304,7 +380,7 @@ fn notes_have_the_sizes_of_the_kernels_structures() {
             vdso_id: 0,
         };
         assert_eq!(
-            material.prstatus(&registers(arch)).len(),
+            material.prstatus(&registers(arch), 1, true).len(),
             prstatus,
             "{arch:?}"
         );

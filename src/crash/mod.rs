@@ -7,6 +7,7 @@
 pub mod event;
 pub mod fault;
 pub mod frame;
+pub mod futex;
 pub mod kinds;
 pub mod memory;
 pub mod registers;

@@ -1,7 +1,7 @@
 //! One report as a line of JSON: its frames named, everything else as it was.
 //!
 //! In: a line. Out: the line with other values for `instruction_symbol`,
-//! `stack_trace`, `group` and `lost`, all other bytes unchanged. A frame that has a name
+//! `stack_trace`, also those of other threads, `group` and `lost`, all other bytes unchanged. A frame that has a name
 //! keeps it, unless the file has lines for it: then name, line and inlined calls come from
 //! the file.
 
@@ -18,12 +18,13 @@ use crate::report::Location;
 /// Appends the report with its frames named; false if the line is not a report, which
 /// then is appended as it is.
 pub(super) fn symbolize(line: &[u8], desk: &mut Desk, out: &mut Vec<u8>) -> bool {
-    let Some((report, frames)) = read(line) else {
+    let Some((report, stacks)) = read(line) else {
         add(out, &[line]);
         return false;
     };
     desk.clear();
-    for frame in frames.iter().filter(|frame| !is_inlined(frame)) {
+    let all = stacks.iter().flat_map(|stack| &stack.frames);
+    for frame in all.filter(|frame| !is_inlined(frame)) {
         let string = |key| json::string(frame.value(key));
         let location = Location {
             module: string("module"),
@@ -39,6 +40,8 @@ pub(super) fn symbolize(line: &[u8], desk: &mut Desk, out: &mut Vec<u8>) -> bool
         desk.ask(location, exact, !frame.value("symbol").is_empty());
     }
     desk.name();
+    // The crash's own stack is the first one, others have their names after it.
+    let frames = stacks.first().map_or(&[][..], |stack| &stack.frames);
     let calls = frames.iter().filter(|frame| !is_inlined(frame));
     let is_new = calls
         .clone()
@@ -52,8 +55,9 @@ pub(super) fn symbolize(line: &[u8], desk: &mut Desk, out: &mut Vec<u8>) -> bool
         ));
     }
     put(&report, out, &mut |key, old, out| match key {
-        b"stack_trace" => put_stack(&frames, desk, out),
-        b"instruction_symbol" => put_instruction(&frames, desk, old, out),
+        b"stack_trace" => put_stack(frames, 0, desk, out),
+        b"threads" => put_stacks(&report, &stacks, desk, out),
+        b"instruction_symbol" => put_instruction(frames, desk, old, out),
         b"group" => put_group(group, out),
         b"lost" => put_lost(&desk.lost, old, out),
         _ => false,
@@ -61,15 +65,37 @@ pub(super) fn symbolize(line: &[u8], desk: &mut Desk, out: &mut Vec<u8>) -> bool
     true
 }
 
-/// A report and its frames.
-fn read(line: &[u8]) -> Option<(Object<'_>, Vec<Object<'_>>)> {
+/// The calls of a thread.
+struct Stack<'a> {
+    place: Span,
+    /// Calls of the stacks before, which are not inlined.
+    before: usize,
+    frames: Vec<Object<'a>>,
+}
+
+/// A report, and its stacks: that of the crash, and those of other threads.
+fn read(line: &[u8]) -> Option<(Object<'_>, Vec<Stack<'_>>)> {
     let report = Object::read(line, Span::whole(line)).filter(is_report)?;
-    let frames = match report.place("stack_trace") {
-        Some(stack) => json::objects(line, stack)?,
-        // It was made without -t.
-        None => Vec::new(),
-    };
-    Some((report, frames))
+    let mut places = vec![report.place("stack_trace")];
+    if let Some(threads) = report.place("threads") {
+        for thread in json::objects(line, threads)? {
+            places.push(thread.place("stack_trace"));
+        }
+    }
+    let mut stacks = Vec::new();
+    let mut before = 0;
+    // Those are missing that were made without -t.
+    for place in places.into_iter().flatten() {
+        let frames = json::objects(line, place)?;
+        let calls = frames.iter().filter(|frame| !is_inlined(frame)).count();
+        stacks.push(Stack {
+            place,
+            before,
+            frames,
+        });
+        before += calls;
+    }
+    Some((report, stacks))
 }
 
 fn is_inlined(frame: &Object<'_>) -> bool {
@@ -91,12 +117,35 @@ fn is_news(frame: &Object<'_>, located: &Located) -> bool {
     new_name || has_lines(located)
 }
 
+/// Appends the other threads, and in them the stacks with the new names.
+fn put_stacks(report: &Object<'_>, stacks: &[Stack<'_>], desk: &Desk, out: &mut Vec<u8>) -> bool {
+    let Some(Span { mut start, end }) = report.place("threads") else {
+        return false;
+    };
+    let text = report.text();
+    for stack in stacks {
+        let place = stack.place;
+        // The crash's own is elsewhere.
+        if place.start < start || place.end > end {
+            continue;
+        }
+        let until = place.start;
+        add(out, &[Span { start, end: until }.of(text)]);
+        if !put_stack(&stack.frames, stack.before, desk, out) {
+            add(out, &[place.of(text)]);
+        }
+        start = place.end;
+    }
+    add(out, &[Span { start, end }.of(text)]);
+    true
+}
+
 /// Appends the stack trace with the new names, if there are any: the desk has some for each
-/// frame that is not inlined.
-fn put_stack(frames: &[Object<'_>], desk: &Desk, out: &mut Vec<u8>) -> bool {
+/// frame that is not inlined, after those of so many others.
+fn put_stack(frames: &[Object<'_>], before: usize, desk: &Desk, out: &mut Vec<u8>) -> bool {
     let begin = out.len();
     let mut changed = false;
-    let mut located = desk.located.iter();
+    let mut located = desk.located.get(before..).unwrap_or_default().iter();
     let mut written = 0;
     out.push(b'[');
     for (at, frame) in frames.iter().enumerate() {

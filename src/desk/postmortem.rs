@@ -13,7 +13,7 @@ use crate::cli::desk::Task;
 use crate::config::{default, AnalysisConfig};
 use crate::corefile::read::Core;
 use crate::corefile::recall::{identify, recall, Recalled};
-use crate::corefile::short_id;
+use crate::corefile::{short_id, threads};
 use crate::crash::event::{FileIdentity, Mapping};
 use crate::report::output;
 use crate::report::Report;
@@ -48,7 +48,7 @@ fn report(task: &Task, path: &Path) -> std::result::Result<Report, &'static str>
     let file = RegularFile::open(path).map_err(|refusal| refusal.as_str())?;
     let status = file.status().map_err(|refusal| refusal.as_str())?;
     let source = Source::file(file).map_err(|refusal| refusal.as_str())?;
-    let core = Core::read(source).map_err(|reason| reason.as_str())?;
+    let mut core = Core::read(source).map_err(|reason| reason.as_str())?;
     let mut recalled = recall(&core);
     let made_ms = status.mtime_s.saturating_mul(1000) + i64::from(status.mtime_ns / 1_000_000);
     let unix_ms = recalled
@@ -59,6 +59,9 @@ fn report(task: &Task, path: &Path) -> std::result::Result<Report, &'static str>
         .saturating_mul(1_000_000);
     identify(&mut recalled.event, made_unix_ns, &has_build_id, &look);
     check_vdso(&mut recalled);
+    if task.threads {
+        threads::recall(&mut core, &mut recalled.event);
+    }
     let debug_dirs = task.given.clone();
     let depth = task
         .max_stack_depth

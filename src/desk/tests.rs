@@ -547,3 +547,6 @@ fn cpp_names_are_shown_readable_and_grouped_raw() {
     assert_eq!(group(&call), of_raw.group);
     assert_eq!(group(&frame(readable, "0x1110", "abcd01", "context")), None);
 }
+
+#[path = "threads_tests.rs"]
+mod threads;

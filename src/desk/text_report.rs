@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A frame with a name keeps it: it has no build-id with which to find a file. Other lines
-//! of a report are not read.
+//! of a report are not read. The section of other threads is taken like a report of its own.
 
 use super::naming::Desk;
 use super::{add, find_last, hexadecimal, unhex};
@@ -25,7 +25,11 @@ const MAX_HELD: usize = 16 << 20;
 
 const INSTRUCTION: &[u8] = b"  Instruction:   ";
 const STACK: &[u8] = b"  Stack Trace (";
+const THREADS: &[u8] = b"  Other Threads (";
+const THREAD: &[u8] = b"  Thread";
 const FRAME: &[u8] = b"    #";
+/// The last line of a stack that ends early.
+const END: &[u8] = b"    (";
 const BUILD_ID: &[u8] = b" (build-id ";
 
 /// What the lines before the next one belong to.
@@ -36,6 +40,8 @@ enum Within {
     /// A header, and the lines after it up to the calls.
     Report,
     Calls,
+    /// The calls of other threads, up to the end of their section.
+    Threads,
 }
 
 /// The report that is being read.
@@ -54,12 +60,15 @@ impl TextReport {
             Within::Nothing => false,
             Within::Report => indented,
             Within::Calls => line.starts_with(FRAME),
+            Within::Threads => [FRAME, THREAD, END].iter().any(|it| line.starts_with(it)),
         };
         if !goes_on || self.held.len() > MAX_HELD {
             self.flush(desk, out);
         }
         if is_header(line) {
             self.within = Within::Report;
+        } else if line.starts_with(THREADS) {
+            self.within = Within::Threads;
         } else if self.within == Within::Nothing {
             add(out, &[line]);
             return indented;
@@ -72,7 +81,7 @@ impl TextReport {
 
     /// Appends the lines that are held.
     pub(super) fn flush(&mut self, desk: &mut Desk, out: &mut Vec<u8>) {
-        if self.within == Within::Calls {
+        if matches!(self.within, Within::Calls | Within::Threads) {
             symbolize(&self.held, desk, out);
         } else {
             add(out, &[&self.held]);
@@ -97,6 +106,7 @@ fn symbolize(report: &[u8], desk: &mut Desk, out: &mut Vec<u8>) {
     desk.clear();
     for (number, line) in lines.iter().enumerate() {
         if !line.starts_with(FRAME) {
+            context |= line.starts_with(THREAD);
             continue;
         }
         count += 1;
@@ -131,7 +141,9 @@ fn symbolize(report: &[u8], desk: &mut Desk, out: &mut Vec<u8>) {
                 next_frame += 1;
                 continue;
             };
-            for call in std::mem::take(&mut desk.located[next]).into_frames(frame) {
+            let mut calls = Vec::new();
+            desk.located[next].frames(frame, &mut calls);
+            for call in calls {
                 add(
                     out,
                     &[&output::text_frame(next_frame, &call, desk.cpp_names)],
@@ -140,6 +152,9 @@ fn symbolize(report: &[u8], desk: &mut Desk, out: &mut Vec<u8>) {
             }
             next += 1;
         } else {
+            if line.starts_with(THREAD) {
+                next_frame = 0;
+            }
             let first = unnamed.first().zip(desk.located.first());
             let new = first.and_then(|((_, frame, place), located)| {
                 instruction(line, place, &located.location, desk.cpp_names)

@@ -14,7 +14,7 @@ use crate::base::allowance::{Allowance, Step};
 use crate::base::budget::MemoryBudget;
 use crate::crash::event::Mapping;
 use crate::symbols::elf::{
-    find_debug_file, Answer, DebugDirs, ElfFile, Holder, Home, Load, Starts, Table,
+    find_debug_file, Answer, DebugDirs, ElfFile, Found, Holder, Home, Load, Starts, Table,
 };
 #[cfg(feature = "lines")]
 use crate::symbols::lines::{self, Call, Refused};
@@ -148,6 +148,15 @@ impl Module {
         let held = |answer: &&Answer| answer.low <= address && address < answer.high;
         let answer = starts.0.iter().find(held)?;
         Some(answer.found.as_ref().map(|found| found.start))
+    }
+
+    /// The variable that holds an address.
+    #[must_use]
+    pub fn variable(&self, address: FileAddress) -> Option<Found> {
+        let tables = self.tables();
+        let _turn = self.shared.allowance.turn(self.id, Step::Names)?;
+        let mut tables = tables.into_iter();
+        tables.find_map(|(file, table)| file?.variable(table, address))
     }
 
     /// The tables of symbols, the best one first.

@@ -34,6 +34,7 @@ fn item(process: u32, disposition: Disposition, uptime_ms: u64) -> Item {
         },
         state: State::default(),
         stack: None,
+        threads: None,
         why: Why {
             cause: Cause::Unknown,
             text: Vec::new(),

@@ -38,6 +38,8 @@ struct Window<T> {
 pub struct Folder<T> {
     window: Duration,
     allowed: u64,
+    /// Takes off what an item that is held back need not keep.
+    shed: fn(&mut T),
     /// In the order in which they end, which is that in which they began.
     windows: Vec<Window<T>>,
 }
@@ -49,8 +51,16 @@ impl<T> Folder<T> {
         Folder {
             window,
             allowed,
+            shed: |_| {},
             windows: Vec::new(),
         }
+    }
+
+    /// From here on items that are held back are made smaller.
+    #[must_use]
+    pub fn shedding(mut self, shed: fn(&mut T)) -> Self {
+        self.shed = shed;
+        self
     }
 
     /// Returns `item` if it may pass. Items that were held back in windows that are over, or that
@@ -58,7 +68,7 @@ impl<T> Folder<T> {
     pub fn admit(
         &mut self,
         key: u64,
-        item: Counted<T>,
+        mut item: Counted<T>,
         now: Duration,
         ended: &mut Vec<Counted<T>>,
     ) -> Option<Counted<T>> {
@@ -84,6 +94,7 @@ impl<T> Folder<T> {
             Some(held) => (held.count, held.deaths),
             None => (0, 0),
         };
+        (self.shed)(&mut item.item);
         window.held = Some(Counted {
             count: item.count.saturating_add(count),
             deaths: item.deaths.saturating_add(deaths),
@@ -111,6 +122,21 @@ impl<T> Folder<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_held_back_is_made_smaller() {
+        let mut folder = Folder::new(at(1000), 1).shedding(|item: &mut u32| *item = 0);
+        let counted = |item: u32| Counted {
+            item,
+            count: 1,
+            deaths: 1,
+            since_ms: 0,
+        };
+        let passed = admit(&mut folder, 1, counted(7), at(0));
+        assert_eq!(passed[0].item, 7);
+        assert!(admit(&mut folder, 1, counted(7), at(1)).is_empty());
+        assert_eq!(ended(&mut folder, Duration::MAX)[0].item, 0);
+    }
 
     fn admit<T>(
         folder: &mut Folder<T>,

@@ -9,8 +9,10 @@ pub mod fold;
 pub mod output;
 pub mod repeats;
 pub mod signature;
+pub mod threads;
 
 use std::hash::{BuildHasher, Hash, Hasher};
+use std::rc::Rc;
 
 use crate::base::address::{FileAddress, FileOffset, ProcessAddress};
 use crate::crash::event::{Disposition, Lost, MemoryWindow, VmFlags};
@@ -18,6 +20,7 @@ use crate::crash::frame::{Stop, Trust};
 use crate::crash::kinds::{Access, Sender};
 use crate::crash::registers::Registers;
 use crate::keyed::Key;
+use crate::report::threads::ReportThreads;
 
 /// When it happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -328,6 +331,8 @@ pub struct Report {
     pub state: State,
     /// With `-t`.
     pub stack: Option<StackTrace>,
+    /// With `--threads`.
+    pub threads: Option<Rc<ReportThreads>>,
     pub why: Why,
     pub counts: Counts,
     /// The process had a fatal delivery before, which counts as its death.

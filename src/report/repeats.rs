@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::capture::Folded;
 use crate::config::RepeatsConfig;
-use crate::crash::event::{Disposition, FaultSite};
+use crate::crash::event::{Disposition, FaultSite, Lost};
 use crate::report::fold::{Counted, Folder};
 use crate::report::{Exit, Report};
 
@@ -43,6 +43,16 @@ struct Site {
     report: Box<Report>,
 }
 
+/// The other threads of a report that is held back are not kept: they may take megabytes.
+fn without_threads(report: &mut Box<Report>) {
+    if report.threads.take().is_some() {
+        report.lost.push(Lost {
+            detail: "threads",
+            reason: "left out of a report that stands for others",
+        });
+    }
+}
+
 /// A report, and whether it stands for others that were held back.
 #[derive(Debug)]
 pub struct Repeats {
@@ -59,12 +69,15 @@ pub struct Repeats {
 impl Repeats {
     #[must_use]
     pub fn new(config: &RepeatsConfig) -> Self {
-        let folder = |window: Option<Duration>| window.map(|window| Folder::new(window, 1));
+        let folder = |window: Option<Duration>| {
+            window.map(|window| Folder::new(window, 1).shedding(without_threads))
+        };
         let per_minute = config.max_per_minute;
+        let limited = |allowed: u32| Folder::new(MINUTE, allowed.into()).shedding(without_threads);
         Repeats {
             crashes: folder(config.fold),
             handled: folder(config.fold_handled),
-            per_minute: per_minute.map(|allowed| Folder::new(MINUTE, allowed.into())),
+            per_minute: per_minute.map(limited),
             handled_window: config.fold_handled,
             sites: Vec::new(),
             max_sites: (config.memory_limit_bytes / SITE_SHARE_BYTES).clamp(MIN_SITES, MAX_SITES)

@@ -54,6 +54,10 @@ const DEADLY: &[(&str, &[&str], &[&str])] = &[
     ("classics.c", PIE, &["run"]),
     #[cfg(target_arch = "x86_64")]
     ("classics.c", PIE, &["aligned"]),
+    ("blocked.c", PIE, &["calls"]),
+    ("blocked.c", PIE, &["locks"]),
+    ("blocked.c", PIE, &["recursive"]),
+    ("blocked.c", PIE, &["inherit"]),
     ("forged.c", PIE, &["raise"]),
     ("forged.c", PIE, &["kill"]),
     ("forged.c", PIE, &["queue"]),

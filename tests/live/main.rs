@@ -59,6 +59,7 @@ mod starting;
 mod statistics;
 mod surroundings;
 mod text;
+mod thread_cores;
 mod threads;
 
 use std::cell::RefCell;
@@ -143,6 +144,7 @@ fn main() -> ExitCode {
         desk::CASES,
         cores::CASES,
         threads::CASES,
+        thread_cores::CASES,
         names::CASES,
         debuglinks::CASES,
         secrets::CASES,

@@ -2,25 +2,37 @@
 //! arch/x86/entry/syscalls and of include/uapi/asm-generic/unistd.h.
 //!
 //! In: an architecture and a number. Out: the name, if that architecture has the call.
-//! A number that no kernel has, or one newer than the tables, has no name. For 32-bit ARM
-//! only system calls since Linux 5.1 have names: their numbers are the same everywhere.
+//! A number that no kernel has, or one newer than the tables, has no name. 32-bit ARM has
+//! the numbers of i386 up to a certain one; of later ones calls in which a thread may wait
+//! have names, and those that are the same everywhere.
 
 use crate::crash::registers::Arch;
 
 /// The name of a system call.
 #[must_use]
-pub(super) fn name(arch: Arch, number: u64) -> Option<&'static str> {
+pub(in crate::analyze) fn name(arch: Arch, number: u64) -> Option<&'static str> {
     let (names, first) = match (arch, number) {
         (_, COMMON_FIRST..) => (COMMON, COMMON_FIRST),
         (Arch::X86_64, _) => (X86_64, 0),
-        (Arch::I386, WIDE_TIME_FIRST..) => (WIDE_TIME, WIDE_TIME_FIRST),
-        (Arch::I386, _) => (I386, 0),
+        (Arch::I386 | Arch::Arm, WIDE_TIME_FIRST..) => (WIDE_TIME, WIDE_TIME_FIRST),
+        (Arch::I386, _) | (Arch::Arm, ..=LAST_OF_BOTH) => (I386, 0),
         (Arch::Aarch64, _) => (GENERIC, 0),
-        (Arch::Arm, _) => return None,
+        (Arch::Arm, _) => return waiting_on_arm(number),
     };
     let place = usize::try_from(number - first).ok()?;
     let name = names.split(' ').nth(place)?;
     (name != "-").then_some(name)
+}
+
+/// arch/arm/tools/syscall.tbl
+fn waiting_on_arm(number: u64) -> Option<&'static str> {
+    let mut words = ARM_WAITING.split(' ');
+    while let (Some(known), Some(name)) = (words.next(), words.next()) {
+        if known.parse() == Ok(number) {
+            return Some(name);
+        }
+    }
+    None
 }
 
 /// Whether a system call executes a file.
@@ -139,6 +151,15 @@ const I386: &str =
      pkey_alloc pkey_free statx arch_prctl io_pgetevents rseq - - - - - - semget semctl \
      shmget shmctl shmat shmdt msgget msgsnd msgrcv msgctl";
 
+/// The last number up to which calls that both have are the same on i386 and ARM.
+const LAST_OF_BOTH: u64 = 242;
+/// Numbers and names.
+const ARM_WAITING: &str = "245 io_getevents 248 exit_group 252 epoll_wait 265 clock_nanosleep \
+     276 mq_timedsend 277 mq_timedreceive 280 waitid 283 connect 285 accept 289 send \
+     290 sendto 291 recv 292 recvfrom 296 sendmsg 297 recvmsg 298 semop 301 msgsnd 302 msgrcv \
+     312 semtimedop 322 openat 335 pselect6 336 ppoll 340 splice 346 epoll_pwait 361 preadv \
+     362 pwritev 365 recvmmsg 366 accept4 374 sendmmsg 384 getrandom 387 execveat";
+
 const GENERIC: &str =
     "io_setup io_destroy io_submit io_cancel io_getevents setxattr lsetxattr fsetxattr \
      getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr removexattr lremovexattr \
@@ -195,7 +216,13 @@ mod tests {
             (Arch::Aarch64, 221, Some("execve")),
             (Arch::Aarch64, 64, Some("write")),
             (Arch::Aarch64, 420, None),
-            (Arch::Arm, 11, None),
+            (Arch::Arm, 11, Some("execve")),
+            (Arch::Arm, 168, Some("poll")),
+            (Arch::Arm, 240, Some("futex")),
+            (Arch::Arm, 243, None),
+            (Arch::Arm, 252, Some("epoll_wait")),
+            (Arch::Arm, 366, Some("accept4")),
+            (Arch::Arm, 422, Some("futex_time64")),
             (Arch::Arm, 437, Some("openat2")),
         ] {
             assert_eq!(name(arch, number), expected, "{arch:?} {number}");

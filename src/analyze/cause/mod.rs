@@ -23,7 +23,7 @@
 //! known is `unknown`, and the sentence says why.
 
 mod abort;
-mod calls;
+pub(in crate::analyze) mod calls;
 mod choose;
 mod infer;
 mod jump;

@@ -4,8 +4,9 @@
 //! (`registers`, `stack_trace`, `stack_complete`, `register_notes`, `code`, `maps`,
 //! `memory`, `repeats`, `deaths`, `suppressed`) is absent without that option.
 //! `host_pid` is absent if it equals `pid`, `exit` if no process ended after a handled
-//! fault, and `core` if no core file was written. All others are always there, and `null` if nothing is known. The line is ASCII,
-//! with no other escape than `\uXXXX` (see [`super::escape`]).
+//! fault, `core` if no core file was written, and what is about other threads if they were
+//! not asked for. All others are always there, and `null` if nothing is known. The line is
+//! ASCII, with no other escape than `\uXXXX` (see [`super::escape`]).
 
 use crate::base::address::ProcessAddress;
 use crate::base::bytes::hex;
@@ -14,6 +15,7 @@ use crate::crash::frame::Stop;
 use crate::crash::kinds::Sender;
 use crate::crash::registers::Registers;
 use crate::crash::signals;
+use crate::report::threads::{Call, ReportThreads, WaitsFor};
 use crate::report::{Code, Exit, FirstFault, NearbyMapping, Report, StackFrame, StackTrace};
 
 use super::{escape, mangled, nearby, symbol, text, Options};
@@ -46,12 +48,21 @@ fn manual_fields(out: &mut Writer, report: &Report, options: &Options) {
         registers(out.key("registers"), report.state.registers.as_ref());
     }
     if options.stack_trace {
-        out.key("stack_trace").open('[');
-        for frame in report.stack.iter().flat_map(|stack| &stack.frames) {
-            stack_frame(out, frame, options.cpp_names);
-        }
-        out.close(']');
+        stack_trace(out, report.stack.as_ref(), options.cpp_names);
     }
+}
+
+fn stack_trace(out: &mut Writer, stack: Option<&StackTrace>, cpp_names: CppNames) {
+    out.key("stack_trace").open('[');
+    for frame in stack.iter().flat_map(|stack| &stack.frames) {
+        stack_frame(out, frame, cpp_names);
+    }
+    out.close(']');
+}
+
+fn stack_complete(out: &mut Writer, stack: Option<&StackTrace>) {
+    let complete = stack.is_some_and(StackTrace::complete);
+    out.key("stack_complete").boolean(complete);
 }
 
 fn our_fields(out: &mut Writer, report: &Report, options: &Options) {
@@ -60,8 +71,7 @@ fn our_fields(out: &mut Writer, report: &Report, options: &Options) {
     }
     out.key("thread").string(&report.process.thread);
     if options.stack_trace {
-        let complete = report.stack.as_ref().is_some_and(StackTrace::complete);
-        out.key("stack_complete").boolean(complete);
+        stack_complete(out, report.stack.as_ref());
     }
     out.key("signal")
         .string(signals::signal_name(report.delivery.signal).as_bytes());
@@ -126,6 +136,64 @@ fn our_fields(out: &mut Writer, report: &Report, options: &Options) {
     if let Some(core) = &report.core {
         out.key("core").string(core);
     }
+    if let Some(others) = &report.threads {
+        threads(out, others, options);
+    }
+}
+
+fn threads(out: &mut Writer, threads: &ReportThreads, options: &Options) {
+    out.key("thread_count").optional_number(threads.count);
+    out.key("threads").open('[');
+    for thread in &threads.list {
+        out.open('{');
+        out.key("tid").number(thread.tid);
+        out.key("name").string(&thread.name);
+        out.key("state").string(thread.state.as_str().as_bytes());
+        called(out.key("syscall"), thread.call.as_ref());
+        waits_for(out.key("waits_for"), thread.waits_for.as_ref());
+        if options.registers {
+            registers(out.key("registers"), thread.registers.as_ref());
+        }
+        if options.stack_trace {
+            stack_trace(out, thread.stack.as_ref(), options.cpp_names);
+            stack_complete(out, thread.stack.as_ref());
+        }
+        out.close('}');
+    }
+    out.close(']');
+    waits_for(out.key("waits_for"), threads.own.as_ref());
+    out.key("deadlock").open('[');
+    for &tid in &threads.deadlock {
+        out.number(tid);
+    }
+    out.close(']');
+}
+
+fn waits_for(out: &mut Writer, waits: Option<&WaitsFor>) {
+    let Some(waits) = waits else {
+        return out.null();
+    };
+    out.open('{');
+    out.key("address").data_address(Some(waits.address));
+    out.key("place").optional_string(waits.place.as_deref());
+    out.key("owner").optional_number(waits.owner);
+    out.close('}');
+}
+
+fn called(out: &mut Writer, call: Option<&Call>) {
+    let Some(call) = call else {
+        return out.null();
+    };
+    out.open('{');
+    out.key("number").number(call.call.number);
+    out.key("name")
+        .optional_string(call.name.map(str::as_bytes));
+    out.key("arguments").open('[');
+    for argument in call.call.arguments {
+        out.string(format!("{argument:#x}").as_bytes());
+    }
+    out.close(']');
+    out.close('}');
 }
 
 fn registers(out: &mut Writer, registers: Option<&Registers>) {

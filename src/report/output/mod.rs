@@ -9,6 +9,7 @@ mod json;
 mod nearby;
 pub mod sink;
 mod text;
+mod threads;
 
 use crate::config::CppNames;
 use crate::crash::frame::Trust;

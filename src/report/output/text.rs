@@ -14,9 +14,10 @@ use crate::crash::frame::{Stop, Trust};
 use crate::crash::kinds::Sender;
 use crate::crash::registers::{Arch, Registers};
 use crate::crash::signals::{self, code, signal};
+use crate::report::threads::{ReportThread, ReportThreads};
 use crate::report::{Code, Exit, FirstFault, Location, Report, StackFrame, StackTrace};
 
-use super::{escape, nearby, symbol, Options};
+use super::{escape, nearby, symbol, threads, Options};
 
 /// The shown part of a command line: some, such as Java's, fill screens.
 const COMMAND_SHOWN_CHARS: usize = 240;
@@ -35,6 +36,9 @@ pub(super) fn report(report: &Report, options: &Options) -> String {
     if options.stack_trace {
         out.push('\n');
         stack_trace(&mut out, report.stack.as_ref(), options.cpp_names);
+    }
+    if let Some(others) = &report.threads {
+        other_threads(&mut out, others, options.cpp_names);
     }
     if let Some(maps) = &report.state.maps {
         out.push('\n');
@@ -228,6 +232,14 @@ fn our_lines(out: &mut String, report: &Report, options: &Options) {
     if let Some(repeats @ 1..) = report.counts.repeats {
         line(out, "Repeats", format!("{repeats} equal ones before"));
     }
+    if let Some(others) = &report.threads {
+        if let Some(waits) = &others.own {
+            line(out, "Waits For", threads::own_wait(waits));
+        }
+        if !others.deadlock.is_empty() {
+            line(out, "Deadlock", threads::deadlock(&others.deadlock));
+        }
+    }
     if report.process.thread != report.process.comm {
         line(out, "Thread", escaped(&report.process.thread));
     }
@@ -361,16 +373,52 @@ fn instruction_code(out: &mut String, code: &Code) {
 }
 
 fn stack_trace(out: &mut String, stack: Option<&StackTrace>, cpp_names: CppNames) {
-    let frames = stack.map_or(&[][..], |stack| &stack.frames);
+    let count = stack.map_or(0, |stack| stack.frames.len());
     // One word for any number: scripts look for it.
-    out.push_str(&format!("  Stack Trace ({} frames):\n", frames.len()));
-    for (index, frame) in frames.iter().enumerate() {
+    out.push_str(&format!("  Stack Trace ({count} frames):\n"));
+    match stack {
+        Some(stack) => frames(out, stack, cpp_names),
+        None => out.push_str("    (stack ends here: nothing is known about it)\n"),
+    }
+}
+
+/// The section, which is empty if there is no other thread.
+fn other_threads(out: &mut String, others: &ReportThreads, cpp_names: CppNames) {
+    if others.list.is_empty() {
+        return;
+    }
+    out.push('\n');
+    threads::title(out, others);
+    let firsts = others.alike();
+    for number in 0..firsts.len() {
+        let mut alike: Vec<&ReportThread> = Vec::new();
+        for (thread, first) in others.list.iter().zip(&firsts) {
+            if *first == number {
+                alike.push(thread);
+            }
+        }
+        if alike.is_empty() {
+            continue;
+        }
+        threads::heading(out, &alike);
+        match &alike[0].stack {
+            Some(stack) => {
+                out.push_str(":\n");
+                frames(out, stack, cpp_names);
+            }
+            None => out.push('\n'),
+        }
+    }
+}
+
+/// A line for each frame, and where they end too early the reason.
+pub(super) fn frames(out: &mut String, stack: &StackTrace, cpp_names: CppNames) {
+    for (index, frame) in stack.frames.iter().enumerate() {
         numbered_frame(out, index, frame, cpp_names);
     }
-    match stack.map(|stack| stack.stop) {
-        Some(Stop::Outermost) => {}
-        Some(stop) => out.push_str(&format!("    (stack ends here: {})\n", stop_reason(stop))),
-        None => out.push_str("    (stack ends here: nothing is known about it)\n"),
+    if stack.stop != Stop::Outermost {
+        let reason = stop_reason(stack.stop);
+        out.push_str(&format!("    (stack ends here: {reason})\n"));
     }
 }
 

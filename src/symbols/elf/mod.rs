@@ -277,6 +277,12 @@ impl ElfFile {
         }
     }
 
+    /// The variable that holds an address, by one table.
+    #[must_use]
+    pub fn variable(&self, table: Table, address: FileAddress) -> Option<Found> {
+        self.table(table)?.variable(&self.source, self.ctx, address)
+    }
+
     /// An index of a table's functions; an empty one where there is no such table, and
     /// none where it has too many.
     #[must_use]

@@ -114,6 +114,26 @@ fn a_resolver_is_not_called_as_what_it_chooses() {
 }
 
 #[test]
+fn variables_are_found_by_their_addresses() {
+    let synth = with_symtab(vec![
+        symbol("lock", 0x1100, 40, GLOBAL | OBJECT),
+        symbol("inside", 0x1108, 8, LOCAL | OBJECT),
+        symbol("code", 0x1128, 40, GLOBAL | FUNC),
+    ]);
+    let elf = parse(synth.build());
+    let name = |address| {
+        let found = elf.variable(Table::Full, FileAddress(address));
+        found.map(|found| String::from_utf8(found.name).unwrap())
+    };
+    assert_eq!(name(0x1100).as_deref(), Some("lock"));
+    assert_eq!(name(0x1108).as_deref(), Some("inside"));
+    assert_eq!(name(0x1127).as_deref(), Some("lock"));
+    assert_eq!(name(0x1128), None, "a function");
+    assert_eq!(name(0x10ff), None);
+    assert_eq!(elf.variable(Table::Dynamic, FileAddress(0x1100)), None);
+}
+
+#[test]
 fn versions_are_left_out() {
     let elf = parse(with_symtab(vec![symbol("twice@@LIB_2", 0x1000, 8, GLOBAL | FUNC)]).build());
     assert_eq!(names(&elf, &[0x1001]), ["twice+0x1"]);

@@ -293,6 +293,24 @@ impl SymbolTable {
         Some(())
     }
 
+    /// The variable that holds an address.
+    pub(crate) fn variable(
+        &self,
+        source: &Source,
+        ctx: Ctx,
+        address: FileAddress,
+    ) -> Option<Found> {
+        let mut best = None;
+        self.visit(source, ctx, |symbol| {
+            let is_variable = symbol.st_type() == sym::STT_OBJECT && has_section(symbol);
+            if is_variable && address.0.wrapping_sub(symbol.st_value) < symbol.st_size {
+                Best::offer(&mut best, symbol, symbol.st_value);
+            }
+            0
+        })?;
+        best?.into_found(&mut Strings::new(source, self.strings))
+    }
+
     /// An index of the functions, at addresses from `base` on; `None` where there are too
     /// many, or where the allowance is used up.
     pub(crate) fn starts(

@@ -4,11 +4,12 @@
 use libfuzzer_sys::fuzz_target;
 use segfault_analyzer::corefile::read::Core;
 use segfault_analyzer::corefile::recall::{identify, recall, WINDOW_BYTES};
+use segfault_analyzer::corefile::threads;
 use segfault_analyzer::symbols::elf::Source;
 
 fuzz_target!(|bytes: &[u8]| {
     let size = bytes.len();
-    let Ok(core) = Core::read(Source::memory(bytes.to_vec())) else {
+    let Ok(mut core) = Core::read(Source::memory(bytes.to_vec())) else {
         return;
     };
     let mut recalled = recall(&core);
@@ -22,6 +23,12 @@ fuzz_target!(|bytes: &[u8]| {
     }
     for pair in event.windows.windows(2) {
         assert!(pair[0].address.0 + pair[0].bytes.len() as u64 <= pair[1].address.0);
+    }
+    threads::recall(&mut core, &mut recalled.event);
+    let threads = recalled.event.threads.take().expect("asked for");
+    assert!(threads.list.len() <= 1024);
+    for window in threads.list.iter().flat_map(|thread| &thread.windows) {
+        assert!(!window.bytes.is_empty() && window.bytes.len() <= size);
     }
     identify(&mut recalled.event, 0, &|_| false, &|_| None);
 });

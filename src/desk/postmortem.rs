@@ -54,9 +54,11 @@ fn report(task: &Task, path: &Path) -> std::result::Result<Report, &'static str>
     let unix_ms = recalled
         .unix_ms
         .unwrap_or(u64::try_from(made_ms).unwrap_or(0));
+    // The end of that millisecond: a program may crash in the one in which it was made.
     let made_unix_ns = i64::try_from(unix_ms)
         .unwrap_or(0)
-        .saturating_mul(1_000_000);
+        .saturating_mul(1_000_000)
+        .saturating_add(999_999);
     identify(&mut recalled.event, made_unix_ns, &has_build_id, &look);
     check_vdso(&mut recalled);
     if task.threads {

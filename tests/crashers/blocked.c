@@ -28,9 +28,17 @@ static pthread_cond_t condition = PTHREAD_COND_INITIALIZER;
 static pthread_barrier_t both;
 static pthread_t sleeper;
 static int pipes[2];
+/* Threads that wait next in what they are about. */
+static int ready;
+
+static void about_to_wait(void)
+{
+	__atomic_add_fetch(&ready, 1, __ATOMIC_SEQ_CST);
+}
 
 FRAME void in_lock(void)
 {
+	about_to_wait();
 	pthread_mutex_lock(&mutex_a);
 	KEEP_FRAME();
 }
@@ -39,6 +47,7 @@ FRAME void in_read(void)
 {
 	char byte;
 
+	about_to_wait();
 	if (read(pipes[0], &byte, 1) != 1)
 		abort();
 	KEEP_FRAME();
@@ -48,6 +57,7 @@ FRAME void in_poll(void)
 {
 	struct pollfd one = {.fd = pipes[0], .events = POLLIN};
 
+	about_to_wait();
 	poll(&one, 1, -1);
 	KEEP_FRAME();
 }
@@ -56,12 +66,14 @@ FRAME void in_sleep(void)
 {
 	struct timespec long_time = {.tv_sec = 1000};
 
+	about_to_wait();
 	nanosleep(&long_time, NULL);
 	KEEP_FRAME();
 }
 
 FRAME void in_join(void)
 {
+	about_to_wait();
 	pthread_join(sleeper, NULL);
 	KEEP_FRAME();
 }
@@ -70,6 +82,7 @@ FRAME void in_epoll(void)
 {
 	struct epoll_event event;
 
+	about_to_wait();
 	epoll_wait(epoll_create1(0), &event, 1, -1);
 	KEEP_FRAME();
 }
@@ -82,6 +95,7 @@ FRAME void in_accept(void)
 	/* The kernel chooses the name. */
 	if (bind(listening, (struct sockaddr *)&name, sizeof name.sun_family) || listen(listening, 1))
 		abort();
+	about_to_wait();
 	accept(listening, NULL, NULL);
 	KEEP_FRAME();
 }
@@ -89,12 +103,14 @@ FRAME void in_accept(void)
 FRAME void in_condition(void)
 {
 	pthread_mutex_lock(&of_condition);
+	about_to_wait();
 	pthread_cond_wait(&condition, &of_condition);
 	KEEP_FRAME();
 }
 
 FRAME void in_user_code(void)
 {
+	about_to_wait();
 	for (;;)
 		KEEP_FRAME();
 }
@@ -103,6 +119,7 @@ FRAME void a_then_b(void)
 {
 	pthread_mutex_lock(&mutex_a);
 	pthread_barrier_wait(&both);
+	about_to_wait();
 	pthread_mutex_lock(&mutex_b);
 	KEEP_FRAME();
 }
@@ -111,6 +128,7 @@ FRAME void b_then_a(void)
 {
 	pthread_mutex_lock(&mutex_b);
 	pthread_barrier_wait(&both);
+	about_to_wait();
 	pthread_mutex_lock(&mutex_a);
 	KEEP_FRAME();
 }
@@ -161,9 +179,10 @@ static int sleeping(void)
 	return count;
 }
 
-static void wait_until_they_sleep(int threads)
+/* All of them are ready, and all but those that spin sleep. */
+static void wait_until_they_sleep(int threads, int spinning)
 {
-	while (sleeping() < threads)
+	while (__atomic_load_n(&ready, __ATOMIC_SEQ_CST) < threads + spinning || sleeping() < threads)
 		usleep(1000);
 }
 
@@ -200,7 +219,7 @@ int main(int argc, char **argv)
 		begin(in_accept);
 		begin(in_condition);
 		begin(in_user_code);
-		wait_until_they_sleep(8);
+		wait_until_they_sleep(8, 1);
 		if (argc > 2 && !strcmp(argv[2], "stay")) {
 			puts("all wait");
 			fflush(stdout);
@@ -209,7 +228,7 @@ int main(int argc, char **argv)
 	} else {
 		begin(a_then_b);
 		begin(!strcmp(how, "inherit") ? b_then_sleep : b_then_a);
-		wait_until_they_sleep(2);
+		wait_until_they_sleep(2, 0);
 	}
 	crash_now(1);
 	KEEP_FRAME();

@@ -21,6 +21,7 @@
 #include "mappings.h"
 #include "identity.h"
 #include "stack.h"
+#include "memory.h"
 #include "threads.h"
 #include "proof.h"
 #include "follow.h"

@@ -152,14 +152,13 @@ static __always_inline int thread_page(void *ctx, struct scratch *s)
 static __always_inline int send_threads(void *ctx, struct scratch *s, struct chain_config *c)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
+	__u64 bytes;
 
 	if (!has_thread_list())
 		s->end.lost |= LOST_THREADS_FIELDS;
 	if (has_thread_list()) {
-		if (!s->threads.signal) {
+		if (!s->threads.signal)
 			threads_begin(s, c, task);
-			memory_step(ctx, s, own_lock_address(s->header.regs, c->aarch64));
-		}
 		for (;;) {
 			if (s->threads.address >= s->threads.end) {
 				s->threads.end = 0;
@@ -181,6 +180,9 @@ more:
 	}
 ended:
 	s->end.lost &= ~LOST_THREADS_CALLS;
+	bytes = own_lock(&s->header, (struct event_stack *)s->out, c->aarch64);
+	if (bytes)
+		send(ctx, s, s->out, bounded(bytes, 64), LOST_THREADS);
 	return finish(ctx, s, c);
 }
 

@@ -10,6 +10,7 @@
 #include "frame_chain.h"
 #include "task.h"
 
+#define LOCK_BYTES 16
 #define PF_EXITING 4	/* include/linux/sched.h */
 #define FUTEX_X86 202	/* the numbers of futex(2) */
 #define FUTEX_ARM64 98
@@ -141,24 +142,35 @@ static __always_inline __u64 thread_sp(const __u64 *words, int aarch64)
 	return words[REGS_ARM64_MODE] & COMPAT_MODE ? words[REGS_ARM_STACK] : words[REGS_ARM64_STACK];
 }
 
+/* 1 if two numbers are equal, else 0, without a branch. */
+static __always_inline __u64 is_equal(__u64 one, __u64 other)
+{
+	__u64 differs = one ^ other;
+
+	keep(differs);
+	return ((differs | -differs) >> 63) ^ 1;
+}
+
 /*
  * The address at which a thread with these registers waits, if it is in futex(2); else 0.
- * `number` and `first` are the call's on arm64.
+ * `number` and `first` are the call's on arm64. After a branch the verifier would follow all
+ * later code once more.
  */
-static __always_inline __u64 lock_address(const __u64 *words, int aarch64, __s64 number, __u64 first)
+static __always_inline __u64 lock_address(const __u64 *words, int aarch64, __u64 number, __u64 first)
 {
-	int is_narrow;
+	__u64 narrow, wide = FUTEX_ARM64, is_lock;
 
 	if (aarch64) {
-		is_narrow = (words[REGS_ARM64_MODE] & COMPAT_MODE) != 0;
+		narrow = words[REGS_ARM64_MODE] / COMPAT_MODE & 1;
 	} else {
-		is_narrow = (words[REGS_X86_CS] & 0xffff) == USER_CS_32;
+		narrow = is_equal(words[REGS_X86_CS] & 0xffff, USER_CS_32);
 		number = words[REGS_X86_NUMBER];
-		first = words[is_narrow ? REGS_X86_BX : REGS_X86_DI];
+		first = words[(REGS_X86_DI - (REGS_X86_DI - REGS_X86_BX) * narrow) & 15];
+		wide = FUTEX_X86;
 	}
-	if (is_narrow)
-		return number == FUTEX_NARROW || number == FUTEX_TIME64 ? (__u32)first : 0;
-	return number == (aarch64 ? FUTEX_ARM64 : FUTEX_X86) ? first : 0;
+	is_lock = (narrow ^ 1) & is_equal(number, wide);
+	is_lock |= narrow & (is_equal(number, FUTEX_NARROW) | is_equal(number, FUTEX_TIME64));
+	return first & -is_lock & ((narrow - 1) | 0xffffffff);
 }
 
 /* Reads the lock that a thread waits for: its owner may be in it. */
@@ -166,17 +178,31 @@ static __always_inline void fill_lock(struct event_header *h, struct event_threa
 				      const __u64 *words, int aarch64)
 {
 	__u64 address = lock_address(words, aarch64, t->system_call, t->first_argument);
+	__u64 end = address + LOCK_BYTES;
 
-	if (address && shown_until(h, address, address + sizeof(t->lock)) == address + sizeof(t->lock) &&
-	    !bpf_probe_read_user(t->lock, sizeof(t->lock), (void *)address))
+	if (address && shown_until(h, address, end) == end &&
+	    !bpf_probe_read_user(t->lock, LOCK_BYTES, (void *)address))
 		t->flags |= THREAD_LOCK;
 }
 
-/* The same address for the thread that crashes. On arm64 the kernel has put the first
- * argument back for a restart of the call, and forgotten its number. */
-static __always_inline __u64 own_lock_address(const __u64 *words, int aarch64)
+/*
+ * The same for the thread that crashes, as a PART_MEMORY at `piece`; the result is its size,
+ * or 0. On arm64 the kernel has put the first argument back for a restart of the call, and
+ * forgotten its number.
+ */
+static __always_inline __u64 own_lock(struct event_header *h, struct event_stack *piece, int aarch64)
 {
-	return lock_address(words, aarch64, words[REGS_ARM64_NUMBER], words[0]);
+	__u64 address = lock_address(h->regs, aarch64, h->regs[REGS_ARM64_NUMBER], h->regs[0]);
+	__u64 end = address + LOCK_BYTES;
+
+	if (!address || shown_until(h, address, end) != end ||
+	    bpf_probe_read_user(piece + 1, LOCK_BYTES, (void *)address))
+		return 0;
+	piece->part.kind = PART_MEMORY;
+	piece->part.id = h->part.id;
+	piece->part.size = sizeof(*piece) + LOCK_BYTES;
+	piece->address = address;
+	return sizeof(*piece) + LOCK_BYTES;
 }
 
 #endif

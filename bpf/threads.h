@@ -10,7 +10,8 @@
 #ifndef SEGFAULT_THREADS_H
 #define SEGFAULT_THREADS_H
 
-#include "memory.h"
+#include "identity.h"
+#include "scratch.h"
 
 #define MAX_THREAD_PAGES 17	/* of the largest window, which need not begin at a page */
 
@@ -181,8 +182,10 @@ static __always_inline void send_threads(struct scratch *s, struct task_struct *
 		s->threads.own_level = own_level((__u64)pid);
 		s->threads.sent = 0;
 		s->end.threads = read_if_there(signal, nr_threads);
-		send_memory_at(own_lock_address(s->header.regs, !is_x86()));
 		bpf_loop(max_threads + 2, thread_callback, 0, 0);
+		s->out_bytes = own_lock(&s->header, (struct event_stack *)s->out, !is_x86());
+		if (s->out_bytes)
+			send_out(PART_MEMORY, LOST_THREADS);
 	}
 }
 

@@ -469,3 +469,24 @@ fn numbers_are_those_of_each_namespace() {
         }
     }
 }
+
+/// A signal finds the thread in a call that waits for a lock: that is copied, too.
+#[test]
+fn the_thread_that_dies_may_wait_for_a_lock() {
+    let Some(program) = Program::new("wlocked") else {
+        return;
+    };
+    for method in methods() {
+        let Some(event) = program.event(method, &program.config(), &["locked"]) else {
+            return;
+        };
+        assert_eq!((event.code, event.host_tid), (-6, event.host_pid), "tgkill");
+        let registers = event.registers.expect("registers");
+        let lock = ProcessAddress(registers.call_arguments()[0]);
+        let window = event.memory.iter().find(|one| one.address == lock);
+        let bytes = &window.expect("the lock").bytes;
+        assert_eq!(bytes.len(), 16, "{method:?}");
+        let holder = threads(&event).list[0].ns_tid;
+        assert_eq!(bytes[8..12], holder.to_ne_bytes(), "the owner, by glibc");
+    }
+}

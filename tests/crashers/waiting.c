@@ -4,6 +4,7 @@
  *   many N    N threads that wait; main dies
  *   churn     threads that begin and end without pause; main dies meanwhile
  *   orphan    main has ended; the only other thread dies
+ *   locked    main waits for a mutex; the thread that holds it sends main SIGSEGV
  *
  * Each waiting thread has MARK plus its number on its stack. The thread that dies first sees
  * in /proc that the others wait. */
@@ -156,6 +157,16 @@ static void *orphan(void *arg)
 	return arg;
 }
 
+static void *holding(void *arg)
+{
+	pthread_mutex_lock(&mutex);
+	atomic_store(&begun[0], 1);
+	until(getpid(), 'S');
+	pthread_kill(*(pthread_t *)arg, SIGSEGV);
+	pause();
+	return arg;
+}
+
 static void *pausing(void *arg)
 {
 	volatile uint64_t mark = MARK;
@@ -215,6 +226,14 @@ int main(int argc, char **argv)
 	if (argc > 1 && !strcmp(argv[1], "orphan")) {
 		pthread_create(&thread, NULL, orphan, NULL);
 		pthread_exit(NULL);
+	}
+	if (argc > 1 && !strcmp(argv[1], "locked")) {
+		pthread_t self = pthread_self();
+
+		pthread_create(&thread, NULL, holding, &self);
+		while (!atomic_load(&begun[0]))
+			;
+		wait_mutex();
 	}
 	sigemptyset(&set);
 	sigaddset(&set, SIGUSR1);

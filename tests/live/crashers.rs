@@ -125,6 +125,7 @@ const DEADLY: &[(&str, &[&str], &[&str])] = &[
     ("waiting.c", PIE, &["many", "100"]),
     ("waiting.c", PIE, &["churn"]),
     ("waiting.c", PIE, &["orphan"]),
+    ("waiting.c", PIE, &["locked"]),
 ];
 
 const OTHERS: &[(&str, &[&str], &str, i32)] = &[

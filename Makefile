@@ -135,7 +135,7 @@ NO_SENDER := --skip delivery_of_a_signal_sent --skip delivery_raised_again \
 # Of these groups some test looks at what perf events alone do not tell; of stacks they
 # copy one, and of files nothing, where eu-stack looks for their names.
 TOLD_LESS := $(foreach group,books causes context deliveries desk examples folding json limits lines \
-	measured names namespaces options raised refusals signatures statistics surroundings,--skip $(group)::) \
+	measured names namespaces options raised refusals signatures statistics surroundings waiting,--skip $(group)::) \
 	--skip one_stack_to_another --skip compat_handlers_on_an_alternate_stack \
 	--skip core_for_eu_stack --skip core_reports_other_stacks
 

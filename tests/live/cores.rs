@@ -40,15 +40,20 @@ cases! {
 const NOBODY: u32 = 65_534;
 
 /// One crash: its report, our core, and the kernel's.
-struct Crash {
-    report: Report,
-    ours: PathBuf,
-    kernels: PathBuf,
-    program: Program,
+pub struct Crash {
+    pub report: Report,
+    pub ours: PathBuf,
+    pub kernels: PathBuf,
+    pub program: Program,
 }
 
 /// Crashes a program so that the kernel writes a core, too. The system's setting stays as it is.
 fn crash_for_both(program: Program, args: &[&str]) -> Crash {
+    crash_with(&[], program, args)
+}
+
+/// The same with further options.
+pub fn crash_with(options: &[&str], program: Program, args: &[&str]) -> Crash {
     let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern").expect("core_pattern");
     let pattern = pattern.trim();
     if pattern.starts_with(['|', '/']) || pattern.contains('%') {
@@ -56,17 +61,9 @@ fn crash_for_both(program: Program, args: &[&str]) -> Crash {
     }
     let cores = directory();
     let dir = cores.to_str().expect("an ASCII path");
-    let monitor = Monitor::start([
-        "-n",
-        &program.name,
-        "-t",
-        "--format",
-        "json",
-        "--max-stack-depth",
-        "64",
-        "--core",
-        dir,
-    ]);
+    let of_both = ["-n", &program.name, "-t", "--format", "json"];
+    let of_both = [&of_both[..], &["--max-stack-depth", "64", "--core", dir]];
+    let monitor = Monitor::start(of_both.concat().iter().chain(options));
     let mut command = Command::new("sh");
     command
         .args(["-c", "ulimit -c unlimited && exec \"$0\" \"$@\""])

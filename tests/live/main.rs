@@ -61,6 +61,7 @@ mod surroundings;
 mod text;
 mod thread_cores;
 mod threads;
+mod waiting;
 
 use std::cell::RefCell;
 use std::fs;
@@ -145,6 +146,7 @@ fn main() -> ExitCode {
         cores::CASES,
         threads::CASES,
         thread_cores::CASES,
+        waiting::CASES,
         names::CASES,
         debuglinks::CASES,
         secrets::CASES,

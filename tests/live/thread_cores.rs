@@ -85,25 +85,25 @@ fn reported(core: &Path) -> Report {
     Report::parse(written(core, &["--json", "--threads"]).trim_end())
 }
 
-fn others(report: &Report) -> &[Value] {
+pub fn others(report: &Report) -> &[Value] {
     report["threads"].as_array().expect("other threads")
 }
 
-fn names(thread: &Value) -> Vec<String> {
+pub fn names(thread: &Value) -> Vec<String> {
     let frames = thread["stack_trace"].as_array().expect("a stack");
     let name = |frame: &Value| frame["symbol"].as_str().map_or("?".into(), function);
     frames.iter().map(name).collect()
 }
 
 /// The thread that is in this function.
-fn thread_in<'a>(report: &'a Report, function: &str) -> &'a Value {
+pub fn thread_in<'a>(report: &'a Report, function: &str) -> &'a Value {
     let mut found = others(report).iter();
     let found = found.find(|thread| names(thread).iter().any(|name| name == function));
     found.unwrap_or_else(|| panic!("no thread in {function}: {}", report.line))
 }
 
 /// One name for aliases: gdb and our reports choose differently.
-fn plain(name: &str) -> String {
+pub fn plain(name: &str) -> String {
     let name = name.trim_start_matches("__GI_").trim_start_matches('_');
     name.trim_start_matches("libc_").to_owned()
 }
@@ -123,7 +123,7 @@ for thread in gdb.selected_inferior().threads():
 ";
 
 /// The functions of each thread, as gdb sees them.
-fn of_gdb(program: &Path, core: &Path) -> BTreeMap<u64, Vec<String>> {
+pub fn of_gdb(program: &Path, core: &Path) -> BTreeMap<u64, Vec<String>> {
     let script = program.with_extension("gdb");
     fs::write(&script, LIST).expect("our own file");
     let output = Command::new("gdb")
@@ -169,7 +169,7 @@ fn check_as_gdb(program: &Path, core: &Path) -> usize {
 }
 
 /// Where each of the eight threads waits.
-const CALLS: [(&str, &str); 8] = [
+pub const CALLS: [(&str, &str); 8] = [
     ("in_lock", "futex"),
     ("in_read", "read"),
     ("in_poll", "poll"),
@@ -322,7 +322,7 @@ fn check_lock(report: &Report, waits: &str, holds: &str, variable: &str) {
     assert_eq!(lock["owner"], holds["tid"], "{waits}");
 }
 
-fn check_deadlock(report: &Report, variables: [&str; 2]) {
+pub fn check_deadlock(report: &Report, variables: [&str; 2]) {
     check_lock(report, "a_then_b", "b_then_a", variables[1]);
     check_lock(report, "b_then_a", "a_then_b", variables[0]);
     let mut circle = report["deadlock"].as_array().expect("a list").clone();

@@ -186,7 +186,7 @@ fn is_compiled(mapping: &Mapping) -> bool {
 fn is_worth_saying(event: &Event, module: &InModule<'_>, refused: Refused) -> bool {
     match refused {
         Refused::TimedOut => module.indexes.contains(&0),
-        Refused::Compressed(_) | Refused::Split => {
+        _ => {
             let path = module.mapping.file.as_ref().map(|file| &file.path);
             path.is_some() && path == event.exe.as_ref()
         }

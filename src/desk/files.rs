@@ -234,6 +234,12 @@ impl Unstripped {
         self.refused = format!("{}: {reason}", path.display());
     }
 
+    /// Forgets what it has read of debug information, for want of memory.
+    #[cfg(feature = "lines")]
+    pub(super) fn forget(&self) {
+        self.memory.clear();
+    }
+
     fn have(&self, what: fn(&ElfFile) -> bool) -> bool {
         self.files.iter().any(what)
     }

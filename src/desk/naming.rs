@@ -10,6 +10,8 @@ use crate::analyze::located::{Located, Namer};
 use crate::base::address::FileAddress;
 use crate::config::CppNames;
 use crate::report::Location;
+#[cfg(feature = "lines")]
+use crate::symbols::lines::Refused;
 
 /// Modules whose files stay open for the next report.
 const MAX_OPEN: usize = 64;
@@ -121,7 +123,15 @@ impl Desk {
             let timeouts = self.namer.stats().timeouts;
             self.namer.add_names(module, &mut self.located, &which);
             #[cfg(feature = "lines")]
-            match self.namer.add_lines(module, &mut self.located, &which) {
+            let mut lines = self.namer.add_lines(module, &mut self.located, &which);
+            #[cfg(feature = "lines")]
+            if let Err(Refused::TooLarge(_)) = lines {
+                // What is held of other modules takes the room.
+                self.modules.iter().for_each(Unstripped::forget);
+                lines = self.namer.add_lines(module, &mut self.located, &which);
+            }
+            #[cfg(feature = "lines")]
+            match lines {
                 // Not for outer frames in libraries: their lines are not needed.
                 Err(refused) if innermost => self.lost.push(("lines", refused.as_str().into())),
                 _ => {}

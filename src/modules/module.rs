@@ -262,7 +262,8 @@ impl Names for Module {
         };
         let turn = self.shared.allowance.turn(self.id, Step::Lines);
         let _turn = turn.ok_or(Refused::TimedOut)?;
-        lines::calls(elf, &lines::Memory::brief(), addresses)
+        let memory = lines::Memory::brief(self.shared.budget.clone());
+        lines::calls(elf, &memory, addresses)
     }
 }
 

@@ -10,8 +10,6 @@ use goblin::container::Ctx;
 use goblin::elf::header::Header;
 use goblin::elf::section_header::{self, SectionHeader};
 
-#[cfg(feature = "lines")]
-use super::debug::Compression;
 use super::debuglink::DebugLink;
 use super::dynamic;
 use super::gopclntab::GoTable;
@@ -88,12 +86,8 @@ impl Layout {
             #[cfg(feature = "lines")]
             if section.sh_type != section_header::SHT_NOBITS {
                 let range = range(section).within(source.size());
-                let form = is_compressed(section).then(|| {
-                    let mut kind = [0; 4];
-                    source.read_at(range.offset, &mut kind);
-                    Compression::of(u32::from_le_bytes(kind))
-                });
-                layout.debug.take(name, range, form);
+                let compressed = is_compressed(section).then_some(ctx.container);
+                layout.debug.take(source, name, range, compressed);
             }
             if let Some(place) = place(source, section) {
                 layout

@@ -15,6 +15,8 @@ mod debuglink;
 mod dynamic;
 mod gopclntab;
 mod image;
+#[cfg(feature = "lines")]
+mod inflate;
 mod layout;
 #[cfg(feature = "minidebuginfo")]
 mod minidebug;
@@ -37,9 +39,11 @@ use crate::base::address::{FileAddress, FileOffset};
 use crate::unwind::{CfiSection, SectionRange};
 
 #[cfg(feature = "lines")]
-pub use debug::{Compression, Section, Sections};
+pub use debug::{Compression, Packed, Section, Sections, Stored};
 pub use debuglink::{crc32, find_debug_file, DebugDirs, DebugLink, Home};
 pub use image::Image;
+#[cfg(feature = "lines")]
+pub use inflate::{inflate, Trouble};
 use layout::Layout;
 pub use source::{FileRange, Source, MAX_NAME};
 pub use starts::{Holder, Starts};

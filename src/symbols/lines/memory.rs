@@ -9,13 +9,14 @@ use std::rc::Rc;
 
 use super::index::{Index, Units};
 use super::program::{Place, Program, Rows};
-use super::reader::Blocks;
+use super::reader::{Blocks, Unpacked};
 use super::tree::Functions;
 use super::unit::{Unit, Value};
 use super::wanted::Wanted;
-use super::{Debug, Section};
+use super::{Debug, Refused, Section};
 use crate::base::budget::MemoryBudget;
 use crate::keyed::Map;
+use crate::symbols::elf::{inflate, FileRange, Packed, Source, Trouble};
 
 /// Blocks of a file at a desk, and in the monitor.
 const BLOCKS: (usize, usize) = (96, 12);
@@ -102,6 +103,10 @@ struct Kept {
 #[derive(Debug)]
 pub struct Memory {
     pub(super) blocks: Blocks,
+    /// Sections that were compressed, with what their bytes count for.
+    unpacked: RefCell<Vec<(Section, Rc<Unpacked>)>>,
+    /// Of what is unpacked.
+    limit: Rc<MemoryBudget>,
     /// None if nothing is kept after a batch.
     budget: Option<Rc<MemoryBudget>>,
     kept: RefCell<Kept>,
@@ -113,16 +118,20 @@ impl Memory {
     pub fn kept(budget: Rc<MemoryBudget>) -> Self {
         Memory {
             blocks: Blocks::new(BLOCKS.0),
+            unpacked: RefCell::default(),
+            limit: budget.clone(),
             budget: Some(budget),
             kept: RefCell::default(),
         }
     }
 
-    /// For one batch.
+    /// For one batch; `limit` is for compressed sections.
     #[must_use]
-    pub fn brief() -> Self {
+    pub fn brief(limit: Rc<MemoryBudget>) -> Self {
         Memory {
             blocks: Blocks::new(BLOCKS.1),
+            unpacked: RefCell::default(),
+            limit,
             budget: None,
             kept: RefCell::default(),
         }
@@ -173,9 +182,68 @@ impl Memory {
     }
 }
 
+impl Memory {
+    /// The bytes of a compressed section, which is unpacked once.
+    pub(super) fn unpacked(
+        &self,
+        source: &Source,
+        section: Section,
+        range: FileRange,
+        packed: Packed,
+    ) -> Result<Rc<Unpacked>, Refused> {
+        let known = self.unpacked.borrow();
+        if let Some((_, unpacked)) = known.iter().find(|(known, _)| *known == section) {
+            return Ok(unpacked.clone());
+        }
+        drop(known);
+        // The header may promise more than there is, but never less.
+        let size = usize::try_from(packed.size).unwrap_or(usize::MAX);
+        if !self.limit.fits(size) {
+            self.forget();
+        }
+        let mut unpacked = Unpacked::default();
+        let mut taken = 0;
+        let mut take = || {
+            let fits = self.limit.fits(Unpacked::BLOCK_BYTES);
+            if fits {
+                self.limit.take(Unpacked::BLOCK_BYTES);
+                taken += Unpacked::BLOCK_BYTES;
+            }
+            fits
+        };
+        let done = match self.limit.fits(size) {
+            true => inflate(source, range, packed, &mut |bytes| {
+                unpacked.push(bytes, &mut take).ok_or(Trouble::TooLarge)
+            }),
+            false => Err(Trouble::TooLarge),
+        };
+        self.limit.give_back(taken);
+        done.map_err(|trouble| match trouble {
+            Trouble::Unknown => Refused::Compressed(packed.form),
+            Trouble::TooLarge => Refused::TooLarge(packed.form),
+            Trouble::Damaged => Refused::Damaged(packed.form),
+            Trouble::TimedOut => Refused::TimedOut,
+        })?;
+        let unpacked = Rc::new(unpacked.finish());
+        self.limit.take(unpacked.memory());
+        self.unpacked.borrow_mut().push((section, unpacked.clone()));
+        Ok(unpacked)
+    }
+}
+
+impl Memory {
+    /// Forgets everything.
+    pub fn clear(&self) {
+        self.forget();
+        for (_, unpacked) in self.unpacked.take() {
+            self.limit.give_back(unpacked.memory());
+        }
+    }
+}
+
 impl Drop for Memory {
     fn drop(&mut self) {
-        self.forget();
+        self.clear();
     }
 }
 
@@ -190,7 +258,7 @@ impl Debug<'_> {
         };
         let index = Rc::new(Index::read(self, Wanted::ALL));
         // What was not read in time is read again.
-        if index.memory() <= room && !self.source.is_out() && self.memory.take(index.memory()) {
+        if index.memory() <= room && !self.is_cut() && self.memory.take(index.memory()) {
             self.memory.kept.borrow_mut().index = Some(index.clone());
         }
         index
@@ -206,7 +274,7 @@ impl Debug<'_> {
         let all = self.memory.room().and_then(|room| {
             let tables = Tables::read(self, unit.clone(), None, room)?.map(Rc::new);
             let bytes = tables.as_ref().map_or(0, |tables| tables.memory());
-            if !self.source.is_out() {
+            if !self.is_cut() {
                 self.memory.put(key, Item::Tables(tables.clone()), bytes);
             }
             Some(tables)
@@ -223,6 +291,9 @@ impl Debug<'_> {
             return Some(unit);
         }
         let unit = Rc::new(Unit::read(self, at)?);
+        if self.is_cut() {
+            return Some(unit);
+        }
         let bytes = unit.memory() + size_of::<Unit>();
         self.memory.put(key, Item::Unit(unit.clone()), bytes);
         Some(unit)
@@ -233,7 +304,7 @@ impl Debug<'_> {
         let known = self.memory.kept.borrow().list.clone();
         let list = known.unwrap_or_else(|| {
             let list = Rc::new(Units::read(self));
-            if self.memory.take(list.memory()) {
+            if !self.is_cut() && self.memory.take(list.memory()) {
                 self.memory.kept.borrow_mut().list = Some(list.clone());
             }
             list
@@ -247,7 +318,7 @@ impl Debug<'_> {
             return text;
         }
         let text = read().map(Text::from);
-        if !self.source.is_out() {
+        if !self.is_cut() {
             let bytes = text.as_ref().map_or(0, |text| text.len());
             self.memory.put(key, Item::Text(text.clone()), bytes);
         }

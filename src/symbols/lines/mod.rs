@@ -2,12 +2,13 @@
 //!
 //! In: an ELF file with `.debug_info` and addresses in it. Out: for each address its
 //! calls ([`Call`]): the inlined ones, innermost first, and last the function itself.
-//! DWARF 2 to 5, 32- and 64-bit. Information that was split off into `.dwo` files, and
-//! compressed information, gives nothing but a reason; names in a supplementary file are
-//! missing.
+//! DWARF 2 to 5, 32- and 64-bit. Information that was split off into `.dwo` files gives
+//! nothing but a reason, as does compressed information that is too large or in a form whose
+//! feature is not in the build; names in a supplementary file are missing.
 //!
 //! Nothing is read whole: `.debug_info` of a browser has a gigabyte. Units are found by `.debug_aranges` or by their first entries, and
-//! everything is read through windows of some KB. When the report's allowance is used
+//! everything is read through windows of some KB. Compressed sections alone are unpacked
+//! whole, as far as the memory limit permits. When the report's allowance is used
 //! up, what is not known by then stays unknown.
 //!
 //! ```text
@@ -31,9 +32,10 @@ mod tree;
 mod unit;
 mod wanted;
 
+use std::cell::Cell;
 use std::rc::Rc;
 
-use super::elf::{Compression, ElfFile, Section, Sections, Source};
+use super::elf::{Compression, ElfFile, FileRange, Section, Sections, Source};
 use crate::base::address::FileAddress;
 pub use memory::Memory;
 use reader::Reader;
@@ -56,7 +58,11 @@ pub struct Call {
 /// Why there are no lines though there could be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
+    /// Not a form that this build reads.
     Compressed(Compression),
+    /// Unpacked it would be larger than what is left of the memory limit.
+    TooLarge(Compression),
+    Damaged(Compression),
     /// Split DWARF: inlined calls and names are in files of their own.
     Split,
     TimedOut,
@@ -67,7 +73,20 @@ impl Refused {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Refused::Compressed(form) => form.refusal(),
+            Refused::Compressed(form) => match form {
+                Compression::Zlib => "compressed debug information (zlib)",
+                Compression::Zstd => "compressed debug information (zstd)",
+                Compression::ZlibGnu => "compressed debug information (zlib-gnu)",
+                Compression::Other => "compressed debug information",
+            },
+            Refused::TooLarge(form) => match form {
+                Compression::Zstd => "debug information (zstd) larger than --memory-limit allows",
+                _ => "debug information (zlib) larger than --memory-limit allows",
+            },
+            Refused::Damaged(form) => match form {
+                Compression::Zstd => "compressed debug information (zstd) is damaged",
+                _ => "compressed debug information (zlib) is damaged",
+            },
             Refused::Split => "split DWARF: .dwo and .dwp files are not read",
             Refused::TimedOut => "time limit: debug information not read to its end",
         }
@@ -80,11 +99,27 @@ struct Debug<'a> {
     source: &'a Source,
     sections: &'a Sections,
     memory: &'a Memory,
+    /// Why something was not read, which makes all answers doubtful.
+    refused: Cell<Option<Refused>>,
 }
 
 impl<'a> Debug<'a> {
     fn reader(&self, section: Section) -> Reader<'a> {
-        let range = self.sections.range(section);
+        let stored = self.sections.get(section);
+        let range = match (stored.packed, self.refused.get()) {
+            (None, _) => stored.range,
+            (Some(_), Some(_)) => FileRange::default(),
+            (Some(packed), None) => {
+                match self
+                    .memory
+                    .unpacked(self.source, section, stored.range, packed)
+                {
+                    Ok(unpacked) => return Reader::unpacked(self.source, unpacked),
+                    Err(refused) => self.refused.set(Some(refused)),
+                }
+                FileRange::default()
+            }
+        };
         Reader::new(self.source, &self.memory.blocks, range)
     }
 
@@ -92,6 +127,11 @@ impl<'a> Debug<'a> {
         let mut reader = self.reader(section);
         reader.seek(at);
         reader
+    }
+
+    /// Whether what was read last may not be all that there is.
+    fn is_cut(&self) -> bool {
+        self.source.is_out() || self.refused.get().is_some()
     }
 
     /// Takes work, beside that of reading; `None` when it is not to be done any more.
@@ -111,13 +151,11 @@ pub fn calls(
     if !sections.exist() {
         return Ok(found);
     }
-    if let Some(form) = sections.compressed() {
-        return Err(Refused::Compressed(form));
-    }
     let debug = Debug {
         source: elf.source(),
         sections,
         memory,
+        refused: Cell::new(None),
     };
     let mut sorted: Vec<u64> = addresses.iter().map(|address| address.0).collect();
     sorted.sort_unstable();
@@ -146,6 +184,10 @@ pub fn calls(
         for &(_, number) in places {
             found[number] = calls_at(&debug, &tables, addresses[number].0);
         }
+    }
+    // Without one of the sections an inlined line could stand under an outer name.
+    if let Some(refused) = debug.refused.get() {
+        return Err(refused);
     }
     if elf.source().is_out() && found.iter().all(Vec::is_empty) {
         return Err(Refused::TimedOut);

@@ -22,7 +22,12 @@ fuzz_target!(|bytes: &[u8]| {
         let places = (0..load.file_size.min(0x400)).step_by(0x20);
         addresses.extend(places.map(|into| FileAddress(load.address.0.wrapping_add(into))));
     }
-    let Ok(found) = lines::calls(&elf, &lines::Memory::brief(), &addresses) else {
+    // Compressed sections have as much room.
+    let limit = Rc::new(MemoryBudget::new(1 << 24));
+    let brief = lines::Memory::brief(limit.clone());
+    let found = lines::calls(&elf, &brief, &addresses);
+    assert!(limit.used() <= 1 << 24);
+    let Ok(found) = found else {
         return;
     };
     assert_eq!(found.len(), addresses.len());

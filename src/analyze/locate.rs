@@ -85,10 +85,12 @@ impl Analyzer {
             if self.wanted.stack_trace && indexes[0] < frames {
                 let count = indexes.partition_point(|&index| index < frames);
                 match self.namer.add_lines(file, &mut located, &which[..count]) {
-                    Err(refused) if is_worth_saying(event, in_module, refused) => lost.push(Lost {
-                        detail: "lines",
-                        reason: refused.as_str(),
-                    }),
+                    Some(lack) if is_worth_saying(event, in_module, lack.reason) => {
+                        lost.push(Lost {
+                            detail: "lines",
+                            reason: lack.reason.as_str(),
+                        });
+                    }
                     _ => {}
                 }
             }

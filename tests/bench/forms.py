@@ -5,8 +5,8 @@ usage: forms.py BINARY [--count N] [FORM...]
 
 Compiles C++ with many inlined calls in each form, asks BINARY (a desk build) for the same
 N addresses of each, and compares each frame's file, line and, of an inlined call, name with
-what llvm-symbolizer and addr2line say. Where a peer does not know the form, it is asked
-about the program as it was before. Fails if an answer is neither peer's, or if neither
+what llvm-symbolizer says of the program as it was before it got that form, and addr2line of
+the form itself, if it knows it. Fails if an answer is neither peer's, or if neither
 knows anything. A form whose tools are missing is left out, and named.
 """
 
@@ -23,6 +23,10 @@ import desk
 BASE = ["-O2", "-g", "-std=c++17", "-w", "-Wl,--build-id"]
 
 
+CACHE = tempfile.TemporaryDirectory()
+BUILT = {}
+
+
 class Missing(Exception):
     pass
 
@@ -34,9 +38,15 @@ def run(*command, cwd=None):
 
 
 def build(scratch, compiler, *flags, name="prog"):
-    """The program in a directory of its own, which the compiler is run in."""
+    """The program, compiled in a directory of its own; once for equal flags."""
     program = scratch / name
+    made = BUILT.get((compiler, flags))
+    if made:
+        shutil.copy(made, program)
+        return program
     run(compiler, *BASE, *flags, desk.HERE / "inlined.cpp", "-o", program, cwd=scratch)
+    made = BUILT[compiler, flags] = Path(CACHE.name) / str(len(BUILT))
+    shutil.copy(program, made)
     return program
 
 
@@ -56,12 +66,44 @@ def compiled(compiler, *flags):
     return make
 
 
+def dwz(*options, packed=False):
+    """What two programs have in common is moved into a file of its own, if `-m` names one."""
+    def make(scratch):
+        plain = build(scratch, "g++", "-gz=none")
+        names = ["one", "two"]
+        for name in names:
+            shutil.copy(plain, scratch / name)
+        run("dwz", *options, *(names if "-m" in options else names[:1]), cwd=scratch)
+        if packed:
+            for name in (names[0], "common.debug"):
+                run("objcopy", "--compress-debug-sections=zlib", name, cwd=scratch)
+        return scratch / names[0], plain, []
+    return make
+
+
+def packaged(scratch):
+    """The C library, whose debug file a package has: compressed."""
+    library = next((line.split()[-1] for line in open("/proc/self/maps") if "/libc.so" in line), None)
+    notes = desk.output("readelf", "-nW", library) if library else ""
+    build_id = desk.re.search(r"Build ID: (..)([0-9a-f]+)", notes)
+    debug = "/usr/lib/debug/.build-id/{}/{}.debug".format(*build_id.groups()) if build_id else ""
+    if not Path(debug).is_file():
+        raise Missing("libc6-dbg")
+    return library, debug, []
+
+
 FORMS = {
+    "as it is": compiled("g++", "-gz=none"),
     "zlib": compressed("objcopy", "zlib"),
     "zlib-gnu": compressed("objcopy", "zlib-gnu"),
     "zstd": compressed("llvm-objcopy-19", "zstd"),
     "clang -gz=zlib": compiled("clang++-19", "-gz=zlib", "-fuse-ld=lld"),
     "clang -gz=zstd": compiled("clang++-19", "-gz=zstd", "-fuse-ld=lld"),
+    "libc6-dbg": packaged,
+    "dwz": dwz(),
+    "dwz -m": dwz("-m", "common.debug"),
+    "dwz -m, zlib": dwz("-m", "common.debug", packed=True),
+    "dwz --dwarf-5 -m": dwz("--dwarf-5", "-m", "common.debug"),
 }
 
 
@@ -118,15 +160,16 @@ def check(binary, name, make, count, scratch):
     text = answers([binary, "symbolize", "--file", form, *options], scratch / "reports", scratch)
     mine = [[(place, base(name)) for place, name in answer] for answer in ours(text)]
 
-    def peer(command, read):
-        for program in (form, plain):
+    def peer(programs, command, read):
+        for program in programs:
             found = list(read(answers([*command, program], scratch / "addresses", scratch)))
             if len(found) == len(places) and any(map(is_known, found)):
                 return found
         return [[(None, None)]] * len(places)
 
-    clang = peer(["llvm-symbolizer-19", "--no-demangle", "-e"], llvm)
-    gnu = peer(["addr2line", "-a", "-i", "-f", "-e"], binutils)
+    # LLVM knows nothing of dwz, and gives half an answer then.
+    clang = peer([plain], ["llvm-symbolizer-19", "--no-demangle", "-e"], llvm)
+    gnu = peer([form, plain], ["addr2line", "-a", "-i", "-f", "-e"], binutils)
     assert len(mine) == len(places), f"{name}: {len(mine)} answers to {len(places)} questions"
     known = sum(map(is_known, clang)), sum(map(is_known, gnu))
     assert max(known) > count // 2, f"{name}: no peer knows a line"

@@ -19,6 +19,7 @@ cases! {
         compiled_code_without_a_map,
     ],
     Needs::Tool("objcopy") => [lines_from_a_debug_directory],
+    Needs::Tool("dwz") => [lines_with_names_in_a_supplementary_file],
 }
 
 /// Not compressed, which a compiler may be set to.
@@ -134,6 +135,36 @@ fn lines_that_are_compressed() {
     let report = only(monitor.stop().reports());
     assert!(report.str("instruction_symbol").starts_with("holder+0x"));
     report.assert_nothing_lost();
+}
+
+/// What dwz moved away is read where the build has its feature, and is named where not.
+fn lines_with_names_in_a_supplementary_file() {
+    need_lines();
+    let program = Program::built("inlined.c", DEBUG);
+    let common = directory().join("common").display().to_string();
+    let other = format!("{}.other", program.path());
+    fs::copy(program.path(), &other).expect("our own file");
+    let mut dwz = std::process::Command::new("dwz");
+    let status = dwz.args(["-m", &common, program.path(), &other]).status();
+    assert!(status.expect("dwz").success());
+    let report = report_of(&program, &[], &[]);
+    let is_read = cfg!(feature = "dwz");
+    let names = innermost(&report, 4);
+    if is_read {
+        assert_eq!(names, CALLS, "{}", report.line);
+        report.assert_nothing_lost();
+        fs::remove_file(&common).expect("our own file");
+    }
+    let report = report_of(&program, &[], &[]);
+    let lost = report["lost"].to_string();
+    assert!(
+        lost.contains("lines: no supplementary file (dwz)"),
+        "{lost}"
+    );
+    for (line, known) in innermost(&report, 4).iter().zip(CALLS) {
+        let place = known.split_once(' ').expect("a name and a place").1;
+        assert!(line.ends_with(place), "{line}");
+    }
 }
 
 fn lines_are_not_of_the_walks_depth() {

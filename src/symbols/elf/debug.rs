@@ -140,6 +140,14 @@ impl Sections {
         };
     }
 
+    /// A compressed one, and how many bytes all of them have when they are unpacked.
+    #[must_use]
+    pub fn packed(&self) -> Option<(Compression, u64)> {
+        let packed = self.0.iter().filter_map(|stored| stored.packed);
+        let sizes = packed.map(|packed| (packed.form, packed.size));
+        sizes.reduce(|sum, next| (sum.0, sum.1.saturating_add(next.1)))
+    }
+
     #[must_use]
     pub fn exist(&self) -> bool {
         self.get(Section::Info).range.size > 0

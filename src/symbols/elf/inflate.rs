@@ -24,7 +24,7 @@ use super::source::{FileRange, Source};
 /// Packed bytes that are read at a time.
 const WINDOW: usize = 16 * 1024;
 /// What it takes to unpack a byte, in nanoseconds and in units of work.
-const NS_PER_BYTE: u64 = 8;
+pub const NS_PER_BYTE: u64 = 8;
 
 /// Why a section was not unpacked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,14 +54,7 @@ pub fn inflate(
         _ => None,
     };
     let unpack = unpack.ok_or(Trouble::Unknown)?;
-    // What does not fit into the time that is left is not begun.
-    let cost_ns = packed.size.saturating_mul(NS_PER_BYTE);
-    if source
-        .allowance()
-        .is_some_and(|left| !left.affords(cost_ns))
-    {
-        return Err(Trouble::TimedOut);
-    }
+
     let mut input = Input {
         source,
         left: range.within(source.size()),

@@ -16,6 +16,8 @@ use super::gopclntab::GoTable;
 use super::place::{CodeSection, Place};
 use super::plt::Plt;
 use super::source::{FileRange, Source};
+#[cfg(feature = "dwz")]
+use super::supplement::SupplementLink;
 use super::symtab::SymbolTable;
 use super::{Segment, Segments};
 use crate::base::bytes::{string_at, Cursor};
@@ -47,6 +49,8 @@ pub(crate) struct Layout {
     pub(crate) packed: Option<FileRange>,
     #[cfg(feature = "lines")]
     pub(crate) debug: super::debug::Sections,
+    #[cfg(feature = "dwz")]
+    pub(crate) supplement: Option<super::supplement::SupplementLink>,
 }
 
 impl Layout {
@@ -122,6 +126,14 @@ impl Layout {
             b".eh_frame" => self.eh_frame = Some(place),
             b".debug_frame" => self.debug_frame = Some(place),
             b".gnu_debuglink" => self.debug_link = DebugLink::read(source, place.range),
+            #[cfg(feature = "dwz")]
+            b".gnu_debugaltlink" => {
+                self.supplement = SupplementLink::read_gnu(source, place.range);
+            }
+            #[cfg(feature = "dwz")]
+            b".debug_sup" if self.supplement.is_none() => {
+                self.supplement = SupplementLink::read(source, place.range);
+            }
             #[cfg(feature = "minidebuginfo")]
             b".gnu_debugdata" => self.packed = Some(place.range),
             b".gopclntab" => self.go = GoTable::read(source, place.range),

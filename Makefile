@@ -26,23 +26,26 @@ Q := @
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: all help target build aarch64 dist check-dist demo demo-core test test-methods test-six test-vm fetch-vm corpus compare load attack bench-desk lint doc man check-man picture check-fuzz check-decoder figures bpf \
+.PHONY: all help target build aarch64 desk dist check-dist demo demo-core test test-methods test-six test-desk test-vm fetch-vm corpus compare load attack bench-desk bench-forms lint doc man check-man picture check-fuzz check-decoder figures bpf \
 	check-prebuilt check-static check-size clean
 
 all: build
 
 help:
 	@echo 'make                  build $(BINARY)'
+	@echo 'make desk             the same for a desk: reads all that debug information comes in'
 	@echo 'make demo             build it, crash a small program, print the report'
 	@echo 'make test             all tests; root, or sudo, for those that load BPF'
 	@echo 'make test-methods       the live tests, with the capture methods of older kernels'
 	@echo 'make test-six         the same without gimli (no default features)'
+	@echo 'make test-desk        what a desk build alone has'
 	@echo 'make test-vm          boot kernels in QEMU, crash programs there (VM=NAMES, KERNEL=FILE)'
 	@echo 'make corpus           crash the corpus in every build, compare chains (root)'
 	@echo 'make compare          the same beside gdb, eu-stack, perf and bpftrace (root)'
 	@echo 'make load             chains under load, in a huge library, in real programs (root)'
 	@echo 'make attack           crash programs that are made to be costly to report (root)'
 	@echo 'make bench-desk       lines at a desk, beside addr2line and llvm-symbolizer'
+	@echo 'make bench-forms      lines in each form of debug information, beside the same'
 	@echo 'make lint             formatting and clippy, with and without gimli'
 	@echo 'make doc              documentation of the code, without a warning'
 	@echo 'make man              the man page, from docs/manual.md (needs python3)'
@@ -80,17 +83,30 @@ build: target
 aarch64:
 	$(Q)$(MAKE) --no-print-directory build ARCH=aarch64
 
+# For a desk, where size does not matter: the same source with every feature.
+DESK := $(BINARY)-desk
+
+desk: target
+	$(Q)$(CARGO) build --release --locked --target $(TARGET) $(NO_PATHS) --features desk \
+		--target-dir '$(OUT)/desk' --bin segfault_analyzer
+	$(Q)mkdir -p '$(dir $(DESK))'
+	$(Q)cp '$(OUT)/desk/$(TARGET)/release/segfault_analyzer' '$(DESK)'
+
 VERSION  := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 MACHINES := x86_64 aarch64
 DIST     := $(OUT)/dist
 
-# What is handed out: a file for each architecture, and what they hash to.
+# What is handed out: for each architecture a file for devices and one for a desk, and
+# what they hash to.
 dist:
 	$(Q)rm -rf '$(DIST)' && mkdir -p '$(DIST)'
 	$(Q)set -e; for machine in $(MACHINES); do \
 		$(MAKE) --no-print-directory check-static check-size ARCH=$$machine; \
 		cp '$(OUT)'/$$machine-unknown-linux-musl/release/segfault_analyzer \
 			'$(DIST)'/segfault_analyzer-$(VERSION)-linux-$$machine; \
+		$(MAKE) --no-print-directory desk ARCH=$$machine; \
+		cp '$(OUT)'/$$machine-unknown-linux-musl/release/segfault_analyzer-desk \
+			'$(DIST)'/segfault_analyzer-desk-$(VERSION)-linux-$$machine; \
 	done
 	$(Q)cd '$(DIST)' && sha256sum segfault_analyzer-* >SHA256SUMS && cat SHA256SUMS
 
@@ -107,8 +123,9 @@ HOST   := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 RUNNER := CARGO_TARGET_$(shell echo $(HOST) | tr a-z- A-Z_)_RUNNER
 TEST   := env $(RUNNER)='sh $(CURDIR)/tests/runner.sh' SUDO='$(SUDO)' $(CARGO) test --locked
 
-test: build
-	$(Q)SEGFAULT_ANALYZER='$(abspath $(BINARY))' $(TEST) $(TEST_FLAGS)
+test: build desk
+	$(Q)SEGFAULT_ANALYZER='$(abspath $(BINARY))' SEGFAULT_ANALYZER_DESK='$(abspath $(DESK))' \
+		$(TEST) $(TEST_FLAGS)
 
 # No path of this machine is in them, and another directory gives the same bytes.
 check-dist: dist
@@ -150,6 +167,12 @@ test-six: target
 		--target-dir '$(SIX)' --bin segfault_analyzer
 	$(Q)SEGFAULT_ANALYZER='$(abspath $(SIX))/$(TARGET)/release/segfault_analyzer' \
 		$(TEST) --no-default-features --target-dir '$(SIX)' $(TEST_FLAGS)
+
+# What the features of a desk build add: the readers, and live tests of lines.
+test-desk: desk
+	$(Q)$(TEST) --features desk --target-dir '$(OUT)/desk' --lib $(TEST_FLAGS) -- symbols desk
+	$(Q)SEGFAULT_ANALYZER='$(abspath $(DESK))' \
+		$(TEST) --features desk --target-dir '$(OUT)/desk' --test live $(TEST_FLAGS) lines
 
 # VM='bookworm-amd64 trixie-arm64' boots these only, VM=extremes what CI does,
 # VM_INTERPRETER=1 repeats each with the BPF JIT off, KERNEL=image another one; VM_OPTIONS go to the tool. Needs qemu-system-x86,
@@ -197,10 +220,15 @@ attack: build
 bench-desk: build
 	$(Q)python3 tests/bench/desk.py $(BINARY) $(PROGRAMS)
 
+# Ten thousand addresses in each form.
+bench-forms: desk
+	$(Q)python3 tests/bench/forms.py '$(DESK)' $(FORMS)
+
 lint:
 	$(Q)$(CARGO) fmt --check
 	$(Q)$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(Q)$(CARGO) clippy --locked --all-targets --no-default-features -- -D warnings
+	$(Q)$(CARGO) clippy --locked --all-targets --features desk -- -D warnings
 
 figures: build
 	$(Q)$(SUDO) python3 tests/figures.py $(BINARY) $(wildcard $(OUT)/aarch64-unknown-linux-musl/release/segfault_analyzer)

@@ -167,8 +167,10 @@ const HOMES: &[(&str, &[&str])] = &[
     // An errno has no other names, and the error that carries one is everybody's.
     ("libc", &["sys/", "base/error.rs"]),
     ("memchr", &["base/bytes.rs"]),
+    ("miniz_oxide", &["symbols/elf/inflate/"]),
     ("nix", &["sys/"]),
     ("lzma_rs", &["symbols/elf/"]),
+    ("ruzstd", &["symbols/elf/inflate/"]),
     ("rustc_demangle", &["symbols/demangle/"]),
 ];
 

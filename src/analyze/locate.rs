@@ -91,10 +91,12 @@ impl Analyzer {
             if self.wanted.stack_trace && indexes[0] < frames {
                 let count = indexes.partition_point(|&index| index < frames);
                 match self.namer.add_lines(file, &mut located, &which[..count]) {
-                    Err(refused) if is_worth_saying(event, in_module, refused) => lost.push(Lost {
-                        detail: "lines",
-                        reason: refused.as_str(),
-                    }),
+                    Some(lack) if is_worth_saying(event, in_module, lack.reason) => {
+                        lost.push(Lost {
+                            detail: "lines",
+                            reason: lack.reason.as_str(),
+                        });
+                    }
                     _ => {}
                 }
             }
@@ -192,7 +194,7 @@ fn is_compiled(mapping: &Mapping) -> bool {
 fn is_worth_saying(event: &Event, module: &InModule<'_>, refused: Refused) -> bool {
     match refused {
         Refused::TimedOut => module.indexes.contains(&0),
-        Refused::Compressed(_) | Refused::Split => {
+        _ => {
             let path = module.mapping.file.as_ref().map(|file| &file.path);
             path.is_some() && path == event.exe.as_ref()
         }

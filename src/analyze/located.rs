@@ -14,7 +14,7 @@ use crate::report::{Location, StackFrame, Symbol};
 #[cfg(feature = "lines")]
 use crate::symbols::demangle::demangle;
 #[cfg(feature = "lines")]
-use crate::symbols::lines::{Call, Refused};
+use crate::symbols::lines::{Call, Lack};
 #[cfg(feature = "lines")]
 use crate::symbols::places::Places;
 use crate::symbols::resolver::{self, Names, Resolver, ResolverStats};
@@ -135,20 +135,20 @@ impl Namer {
         }
     }
 
-    /// The same for their lines and the calls inlined there.
+    /// The same for their lines and the calls inlined there; what is lacking.
     #[cfg(feature = "lines")]
     pub fn add_lines(
         &mut self,
         file: &dyn Names,
         located: &mut [Located],
         which: &[(usize, FileAddress)],
-    ) -> Result<(), Refused> {
+    ) -> Option<Lack> {
         let addresses: Vec<FileAddress> = which.iter().map(|(_, lookup)| *lookup).collect();
         let read = |missing: &[FileAddress]| file.calls(missing);
-        let calls = self.lines.resolve(file.id(), &addresses, read)?;
+        let (calls, lack) = self.lines.resolve(file.id(), &addresses, read);
         for (&(index, _), calls) in which.iter().zip(calls) {
             located[index].add_calls(&calls);
         }
-        Ok(())
+        lack
     }
 }

@@ -195,11 +195,17 @@ impl Allowance {
         self.look()
     }
 
-    /// Whether there is time for what takes so long and cannot be interrupted.
+    /// Whether there is time for what takes so long.
+    #[must_use]
+    pub fn has(&self, ns: u64) -> bool {
+        let left_ns = self.deadline_ns.get().saturating_sub(self.cpu_ns());
+        !self.out.get() && left_ns >= ns
+    }
+
+    /// The same for what cannot be interrupted; what comes instead is not all that there is.
     #[must_use]
     pub fn affords(&self, ns: u64) -> bool {
-        let left_ns = self.deadline_ns.get().saturating_sub(self.cpu_ns());
-        self.out.set(self.out.get() || left_ns < ns);
+        self.out.set(!self.has(ns));
         !self.out.get()
     }
 

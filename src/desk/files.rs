@@ -28,7 +28,7 @@ use crate::base::error::{Error, Result};
 use crate::report::output::escape;
 use crate::symbols::elf::{Answer, DebugDirs, ElfFile, Source, Table};
 #[cfg(feature = "lines")]
-use crate::symbols::lines::{self, Call, Memory, Refused};
+use crate::symbols::lines::{self, Lack, Lines, Memory, Others, Refused};
 use crate::symbols::resolver::Names;
 use crate::sys::file::{Directory, Refusal, RegularFile};
 use crate::sys::time;
@@ -89,6 +89,8 @@ impl Places {
             allowance: self.allowance.clone(),
             #[cfg(feature = "lines")]
             memory: Memory::kept(self.budget.clone()),
+            #[cfg(feature = "dwz")]
+            supplement: None,
         };
         let name = hex(build_id);
         let Some((first, rest)) = name.split_at_checked(2) else {
@@ -117,12 +119,43 @@ impl Places {
                 module.look_at(path, None);
             }
         }
+        #[cfg(feature = "dwz")]
+        {
+            module.supplement = self.supplement(&module);
+        }
         if module.is_found() {
             module.refused.clear();
         } else if module.refused.is_empty() {
             module.refused = format!("no file has its build-id {name}");
         }
         module
+    }
+
+    /// The file that the one with lines leads to, as it says itself; or, as for a module,
+    /// wherever it is.
+    #[cfg(feature = "dwz")]
+    fn supplement(&mut self, module: &Unstripped) -> Option<ElfFile> {
+        let file = module.with_lines()?;
+        let link = file.supplement_link()?;
+        let open = |way: Result<RegularFile, Refusal>| {
+            let source = Source::file(way.ok()?).ok()?;
+            let found = ElfFile::parse_debug(source.within(Some(&module.allowance))).ok()?;
+            link.is_to(&found).then_some(found)
+        };
+        for path in link.places(file, &self.dirs) {
+            let below = |root: &PathBuf| {
+                Directory::open(root)
+                    .and_then(|root| root.open_in_root(path.as_os_str().as_bytes()))
+            };
+            let found = open(RegularFile::open(&path));
+            let found = found.or_else(|| self.roots.iter().find_map(|root| open(below(root))));
+            if found.is_some() {
+                return found;
+            }
+        }
+        self.look_through();
+        let mut known = self.index.iter().filter(|(id, _)| **id == *link.id);
+        known.find_map(|(_, path)| open(RegularFile::open(path)))
     }
 
     /// Something about a file, for the user.
@@ -193,6 +226,9 @@ pub(super) struct Unstripped {
     allowance: Rc<Allowance>,
     #[cfg(feature = "lines")]
     memory: Memory,
+    /// What the file with lines has in common with others.
+    #[cfg(feature = "dwz")]
+    supplement: Option<ElfFile>,
     /// Why there are no files; while they are looked for, what stood in the way last.
     pub(super) refused: String,
 }
@@ -232,6 +268,17 @@ impl Unstripped {
             Err(reason) => reason,
         };
         self.refused = format!("{}: {reason}", path.display());
+    }
+
+    /// Forgets what it has read of debug information, for want of memory.
+    #[cfg(feature = "lines")]
+    pub(super) fn forget(&self) {
+        self.memory.clear();
+    }
+
+    #[cfg(feature = "lines")]
+    fn with_lines(&self) -> Option<&ElfFile> {
+        self.files.iter().find(|file| has_lines(file))
     }
 
     fn have(&self, what: fn(&ElfFile) -> bool) -> bool {
@@ -274,10 +321,31 @@ impl Names for Unstripped {
     }
 
     #[cfg(feature = "lines")]
-    fn calls(&self, addresses: &[FileAddress]) -> Result<Vec<Vec<Call>>, Refused> {
-        match self.files.iter().find(|file| has_lines(file)) {
-            Some(file) => lines::calls(file, &self.memory, addresses),
-            None => Ok(vec![Vec::new(); addresses.len()]),
+    fn calls(&self, addresses: &[FileAddress]) -> Lines {
+        match self.with_lines() {
+            Some(file) => lines::calls(file, &self.memory, &OthersOf(self), addresses),
+            None => Lines::none(addresses.len(), None),
         }
+    }
+}
+
+#[cfg(feature = "lines")]
+struct OthersOf<'a>(&'a Unstripped);
+
+#[cfg(feature = "lines")]
+impl Others for OthersOf<'_> {
+    #[cfg(not(feature = "dwz"))]
+    fn supplement(&self) -> Result<&ElfFile, Lack> {
+        let _ = self.0;
+        Err(Refused::Supplement.into())
+    }
+
+    #[cfg(feature = "dwz")]
+    fn supplement(&self) -> Result<&ElfFile, Lack> {
+        let link = self.0.with_lines().and_then(ElfFile::supplement_link);
+        self.0.supplement.as_ref().ok_or_else(|| Lack {
+            reason: Refused::Supplement,
+            file: link.map(|link| link.name.clone().into()),
+        })
     }
 }

@@ -9,8 +9,12 @@ use super::files::{Places, Unstripped};
 use crate::analyze::located::{Located, Namer};
 use crate::base::address::FileAddress;
 use crate::config::CppNames;
+#[cfg(feature = "lines")]
+use crate::report::output::escape;
 use crate::report::Location;
 use crate::symbols::demangle::known;
+#[cfg(feature = "lines")]
+use crate::symbols::lines::{Lack, Refused};
 
 /// Modules whose files stay open for the next report.
 const MAX_OPEN: usize = 64;
@@ -125,9 +129,26 @@ impl Desk {
             let timeouts = self.namer.stats().timeouts;
             self.namer.add_names(module, &mut self.located, &which);
             #[cfg(feature = "lines")]
-            match self.namer.add_lines(module, &mut self.located, &which) {
+            let mut lines = self.namer.add_lines(module, &mut self.located, &which);
+            #[cfg(feature = "lines")]
+            let is_too_large = |lack: &Lack| matches!(lack.reason, Refused::TooLarge(_));
+            #[cfg(feature = "lines")]
+            if lines.as_ref().is_some_and(is_too_large) {
+                // What is held of other modules takes the room.
+                self.modules.iter().for_each(Unstripped::forget);
+                lines = self.namer.add_lines(module, &mut self.located, &which);
+            }
+            #[cfg(feature = "lines")]
+            match lines {
                 // Not for outer frames in libraries: their lines are not needed.
-                Err(refused) if innermost => self.lost.push(("lines", refused.as_str().into())),
+                Some(lack) if innermost => {
+                    let mut reason = lack.reason.as_str().to_owned();
+                    if let Some(file) = lack.file {
+                        reason.push_str(": ");
+                        escape::text(&mut reason, &file);
+                    }
+                    self.lost.push(("lines", reason));
+                }
                 _ => {}
             }
             let late = self.namer.stats().timeouts > timeouts;

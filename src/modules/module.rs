@@ -13,11 +13,13 @@ use crate::base::address::FileAddress;
 use crate::base::allowance::{Allowance, Step};
 use crate::base::budget::MemoryBudget;
 use crate::crash::event::Mapping;
+#[cfg(feature = "dwz")]
+use crate::symbols::elf::find_supplement;
 use crate::symbols::elf::{
     find_debug_file, Answer, DebugDirs, ElfFile, Found, Holder, Home, Load, Starts, Table,
 };
 #[cfg(feature = "lines")]
-use crate::symbols::lines::{self, Call, Refused};
+use crate::symbols::lines::{self, Lack, Lines, Others, Refused};
 use crate::symbols::resolver::Names;
 use crate::unwind::{CfiSection, ModuleData, SectionRange};
 
@@ -42,6 +44,8 @@ pub struct Module {
     elf: ElfFile,
     homes: Vec<Home>,
     debug: OnceCell<Option<ElfFile>>,
+    #[cfg(feature = "dwz")]
+    supplement: OnceCell<Option<ElfFile>>,
     /// Answers to `function_start`, and the one to be replaced next.
     starts: RefCell<(Vec<Answer>, usize)>,
     /// How often that was not known.
@@ -59,6 +63,8 @@ impl Module {
             elf,
             homes,
             debug: OnceCell::new(),
+            #[cfg(feature = "dwz")]
+            supplement: OnceCell::new(),
             starts: RefCell::default(),
             asked: Cell::new(0),
             index: OnceCell::new(),
@@ -96,6 +102,21 @@ impl Module {
             return None;
         }
         self.debug.get_or_init(|| found).as_ref()
+    }
+
+    /// What its file with debug information has in common with others; searched once.
+    #[cfg(feature = "dwz")]
+    pub(super) fn supplement(&self, elf: &ElfFile) -> Option<&ElfFile> {
+        if self.supplement.get().is_none() {
+            let found = find_supplement(elf, &self.homes, &self.shared.debug_dirs);
+            let found = found.filter(|file| self.take_room(file.memory()));
+            if found.is_none() && self.shared.allowance.is_out() {
+                return None;
+            }
+            let _ = self.supplement.set(found);
+        }
+        let known = self.supplement.get()?.as_ref();
+        known.filter(|file| file.source().is_current())
     }
 
     fn take_room(&self, bytes: usize) -> bool {
@@ -230,6 +251,10 @@ impl Drop for Module {
         if let Some(Some(debug)) = self.debug.get() {
             self.shared.budget.give_back(debug.memory());
         }
+        #[cfg(feature = "dwz")]
+        if let Some(Some(file)) = self.supplement.get() {
+            self.shared.budget.give_back(file.memory());
+        }
         for starts in self.index.get().into_iter().flatten().flatten() {
             self.shared.budget.give_back(starts.memory());
         }
@@ -260,18 +285,55 @@ impl Names for Module {
     }
 
     #[cfg(feature = "lines")]
-    fn calls(&self, addresses: &[FileAddress]) -> Result<Vec<Vec<Call>>, Refused> {
+    fn calls(&self, addresses: &[FileAddress]) -> Lines {
         let own = self.elf.debug_sections().exist().then_some(&self.elf);
         let debug = || {
             let debug = self.debug_file()?;
             debug.source().is_current().then_some(debug)
         };
         let Some(elf) = own.or_else(debug) else {
-            return Ok(vec![Vec::new(); addresses.len()]);
+            return Lines::none(addresses.len(), None);
         };
-        let turn = self.shared.allowance.turn(self.id, Step::Lines);
-        let _turn = turn.ok_or(Refused::TimedOut)?;
-        lines::calls(elf, &lines::Memory::brief(), addresses)
+        let Some(_turn) = self.shared.allowance.turn(self.id, Step::Lines) else {
+            return Lines::none(addresses.len(), Some(Refused::TimedOut));
+        };
+        let memory = lines::Memory::brief(self.shared.budget.clone());
+        let others = OthersOf { module: self, elf };
+        lines::calls(elf, &memory, &others, addresses)
+    }
+}
+
+/// The other files that have a part of the debug information of `elf`, which is the
+/// module's own or its debug file.
+#[cfg(feature = "lines")]
+struct OthersOf<'a> {
+    #[cfg_attr(
+        not(feature = "dwz"),
+        expect(dead_code, reason = "asked for its other files")
+    )]
+    module: &'a Module,
+    #[cfg_attr(
+        not(feature = "dwz"),
+        expect(dead_code, reason = "asked for their names")
+    )]
+    elf: &'a ElfFile,
+}
+
+#[cfg(feature = "lines")]
+impl Others for OthersOf<'_> {
+    #[cfg(not(feature = "dwz"))]
+    fn supplement(&self) -> Result<&ElfFile, Lack> {
+        Err(Refused::Supplement.into())
+    }
+
+    #[cfg(feature = "dwz")]
+    fn supplement(&self) -> Result<&ElfFile, Lack> {
+        let link = self.elf.supplement_link();
+        let found = self.module.supplement(self.elf);
+        found.ok_or_else(|| Lack {
+            reason: Refused::Supplement,
+            file: link.map(|link| link.name.clone().into()),
+        })
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::rc::Rc;
 
-use super::lines::{Call, Refused};
+use super::lines::{Call, Lack, Lines};
 use crate::base::address::FileAddress;
 use crate::base::budget::MemoryBudget;
 
@@ -49,13 +49,13 @@ impl Places {
         }
     }
 
-    /// The calls at each address, none if nothing is known.
+    /// The calls at each address, none if nothing is known, and what they lack.
     pub fn resolve(
         &mut self,
         module: u64,
         addresses: &[FileAddress],
-        read: impl FnOnce(&[FileAddress]) -> Result<Vec<Vec<Call>>, Refused>,
-    ) -> Result<Vec<Rc<[Call]>>, Refused> {
+        read: impl FnOnce(&[FileAddress]) -> Lines,
+    ) -> (Vec<Rc<[Call]>>, Option<Lack>) {
         let known = |&address: &FileAddress| {
             let at = self.place((module, address)).ok()?;
             Some(self.entries[at].1.clone())
@@ -67,19 +67,25 @@ impl Places {
             .filter(|(_, found)| found.is_none())
             .map(|(address, _)| *address)
             .collect();
+        let mut lack = None;
         if !missing.is_empty() {
-            let answers = read(&missing)?;
-            let mut answers = missing.into_iter().zip(answers);
+            let lines = read(&missing);
+            lack = lines.lack;
+            let mut answers = missing.into_iter().zip(lines.calls);
             for slot in found.iter_mut().filter(|slot| slot.is_none()) {
                 let Some((address, calls)) = answers.next() else {
                     break;
                 };
                 let calls: Rc<[Call]> = calls.into();
-                self.remember((module, address), calls.clone());
+                // With more time or memory there may be more to it.
+                if lack.is_none() {
+                    self.remember((module, address), calls.clone());
+                }
                 *slot = Some(calls);
             }
         }
-        Ok(found.into_iter().map(Option::unwrap_or_default).collect())
+        let found = found.into_iter().map(Option::unwrap_or_default);
+        (found.collect(), lack)
     }
 
     fn place(&self, key: Key) -> Result<usize, usize> {
@@ -112,21 +118,26 @@ impl Places {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::symbols::lines::Refused;
 
-    fn read(addresses: &[FileAddress]) -> Result<Vec<Vec<Call>>, Refused> {
+    fn read(addresses: &[FileAddress]) -> Lines {
         let call = |address: &FileAddress| Call {
             line: Some(address.0 as u32),
             ..Call::default()
         };
-        Ok(addresses
-            .iter()
-            .map(|address| vec![call(address)])
-            .collect())
+        Lines {
+            calls: addresses
+                .iter()
+                .map(|address| vec![call(address)])
+                .collect(),
+            lack: None,
+        }
     }
 
     fn lines(places: &mut Places, module: u64, addresses: &[u64]) -> Vec<Option<u32>> {
         let addresses: Vec<FileAddress> = addresses.iter().copied().map(FileAddress).collect();
-        let calls = places.resolve(module, &addresses, read).unwrap();
+        let (calls, lack) = places.resolve(module, &addresses, read);
+        assert_eq!(lack, None);
         calls.iter().map(|calls| calls[0].line).collect()
     }
 
@@ -138,14 +149,17 @@ mod tests {
             lines(&mut places, 1, &[5, 6, 5]),
             [Some(5), Some(6), Some(5)]
         );
-        let refuse = |_: &[FileAddress]| Err(Refused::TimedOut);
+        let refuse = |_: &[FileAddress]| Lines::none(2, Some(Refused::TimedOut));
         let addresses = [FileAddress(6), FileAddress(5)];
-        let calls = places.resolve(1, &addresses, refuse).unwrap();
+        let (calls, lack) = places.resolve(1, &addresses, refuse);
+        assert_eq!(lack, None);
         assert_eq!((calls[0][0].line, calls[1][0].line), (Some(6), Some(5)));
-        assert!(
-            places.resolve(2, &addresses, refuse).is_err(),
-            "another file"
-        );
+        for _ in 0..2 {
+            let (calls, lack) = places.resolve(2, &addresses, refuse);
+            let lack = lack.map(|lack| lack.reason);
+            assert_eq!(lack, Some(Refused::TimedOut), "another file");
+            assert!(calls.iter().all(|calls| calls.is_empty()));
+        }
         places.clear();
         assert_eq!(budget.used(), 0);
     }

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use super::demangle::demangle;
 use super::elf::Answer;
 #[cfg(feature = "lines")]
-use super::lines::{Call, Refused};
+use super::lines::Lines;
 use crate::base::address::FileAddress;
 use crate::base::budget::MemoryBudget;
 
@@ -31,8 +31,8 @@ pub trait Names {
     /// The calls that each address stands for, with their lines; none where there is
     /// no debug information.
     #[cfg(feature = "lines")]
-    fn calls(&self, addresses: &[FileAddress]) -> Result<Vec<Vec<Call>>, Refused> {
-        Ok(vec![Vec::new(); addresses.len()])
+    fn calls(&self, addresses: &[FileAddress]) -> Lines {
+        Lines::none(addresses.len(), None)
     }
 }
 

@@ -19,7 +19,7 @@ use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{openat, openat2, readlinkat, OFlag, OpenHow, ResolveFlag, AT_FDCWD};
@@ -150,6 +150,13 @@ impl RegularFile {
     #[must_use = "the status tells whether it is the right file"]
     pub fn status(&self) -> Result<Status, Refusal> {
         regular_status(&self.0)
+    }
+
+    /// Its path without links; none without /proc.
+    #[must_use]
+    pub fn path(&self) -> Option<PathBuf> {
+        let link = format!("/proc/self/fd/{}", self.0.as_raw_fd());
+        std::fs::read_link(link).ok()
     }
 
     /// Reads until `buf` is full, the file ends or a read fails; how many bytes.

@@ -12,13 +12,14 @@ cases! {
     Needs::Bpf => [
         lines_and_inlined_calls_in_json,
         lines_and_inlined_calls_in_text,
-        lines_that_are_compressed_are_named_for_the_program_alone,
+        lines_that_are_compressed,
         lines_are_not_of_the_walks_depth,
         compiled_code_by_its_perf_map,
         compiled_code_with_an_old_map,
         compiled_code_without_a_map,
     ],
     Needs::Tool("objcopy") => [lines_from_a_debug_directory],
+    Needs::Tool("dwz") => [lines_with_names_in_a_supplementary_file],
 }
 
 /// Not compressed, which a compiler may be set to.
@@ -111,18 +112,20 @@ fn lines_from_a_debug_directory() {
     }
 }
 
-/// Names are there; that lines are not is said of what its user has built.
-fn lines_that_are_compressed_are_named_for_the_program_alone() {
+/// What this build does not read is named for what its user has built, and for nothing else.
+fn lines_that_are_compressed() {
     need_lines();
     let reason = "lines: compressed debug information (zlib)";
     let program = Program::built("inlined.c", &["-g", "-gz=zlib"]);
     let report = report_of(&program, &[], &[]);
     assert!(report.str("instruction_symbol").starts_with("holder+0x"));
-    assert!(
-        report["lost"].to_string().contains(reason),
-        "{}",
-        report.line
-    );
+    if cfg!(feature = "zlib") {
+        assert_eq!(innermost(&report, 4), CALLS, "{}", report.line);
+        report.assert_nothing_lost();
+    } else {
+        let lost = report["lost"].to_string();
+        assert!(lost.contains(reason), "{}", report.line);
+    }
     // The loader calls what a library says it begins with.
     let flags = ["-g", "-gz=zlib", "-shared", "-fPIC", "-Wl,-init,main"];
     let library = compile("inlined.c", &flags);
@@ -132,6 +135,36 @@ fn lines_that_are_compressed_are_named_for_the_program_alone() {
     let report = only(monitor.stop().reports());
     assert!(report.str("instruction_symbol").starts_with("holder+0x"));
     report.assert_nothing_lost();
+}
+
+/// What dwz moved away is read where the build has its feature, and is named where not.
+fn lines_with_names_in_a_supplementary_file() {
+    need_lines();
+    let program = Program::built("inlined.c", DEBUG);
+    let common = directory().join("common").display().to_string();
+    let other = format!("{}.other", program.path());
+    fs::copy(program.path(), &other).expect("our own file");
+    let mut dwz = std::process::Command::new("dwz");
+    let status = dwz.args(["-m", &common, program.path(), &other]).status();
+    assert!(status.expect("dwz").success());
+    let report = report_of(&program, &[], &[]);
+    let is_read = cfg!(feature = "dwz");
+    let names = innermost(&report, 4);
+    if is_read {
+        assert_eq!(names, CALLS, "{}", report.line);
+        report.assert_nothing_lost();
+        fs::remove_file(&common).expect("our own file");
+    }
+    let report = report_of(&program, &[], &[]);
+    let lost = report["lost"].to_string();
+    assert!(
+        lost.contains("lines: no supplementary file (dwz)"),
+        "{lost}"
+    );
+    for (line, known) in innermost(&report, 4).iter().zip(CALLS) {
+        let place = known.split_once(' ').expect("a name and a place").1;
+        assert!(line.ends_with(place), "{line}");
+    }
 }
 
 fn lines_are_not_of_the_walks_depth() {

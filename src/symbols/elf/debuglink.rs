@@ -33,7 +33,7 @@ const MAX_CHECKED: u64 = 64 << 20;
 /// belongs to another.
 const MAX_CHECKED_OF_BUILD: u64 = 8 << 20;
 /// Units of work that it takes to look whether there is a file.
-const LOOK: u64 = 16 << 10;
+pub(super) const LOOK: u64 = 16 << 10;
 /// Parts of a path that are taken for a root. Trees of containers and of builds lie deep.
 const MAX_ROOTS: usize = 64;
 

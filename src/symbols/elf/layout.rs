@@ -10,14 +10,14 @@ use goblin::container::Ctx;
 use goblin::elf::header::Header;
 use goblin::elf::section_header::{self, SectionHeader};
 
-#[cfg(feature = "lines")]
-use super::debug::Compression;
 use super::debuglink::DebugLink;
 use super::dynamic;
 use super::gopclntab::GoTable;
 use super::place::{CodeSection, Place};
 use super::plt::Plt;
 use super::source::{FileRange, Source};
+#[cfg(feature = "dwz")]
+use super::supplement::SupplementLink;
 use super::symtab::SymbolTable;
 use super::{Segment, Segments};
 use crate::base::bytes::{string_at, Cursor};
@@ -49,6 +49,8 @@ pub(crate) struct Layout {
     pub(crate) packed: Option<FileRange>,
     #[cfg(feature = "lines")]
     pub(crate) debug: super::debug::Sections,
+    #[cfg(feature = "dwz")]
+    pub(crate) supplement: Option<super::supplement::SupplementLink>,
 }
 
 impl Layout {
@@ -88,12 +90,8 @@ impl Layout {
             #[cfg(feature = "lines")]
             if section.sh_type != section_header::SHT_NOBITS {
                 let range = range(section).within(source.size());
-                let form = is_compressed(section).then(|| {
-                    let mut kind = [0; 4];
-                    source.read_at(range.offset, &mut kind);
-                    Compression::of(u32::from_le_bytes(kind))
-                });
-                layout.debug.take(name, range, form);
+                let compressed = is_compressed(section).then_some(ctx.container);
+                layout.debug.take(source, name, range, compressed);
             }
             if let Some(place) = place(source, section) {
                 layout
@@ -131,6 +129,14 @@ impl Layout {
             b".eh_frame" => self.eh_frame = Some(place),
             b".debug_frame" => self.debug_frame = Some(place),
             b".gnu_debuglink" => self.debug_link = DebugLink::read(source, place.range),
+            #[cfg(feature = "dwz")]
+            b".gnu_debugaltlink" => {
+                self.supplement = SupplementLink::read_gnu(source, place.range);
+            }
+            #[cfg(feature = "dwz")]
+            b".debug_sup" if self.supplement.is_none() => {
+                self.supplement = SupplementLink::read(source, place.range);
+            }
             #[cfg(feature = "minidebuginfo")]
             b".gnu_debugdata" => self.packed = Some(place.range),
             b".gopclntab" => self.go = GoTable::read(source, place.range),

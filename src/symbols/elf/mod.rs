@@ -15,6 +15,8 @@ mod debuglink;
 mod dynamic;
 mod gopclntab;
 mod image;
+#[cfg(feature = "lines")]
+mod inflate;
 mod layout;
 #[cfg(feature = "minidebuginfo")]
 mod minidebug;
@@ -22,6 +24,8 @@ mod place;
 mod plt;
 mod source;
 mod starts;
+#[cfg(feature = "dwz")]
+mod supplement;
 mod symtab;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -37,12 +41,16 @@ use crate::base::address::{FileAddress, FileOffset};
 use crate::unwind::{CfiSection, SectionRange};
 
 #[cfg(feature = "lines")]
-pub use debug::{Compression, Section, Sections};
+pub use debug::{Compression, Packed, Section, Sections, Stored};
 pub use debuglink::{crc32, find_debug_file, DebugDirs, DebugLink, Home};
 pub use image::Image;
+#[cfg(feature = "lines")]
+pub use inflate::{inflate, Trouble, NS_PER_BYTE};
 use layout::Layout;
 pub use source::{FileRange, Source, MAX_NAME};
 pub use starts::{Holder, Starts};
+#[cfg(feature = "dwz")]
+pub use supplement::{find_supplement, SupplementLink};
 use symtab::SymbolTable;
 pub use symtab::{Answer, Found};
 
@@ -159,12 +167,23 @@ pub struct ElfFile {
 
 impl ElfFile {
     pub fn parse(source: Source) -> Result<Self, ElfError> {
-        if source.size() > MAX_FILE {
-            return Err(ElfError::TooLarge(source.size()));
-        }
         let (header, ctx) = parse_header(&source)?;
-        let segments = parse_segments(&source, &header, ctx)?;
-        let mut layout = Layout::from_sections(&source, &header, ctx).unwrap_or_default();
+        match header.e_type {
+            header::ET_EXEC | header::ET_DYN => ElfFile::with_header(source, &header, ctx),
+            kind => Err(ElfError::Kind(kind)),
+        }
+    }
+
+    /// The same of a file that has nothing but debug information, and may be an object.
+    #[cfg(feature = "dwz")]
+    pub fn parse_debug(source: Source) -> Result<Self, ElfError> {
+        let (header, ctx) = parse_header(&source)?;
+        ElfFile::with_header(source, &header, ctx)
+    }
+
+    fn with_header(source: Source, header: &header::Header, ctx: Ctx) -> Result<Self, ElfError> {
+        let segments = parse_segments(&source, header, ctx)?;
+        let mut layout = Layout::from_sections(&source, header, ctx).unwrap_or_default();
         layout.complete(&source, ctx, &segments);
         if source.is_out() {
             return Err(ElfError::TimeLimit);
@@ -323,6 +342,13 @@ impl ElfFile {
         &self.layout.debug
     }
 
+    /// What leads to the file with what it has in common with others.
+    #[cfg(feature = "dwz")]
+    #[must_use]
+    pub fn supplement_link(&self) -> Option<&SupplementLink> {
+        self.layout.supplement.as_ref()
+    }
+
     fn table(&self, table: Table) -> Option<&SymbolTable> {
         match table {
             Table::Full => self.layout.symtab.as_ref(),
@@ -341,6 +367,9 @@ impl ElfFile {
 }
 
 fn parse_header(source: &Source) -> Result<(header::Header, Ctx), ElfError> {
+    if source.size() > MAX_FILE {
+        return Err(ElfError::TooLarge(source.size()));
+    }
     let mut bytes = [0; header::header64::SIZEOF_EHDR];
     let len = source.read_at(0, &mut bytes);
     let bytes = &bytes[..len];
@@ -358,10 +387,6 @@ fn parse_header(source: &Source) -> Result<(header::Header, Ctx), ElfError> {
         _ => return Err(ElfError::Malformed("byte order")),
     }
     let header = Elf::parse_header(bytes).map_err(|_| ElfError::Malformed("header"))?;
-    match header.e_type {
-        header::ET_EXEC | header::ET_DYN => {}
-        kind => return Err(ElfError::Kind(kind)),
-    }
     Ok((header, Ctx::new(container, Endian::Little)))
 }
 

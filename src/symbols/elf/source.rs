@@ -4,6 +4,8 @@
 //! and says itself what is missing. [`Strings`] is a window on a string table. Where a
 //! report's [`Allowance`] is used up there are no more bytes ([`Source::is_out`]).
 
+#[cfg(feature = "dwz")]
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use crate::base::allowance::Allowance;
@@ -89,6 +91,16 @@ impl Source {
     #[must_use]
     pub fn is_memory(&self) -> bool {
         matches!(self.bytes, Bytes::Memory(_))
+    }
+
+    /// Where the file is, seen from our own root; memory is nowhere.
+    #[cfg(feature = "dwz")]
+    #[must_use]
+    pub fn path(&self) -> Option<PathBuf> {
+        match &self.bytes {
+            Bytes::File { file, .. } => file.path(),
+            Bytes::Memory(_) => None,
+        }
     }
 
     /// Whether the file is unchanged since it was opened. It may have lost its name, but must

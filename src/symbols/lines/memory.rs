@@ -9,13 +9,14 @@ use std::rc::Rc;
 
 use super::index::{Index, Units};
 use super::program::{Place, Program, Rows};
-use super::reader::Blocks;
+use super::reader::{Blocks, Unpacked};
 use super::tree::Functions;
 use super::unit::{Unit, Value};
 use super::wanted::Wanted;
-use super::{Debug, Section};
+use super::{Debug, Refused, Role, Section};
 use crate::base::budget::MemoryBudget;
 use crate::keyed::Map;
+use crate::symbols::elf::{inflate, FileRange, Packed, Trouble};
 
 /// Blocks of a file at a desk, and in the monitor.
 const BLOCKS: (usize, usize) = (96, 12);
@@ -74,6 +75,7 @@ impl Tables {
 #[derive(Clone, Debug)]
 enum Item {
     Unit(Rc<Unit>),
+    List(Rc<Units>),
     Tables(Option<Rc<Tables>>),
     Text(Option<Text>),
 }
@@ -83,7 +85,8 @@ type Key = (Kind, u64, u32);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Kind {
-    Unit,
+    Unit(Role),
+    List(Role),
     Tables,
     Name,
     Path,
@@ -94,14 +97,38 @@ enum Kind {
 struct Kept {
     bytes: usize,
     index: Option<Rc<Index>>,
-    list: Option<Rc<Units>>,
     items: Map<Key, Item>,
 }
 
-/// What is known of a file.
+/// The bytes of a file that are at hand.
+#[derive(Debug)]
+pub(super) struct FileMemory {
+    pub(super) blocks: Blocks,
+    /// Sections that were compressed.
+    unpacked: RefCell<Vec<(Section, Rc<Unpacked>)>>,
+}
+
+impl FileMemory {
+    fn new(blocks: usize) -> Self {
+        FileMemory {
+            blocks: Blocks::new(blocks),
+            unpacked: RefCell::default(),
+        }
+    }
+
+    /// Whether nothing has been unpacked.
+    pub(super) fn is_empty(&self) -> bool {
+        self.unpacked.borrow().is_empty()
+    }
+}
+
+/// What is known of a file, and of those that have parts of its debug information.
 #[derive(Debug)]
 pub struct Memory {
-    pub(super) blocks: Blocks,
+    pub(super) itself: FileMemory,
+    pub(super) supplement: FileMemory,
+    /// Of what is unpacked.
+    limit: Rc<MemoryBudget>,
     /// None if nothing is kept after a batch.
     budget: Option<Rc<MemoryBudget>>,
     kept: RefCell<Kept>,
@@ -112,17 +139,21 @@ impl Memory {
     #[must_use]
     pub fn kept(budget: Rc<MemoryBudget>) -> Self {
         Memory {
-            blocks: Blocks::new(BLOCKS.0),
+            itself: FileMemory::new(BLOCKS.0),
+            supplement: FileMemory::new(BLOCKS.1),
+            limit: budget.clone(),
             budget: Some(budget),
             kept: RefCell::default(),
         }
     }
 
-    /// For one batch.
+    /// For one batch; `limit` is for compressed sections.
     #[must_use]
-    pub fn brief() -> Self {
+    pub fn brief(limit: Rc<MemoryBudget>) -> Self {
         Memory {
-            blocks: Blocks::new(BLOCKS.1),
+            itself: FileMemory::new(BLOCKS.1),
+            supplement: FileMemory::new(BLOCKS.1),
+            limit,
             budget: None,
             kept: RefCell::default(),
         }
@@ -173,25 +204,90 @@ impl Memory {
     }
 }
 
+impl Debug<'_> {
+    /// The bytes of a compressed section, which is unpacked once.
+    pub(super) fn unpacked(
+        &self,
+        section: Section,
+        range: FileRange,
+        packed: Packed,
+    ) -> Result<Rc<Unpacked>, Refused> {
+        let known = self.memory.unpacked.borrow();
+        if let Some((_, unpacked)) = known.iter().find(|(known, _)| *known == section) {
+            return Ok(unpacked.clone());
+        }
+        drop(known);
+        // The header may promise more than there is, but never less.
+        let size = usize::try_from(packed.size).unwrap_or(usize::MAX);
+        let memory = self.batch.memory;
+        let limit = &memory.limit;
+        if !limit.fits(size) {
+            memory.forget();
+        }
+        let mut unpacked = Unpacked::default();
+        let mut taken = 0;
+        let mut take = || {
+            let fits = limit.fits(Unpacked::BLOCK_BYTES);
+            if fits {
+                limit.take(Unpacked::BLOCK_BYTES);
+                taken += Unpacked::BLOCK_BYTES;
+            }
+            fits
+        };
+        let done = match limit.fits(size) {
+            true => inflate(self.source, range, packed, &mut |bytes| {
+                unpacked.push(bytes, &mut take).ok_or(Trouble::TooLarge)
+            }),
+            false => Err(Trouble::TooLarge),
+        };
+        limit.give_back(taken);
+        done.map_err(|trouble| match trouble {
+            Trouble::Unknown => Refused::Compressed(packed.form),
+            Trouble::TooLarge => Refused::TooLarge(packed.form),
+            Trouble::Damaged => Refused::Damaged(packed.form),
+            Trouble::TimedOut => Refused::TimedOut,
+        })?;
+        let unpacked = Rc::new(unpacked.finish());
+        limit.take(unpacked.memory());
+        self.memory
+            .unpacked
+            .borrow_mut()
+            .push((section, unpacked.clone()));
+        Ok(unpacked)
+    }
+}
+
+impl Memory {
+    /// Forgets everything.
+    pub fn clear(&self) {
+        self.forget();
+        for file in [&self.itself, &self.supplement] {
+            for (_, unpacked) in file.unpacked.take() {
+                self.limit.give_back(unpacked.memory());
+            }
+        }
+    }
+}
+
 impl Drop for Memory {
     fn drop(&mut self) {
-        self.forget();
+        self.clear();
     }
 }
 
 impl Debug<'_> {
     /// The index, of everything or of these addresses.
     pub(super) fn index(&self, addresses: &[u64]) -> Rc<Index> {
-        if let Some(index) = &self.memory.kept.borrow().index {
+        if let Some(index) = &self.batch.memory.kept.borrow().index {
             return index.clone();
         }
-        let Some(room) = self.memory.room() else {
+        let Some(room) = self.batch.memory.room() else {
             return Rc::new(Index::read(self, Wanted::few(addresses)));
         };
         let index = Rc::new(Index::read(self, Wanted::ALL));
         // What was not read in time is read again.
-        if index.memory() <= room && !self.source.is_out() && self.memory.take(index.memory()) {
-            self.memory.kept.borrow_mut().index = Some(index.clone());
+        if index.memory() <= room && !self.is_cut() && self.batch.memory.take(index.memory()) {
+            self.batch.memory.kept.borrow_mut().index = Some(index.clone());
         }
         index
     }
@@ -199,15 +295,17 @@ impl Debug<'_> {
     /// What is known of a unit, at these addresses at least.
     pub(super) fn tables(&self, at: u64, addresses: &[u64]) -> Option<Rc<Tables>> {
         let key = (Kind::Tables, at, 0);
-        if let Some(Item::Tables(tables)) = self.memory.get(key) {
+        if let Some(Item::Tables(tables)) = self.batch.memory.get(key) {
             return tables;
         }
         let unit = self.unit(at)?;
-        let all = self.memory.room().and_then(|room| {
+        let all = self.batch.memory.room().and_then(|room| {
             let tables = Tables::read(self, unit.clone(), None, room)?.map(Rc::new);
             let bytes = tables.as_ref().map_or(0, |tables| tables.memory());
-            if !self.source.is_out() {
-                self.memory.put(key, Item::Tables(tables.clone()), bytes);
+            if !self.is_cut() {
+                self.batch
+                    .memory
+                    .put(key, Item::Tables(tables.clone()), bytes);
             }
             Some(tables)
         });
@@ -218,38 +316,46 @@ impl Debug<'_> {
     }
 
     fn unit(&self, at: u64) -> Option<Rc<Unit>> {
-        let key = (Kind::Unit, at, 0);
-        if let Some(Item::Unit(unit)) = self.memory.get(key) {
+        let key = (Kind::Unit(self.role), at, 0);
+        if let Some(Item::Unit(unit)) = self.batch.memory.get(key) {
             return Some(unit);
         }
         let unit = Rc::new(Unit::read(self, at)?);
+        if self.is_cut() {
+            return Some(unit);
+        }
         let bytes = unit.memory() + size_of::<Unit>();
-        self.memory.put(key, Item::Unit(unit.clone()), bytes);
+        self.batch.memory.put(key, Item::Unit(unit.clone()), bytes);
         Some(unit)
     }
 
     /// The unit that an entry anywhere belongs to.
     fn unit_around(&self, at: u64) -> Option<Rc<Unit>> {
-        let known = self.memory.kept.borrow().list.clone();
-        let list = known.unwrap_or_else(|| {
-            let list = Rc::new(Units::read(self));
-            if self.memory.take(list.memory()) {
-                self.memory.kept.borrow_mut().list = Some(list.clone());
+        let key = (Kind::List(self.role), 0, 0);
+        let list = match self.batch.memory.get(key) {
+            Some(Item::List(list)) => list,
+            _ => {
+                let list = Rc::new(Units::read(self));
+                if !self.is_cut() {
+                    self.batch
+                        .memory
+                        .put(key, Item::List(list.clone()), list.memory());
+                }
+                list
             }
-            list
-        });
+        };
         self.unit(list.around(at)?)
     }
 
     /// A text that is kept from then on.
     fn text(&self, key: Key, read: impl FnOnce() -> Option<Vec<u8>>) -> Option<Text> {
-        if let Some(Item::Text(text)) = self.memory.get(key) {
+        if let Some(Item::Text(text)) = self.batch.memory.get(key) {
             return text;
         }
         let text = read().map(Text::from);
-        if !self.source.is_out() {
+        if !self.is_cut() {
             let bytes = text.as_ref().map_or(0, |text| text.len());
-            self.memory.put(key, Item::Text(text.clone()), bytes);
+            self.batch.memory.put(key, Item::Text(text.clone()), bytes);
         }
         text
     }
@@ -285,10 +391,14 @@ impl Debug<'_> {
                 return Some(name);
             }
             plain = plain.or_else(|| text(entry.name));
-            let Some(Value::Entry(next)) = entry.origin.or(entry.specification) else {
-                break;
-            };
-            at = next;
+            match entry.origin.or(entry.specification) {
+                Some(Value::Entry(next)) => at = next,
+                Some(Value::Supplement(next)) => {
+                    let name = |other: Debug<'_>| other.read_name(other.unit_around(next)?, next);
+                    return self.supplement().and_then(name).or(plain);
+                }
+                _ => break,
+            }
         }
         plain.filter(|name| !name.is_empty())
     }

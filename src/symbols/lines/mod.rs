@@ -2,12 +2,13 @@
 //!
 //! In: an ELF file with `.debug_info` and addresses in it. Out: for each address its
 //! calls ([`Call`]): the inlined ones, innermost first, and last the function itself.
-//! DWARF 2 to 5, 32- and 64-bit. Information that was split off into `.dwo` files, and
-//! compressed information, gives nothing but a reason; names in a supplementary file are
-//! missing.
+//! DWARF 2 to 5, 32- and 64-bit. Information that was split off into `.dwo` files gives
+//! nothing but a reason, as does compressed information that is too large or in a form whose
+//! feature is not in the build; names in a supplementary file are missing.
 //!
 //! Nothing is read whole: `.debug_info` of a browser has a gigabyte. Units are found by `.debug_aranges` or by their first entries, and
-//! everything is read through windows of some KB. When the report's allowance is used
+//! everything is read through windows of some KB. Compressed sections alone are unpacked
+//! whole, as far as the memory limit permits. When the report's allowance is used
 //! up, what is not known by then stays unknown.
 //!
 //! ```text
@@ -31,10 +32,12 @@ mod tree;
 mod unit;
 mod wanted;
 
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use super::elf::{Compression, ElfFile, Section, Sections, Source};
+use super::elf::{Compression, ElfFile, FileRange, Section, Sections, Source, NS_PER_BYTE};
 use crate::base::address::FileAddress;
+use memory::FileMemory;
 pub use memory::Memory;
 use reader::Reader;
 
@@ -56,7 +59,15 @@ pub struct Call {
 /// Why there are no lines though there could be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
+    /// Not a form that this build reads.
     Compressed(Compression),
+    /// Unpacked it would be larger than what is left of the memory limit.
+    TooLarge(Compression),
+    Damaged(Compression),
+    /// To unpack it would take longer than there is time.
+    TooLong(Compression),
+    /// dwz: names are in a file that several have in common, and that is not there.
+    Supplement,
     /// Split DWARF: inlined calls and names are in files of their own.
     Split,
     TimedOut,
@@ -67,24 +78,150 @@ impl Refused {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Refused::Compressed(form) => form.refusal(),
+            Refused::Compressed(form) => match form {
+                Compression::Zlib => "compressed debug information (zlib)",
+                Compression::Zstd => "compressed debug information (zstd)",
+                Compression::ZlibGnu => "compressed debug information (zlib-gnu)",
+                Compression::Other => "compressed debug information",
+            },
+            Refused::TooLarge(form) => match form {
+                Compression::Zstd => "debug information (zstd) larger than --memory-limit allows",
+                _ => "debug information (zlib) larger than --memory-limit allows",
+            },
+            Refused::Damaged(form) => match form {
+                Compression::Zstd => "compressed debug information (zstd) is damaged",
+                _ => "compressed debug information (zlib) is damaged",
+            },
+            Refused::TooLong(form) => match form {
+                Compression::Zstd => "debug information (zstd) too large to be unpacked in time",
+                _ => "debug information (zlib) too large to be unpacked in time",
+            },
+            Refused::Supplement => {
+                "no supplementary file (dwz): names of inlined calls are missing"
+            }
             Refused::Split => "split DWARF: .dwo and .dwp files are not read",
             Refused::TimedOut => "time limit: debug information not read to its end",
         }
     }
 }
 
-/// The state that all readers of one batch share.
-#[derive(Debug)]
+/// What is known of a batch of addresses.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Lines {
+    /// For each address, none if nothing is known.
+    pub calls: Vec<Vec<Call>>,
+    pub lack: Option<Lack>,
+}
+
+impl Lines {
+    /// Nothing of so many addresses, for a reason.
+    #[must_use]
+    pub fn none(count: usize, reason: Option<Refused>) -> Self {
+        Lines {
+            calls: vec![Vec::new(); count],
+            lack: reason.map(Lack::from),
+        }
+    }
+}
+
+/// Why not all is known that could be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lack {
+    pub reason: Refused,
+    /// The file that it is about, if it is another one.
+    pub file: Option<Rc<[u8]>>,
+}
+
+impl From<Refused> for Lack {
+    fn from(reason: Refused) -> Self {
+        Lack { reason, file: None }
+    }
+}
+
+/// Where other files come from that have a part of a file's debug information.
+pub trait Others {
+    /// The supplementary file; why there is none.
+    fn supplement(&self) -> Result<&ElfFile, Lack>;
+}
+
+/// For a file that is alone.
+#[derive(Clone, Copy, Debug)]
+pub struct Alone;
+
+impl Others for Alone {
+    fn supplement(&self) -> Result<&ElfFile, Lack> {
+        Err(Refused::Supplement.into())
+    }
+}
+
+/// What all files of one batch share.
+struct Batch<'a> {
+    memory: &'a Memory,
+    others: &'a dyn Others,
+    /// Why something was not read, which makes all answers doubtful.
+    refused: Cell<Option<Refused>>,
+    /// Why some names are missing.
+    lack: RefCell<Option<Lack>>,
+}
+
+/// One of the files that have debug information.
 struct Debug<'a> {
+    batch: &'a Batch<'a>,
     source: &'a Source,
     sections: &'a Sections,
-    memory: &'a Memory,
+    memory: &'a FileMemory,
+    role: Role,
+}
+
+/// What a file is for the one that was asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Role {
+    Itself,
+    Supplement,
+}
+
+impl Role {
+    fn memory(self, memory: &Memory) -> &FileMemory {
+        match self {
+            Role::Itself => &memory.itself,
+            Role::Supplement => &memory.supplement,
+        }
+    }
 }
 
 impl<'a> Debug<'a> {
+    /// Refuses everything if there is no time to unpack the file's sections: time that is
+    /// used up for some of them would be lost.
+    fn new(batch: &'a Batch<'a>, elf: &'a ElfFile, role: Role) -> Self {
+        let sections = elf.debug_sections();
+        let source = elf.source();
+        if let (Some((form, size)), Some(left)) = (sections.packed(), source.allowance()) {
+            if role.memory(batch.memory).is_empty() && !left.has(size.saturating_mul(NS_PER_BYTE)) {
+                batch.refused.set(Some(Refused::TooLong(form)));
+            }
+        }
+        Debug {
+            batch,
+            source,
+            sections,
+            memory: role.memory(batch.memory),
+            role,
+        }
+    }
+
     fn reader(&self, section: Section) -> Reader<'a> {
-        let range = self.sections.range(section);
+        let stored = self.sections.get(section);
+        let range = match (stored.packed, self.batch.refused.get()) {
+            (None, _) => stored.range,
+            (Some(_), Some(_)) => FileRange::default(),
+            (Some(packed), None) => {
+                match self.unpacked(section, stored.range, packed) {
+                    Ok(unpacked) => return Reader::unpacked(self.source, unpacked),
+                    Err(refused) => self.batch.refused.set(Some(refused)),
+                }
+                FileRange::default()
+            }
+        };
         Reader::new(self.source, &self.memory.blocks, range)
     }
 
@@ -94,31 +231,53 @@ impl<'a> Debug<'a> {
         reader
     }
 
+    /// Whether what was read last may not be all that there is.
+    fn is_cut(&self) -> bool {
+        self.source.is_out() || self.batch.refused.get().is_some()
+    }
+
+    /// The file with what this one has in common with others.
+    fn supplement(&self) -> Option<Debug<'a>> {
+        if self.role != Role::Itself {
+            return None;
+        }
+        let found = match cfg!(feature = "dwz") {
+            true => self.batch.others.supplement(),
+            false => Err(Refused::Supplement.into()),
+        };
+        match found {
+            Ok(elf) => Some(Debug::new(self.batch, elf, Role::Supplement)),
+            Err(lack) => {
+                self.batch.lack.replace(Some(lack));
+                None
+            }
+        }
+    }
+
     /// Takes work, beside that of reading; `None` when it is not to be done any more.
     fn work(&self, units: u64) -> Option<()> {
         self.source.work(units).then_some(())
     }
 }
 
-/// The calls at each address, none if nothing is known.
+/// The calls at each address.
 pub fn calls(
     elf: &ElfFile,
     memory: &Memory,
+    others: &dyn Others,
     addresses: &[FileAddress],
-) -> Result<Vec<Vec<Call>>, Refused> {
+) -> Lines {
     let mut found = vec![Vec::new(); addresses.len()];
-    let sections = elf.debug_sections();
-    if !sections.exist() {
-        return Ok(found);
+    if !elf.debug_sections().exist() {
+        return Lines::none(addresses.len(), None);
     }
-    if let Some(form) = sections.compressed() {
-        return Err(Refused::Compressed(form));
-    }
-    let debug = Debug {
-        source: elf.source(),
-        sections,
+    let batch = Batch {
         memory,
+        others,
+        refused: Cell::new(None),
+        lack: RefCell::default(),
     };
+    let debug = Debug::new(&batch, elf, Role::Itself);
     let mut sorted: Vec<u64> = addresses.iter().map(|address| address.0).collect();
     sorted.sort_unstable();
     sorted.dedup();
@@ -131,7 +290,6 @@ pub fn calls(
         .filter_map(|(number, address)| Some((unit_of(address)?, number)))
         .collect();
     places.sort_unstable();
-    let mut refused = None;
     for places in places.chunk_by(|one, next| one.0 == next.0) {
         let mut wanted: Vec<u64> = places.iter().map(|place| addresses[place.1].0).collect();
         wanted.sort_unstable();
@@ -140,20 +298,25 @@ pub fn calls(
         };
         // Its lines alone would stand beside the names of outer functions.
         if tables.is_split() {
-            refused = Some(Refused::Split);
+            batch.lack.replace(Some(Refused::Split.into()));
             continue;
         }
         for &(_, number) in places {
             found[number] = calls_at(&debug, &tables, addresses[number].0);
         }
     }
-    if elf.source().is_out() && found.iter().all(Vec::is_empty) {
-        return Err(Refused::TimedOut);
+    // Without one of the sections an inlined line could stand under an outer name.
+    let refused = match batch.refused.get() {
+        None if elf.source().is_out() && found.iter().all(Vec::is_empty) => Some(Refused::TimedOut),
+        refused => refused,
+    };
+    if refused.is_some() {
+        return Lines::none(addresses.len(), refused);
     }
-    if let Some(refused) = refused.filter(|_| found.iter().all(Vec::is_empty)) {
-        return Err(refused);
+    Lines {
+        calls: found,
+        lack: batch.lack.take(),
     }
-    Ok(found)
 }
 
 /// From the instruction outwards: each call is on the line where the one inside it was

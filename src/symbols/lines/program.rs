@@ -273,8 +273,13 @@ impl Program {
                 return Some(name);
             }
             reader.seek(directories);
-            let directory = self.new_entry(debug, unit, &mut reader, Some(directory))?;
-            (name, directory.map(|(path, _)| path))
+            let found = self.new_entry(debug, unit, &mut reader, Some(directory))?;
+            let found = found.map(|(path, _)| path);
+            // The first one is the unit's own, which need not be absolute.
+            if let (0, Some(path)) = (directory, &found) {
+                return Some(join(path.clone(), &name));
+            }
+            (name, found)
         } else if number == 0 {
             (unit.name(debug)?, None)
         } else {

@@ -1,7 +1,8 @@
 //! Numbers and strings of a section, through blocks of its file that all readers share.
 //!
-//! In: a section's place in its file. Out: values, or `None` where the section ends,
-//! a number is too large, or the allowance is used up. No read goes beyond the section.
+//! In: a section's place in its file, or its unpacked bytes ([`Unpacked`]). Out: values, or
+//! `None` where the section ends, a number is too large, or the allowance is used up. No
+//! read goes beyond the section.
 //!
 //! Blocks overlap by more than the longest number has, so that a number is always in one.
 
@@ -45,10 +46,64 @@ impl Blocks {
     }
 }
 
+/// The blocks of a section that was compressed; all of them are held.
+#[derive(Debug, Default)]
+pub(super) struct Unpacked {
+    blocks: Vec<Rc<[u8]>>,
+    size: u64,
+    /// The block that is being filled.
+    last: Vec<u8>,
+}
+
+impl Unpacked {
+    /// What a block takes.
+    pub(super) const BLOCK_BYTES: usize = (BLOCK + OVERLAP) as usize + 32;
+
+    /// Appends bytes; for each block that is begun `take` says whether there is room.
+    pub(super) fn push(&mut self, mut bytes: &[u8], take: &mut dyn FnMut() -> bool) -> Option<()> {
+        while !bytes.is_empty() {
+            if self.last.is_empty() && !take() {
+                return None;
+            }
+            let room = (BLOCK + OVERLAP) as usize - self.last.len();
+            let (now, later) = bytes.split_at(bytes.len().min(room));
+            self.last.extend_from_slice(now);
+            self.size += now.len() as u64;
+            bytes = later;
+            if self.last.len() as u64 == BLOCK + OVERLAP {
+                if !take() {
+                    return None;
+                }
+                self.blocks.push(self.last.as_slice().into());
+                self.last.drain(..BLOCK as usize);
+            }
+        }
+        Some(())
+    }
+
+    /// All of it, once nothing is appended any more.
+    pub(super) fn finish(mut self) -> Self {
+        self.blocks.push(std::mem::take(&mut self.last).into());
+        self
+    }
+
+    /// Heap bytes.
+    pub(super) fn memory(&self) -> usize {
+        self.blocks.len() * Self::BLOCK_BYTES
+    }
+}
+
+/// Where blocks come from.
+#[derive(Clone, Debug)]
+enum Store<'a> {
+    File(&'a Blocks),
+    Unpacked(Rc<Unpacked>),
+}
+
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
     source: &'a Source,
-    blocks: &'a Blocks,
+    store: Store<'a>,
     range: FileRange,
     block: Rc<[u8]>,
     /// Offset of the block's first byte in the section; negative where the section begins
@@ -62,10 +117,23 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(source: &'a Source, blocks: &'a Blocks, range: FileRange) -> Self {
+        let range = range.within(source.size());
+        Reader::of(source, Store::File(blocks), range)
+    }
+
+    pub(super) fn unpacked(source: &'a Source, unpacked: Rc<Unpacked>) -> Self {
+        let range = FileRange {
+            offset: 0,
+            size: unpacked.size,
+        };
+        Reader::of(source, Store::Unpacked(unpacked), range)
+    }
+
+    fn of(source: &'a Source, store: Store<'a>, range: FileRange) -> Self {
         Reader {
             source,
-            blocks,
-            range: range.within(source.size()),
+            store,
+            range,
             block: Rc::default(),
             start: 0,
             end: 0,
@@ -118,7 +186,13 @@ impl<'a> Reader<'a> {
         }
         let place = self.range.offset.checked_add(self.at)?;
         let number = place / BLOCK;
-        self.block = self.blocks.get(self.source, number)?;
+        self.block = match &self.store {
+            Store::File(blocks) => blocks.get(self.source, number)?,
+            Store::Unpacked(unpacked) => {
+                let block = unpacked.blocks.get(usize::try_from(number).ok()?)?;
+                self.source.work(TURN).then(|| block.clone())?
+            }
+        };
         self.start = (number * BLOCK) as i64 - self.range.offset as i64;
         let end = (self.range.size as i64).checked_sub(self.start)?;
         self.end = self.block.len().min(usize::try_from(end).ok()?);

@@ -43,6 +43,25 @@ static inline __attribute__((always_inline)) int inner(int *p)
 }
 "#;
 
+/// With room for whatever is compressed.
+fn brief() -> Memory {
+    Memory::brief(Rc::new(MemoryBudget::new(1 << 30)))
+}
+
+/// What is known of the addresses of a file that is alone, which lacks nothing.
+fn known(elf: &ElfFile, memory: &Memory, addresses: &[FileAddress]) -> Vec<Vec<Call>> {
+    let lines = calls(elf, memory, &Alone, addresses);
+    assert_eq!(lines.lack, None);
+    lines.calls
+}
+
+/// Why nothing is known of them.
+fn refused(elf: &ElfFile, memory: &Memory, addresses: &[FileAddress]) -> Option<Refused> {
+    let lines = calls(elf, memory, &Alone, addresses);
+    assert!(lines.calls.iter().all(Vec::is_empty));
+    lines.lack.map(|lack| lack.reason)
+}
+
 /// A directory of one test's own, removed when dropped.
 struct Scratch(PathBuf);
 
@@ -145,7 +164,7 @@ fn ours(elf: &ElfFile, addresses: &[u64]) -> Vec<Vec<(Option<String>, String)>> 
         };
         (text(&call.name), place)
     };
-    let calls = calls(elf, &Memory::brief(), &addresses).unwrap();
+    let calls = known(elf, &brief(), &addresses);
     calls
         .iter()
         .map(|calls| calls.iter().map(show).collect())
@@ -234,7 +253,7 @@ fn our_own_lines_are_those_of_addr2line() {
 }
 
 #[test]
-fn debug_information_may_be_in_a_file_of_its_own_or_compressed() {
+fn debug_information_may_be_in_a_file_of_its_own() {
     let dir = Scratch::new("separate");
     let Some(path) = dir.build("cc", &["-O2", "-g", "-gz=none"]) else {
         return;
@@ -252,11 +271,163 @@ fn debug_information_may_be_in_a_file_of_its_own_or_compressed() {
     let stripped = copy("--strip-debug", "stripped");
     assert!(!stripped.debug_sections().exist());
     assert!(ours(&stripped, &addresses).iter().all(Vec::is_empty));
-    let compressed = copy("--compress-debug-sections=zlib", "compressed");
-    assert_eq!(
-        calls(&compressed, &Memory::brief(), &[FileAddress(addresses[0])]),
-        Err(Refused::Compressed(Compression::Zlib))
-    );
+}
+
+#[test]
+fn compressed_sections_have_the_same_lines() {
+    let dir = Scratch::new("compressed");
+    let Some(path) = dir.build("cc", &["-O2", "-g", "-gz=none"]) else {
+        return;
+    };
+    let addresses = code(&path, "outer", 1);
+    let at: Vec<FileAddress> = addresses.iter().copied().map(FileAddress).collect();
+    let whole = known(&parse(&path), &brief(), &at);
+    assert!(whole.iter().any(|calls| calls.len() > 1));
+    for (tool, name, form, is_read) in [
+        ("objcopy", "zlib", Compression::Zlib, cfg!(feature = "zlib")),
+        (
+            "objcopy",
+            "zlib-gnu",
+            Compression::ZlibGnu,
+            cfg!(feature = "zlib"),
+        ),
+        (
+            "llvm-objcopy-19",
+            "zstd",
+            Compression::Zstd,
+            cfg!(feature = "zstd"),
+        ),
+    ] {
+        if !host::has(tool) {
+            continue;
+        }
+        let to = dir.0.join(name);
+        let mut command = Command::new(tool);
+        command.arg(format!("--compress-debug-sections={name}"));
+        assert!(command.arg(&path).arg(&to).status().unwrap().success());
+        let elf = parse(&to);
+        if !is_read {
+            let reason = Some(Refused::Compressed(form));
+            assert_eq!(refused(&elf, &brief(), &at), reason);
+            continue;
+        }
+        assert!(known(&elf, &brief(), &at) == whole, "{name}");
+        for limit in [10 << 20, 1 << 20, 100_000, 20_000, 0] {
+            let budget = Rc::new(MemoryBudget::new(limit));
+            for memory in [Memory::kept(budget.clone()), Memory::brief(budget.clone())] {
+                for _ in 0..2 {
+                    let lines = calls(&elf, &memory, &Alone, &at);
+                    match lines.lack {
+                        None => assert!(lines.calls == whole, "{name} {limit}"),
+                        Some(lack) => {
+                            assert_eq!(lack.reason, Refused::TooLarge(form));
+                            assert!(limit < 1 << 20, "{name} {limit}");
+                            assert!(lines.calls.iter().all(Vec::is_empty));
+                        }
+                    }
+                    assert!(budget.used() <= limit, "{name} {limit}");
+                }
+            }
+            assert_eq!(budget.used(), 0);
+        }
+        // Time that does not suffice is not used up.
+        let size = elf.debug_sections().packed().unwrap().1;
+        let allowance = Rc::new(Allowance::of_work((size * 8 - 16) * 16));
+        let source = Source::file(RegularFile::open(&to).unwrap()).unwrap();
+        let hurried = ElfFile::parse(source.within(Some(&allowance))).unwrap();
+        let reason = Some(Refused::TooLong(form));
+        assert_eq!(refused(&hurried, &brief(), &at), reason);
+        assert!(!allowance.is_out());
+        let none = Memory::brief(Rc::new(MemoryBudget::new(0)));
+        let reason = Some(Refused::TooLarge(form));
+        assert_eq!(refused(&elf, &none, &at), reason);
+    }
+}
+
+/// Two programs whose common part dwz has moved into a file of its own; the second is the
+/// first as it was before.
+#[cfg(feature = "dwz")]
+fn dwz(dir: &Scratch, options: &[&str]) -> Option<(PathBuf, PathBuf)> {
+    let path = dir.build("gcc", &["-O2", "-g", "-gz=none"])?;
+    if !host::has("dwz") {
+        return None;
+    }
+    let plain = dir.0.join("plain");
+    std::fs::copy(&path, &plain).unwrap();
+    std::fs::copy(&path, dir.0.join("other")).unwrap();
+    let mut command = Command::new("dwz");
+    command
+        .args(options)
+        .args(["-m", "common", "prog", "other"]);
+    assert!(command.current_dir(&dir.0).status().unwrap().success());
+    Some((path, plain))
+}
+
+#[test]
+#[cfg(feature = "dwz")]
+fn names_may_be_in_a_supplementary_file() {
+    use crate::symbols::elf::{find_supplement, DebugDirs};
+    struct Found(Option<ElfFile>);
+    impl Others for Found {
+        fn supplement(&self) -> Result<&ElfFile, Lack> {
+            self.0.as_ref().ok_or(Refused::Supplement.into())
+        }
+    }
+    for options in [&[][..], &["--dwarf-5"]] {
+        let dir = Scratch::new(&format!("dwz{}", options.concat()));
+        let Some((path, plain)) = dwz(&dir, options) else {
+            return;
+        };
+        let at = code(&path, "outer", 1).into_iter().map(FileAddress);
+        let at: Vec<FileAddress> = at.collect();
+        let whole = known(&parse(&plain), &brief(), &at);
+        let elf = parse(&path);
+        let name = elf.supplement_link().map(|link| &*link.name);
+        assert_eq!(name, Some(&b"common"[..]));
+        let find = || Found(find_supplement(&elf, &[], &DebugDirs::default()));
+        let found = calls(&elf, &brief(), &find(), &at);
+        assert_eq!(found.lack, None, "{options:?}");
+        assert!(found.calls == whole, "{options:?}");
+        // It may lie below a debug directory, by its build-id.
+        let id = crate::base::bytes::hex(&elf.supplement_link().unwrap().id);
+        let debug = dir.0.join(".build-id").join(&id[..2]);
+        std::fs::create_dir_all(&debug).unwrap();
+        let common = dir.0.join("common");
+        let by_id = debug.join(format!("{}.debug", &id[2..]));
+        std::fs::rename(&common, &by_id).unwrap();
+        assert!(find().0.is_none());
+        let dirs = DebugDirs {
+            packages: vec![dir.0.clone()],
+            ..DebugDirs::default()
+        };
+        let found = Found(find_supplement(&elf, &[], &dirs));
+        assert!(calls(&elf, &brief(), &found, &at).calls == whole);
+        // Without it only names are missing; they are not those of other functions.
+        std::fs::remove_file(by_id).unwrap();
+        let memory = brief();
+        let found = calls(&elf, &memory, &find(), &at);
+        assert_eq!(found.lack, Some(Refused::Supplement.into()));
+        let mut nameless = 0;
+        for (found, whole) in found.calls.iter().zip(&whole) {
+            for (call, known) in found.iter().zip(whole) {
+                assert!(call.name.is_none() || call.name == known.name);
+                nameless += usize::from(call.name != known.name);
+                let name = known.name.clone();
+                assert_eq!(
+                    &Call {
+                        name,
+                        ..call.clone()
+                    },
+                    known
+                );
+            }
+            assert_eq!(found.len(), whole.len());
+        }
+        assert!(nameless > 0);
+        // A file of that name which is another one.
+        std::fs::copy(&plain, &common).unwrap();
+        assert!(find().0.is_none());
+    }
 }
 
 #[test]
@@ -268,14 +439,14 @@ fn what_is_kept_gives_the_same_answers() {
         };
         let elf = parse(&path);
         let code: Vec<FileAddress> = code(&path, "", 1).into_iter().map(FileAddress).collect();
-        let expected = calls(&elf, &Memory::brief(), &code).unwrap();
+        let expected = known(&elf, &brief(), &code);
         assert!(expected.iter().any(|calls| calls.len() > 2));
         // With all the room that it could need, too little for anything, and hardly any.
         for limit in [1 << 20, 16, 3000] {
             let budget = Rc::new(MemoryBudget::new(limit));
             let memory = Memory::kept(budget.clone());
             for addresses in code.chunks(7).rev() {
-                let found = calls(&elf, &memory, addresses).unwrap();
+                let found = known(&elf, &memory, addresses);
                 let first = code.iter().position(|at| *at == addresses[0]).unwrap();
                 assert_eq!(found, expected[first..first + found.len()]);
                 assert!(budget.used() <= limit);
@@ -289,10 +460,8 @@ fn what_is_kept_gives_the_same_answers() {
 #[test]
 fn what_cannot_be_read_is_named() {
     for (flags, reason) in [
-        (&["-gz=zlib"][..], "compressed debug information (zlib)"),
-        (&["-gz=zlib-gnu"], "compressed debug information (zlib-gnu)"),
         (
-            &["-gsplit-dwarf"],
+            &["-gsplit-dwarf"][..],
             "split DWARF: .dwo and .dwp files are not read",
         ),
         (
@@ -305,8 +474,8 @@ fn what_cannot_be_read_is_named() {
             continue;
         };
         let address = FileAddress(code(&path, "outer", 1)[0]);
-        let refused = calls(&parse(&path), &Memory::brief(), &[address]).unwrap_err();
-        assert_eq!(refused.as_str(), reason, "{flags:?}");
+        let refused = refused(&parse(&path), &brief(), &[address]);
+        assert_eq!(refused.map(Refused::as_str), Some(reason), "{flags:?}");
     }
 }
 
@@ -324,17 +493,20 @@ fn debug_information_of_any_content_does_no_harm() {
         let good = std::fs::read(&path).unwrap();
         let sections = *parse(&path).debug_sections();
         let places: Vec<usize> = sections
-            .ranges()
+            .all()
             .iter()
-            .flat_map(|range| range.offset..range.offset + range.size)
+            .flat_map(|stored| {
+                let range = stored.range;
+                range.offset..range.offset + range.size
+            })
             .map(|place| place as usize)
             .collect();
         assert!(places.len() > 500, "{}", places.len());
         let ask = |bytes: Vec<u8>| {
             if let Ok(elf) = ElfFile::parse(Source::memory(bytes)) {
                 let budget = Rc::new(MemoryBudget::new(1 << 20));
-                let _ = calls(&elf, &Memory::kept(budget), &addresses);
-                let _ = calls(&elf, &Memory::brief(), &addresses);
+                let _ = calls(&elf, &Memory::kept(budget), &Alone, &addresses);
+                let _ = calls(&elf, &brief(), &Alone, &addresses);
             }
         };
         // Changes every byte to values that make numbers long or large, lists endless, forms odd.
@@ -370,7 +542,7 @@ fn a_search_ends_in_time() {
     let mut bytes = std::fs::read(&path).unwrap();
     let sections = *parse(&path).debug_sections();
     let headers = u64::from_le_bytes(bytes[0x28..0x30].try_into().unwrap()) as usize;
-    let info = sections.range(Section::Info).offset;
+    let info = sections.get(Section::Info).range.offset;
     // Where the section header of .debug_info has its offset and size.
     let header = (headers..bytes.len() - 63)
         .step_by(64)
@@ -386,7 +558,7 @@ fn a_search_ends_in_time() {
     let allowance = Rc::new(Allowance::of_work(16 << 20));
     let source = Source::memory(bytes).within(Some(&allowance));
     let elf = ElfFile::parse(source).unwrap();
-    let found = calls(&elf, &Memory::brief(), &[FileAddress(u64::MAX)]);
-    assert_eq!(found, Err(Refused::TimedOut));
+    let found = calls(&elf, &brief(), &Alone, &[FileAddress(u64::MAX)]);
+    assert_eq!(found, Lines::none(1, Some(Refused::TimedOut)));
     assert!(allowance.is_out());
 }

@@ -20,6 +20,8 @@ pub(super) enum Text {
     At(Section, u64),
     /// By its number in `.debug_str_offsets`.
     Index(u64),
+    /// In `.debug_str` of the supplementary file.
+    Supplement(u64),
 }
 
 /// An attribute's value, as far as one is of interest.
@@ -33,6 +35,8 @@ pub(super) enum Value {
     ListIndex(u64),
     /// An entry, by its offset in `.debug_info`.
     Entry(u64),
+    /// The same in the supplementary file.
+    Supplement(u64),
     Text(Text),
     Other,
 }
@@ -113,6 +117,9 @@ enum Kind {
     Local,
     Text(Section),
     TextIndex,
+    /// An entry, or a string, of the supplementary file.
+    Supplement,
+    SupplementText,
     /// A string in place.
     String,
     /// So many bytes follow.
@@ -394,14 +401,16 @@ impl Unit {
             0x19 => return Some(Value::Number(1)),
             0x1a | 0x1f02 => (Kind::TextIndex, Length::Unsigned),
             0x1b | 0x1f01 => (Kind::AddressIndex, Length::Unsigned),
-            0x1c => (Kind::Other, Length::Bytes(4)),
-            0x1d | 0x1f20 | 0x1f21 => (Kind::Other, Length::Offset),
+            0x1c => (Kind::Supplement, Length::Bytes(4)),
+            0x1f20 => (Kind::Supplement, Length::Offset),
+            0x1d | 0x1f21 => (Kind::SupplementText, Length::Offset),
             0x1e => {
                 reader.skip(16)?;
                 return Some(Value::Other);
             }
             0x1f => (Kind::Text(Section::LineStr), Length::Offset),
-            0x20 | 0x24 => (Kind::Other, Length::Bytes(8)),
+            0x20 => (Kind::Other, Length::Bytes(8)),
+            0x24 => (Kind::Supplement, Length::Bytes(8)),
             FORM_IMPLICIT_CONST => return Some(Value::Number(constant.cast_unsigned())),
             0x22 => (Kind::Other, Length::Unsigned),
             0x23 => (Kind::ListIndex, Length::Unsigned),
@@ -425,6 +434,8 @@ impl Unit {
             Kind::Local => Value::Entry(self.start.checked_add(number)?),
             Kind::Text(section) => Value::Text(Text::At(section, number)),
             Kind::TextIndex => Value::Text(Text::Index(number)),
+            Kind::Supplement => Value::Supplement(number),
+            Kind::SupplementText => Value::Text(Text::Supplement(number)),
             Kind::String => {
                 reader.skip_string()?;
                 Value::Text(Text::At(Section::Info, at))
@@ -440,6 +451,9 @@ impl Unit {
     pub(super) fn text(&self, debug: &Debug<'_>, value: Value) -> Option<Vec<u8>> {
         match value {
             Value::Text(Text::At(section, at)) => debug.reader_at(section, at).string(),
+            Value::Text(Text::Supplement(at)) => {
+                debug.supplement()?.reader_at(Section::Str, at).string()
+            }
             Value::Text(Text::Index(index)) => {
                 // After the header of the only part, if no base is given.
                 let behind_header = if self.wide { 16 } else { 8 };

@@ -174,27 +174,39 @@ fn shown(event: &Event, owner: u32) -> Option<u32> {
 
 /// The first circle of threads each of which waits for a lock that the next one holds.
 pub(super) fn circle(own: u32, threads: &ReportThreads) -> Vec<u32> {
-    let owner = |tid: u32| {
-        let mut list = threads.list.iter();
-        let waits = match tid == own {
-            true => threads.own.as_ref()?,
-            false => list.find(|thread| thread.tid == tid)?.waits_for.as_ref()?,
-        };
-        waits.owner
+    let owner = |waits: &Option<WaitsFor>| waits.as_ref().and_then(|waits| waits.owner);
+    let list = threads.list.iter();
+    let mut all: Vec<(u32, Option<u32>)> = list
+        .map(|thread| (thread.tid, owner(&thread.waits_for)))
+        .collect();
+    all.push((own, owner(&threads.own)));
+    let mut order: Vec<(u64, usize)> = all.iter().map(|it| it.0.into()).zip(0..).collect();
+    order.sort_unstable();
+    let next = |at: usize| {
+        let owner = u64::from(all[at].1?);
+        let found = order.get(order.partition_point(|it| it.0 < owner))?;
+        (found.0 == owner).then_some(found.1)
     };
-    let list = threads.list.iter().map(|thread| thread.tid);
-    for first in list.chain([own]) {
-        let mut circle = vec![first];
-        while let Some(next) = circle.last().and_then(|&last| owner(last)) {
-            if next == first {
-                return circle;
-            }
-            // It leads into a circle that does not have the first one.
-            if circle.contains(&next) {
-                break;
-            }
-            circle.push(next);
+    // The program chooses the owners: each thread is looked at once, however they wait.
+    let mut rounds = vec![0; all.len()];
+    for first in 0..all.len() {
+        let mut at = Some(first);
+        while let Some(here) = at.filter(|&here| rounds[here] == 0) {
+            rounds[here] = first + 1;
+            at = next(here);
         }
+        let Some(begin) = at.filter(|&here| rounds[here] == first + 1) else {
+            continue;
+        };
+        let mut circle = vec![begin];
+        let mut at = next(begin);
+        while let Some(here) = at.filter(|&here| here != begin) {
+            circle.push(here);
+            at = next(here);
+        }
+        let least = (0..circle.len()).min_by_key(|&place| circle[place]);
+        circle.rotate_left(least.unwrap_or(0));
+        return circle.iter().map(|&at| all[at].0).collect();
     }
     Vec::new()
 }

@@ -204,6 +204,15 @@ fn circles_of_waiting_threads_are_found() {
     assert!(circle_of(Some(9), &[]).is_empty());
 }
 
+/// The program writes the owners. The square of their number would take minutes.
+#[test]
+fn a_long_chain_of_waiting_threads_is_no_work() {
+    let mut chain: Vec<(u32, u32)> = (2..200_000).map(|tid| (tid, tid + 1)).collect();
+    assert!(circle_of(None, &chain).is_empty());
+    chain.push((200_000, 199_999));
+    assert_eq!(circle_of(None, &chain), [199_999, 200_000]);
+}
+
 #[test]
 fn the_crashed_thread_may_have_been_in_a_call() {
     let mut event = event();

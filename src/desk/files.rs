@@ -15,6 +15,8 @@
 //! leads out of a root. A file with another build-id is never used. The given directories
 //! are searched once, when something is missing.
 
+#[cfg(feature = "split")]
+use std::cell::OnceCell;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -26,6 +28,8 @@ use crate::base::budget::MemoryBudget;
 use crate::base::bytes::hex;
 use crate::base::error::{Error, Result};
 use crate::report::output::escape;
+#[cfg(feature = "split")]
+use crate::symbols::elf::package_places;
 use crate::symbols::elf::{Answer, DebugDirs, ElfFile, Source, Table};
 #[cfg(feature = "lines")]
 use crate::symbols::lines::{self, Lack, Lines, Memory, Others, Refused};
@@ -91,6 +95,10 @@ impl Places {
             memory: Memory::kept(self.budget.clone()),
             #[cfg(feature = "dwz")]
             supplement: None,
+            #[cfg(feature = "split")]
+            package: OnceCell::new(),
+            #[cfg(feature = "split")]
+            roots: self.roots.clone(),
         };
         let name = hex(build_id);
         let Some((first, rest)) = name.split_at_checked(2) else {
@@ -229,6 +237,11 @@ pub(super) struct Unstripped {
     /// What the file with lines has in common with others.
     #[cfg(feature = "dwz")]
     supplement: Option<ElfFile>,
+    /// All split units of it.
+    #[cfg(feature = "split")]
+    package: OnceCell<Option<ElfFile>>,
+    #[cfg(feature = "split")]
+    roots: Vec<PathBuf>,
     /// Why there are no files; while they are looked for, what stood in the way last.
     pub(super) refused: String,
 }
@@ -347,5 +360,26 @@ impl Others for OthersOf<'_> {
             reason: Refused::Supplement,
             file: link.map(|link| link.name.clone().into()),
         })
+    }
+
+    #[cfg(feature = "split")]
+    fn package(&self) -> Option<&ElfFile> {
+        let find = || {
+            let places = self.0.files.iter().map(ElfFile::source);
+            let mut places = places.flat_map(package_places);
+            places.find_map(|place| self.object(&place))
+        };
+        self.0.package.get_or_init(find).as_ref()
+    }
+
+    #[cfg(feature = "split")]
+    fn object(&self, path: &Path) -> Option<ElfFile> {
+        let below = |root: &PathBuf| {
+            Directory::open(root).and_then(|root| root.open_in_root(path.as_os_str().as_bytes()))
+        };
+        let ways = std::iter::once(RegularFile::open(path)).chain(self.0.roots.iter().map(below));
+        let mut sources = ways.filter_map(|way| Source::file(way.ok()?).ok());
+        let source = sources.next()?.within(Some(&self.0.allowance));
+        ElfFile::parse_debug(source).ok()
     }
 }

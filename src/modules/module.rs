@@ -6,6 +6,8 @@
 //! stubs of calls into other files.
 
 use std::cell::{Cell, OnceCell, RefCell};
+#[cfg(feature = "split")]
+use std::path::Path;
 use std::rc::Rc;
 
 use super::blocks::Blocks;
@@ -18,6 +20,8 @@ use crate::symbols::elf::find_supplement;
 use crate::symbols::elf::{
     find_debug_file, Answer, DebugDirs, ElfFile, Found, Holder, Home, Load, Starts, Table,
 };
+#[cfg(feature = "split")]
+use crate::symbols::elf::{open_other, package_places};
 #[cfg(feature = "lines")]
 use crate::symbols::lines::{self, Lack, Lines, Others, Refused};
 use crate::symbols::resolver::Names;
@@ -46,6 +50,8 @@ pub struct Module {
     debug: OnceCell<Option<ElfFile>>,
     #[cfg(feature = "dwz")]
     supplement: OnceCell<Option<ElfFile>>,
+    #[cfg(feature = "split")]
+    package: OnceCell<Option<ElfFile>>,
     /// Answers to `function_start`, and the one to be replaced next.
     starts: RefCell<(Vec<Answer>, usize)>,
     /// How often that was not known.
@@ -65,6 +71,8 @@ impl Module {
             debug: OnceCell::new(),
             #[cfg(feature = "dwz")]
             supplement: OnceCell::new(),
+            #[cfg(feature = "split")]
+            package: OnceCell::new(),
             starts: RefCell::default(),
             asked: Cell::new(0),
             index: OnceCell::new(),
@@ -106,16 +114,45 @@ impl Module {
 
     /// What its file with debug information has in common with others; searched once.
     #[cfg(feature = "dwz")]
-    pub(super) fn supplement(&self, elf: &ElfFile) -> Option<&ElfFile> {
-        if self.supplement.get().is_none() {
-            let found = find_supplement(elf, &self.homes, &self.shared.debug_dirs);
-            let found = found.filter(|file| self.take_room(file.memory()));
+    fn supplement(&self, elf: &ElfFile) -> Option<&ElfFile> {
+        let find = || find_supplement(elf, &self.homes, &self.shared.debug_dirs);
+        self.remembered(&self.supplement, &find)
+    }
+
+    /// The file with all its split units; searched once.
+    #[cfg(feature = "split")]
+    fn package(&self, elf: &ElfFile) -> Option<&ElfFile> {
+        let find = || {
+            let files = [self.elf.source(), elf.source()];
+            let places = files.into_iter().flat_map(package_places);
+            places.into_iter().find_map(|place| self.other(elf, &place))
+        };
+        self.remembered(&self.package, &find)
+    }
+
+    /// A file that `elf` names.
+    #[cfg(feature = "split")]
+    fn other(&self, elf: &ElfFile, path: &Path) -> Option<ElfFile> {
+        let roots = self.homes.iter().map(|home| home.root.as_deref());
+        let mut roots = std::iter::once(None).chain(roots);
+        roots.find_map(|root| open_other(elf, root, path))
+    }
+
+    /// What was found before, or is found now.
+    #[cfg(any(feature = "dwz", feature = "split"))]
+    fn remembered<'a>(
+        &self,
+        known: &'a OnceCell<Option<ElfFile>>,
+        find: &dyn Fn() -> Option<ElfFile>,
+    ) -> Option<&'a ElfFile> {
+        if known.get().is_none() {
+            let found = find().filter(|file| self.take_room(file.memory()));
             if found.is_none() && self.shared.allowance.is_out() {
                 return None;
             }
-            let _ = self.supplement.set(found);
+            let _ = known.set(found);
         }
-        let known = self.supplement.get()?.as_ref();
+        let known = known.get()?.as_ref();
         known.filter(|file| file.source().is_current())
     }
 
@@ -255,6 +292,10 @@ impl Drop for Module {
         if let Some(Some(file)) = self.supplement.get() {
             self.shared.budget.give_back(file.memory());
         }
+        #[cfg(feature = "split")]
+        if let Some(Some(file)) = self.package.get() {
+            self.shared.budget.give_back(file.memory());
+        }
         for starts in self.index.get().into_iter().flatten().flatten() {
             self.shared.budget.give_back(starts.memory());
         }
@@ -308,12 +349,12 @@ impl Names for Module {
 #[cfg(feature = "lines")]
 struct OthersOf<'a> {
     #[cfg_attr(
-        not(feature = "dwz"),
+        not(any(feature = "dwz", feature = "split")),
         expect(dead_code, reason = "asked for its other files")
     )]
     module: &'a Module,
     #[cfg_attr(
-        not(feature = "dwz"),
+        not(any(feature = "dwz", feature = "split")),
         expect(dead_code, reason = "asked for their names")
     )]
     elf: &'a ElfFile,
@@ -334,6 +375,16 @@ impl Others for OthersOf<'_> {
             reason: Refused::Supplement,
             file: link.map(|link| link.name.clone().into()),
         })
+    }
+
+    #[cfg(feature = "split")]
+    fn package(&self) -> Option<&ElfFile> {
+        self.module.package(self.elf)
+    }
+
+    #[cfg(feature = "split")]
+    fn object(&self, path: &Path) -> Option<ElfFile> {
+        self.module.other(self.elf, path)
     }
 }
 

@@ -5,7 +5,12 @@
 #include <map>
 #include <memory>
 #include <numeric>
+#ifdef SMALL
+#define DEPTH 4
+#else
+#define DEPTH 24
 #include <regex>
+#endif
 #include <set>
 #include <sstream>
 #include <string>
@@ -22,9 +27,12 @@ template <> struct Tree<0> { int sum(int k) const {return k;} void add(const std
 using V = std::variant<int,double,std::string,std::vector<int>>;
 struct Vis { int operator()(int a)const{return a;} int operator()(double a)const{return int(a*2);} int operator()(const std::string&s)const{return s.size();} int operator()(const std::vector<int>&v)const{ return std::accumulate(v.begin(),v.end(),0);} };
 int run(int seed) {
-  Tree<24> t; std::mt19937 g(seed); std::unordered_map<std::string,int> u; std::set<std::pair<int,std::string>> s;
+  Tree<DEPTH> t; std::mt19937 g(seed); std::unordered_map<std::string,int> u; std::set<std::pair<int,std::string>> s;
   for (int i=0;i<50;i++){ std::ostringstream o; o<<"k"<<g()%100<<std::hex<<i; t.add(o.str(), i); u[o.str()]+=i; s.emplace(i,o.str()); }
-  std::regex re("k([0-9]+)(a|b)*"); int n=0; for(auto&[k,v]:u) { std::smatch m; if(std::regex_match(k,m,re)) n+=v; }
+  int n=0;
+#ifndef SMALL
+  std::regex re("k([0-9]+)(a|b)*"); for(auto&[k,v]:u) { std::smatch m; if(std::regex_match(k,m,re)) n+=v; }
+#endif
   std::vector<V> vs{1,2.0,std::string("x"),std::vector<int>{1,2,3}}; for(auto&v:vs) n+=std::visit(Vis{},v);
   std::vector<std::string> w; for(auto&p:s) w.push_back(p.second); std::stable_sort(w.begin(),w.end(),[](auto&a,auto&b){return a.size()<b.size()||a<b;}); 
   std::function<int(int)> f=[&](int x){return x<=1?1:f(x-1)+x;};

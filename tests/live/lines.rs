@@ -13,6 +13,7 @@ cases! {
         lines_and_inlined_calls_in_json,
         lines_and_inlined_calls_in_text,
         lines_that_are_compressed,
+        lines_of_split_units,
         lines_are_not_of_the_walks_depth,
         compiled_code_by_its_perf_map,
         compiled_code_with_an_old_map,
@@ -165,6 +166,24 @@ fn lines_with_names_in_a_supplementary_file() {
         let place = known.split_once(' ').expect("a name and a place").1;
         assert!(line.ends_with(place), "{line}");
     }
+}
+
+/// Objects beside the program are read where the build has their feature; without them
+/// nothing is known, and that is said.
+fn lines_of_split_units() {
+    need_lines();
+    let executable = compile("inlined.c", &["-g", "-gz=none", "-gsplit-dwarf"]);
+    let program = Program::of("inlined.c", &executable);
+    let report = report_of(&program, &[], &[]);
+    if cfg!(feature = "split") {
+        assert_eq!(innermost(&report, 4), CALLS, "{}", report.line);
+        report.assert_nothing_lost();
+        fs::remove_file(executable.with_extension("dwo")).expect("the compiler has written it");
+    }
+    let report = report_of(&program, &[], &[]);
+    assert_eq!(innermost(&report, 1), ["holder ?:null"], "{}", report.line);
+    let lost = report["lost"].to_string();
+    assert!(lost.contains("lines: split DWARF: "), "{lost}");
 }
 
 fn lines_are_not_of_the_walks_depth() {

@@ -18,10 +18,12 @@ pub enum Section {
     LineStr,
     StrOffsets,
     Addr,
+    /// Of a package of split units.
+    CuIndex,
 }
 
 impl Section {
-    const COUNT: usize = Section::Addr as usize + 1;
+    pub const COUNT: usize = Section::CuIndex as usize + 1;
 
     fn of(name: &[u8]) -> Option<Self> {
         Some(match name {
@@ -35,6 +37,7 @@ impl Section {
             b"debug_line_str" => Section::LineStr,
             b"debug_str_offsets" => Section::StrOffsets,
             b"debug_addr" => Section::Addr,
+            b"debug_cu_index" => Section::CuIndex,
             _ => return None,
         })
     }

@@ -7,7 +7,7 @@
 //! `.eh_frame`) or with compressed ones count as missing.
 
 use goblin::container::Ctx;
-use goblin::elf::header::Header;
+use goblin::elf::header::{self, Header};
 use goblin::elf::section_header::{self, SectionHeader};
 
 use super::debuglink::DebugLink;
@@ -26,11 +26,17 @@ use crate::unwind::CfiSection;
 /// `ld` makes some forty; `-ffunction-sections` without a linker script thousands.
 const MAX_SECTIONS: usize = 4096;
 const MAX_SECTION_NAMES: u64 = 64 * 1024;
+/// The same of an object: each function may have sections of its own, and LLVM keeps their
+/// names with those of symbols.
+const MAX_OBJECT_SECTIONS: usize = 64 * 1024;
+const MAX_OBJECT_NAMES: u64 = 16 << 20;
+/// What is longer is not the name of a section that is wanted.
+const MAX_SECTION_NAME: usize = 256;
 /// Code sections whose ends are remembered.
 const MAX_CODE_SECTIONS: usize = 64;
 const MAX_NOTES: u64 = 64 * 1024;
-/// Units of work for a section, beside the comparison of its name.
-const SECTION: u64 = 64;
+/// Units of work for a section.
+const SECTION: u64 = 128;
 /// SHA-1 has 20 bytes, the longest that linkers make 32.
 const MAX_BUILD_ID: usize = 64;
 
@@ -49,6 +55,9 @@ pub(crate) struct Layout {
     pub(crate) packed: Option<FileRange>,
     #[cfg(feature = "lines")]
     pub(crate) debug: super::debug::Sections,
+    /// Those of split units.
+    #[cfg(feature = "split")]
+    pub(crate) split: super::debug::Sections,
     #[cfg(feature = "dwz")]
     pub(crate) supplement: Option<super::supplement::SupplementLink>,
 }
@@ -65,7 +74,10 @@ impl Layout {
         let names = sections
             .get(names_index)
             .map(|section| range(section).within(source.size()))
-            .filter(|range| range.size <= MAX_SECTION_NAMES)
+            .filter(|range| match header.e_type {
+                header::ET_REL => range.size <= MAX_OBJECT_NAMES,
+                _ => range.size <= MAX_SECTION_NAMES,
+            })
             .and_then(|range| source.read_vec(range.offset, usize::try_from(range.size).ok()?))
             .unwrap_or_default();
 
@@ -82,16 +94,22 @@ impl Layout {
 
         let mut layout = Layout::default();
         for section in &sections {
-            if !source.work(SECTION + names.len() as u64 / 16) {
+            if !source.work(SECTION) {
                 break;
             }
             layout.take(source, ctx, section, &names, &sections);
-            let name = string_at(&names, section.sh_name).unwrap_or(b"");
+            let name = name(&names, section);
             #[cfg(feature = "lines")]
             if section.sh_type != section_header::SHT_NOBITS {
                 let range = range(section).within(source.size());
                 let compressed = is_compressed(section).then_some(ctx.container);
                 layout.debug.take(source, name, range, compressed);
+                #[cfg(feature = "split")]
+                if name.ends_with(b"_index") {
+                    layout.split.take(source, name, range, compressed);
+                } else if let Some(name) = name.strip_suffix(b".dwo") {
+                    layout.split.take(source, name, range, compressed);
+                }
             }
             if let Some(place) = place(source, section) {
                 layout
@@ -124,7 +142,7 @@ impl Layout {
             section_header::SHT_DYNSYM => self.dynsym = table(source, ctx, section, all),
             _ => {}
         }
-        match string_at(names, section.sh_name).unwrap_or(b"") {
+        match name(names, section) {
             b".eh_frame_hdr" => self.eh_frame_hdr = Some(place),
             b".eh_frame" => self.eh_frame = Some(place),
             b".debug_frame" => self.debug_frame = Some(place),
@@ -190,6 +208,12 @@ impl Layout {
     }
 }
 
+fn name<'n>(names: &'n [u8], section: &SectionHeader) -> &'n [u8] {
+    let end = section.sh_name.saturating_add(MAX_SECTION_NAME);
+    let names = names.get(..end).unwrap_or(names);
+    string_at(names, section.sh_name).unwrap_or(b"")
+}
+
 /// Where a section is, if it has bytes that can be read as they are.
 fn place(source: &Source, section: &SectionHeader) -> Option<Place> {
     let readable = section.sh_type != section_header::SHT_NOBITS && !is_compressed(section);
@@ -224,7 +248,11 @@ fn read_sections(source: &Source, header: &Header, ctx: Ctx) -> Option<Vec<Secti
         0 => usize::try_from(parse(1)?.first()?.sh_size).ok()?,
         count => count,
     };
-    (1..=MAX_SECTIONS).contains(&count).then(|| parse(count))?
+    let most = match header.e_type {
+        header::ET_REL => MAX_OBJECT_SECTIONS,
+        _ => MAX_SECTIONS,
+    };
+    (1..=most).contains(&count).then(|| parse(count))?
 }
 
 fn table(

@@ -20,9 +20,13 @@ mod inflate;
 mod layout;
 #[cfg(feature = "minidebuginfo")]
 mod minidebug;
+#[cfg(any(feature = "dwz", feature = "split"))]
+mod other;
 mod place;
 mod plt;
 mod source;
+#[cfg(feature = "split")]
+mod split;
 mod starts;
 #[cfg(feature = "dwz")]
 mod supplement;
@@ -47,7 +51,11 @@ pub use image::Image;
 #[cfg(feature = "lines")]
 pub use inflate::{inflate, Trouble, NS_PER_BYTE};
 use layout::Layout;
+#[cfg(any(feature = "dwz", feature = "split"))]
+pub use other::open_other;
 pub use source::{FileRange, Source, MAX_NAME};
+#[cfg(feature = "split")]
+pub use split::{package_places, split_places};
 pub use starts::{Holder, Starts};
 #[cfg(feature = "dwz")]
 pub use supplement::{find_supplement, SupplementLink};
@@ -175,7 +183,7 @@ impl ElfFile {
     }
 
     /// The same of a file that has nothing but debug information, and may be an object.
-    #[cfg(feature = "dwz")]
+    #[cfg(any(feature = "dwz", feature = "split"))]
     pub fn parse_debug(source: Source) -> Result<Self, ElfError> {
         let (header, ctx) = parse_header(&source)?;
         ElfFile::with_header(source, &header, ctx)
@@ -339,6 +347,20 @@ impl ElfFile {
     #[cfg(feature = "lines")]
     #[must_use]
     pub fn debug_sections(&self) -> &Sections {
+        &self.layout.debug
+    }
+
+    /// The same of split units.
+    #[must_use]
+    #[cfg(feature = "split")]
+    pub fn split_sections(&self) -> &Sections {
+        &self.layout.split
+    }
+
+    /// There are none in this build.
+    #[must_use]
+    #[cfg(all(feature = "lines", not(feature = "split")))]
+    pub fn split_sections(&self) -> &Sections {
         &self.layout.debug
     }
 

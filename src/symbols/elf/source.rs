@@ -4,7 +4,7 @@
 //! and says itself what is missing. [`Strings`] is a window on a string table. Where a
 //! report's [`Allowance`] is used up there are no more bytes ([`Source::is_out`]).
 
-#[cfg(feature = "dwz")]
+#[cfg(any(feature = "dwz", feature = "split"))]
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -94,7 +94,7 @@ impl Source {
     }
 
     /// Where the file is, seen from our own root; memory is nowhere.
-    #[cfg(feature = "dwz")]
+    #[cfg(any(feature = "dwz", feature = "split"))]
     #[must_use]
     pub fn path(&self) -> Option<PathBuf> {
         match &self.bytes {

@@ -17,11 +17,12 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::debuglink::{DebugDirs, Home, LOOK};
+use super::debuglink::{DebugDirs, Home};
+use super::other::{open_other, plain};
 use super::source::{FileRange, Source};
 use super::ElfFile;
 use crate::base::bytes::{find, hex, until_nul, Cursor};
-use crate::sys::file::{Directory, RegularFile};
+use crate::sys::file::Directory;
 
 /// PATH_MAX, and more than any checksum has.
 const MAX_LINK: u64 = 4096 + 256;
@@ -115,42 +116,7 @@ pub fn find_supplement(of: &ElfFile, homes: &[Home], dirs: &DebugDirs) -> Option
     files.find(|file| link.is_to(file))
 }
 
-/// A file that `of` names, which the owner of that one chose. It must belong to the same
-/// owner; or to root, and then no symbolic link leads to it.
-fn open_other(of: &ElfFile, root: Option<&Directory>, path: &Path) -> Option<ElfFile> {
-    if !of.source().work(LOOK) {
-        return None;
-    }
-    let file = match root {
-        Some(root) => root.open_in_root(path.as_os_str().as_bytes()),
-        None => RegularFile::open(path),
-    };
-    let mut file = file.ok()?;
-    match (file.status().ok()?.owner, root) {
-        (owner, _) if Some(owner) == of.source().owner() => {}
-        (0, Some(_)) => {}
-        (0, None) => file = RegularFile::open_without_links(path).ok()?,
-        _ => return None,
-    }
-    let source = Source::file(file).ok()?;
-    ElfFile::parse_debug(source.within(of.source().allowance())).ok()
-}
-
 fn read(source: &Source, range: FileRange) -> Option<Vec<u8>> {
     let size = usize::try_from(range.size).ok()?;
     (range.size <= MAX_LINK).then(|| source.read_vec(range.offset, size))?
-}
-
-/// Without `..`, as far as the path goes down before.
-pub(super) fn plain(path: &Path) -> PathBuf {
-    let mut plain = PathBuf::new();
-    for part in path.components() {
-        match part {
-            std::path::Component::ParentDir => {
-                plain.pop();
-            }
-            part => plain.push(part),
-        }
-    }
-    plain
 }

@@ -64,8 +64,7 @@ fn is_wanted(tag: u64, attribute: u64) -> bool {
         | 0x72..=0x74
         | 0x76
         | 0x2007
-        | 0x2130
-        | 0x2133 => {
+        | 0x2130..=0x2133 => {
             matches!(
                 tag,
                 TAG_INLINED

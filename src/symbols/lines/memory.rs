@@ -7,16 +7,17 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use super::files::FileMemory;
 use super::index::{Index, Units};
+#[cfg(feature = "split")]
+use super::open::SplitFiles;
 use super::program::{Place, Program, Rows};
-use super::reader::{Blocks, Unpacked};
 use super::tree::Functions;
 use super::unit::{Unit, Value};
 use super::wanted::Wanted;
-use super::{Debug, Refused, Role, Section};
+use super::{Debug, Lack, Refused, Role, Section};
 use crate::base::budget::MemoryBudget;
 use crate::keyed::Map;
-use crate::symbols::elf::{inflate, FileRange, Packed, Trouble};
 
 /// Blocks of a file at a desk, and in the monitor.
 const BLOCKS: (usize, usize) = (96, 12);
@@ -38,6 +39,11 @@ pub(super) struct Tables {
     program: Program,
     pub(super) rows: Rows,
     pub(super) functions: Functions,
+    /// The unit in another file that the functions are in.
+    #[cfg(feature = "split")]
+    split: Option<Rc<Unit>>,
+    /// Why they are unknown: that file is not there.
+    pub(super) lack: Option<Lack>,
 }
 
 impl Tables {
@@ -52,18 +58,56 @@ impl Tables {
         };
         let wanted = || few.map_or(Wanted::ALL, Wanted::few);
         let rows = program.rows(debug, wanted(), room)?;
-        let functions = Functions::read(debug, &unit, wanted(), room)?;
-        Some(Some(Tables {
-            unit,
+        let mut tables = Tables {
             program,
             rows,
-            functions,
-        }))
+            functions: Functions::default(),
+            #[cfg(feature = "split")]
+            split: None,
+            lack: None,
+            unit,
+        };
+        match tables.unit.is_split() {
+            true => tables.read_split(debug, &wanted, room)?,
+            false => tables.functions = Functions::read(debug, &tables.unit, wanted(), room)?,
+        }
+        Some(Some(tables))
     }
 
-    /// Whether most of it is in a file of its own.
-    pub(super) fn is_split(&self) -> bool {
-        self.unit.is_split()
+    /// The functions of a skeleton unit; `None` if they would have more than so many bytes.
+    fn read_split<'w>(
+        &mut self,
+        debug: &Debug<'_>,
+        wanted: &dyn Fn() -> Wanted<'w>,
+        room: usize,
+    ) -> Option<()> {
+        let unit = &self.unit;
+        #[cfg(not(feature = "split"))]
+        let lack = Refused::Split.into();
+        #[cfg(feature = "split")]
+        let lack = {
+            let mut found = None;
+            let done = debug.split(unit, &mut |file, at| {
+                found = Unit::read_split(file, at, unit).map(|unit| {
+                    let functions = Functions::read(file, &unit, wanted(), room);
+                    (functions, Rc::new(unit))
+                });
+            });
+            if let Some((functions, unit)) = found {
+                (self.functions, self.split) = (functions?, Some(unit));
+                return Some(());
+            }
+            done.err().unwrap_or_else(|| Refused::OtherObject.into())
+        };
+        if unit.has_children() {
+            // Some compilers write functions with inlined calls there, too.
+            self.functions = Functions::read(debug, unit, wanted(), room)?;
+        } else {
+            // Lines alone would stand beside the names of outer functions.
+            self.lack = Some(lack);
+            self.rows = Rows::default();
+        }
+        Some(())
     }
 
     fn memory(&self) -> usize {
@@ -81,7 +125,7 @@ enum Item {
 }
 
 /// What something is, where it is, and the number of a file.
-type Key = (Kind, u64, u32);
+type Key = (Kind, u64, u64);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Kind {
@@ -100,35 +144,14 @@ struct Kept {
     items: Map<Key, Item>,
 }
 
-/// The bytes of a file that are at hand.
-#[derive(Debug)]
-pub(super) struct FileMemory {
-    pub(super) blocks: Blocks,
-    /// Sections that were compressed.
-    unpacked: RefCell<Vec<(Section, Rc<Unpacked>)>>,
-}
-
-impl FileMemory {
-    fn new(blocks: usize) -> Self {
-        FileMemory {
-            blocks: Blocks::new(blocks),
-            unpacked: RefCell::default(),
-        }
-    }
-
-    /// Whether nothing has been unpacked.
-    pub(super) fn is_empty(&self) -> bool {
-        self.unpacked.borrow().is_empty()
-    }
-}
-
 /// What is known of a file, and of those that have parts of its debug information.
 #[derive(Debug)]
 pub struct Memory {
     pub(super) itself: FileMemory,
+    #[cfg(feature = "dwz")]
     pub(super) supplement: FileMemory,
-    /// Of what is unpacked.
-    limit: Rc<MemoryBudget>,
+    #[cfg(feature = "split")]
+    pub(super) split: SplitFiles,
     /// None if nothing is kept after a batch.
     budget: Option<Rc<MemoryBudget>>,
     kept: RefCell<Kept>,
@@ -139,9 +162,11 @@ impl Memory {
     #[must_use]
     pub fn kept(budget: Rc<MemoryBudget>) -> Self {
         Memory {
-            itself: FileMemory::new(BLOCKS.0),
-            supplement: FileMemory::new(BLOCKS.1),
-            limit: budget.clone(),
+            itself: FileMemory::new(BLOCKS.0, budget.clone()),
+            #[cfg(feature = "dwz")]
+            supplement: FileMemory::new(BLOCKS.1, budget.clone()),
+            #[cfg(feature = "split")]
+            split: SplitFiles::new(&budget),
             budget: Some(budget),
             kept: RefCell::default(),
         }
@@ -151,9 +176,11 @@ impl Memory {
     #[must_use]
     pub fn brief(limit: Rc<MemoryBudget>) -> Self {
         Memory {
-            itself: FileMemory::new(BLOCKS.1),
-            supplement: FileMemory::new(BLOCKS.1),
-            limit,
+            #[cfg(feature = "split")]
+            split: SplitFiles::new(&limit),
+            #[cfg(feature = "dwz")]
+            supplement: FileMemory::new(BLOCKS.1, limit.clone()),
+            itself: FileMemory::new(BLOCKS.1, limit),
             budget: None,
             kept: RefCell::default(),
         }
@@ -179,7 +206,7 @@ impl Memory {
         true
     }
 
-    fn forget(&self) {
+    pub(super) fn forget(&self) {
         let kept = self.kept.take();
         if let Some(budget) = &self.budget {
             budget.give_back(kept.bytes);
@@ -204,68 +231,15 @@ impl Memory {
     }
 }
 
-impl Debug<'_> {
-    /// The bytes of a compressed section, which is unpacked once.
-    pub(super) fn unpacked(
-        &self,
-        section: Section,
-        range: FileRange,
-        packed: Packed,
-    ) -> Result<Rc<Unpacked>, Refused> {
-        let known = self.memory.unpacked.borrow();
-        if let Some((_, unpacked)) = known.iter().find(|(known, _)| *known == section) {
-            return Ok(unpacked.clone());
-        }
-        drop(known);
-        // The header may promise more than there is, but never less.
-        let size = usize::try_from(packed.size).unwrap_or(usize::MAX);
-        let memory = self.batch.memory;
-        let limit = &memory.limit;
-        if !limit.fits(size) {
-            memory.forget();
-        }
-        let mut unpacked = Unpacked::default();
-        let mut taken = 0;
-        let mut take = || {
-            let fits = limit.fits(Unpacked::BLOCK_BYTES);
-            if fits {
-                limit.take(Unpacked::BLOCK_BYTES);
-                taken += Unpacked::BLOCK_BYTES;
-            }
-            fits
-        };
-        let done = match limit.fits(size) {
-            true => inflate(self.source, range, packed, &mut |bytes| {
-                unpacked.push(bytes, &mut take).ok_or(Trouble::TooLarge)
-            }),
-            false => Err(Trouble::TooLarge),
-        };
-        limit.give_back(taken);
-        done.map_err(|trouble| match trouble {
-            Trouble::Unknown => Refused::Compressed(packed.form),
-            Trouble::TooLarge => Refused::TooLarge(packed.form),
-            Trouble::Damaged => Refused::Damaged(packed.form),
-            Trouble::TimedOut => Refused::TimedOut,
-        })?;
-        let unpacked = Rc::new(unpacked.finish());
-        limit.take(unpacked.memory());
-        self.memory
-            .unpacked
-            .borrow_mut()
-            .push((section, unpacked.clone()));
-        Ok(unpacked)
-    }
-}
-
 impl Memory {
     /// Forgets everything.
     pub fn clear(&self) {
         self.forget();
-        for file in [&self.itself, &self.supplement] {
-            for (_, unpacked) in file.unpacked.take() {
-                self.limit.give_back(unpacked.memory());
-            }
-        }
+        self.itself.clear();
+        #[cfg(feature = "dwz")]
+        self.supplement.clear();
+        #[cfg(feature = "split")]
+        self.split.clear();
     }
 }
 
@@ -316,6 +290,9 @@ impl Debug<'_> {
     }
 
     fn unit(&self, at: u64) -> Option<Rc<Unit>> {
+        if self.role == Role::Split {
+            return Unit::read(self, at).map(Rc::new);
+        }
         let key = (Kind::Unit(self.role), at, 0);
         if let Some(Item::Unit(unit)) = self.batch.memory.get(key) {
             return Some(unit);
@@ -331,6 +308,9 @@ impl Debug<'_> {
 
     /// The unit that an entry anywhere belongs to.
     fn unit_around(&self, at: u64) -> Option<Rc<Unit>> {
+        if self.role == Role::Split {
+            return self.unit(Units::read(self).around(at)?);
+        }
         let key = (Kind::List(self.role), 0, 0);
         let list = match self.batch.memory.get(key) {
             Some(Item::List(list)) => list,
@@ -363,7 +343,7 @@ impl Debug<'_> {
     /// The path and the line of a place. Line 0 means code without a line.
     pub(super) fn show(&self, tables: &Tables, place: Option<Place>) -> Option<(Text, u32)> {
         let (file, line) = place.filter(|&(_, line)| line != 0)?;
-        let path = self.text((Kind::Path, tables.unit.start, file), || {
+        let path = self.text((Kind::Path, tables.unit.start, file.into()), || {
             tables.program.path(self, &tables.unit, file.into())
         });
         Some((path?, line))
@@ -371,9 +351,18 @@ impl Debug<'_> {
 
     /// The linkage name of the entry that this one is an instance of, else the plain name.
     pub(super) fn name(&self, tables: &Tables, at: u64) -> Option<Text> {
-        self.text((Kind::Name, at, 0), || {
-            self.read_name(tables.unit.clone(), at)
-        })
+        let unit = tables.unit.clone();
+        #[cfg(feature = "split")]
+        if let Some(split) = &tables.split {
+            return self.text((Kind::Name, at, unit.start + 1), || {
+                let mut name = None;
+                let _ = self.split(&unit, &mut |file, _| {
+                    name = file.read_name(split.clone(), at);
+                });
+                name
+            });
+        }
+        self.text((Kind::Name, at, 0), || self.read_name(unit, at))
     }
 
     fn read_name(&self, mut unit: Rc<Unit>, mut at: u64) -> Option<Vec<u8>> {

@@ -23,24 +23,32 @@
 //! 5 left out.
 
 mod abbreviation;
+mod files;
 mod index;
 mod memory;
+#[cfg(feature = "split")]
+mod open;
 mod program;
 mod ranges;
 mod reader;
+#[cfg(feature = "split")]
+mod split;
 mod tree;
 mod unit;
 mod wanted;
 
 use std::cell::{Cell, RefCell};
+use std::path::Path;
 use std::rc::Rc;
 
 use super::elf::{Compression, ElfFile, FileRange, Section, Sections, Source, NS_PER_BYTE};
 use crate::base::address::FileAddress;
-use memory::FileMemory;
+use files::FileMemory;
 pub use memory::Memory;
 use reader::Reader;
 
+/// Whether this build unpacks compressed sections.
+const UNPACKS: bool = cfg!(any(feature = "zlib", feature = "zstd"));
 /// Inlined calls at one address. Of more the innermost are left out.
 const MAX_CALLS: usize = 256;
 
@@ -68,8 +76,11 @@ pub enum Refused {
     TooLong(Compression),
     /// dwz: names are in a file that several have in common, and that is not there.
     Supplement,
-    /// Split DWARF: inlined calls and names are in files of their own.
+    /// Split DWARF: inlined calls and names are in files of their own, which this build does
+    /// not read, which are not there, or which are of another build.
     Split,
+    NoObject,
+    OtherObject,
     TimedOut,
 }
 
@@ -100,6 +111,8 @@ impl Refused {
                 "no supplementary file (dwz): names of inlined calls are missing"
             }
             Refused::Split => "split DWARF: .dwo and .dwp files are not read",
+            Refused::NoObject => "split DWARF: no .dwp file, and a .dwo file is missing",
+            Refused::OtherObject => "split DWARF: a .dwo file is of another build",
             Refused::TimedOut => "time limit: debug information not read to its end",
         }
     }
@@ -142,6 +155,16 @@ impl From<Refused> for Lack {
 pub trait Others {
     /// The supplementary file; why there is none.
     fn supplement(&self) -> Result<&ElfFile, Lack>;
+
+    /// The file with all split units.
+    fn package(&self) -> Option<&ElfFile> {
+        None
+    }
+
+    /// A file with a split unit.
+    fn object(&self, _path: &Path) -> Option<ElfFile> {
+        None
+    }
 }
 
 /// For a file that is alone.
@@ -157,6 +180,10 @@ impl Others for Alone {
 /// What all files of one batch share.
 struct Batch<'a> {
     memory: &'a Memory,
+    #[cfg_attr(
+        not(any(feature = "dwz", feature = "split")),
+        expect(dead_code, reason = "no other file is read")
+    )]
     others: &'a dyn Others,
     /// Why something was not read, which makes all answers doubtful.
     refused: Cell<Option<Refused>>,
@@ -171,32 +198,36 @@ struct Debug<'a> {
     sections: &'a Sections,
     memory: &'a FileMemory,
     role: Role,
+    /// Of a split unit: the file with its skeleton, and its part of a package.
+    main: Option<&'a Debug<'a>>,
+    windows: Option<&'a Windows>,
 }
+
+/// The part of each section that belongs to one unit of a package.
+type Windows = [Option<FileRange>; Section::COUNT];
 
 /// What a file is for the one that was asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Role {
     Itself,
+    #[cfg(feature = "dwz")]
     Supplement,
-}
-
-impl Role {
-    fn memory(self, memory: &Memory) -> &FileMemory {
-        match self {
-            Role::Itself => &memory.itself,
-            Role::Supplement => &memory.supplement,
-        }
-    }
+    Split,
 }
 
 impl<'a> Debug<'a> {
     /// Refuses everything if there is no time to unpack the file's sections: time that is
     /// used up for some of them would be lost.
-    fn new(batch: &'a Batch<'a>, elf: &'a ElfFile, role: Role) -> Self {
-        let sections = elf.debug_sections();
+    fn new(batch: &'a Batch<'a>, elf: &'a ElfFile, role: Role, memory: &'a FileMemory) -> Self {
+        let sections = match role {
+            Role::Split => elf.split_sections(),
+            _ => elf.debug_sections(),
+        };
         let source = elf.source();
-        if let (Some((form, size)), Some(left)) = (sections.packed(), source.allowance()) {
-            if role.memory(batch.memory).is_empty() && !left.has(size.saturating_mul(NS_PER_BYTE)) {
+        if let (true, Some((form, size)), Some(left)) =
+            (UNPACKS, sections.packed(), source.allowance())
+        {
+            if memory.is_empty() && !left.has(size.saturating_mul(NS_PER_BYTE)) {
                 batch.refused.set(Some(Refused::TooLong(form)));
             }
         }
@@ -204,12 +235,31 @@ impl<'a> Debug<'a> {
             batch,
             source,
             sections,
-            memory: role.memory(batch.memory),
+            memory,
             role,
+            main: None,
+            windows: None,
         }
     }
 
     fn reader(&self, section: Section) -> Reader<'a> {
+        if !cfg!(feature = "split") {
+            return self.whole_reader(section);
+        }
+        match (self.main, section) {
+            // What split units share with their skeletons.
+            (Some(main), Section::Addr | Section::Ranges | Section::Line) => main.reader(section),
+            _ => {
+                let reader = self.whole_reader(section);
+                match self.windows.and_then(|windows| windows[section as usize]) {
+                    Some(window) => reader.within(window),
+                    None => reader,
+                }
+            }
+        }
+    }
+
+    fn whole_reader(&self, section: Section) -> Reader<'a> {
         let stored = self.sections.get(section);
         let range = match (stored.packed, self.batch.refused.get()) {
             (None, _) => stored.range,
@@ -241,17 +291,18 @@ impl<'a> Debug<'a> {
         if self.role != Role::Itself {
             return None;
         }
-        let found = match cfg!(feature = "dwz") {
-            true => self.batch.others.supplement(),
-            false => Err(Refused::Supplement.into()),
-        };
-        match found {
-            Ok(elf) => Some(Debug::new(self.batch, elf, Role::Supplement)),
-            Err(lack) => {
-                self.batch.lack.replace(Some(lack));
-                None
+        #[cfg(feature = "dwz")]
+        let lack = match self.batch.others.supplement() {
+            Ok(elf) => {
+                let memory = &self.batch.memory.supplement;
+                return Some(Debug::new(self.batch, elf, Role::Supplement, memory));
             }
-        }
+            Err(lack) => lack,
+        };
+        #[cfg(not(feature = "dwz"))]
+        let lack = Refused::Supplement.into();
+        self.batch.lack.replace(Some(lack));
+        None
     }
 
     /// Takes work, beside that of reading; `None` when it is not to be done any more.
@@ -277,7 +328,7 @@ pub fn calls(
         refused: Cell::new(None),
         lack: RefCell::default(),
     };
-    let debug = Debug::new(&batch, elf, Role::Itself);
+    let debug = Debug::new(&batch, elf, Role::Itself, &memory.itself);
     let mut sorted: Vec<u64> = addresses.iter().map(|address| address.0).collect();
     sorted.sort_unstable();
     sorted.dedup();
@@ -296,10 +347,8 @@ pub fn calls(
         let Some(tables) = debug.tables(places[0].0, &wanted) else {
             continue;
         };
-        // Its lines alone would stand beside the names of outer functions.
-        if tables.is_split() {
-            batch.lack.replace(Some(Refused::Split.into()));
-            continue;
+        if tables.lack.is_some() {
+            batch.lack.replace(tables.lack.clone());
         }
         for &(_, number) in places {
             found[number] = calls_at(&debug, &tables, addresses[number].0);
@@ -330,7 +379,9 @@ fn calls_at(debug: &Debug<'_>, tables: &memory::Tables, address: u64) -> Vec<Cal
         },
         None => call,
     };
-    let inlined = tables.functions.holding(address);
+    let Some(inlined) = tables.functions.holding(address) else {
+        return Vec::new();
+    };
     let mut calls = Vec::with_capacity(inlined.len() + 1);
     let mut place = match inlined.get(MAX_CALLS) {
         Some((left_out, _)) => left_out.called_from,
@@ -352,5 +403,7 @@ fn calls_at(debug: &Debug<'_>, tables: &memory::Tables, address: u64) -> Vec<Cal
     calls
 }
 
+#[cfg(all(test, feature = "dwz", feature = "split"))]
+mod others_tests;
 #[cfg(test)]
 mod tests;

@@ -25,7 +25,10 @@ pub(super) fn visit(
         }
     };
     match (entry.ranges, entry.low, entry.high) {
-        (Some(Value::Number(at)), ..) if unit.version < 5 => old_list(debug, unit, at, &mut show),
+        (Some(Value::Number(at)), ..) if unit.version < 5 => {
+            let at = at.checked_add(unit.ranges_base)?;
+            old_list(debug, unit, at, &mut show)
+        }
         (Some(Value::Number(at)), ..) => list(debug, unit, at, &mut show),
         (Some(Value::ListIndex(index)), ..) => {
             let base = unit.list_base()?;

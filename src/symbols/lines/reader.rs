@@ -141,6 +141,14 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The same for a part of the section.
+    pub(super) fn within(mut self, window: FileRange) -> Self {
+        let window = window.within(self.range.size);
+        self.range.offset = self.range.offset.saturating_add(window.offset);
+        self.range.size = window.size;
+        self
+    }
+
     pub(super) fn at(&self) -> u64 {
         self.at
     }

@@ -44,12 +44,12 @@ static inline __attribute__((always_inline)) int inner(int *p)
 "#;
 
 /// With room for whatever is compressed.
-fn brief() -> Memory {
+pub(super) fn brief() -> Memory {
     Memory::brief(Rc::new(MemoryBudget::new(1 << 30)))
 }
 
 /// What is known of the addresses of a file that is alone, which lacks nothing.
-fn known(elf: &ElfFile, memory: &Memory, addresses: &[FileAddress]) -> Vec<Vec<Call>> {
+pub(super) fn known(elf: &ElfFile, memory: &Memory, addresses: &[FileAddress]) -> Vec<Vec<Call>> {
     let lines = calls(elf, memory, &Alone, addresses);
     assert_eq!(lines.lack, None);
     lines.calls
@@ -63,10 +63,10 @@ fn refused(elf: &ElfFile, memory: &Memory, addresses: &[FileAddress]) -> Option<
 }
 
 /// A directory of one test's own, removed when dropped.
-struct Scratch(PathBuf);
+pub(super) struct Scratch(pub(super) PathBuf);
 
 impl Scratch {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("sa-lines-{}-{name}", std::process::id()));
         std::fs::create_dir_all(path.join("include")).unwrap();
         std::fs::write(path.join("prog.c"), SOURCE).unwrap();
@@ -75,7 +75,7 @@ impl Scratch {
     }
 
     /// The program as this compiler makes it; skips without one, or without `nm`.
-    fn build(&self, compiler: &str, flags: &[&str]) -> Option<PathBuf> {
+    pub(super) fn build(&self, compiler: &str, flags: &[&str]) -> Option<PathBuf> {
         if !host::has(compiler) || !host::has("nm") {
             return None;
         }
@@ -96,13 +96,13 @@ impl Drop for Scratch {
     }
 }
 
-fn parse(path: &Path) -> ElfFile {
+pub(super) fn parse(path: &Path) -> ElfFile {
     let file = RegularFile::open(path).unwrap();
     ElfFile::parse(Source::file(file).unwrap()).unwrap()
 }
 
 /// Every `step`th address of the functions whose symbols contain `part`.
-fn code(path: &Path, part: &str, step: u64) -> Vec<u64> {
+pub(super) fn code(path: &Path, part: &str, step: u64) -> Vec<u64> {
     let out = Command::new("nm").arg("-S").arg(path).output().unwrap();
     let text = String::from_utf8(out.stdout).unwrap();
     let mut addresses = Vec::new();
@@ -344,92 +344,6 @@ fn compressed_sections_have_the_same_lines() {
     }
 }
 
-/// Two programs whose common part dwz has moved into a file of its own; the second is the
-/// first as it was before.
-#[cfg(feature = "dwz")]
-fn dwz(dir: &Scratch, options: &[&str]) -> Option<(PathBuf, PathBuf)> {
-    let path = dir.build("gcc", &["-O2", "-g", "-gz=none"])?;
-    if !host::has("dwz") {
-        return None;
-    }
-    let plain = dir.0.join("plain");
-    std::fs::copy(&path, &plain).unwrap();
-    std::fs::copy(&path, dir.0.join("other")).unwrap();
-    let mut command = Command::new("dwz");
-    command
-        .args(options)
-        .args(["-m", "common", "prog", "other"]);
-    assert!(command.current_dir(&dir.0).status().unwrap().success());
-    Some((path, plain))
-}
-
-#[test]
-#[cfg(feature = "dwz")]
-fn names_may_be_in_a_supplementary_file() {
-    use crate::symbols::elf::{find_supplement, DebugDirs};
-    struct Found(Option<ElfFile>);
-    impl Others for Found {
-        fn supplement(&self) -> Result<&ElfFile, Lack> {
-            self.0.as_ref().ok_or(Refused::Supplement.into())
-        }
-    }
-    for options in [&[][..], &["--dwarf-5"]] {
-        let dir = Scratch::new(&format!("dwz{}", options.concat()));
-        let Some((path, plain)) = dwz(&dir, options) else {
-            return;
-        };
-        let at = code(&path, "outer", 1).into_iter().map(FileAddress);
-        let at: Vec<FileAddress> = at.collect();
-        let whole = known(&parse(&plain), &brief(), &at);
-        let elf = parse(&path);
-        let name = elf.supplement_link().map(|link| &*link.name);
-        assert_eq!(name, Some(&b"common"[..]));
-        let find = || Found(find_supplement(&elf, &[], &DebugDirs::default()));
-        let found = calls(&elf, &brief(), &find(), &at);
-        assert_eq!(found.lack, None, "{options:?}");
-        assert!(found.calls == whole, "{options:?}");
-        // It may lie below a debug directory, by its build-id.
-        let id = crate::base::bytes::hex(&elf.supplement_link().unwrap().id);
-        let debug = dir.0.join(".build-id").join(&id[..2]);
-        std::fs::create_dir_all(&debug).unwrap();
-        let common = dir.0.join("common");
-        let by_id = debug.join(format!("{}.debug", &id[2..]));
-        std::fs::rename(&common, &by_id).unwrap();
-        assert!(find().0.is_none());
-        let dirs = DebugDirs {
-            packages: vec![dir.0.clone()],
-            ..DebugDirs::default()
-        };
-        let found = Found(find_supplement(&elf, &[], &dirs));
-        assert!(calls(&elf, &brief(), &found, &at).calls == whole);
-        // Without it only names are missing; they are not those of other functions.
-        std::fs::remove_file(by_id).unwrap();
-        let memory = brief();
-        let found = calls(&elf, &memory, &find(), &at);
-        assert_eq!(found.lack, Some(Refused::Supplement.into()));
-        let mut nameless = 0;
-        for (found, whole) in found.calls.iter().zip(&whole) {
-            for (call, known) in found.iter().zip(whole) {
-                assert!(call.name.is_none() || call.name == known.name);
-                nameless += usize::from(call.name != known.name);
-                let name = known.name.clone();
-                assert_eq!(
-                    &Call {
-                        name,
-                        ..call.clone()
-                    },
-                    known
-                );
-            }
-            assert_eq!(found.len(), whole.len());
-        }
-        assert!(nameless > 0);
-        // A file of that name which is another one.
-        std::fs::copy(&plain, &common).unwrap();
-        assert!(find().0.is_none());
-    }
-}
-
 #[test]
 fn what_is_kept_gives_the_same_answers() {
     for compiler in ["gcc", "clang-19"] {
@@ -459,15 +373,13 @@ fn what_is_kept_gives_the_same_answers() {
 
 #[test]
 fn what_cannot_be_read_is_named() {
+    let split = match cfg!(feature = "split") {
+        true => "split DWARF: no .dwp file, and a .dwo file is missing",
+        false => "split DWARF: .dwo and .dwp files are not read",
+    };
     for (flags, reason) in [
-        (
-            &["-gsplit-dwarf"][..],
-            "split DWARF: .dwo and .dwp files are not read",
-        ),
-        (
-            &["-gsplit-dwarf", "-gdwarf-4"],
-            "split DWARF: .dwo and .dwp files are not read",
-        ),
+        (&["-gsplit-dwarf"][..], split),
+        (&["-gsplit-dwarf", "-gdwarf-4"], split),
     ] {
         let dir = Scratch::new(&format!("form{}", flags.concat()));
         let Some(path) = dir.build("gcc", &[&["-O2", "-g"], flags].concat()) else {

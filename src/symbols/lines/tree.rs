@@ -44,6 +44,8 @@ pub(super) struct Functions {
     /// A call comes before those within it.
     inlined: Vec<Inlined>,
     ranges: Vec<(u64, u64)>,
+    /// There may be others, which could not be read.
+    cut: bool,
 }
 
 /// An entry whose children are being read.
@@ -74,11 +76,13 @@ impl Functions {
             found: Functions::default(),
             open: Vec::new(),
             depth: 0,
+            doubtful: false,
         };
         let mut reader = debug.reader_at(Section::Info, unit.first_entry());
         // If a unit cannot be read to its end, the entries before still count.
         while reader.at() < unit.end && !walk.is_done() {
             if walk.step(&mut reader).is_none() {
+                walk.doubt();
                 break;
             }
         }
@@ -95,15 +99,15 @@ impl Functions {
     }
 
     /// The inlined calls that hold an address, outermost first, each with the start of the
-    /// range that does.
-    pub(super) fn holding(&self, address: u64) -> Vec<(&Inlined, u64)> {
+    /// range that does; `None` where there may be others.
+    pub(super) fn holding(&self, address: u64) -> Option<Vec<(&Inlined, u64)>> {
         let mut holding = Vec::new();
         let behind = self
             .functions
             .partition_point(|function| function.low <= address);
         let mut below = self.functions[..behind].iter().rev().take(MAX_OVERLAP);
         let Some(function) = below.find(|function| address < function.high) else {
-            return holding;
+            return (!self.cut).then_some(holding);
         };
         let (mut at, mut end) = (function.first as usize, function.end as usize);
         while at < end {
@@ -123,7 +127,7 @@ impl Functions {
                 None => at = (call.end as usize).max(at + 1),
             }
         }
-        holding
+        Some(holding)
     }
 
     /// Heap bytes.
@@ -143,6 +147,8 @@ struct Walk<'a, 'w> {
     found: Functions,
     open: Vec<Open>,
     depth: u64,
+    /// Of the functions that are open some call is unknown.
+    doubtful: bool,
 }
 
 impl Walk<'_, '_> {
@@ -186,6 +192,13 @@ impl Walk<'_, '_> {
         Some(())
     }
 
+    /// Something could not be read: a line of a call that is unknown must not stand under the
+    /// name of the function around it.
+    fn doubt(&mut self) {
+        self.doubtful = true;
+        self.found.cut = true;
+    }
+
     /// Ends the entries whose children are at that depth, or deeper.
     fn close(&mut self, depth: u64) {
         let end = self.found.inlined.len() as u32;
@@ -197,10 +210,14 @@ impl Walk<'_, '_> {
                     let functions = self.found.functions[first..].iter_mut();
                     for function in functions.take_while(|function| function.first == opened_at) {
                         function.end = end;
+                        if self.doubtful {
+                            function.high = function.low;
+                        }
                     }
                 }
             }
         }
+        self.doubtful &= !self.open.is_empty();
     }
 
     fn function(&mut self, entry: &Entry) -> Option<What> {
@@ -215,7 +232,7 @@ impl Walk<'_, '_> {
             ..
         } = self;
         let most = *room / size_of::<Function>();
-        let _ = ranges::visit(debug, unit, entry, &mut |low, high| {
+        let all = ranges::visit(debug, unit, entry, &mut |low, high| {
             if found.functions.len() <= most && wanted.take(low, high) {
                 found.functions.push(Function {
                     low,
@@ -225,6 +242,9 @@ impl Walk<'_, '_> {
                 });
             }
         });
+        if all.is_none() {
+            self.found.cut = true;
+        }
         (self.found.functions.len() > first).then_some(What::Functions(first))
     }
 
@@ -239,14 +259,19 @@ impl Walk<'_, '_> {
             ..
         } = self;
         let most = *room / size_of::<(u64, u64)>();
-        let _ = ranges::visit(debug, unit, entry, &mut |low, high| {
+        let all = ranges::visit(debug, unit, entry, &mut |low, high| {
             if found.ranges.len() <= most && wanted.are_in(low, high) {
                 found.ranges.push((low, high));
             }
         });
-        if found.ranges.len() == first {
+        let is_empty = found.ranges.len() == first;
+        if all.is_none() {
+            self.doubt();
+        }
+        if is_empty {
             return None;
         }
+        let found = &mut self.found;
         let number = found.inlined.len();
         let name_at = match entry.origin.or(entry.specification) {
             Some(Value::Entry(at)) if entry.name.is_none() && entry.linkage_name.is_none() => at,

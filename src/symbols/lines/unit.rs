@@ -55,6 +55,7 @@ impl Value {
 pub(super) struct Entry {
     pub(super) at: u64,
     pub(super) tag: u64,
+    children: bool,
     pub(super) name: Option<Value>,
     pub(super) linkage_name: Option<Value>,
     pub(super) low: Option<Value>,
@@ -68,6 +69,8 @@ pub(super) struct Entry {
     statements: Option<Value>,
     directory: Option<Value>,
     split_name: Option<Value>,
+    split_id: Option<Value>,
+    ranges_base: Option<Value>,
     string_base: Option<Value>,
     address_base: Option<Value>,
     list_base: Option<Value>,
@@ -90,6 +93,8 @@ impl Entry {
             0x59 => &mut self.call_line,
             0x6e | 0x2007 => &mut self.linkage_name,
             0x76 | 0x2130 => &mut self.split_name,
+            0x2131 => &mut self.split_id,
+            0x2132 => &mut self.ranges_base,
             0x72 => &mut self.string_base,
             0x73 | 0x2133 => &mut self.address_base,
             0x74 => &mut self.list_base,
@@ -144,6 +149,11 @@ pub(super) struct Unit {
     pub(super) version: u16,
     pub(super) wide: bool,
     pub(super) address_size: u8,
+    /// In the headers of version 5.
+    #[cfg(feature = "split")]
+    split_id: Option<u64>,
+    /// Where the ranges of a split unit of version 4 begin.
+    pub(super) ranges_base: u64,
     first_entry: u64,
     abbreviations_at: u64,
     abbreviations: Abbreviations,
@@ -178,6 +188,19 @@ impl Unit {
         Some(())
     }
 
+    /// A split unit takes what it shares with its skeleton.
+    #[cfg(feature = "split")]
+    pub(super) fn borrow(&mut self, skeleton: &Unit) {
+        self.root.low = skeleton.root.low;
+        self.root.address_base = skeleton.root.address_base;
+        let base = skeleton.root.ranges_base.and_then(Value::number);
+        self.ranges_base = base.unwrap_or(0);
+        // Behind the header of its own list of lists.
+        let header = if self.wide { 20 } else { 12 };
+        let list_base = self.root.list_base.or(Some(Value::Number(header)));
+        self.root.list_base = list_base;
+    }
+
     /// Leaves the reader at the first entry.
     pub(super) fn header(reader: &mut Reader<'_>) -> Option<Self> {
         const TYPE: u8 = 2;
@@ -191,6 +214,8 @@ impl Unit {
             return None;
         }
         let version = reader.u16()?;
+        #[cfg(feature = "split")]
+        let mut split_id = None;
         let (address_size, abbreviations_at) = match version {
             2..=4 => {
                 let at = reader.offset(wide)?;
@@ -201,6 +226,9 @@ impl Unit {
                 let address_size = reader.u8()?;
                 let at = reader.offset(wide)?;
                 match kind {
+                    #[cfg(feature = "split")]
+                    SKELETON | SPLIT_COMPILE => split_id = Some(reader.sized(8)?),
+                    #[cfg(not(feature = "split"))]
                     SKELETON | SPLIT_COMPILE => reader.skip(8)?,
                     TYPE | SPLIT_TYPE => reader.skip(if wide { 16 } else { 12 })?,
                     _ => {}
@@ -215,6 +243,9 @@ impl Unit {
             version,
             wide,
             address_size,
+            #[cfg(feature = "split")]
+            split_id,
+            ranges_base: 0,
             first_entry: reader.at(),
             abbreviations_at,
             abbreviations: Abbreviations::default(),
@@ -237,6 +268,23 @@ impl Unit {
     /// Whether the file that the first entry names has the rest.
     pub(super) fn is_split(&self) -> bool {
         self.root.split_name.is_some()
+    }
+
+    /// The name of that file.
+    #[cfg(feature = "split")]
+    pub(super) fn split_name(&self, debug: &Debug<'_>) -> Option<Vec<u8>> {
+        self.text(debug, self.root.split_name?)
+    }
+
+    /// What a skeleton and its split unit have in common.
+    #[cfg(feature = "split")]
+    pub(super) fn split_id(&self) -> Option<u64> {
+        self.split_id.or_else(|| self.root.split_id?.number())
+    }
+
+    /// Whether there are more entries than the first.
+    pub(super) fn has_children(&self) -> bool {
+        self.root.children
     }
 
     pub(super) fn statements(&self) -> Option<u64> {
@@ -301,6 +349,7 @@ impl Unit {
         let mut entry = Entry {
             at,
             tag: shape.tag,
+            children: shape.children,
             ..Entry::default()
         };
         self.values(reader, shape, &mut |attribute, value| {
@@ -455,8 +504,12 @@ impl Unit {
                 debug.supplement()?.reader_at(Section::Str, at).string()
             }
             Value::Text(Text::Index(index)) => {
-                // After the header of the only part, if no base is given.
-                let behind_header = if self.wide { 16 } else { 8 };
+                // After the header of the only part, if no base is given; version 4 has none.
+                let behind_header = match (self.version, self.wide) {
+                    (..5, _) => 0,
+                    (_, true) => 16,
+                    (_, false) => 8,
+                };
                 let base = self.root.string_base.and_then(Value::number);
                 let size = if self.wide { 8 } else { 4 };
                 let at = index
@@ -478,7 +531,9 @@ impl Unit {
     }
 
     pub(super) fn indexed_address(&self, debug: &Debug<'_>, index: u64) -> Option<u64> {
-        let base = self.root.address_base.and_then(Value::number).unwrap_or(8);
+        let behind_header = if self.version < 5 { 0 } else { 8 };
+        let base = self.root.address_base.and_then(Value::number);
+        let base = base.unwrap_or(behind_header);
         let at = index
             .checked_mul(self.address_size.into())?
             .checked_add(base)?;

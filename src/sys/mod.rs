@@ -27,6 +27,8 @@ pub mod own_files;
 pub mod perf;
 pub mod process;
 pub mod streams;
+#[cfg(all(target_env = "musl", panic = "abort"))]
+mod thread_name;
 pub mod time;
 pub mod tracefs;
 pub mod unmounted;

@@ -5,14 +5,13 @@
 //! compute and apply their CO-RE fix-ups    (reads the kernel's types)
 //! create the maps that they refer to, fill and freeze the constants
 //! load the object's types
-//! put descriptors into instructions, load the programs
+//! put descriptors into instructions, leave out what cannot be reached, load the programs
 //! fill the program arrays that the object initializes
 //! ```
 //!
 //! A program is first loaded without a log, because the log costs the kernel more than
 //! the verification. If the kernel refuses it, it is loaded again with a log.
 
-use std::borrow::Cow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -24,6 +23,7 @@ use crate::loader::link::{self, Joined, MapReference};
 use crate::loader::object::{Content, Map, MAPPABLE, PERF_EVENT_ARRAY};
 use crate::loader::object::{Object, Program};
 use crate::loader::parallel;
+use crate::loader::prune::{self, Address};
 use crate::loader::relo::{self, Engine};
 use crate::loader::target::{Target, TypeSource};
 use crate::loader::unroll;
@@ -152,11 +152,12 @@ pub fn load(
         .iter()
         .any(|one| !unroll::is_marked(&one.joined.instructions));
     let wanted = wanted_maps(object, &prepared);
+    let contents = data_contents(object, settings)?;
     // Each takes its time, and needs nothing of the other.
     let (relocated, made) = parallel::both(
         || relocate(object, kernel_types, &mut prepared),
         || {
-            let maps = create_maps(object, &wanted, settings)?;
+            let maps = create_maps(object, &wanted, &contents, settings)?;
             let btf = needs_types.then(|| load_btf(object)).transpose()?;
             Ok::<_, Error>((maps, btf.flatten()))
         },
@@ -170,7 +171,7 @@ pub fn load(
         maps: Vec::new(),
         programs: Vec::new(),
     };
-    let programs = load_programs(object, &prepared, &maps, btf.as_ref(), settings)?;
+    let programs = load_programs(object, &prepared, &maps, &contents, btf.as_ref(), settings)?;
     for (one, fd) in prepared.iter().zip(programs) {
         loaded.programs.push((one.program.name.clone(), fd));
     }
@@ -269,6 +270,7 @@ fn wanted_maps(object: &Object, prepared: &[Prepared<'_>]) -> Vec<bool> {
 fn create_maps(
     object: &Object,
     wanted: &[bool],
+    contents: &[Option<Vec<u8>>],
     settings: &Settings<'_>,
 ) -> Result<Vec<Option<OwnedFd>>> {
     for (name, _) in settings.max_entries {
@@ -276,7 +278,6 @@ fn create_maps(
             return Err(Error::failed(format!("the BPF object has no map {name}")));
         }
     }
-    let contents = data_contents(object, settings)?;
     let mut created = Vec::with_capacity(object.maps.len());
     for ((map, content), is_wanted) in object.maps.iter().zip(contents).zip(wanted) {
         if !is_wanted {
@@ -290,8 +291,7 @@ fn create_maps(
         if let (Some(bytes), Content::Data { constant, .. }) = (content, &map.content) {
             // A new array is all zero.
             if bytes.iter().any(|byte| *byte != 0) {
-                bpf::map_update_elem(fd.as_fd(), &0u32.to_ne_bytes(), &bytes, 0)
-                    .context(context)?;
+                bpf::map_update_elem(fd.as_fd(), &0u32.to_ne_bytes(), bytes, 0).context(context)?;
             }
             if *constant {
                 bpf::map_freeze(fd.as_fd()).context(context)?;
@@ -420,6 +420,7 @@ fn load_programs(
     object: &Object,
     prepared: &[Prepared<'_>],
     maps: &[Option<OwnedFd>],
+    contents: &[Option<Vec<u8>>],
     btf: Option<&OwnedFd>,
     settings: &Settings<'_>,
 ) -> Result<Vec<OwnedFd>> {
@@ -428,7 +429,7 @@ fn load_programs(
         if is_refused.load(Ordering::Relaxed) {
             return None;
         }
-        let answer = load_program(object, one, maps, btf, settings);
+        let answer = load_program(object, one, maps, contents, btf, settings);
         is_refused.fetch_or(answer.is_err(), Ordering::Relaxed);
         Some(answer)
     });
@@ -440,6 +441,7 @@ fn load_program(
     object: &Object,
     prepared: &Prepared<'_>,
     maps: &[Option<OwnedFd>],
+    contents: &[Option<Vec<u8>>],
     btf: Option<&OwnedFd>,
     settings: &Settings<'_>,
 ) -> Result<OwnedFd> {
@@ -451,26 +453,22 @@ fn load_program(
             program.name, program.section
         ))
     })?;
-    let mut joined = prepared.joined.clone();
-    for reference in &prepared.joined.maps {
-        // Poison has taken the place of the load.
-        let instruction = joined.instructions.get(reference.instruction);
-        if instruction.is_some_and(insn::Instruction::is_wide_load) {
-            put_map(&mut joined.instructions, reference, maps)
-                .context(|| format!("program {}", program.name))?;
-        }
-    }
+    let joined = &prepared.joined;
     let is_marked = unroll::is_marked(&joined.instructions);
-    let mut poisoned = Cow::Borrowed(&prepared.poisoned);
-    if is_marked {
-        let (written, origins) = unroll::unroll(&joined.instructions, unroll::OLD_LIMIT)
+    let (mut written, origins) = match is_marked {
+        true => unroll::unroll(&joined.instructions, unroll::OLD_LIMIT)
             .map_err(|error| Error::failed(error.to_string()))
-            .context(|| format!("program {}", program.name))?;
-        joined.instructions = written;
-        poisoned = Cow::Owned(moved(&prepared.poisoned, &origins));
-    }
+            .context(|| format!("program {}", program.name))?,
+        false => {
+            let addresses = addresses(object, joined, contents);
+            prune::prune(&joined.instructions, &addresses)
+        }
+    };
+    put_maps(&mut written, &origins, &joined.maps, maps)
+        .context(|| format!("program {}", program.name))?;
+    let poisoned = moved(&prepared.poisoned, &origins);
     let extension = &object.extension;
-    let functions = link::info(object, &joined, &extension.functions);
+    let functions = link::info(object, joined, &extension.functions, &origins);
     let types = btf.filter(|_| !is_marked).map(|btf| bpf::ProgramTypes {
         btf: btf.as_fd(),
         func_info_rec_size: extension.functions.record_size,
@@ -480,7 +478,7 @@ fn load_program(
         // only a log has a use for them.
         line_info: &[],
     });
-    let instructions = insn::encode(&joined.instructions);
+    let instructions = insn::encode(&written);
     let wanted = bpf::NewProgram {
         prog_type,
         instructions: &instructions,
@@ -490,7 +488,7 @@ fn load_program(
     };
     let answer = with_memlock(|| bpf::prog_load(&wanted, &mut []));
     answer.map_err(|error| {
-        let lines = link::info(object, &joined, &extension.lines);
+        let lines = link::info(object, joined, &extension.lines, &origins);
         let types = wanted.types.map(|types| bpf::ProgramTypes {
             line_info: &lines,
             ..types
@@ -500,7 +498,30 @@ fn load_program(
     })
 }
 
-/// The poisoned instructions in a program whose loops were unrolled.
+/// The addresses that a program loads, with the read-only data that is there.
+fn addresses<'a>(
+    object: &Object,
+    joined: &Joined,
+    contents: &'a [Option<Vec<u8>>],
+) -> Vec<Address<'a>> {
+    let of_reference = |reference: &MapReference| {
+        let content = &object.maps[reference.map].content;
+        let bytes = match content {
+            Content::Data { constant: true, .. } => contents[reference.map].as_deref(),
+            _ => None,
+        };
+        let start = reference.place.unwrap_or(0) as usize;
+        Address {
+            instruction: reference.instruction,
+            constants: bytes
+                .and_then(|bytes| bytes.get(start..))
+                .unwrap_or_default(),
+        }
+    };
+    joined.maps.iter().map(of_reference).collect()
+}
+
+/// The poisoned instructions in the program that is loaded.
 fn moved(poisoned: &[(usize, String)], origins: &[usize]) -> Vec<(usize, String)> {
     let place = |origin: &usize| poisoned.iter().find(|(index, _)| index == origin);
     let places = origins.iter().enumerate();
@@ -543,23 +564,38 @@ fn explain_refusal(
     })
 }
 
-fn put_map(
-    instructions: &mut [insn::Instruction],
-    reference: &MapReference,
+/// Puts descriptors into the loads of maps. `origins` are the instructions of the joined
+/// program that `written` was made of; `references` are in the order of that one.
+fn put_maps(
+    written: &mut [insn::Instruction],
+    origins: &[usize],
+    references: &[MapReference],
     maps: &[Option<OwnedFd>],
 ) -> Result<()> {
     use std::os::fd::AsRawFd;
-    let fd = maps
-        .get(reference.map)
-        .and_then(Option::as_ref)
-        .ok_or_else(|| Error::failed("a map that was not created"))?;
-    let (source, place) = match reference.place {
-        Some(place) => (insn::PSEUDO_MAP_VALUE, place),
-        None => (insn::PSEUDO_MAP_FD, 0),
-    };
-    let fd = fd.as_raw_fd().cast_unsigned();
-    insn::set_pseudo(instructions, reference.instruction, source, fd, place)
-        .map_err(|error| Error::failed(error.to_string()))
+    for (place, origin) in origins.iter().enumerate() {
+        // Where poison has taken the place of the load there is nothing to put.
+        if !written[place].is_wide_load() {
+            continue;
+        }
+        let found = references.binary_search_by_key(origin, |reference| reference.instruction);
+        let Ok(found) = found else {
+            continue;
+        };
+        let reference = &references[found];
+        let fd = maps
+            .get(reference.map)
+            .and_then(Option::as_ref)
+            .ok_or_else(|| Error::failed("a map that was not created"))?;
+        let (source, offset) = match reference.place {
+            Some(offset) => (insn::PSEUDO_MAP_VALUE, offset),
+            None => (insn::PSEUDO_MAP_FD, 0),
+        };
+        let fd = fd.as_raw_fd().cast_unsigned();
+        insn::set_pseudo(written, place, source, fd, offset)
+            .map_err(|error| Error::failed(error.to_string()))?;
+    }
+    Ok(())
 }
 
 /// `enum bpf_prog_type` for a section's name, by libbpf's convention.

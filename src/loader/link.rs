@@ -320,12 +320,16 @@ fn rebased<'a>(object: &'a Object, joined: &Joined, table: &'a Table) -> Vec<(us
 }
 
 /// Function or line records as the kernel wants them: for this program, in instructions.
+/// `origins` are the instructions that were kept of it, in their order.
 #[must_use]
-pub fn info(object: &Object, joined: &Joined, table: &Table) -> Vec<u8> {
+pub fn info(object: &Object, joined: &Joined, table: &Table, origins: &[usize]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (instruction, record) in rebased(object, joined, table) {
+        let Ok(place) = origins.binary_search(&instruction) else {
+            continue;
+        };
         // At most a million.
-        bytes.extend_from_slice(&(instruction as u32).to_le_bytes());
+        bytes.extend_from_slice(&(place as u32).to_le_bytes());
         bytes.extend_from_slice(record.get(4..).unwrap_or_default());
     }
     bytes

@@ -30,6 +30,7 @@ pub mod packed;
 mod parallel;
 pub mod parse;
 pub mod probe;
+pub mod prune;
 pub mod relo;
 pub mod source;
 pub mod target;

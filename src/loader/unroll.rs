@@ -18,8 +18,8 @@
 //! marker: an instruction that is reached with different counts gets one copy for each.
 //! A count is dropped when its marker cannot be reached any more without another loop.
 //! The instructions that the walk has reached are put in an order in which every jump
-//! leads forward; the others are left out, as kernels before 5.0 demand. Fix-ups and
-//! descriptors are already in the instructions.
+//! leads forward; the others are left out, as kernels before 5.0 demand. Fix-ups are already
+//! in the instructions; descriptors come later.
 
 use std::fmt;
 

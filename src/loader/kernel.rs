@@ -464,7 +464,7 @@ fn load_program(
             prune::prune(&joined.instructions, &addresses)
         }
     };
-    put_maps(&mut written, &origins, &joined.maps, maps)
+    link::put_maps(&mut written, &origins, &joined.maps, maps)
         .context(|| format!("program {}", program.name))?;
     let poisoned = moved(&prepared.poisoned, &origins);
     let extension = &object.extension;
@@ -562,40 +562,6 @@ fn explain_refusal(
         let found = poisoned.iter().find(|(index, _)| *index == instruction);
         found.map(|(_, description)| description.clone())
     })
-}
-
-/// Puts descriptors into the loads of maps. `origins` are the instructions of the joined
-/// program that `written` was made of; `references` are in the order of that one.
-fn put_maps(
-    written: &mut [insn::Instruction],
-    origins: &[usize],
-    references: &[MapReference],
-    maps: &[Option<OwnedFd>],
-) -> Result<()> {
-    use std::os::fd::AsRawFd;
-    for (place, origin) in origins.iter().enumerate() {
-        // Where poison has taken the place of the load there is nothing to put.
-        if !written[place].is_wide_load() {
-            continue;
-        }
-        let found = references.binary_search_by_key(origin, |reference| reference.instruction);
-        let Ok(found) = found else {
-            continue;
-        };
-        let reference = &references[found];
-        let fd = maps
-            .get(reference.map)
-            .and_then(Option::as_ref)
-            .ok_or_else(|| Error::failed("a map that was not created"))?;
-        let (source, offset) = match reference.place {
-            Some(offset) => (insn::PSEUDO_MAP_VALUE, offset),
-            None => (insn::PSEUDO_MAP_FD, 0),
-        };
-        let fd = fd.as_raw_fd().cast_unsigned();
-        insn::set_pseudo(written, place, source, fd, offset)
-            .map_err(|error| Error::failed(error.to_string()))?;
-    }
-    Ok(())
 }
 
 /// `enum bpf_prog_type` for a section's name, by libbpf's convention.

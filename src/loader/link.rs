@@ -17,6 +17,7 @@
 //! `kernel/bpf/verifier.c`.
 
 use std::fmt;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use crate::base::error::Error;
 use crate::loader::insn::{self, InsnError, Instruction};
@@ -343,4 +344,37 @@ pub fn relocations(object: &Object, joined: &Joined) -> Vec<(usize, RelocationRe
         // Records are at least as long as one needs to be.
         .filter_map(|(index, record)| Some((index, RelocationRecord::parse(record).ok()?)))
         .collect()
+}
+
+/// Puts descriptors into the loads of maps. `origins` are the instructions of the joined
+/// program that `written` was made of; `references` are in the order of that one.
+pub fn put_maps(
+    written: &mut [Instruction],
+    origins: &[usize],
+    references: &[MapReference],
+    maps: &[Option<OwnedFd>],
+) -> crate::base::error::Result<()> {
+    for (place, origin) in origins.iter().enumerate() {
+        // Where poison has taken the place of the load there is nothing to put.
+        if !written[place].is_wide_load() {
+            continue;
+        }
+        let found = references.binary_search_by_key(origin, |reference| reference.instruction);
+        let Ok(found) = found else {
+            continue;
+        };
+        let reference = &references[found];
+        let fd = maps
+            .get(reference.map)
+            .and_then(Option::as_ref)
+            .ok_or_else(|| Error::failed("a map that was not created"))?;
+        let (source, offset) = match reference.place {
+            Some(offset) => (insn::PSEUDO_MAP_VALUE, offset),
+            None => (insn::PSEUDO_MAP_FD, 0),
+        };
+        let fd = fd.as_raw_fd().cast_unsigned();
+        insn::set_pseudo(written, place, source, fd, offset)
+            .map_err(|error| Error::failed(error.to_string()))?;
+    }
+    Ok(())
 }

@@ -26,7 +26,7 @@ Q := @
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: all help target build aarch64 desk dist check-dist demo demo-core test test-methods test-six test-desk test-vm fetch-vm corpus compare load attack bench-desk bench-forms lint doc man check-man picture check-fuzz check-decoder figures bpf \
+.PHONY: all help target build aarch64 desk dist check-dist demo demo-core test test-methods test-six test-desk test-vm fetch-vm corpus compare load attack bench-desk bench-forms lint doc man check-man picture check-fuzz check-decoder check-arm-tables figures bpf \
 	check-prebuilt check-static check-size clean
 
 all: build
@@ -54,6 +54,7 @@ help:
 	@echo 'make picture          the pictures of the README, from a report of make demo'
 	@echo 'make check-fuzz       the fuzz targets compile (needs a C++ compiler)'
 	@echo 'make check-decoder    instructions as disassemblers read them (minutes; needs llvm-19, binutils)'
+	@echo 'make check-arm-tables  tables of 32-bit ARM as readelf reads them (downloads; needs llvm-19)'
 	@echo 'make figures          measure it on this machine, as docs/performance.md has it'
 	@echo 'make bpf              compile bpf/ into prebuilt/ (needs $(CLANG), libbpf-dev)'
 	@echo 'make check-prebuilt   prebuilt/ is what bpf/ gives (needs the same)'
@@ -256,6 +257,10 @@ check-fuzz:
 # aarch64 libc6-arm64-cross, libstdc++6-arm64-cross, libasan8-arm64-cross.
 check-decoder:
 	$(Q)$(CARGO) test --locked --test decoder -- --ignored --nocapture --test-threads 1
+
+# Every entry of .ARM.exidx in libraries of Debian's armhf.
+check-arm-tables:
+	$(Q)python3 tests/arm_tables.py
 
 # Paths must not get into the object, or it would differ from place to place; and
 # at a place that is none clang finds no source lines to put into it, which are

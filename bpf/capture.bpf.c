@@ -160,7 +160,7 @@ static __always_inline void capture(struct scratch *s, struct glance *g,
 		return;
 	}
 	fill_header(s, g, task, regs);
-	s->walk.sp = regs_sp(regs);
+	s->walk.sp = thread_sp(s->header.regs, !is_x86());
 	s->walk.until = regs_pc(regs);
 	if (!(s->header.flags & HEADER_REGISTERS))
 		count(register_failures);

@@ -11,7 +11,6 @@
 #define PID_NS_LEVELS 4		/* looked at for the tool's own */
 #define REGS_X86_PC 16		/* words into pt_regs, and into user_pt_regs */
 #define REGS_X86_SP 19
-#define REGS_ARM64_SP 31
 #define REGS_ARM64_PC 32
 #define SIGINFO_CODE 8		/* bytes into siginfo_t, which user space sees too */
 #define SIGINFO_WORDS 16
@@ -183,7 +182,7 @@ static __always_inline void fill_registers(struct scratch *s, struct chain_confi
 	if (c->aarch64) {
 		failed = bpf_probe_read_kernel(h->regs, ARM64_REGS_BYTES, regs);
 		h->flags |= HEADER_AARCH64;
-		s->walk.sp = h->regs[REGS_ARM64_SP];
+		s->walk.sp = thread_sp(h->regs, 1);
 		pc = h->regs[REGS_ARM64_PC];
 	} else {
 		failed = bpf_probe_read_kernel(h->regs, X86_REGS_BYTES, regs);

@@ -186,7 +186,9 @@ static __always_inline void other_begin(struct scratch *s, struct chain_config *
 
 static __always_inline int is_narrow(struct scratch *s, struct chain_config *c)
 {
-	return !c->aarch64 && (s->header.regs[REGS_X86_CS] & 0xffff) == USER_CS_32;
+	if (c->aarch64)
+		return is_arm(s->header.regs);
+	return (s->header.regs[REGS_X86_CS] & 0xffff) == USER_CS_32;
 }
 
 /* The stack pointer in a signal frame, if the description of the alternate stack that
@@ -203,7 +205,20 @@ static __always_inline __u64 wide_sp(struct scratch *s, struct chain_config *c, 
 	return sp;
 }
 
-/* The same for a 32-bit task, if its code segment is there. */
+/* The same for a 32-bit task of arm64; not for frames without siginfo. */
+static __always_inline __u64 arm_sp(struct scratch *s, __u64 at)
+{
+	struct narrow_stack stack = {};
+	__u32 sp = 0;
+
+	bpf_probe_read_user(&stack, sizeof(stack), (void *)at);
+	if (stack.start != s->alternate_start || stack.size != s->alternate_bytes)
+		return 0;
+	bpf_probe_read_user(&sp, sizeof(sp), (void *)(at - UC_STACK_ARM + UC_SP_ARM));
+	return sp;
+}
+
+/* The same for one of x86, if its code segment is there. */
 static __always_inline __u64 narrow_sp(__u64 at)
 {
 	struct narrow_registers regs;
@@ -224,7 +239,7 @@ static __always_inline int send_interrupted(void *ctx, struct scratch *s, struct
 	__u64 start, at, word, sp = 0;
 	__u32 key = s->alternate_start;
 
-	if (is_narrow(s, c))
+	if (is_narrow(s, c) && !c->aarch64)
 		key = USER_CS_32;
 	start = top - bytes;
 	if (start < s->alternate_start) {
@@ -254,7 +269,9 @@ static __always_inline int send_interrupted(void *ctx, struct scratch *s, struct
 	}
 found:
 	s->alternate_top = at & ~7ull;
-	if (is_narrow(s, c))
+	if (is_narrow(s, c) && c->aarch64)
+		sp = arm_sp(s, at);
+	else if (is_narrow(s, c))
 		sp = narrow_sp(at);
 	else
 		sp = wide_sp(s, c, at);

@@ -19,11 +19,19 @@
 #define UC_FP_X86 (120 - 16)	/* uc_mcontext.gregs[REG_RBP] */
 #define UC_FP_ARM64 (416 - 16)	/* uc_mcontext.regs[29] */
 
+/* The same in the ucontext of a 32-bit task of arm64, from its beginning. A frame without
+ * siginfo has no uc_stack, but a mark: arch/arm64/kernel/signal32.c. */
+#define UC_MARK_ARM 0x5ac3c35a	/* uc_flags */
+#define UC_STACK_ARM 8		/* uc_stack */
+#define UC_FP_ARM 76		/* uc_mcontext.arm_fp */
+#define UC_SP_ARM 84		/* uc_mcontext.arm_sp */
+
 #define RECORD_FRAME 512	/* kept below the first record on another stack: its function's frame */
 #define MAX_RECORDS 64		/* of a chain of frame pointers that are followed */
 #define REGS_X86_FP 4		/* words into pt_regs, and into user_pt_regs */
 #define REGS_X86_CS 17
 #define REGS_ARM64_FP 29
+#define REGS_ARM_FP 11		/* of a 32-bit task, if it has one */
 
 #define USER_CS_32 0x23		/* arch/x86/include/asm/segment.h */
 #define USER_DS 0x2b
@@ -37,6 +45,13 @@ struct narrow_registers {
 	__u32 flags;
 	__u32 sp_at_signal;
 	__u32 ss;
+};
+
+/* uc_stack of a 32-bit task of arm64. */
+struct narrow_stack {
+	__u32 start;
+	__u32 flags;
+	__u32 size;
 };
 
 #define ARM64_CODE_BITS 48	/* of a return address: the bits above may be its signature */

@@ -36,17 +36,6 @@ static __always_inline __u64 regs_pc(const void *regs)
 	return pc;
 }
 
-static __always_inline __u64 regs_sp(const void *regs)
-{
-	__u64 sp = 0;
-
-	if (is_x86())
-		read_kernel(sp, regs + bpf_core_field_offset(struct pt_regs___x86, sp));
-	else
-		read_kernel(sp, regs + bpf_core_field_offset(struct pt_regs___arm64, sp));
-	return sp;
-}
-
 /* One plus the level of the tool's pid namespace, if `pid` has a number there; else 0. */
 separate int own_level(__u64 address)
 {

@@ -262,11 +262,9 @@ struct task_struct___before_4_19 {
 
 struct pt_regs___x86 {
 	unsigned long ip;
-	unsigned long sp;
 };
 
 struct pt_regs___arm64 {
-	__u64 sp;
 	__u64 pc;
 };
 

@@ -97,7 +97,7 @@ struct scratch {
 	__u64 frame_pointer;	/* address of the current record, */
 	__u64 other_stack;	/* and the first that lies on another stack, or 0 */
 	__u64 switched_end;	/* the end of the last window of another stack, or 0 */
-	__u64 is_narrow;	/* a 32-bit task of x86 */
+	__u64 is_narrow;	/* a 32-bit task */
 	__u64 user;		/* who has crashed, as share.h has it, */
 	__u64 exe;
 	__u64 ring_from;	/* where in the ring the record begins, */

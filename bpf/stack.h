@@ -44,6 +44,32 @@ static long frame_callback(__u32 at, void *unused)
 }
 
 /*
+ * The same for a 32-bit task of arm64, by that description or by the kernel's mark of a
+ * frame that lacks it.
+ */
+static __always_inline long arm_step(struct scratch *s, __u32 at)
+{
+	__u64 address = s->stack_next + at * 4;
+	__u32 word = ((__u32 *)s->out)[at & (2 * WORDS_IN_PAGE - 1)], sp = 0, fp = 0;
+	struct narrow_stack stack = {};
+
+	if (word != UC_MARK_ARM) {
+		if (word != s->alternate_start ||
+		    bpf_probe_read_user(&stack, sizeof(stack), (void *)address) ||
+		    s->alternate_start + stack.size != s->alternate_end)
+			return 0;
+		address -= UC_STACK_ARM;
+	}
+	bpf_probe_read_user(&sp, sizeof(sp), (void *)(address + UC_SP_ARM));
+	if (sp >= s->alternate_start && sp < s->alternate_end)
+		return 0;
+	bpf_probe_read_user(&fp, sizeof(fp), (void *)(address + UC_FP_ARM));
+	s->walk.interrupted_sp = sp;
+	s->frame_pointer = fp;
+	return 1;
+}
+
+/*
  * The same for a 32-bit task, whose signal frame does not always have that description.
  * This looks for a word that may be the code segment among the registers in the frame.
  */
@@ -55,6 +81,8 @@ static long narrow_callback(__u32 at, void *unused)
 
 	if (!s)
 		return 1;
+	if (!is_x86())
+		return arm_step(s, at);
 	if (((__u32 *)s->out)[at & (2 * WORDS_IN_PAGE - 1)] != USER_CS_32)
 		return 0;
 	address = s->stack_next + at * 4 - offsetof(struct narrow_registers, cs);
@@ -96,8 +124,10 @@ static __always_inline void find_interrupted(struct scratch *s, struct task_stru
 {
 	__u64 sp = s->walk.sp;
 
-	s->is_narrow = is_x86() && (s->header.regs[REGS_X86_CS] & 0xffff) == USER_CS_32;
+	s->is_narrow = is_x86() ? (s->header.regs[REGS_X86_CS] & 0xffff) == USER_CS_32 : is_arm(s->header.regs);
 	s->frame_pointer = s->header.regs[is_x86() ? REGS_X86_FP : REGS_ARM64_FP];
+	if (!is_x86() && s->is_narrow)
+		s->frame_pointer = (__u32)s->header.regs[REGS_ARM_FP];
 	s->alternate_start = BPF_CORE_READ(task, sas_ss_sp);
 	s->alternate_end = s->alternate_start + BPF_CORE_READ(task, sas_ss_size);
 	if (!stack_bytes || sp < s->alternate_start || sp >= s->alternate_end) {

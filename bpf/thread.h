@@ -134,12 +134,22 @@ static __always_inline void fill_system_call(struct event_thread *t, const void 
 			    regs + bpf_core_field_offset(struct pt_regs___size, syscallno));
 }
 
-/* The stack pointer among registers that were copied. */
+/* 1 if registers of arm64 that were copied are those of a 32-bit task, else 0. */
+static __always_inline __u64 is_arm(const __u64 *words)
+{
+	return words[REGS_ARM64_MODE] / COMPAT_MODE & 1;
+}
+
+/* The stack pointer among registers that were copied; without a branch, after which the
+ * verifier would follow all later code once more. */
 static __always_inline __u64 thread_sp(const __u64 *words, int aarch64)
 {
+	__u64 narrow;
+
 	if (!aarch64)
 		return words[REGS_X86_STACK];
-	return words[REGS_ARM64_MODE] & COMPAT_MODE ? words[REGS_ARM_STACK] : words[REGS_ARM64_STACK];
+	narrow = is_arm(words);
+	return (words[REGS_ARM64_STACK] & (narrow - 1)) | ((__u32)words[REGS_ARM_STACK] & -narrow);
 }
 
 /* 1 if two numbers are equal, else 0, without a branch. */
@@ -161,7 +171,7 @@ static __always_inline __u64 lock_address(const __u64 *words, int aarch64, __u64
 	__u64 narrow, wide = FUTEX_ARM64, is_lock;
 
 	if (aarch64) {
-		narrow = words[REGS_ARM64_MODE] / COMPAT_MODE & 1;
+		narrow = is_arm(words);
 	} else {
 		narrow = is_equal(words[REGS_X86_CS] & 0xffff, USER_CS_32);
 		number = words[REGS_X86_NUMBER];

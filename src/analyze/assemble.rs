@@ -147,9 +147,6 @@ fn lost(
     if facts.walk.uncertain && stack.is_some_and(|stack| stack.stop == Stop::Outermost) {
         lose("callers", UNCERTAIN);
     }
-    if facts.arch == Arch::Arm && stack.is_some_and(|stack| !stack.complete()) {
-        lose("stack", "this tool does not read .ARM.exidx");
-    }
     if wanted.no_memory {
         lost.retain(|lost| lost.detail != "cmdline");
         lost.push(Lost {

@@ -193,6 +193,10 @@ const I386_DWARF: [usize; 9] = [10, 11, 12, 5, 19, 4, 13, 14, 16];
 /// x86_64: word of `pt_regs` by DWARF number 0 to 16 (psABI, figure 3.36).
 const X86_64_DWARF: [usize; 17] = [10, 12, 11, 5, 13, 14, 4, 19, 9, 8, 7, 6, 3, 2, 1, 0, 16];
 
+/// aarch64: the word of pstate, or a 32-bit task's cpsr, and its bit T.
+const CPSR: usize = 33;
+const CPSR_THUMB: u64 = 1 << 5;
+
 /// The full register set of one thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Registers {
@@ -241,6 +245,22 @@ impl Registers {
     #[must_use]
     pub fn arch(&self) -> Arch {
         self.arch
+    }
+
+    /// Whether a 32-bit ARM task runs Thumb code; `None` if that is not known, and for
+    /// others.
+    #[must_use]
+    pub fn is_thumb(&self) -> Option<bool> {
+        let known = self.arch == Arch::Arm && self.is_known(CPSR);
+        known.then(|| self.words[CPSR] & CPSR_THUMB != 0)
+    }
+
+    /// Sets the mode of a 32-bit ARM task.
+    pub fn set_thumb(&mut self, thumb: bool) {
+        self.words[CPSR] &= !CPSR_THUMB;
+        if thumb {
+            self.words[CPSR] |= CPSR_THUMB;
+        }
     }
 
     #[must_use]

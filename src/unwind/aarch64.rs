@@ -99,7 +99,7 @@ impl Architecture for Aarch64 {
     }
 
     /// As far as it is certain: none of it calls, or may write x30.
-    fn keeps_link(code: &[u8]) -> bool {
+    fn keeps_link(_: &State, code: &[u8]) -> bool {
         let writes = |code: u32| {
             let second = u32::from(LR) == code >> 10 & 31;
             u32::from(LR) == code & 31 || second || call(code) != Before::Other

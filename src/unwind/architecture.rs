@@ -8,12 +8,16 @@
 use std::ops::RangeInclusive;
 
 use super::depth::Depth;
+use super::rule::Rule;
 use super::{AddressSpace, CodeAddress, Trust};
 use crate::base::address::ProcessAddress;
 use crate::crash::registers::{Arch, Registers};
 
 /// DWARF columns that are tracked: aarch64's x0 to x30, sp and pc are 33.
 pub(super) const COLUMNS: u16 = 33;
+
+/// Of 32-bit ARM: 1 in Thumb code, 0 in ARM code. DWARF has no register of this number there.
+pub(super) const THUMB: u16 = 16;
 
 /// A register set by DWARF number, as far as it is known in one frame.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +39,9 @@ impl State {
             if let Some(value) = registers.dwarf(number) {
                 state.set(number, value);
             }
+        }
+        if let Some(thumb) = registers.is_thumb() {
+            state.set(THUMB, thumb.into());
         }
         state
     }
@@ -71,6 +78,9 @@ impl State {
         let mut registers = *of;
         for number in (0..COLUMNS).filter(|&number| of.dwarf(number).is_some()) {
             registers.set_dwarf(number, self.get(number)?);
+        }
+        if of.is_thumb().is_some() {
+            registers.set_thumb(self.get(THUMB)? == 1);
         }
         Some(registers)
     }
@@ -167,11 +177,17 @@ pub(super) trait Architecture {
     const INSTRUCTION: u64 = 1;
     /// The register that a call leaves the return address in, if it does not push it.
     const LINK: Option<u16> = None;
+    /// Whether frames are found by [`Architecture::rule_behind`] and `rule_ahead`, not
+    /// by depth.
+    const READS_RULES: bool = false;
     /// Registers that a function leaves as it found them, as bits.
     const PRESERVED: u64;
 
     /// The address in a code pointer, without authentication bits.
     fn code_pointer(space: &dyn AddressSpace, value: u64) -> ProcessAddress;
+
+    /// Notes what a code pointer says besides its address: the processor's mode.
+    fn set_mode(_state: &mut State, _pointer: u64) {}
 
     /// Reads the code around an address.
     fn site(space: &dyn AddressSpace, address: ProcessAddress) -> Site;
@@ -226,6 +242,17 @@ pub(super) trait Architecture {
         None
     }
 
+    /// The rule for a frame of which the code from its function's start is known, and whether
+    /// it is certain. For processors whose calls leave the return address in a register.
+    fn rule_behind(_state: &State, _code: &[u8]) -> Option<(Rule, bool)> {
+        None
+    }
+
+    /// The same from the code that is still to be run until the function returns.
+    fn rule_ahead(_state: &State, _code: &[u8]) -> Option<(Rule, bool)> {
+        None
+    }
+
     /// Whether `pc`, where a system call was made, returns after a call that leads only
     /// to code which makes system calls.
     fn proves_system_call(
@@ -248,7 +275,7 @@ pub(super) trait Architecture {
     }
 
     /// Whether the link register still has its value from the beginning of the code.
-    fn keeps_link(_code: &[u8]) -> bool {
+    fn keeps_link(_state: &State, _code: &[u8]) -> bool {
         false
     }
 

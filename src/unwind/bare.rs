@@ -5,7 +5,8 @@
 
 use super::architecture::{Architecture, Before, Caller, Cursor};
 use super::depth::Depth;
-use super::scan::Lead;
+use super::rule::Rule;
+use super::scan::{Lead, MAX_STEPS};
 use super::stack::{offset, word};
 use super::walk::{advances, Walker};
 use super::{CodeAddress, Stop, Trust};
@@ -16,8 +17,12 @@ use crate::crash::registers::Arch;
 const STUB_BYTES: usize = 16;
 /// Code of a function that is read to learn its depth.
 const MAX_CODE: usize = 4096;
+/// The same where a rule is read from it: `vfprintf` has 12 KB.
+const MAX_RULE_CODE: usize = 16 << 10;
 /// The same from the pc on.
 const MAX_CODE_AHEAD: usize = 512;
+/// Bytes that a leaf may take from the stack and not be seen to.
+const MAX_LEAF: u64 = 256;
 /// Code at a function's start that may set up the frame pointer.
 const PROLOGUE_BYTES: usize = 32;
 /// Bytes below a record on another stack that the frame it belongs to may take.
@@ -26,6 +31,12 @@ const MAX_BELOW: u64 = 512;
 const MAX_SWITCHES: usize = 8;
 /// No piece of a stack that is not captured is shorter.
 const PAGE_BYTES: u64 = 4096;
+
+/// A caller whose call leads to the start of the frame's function.
+pub(super) struct ByCall {
+    pub(super) start: ProcessAddress,
+    pub(super) caller: Caller,
+}
 
 impl<A: Architecture> Walker<'_, A> {
     /// A pc that is not code was called or jumped to: the return address, if any, is where
@@ -54,6 +65,12 @@ impl<A: Architecture> Walker<'_, A> {
         // Nothing called it: it was put there to be returned to.
         if matches!(at.code, CodeAddress::Exact(_)) && !at.interrupted {
             return Err(Stop::NoCaller(at.code.address()));
+        }
+        // Only the code shows which register is the frame pointer, if any is.
+        if A::READS_RULES {
+            if let Some(read) = self.by_code(at) {
+                return Ok(read);
+            }
         }
         let compiled = self.is_compiled(at);
         let mut chained = self.by_frame_pointer(at);
@@ -161,12 +178,92 @@ impl<A: Architecture> Walker<'_, A> {
     /// The caller whose return address is where the function's own code puts it: the code
     /// that has run if its start is known, else the code that is still to run.
     pub(super) fn by_code(&mut self, at: &Cursor) -> Option<(Trust, Cursor)> {
+        if A::READS_RULES {
+            return self.by_code_rule(at);
+        }
         // The end of a function is not visible: code after a call that does not return may
         // belong to another function.
         let depth = self.depth(at);
         let ahead = depth.is_none();
         let depth = depth.or_else(|| self.depth_ahead(at))?;
         self.at_depth(at, &depth, ahead)
+    }
+
+    /// The same for processors whose calls leave the return address in a register.
+    fn by_code_rule(&mut self, at: &Cursor) -> Option<(Trust, Cursor)> {
+        if !self.space.is_executable(at.code.lookup()) {
+            return None;
+        }
+        let behind = self.rule_behind(at);
+        let ahead = behind.is_none();
+        let (rule, sure) = behind.or_else(|| self.rule_ahead(at))?;
+        let caller = rule.apply::<A>(&at.state, self.space, 0).ok()??;
+        let direct = self.is_direct(at, caller.pc);
+        let led = direct || self.lead(at, caller.pc) > Lead::Unlikely;
+        let sure = sure && self.space.is_executable(caller.pc);
+        // The target of a function pointer returns, as far as a compiler knows.
+        let goes_on = at.interrupted || self.site(at.code.address()).before == Before::Indirect;
+        let proven = direct || sure && (!ahead || goes_on);
+        let returns = sure && !ahead || self.is_return(&caller);
+        if !led || !returns || !advances(at, &caller) {
+            return None;
+        }
+        let unmoved = caller.floor == at.floor;
+        let trust = match (unmoved, direct) {
+            (true, _) => Trust::Leaf,
+            (_, true) => Trust::ScanDirect,
+            _ => Trust::Scan,
+        };
+        Some((trust, self.called_by(caller, proven)))
+    }
+
+    /// By the code from the function's start up to here. If its start is not known, it may be
+    /// what the call led to whose return address is still in the link register.
+    fn rule_behind(&mut self, at: &Cursor) -> Option<(Rule, bool)> {
+        if let Some(start) = self.function_start(at.code.lookup()) {
+            return self.rule_from(at, start);
+        }
+        let link = at.state.get(A::LINK?).filter(|_| at.interrupted)?;
+        let caller = self.caller_by_call(at, A::code_pointer(self.space, link))?;
+        self.rule_from(at, caller.start)
+    }
+
+    /// The caller with that return address, if the call before it leads to code that confirms
+    /// it: it begins there, and has put the return address where it is found.
+    pub(super) fn caller_by_call(
+        &mut self,
+        at: &Cursor,
+        returns: ProcessAddress,
+    ) -> Option<ByCall> {
+        let lookup = at.code.lookup();
+        let start = self.site(returns).before.target(returns)?;
+        if !self.same_module(start, lookup) {
+            return None;
+        }
+        let (rule, _) = self.rule_from(at, start)?;
+        let caller = rule.apply::<A>(&at.state, self.space, 0).ok()??;
+        let moves = advances(at, &caller) && caller.pc == returns;
+        moves.then_some(ByCall { start, caller })
+    }
+
+    /// By the code from there up to here.
+    pub(super) fn rule_from(&mut self, at: &Cursor, start: ProcessAddress) -> Option<(Rule, bool)> {
+        let len = usize::try_from(at.code.address().offset_from(start)?).ok()?;
+        let mut code = [0; MAX_RULE_CODE];
+        let code = code.get_mut(..len)?;
+        self.work(4 * len as u64)?;
+        if self.space.read_code(start, code) < len {
+            return None;
+        }
+        A::rule_behind(&at.state, code)
+    }
+
+    /// By the code from here on.
+    fn rule_ahead(&self, at: &Cursor) -> Option<(Rule, bool)> {
+        self.work(4 * MAX_CODE_AHEAD as u64)?;
+        let mut code = [0; MAX_CODE_AHEAD];
+        let len = self.read_code_some(at.code.address(), &mut code);
+        A::rule_ahead(&at.state, code.get(..len)?)
     }
 
     /// How deep the function's code up to here has moved the stack pointer.
@@ -316,11 +413,14 @@ impl<A: Architecture> Walker<'_, A> {
     /// The caller of a function that has not moved the stack pointer, unless something
     /// contradicts that.
     fn leaf(&mut self, at: &Cursor, chained: Option<&(Trust, Cursor)>) -> Option<(Trust, Cursor)> {
-        let caller = A::leaf(self.space, &at.state)?;
+        let mut caller = A::leaf(self.space, &at.state)?;
         if !self.is_return(&caller) {
             return None;
         }
-        if A::ARCH == Arch::Aarch64 {
+        if A::READS_RULES {
+            caller = self.behind_moved_leaf(caller);
+        }
+        if A::LINK.is_some() {
             // A link register that was saved already says the same as the record;
             // one left over from an earlier call points into its own function.
             let saved = chained.is_some_and(|(_, other)| other.code.address() == caller.pc);
@@ -335,6 +435,24 @@ impl<A: Architecture> Walker<'_, A> {
             || self.lead(at, caller.pc) > Lead::Unlikely && self.steps_on_or_silent(&caller);
         let proven = good && self.proves_leaf(at, &caller);
         good.then(|| (Trust::Leaf, self.called_by(caller, proven)))
+    }
+
+    /// The caller of code that has not saved its return address but may have moved the stack
+    /// pointer: by so much that steps from the caller lead on to the end of the stack.
+    fn behind_moved_leaf(&mut self, caller: Caller) -> Caller {
+        if self.steps(&caller) > 0 {
+            return caller;
+        }
+        let moved = (A::WORD..=MAX_LEAF).step_by(A::WORD as usize);
+        let mut moved = moved.map(|bytes| {
+            let mut moved = caller;
+            moved.floor = offset(caller.floor, bytes);
+            moved.state.set(A::STACK_POINTER, moved.floor.0);
+            moved
+        });
+        moved
+            .find(|moved| self.steps(moved) == MAX_STEPS)
+            .unwrap_or(caller)
     }
 
     fn by_frame_pointer(&mut self, at: &Cursor) -> Option<(Trust, Cursor)> {
@@ -358,7 +476,7 @@ impl<A: Architecture> Walker<'_, A> {
     /// leads to code that can be read, and on from there.
     fn by_records_alone(&mut self, at: &Cursor) -> Option<(Trust, Cursor)> {
         // A link register would be one more place for a return address.
-        if A::ARCH == Arch::Aarch64 {
+        if A::LINK.is_some() {
             return None;
         }
         let caller = A::frame_pointer(self.space, &at.state, at.floor)?;

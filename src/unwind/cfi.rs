@@ -23,9 +23,10 @@ use gimli::{
 use super::architecture::COLUMNS;
 use super::cache::{Caches, Index};
 use super::eh_hdr::{self, Nearest};
+use super::exidx;
 use super::frames::{Entry, Section, MAX_PASS};
 use super::rule::{Cfa, Column, Rule, Slice};
-use super::{CfiSection, Placed};
+use super::{CfiSection, ModuleData, Placed, WALKS_ARM};
 use crate::base::address::{FileAddress, ProcessAddress};
 use crate::base::allowance::Step;
 use crate::crash::registers::Arch;
@@ -39,6 +40,9 @@ const HEAD: usize = 8;
 const WORK_PER_BYTE: u64 = 128;
 /// The same for a byte of a section that is gone over.
 const PASS_PER_BYTE: u64 = 1;
+
+/// Units of work for a search of ARM's table.
+const TABLE: u64 = 4096;
 
 /// Room for rows: aarch64 code has been seen with 20 rules and 2 remembered states.
 struct Storage;
@@ -88,6 +92,21 @@ fn locate(module: &Placed, address: FileAddress, arch: Arch, caches: &mut Caches
             return rule;
         }
     }
+    match by_debug_frame(data, address, arch, caches) {
+        None if WALKS_ARM && arch == Arch::Arm => {
+            caches.work(TABLE)?;
+            exidx::rule(data, address)
+        }
+        rule => rule,
+    }
+}
+
+fn by_debug_frame(
+    data: &dyn ModuleData,
+    address: FileAddress,
+    arch: Arch,
+    caches: &mut Caches,
+) -> Option<Rule> {
     let section = Section::new(data, CfiSection::DebugFrame)?;
     let offset = by_pass(&section, address, None, caches)?;
     resolve(&section, offset, address, arch, caches)
@@ -226,6 +245,7 @@ fn row(
         expressions: expressions.bytes.into(),
         signal: fde.is_signal_trampoline(),
         debug: false,
+        at_calls: false,
         start: FileAddress(fde.initial_address()),
     })
 }

@@ -8,8 +8,9 @@
 //!
 //! ```text
 //! walk ──> rules in order ──> cfi ──> frames (find the entry) ──> eh_hdr
+//!   │                          ├───> exidx (32-bit ARM's tables)
 //!   │                          └───> rule (apply it) ──> expression
-//!   ├──> bare (no call-frame information) ──> depth (the code), scan (the stack)
+//!   ├──> bare (no call-frame information) ──> depth, arm_code (the code), scan (the stack)
 //!   ├──> proof (whether a caller is certain)
 //!   └──> architecture: x86_64 | i386 | aarch64 | arm (calls, signal frames, frame pointers)
 //! ```
@@ -19,6 +20,8 @@
 mod aarch64;
 mod architecture;
 mod arm;
+mod arm_code;
+mod arm_step;
 mod bare;
 #[cfg_attr(
     not(feature = "dwarf"),
@@ -30,6 +33,8 @@ mod cfi;
 mod depth;
 #[cfg(feature = "dwarf")]
 mod eh_hdr;
+#[cfg(feature = "dwarf")]
+mod exidx;
 #[cfg(feature = "dwarf")]
 mod expression;
 mod failure;
@@ -58,6 +63,9 @@ use crate::crash::registers::{Arch, Registers};
 pub use cache::Caches;
 pub use walk::walk;
 
+/// Whether 32-bit ARM programs are walked: see `walk`.
+pub const WALKS_ARM: bool = walk::ARM;
+
 /// A finished walk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Walk {
@@ -79,6 +87,8 @@ pub enum CfiSection {
     EhFrameHdr,
     EhFrame,
     DebugFrame,
+    /// `.ARM.exidx`
+    ArmIndex,
 }
 
 /// The place of a section and its length.

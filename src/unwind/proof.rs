@@ -108,6 +108,12 @@ impl<A: Architecture> Walker<'_, A> {
         let Some(start) = self.start_by_call(at, caller.pc) else {
             return false;
         };
+        if A::READS_RULES {
+            let rule = self.rule_from(at, start).filter(|(_, sure)| *sure);
+            let found =
+                rule.and_then(|(rule, _)| rule.apply::<A>(&at.state, self.space, 0).ok()?);
+            return found.is_some_and(|it| it.pc == caller.pc && it.floor == caller.floor);
+        }
         let len = at.code.address().offset_from(start).unwrap_or(u64::MAX);
         let Ok(len) = usize::try_from(len) else {
             return false;
@@ -123,7 +129,7 @@ impl<A: Architecture> Walker<'_, A> {
             return false;
         }
         if A::LINK.is_some() {
-            return bytes == 0 && A::keeps_link(code);
+            return bytes == 0 && A::keeps_link(&at.state, code);
         }
         let depth = A::depth(code).filter(|depth| depth.bytes == bytes);
         depth.is_some_and(|depth| depth.sure || self.is_called(start, caller.pc))

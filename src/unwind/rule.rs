@@ -54,6 +54,8 @@ pub(super) struct Rule {
     pub(super) signal: bool,
     /// It is in `.debug_frame`.
     pub(super) debug: bool,
+    /// It holds where functions are called, and perhaps not in a prologue or epilogue.
+    pub(super) at_calls: bool,
     /// The first address that the entry is for.
     pub(super) start: FileAddress,
 }
@@ -129,12 +131,14 @@ impl Rule {
             None | Some(Column::Same) => state.get(self.return_column),
             Some(_) => next.get(self.return_column),
         };
-        let pc = A::code_pointer(space, value.ok_or(Failure::Unusable)?);
+        let value = value.ok_or(Failure::Unusable)?;
+        let pc = A::code_pointer(space, value);
         if !self.signal && self.return_column != A::PROGRAM_COUNTER {
             // A caller that claims still to have it there would return to itself.
             next.forget(self.return_column);
         }
         next.set(A::PROGRAM_COUNTER, pc.0);
+        A::set_mode(&mut next, value);
         let caller = A::caller(next);
         Ok(Some(Caller {
             signal: self.signal,

@@ -32,7 +32,7 @@ const TARGET_BYTES: usize = 256;
 const WORD: u64 = 32;
 const CANDIDATE: u64 = 2048;
 /// Steps of a trial.
-const MAX_STEPS: usize = 24;
+pub(super) const MAX_STEPS: usize = 24;
 
 /// Words below a return address among which the caller's frame pointer is looked for.
 const MAX_SAVED_WORDS: u64 = 2048;
@@ -167,6 +167,11 @@ impl<A: Architecture> Walker<'_, A> {
             let tried = self.trial(at, caller, slot);
             let (_, caller) = tried.unwrap_or((false, caller));
             return Some(((Trust::ScanDirect, true, Lead::Likely), caller));
+        }
+        if A::READS_RULES && self.function_start(at.code.lookup()).is_none() {
+            if let Some(confirmed) = self.caller_by_call(at, caller.pc) {
+                return Some(((Trust::ScanDirect, true, Lead::Likely), confirmed.caller));
+            }
         }
         let lookup = ProcessAddress(caller.pc.0.wrapping_sub(1));
         if self.is_entry(lookup, caller.floor) {

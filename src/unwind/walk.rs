@@ -48,9 +48,19 @@ const SITE: u64 = 128;
 const ENTRY_BYTES: u64 = 0x40;
 
 /// The architectures whose tasks are walked: a release binary meets only tasks of its own
-/// kernel, and the code for the others would be a tenth of it.
-const X86: bool = cfg!(any(test, debug_assertions, target_arch = "x86_64"));
-const ARM: bool = cfg!(any(test, debug_assertions, target_arch = "aarch64"));
+/// kernel (a desk's also cores of others), and the code for the others would be a tenth of it.
+const X86: bool = cfg!(any(
+    test,
+    debug_assertions,
+    feature = "every-arch",
+    target_arch = "x86_64"
+));
+pub(super) const ARM: bool = cfg!(any(
+    test,
+    debug_assertions,
+    feature = "every-arch",
+    target_arch = "aarch64"
+));
 
 /// Finds the calls that led to these registers.
 #[must_use]
@@ -177,6 +187,11 @@ impl<'a, A: Architecture> Walker<'a, A> {
         if !self.space.is_executable(pc) {
             return self.called_nowhere(at);
         }
+        if self.doubts_entry(at) {
+            if let Some(found) = self.by_code(at) {
+                return Ok(found);
+            }
+        }
         match self.by_cfi(at) {
             Some(Ok(None)) => Err(Stop::Outermost),
             Some(Ok(Some(caller))) => self.accept_cfi(at, caller),
@@ -273,7 +288,28 @@ impl<'a, A: Architecture> Walker<'a, A> {
         let module = self.space.module(lookup)?;
         let rule = self.rule(&module, lookup)?;
         self.caches.work(rule.work())?;
-        Some(rule.apply::<A>(&at.state, self.space, module.bias))
+        let applied = rule.apply::<A>(&at.state, self.space, module.bias);
+        if !(A::READS_RULES && rule.at_calls && at.interrupted) {
+            return Some(applied);
+        }
+        // It may be in a prologue or epilogue.
+        let assume = |caller| Caller {
+            assumed: true,
+            ..caller
+        };
+        Some(applied.map(|caller| caller.map(assume)))
+    }
+
+    /// Whether a frame's own code is to be asked before the table's entry for it.
+    fn doubts_entry(&mut self, at: &Cursor) -> bool {
+        if !(A::READS_RULES && at.interrupted) {
+            return false;
+        }
+        let lookup = at.code.lookup();
+        let Some(module) = self.space.module(lookup) else {
+            return false;
+        };
+        self.rule(&module, lookup).is_some_and(|rule| rule.at_calls)
     }
 
     #[cfg(feature = "dwarf")]

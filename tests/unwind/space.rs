@@ -155,6 +155,7 @@ fn name(section: CfiSection) -> &'static str {
         CfiSection::EhFrameHdr => ".eh_frame_hdr",
         CfiSection::EhFrame => ".eh_frame",
         CfiSection::DebugFrame => ".debug_frame",
+        CfiSection::ArmIndex => ".ARM.exidx",
     }
 }
 

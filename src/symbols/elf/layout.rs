@@ -21,7 +21,7 @@ use super::supplement::SupplementLink;
 use super::symtab::SymbolTable;
 use super::{Segment, Segments};
 use crate::base::bytes::{string_at, Cursor};
-use crate::unwind::CfiSection;
+use crate::unwind::{CfiSection, WALKS_ARM};
 
 /// `ld` makes some forty; `-ffunction-sections` without a linker script thousands.
 const MAX_SECTIONS: usize = 4096;
@@ -45,6 +45,7 @@ pub(crate) struct Layout {
     pub(crate) eh_frame_hdr: Option<Place>,
     pub(crate) eh_frame: Option<Place>,
     pub(crate) debug_frame: Option<Place>,
+    pub(crate) arm_index: Option<Place>,
     pub(crate) symtab: Option<SymbolTable>,
     pub(crate) dynsym: Option<SymbolTable>,
     pub(crate) build_id: Option<Box<[u8]>>,
@@ -145,6 +146,7 @@ impl Layout {
         match name(names, section) {
             b".eh_frame_hdr" => self.eh_frame_hdr = Some(place),
             b".eh_frame" => self.eh_frame = Some(place),
+            b".ARM.exidx" if WALKS_ARM => self.arm_index = Some(place),
             b".debug_frame" => self.debug_frame = Some(place),
             b".gnu_debuglink" => self.debug_link = DebugLink::read(source, place.range),
             #[cfg(feature = "dwz")]
@@ -181,6 +183,12 @@ impl Layout {
                     range: range.within(source.size()),
                 });
         }
+        if self.arm_index.is_none() {
+            self.arm_index = segments.arm_index.map(|Segment { address, range }| Place {
+                address,
+                range: range.within(source.size()),
+            });
+        }
         if self.eh_frame.is_none() {
             self.eh_frame = self
                 .eh_frame_hdr
@@ -196,6 +204,7 @@ impl Layout {
             CfiSection::EhFrameHdr => self.eh_frame_hdr,
             CfiSection::EhFrame => self.eh_frame,
             CfiSection::DebugFrame => self.debug_frame,
+            CfiSection::ArmIndex => self.arm_index,
         }
     }
 

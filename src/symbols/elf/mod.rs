@@ -42,7 +42,7 @@ use goblin::elf::program_header::{self, ProgramHeader};
 use goblin::elf::Elf;
 
 use crate::base::address::{FileAddress, FileOffset};
-use crate::unwind::{CfiSection, SectionRange};
+use crate::unwind::{CfiSection, SectionRange, WALKS_ARM};
 
 #[cfg(feature = "lines")]
 pub use debug::{Compression, Packed, Section, Sections, Stored};
@@ -111,6 +111,9 @@ const MAX_FILE: u64 = 16 << 30;
 /// Linkers make about a dozen; the kernel itself takes 64 KB of them.
 const MAX_SEGMENTS: usize = 256;
 
+/// `.ARM.exidx` (Arm IHI 0044, section 6.1).
+const PT_ARM_EXIDX: u32 = 0x7000_0001;
+
 /// A `PT_LOAD` segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Load {
@@ -135,6 +138,7 @@ pub(crate) struct Segments {
     loads: Vec<Load>,
     dynamic: Option<Segment>,
     eh_frame_hdr: Option<Segment>,
+    arm_index: Option<Segment>,
     notes: Vec<FileRange>,
 }
 
@@ -200,7 +204,11 @@ impl ElfFile {
             source,
             ctx,
             machine: header.e_machine,
-            entry: FileAddress(header.e_entry),
+            entry: FileAddress(match header.e_machine {
+                // Bit 0 marks Thumb code.
+                header::EM_ARM => header.e_entry & !1,
+                _ => header.e_entry,
+            }),
             segments,
             layout,
         })
@@ -427,6 +435,7 @@ fn parse_segments(
         .and_then(|bytes| ProgramHeader::parse(&bytes, 0, count, ctx).ok())
         .ok_or(ElfError::Malformed("program headers"))?;
 
+    let is_arm = WALKS_ARM && header.e_machine == header::EM_ARM;
     let mut segments = Segments::default();
     for header in &headers {
         let segment = Segment {
@@ -446,6 +455,7 @@ fn parse_segments(
                 writable: header.is_write(),
             }),
             program_header::PT_DYNAMIC => segments.dynamic = Some(segment),
+            PT_ARM_EXIDX if is_arm => segments.arm_index = Some(segment),
             program_header::PT_GNU_EH_FRAME => segments.eh_frame_hdr = Some(segment),
             program_header::PT_NOTE => segments.notes.push(segment.range),
             _ => {}

@@ -32,6 +32,7 @@ fuzz_target!(|bytes: &[u8]| {
         CfiSection::EhFrameHdr,
         CfiSection::EhFrame,
         CfiSection::DebugFrame,
+        CfiSection::ArmIndex,
     ] {
         let range = elf.section_range(section);
         assert_eq!(range.is_some(), elf.section(section).is_some());

@@ -182,7 +182,10 @@ fuzz_target!(|bytes: &[u8]| {
             take(&mut rest, length(0)).to_vec(),
         ),
         (
-            CfiSection::EhFrame,
+            match arch {
+                Arch::Arm => CfiSection::ArmIndex,
+                _ => CfiSection::EhFrame,
+            },
             FRAMES,
             take(&mut rest, length(1)).to_vec(),
         ),

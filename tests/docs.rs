@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use segfault_analyzer::cli::desk_options::{CORE, SUMMARIZE, SYMBOLIZE};
+use segfault_analyzer::cli::desk_options::{CORE, DIFF, SUMMARIZE_AT_DESK, SYMBOLIZE};
 use segfault_analyzer::cli::options::{Group, MONITORING};
 
 const README_LINES: usize = 150;
@@ -326,7 +326,8 @@ fn the_manual_has_the_options_of_the_tool() {
     compare("segfault_analyzer", &of_tool(MONITORING), &options);
     for (command, groups, next) in [
         ("symbolize", SYMBOLIZE, "\n### summarize\n"),
-        ("summarize", SUMMARIZE, "\n### core\n"),
+        ("summarize", SUMMARIZE_AT_DESK, "\n### diff\n"),
+        ("diff", DIFF, "\n### core\n"),
         ("core", CORE, "\n## "),
     ] {
         let options = of_manual(&manual, &format!("\n### {command}\n"), next);
@@ -342,7 +343,8 @@ fn unknown_options(page: &str) -> (Vec<String>, usize) {
         let mut words = command.unwrap_or("").split_whitespace().peekable();
         let groups = match words.peek() {
             Some(&"symbolize") => SYMBOLIZE,
-            Some(&"summarize") => SUMMARIZE,
+            Some(&"summarize") => SUMMARIZE_AT_DESK,
+            Some(&"diff") => DIFF,
             Some(&"core") => CORE,
             _ => MONITORING,
         };

@@ -4,6 +4,9 @@ use super::options::{flag, option, Default, Group, Key, Value};
 use super::options::{DIRECTORY, FILE, HELP, JSON, REGISTERS, VERBOSE_NAMES};
 use crate::config::default;
 
+/// The heading of options that other builds do not have.
+const DESK_BUILD: &str = "In a desk build";
+
 /// Of `symbolize`.
 pub static SYMBOLIZE: &[Group] = &[(
     "",
@@ -49,7 +52,42 @@ pub static SYMBOLIZE: &[Group] = &[(
 )];
 
 /// Of `summarize`.
-pub static SUMMARIZE: &[Group] = &[("", &[JSON, HELP])];
+pub static SUMMARIZE: &[Group] = &[SUMMARIZE_EVERYWHERE];
+
+/// Of `summarize` in a desk build.
+pub static SUMMARIZE_AT_DESK: &[Group] = &[
+    SUMMARIZE_EVERYWHERE,
+    (
+        DESK_BUILD,
+        &[option(
+            Key::By,
+            None,
+            "by",
+            Value::Text("FIELD", "one of build, host, version, cause and program"),
+            Default::None,
+            "print one line for each value of FIELD: build, host,\n\
+             version, cause or program",
+        )],
+    ),
+];
+
+const SUMMARIZE_EVERYWHERE: Group = ("", &[JSON, HELP]);
+
+/// Of `diff`, which a desk build alone has.
+pub static DIFF: &[Group] = &[(
+    "",
+    &[
+        JSON,
+        flag(
+            Key::PerDay,
+            None,
+            "per-day",
+            "compare how many there were in a day, from the first to\n\
+             the last report of each set",
+        ),
+        HELP,
+    ],
+)];
 
 /// Of `core`.
 pub static CORE: &[Group] = &[(

@@ -13,6 +13,7 @@ use crate::config::default;
 pub enum Key {
     Append,
     Btf,
+    By,
     Capture,
     Check,
     Core,
@@ -34,6 +35,7 @@ pub enum Key {
     MemoryLimit,
     NoMemory,
     Output,
+    PerDay,
     Pid,
     ProcessName,
     Registers,

@@ -155,6 +155,11 @@ fn written(option: &Opt) -> Vec<String> {
         .collect()
 }
 
+#[cfg(not(feature = "desk"))]
+use desk_options::SUMMARIZE;
+#[cfg(feature = "desk")]
+use desk_options::SUMMARIZE_AT_DESK as SUMMARIZE;
+
 #[test]
 fn help_texts_explain_each_option_on_short_lines() {
     let texts = [
@@ -163,10 +168,9 @@ fn help_texts_explain_each_option_on_short_lines() {
             desk_options::SYMBOLIZE,
             desk::help(desk::Command::Symbolize),
         ),
-        (
-            desk_options::SUMMARIZE,
-            desk::help(desk::Command::Summarize),
-        ),
+        (SUMMARIZE, desk::help(desk::Command::Summarize)),
+        #[cfg(feature = "desk")]
+        (desk_options::DIFF, desk::help(desk::Command::Diff)),
         (desk_options::CORE, desk::help(desk::Command::Core)),
     ];
     for (groups, help) in texts {
@@ -333,7 +337,7 @@ fn wrong_values_get_one_line_with_what_was_expected() {
         (&["-x"], "unknown option '-x'; try --help"),
         (
             &["./a.out"],
-            "unexpected argument './a.out': expected options, or symbolize, summarize or core as the first word; try --help",
+            &format!("unexpected argument './a.out': expected options, or {SUBCOMMANDS} as the first word; try --help"),
         ),
     ];
     for (args, expected) in lines {

@@ -9,11 +9,11 @@ use std::path::PathBuf;
 
 use lexopt::Arg;
 
-#[cfg(not(feature = "desk"))]
-use super::desk_options::SUMMARIZE;
-use super::desk_options::{CORE, SYMBOLIZE};
+use super::desk_options::CORE;
 #[cfg(feature = "desk")]
-use super::desk_options::{DIFF, SUMMARIZE_AT_DESK as SUMMARIZE};
+use super::desk_options::{DIFF, SUMMARIZE_AT_DESK as SUMMARIZE, SYMBOLIZE_AT_DESK as SYMBOLIZE};
+#[cfg(not(feature = "desk"))]
+use super::desk_options::{SUMMARIZE, SYMBOLIZE};
 use super::options::{self, Group, Key};
 #[cfg(feature = "desk")]
 use super::wrong;
@@ -84,6 +84,9 @@ pub struct Task {
     pub given: Vec<PathBuf>,
     /// `--sysroot`, each of them.
     pub sysroots: Vec<PathBuf>,
+    /// `--debuginfod`, each of them: addresses of servers.
+    #[cfg(feature = "desk")]
+    pub servers: Vec<String>,
     /// `--memory-limit`
     pub memory_limit_bytes: Option<u64>,
     /// `--json`
@@ -182,6 +185,12 @@ pub(super) fn parse(word: &OsStr, parser: &mut lexopt::Parser) -> Result<Option<
                 task.by = Some(field);
             }
             #[cfg(feature = "desk")]
+            Key::Debuginfod => {
+                let given = value(parser, option)?;
+                let server = server(&given).ok_or_else(|| wrong(option, &given))?;
+                task.servers.push(server);
+            }
+            #[cfg(feature = "desk")]
             Key::PerDay => task.per_day = true,
             Key::Json => task.json = true,
             Key::Registers => task.registers = true,
@@ -211,11 +220,24 @@ pub(super) fn parse(word: &OsStr, parser: &mut lexopt::Parser) -> Result<Option<
     Ok(Some(super::Command::Desk(task)))
 }
 
+/// The address of a server, as far as one can tell without asking it.
+#[cfg(feature = "desk")]
+fn server(given: &OsStr) -> Option<String> {
+    let text = given.to_str()?;
+    let (scheme, rest) = text.split_once("://")?;
+    let is_known = ["http", "https"]
+        .iter()
+        .any(|known| scheme.eq_ignore_ascii_case(known));
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic());
+    (is_known && is_plain && !rest.is_empty()).then(|| text.to_owned())
+}
+
 /// An option of a subcommand that a desk build alone has.
 #[cfg(not(feature = "desk"))]
 fn desk_option(command: Command, arg: &Arg<'_>) -> Option<&'static str> {
     match (command, arg) {
         (Command::Summarize, Arg::Long("by")) => Some("--by"),
+        (Command::Symbolize, Arg::Long("debuginfod")) => Some("--debuginfod"),
         _ => None,
     }
 }

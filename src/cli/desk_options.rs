@@ -8,7 +8,26 @@ use crate::config::default;
 const DESK_BUILD: &str = "In a desk build";
 
 /// Of `symbolize`.
-pub static SYMBOLIZE: &[Group] = &[(
+pub static SYMBOLIZE: &[Group] = &[SYMBOLIZE_EVERYWHERE];
+
+/// Of `symbolize` in a desk build.
+pub static SYMBOLIZE_AT_DESK: &[Group] = &[
+    SYMBOLIZE_EVERYWHERE,
+    (
+        DESK_BUILD,
+        &[option(
+            Key::Debuginfod,
+            None,
+            "debuginfod",
+            Value::Text("URL", "an address that begins with http:// or https://"),
+            Default::None,
+            "ask this debuginfod server for files that are not here;\n\
+             otherwise those of DEBUGINFOD_URLS",
+        )],
+    ),
+];
+
+const SYMBOLIZE_EVERYWHERE: Group = (
     "",
     &[
         option(
@@ -49,7 +68,7 @@ pub static SYMBOLIZE: &[Group] = &[(
         VERBOSE_NAMES,
         HELP,
     ],
-)];
+);
 
 /// Of `summarize`.
 pub static SUMMARIZE: &[Group] = &[SUMMARIZE_EVERYWHERE];

@@ -20,6 +20,7 @@ pub enum Key {
     CoreKeep,
     CoreMaxSize,
     DebugDir,
+    Debuginfod,
     Duration,
     FatalOnly,
     File,

@@ -451,6 +451,22 @@ fn subcommands_are_first_arguments() {
     }
 }
 
+#[cfg(feature = "desk")]
+#[test]
+fn servers_are_addresses() {
+    let given = task(&[
+        "symbolize",
+        "--debuginfod=http://a",
+        "--debuginfod",
+        "HTTPS://b/x",
+    ]);
+    assert_eq!(given.servers, ["http://a", "HTTPS://b/x"]);
+    for wrong in ["a", "ftp://a", "http://", "http://a b", "file:///x"] {
+        let said = line(&["symbolize", "--debuginfod", wrong]);
+        assert!(said.contains("--debuginfod: expected an address"), "{said}");
+    }
+}
+
 #[test]
 fn subcommands_have_options_of_their_own() {
     for (args, word) in [

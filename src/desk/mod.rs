@@ -17,6 +17,8 @@
 #[cfg(feature = "desk")]
 mod by;
 #[cfg(feature = "desk")]
+mod debuginfod;
+#[cfg(feature = "desk")]
 mod diff;
 mod files;
 mod input;

@@ -169,9 +169,10 @@ test-six: target
 	$(Q)SEGFAULT_ANALYZER='$(abspath $(SIX))/$(TARGET)/release/segfault_analyzer' \
 		$(TEST) --no-default-features --target-dir '$(SIX)' $(TEST_FLAGS)
 
-# What the features of a desk build add: the readers, and live tests of lines.
+# What the features of a desk build add: the readers, its commands, and live tests of lines.
 test-desk: desk
 	$(Q)$(TEST) --features desk --target-dir '$(OUT)/desk' --lib $(TEST_FLAGS) -- symbols desk
+	$(Q)$(TEST) --features desk --target-dir '$(OUT)/desk' --test desk --test debuginfod $(TEST_FLAGS)
 	$(Q)SEGFAULT_ANALYZER='$(abspath $(DESK))' \
 		$(TEST) --features desk --target-dir '$(OUT)/desk' --test live $(TEST_FLAGS) lines
 

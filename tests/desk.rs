@@ -115,6 +115,157 @@ fn a_summary_for_people_and_one_for_programs() {
     }
 }
 
+/// What only a desk build has, other builds refuse with its name.
+#[test]
+#[cfg(not(feature = "desk"))]
+fn other_builds_name_the_desk_build() {
+    for args in [&["diff", "a", "b"][..], &["summarize", "--by", "cause"]] {
+        let outcome = run(args, b"");
+        assert_eq!(
+            (outcome.status, &*outcome.stdout),
+            (2, &b""[..]),
+            "{args:?}"
+        );
+        assert!(outcome.stderr.contains("make desk"), "{}", outcome.stderr);
+    }
+}
+
+#[test]
+#[cfg(feature = "desk")]
+fn crashes_are_counted_by_each_field() {
+    let reports = fs::read_to_string(REPORTS).expect("a golden file");
+    let reports = reports.replacen(
+        "\"pid\":10,",
+        "\"pid\":10,\"host\":\"router-7\",\"version\":\"1.2\",",
+        1,
+    );
+    let (mut text, mut json) = (Vec::new(), Vec::new());
+    for field in ["build", "host", "version", "cause", "program"] {
+        for (args, all) in [
+            (&["summarize", "--by", field][..], &mut text),
+            (&["summarize", "--json", "--by", field], &mut json),
+        ] {
+            let outcome = run(args, reports.as_bytes());
+            assert_eq!(outcome.status, 0, "{}", outcome.stderr);
+            all.extend(outcome.stdout);
+        }
+    }
+    compare("desk_by.txt", &text);
+    compare("desk_by.json", &json);
+    let wrong = run(&["summarize", "--by", "weather"], b"");
+    assert_eq!(wrong.status, 2);
+    assert!(
+        wrong.stderr.contains("--by: expected one of build, host"),
+        "{}",
+        wrong.stderr
+    );
+}
+
+/// A version that lies in the frame is that of the executable, and not of a library.
+#[test]
+#[cfg(feature = "desk")]
+fn a_version_is_that_of_the_executable() {
+    let frame = |module: &str, version: &str| {
+        format!("{{\"module\":\"{module}\",\"version\":\"{version}\"}}")
+    };
+    let frames = [frame("/lib/libc.so.6", "2.36"), frame("/srv/bill", "1.7")].join(",");
+    let report = format!(
+        "{{\"timestamp\":1,\"pid\":1,\"fault_type\":\"\",\"exe\":\"/srv/bill\",\"version\":\"0.1\",\"stack_trace\":[{frames}]}}\n"
+    );
+    let outcome = run(
+        &["summarize", "--json", "--by", "version"],
+        report.as_bytes(),
+    );
+    let row: serde_json::Value = serde_json::from_slice(&outcome.stdout).expect("one line");
+    assert_eq!((&row["value"], &row["reports"]), (&"1.7".into(), &1.into()));
+}
+
+#[test]
+#[cfg(feature = "desk")]
+fn two_sets_of_reports_are_compared() {
+    let scratch = Scratch::new("diff");
+    let old = fs::read_to_string(REPORTS).expect("a golden file");
+    let lines: Vec<&str> = old.lines().filter(|line| line.starts_with('{')).collect();
+    let is_of = |program: &str| {
+        let key = format!("\"exe\":\"{program}");
+        lines
+            .iter()
+            .copied()
+            .find(move |line| line.contains(&key))
+            .expect("a report")
+    };
+    let (web, bill) = (is_of("/opt/web"), is_of("/srv/bill"));
+    // A day later: one crash more often and once elsewhere, one less often, one as often.
+    let new = [bill; 6].join("\n") + "\n" + &web.replace("17954", "17956") + "\n";
+    let other_place = bill
+        .replace("91b7c04e12aa6d58", "0c2f9d8e6b5a4173")
+        .replace("null_dereference", "abort");
+    let new = (new + &other_place + "\n").replace("\"timestamp\":17954", "\"timestamp\":17955");
+    let (before, after) = (scratch.path("before"), scratch.path("after"));
+    fs::create_dir(&after).expect("our own directory");
+    fs::write(&before, lines.join("\n") + "\n").expect("our own file");
+    fs::write(scratch.path("after/1.json"), &new).expect("our own file");
+    for (name, args) in [
+        ("desk_diff.txt", &["diff", &before, &after][..]),
+        ("desk_diff.json", &["diff", "--json", &before, &after]),
+        ("desk_diff_days.txt", &["diff", "--per-day", &after, "-"]),
+    ] {
+        let outcome = run(args, old.as_bytes());
+        assert_eq!(outcome.status, 0, "{}", outcome.stderr);
+        compare(name, &outcome.stdout);
+    }
+    // The other way round what was new is gone.
+    let back = run(&["diff", &after, &before], b"");
+    let text = String::from_utf8(back.stdout).expect("ASCII");
+    assert!(
+        text.contains("\ngone           1         0  bill             abort"),
+        "{text}"
+    );
+}
+
+#[test]
+#[cfg(feature = "desk")]
+fn sets_that_cannot_be_read_are_not_compared() {
+    let scratch = Scratch::new("unread");
+    let reports = fs::read(REPORTS).expect("a golden file");
+    let empty = scratch.path("empty");
+    fs::create_dir(&empty).expect("our own directory");
+    for (args, word) in [
+        (&["diff", "/nonexistent", "-"][..], "nothing is compared"),
+        (&["diff", "-", &empty], "no files are in it"),
+        (
+            &["diff", "--per-day", "-", "/dev/null"],
+            "the reports of NEW are from less",
+        ),
+    ] {
+        let outcome = run(args, &reports);
+        assert_eq!(
+            (outcome.status, &*outcome.stdout),
+            (1, &b""[..]),
+            "{args:?}"
+        );
+        assert!(outcome.stderr.contains(word), "{}", outcome.stderr);
+    }
+    for (args, word) in [
+        (&["diff", "-", "-"][..], "only one of OLD and NEW"),
+        (&["diff", "a"], "diff needs OLD and NEW"),
+        (&["diff", "a", "b", "c"], "diff needs OLD and NEW"),
+    ] {
+        let outcome = run(args, b"");
+        assert_eq!(outcome.status, 2, "{args:?}");
+        assert!(outcome.stderr.contains(word), "{}", outcome.stderr);
+    }
+    // Not a single crash is something else than a set that is no set.
+    let outcome = run(&["diff", "-", "/dev/null"], &reports);
+    assert_eq!(outcome.status, 0);
+    let outcome = run(&["diff", "/dev/null", "-"], b"no report\n");
+    assert!(
+        outcome.stderr.contains("a set has no reports"),
+        "{}",
+        outcome.stderr
+    );
+}
+
 #[test]
 fn files_are_read_one_after_the_other() {
     let scratch = Scratch::new("files");

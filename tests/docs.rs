@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use segfault_analyzer::cli::desk_options::{CORE, SUMMARIZE, SYMBOLIZE};
+use segfault_analyzer::cli::desk_options::{CORE, DIFF, SUMMARIZE_AT_DESK, SYMBOLIZE_AT_DESK};
 use segfault_analyzer::cli::options::{Group, MONITORING};
 
 const README_LINES: usize = 150;
@@ -325,8 +325,9 @@ fn the_manual_has_the_options_of_the_tool() {
     let options = of_manual(&manual, "\n## Options\n", "\n## Text reports\n");
     compare("segfault_analyzer", &of_tool(MONITORING), &options);
     for (command, groups, next) in [
-        ("symbolize", SYMBOLIZE, "\n### summarize\n"),
-        ("summarize", SUMMARIZE, "\n### core\n"),
+        ("symbolize", SYMBOLIZE_AT_DESK, "\n### summarize\n"),
+        ("summarize", SUMMARIZE_AT_DESK, "\n### diff\n"),
+        ("diff", DIFF, "\n### core\n"),
         ("core", CORE, "\n## "),
     ] {
         let options = of_manual(&manual, &format!("\n### {command}\n"), next);
@@ -341,8 +342,9 @@ fn unknown_options(page: &str) -> (Vec<String>, usize) {
         let command = command.split(['\n', '`', '#', '|', '>', ';', '&']).next();
         let mut words = command.unwrap_or("").split_whitespace().peekable();
         let groups = match words.peek() {
-            Some(&"symbolize") => SYMBOLIZE,
-            Some(&"summarize") => SUMMARIZE,
+            Some(&"symbolize") => SYMBOLIZE_AT_DESK,
+            Some(&"summarize") => SUMMARIZE_AT_DESK,
+            Some(&"diff") => DIFF,
             Some(&"core") => CORE,
             _ => MONITORING,
         };

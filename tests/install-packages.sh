@@ -19,6 +19,7 @@ want "crash programs for musl"                          musl-tools
 want "look at binaries: strip, nm, objcopy, readelf"    binutils file
 want "crash programs in Go"                             golang-go
 want "debug information as distributions have it"      dwz libc6-dbg
+want "ask a debuginfod server, also by https"           debuginfod curl openssl
 want "compare backtraces"                               gdb elfutils linux-perf bpftrace
 # Programs of the system, and a library of more than 100 MB: clang-19 brings it.
 want "crash what others have written"                   perl-base libllvm19

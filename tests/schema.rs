@@ -40,6 +40,10 @@ fn golden_reports_fit() {
         }
         let definition = if name.ends_with("summary.json") {
             "summary"
+        } else if name.ends_with("desk_by.json") {
+            "share"
+        } else if name.ends_with("diff.json") {
+            "difference"
         } else {
             "report"
         };

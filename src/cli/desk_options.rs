@@ -4,8 +4,30 @@ use super::options::{flag, option, Default, Group, Key, Value};
 use super::options::{DIRECTORY, FILE, HELP, JSON, REGISTERS, VERBOSE_NAMES};
 use crate::config::default;
 
+/// The heading of options that other builds do not have.
+const DESK_BUILD: &str = "In a desk build";
+
 /// Of `symbolize`.
-pub static SYMBOLIZE: &[Group] = &[(
+pub static SYMBOLIZE: &[Group] = &[SYMBOLIZE_EVERYWHERE];
+
+/// Of `symbolize` in a desk build.
+pub static SYMBOLIZE_AT_DESK: &[Group] = &[
+    SYMBOLIZE_EVERYWHERE,
+    (
+        DESK_BUILD,
+        &[option(
+            Key::Debuginfod,
+            None,
+            "debuginfod",
+            Value::Text("URL", "an address that begins with http:// or https://"),
+            Default::None,
+            "ask this debuginfod server for files that are not here;\n\
+             otherwise those of DEBUGINFOD_URLS",
+        )],
+    ),
+];
+
+const SYMBOLIZE_EVERYWHERE: Group = (
     "",
     &[
         option(
@@ -46,10 +68,45 @@ pub static SYMBOLIZE: &[Group] = &[(
         VERBOSE_NAMES,
         HELP,
     ],
-)];
+);
 
 /// Of `summarize`.
-pub static SUMMARIZE: &[Group] = &[("", &[JSON, HELP])];
+pub static SUMMARIZE: &[Group] = &[SUMMARIZE_EVERYWHERE];
+
+/// Of `summarize` in a desk build.
+pub static SUMMARIZE_AT_DESK: &[Group] = &[
+    SUMMARIZE_EVERYWHERE,
+    (
+        DESK_BUILD,
+        &[option(
+            Key::By,
+            None,
+            "by",
+            Value::Text("FIELD", "one of build, host, version, cause and program"),
+            Default::None,
+            "print one line for each value of FIELD: build, host,\n\
+             version, cause or program",
+        )],
+    ),
+];
+
+const SUMMARIZE_EVERYWHERE: Group = ("", &[JSON, HELP]);
+
+/// Of `diff`, which a desk build alone has.
+pub static DIFF: &[Group] = &[(
+    "",
+    &[
+        JSON,
+        flag(
+            Key::PerDay,
+            None,
+            "per-day",
+            "compare how many there were in a day, from the first to\n\
+             the last report of each set",
+        ),
+        HELP,
+    ],
+)];
 
 /// Of `core`.
 pub static CORE: &[Group] = &[(

@@ -31,6 +31,12 @@ const NAME_MAX_BYTES: usize = 64;
 /// Longer durations (136 years) are cut to this, so that sums of times cannot overflow.
 const DURATION_MAX_S: u64 = u32::MAX as u64;
 
+/// The first words that are no options, for a message.
+const SUBCOMMANDS: &str = match cfg!(feature = "desk") {
+    true => "symbolize, summarize, diff or core",
+    false => "symbolize, summarize or core",
+};
+
 /// What `--help` prints.
 #[must_use]
 pub fn help() -> String {
@@ -70,7 +76,7 @@ where
                 }
             }
             return Err(usage(format!(
-                "unexpected argument '{}': expected options, or symbolize, summarize or core as the first word; try --help",
+                "unexpected argument '{}': expected options, or {SUBCOMMANDS} as the first word; try --help",
                 shown(&word)
             )));
         }

@@ -155,6 +155,11 @@ fn written(option: &Opt) -> Vec<String> {
         .collect()
 }
 
+#[cfg(not(feature = "desk"))]
+use desk_options::SUMMARIZE;
+#[cfg(feature = "desk")]
+use desk_options::SUMMARIZE_AT_DESK as SUMMARIZE;
+
 #[test]
 fn help_texts_explain_each_option_on_short_lines() {
     let texts = [
@@ -163,10 +168,9 @@ fn help_texts_explain_each_option_on_short_lines() {
             desk_options::SYMBOLIZE,
             desk::help(desk::Command::Symbolize),
         ),
-        (
-            desk_options::SUMMARIZE,
-            desk::help(desk::Command::Summarize),
-        ),
+        (SUMMARIZE, desk::help(desk::Command::Summarize)),
+        #[cfg(feature = "desk")]
+        (desk_options::DIFF, desk::help(desk::Command::Diff)),
         (desk_options::CORE, desk::help(desk::Command::Core)),
     ];
     for (groups, help) in texts {
@@ -333,7 +337,7 @@ fn wrong_values_get_one_line_with_what_was_expected() {
         (&["-x"], "unknown option '-x'; try --help"),
         (
             &["./a.out"],
-            "unexpected argument './a.out': expected options, or symbolize, summarize or core as the first word; try --help",
+            &format!("unexpected argument './a.out': expected options, or {SUBCOMMANDS} as the first word; try --help"),
         ),
     ];
     for (args, expected) in lines {
@@ -444,6 +448,22 @@ fn subcommands_are_first_arguments() {
             panic!("{subcommand}: {help:?}");
         };
         assert!(desk::help(command).contains(subcommand));
+    }
+}
+
+#[cfg(feature = "desk")]
+#[test]
+fn servers_are_addresses() {
+    let given = task(&[
+        "symbolize",
+        "--debuginfod=http://a",
+        "--debuginfod",
+        "HTTPS://b/x",
+    ]);
+    assert_eq!(given.servers, ["http://a", "HTTPS://b/x"]);
+    for wrong in ["a", "ftp://a", "http://", "http://a b", "file:///x"] {
+        let said = line(&["symbolize", "--debuginfod", wrong]);
+        assert!(said.contains("--debuginfod: expected an address"), "{said}");
     }
 }
 

@@ -9,6 +9,7 @@
 //! CACHE/BUILDID/debuginfo         of each cache of a debuginfod client
 //! ROOT/path/of/the/module         of each root
 //! the files that were given, and every file below the directories that were given
+//! the servers of debuginfod, if there are some
 //! ```
 //!
 //! All of them are opened like foreign files: only regular ones, and no path in a report
@@ -22,6 +23,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+#[cfg(feature = "desk")]
+use super::debuginfod::Debuginfod;
 use crate::base::address::FileAddress;
 use crate::base::allowance::Allowance;
 use crate::base::budget::MemoryBudget;
@@ -51,6 +54,9 @@ pub(super) struct Places {
     given: Vec<PathBuf>,
     /// The files that were found there, by build-id.
     index: Vec<(Box<[u8]>, PathBuf)>,
+    /// Asked when nothing else has the file.
+    #[cfg(feature = "desk")]
+    pub(super) debuginfod: Option<Debuginfod>,
     /// How many modules were looked for.
     count: u64,
     /// Messages for the user.
@@ -74,6 +80,8 @@ impl Places {
             roots,
             given,
             index: Vec::new(),
+            #[cfg(feature = "desk")]
+            debuginfod: None,
             count: 0,
             said: Vec::new(),
             allowance: Rc::new(Allowance::new(time::CLOCKS, MODULE_NS)),
@@ -112,7 +120,13 @@ impl Places {
             (&self.dirs.debuginfod, cached),
         ] {
             for dir in dirs {
-                module.look_at(&dir.join(&file), None);
+                let path = dir.join(&file);
+                // In a cache an empty one stands for a file that no server has.
+                #[cfg(feature = "desk")]
+                if fs::metadata(&path).is_ok_and(|file| file.len() == 0) {
+                    continue;
+                }
+                module.look_at(&path, None);
             }
         }
         let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
@@ -125,6 +139,12 @@ impl Places {
         for (id, path) in &self.index {
             if **id == *build_id {
                 module.look_at(path, None);
+            }
+        }
+        #[cfg(feature = "desk")]
+        if !module.is_complete() {
+            if let Some(path) = self.download(build_id) {
+                module.look_at(&path, None);
             }
         }
         #[cfg(feature = "dwz")]
@@ -163,7 +183,19 @@ impl Places {
         }
         self.look_through();
         let mut known = self.index.iter().filter(|(id, _)| **id == *link.id);
-        known.find_map(|(_, path)| open(RegularFile::open(path)))
+        let found = known.find_map(|(_, path)| open(RegularFile::open(path)));
+        #[cfg(feature = "desk")]
+        let found = found.or_else(|| open(RegularFile::open(&self.download(&link.id)?)));
+        found
+    }
+
+    /// The file of that build-id from a server, in the cache.
+    #[cfg(feature = "desk")]
+    fn download(&mut self, build_id: &[u8]) -> Option<PathBuf> {
+        let debuginfod = self.debuginfod.as_mut()?;
+        let found = debuginfod.find(build_id);
+        self.said.append(&mut debuginfod.said);
+        found
     }
 
     /// Something about a file, for the user.

@@ -5,6 +5,7 @@
 //!                                                             │
 //!                                     unstripped files ──files┘    found by build-id
 //! summarize  lines of reports ──sighting──▶ table               how often, since when
+//! diff       two sets of reports ──sighting──▶ table           what is new, what is gone
 //! core       core files ──corefile──▶ events ──analyze──▶ reports
 //! ```
 //!
@@ -13,6 +14,12 @@
 //! hostile as the crashed programs: [`json`] reads them in place. Lines that are not
 //! reports are passed on unchanged (`symbolize`) or counted (`summarize`).
 
+#[cfg(feature = "desk")]
+mod by;
+#[cfg(feature = "desk")]
+mod debuginfod;
+#[cfg(feature = "desk")]
+mod diff;
 mod files;
 mod input;
 pub mod json;
@@ -35,7 +42,11 @@ use json::Object;
 pub fn run(task: Task) -> Result<()> {
     match task.command {
         Command::Symbolize => symbolize::run(task),
+        #[cfg(feature = "desk")]
+        Command::Summarize if task.by.is_some() => by::run(task),
         Command::Summarize => summarize::run(task),
+        #[cfg(feature = "desk")]
+        Command::Diff => diff::run(task),
         Command::Core => postmortem::run(&task),
     }
 }

@@ -4,9 +4,13 @@
 //! a million reports are about crashes that are already in the table. Values stay encoded
 //! as in JSON.
 
+#[cfg(feature = "desk")]
+use super::find_last;
 use super::json::{self, Object, Span};
 use super::{add, is_report};
 use crate::base::bytes::find;
+#[cfg(feature = "desk")]
+use crate::cli::desk::Field;
 
 /// The longest value; a longer one is left out.
 const MAX_VALUE: usize = 1024;
@@ -35,6 +39,53 @@ impl<'a> Sighting<'a> {
         add(&mut out, &[signature]);
         out.truncate(MAX_VALUE);
         out
+    }
+
+    /// Equal for equal crashes of different builds: the group, if there is one.
+    #[cfg(feature = "desk")]
+    pub(super) fn group_identity(&self) -> Vec<u8> {
+        let [program, signal, cause, _, group] = self.values();
+        let mut out = Vec::new();
+        if group.is_empty() {
+            let symbol = self.0.value("instruction_symbol");
+            // Without the place in the function, which differs from build to build.
+            let end = find_last(symbol, b"+0x").unwrap_or(symbol.len());
+            add(&mut out, &[program, signal, cause, &symbol[..end]]);
+        }
+        add(&mut out, &[group]);
+        out.truncate(MAX_VALUE);
+        out
+    }
+
+    /// The value of a field, as JSON; empty if it is not known.
+    #[cfg(feature = "desk")]
+    pub(super) fn field(&self, field: Field) -> &'a [u8] {
+        let [program, _, cause, ..] = self.values();
+        let value = match field {
+            Field::Build => self.of_executable("build_id"),
+            Field::Host => self.0.value("host"),
+            Field::Version => match self.of_executable("version") {
+                b"" => self.0.value("version"),
+                version => version,
+            },
+            Field::Cause => cause,
+            Field::Program => program,
+        };
+        if value.len() > MAX_VALUE {
+            return b"";
+        }
+        value
+    }
+
+    /// What a frame in the executable says about its file.
+    #[cfg(feature = "desk")]
+    fn of_executable(&self, key: &str) -> &'a [u8] {
+        let exe = self.0.value("exe");
+        let stack = self.0.place("stack_trace");
+        let frames = stack.and_then(|stack| json::objects(self.0.text(), stack));
+        let mut frames = frames.unwrap_or_default().into_iter();
+        let own = frames.find(|frame| !exe.is_empty() && frame.value("module") == exe);
+        own.map_or(b"", |frame| frame.value(key))
     }
 
     /// Processes that died: none for a handled fault after which the process lived on, and none

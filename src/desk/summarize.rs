@@ -33,19 +33,10 @@ const OTHERS: &[u8] =
 pub(super) fn run(task: Task) -> Result<()> {
     let mut input = Input::new(task.inputs);
     let mut table = Table::default();
-    loop {
-        match input.next() {
-            Next::Line(line) => match Sighting::read(line) {
-                Some(sighting) => table.add(&sighting),
-                None => input.foreign += 1,
-            },
-            Next::Piece(_) => {}
-            Next::End => break,
-        }
-    }
+    each_report(&mut input, &mut |sighting| table.add(sighting));
     time::settle_time_zone();
     let mut out = Vec::new();
-    let is_empty = table.ranked().is_empty() && table.others.1.reports == 0;
+    let is_empty = table.is_empty();
     // A table without a line says that there were no crashes: only if all was read.
     let is_unknown = is_empty && input.has_failed();
     if !task.json && !is_unknown {
@@ -58,16 +49,39 @@ pub(super) fn run(task: Task) -> Result<()> {
         put(&mut out, &table.others, task.json, true);
     }
     print(&out)?;
-    if table.suppressed > 0 {
-        say(&format!(
-            "--max-per-minute held back {} more crashes of unknown kinds: they are not in the table",
-            table.suppressed
-        ));
+    finish(&table, &input)
+}
+
+/// Reads all reports of an input; counts what is none.
+pub(super) fn each_report(input: &mut Input, take: &mut dyn FnMut(&Sighting<'_>)) {
+    loop {
+        match input.next() {
+            Next::Line(line) => match Sighting::read(line) {
+                Some(sighting) => take(&sighting),
+                None => input.foreign += 1,
+            },
+            Next::Piece(_) => {}
+            Next::End => break,
+        }
     }
-    if is_empty && input.has_foreign() {
+}
+
+/// Says what the table does not hold.
+pub(super) fn finish(table: &Table, input: &Input) -> Result<()> {
+    say_suppressed(table.suppressed);
+    if table.is_empty() && input.has_foreign() {
         say("no reports found: summarize reads the JSON lines that --format json writes");
     }
     input.finish()
+}
+
+/// Says how many crashes no report is about.
+pub(super) fn say_suppressed(count: u64) {
+    if count > 0 {
+        say(&format!(
+            "--max-per-minute held back {count} more crashes of unknown kinds: they are not in the table"
+        ));
+    }
 }
 
 /// Appends a line for a row.
@@ -78,14 +92,7 @@ fn put(out: &mut Vec<u8>, row: &Row, is_json: bool, is_others: bool) {
         add(out, &[text(crash, figures, is_others).as_bytes()]);
         return;
     }
-    let mut number = |name: &str, number: Option<u64>| {
-        let number = number.map_or("null".into(), |number| number.to_string());
-        add(out, &[name.as_bytes(), number.as_bytes()]);
-    };
-    number("{\"deaths\":", Some(figures.deaths));
-    number(",\"reports\":", Some(figures.reports));
-    number(",\"first_seen\":", figures.first_ms);
-    number(",\"last_seen\":", figures.last_ms);
+    put_figures(out, figures);
     let others = if is_others {
         &b"true}\n"[..]
     } else {
@@ -94,6 +101,18 @@ fn put(out: &mut Vec<u8>, row: &Row, is_json: bool, is_others: bool) {
     // The crash without the brackets around it.
     let crash = &crash[1..crash.len() - 1];
     add(out, &[b",", crash, b",\"others\":", others]);
+}
+
+/// Appends the figures as the first members of an object.
+pub(super) fn put_figures(out: &mut Vec<u8>, figures: &Figures) {
+    let mut number = |name: &str, number: Option<u64>| {
+        let number = number.map_or("null".into(), |number| number.to_string());
+        add(out, &[name.as_bytes(), number.as_bytes()]);
+    };
+    number("{\"deaths\":", Some(figures.deaths));
+    number(",\"reports\":", Some(figures.reports));
+    number(",\"first_seen\":", figures.first_ms);
+    number(",\"last_seen\":", figures.last_ms);
 }
 
 /// A line of columns.
@@ -109,7 +128,13 @@ fn text(crash: &[u8], figures: &Figures, is_others: bool) -> String {
         shown(value("cause")),
         shown(value("signature")),
     );
-    let calls = value("calls");
+    put_calls(&mut line, value("calls"));
+    line.push_str(if is_others { "others\n" } else { "\n" });
+    line
+}
+
+/// Appends calls, innermost first.
+pub(super) fn put_calls(line: &mut String, calls: &[u8]) {
     let calls_at = json::elements(calls, Span::whole(calls)).unwrap_or_default();
     for (number, call) in calls_at.iter().enumerate() {
         if number > 0 {
@@ -117,12 +142,10 @@ fn text(crash: &[u8], figures: &Figures, is_others: bool) -> String {
         }
         line.push_str(&shown(call.of(calls)));
     }
-    line.push_str(if is_others { "others\n" } else { "\n" });
-    line
 }
 
 /// A time by the clock on the wall.
-fn local(unix_ms: Option<u64>) -> String {
+pub(super) fn local(unix_ms: Option<u64>) -> String {
     let Some(ms) = unix_ms else {
         return "unknown".into();
     };
@@ -134,7 +157,7 @@ fn local(unix_ms: Option<u64>) -> String {
 
 /// A value for the terminal, cut to a maximum length: the name in `name+0xoff (/path)`, or the
 /// last part of a path.
-fn shown(value: &[u8]) -> String {
+pub(super) fn shown(value: &[u8]) -> String {
     let mut text = json::string(value).unwrap_or(b"-".to_vec());
     match find_last(&text, b"+0x") {
         Some(end) if text.ends_with(b")") => text.truncate(end),

@@ -3,6 +3,8 @@
 //! The order of the lines stays. JSON and text may be mixed: a line that begins with
 //! a brace is JSON.
 
+#[cfg(feature = "desk")]
+use super::debuginfod::Debuginfod;
 use super::files::{self, Places};
 use super::input::{Input, Next};
 use super::json_report;
@@ -35,7 +37,14 @@ pub(super) fn run(task: Task) -> Result<()> {
     let limit = task.memory_limit_bytes;
     let limit = limit.unwrap_or_else(|| mmap::memory_bytes() / MEMORY_SHARE);
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let mut desk = Desk::new(Places::new(dirs, task.sysroots, task.given, limit));
+    #[cfg_attr(not(feature = "desk"), expect(unused_mut, reason = "no servers"))]
+    let mut places = Places::new(dirs, task.sysroots, task.given, limit);
+    #[cfg(feature = "desk")]
+    match Debuginfod::new(task.servers, &|name| std::env::var_os(name)) {
+        Ok(servers) => places.debuginfod = servers,
+        Err(reason) => say(reason),
+    }
+    let mut desk = Desk::new(places);
     desk.cpp_names = task.cpp_names;
     let mut input = Input::new(task.inputs);
     let mut text = TextReport::default();

@@ -18,7 +18,7 @@ pub(super) struct Figures {
 }
 
 impl Figures {
-    fn add(&mut self, sighting: &Sighting<'_>) {
+    pub(super) fn add(&mut self, sighting: &Sighting<'_>) {
         self.deaths = self.deaths.saturating_add(sighting.deaths());
         let reports = sighting.repeats().saturating_add(1);
         self.reports = self.reports.saturating_add(reports);
@@ -29,7 +29,8 @@ impl Figures {
     }
 }
 
-/// A crash as [`Sighting::crash`] has it, and its figures.
+/// A crash as [`Sighting::crash`] has it, or the value that it is counted by, and its
+/// figures.
 pub(super) type Row = (Vec<u8>, Figures);
 
 /// The table.
@@ -46,19 +47,32 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn add(&mut self, sighting: &Sighting<'_>) {
-        let identity = sighting.identity();
+        self.add_as(sighting.identity(), sighting, &|| sighting.crash());
+    }
+
+    /// Counts a report in the row with that identity; a new row shows what `shown` gives.
+    pub(super) fn add_as(
+        &mut self,
+        identity: Vec<u8>,
+        sighting: &Sighting<'_>,
+        shown: &dyn Fn() -> Vec<u8>,
+    ) {
         let row = match self.index.binary_search_by(|known| known.0.cmp(&identity)) {
             Ok(at) => &mut self.rows[self.index[at].1],
             Err(_) if self.rows.len() >= MAX_ROWS => &mut self.others,
             Err(at) => {
                 let row = self.rows.len();
                 self.index.insert(at, (identity, row));
-                self.rows.push((sighting.crash(), Figures::default()));
+                self.rows.push((shown(), Figures::default()));
                 &mut self.rows[row]
             }
         };
         row.1.add(sighting);
         self.suppressed = self.suppressed.saturating_add(sighting.suppressed());
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.others.1.reports == 0
     }
 
     /// The rows, the most frequent first; equally frequent ones in the order in which they came.

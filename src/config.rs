@@ -164,6 +164,8 @@ pub struct OutputConfig {
     pub registers: bool,
     pub stack_trace: bool,
     pub cpp_names: CppNames,
+    /// Lines of JSON are kept short, as only `-t` was asked for.
+    pub is_short: bool,
     /// Reports go to standard output, whose reader may go away.
     pub is_stdout: bool,
 }
@@ -282,9 +284,16 @@ impl Config {
                 registers: self.registers,
                 stack_trace: self.stack_trace,
                 cpp_names: self.cpp_names,
+                is_short: self.is_brief(),
                 is_stdout: self.output.is_none(),
             },
         }
+    }
+
+    /// Whether no option asks for more than the usual number of calls.
+    fn is_brief(&self) -> bool {
+        let more = self.registers || self.memory || self.maps || self.threads.is_some();
+        !more && self.max_stack_depth <= default::MAX_STACK_DEPTH as usize
     }
 
     fn capture(&self) -> CaptureConfig {

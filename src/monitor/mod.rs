@@ -35,6 +35,7 @@ use crate::report::Exit;
 use crate::sys::events::{ClockSet, Poller, Request, Signals, Timer};
 use crate::sys::hotplug::Announcements;
 use crate::sys::messages::say;
+use crate::sys::process;
 use crate::sys::time::utc_offset_s;
 use follow::{Followed, Item};
 
@@ -67,6 +68,17 @@ enum Woken {
     Devices,
     Reader,
     Followed,
+}
+
+/// This host, for reports.
+fn host() -> output::Host {
+    let [name, kernel, machine] = process::host_names();
+    output::Host {
+        name,
+        boot_id: process::boot_id(),
+        kernel,
+        machine,
+    }
 }
 
 /// A running capture, and what becomes of its records.
@@ -178,6 +190,8 @@ impl Monitor {
                 stack_trace: config.output.stack_trace,
                 utc_offset_s: 0,
                 cpp_names: config.output.cpp_names,
+                host: (config.output.format == Format::Json).then(host),
+                is_short: config.output.is_short,
             },
             sink,
             cores,
@@ -440,6 +454,10 @@ impl Monitor {
             let Some(Outgoing { report, is_held }) = self.outbox.pop_front() else {
                 break;
             };
+            // The name may have been set since.
+            if let Some(host) = &mut self.options.host {
+                [host.name, ..] = process::host_names();
+            }
             self.options.utc_offset_s = utc_offset_s((report.time.unix_ms / 1000) as i64);
             let text = match self.config.output.format {
                 Format::Json => output::json(&report, &self.options),

@@ -17,6 +17,7 @@ mod busybox;
 mod causes;
 mod chains;
 mod compat;
+mod containers;
 mod context;
 mod cores;
 mod cpus;
@@ -134,6 +135,7 @@ fn main() -> ExitCode {
         text::CASES,
         json::CASES,
         context::CASES,
+        containers::CASES,
         chains::CASES,
         compat::CASES,
         deliveries::CASES,

@@ -1,6 +1,6 @@
 //! This process itself: its numbers, its limits, and the privileges that it gives up.
 
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout};
@@ -158,6 +158,22 @@ pub fn exists(pid: u32) -> bool {
     nix::sys::signal::kill(pid, None) != Err(nix::errno::Errno::ESRCH)
 }
 
+/// Whether this process is ours, or one that descends from ours and has not ended.
+#[must_use]
+pub fn is_below(mut process: u32) -> bool {
+    // More generations than any shell makes.
+    for _ in 0..256 {
+        if process <= 1 || process == pid() {
+            break;
+        }
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+        let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
+        let parent = fields.split_whitespace().nth(1);
+        process = parent.and_then(|parent| parent.parse().ok()).unwrap_or(0);
+    }
+    process == pid()
+}
+
 /// A process whose end is waited for.
 #[derive(Debug)]
 pub struct Watch {
@@ -187,6 +203,12 @@ impl Watch {
             // SAFETY: the kernel has just made the descriptor, and nothing else uses it.
             pidfd: fd.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }),
         }
+    }
+
+    /// Readable once it has ended; `None` if the kernel has no such descriptor.
+    #[must_use]
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.pidfd.as_ref().map(AsFd::as_fd)
     }
 
     /// Whether it has ended by now, and its status as wait(2) reports it, if that is known: from

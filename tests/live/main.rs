@@ -16,6 +16,7 @@ mod books;
 mod busybox;
 mod causes;
 mod chains;
+mod command;
 mod compat;
 mod containers;
 mod context;
@@ -137,6 +138,7 @@ fn main() -> ExitCode {
         context::CASES,
         containers::CASES,
         chains::CASES,
+        command::CASES,
         compat::CASES,
         deliveries::CASES,
         causes::CASES,

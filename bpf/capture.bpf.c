@@ -220,7 +220,7 @@ int segfault_probe(struct delivery *ctx)
 		count_drop();
 		return 0;
 	}
-	if (!only_thread() && !passes_name(s, task)) {
+	if (!only_thread() && !(passes_tree(s, task) && passes_name(s, task))) {
 		count(filtered);
 		s->busy = 0;
 		return 0;

@@ -148,6 +148,36 @@ separate int out_holds_name(void)
 	return s->name_found >> ((name_bytes - 1) & 63) & 1;
 }
 
+#define MAX_GENERATIONS 256
+
+/* One step from a process to its parent. */
+static long parent_callback(__u32 step, void *unused)
+{
+	struct scratch *s = scratch();
+	struct task_struct *process;
+
+	if (!s)
+		return 1;
+	process = (void *)s->above;
+	process = BPF_CORE_READ(process, real_parent, group_leader);
+	s->above = (__u64)process;
+	if (!process)
+		return 1;
+	s->is_below = own_pid == (__u32)pid_for_us((__u64)BPF_CORE_READ(process, thread_pid));
+	return s->is_below;
+}
+
+/* A process whose parent has ended gets the tool for a parent, which asked for that. */
+static __always_inline int passes_tree(struct scratch *s, struct task_struct *task)
+{
+	if (!only_below)
+		return 1;
+	s->above = (__u64)task;
+	s->is_below = 0;
+	bpf_loop(MAX_GENERATIONS, parent_callback, 0, 0);
+	return s->is_below;
+}
+
 /* -n: the process's name, the thread's, or the base name of its executable. */
 static __always_inline int passes_name(struct scratch *s, struct task_struct *task)
 {

@@ -85,6 +85,8 @@ struct scratch {
 	__u64 count;
 	__u64 began_ns;
 	__u64 name_found;	/* -n: see out_holds_name() */
+	__u64 above;		/* a process above the current one, and whether it is the tool */
+	__u64 is_below;
 	__u32 out_bytes;	/* used of out */
 	__u32 record_at;	/* offset in out of the current mapping */
 	__u64 stack_next;	/* next address of the window being read */
@@ -131,6 +133,7 @@ const volatile __u32 own_pid = 0;	/* of the tool, as its own namespace numbers i
 const volatile __u32 own_pid_ns = 0;	/* inode of that namespace */
 const volatile __u32 own_mnt_ns = 0;	/* likewise, of the mount namespace */
 const volatile __u32 only_pid = 0;	/* -p */
+const volatile __u32 only_below = 0;	/* only descendants of the tool */
 const volatile __u32 name_bytes = 0;	/* -n: its length, 0 for any */
 const volatile __u64 name_masks[256] = {};	/* bit i: byte i of the name is this */
 const volatile __u32 stack_bytes = 0;	/* budget of the main window */

@@ -7,7 +7,7 @@
 
 use std::time::Instant;
 
-use crate::base::error::{Kind, Result};
+use crate::base::error::{Error, Kind, Result};
 use crate::check;
 use crate::cli::{self, Command};
 use crate::config::Config;
@@ -17,6 +17,7 @@ use crate::monitor::Monitor;
 use crate::report::output::{self, sink::Sink};
 use crate::start;
 use crate::sys::bpf;
+use crate::sys::command;
 use crate::sys::events::Signals;
 use crate::sys::messages::{print, say, say_last};
 use crate::sys::perf;
@@ -29,24 +30,24 @@ pub fn main(args: impl IntoIterator<Item = std::ffi::OsString>) -> u8 {
     let result = match cli::parse(args) {
         Ok(Command::Help) => print(cli::help().as_bytes()),
         Ok(Command::Version) => print(format!("{}\n", cli::VERSION).as_bytes()),
-        Ok(Command::Run(config)) => run(&config),
+        Ok(Command::Run(config)) => return run(&config).unwrap_or_else(|error| failed(&error)),
         Ok(Command::Desk(task)) => desk::run(task),
         Ok(Command::DeskHelp(command)) => print(cli::desk::help(command).as_bytes()),
         Ok(Command::Check(config)) => check(&config),
         Err(error) => Err(error),
     };
-    match result {
-        Ok(()) => 0,
-        Err(error) => {
-            if error.kind() != Kind::BrokenPipe {
-                say_last(&format!("Error: {error}"));
-                if let Some(hint) = error.hint() {
-                    say_last(&format!("  {hint}"));
-                }
-            }
-            error.kind().exit_status()
+    result.map_or_else(|error| failed(&error), |()| 0)
+}
+
+/// Says why, and what to do; the exit status.
+fn failed(error: &Error) -> u8 {
+    if error.kind() != Kind::BrokenPipe {
+        say_last(&format!("Error: {error}"));
+        if let Some(hint) = error.hint() {
+            say_last(&format!("  {hint}"));
         }
     }
+    error.kind().exit_status()
 }
 
 /// `--check`: a page on standard output; fails as monitoring would.
@@ -66,8 +67,14 @@ fn check(config: &Config) -> Result<()> {
     failed.map_or(Ok(()), Err)
 }
 
-fn run(config: &Config) -> Result<()> {
+/// Monitors; the exit status, which is that of the command if there is one.
+fn run(config: &Config) -> Result<u8> {
     time::settle_time_zone();
+    // Before anything changes what it inherits.
+    let command = match config.command.is_empty() {
+        true => None,
+        false => Some(command::Waiting::new(&config.command)?),
+    };
     // First of all: scripts follow the file at once.
     let sink = Sink::open(config.output.as_deref(), config.append)?;
     let cores = config.cores().map(Store::open).transpose()?;
@@ -79,16 +86,22 @@ fn run(config: &Config) -> Result<()> {
             page.lines().iter().for_each(|line| say(line));
         }
     }
-    if let Some(pid) = config.pid.filter(|pid| !process::exists(*pid)) {
+    for pid in config.pids.iter().filter(|pid| !process::exists(**pid)) {
         say(&format!("Warning: no process {pid} exists now"));
     }
     for warning in &started.warnings {
         say(&format!("Warning: {warning}"));
     }
+    if command.is_some() && !started.capture.knows_descendants() {
+        say("Warning: with this capture method a crash of the command is left out if the parent of the process ends at once");
+    }
     give_up_privileges(config, started.capture.has_ring_for_each_cpu());
     let mut monitor = Monitor::new(config.monitor(), started, sink, cores, signals, since)?;
-    // Last of all: scripts wait for it.
-    say(&monitoring(config));
+    match command {
+        Some(command) => monitor.follow_command(command.start()),
+        // Last of all: scripts wait for it.
+        None => say(&monitoring(config)),
+    }
     let ended = monitor.watch();
     let ended = ended.and_then(|()| monitor.finish());
     if ended.is_err() {
@@ -97,14 +110,21 @@ fn run(config: &Config) -> Result<()> {
     if config.stats {
         monitor.print_statistics();
     }
-    ended
+    match monitor.command_status() {
+        Some(status) => {
+            ended.err().map(|error| failed(&error));
+            Ok(status)
+        }
+        None => ended.map(|()| 0),
+    }
 }
 
 /// The line that scripts wait for.
 fn monitoring(config: &Config) -> String {
     let mut line = format!("Monitoring {}", config.monitored());
-    if let Some(pid) = config.pid {
-        line.push_str(&format!(" of process {pid}"));
+    for (number, pid) in config.pids.iter().enumerate() {
+        let before = if number == 0 { " of process" } else { "," };
+        line.push_str(&format!("{before} {pid}"));
     }
     if let Some(name) = &config.name {
         line.push_str(" of programs whose name contains \"");

@@ -165,6 +165,9 @@ pub fn advice(failed: Option<&Error>) -> Page {
             "mount it: it gives access to files of containers and deleted files",
         );
     }
+    if !process::sees_all_processes() {
+        page.row("Other containers", &process::container_hint());
+    }
     if page.lines.len() == 1 {
         page.row("(none)", "");
     }

@@ -4,6 +4,7 @@
 //! [`Config::monitor`] and [`Config::cores`] give each component what it needs and no more. What follows from several
 //! options, such as the size of a ring, is decided here.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -97,6 +98,8 @@ pub struct CaptureConfig {
     /// Bit N stands for signal N.
     pub signals: u64,
     pub pid: Option<u32>,
+    /// Only descendants of the tool.
+    pub only_below: bool,
     /// What the name of a process contains.
     pub name: Option<Vec<u8>>,
     /// How long the programs only count handled faults of one site, after the first.
@@ -164,6 +167,8 @@ pub struct OutputConfig {
     pub registers: bool,
     pub stack_trace: bool,
     pub cpp_names: CppNames,
+    /// Lines of JSON are kept short, as only `-t` was asked for.
+    pub is_short: bool,
     /// Reports go to standard output, whose reader may go away.
     pub is_stdout: bool,
 }
@@ -175,6 +180,10 @@ pub struct MonitorConfig {
     /// How often statistics are printed, if they are.
     pub stats_interval: Option<Duration>,
     pub fatal_only: bool,
+    /// Of these processes alone, if there are any.
+    pub pids: Vec<u32>,
+    /// Of descendants of the tool alone.
+    pub only_below: bool,
     pub memory_limit_bytes: u64,
     pub analysis: AnalysisConfig,
     pub repeats: RepeatsConfig,
@@ -186,8 +195,10 @@ pub struct MonitorConfig {
 pub struct Config {
     /// `-d`: `None` runs until a signal ends it.
     pub duration: Option<Duration>,
-    /// `-p`, as the tool's own pid namespace numbers it.
-    pub pid: Option<u32>,
+    /// `-p`, each of them, as the tool's own pid namespace numbers it.
+    pub pids: Vec<u32>,
+    /// `-- COMMAND ARG…`, if there is one.
+    pub command: Vec<OsString>,
     /// `-n`: 1 to 64 bytes.
     pub name: Option<Vec<u8>>,
     /// `-r`
@@ -269,6 +280,8 @@ impl Config {
             duration: self.duration,
             stats_interval: self.stats.then_some(self.stats_interval),
             fatal_only: self.fatal_only,
+            pids: self.pids.clone(),
+            only_below: !self.command.is_empty(),
             memory_limit_bytes: self.memory_limit_bytes,
             analysis: self.analysis(),
             repeats: RepeatsConfig {
@@ -282,9 +295,16 @@ impl Config {
                 registers: self.registers,
                 stack_trace: self.stack_trace,
                 cpp_names: self.cpp_names,
+                is_short: self.is_brief(),
                 is_stdout: self.output.is_none(),
             },
         }
+    }
+
+    /// Whether no option asks for more than the usual number of calls.
+    fn is_brief(&self) -> bool {
+        let more = self.registers || self.memory || self.maps || self.threads.is_some();
+        !more && self.max_stack_depth <= default::MAX_STACK_DEPTH as usize
     }
 
     fn capture(&self) -> CaptureConfig {
@@ -294,7 +314,12 @@ impl Config {
         let wants_stacks = self.stack_trace || self.writes_cores();
         CaptureConfig {
             signals: self.signals,
-            pid: self.pid,
+            // Of several the tool itself chooses.
+            pid: match *self.pids {
+                [pid] => Some(pid),
+                _ => None,
+            },
+            only_below: !self.command.is_empty(),
             name: self.name.clone(),
             fold_handled: self.fold_handled.or(fold_fatal),
             all_mappings: self.registers || self.maps || self.writes_cores(),
@@ -376,7 +401,8 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             duration: None,
-            pid: None,
+            pids: Vec::new(),
+            command: Vec::new(),
             name: None,
             registers: false,
             stack_trace: false,

@@ -14,11 +14,13 @@
 use crate::base::error::{Error, Kind, Result};
 use crate::capture::{self, Started};
 use crate::config::{Method, StartConfig};
+use crate::crash::event::Lost;
 use crate::loader::compare;
 use crate::loader::probe::{self, Features};
 use crate::loader::source::NO_TYPES_HINT;
 use crate::loader::{self, KernelTypes};
 use crate::sys::messages::say;
+use crate::sys::process;
 
 pub mod measured;
 pub mod proof;
@@ -49,11 +51,26 @@ impl From<Error> for Refusal {
 
 /// Loads and attaches what the user asked for, and proves it.
 pub fn start(config: &StartConfig) -> Result<Started> {
-    match config.method {
+    let mut started = match config.method {
         Some(method) => forced(method, config),
         None => best(config),
+    }?;
+    if !process::sees_all_processes() {
+        started.lost.push(OF_OTHER_CONTAINERS);
+        let Lost { detail, reason } = OF_OTHER_CONTAINERS;
+        started.warnings.push(format!(
+            "reports will lack {detail} {reason}; {}",
+            process::container_hint()
+        ));
     }
+    Ok(started)
 }
+
+/// What is out of reach from a pid namespace in which other processes cannot be seen.
+const OF_OTHER_CONTAINERS: Lost = Lost {
+    detail: "symbols",
+    reason: "of other containers: this is a pid namespace of its own",
+};
 
 /// One method, as the user says.
 fn forced(method: Method, config: &StartConfig) -> Result<Started> {

@@ -349,6 +349,8 @@ fn unknown_options(page: &str) -> (Vec<String>, usize) {
             _ => MONITORING,
         };
         let options = groups.iter().flat_map(|(_, options)| *options);
+        // What follows belongs to another command.
+        let words = words.take_while(|word| *word != "--");
         for word in words.filter(|word| word.starts_with('-') && word.len() > 1) {
             let name = word.split('=').next().unwrap_or(word);
             let mut options = options.clone();

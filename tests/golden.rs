@@ -17,7 +17,7 @@ use segfault_analyzer::crash::kinds::{Access, Sender};
 use segfault_analyzer::crash::registers::{Arch, Registers, WORDS};
 use segfault_analyzer::crash::threads::{self, SystemCall};
 use segfault_analyzer::monitor::statistics::{Sizes, Statistics, UserCounters};
-use segfault_analyzer::report::output::{self, Options};
+use segfault_analyzer::report::output::{self, Host, Options};
 use segfault_analyzer::report::threads::{Call, Operation, ReportThread, ReportThreads, WaitsFor};
 use segfault_analyzer::report::{
     Cause, Code, Counts, Delivery, FirstFault, Location, Near, NearbyMapping, Process, Report,
@@ -38,6 +38,8 @@ const PLAIN: Options = Options {
     stack_trace: false,
     utc_offset_s: 0,
     cpp_names: CppNames::Short,
+    host: None,
+    is_short: false,
 };
 
 const DETAILED: Options = Options {
@@ -45,6 +47,8 @@ const DETAILED: Options = Options {
     stack_trace: true,
     utc_offset_s: 0,
     cpp_names: CppNames::Short,
+    host: None,
+    is_short: false,
 };
 
 #[track_caller]
@@ -411,7 +415,7 @@ fn every_kind_of_frame() {
         registers: true,
         stack_trace: true,
         utc_offset_s: 5 * 3600 + 1800,
-        cpp_names: CppNames::Short,
+        ..DETAILED
     };
     let mut report = hard_stack();
     let mut words = [0; WORDS];
@@ -617,6 +621,73 @@ fn registers_of_a_32_bit_task() {
     report.state.registers = Some(Registers::new(Arch::X86_64, words));
     compare("registers_i386.txt", &output::text(&report, &options));
     compare("registers_i386.json", &output::json(&report, &options));
+}
+
+/// A host of a fleet, and a container there.
+#[test]
+fn of_which_host_and_container() {
+    let id = "9e073649debeec6d511391c9ec7627ee67ce3a3fb508b0fa0437a97f8e58ba98";
+    let mut report = bare(b"bill", 77);
+    let cgroup = format!("/kubepods.slice/kubepods-pod019c1fe8_0d92_4aa0_b61c_4df58bdde71c.slice/cri-containerd-{id}.scope");
+    report.process.cgroup = Some(cgroup.into_bytes());
+    report.process.cmdline = Some(b"/srv/bill\0--title=a b\0\0".to_vec());
+    let options = Options {
+        host: Some(Host {
+            name: "node-7".into(),
+            boot_id: Some("3bc35687-c4a2-4f2f-aa6d-8655c232e95e".into()),
+            kernel: "6.1.0-50-amd64".into(),
+            machine: "x86_64".into(),
+        }),
+        ..PLAIN
+    };
+    compare("fleet.txt", &output::text(&report, &options));
+    compare("fleet.json", &output::json(&report, &options));
+}
+
+/// What is too long for a collector of logs loses arguments first, and then outer calls.
+#[test]
+fn a_short_line() {
+    let mut report = detailed();
+    let options = Options {
+        is_short: true,
+        host: Some(Host::default()),
+        registers: false,
+        ..DETAILED
+    };
+    let whole = |report: &Report| {
+        let line = output::json(report, &options);
+        let value: serde_json::Value = serde_json::from_slice(&line).expect("JSON");
+        (line.len(), value)
+    };
+    let (_, value) = whole(&report);
+    assert_eq!(value["lost"].to_string(), "[]");
+    report.process.cmdline = Some([b"x".repeat(5000), b"\0y\0".to_vec()].concat());
+    let (length, value) = whole(&report);
+    assert!(length < output::SHORT_BYTES, "{length}");
+    assert_eq!(value["cmdline"].as_str().map(str::len), Some(512));
+    assert_eq!(value["argv"].as_array().map(Vec::len), Some(1));
+    assert_eq!(value["stack_complete"], true);
+    let stack = report.stack.as_mut().expect("a stack");
+    let one = stack.frames[0].clone();
+    for name_bytes in [1, 700, 7000, 9000] {
+        let mut frame = one.clone();
+        frame.location.symbol.as_mut().expect("a name").name = vec![b'f'; name_bytes];
+        let stack = report.stack.as_mut().expect("a stack");
+        stack.frames = vec![frame; 60];
+        let (length, value) = whole(&report);
+        let frames = value["stack_trace"].as_array().expect("frames").len();
+        assert!((1..60).contains(&frames), "{frames}");
+        assert!(length < output::SHORT_BYTES || frames == 1, "{length}");
+        // As many as there is room for.
+        let each = length / frames;
+        assert!(
+            length + each + 100 > output::SHORT_BYTES,
+            "{length}, {frames}"
+        );
+        assert_eq!(value["stack_complete"], false);
+        let lost = value["lost"].to_string();
+        assert!(lost.contains("callers: left out"), "{lost}");
+    }
 }
 
 #[test]

@@ -33,6 +33,25 @@ impl fmt::Display for ShortRead {
 
 impl std::error::Error for ShortRead {}
 
+/// Arguments with their NULs, as one line with spaces.
+#[must_use]
+pub fn spaced(arguments: &[u8]) -> Vec<u8> {
+    let mut line = without_nuls(arguments).to_vec();
+    for byte in &mut line {
+        if *byte == 0 {
+            *byte = b' ';
+        }
+    }
+    line
+}
+
+/// Without the NULs at the end.
+#[must_use]
+pub fn without_nuls(bytes: &[u8]) -> &[u8] {
+    let last = bytes.iter().rposition(|&byte| byte != 0);
+    &bytes[..last.map_or(0, |last| last + 1)]
+}
+
 /// A position in a byte slice, moved by each successful read.
 #[derive(Clone, Debug)]
 pub struct Cursor<'a> {

@@ -44,10 +44,17 @@ impl KernelCounters {
     /// records the tool `dropped`.
     #[must_use]
     pub fn without_handled(mut self, dropped: u64) -> Self {
-        self.filtered = self.filtered.saturating_add(self.folded + dropped);
-        self.captured = self.captured.saturating_sub(dropped);
-        self.submitted = self.submitted.saturating_sub(dropped);
+        self.filtered = self.filtered.saturating_add(self.folded);
         self.folded = 0;
+        self.filtered_later(dropped)
+    }
+
+    /// As if the programs had left out so many that were submitted.
+    #[must_use]
+    pub fn filtered_later(mut self, count: u64) -> Self {
+        self.filtered = self.filtered.saturating_add(count);
+        self.captured = self.captured.saturating_sub(count);
+        self.submitted = self.submitted.saturating_sub(count);
         self
     }
 

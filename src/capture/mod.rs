@@ -132,6 +132,11 @@ pub trait Capture {
         Ok(Vec::new())
     }
 
+    /// Whether it leaves out all but the tool's descendants, if that is wanted.
+    fn knows_descendants(&self) -> bool {
+        false
+    }
+
     /// Whether parts say how a process ended that had survived a fault.
     fn reports_ends(&self) -> bool {
         false

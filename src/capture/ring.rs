@@ -112,6 +112,10 @@ impl Capture for RingCapture {
         super::take_folded(self.loaded.map(FOLDS_MAP), site)
     }
 
+    fn knows_descendants(&self) -> bool {
+        true
+    }
+
     fn reports_ends(&self) -> bool {
         self.exit_link.is_some()
     }
@@ -167,6 +171,7 @@ impl Constants {
             ("own_pid_ns", u32s(process::pid_namespace())),
             ("own_mnt_ns", u32s(process::mount_namespace().unwrap_or(0))),
             ("only_pid", u32s(config.pid.unwrap_or(0))),
+            ("only_below", u32s(u32::from(config.only_below))),
             ("name_bytes", u32s(name.len() as u32)),
             ("name_masks", bytes_of(&super::name_masks(name))),
             ("stack_bytes", u32s(stack_bytes)),

@@ -2,7 +2,7 @@
 //!
 //! Every value is checked here, so the rest of the program gets only valid ones. The
 //! message for a wrong value is one line: the option, what was given, what was expected.
-//! If an option is given twice, the last one counts; of `--debug-dir` all count. `-a`
+//! If an option is given twice, the last one counts; of `-p` and `--debug-dir` all count. `-a`
 //! without `-o` is accepted: standard output is never truncated anyway. `-o -` is
 //! standard output.
 
@@ -67,7 +67,20 @@ where
     let mut config = Config::default();
     let mut is_check = false;
     let mut count = 0;
-    while let Some(arg) = parser.next().map_err(unexpected)? {
+    let mut names_output = false;
+    loop {
+        if let Some(mut rest) = parser.try_raw_args() {
+            if rest.next_if(|arg| arg == "--").is_some() {
+                config.command = rest.collect();
+                if config.command.is_empty() {
+                    return Err(usage("expected a command after '--'".into()));
+                }
+                break;
+            }
+        }
+        let Some(arg) = parser.next().map_err(unexpected)? else {
+            break;
+        };
         count += 1;
         if let Arg::Value(word) = arg {
             if count == 1 {
@@ -76,7 +89,7 @@ where
                 }
             }
             return Err(usage(format!(
-                "unexpected argument '{}': expected options, or {SUBCOMMANDS} as the first word; try --help",
+                "unexpected argument '{}': expected options, or {SUBCOMMANDS} as the first word, or -- before a command; try --help",
                 shown(&word)
             )));
         }
@@ -87,8 +100,16 @@ where
             Key::Help => return Ok(Command::Help),
             Key::Version => return Ok(Command::Version),
             Key::Check => is_check = true,
+            Key::Output => {
+                names_output = true;
+                set(&mut config, option, &mut parser)?;
+            }
             _ => set(&mut config, option, &mut parser)?,
         }
+    }
+    if !config.command.is_empty() && !names_output {
+        // What the command prints stays as it is.
+        config.output = Some(PathBuf::from("/dev/stderr"));
     }
     check_memory(&config)?;
     if config.memory && config.no_memory {
@@ -146,7 +167,7 @@ fn set_number(config: &mut Config, key: Key, number: u64) {
     // A window of zero seconds is none.
     let window = (number > 0).then(|| Duration::from_secs(number));
     match key {
-        Key::Pid => config.pid = Some(number as u32),
+        Key::Pid => config.pids.push(number as u32),
         Key::MaxStackDepth => config.max_stack_depth = number as usize,
         Key::StatsInterval => config.stats_interval = Duration::from_secs(number),
         Key::SymbolCacheLimit => config.symbol_cache_limit = number as usize,

@@ -179,7 +179,8 @@ static WHICH: &[Opt] = &[
         "pid",
         Value::Number("PID", "a process id", 1, PID_MAX),
         Default::None,
-        "only this process",
+        "only this process; may be given more than once.\n\
+         Ends when all of them have ended",
     ),
     option(
         Key::ProcessName,

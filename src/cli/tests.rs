@@ -28,7 +28,7 @@ fn nothing_given_is_the_manuals_default() {
 fn every_option_in_its_short_form() {
     let expected = Config {
         duration: Some(Duration::from_secs(60)),
-        pid: Some(1234),
+        pids: vec![1234],
         name: Some(b"myapp".to_vec()),
         registers: true,
         stack_trace: true,
@@ -97,7 +97,8 @@ fn every_option_in_its_long_form() {
     ]);
     let expected = Config {
         duration: Some(Duration::from_secs(3600)),
-        pid: Some(1),
+        pids: vec![1],
+        command: Vec::new(),
         name: Some(b"my app".to_vec()),
         registers: true,
         stack_trace: true,
@@ -337,7 +338,7 @@ fn wrong_values_get_one_line_with_what_was_expected() {
         (&["-x"], "unknown option '-x'; try --help"),
         (
             &["./a.out"],
-            &format!("unexpected argument './a.out': expected options, or {SUBCOMMANDS} as the first word; try --help"),
+            &format!("unexpected argument './a.out': expected options, or {SUBCOMMANDS} as the first word, or -- before a command; try --help"),
         ),
     ];
     for (args, expected) in lines {
@@ -350,7 +351,7 @@ fn limits_are_inside() {
     assert_eq!(run(&["-d", "0"]).duration, None);
     let long = run(&["-d", "18446744073709551615"]).duration;
     assert_eq!(long, Some(Duration::from_secs(DURATION_MAX_S)));
-    assert_eq!(run(&["-p", "4194304"]).pid, Some(4_194_304));
+    assert_eq!(run(&["-p", "4194304"]).pids, [4_194_304]);
     assert_eq!(
         run(&["-n", &"n".repeat(64)]).name.map(|name| name.len()),
         Some(64)
@@ -369,9 +370,21 @@ fn limits_are_inside() {
 #[test]
 fn the_last_of_an_option_counts_and_a_dash_is_standard_output() {
     let config = run(&["-o", "a", "-p", "1", "-p", "2", "-o", "-"]);
-    assert_eq!(config.pid, Some(2));
+    assert_eq!(config.pids, [1, 2]);
     assert_eq!(config.output, None);
     assert!(run(&["-a"]).append, "harmless without -o");
+}
+
+#[test]
+fn a_command_follows_two_dashes() {
+    let config = run(&["-t", "--", "make", "-j", "--", "-h"]);
+    assert_eq!(config.command, ["make", "-j", "--", "-h"]);
+    assert_eq!(config.output, Some("/dev/stderr".into()));
+    assert_eq!(run(&["-o", "-", "--", "make"]).output, None);
+    assert_eq!(run(&["-o", "x", "--", "make"]).output, Some("x".into()));
+    // The value of an option is none.
+    assert_eq!(run(&["-n", "--"]).name, Some(b"--".to_vec()));
+    assert_eq!(line(&["--"]), "expected a command after '--'");
 }
 
 #[test]

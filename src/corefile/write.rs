@@ -8,6 +8,7 @@
 
 use super::layout::{self, Writer};
 use super::{link_map, own_note, own_threads, Object};
+use crate::base::bytes::spaced;
 use crate::crash::event::{Event, MappedFile, Mapping, MemoryWindow, VmFlags};
 use crate::crash::registers::{Arch, Registers};
 
@@ -202,8 +203,8 @@ impl Material<'_> {
         out.u32(event.ppid.unwrap_or(0));
         out.fill(places.name);
         out.text(&event.comm, layout::NAME_BYTES);
-        let arguments = event.cmdline.as_deref().unwrap_or(b"");
-        out.text(arguments, layout::ARGUMENT_BYTES);
+        let arguments = spaced(event.cmdline.as_deref().unwrap_or(b""));
+        out.text(&arguments, layout::ARGUMENT_BYTES);
         out.bytes
     }
 

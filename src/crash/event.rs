@@ -263,7 +263,8 @@ pub struct Event {
     pub thread: Vec<u8>,
     pub exe: Option<Vec<u8>>,
     pub exe_deleted: bool,
-    /// Arguments joined by single spaces.
+    /// Arguments, each ended by a NUL; of a core file, which does not tell where they end,
+    /// text without any.
     pub cmdline: Option<Vec<u8>>,
     pub cgroup: Option<Vec<u8>>,
 

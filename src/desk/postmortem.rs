@@ -81,6 +81,7 @@ fn text(task: &Task, report: &Report) -> Vec<u8> {
         stack_trace: true,
         cpp_names: task.cpp_names,
         utc_offset_s: time::utc_offset_s((report.time.unix_ms / 1000) as i64),
+        ..output::Options::default()
     };
     match task.json {
         true => output::json(report, &options),

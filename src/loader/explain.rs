@@ -7,6 +7,7 @@
 use crate::base::error::{Error, Kind};
 use crate::loader::insn::POISON_HELPER;
 use crate::sys::bpf;
+use crate::sys::process;
 
 const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
 const UID_MAP: &str = "/proc/self/uid_map";
@@ -57,6 +58,8 @@ fn permission_hint() -> String {
     let missing = bpf::effective_capabilities().ok().and_then(missing_right);
     match missing {
         Some(right) => right.to_owned(),
+        None if process::has_seccomp_filter() => "the capabilities are there, but a seccomp filter is in force, which refuses bpf(2): start the container with --security-opt seccomp=unconfined, or with a profile that permits bpf and perf_event_open"
+            .to_owned(),
         None => "this process has the capabilities, so a seccomp filter (of a container) or a security module refuses bpf(2)"
             .to_owned(),
     }

@@ -20,6 +20,7 @@ impl Monitor {
         if self.config.fatal_only {
             kernel = kernel.without_handled(unwanted);
         }
+        kernel = kernel.filtered_later(inflow.filtered());
         let dropped_queue = inflow.drops().all();
         let dropped_end = self.unread.all();
         let mut drops = inflow.drops().clone();

@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 use crate::analyze::recover_mappings;
 use crate::capture::record::assemble::{Assembler, Ended};
 use crate::capture::{Capture, Next, Started};
+use crate::config::MonitorConfig;
 use crate::crash::event::{Event, Lost};
 use crate::monitor::queue::{Queue, Who};
 use crate::monitor::statistics::{Drops, UserCounters};
 use crate::sys::mmap::page_bytes;
+use crate::sys::process;
 use crate::sys::time::{boot_ahead_ns, boottime_ns, realtime_ns};
 
 /// Between two looks at the rings while a report is made.
@@ -32,12 +34,20 @@ pub(super) struct Inflow {
     /// How long the kernel took for records.
     times: UserCounters,
     looked: Instant,
+    /// Only these processes, if there are any, and only descendants of the tool.
+    pids: Vec<u32>,
+    only_below: bool,
+    filtered: u64,
 }
 
 impl Inflow {
     #[must_use]
-    pub(super) fn new(Started { capture, lost, .. }: Started, queue_bytes: u64) -> Self {
+    pub(super) fn new(started: Started, config: &MonitorConfig, queue_bytes: u64) -> Self {
+        let Started { capture, lost, .. } = started;
         Inflow {
+            pids: config.pids.clone(),
+            only_below: config.only_below && !capture.knows_descendants(),
+            filtered: 0,
             capture,
             lost,
             assembler: Assembler::new(page_bytes() as u64, queue_bytes),
@@ -90,6 +100,10 @@ impl Inflow {
     }
 
     fn enqueue(&mut self, mut event: Event) {
+        if !self.wants(&event) {
+            self.filtered += 1;
+            return;
+        }
         event.lost.extend_from_slice(&self.lost);
         if self.lost.iter().any(|lost| lost.detail == "mappings") {
             // At once, before its memory is gone.
@@ -103,6 +117,19 @@ impl Inflow {
             self.times.capture_max_ns = self.times.capture_max_ns.max(event.capture_ns);
         }
         self.queue.push(event);
+    }
+
+    /// What the capture does not leave out by itself.
+    fn wants(&self, event: &Event) -> bool {
+        let is_named = |pid| self.pids.contains(&pid);
+        let is_wanted = self.pids.is_empty() || event.pid.is_some_and(is_named);
+        is_wanted && (!self.only_below || process::is_below(event.ppid.unwrap_or(0)))
+    }
+
+    /// Events that were left out here.
+    #[must_use]
+    pub(super) fn filtered(&self) -> u64 {
+        self.filtered
     }
 
     /// Whether a record waits for its end.

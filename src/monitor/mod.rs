@@ -8,6 +8,7 @@
 //!
 //! The end has a deadline: what was not analyzed by then is counted and not reported.
 
+mod children;
 mod cores;
 mod figures;
 mod follow;
@@ -35,7 +36,9 @@ use crate::report::Exit;
 use crate::sys::events::{ClockSet, Poller, Request, Signals, Timer};
 use crate::sys::hotplug::Announcements;
 use crate::sys::messages::say;
+use crate::sys::process::{self, Watch};
 use crate::sys::time::utc_offset_s;
+use children::Command;
 use follow::{Followed, Item};
 
 /// How long a record may wait for its end before the ring is read again, and after how
@@ -67,6 +70,18 @@ enum Woken {
     Devices,
     Reader,
     Followed,
+    ProcessGone,
+}
+
+/// This host, for reports.
+fn host() -> output::Host {
+    let [name, kernel, machine] = process::host_names();
+    output::Host {
+        name,
+        boot_id: process::boot_id(),
+        kernel,
+        machine,
+    }
 }
 
 /// A running capture, and what becomes of its records.
@@ -103,6 +118,9 @@ pub struct Monitor {
     options: output::Options,
     counters: UserCounters,
     started: Instant,
+    /// Those of `-p` that have not ended.
+    watched: Vec<Watch>,
+    command: Option<Command>,
     stopping: bool,
 }
 
@@ -143,6 +161,11 @@ impl Monitor {
         if let Some(clock_set) = &clock_set {
             poller.watch(clock_set.fd(), Woken::Clock)?;
         }
+        let mut watched: Vec<Watch> = config.pids.iter().map(|pid| Watch::open(*pid)).collect();
+        watched.retain(|watch| watch.fd().is_some());
+        for fd in watched.iter().filter_map(Watch::fd) {
+            poller.watch(fd, Woken::ProcessGone)?;
+        }
         if config.output.is_stdout {
             poller.watch_hangup(std::io::stdout().as_fd(), Woken::ReaderGone)?;
         }
@@ -162,7 +185,11 @@ impl Monitor {
             .saturating_sub(BASE_BYTES);
         let queue_max_bytes = (free / 3).clamp(QUEUE_MIN_BYTES, QUEUE_MAX_BYTES);
         sink.limit_queue(usize::try_from(free / 6).unwrap_or(usize::MAX));
-        let inflow = Rc::new(RefCell::new(Inflow::new(capture_started, queue_max_bytes)));
+        let inflow = Rc::new(RefCell::new(Inflow::new(
+            capture_started,
+            &config,
+            queue_max_bytes,
+        )));
         let analyzer = Analyzer::new(&config.analysis, free / 3);
         let shared = inflow.clone();
         analyzer.meanwhile(Box::new(move || {
@@ -178,6 +205,8 @@ impl Monitor {
                 stack_trace: config.output.stack_trace,
                 utc_offset_s: 0,
                 cpp_names: config.output.cpp_names,
+                host: (config.output.format == Format::Json).then(host),
+                is_short: config.output.is_short,
             },
             sink,
             cores,
@@ -200,6 +229,8 @@ impl Monitor {
             unread: Drops::default(),
             counters: UserCounters::default(),
             started,
+            watched,
+            command: None,
             stopping: false,
             config,
         })
@@ -287,6 +318,7 @@ impl Monitor {
                     self.release(due)?;
                 }
             }
+            Woken::ProcessGone => self.forget_ended(),
             Woken::Devices => self.watch_new_cpus()?,
             Woken::Clock => {
                 self.analyzer.clock_was_set();
@@ -323,14 +355,21 @@ impl Monitor {
     fn obey(&mut self) -> Result<()> {
         while let Some(request) = self.signals.read()? {
             match request {
-                Request::Reopen if self.sink.is_named() => {
+                Request::Reopen { .. } if self.sink.is_named() => {
                     if std::mem::take(&mut self.watches_reader) {
                         self.poller.forget(self.sink.fd());
                     }
                     self.sink.reopen();
                     self.go_on()?;
                 }
-                Request::Reopen | Request::Stop => self.stopping = true,
+                Request::ChildEnded => self.reap(),
+                Request::Statistics => {
+                    self.empty_ring()?;
+                    self.print_statistics();
+                }
+                Request::Reopen { signal, by_process } | Request::Stop { signal, by_process } => {
+                    self.stop(signal, by_process);
+                }
             }
         }
         Ok(())
@@ -440,6 +479,10 @@ impl Monitor {
             let Some(Outgoing { report, is_held }) = self.outbox.pop_front() else {
                 break;
             };
+            // The name may have been set since.
+            if let Some(host) = &mut self.options.host {
+                [host.name, ..] = process::host_names();
+            }
             self.options.utc_offset_s = utc_offset_s((report.time.unix_ms / 1000) as i64);
             let text = match self.config.output.format {
                 Format::Json => output::json(&report, &self.options),

@@ -4,6 +4,7 @@
 //! Text that comes from the crashed process or its files (names, paths,
 //! arguments, symbols) is kept as raw bytes here and escaped by the writers in
 //! [`crate::report::output`]. What is unknown is `None`, never zero.
+pub mod container;
 pub mod dying;
 pub mod fold;
 pub mod output;
@@ -261,6 +262,7 @@ pub struct Process {
     pub ppid: Option<u32>,
     pub uid: Option<u32>,
     pub exe: Option<Vec<u8>>,
+    /// As [`crate::crash::event::Event::cmdline`].
     pub cmdline: Option<Vec<u8>>,
     pub cgroup: Option<Vec<u8>>,
 }

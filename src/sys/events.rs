@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signal::{sigaction, SaFlags, SigAction, SigHandler, SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -91,10 +92,15 @@ impl<T: Copy + PartialEq> Poller<T> {
 /// A request from the user to the running tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// SIGINT or SIGTERM: end cleanly.
-    Stop,
+    /// SIGINT or SIGTERM, whose number this is: end cleanly. A terminal, which does not send
+    /// it to the tool alone, is no process.
+    Stop { signal: i32, by_process: bool },
+    /// SIGUSR1: print statistics.
+    Statistics,
+    /// SIGCHLD: a child has ended.
+    ChildEnded,
     /// SIGHUP: open the output file again, or end if there is none.
-    Reopen,
+    Reopen { signal: i32, by_process: bool },
 }
 
 /// Signals as something to be read.
@@ -111,7 +117,13 @@ impl Signals {
         // SAFETY: to ignore a signal installs no handler that could do harm.
         unsafe { sigaction(Signal::SIGXFSZ, &ignore) }.map_err(failed("rt_sigaction"))?;
         let mut set = SigSet::empty();
-        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        for signal in [
+            Signal::SIGINT,
+            Signal::SIGTERM,
+            Signal::SIGHUP,
+            Signal::SIGUSR1,
+            Signal::SIGCHLD,
+        ] {
             set.add(signal);
         }
         set.thread_block().map_err(failed("rt_sigprocmask"))?;
@@ -125,14 +137,23 @@ impl Signals {
         self.fd.as_fd()
     }
 
+    /// Waits until there is a request.
+    pub fn wait(&self) {
+        let mut polled = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
+        let _ = poll(&mut polled, PollTimeout::NONE);
+    }
+
     /// The next request, if one waits.
     pub fn read(&mut self) -> Result<Option<Request>> {
         let info = self.fd.read_signal().map_err(failed("read of signalfd"))?;
         Ok(info.map(|info| {
-            if info.ssi_signo == Signal::SIGHUP as u32 {
-                Request::Reopen
-            } else {
-                Request::Stop
+            let signal = info.ssi_signo as i32;
+            let by_process = info.ssi_code <= 0;
+            match signal {
+                libc::SIGHUP => Request::Reopen { signal, by_process },
+                libc::SIGUSR1 => Request::Statistics,
+                libc::SIGCHLD => Request::ChildEnded,
+                _ => Request::Stop { signal, by_process },
             }
         }))
     }

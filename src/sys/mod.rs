@@ -15,6 +15,7 @@
 
 pub mod bpf;
 pub mod chance;
+pub mod command;
 pub mod events;
 pub mod file;
 pub mod hotplug;

@@ -1,10 +1,11 @@
 //! This process itself: its numbers, its limits, and the privileges that it gives up.
 
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 
+use crate::base::bytes::find;
 use crate::base::error::{Error, Result};
 
 /// The base name of our executable, if /proc has it and the file still exists.
@@ -38,6 +39,35 @@ pub fn pid() -> u32 {
 #[must_use]
 pub fn pid_namespace() -> u32 {
     namespace("/proc/self/ns/pid").unwrap_or(FIRST_PID_NAMESPACE)
+}
+
+/// Whether this is the first pid namespace, from which all processes can be seen.
+#[must_use]
+pub fn sees_all_processes() -> bool {
+    pid_namespace() == FIRST_PID_NAMESPACE
+}
+
+/// How a container must be started to read the programs of other ones.
+#[must_use]
+pub fn container_hint() -> String {
+    let mut hint = "start this container with --pid=host".to_string();
+    for (number, name) in [
+        (capability::SYS_PTRACE, "SYS_PTRACE"),
+        (capability::DAC_READ_SEARCH, "DAC_READ_SEARCH"),
+        (capability::CHECKPOINT_RESTORE, "CHECKPOINT_RESTORE"),
+    ] {
+        if !has_capability(number) {
+            hint.push_str(&format!(" --cap-add={name}"));
+        }
+    }
+    hint
+}
+
+/// Whether a seccomp filter is in force for this process; false without /proc.
+#[must_use]
+pub fn has_seccomp_filter() -> bool {
+    let status = std::fs::read("/proc/self/status").unwrap_or_default();
+    find(&status, b"\nSeccomp:\t2\n").is_some()
 }
 
 /// The inode number of our mount namespace, if /proc has it.
@@ -104,11 +134,44 @@ pub fn kernel_name() -> String {
     parts.map(|part| part.to_string_lossy()).join(" ")
 }
 
+/// As `uname -n`, `-r` and `-m` have it.
+#[must_use]
+pub fn host_names() -> [String; 3] {
+    let Ok(name) = nix::sys::utsname::uname() else {
+        return Default::default();
+    };
+    let parts = [name.nodename(), name.release(), name.machine()];
+    parts.map(|part| part.to_string_lossy().into_owned())
+}
+
+/// A UUID that the kernel made when it booted, if /proc has it.
+#[must_use]
+pub fn boot_id() -> Option<String> {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(id.trim_end().to_string())
+}
+
 /// Whether a process has this number, in our own pid namespace.
 #[must_use]
 pub fn exists(pid: u32) -> bool {
     let pid = nix::unistd::Pid::from_raw(pid as i32);
     nix::sys::signal::kill(pid, None) != Err(nix::errno::Errno::ESRCH)
+}
+
+/// Whether this process is ours, or one that descends from ours and has not ended.
+#[must_use]
+pub fn is_below(mut process: u32) -> bool {
+    // More generations than any shell makes.
+    for _ in 0..256 {
+        if process <= 1 || process == pid() {
+            break;
+        }
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+        let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
+        let parent = fields.split_whitespace().nth(1);
+        process = parent.and_then(|parent| parent.parse().ok()).unwrap_or(0);
+    }
+    process == pid()
 }
 
 /// A process whose end is waited for.
@@ -140,6 +203,12 @@ impl Watch {
             // SAFETY: the kernel has just made the descriptor, and nothing else uses it.
             pidfd: fd.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }),
         }
+    }
+
+    /// Readable once it has ended; `None` if the kernel has no such descriptor.
+    #[must_use]
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.pidfd.as_ref().map(AsFd::as_fd)
     }
 
     /// Whether it has ended by now, and its status as wait(2) reports it, if that is known: from

@@ -64,6 +64,13 @@ const OURS: &[&str] = &[
     "deaths",
     "suppressed",
     "lost",
+    "time",
+    "argv",
+    "host",
+    "boot_id",
+    "kernel",
+    "machine",
+    "version",
 ];
 
 /// The one report of a crash of `program` with `args`, under `options`.

@@ -16,7 +16,9 @@ mod books;
 mod busybox;
 mod causes;
 mod chains;
+mod command;
 mod compat;
+mod containers;
 mod context;
 mod cores;
 mod cpus;
@@ -134,7 +136,9 @@ fn main() -> ExitCode {
         text::CASES,
         json::CASES,
         context::CASES,
+        containers::CASES,
         chains::CASES,
+        command::CASES,
         compat::CASES,
         deliveries::CASES,
         causes::CASES,

@@ -186,5 +186,5 @@ fn arguments_are_no_part_of_the_stack() {
     let event = event_of(delivery, Some(&process), None);
     assert_eq!(event.windows[0].bytes.len(), 16);
     assert_eq!(event.start_stack.0, SP + 16);
-    assert_eq!(event.cmdline.as_deref(), Some(&b"secret"[..]));
+    assert_eq!(event.cmdline.as_deref(), Some(&b"secret\0"[..]));
 }

@@ -154,7 +154,7 @@ pub(super) fn read_one(pid: u32, processes: &mut Processes) -> Option<Process> {
     Some(process)
 }
 
-/// The arguments, separated by spaces. If a title has overwritten the zero at the end of the
+/// The arguments, each with its NUL. If a title has overwritten the zero at the end of the
 /// last one, the file has more: perhaps a part of the environment. Nothing is returned if
 /// the process has moved its arguments into its environment.
 fn arguments(mut line: Vec<u8>, stat: &[u8]) -> Option<Rc<[u8]>> {
@@ -169,10 +169,11 @@ fn arguments(mut line: Vec<u8>, stat: &[u8]) -> Option<Rc<[u8]>> {
         .filter(|bytes| *bytes <= MAX_CMDLINE)?;
     line.truncate(usize::try_from(bytes).ok()?);
     line.pop_if(|last| *last == 0);
-    line.iter_mut()
-        .filter(|byte| **byte == 0)
-        .for_each(|byte| *byte = b' ');
-    (!line.is_empty()).then(|| Rc::from(line))
+    if line.is_empty() {
+        return None;
+    }
+    line.push(0);
+    Some(Rc::from(line))
 }
 
 fn read(path: &str, max: u64) -> Option<Vec<u8>> {
@@ -298,9 +299,9 @@ mod tests {
         let stat = |places: &str| format!("7 (x) S{} {places}", " 0".repeat(44)).into_bytes();
         let line = |text: &[u8], places| arguments(text.to_vec(), &stat(places));
         let usual = line(b"prog\0-v\0", "1000 1008 1008 1040");
-        assert_eq!(usual.as_deref(), Some(&b"prog -v"[..]));
+        assert_eq!(usual.as_deref(), Some(&b"prog\0-v\0"[..]));
         let title = line(b"prog: a titleHOME=/secret\0", "1000 1013 1013 1040");
-        assert_eq!(title.as_deref(), Some(&b"prog: a title"[..]));
+        assert_eq!(title.as_deref(), Some(&b"prog: a title\0"[..]));
         let all = line(b"prog\0HOME=/secret\0", "1000 1018 1005 1018");
         assert_eq!(all, None);
         assert_eq!(line(b"prog\0", "1000 0 0 0"), None);

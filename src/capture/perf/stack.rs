@@ -106,10 +106,8 @@ fn cmdline(stack: &[u8], sp: u64, arguments: &[u64], environment: &[u64]) -> Opt
         if argument.len() == rest.len() && limit == stack.len() {
             return None;
         }
-        if !line.is_empty() {
-            line.push(b' ');
-        }
         line.extend_from_slice(argument);
+        line.push(0);
         if line.len() > MAX_ARGUMENTS {
             return None;
         }
@@ -158,7 +156,7 @@ mod tests {
             let stack = stack(&[5, 0, 2, 0x1234], &["prog", "two words"], word_bytes);
             let found = beginning(&stack, SP, VDSO, word_bytes).unwrap();
             assert_eq!(found.at, 4 * word_bytes);
-            assert_eq!(found.cmdline.as_deref(), Some(&b"prog two words"[..]));
+            assert_eq!(found.cmdline.as_deref(), Some(&b"prog\0two words\0"[..]));
             // The strings lie beyond the copy.
             let cut = &stack[..stack.len() - 20];
             let cut = beginning(cut, SP, VDSO, word_bytes).unwrap();
@@ -192,7 +190,7 @@ mod tests {
             let found = beginning(&bytes, SP, vdso, 8).unwrap();
             assert_eq!(
                 (found.at, found.cmdline.as_deref()),
-                (8, Some(&b"prog"[..]))
+                (8, Some(&b"prog\0"[..]))
             );
         }
     }
@@ -204,7 +202,7 @@ mod tests {
         let end = good.windows(7).position(|it| it == b"x\0HOME=").unwrap() + 1;
         good[end] = b'!';
         let found = beginning(&good, SP, VDSO, 8).unwrap();
-        assert_eq!(found.cmdline.as_deref(), Some(&b"prog x!"[..]));
+        assert_eq!(found.cmdline.as_deref(), Some(&b"prog\0x!\0"[..]));
         // And the pointers to the environment lead elsewhere.
         let pointer = SP + end as u64 + 1;
         let at = good

@@ -261,21 +261,9 @@ fn add_text(event: &mut Event, kind: TextKind, flags: u32, bytes: &[u8]) {
                     reason: "cut off: only the beginning was captured",
                 });
             }
-            event.cmdline = Some(arguments(bytes));
+            event.cmdline = Some(bytes.to_vec());
         }
     }
-}
-
-/// Arguments with their NULs, as one line with spaces.
-fn arguments(bytes: &[u8]) -> Vec<u8> {
-    let end = bytes
-        .iter()
-        .rposition(|&byte| byte != 0)
-        .map_or(0, |last| last + 1);
-    bytes[..end]
-        .iter()
-        .map(|&byte| if byte == 0 { b' ' } else { byte })
-        .collect()
 }
 
 /// Components from the last to the first, each with its NUL, as a path.

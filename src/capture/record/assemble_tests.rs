@@ -151,12 +151,6 @@ fn paths_are_turned_round() {
 }
 
 #[test]
-fn arguments_become_one_line() {
-    assert_eq!(arguments(b"a\0b c\0\0d\0\0"), b"a b c  d");
-    assert_eq!(arguments(b"\0\0"), b"");
-}
-
-#[test]
 fn windows_around_registers_are_joined_where_they_overlap() {
     let window = |address, bytes: &[u8]| MemoryWindow {
         address: ProcessAddress(address),

@@ -5,30 +5,66 @@
 //! `memory`, `repeats`, `deaths`, `suppressed`) is absent without that option.
 //! `host_pid` is absent if it equals `pid`, `exit` if no process ended after a handled
 //! fault, `core` if no core file was written, and what is about other threads if they were
-//! not asked for. All others are always there, and `null` if nothing is known. The line is
+//! not asked for. `container` is absent outside of containers, and `time` and what follows
+//! it without a host that is monitored. All others are always there, and `null` if nothing is known. The line is
 //! ASCII, with no other escape than `\uXXXX` (see [`super::escape`]).
 
 use crate::base::address::ProcessAddress;
-use crate::base::bytes::hex;
+use crate::base::bytes::{hex, spaced, without_nuls};
 use crate::config::CppNames;
 use crate::crash::frame::Stop;
 use crate::crash::kinds::Sender;
 use crate::crash::registers::Registers;
 use crate::crash::signals;
+use crate::report::container;
 use crate::report::threads::{Call, ReportThreads, WaitsFor};
 use crate::report::{Code, Exit, FirstFault, NearbyMapping, Report, StackFrame, StackTrace};
 
-use super::{escape, mangled, nearby, symbol, text, Options};
+use super::{escape, mangled, nearby, symbol, text, Host, Options, SHORT_BYTES};
 
 /// The whole line, with its newline.
 pub(super) fn report(report: &Report, options: &Options) -> String {
     let mut out = Writer::default();
+    line(&mut out, report, options);
+    if options.is_short && out.text.len() >= SHORT_BYTES {
+        out.cut.command = Some(COMMAND_SHORT_BYTES);
+        line(&mut out, report, options);
+        let end = out.frame_ends.last().copied().unwrap_or(0);
+        let too_many = out.text.len().saturating_sub(SHORT_BYTES - CUT_NOTE_BYTES);
+        if out.text.len() >= SHORT_BYTES && out.frame_ends.len() > 1 {
+            let fits = |place: &&usize| **place + too_many <= end;
+            let count = out.frame_ends.iter().take_while(fits).count();
+            out.cut.frames = Some(count.max(1));
+            line(&mut out, report, options);
+        }
+    }
+    out.text
+}
+
+/// The arguments in a line that must be short, and room for a note that calls were left out.
+const COMMAND_SHORT_BYTES: usize = 512;
+const CUT_NOTE_BYTES: usize = 64;
+
+/// What is left out so that a line is short.
+#[derive(Default)]
+struct Cut {
+    /// Bytes of the arguments.
+    command: Option<usize>,
+    frames: Option<usize>,
+}
+
+fn line(out: &mut Writer, report: &Report, options: &Options) {
+    out.text.clear();
+    out.frame_ends.clear();
+    out.comma = false;
     out.open('{');
-    manual_fields(&mut out, report, options);
-    our_fields(&mut out, report, options);
+    manual_fields(out, report, options);
+    our_fields(out, report, options);
+    if let Some(host) = &options.host {
+        fleet_fields(out, report, host);
+    }
     out.close('}');
     out.text.push('\n');
-    out.text
 }
 
 fn manual_fields(out: &mut Writer, report: &Report, options: &Options) {
@@ -52,16 +88,43 @@ fn manual_fields(out: &mut Writer, report: &Report, options: &Options) {
     }
 }
 
+/// What those need who collect reports of many hosts.
+fn fleet_fields(out: &mut Writer, report: &Report, host: &Host) {
+    let time = super::date_time(report.time.unix_ms, 0).replace(' ', "T") + "Z";
+    out.key("time").string(time.as_bytes());
+    out.key("argv");
+    match out.command(report) {
+        Some(arguments) => {
+            out.open('[');
+            for argument in without_nuls(arguments).split(|&byte| byte == 0) {
+                out.string(argument);
+            }
+            out.close(']');
+        }
+        None => out.null(),
+    }
+    out.key("host").string(host.name.as_bytes());
+    out.key("boot_id")
+        .optional_string(host.boot_id.as_deref().map(str::as_bytes));
+    out.key("kernel").string(host.kernel.as_bytes());
+    out.key("machine").string(host.machine.as_bytes());
+    out.key("version")
+        .string(env!("CARGO_PKG_VERSION").as_bytes());
+}
+
 fn stack_trace(out: &mut Writer, stack: Option<&StackTrace>, cpp_names: CppNames) {
     out.key("stack_trace").open('[');
-    for frame in stack.iter().flat_map(|stack| &stack.frames) {
+    let wanted = out.cut.frames.unwrap_or(usize::MAX);
+    let frames = stack.iter().flat_map(|stack| &stack.frames);
+    for frame in frames.take(wanted) {
         stack_frame(out, frame, cpp_names);
+        out.frame_ends.push(out.text.len());
     }
     out.close(']');
 }
 
 fn stack_complete(out: &mut Writer, stack: Option<&StackTrace>) {
-    let complete = stack.is_some_and(StackTrace::complete);
+    let complete = stack.is_some_and(StackTrace::complete) && out.cut.frames.is_none();
     out.key("stack_complete").boolean(complete);
 }
 
@@ -93,8 +156,8 @@ fn our_fields(out: &mut Writer, report: &Report, options: &Options) {
     out.key("uid").optional_number(report.process.uid);
     out.key("exe")
         .optional_string(report.process.exe.as_deref());
-    out.key("cmdline")
-        .optional_string(report.process.cmdline.as_deref());
+    let command = out.command(report).map(spaced);
+    out.key("cmdline").optional_string(command.as_deref());
     out.key("ns_pid").optional_number(report.process.ns_pid);
     out.key("cgroup")
         .optional_string(report.process.cgroup.as_deref());
@@ -138,6 +201,16 @@ fn our_fields(out: &mut Writer, report: &Report, options: &Options) {
     }
     if let Some(others) = &report.threads {
         threads(out, others, options);
+    }
+    let cgroup = report.process.cgroup.as_deref();
+    if let Some(container) = cgroup.and_then(container::of) {
+        out.key("container").open('{');
+        let runtime = container.runtime.map(str::as_bytes);
+        out.key("runtime").optional_string(runtime);
+        out.key("id").string(container.id.as_bytes());
+        let pod = container.pod.as_deref().map(str::as_bytes);
+        out.key("pod").optional_string(pod);
+        out.close('}');
     }
 }
 
@@ -317,6 +390,12 @@ fn lost(out: &mut Writer, report: &Report) {
             out.string(format!("callers: {}", text::stop_reason(*stop)).as_bytes());
         }
     }
+    if out.cut.command.is_some() && report.process.cmdline.is_some() {
+        out.string(b"cmdline: cut off: the line would be too long");
+    }
+    if out.cut.frames.is_some() {
+        out.string(b"callers: left out: the line would be too long");
+    }
     out.close(']');
 }
 
@@ -340,9 +419,19 @@ struct Writer {
     text: String,
     /// Whether the next value or key follows another one.
     comma: bool,
+    /// Where the frames of the report's stack end in the text, those of threads after them.
+    frame_ends: Vec<usize>,
+    cut: Cut,
 }
 
 impl Writer {
+    /// The arguments, as far as they are written.
+    fn command<'a>(&self, report: &'a Report) -> Option<&'a [u8]> {
+        let arguments = report.process.cmdline.as_deref()?;
+        let end = self.cut.command.unwrap_or(usize::MAX);
+        Some(&arguments[..arguments.len().min(end)])
+    }
+
     fn separate(&mut self) {
         if self.comma {
             self.text.push(',');

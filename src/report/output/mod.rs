@@ -16,8 +16,20 @@ use crate::crash::frame::Trust;
 use crate::report::{Location, Report, StackFrame};
 use crate::symbols::demangle::known;
 
+/// The host on which the tool monitors, for JSON: which one of a fleet it is.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Host {
+    /// As `uname -n` has it.
+    pub name: String,
+    /// Differs after each boot; if /proc has it.
+    pub boot_id: Option<String>,
+    /// As `uname -r` and `uname -m` have it.
+    pub kernel: String,
+    pub machine: String,
+}
+
 /// What the reports of one run have in common.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Options {
     /// `-r`: a section of registers, even if they are unknown.
     pub registers: bool,
@@ -26,7 +38,15 @@ pub struct Options {
     /// Seconds that local time was ahead of UTC when it happened; text only.
     pub utc_offset_s: i32,
     pub cpp_names: CppNames,
+    /// While monitoring; JSON only.
+    pub host: Option<Host>,
+    /// A line of JSON has less than [`SHORT_BYTES`], unless one call alone is longer: where
+    /// it would not, arguments are cut off and outer calls left out.
+    pub is_short: bool,
 }
+
+/// The usual limit of what a collector of logs accepts as one message: rsyslog's.
+pub const SHORT_BYTES: usize = 8192;
 
 /// The report as text: its lines, and an empty one at the end.
 #[must_use]

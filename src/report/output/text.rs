@@ -7,13 +7,14 @@
 
 use std::fmt::Display;
 
-use crate::base::bytes::hex;
+use crate::base::bytes::{hex, spaced};
 use crate::config::CppNames;
 use crate::crash::event::Disposition;
 use crate::crash::frame::{Stop, Trust};
 use crate::crash::kinds::Sender;
 use crate::crash::registers::{Arch, Registers};
 use crate::crash::signals::{self, code, signal};
+use crate::report::container::{self, Container};
 use crate::report::threads::{ReportThread, ReportThreads};
 use crate::report::{Code, Exit, FirstFault, Location, Report, StackFrame, StackTrace};
 
@@ -244,6 +245,10 @@ fn our_lines(out: &mut String, report: &Report, options: &Options) {
         line(out, "Thread", escaped(&report.process.thread));
     }
     program(out, report);
+    let cgroup = report.process.cgroup.as_deref();
+    if let Some(container) = cgroup.and_then(container::of) {
+        line(out, "Container", container_text(&container));
+    }
     if let (true, Some(signature)) = (options.stack_trace, report.why.signature) {
         line(out, "Signature", format!("{signature:016x}"));
     }
@@ -266,6 +271,18 @@ fn exit_text(exit: Exit) -> String {
 fn sender_text(sender: &Sender) -> String {
     let number = |id: Option<u32>| id.map_or("unknown".to_string(), |id| id.to_string());
     format!("PID {}, UID {}", number(sender.pid), number(sender.uid))
+}
+
+/// The runtime, the id and the pod.
+fn container_text(container: &Container) -> String {
+    let mut text = container
+        .runtime
+        .map_or(String::new(), |it| format!("{it} "));
+    escape::text(&mut text, container.id.as_bytes());
+    if let Some(pod) = &container.pod {
+        text.push_str(&format!(", pod {pod}"));
+    }
+    text
 }
 
 /// What, where, how and when, on one line.
@@ -292,11 +309,8 @@ fn program(out: &mut String, report: &Report) {
             .strip_prefix(exe)
             .is_some_and(|rest| rest.first().is_none_or(|&byte| byte == b' '))
     };
-    let command = report
-        .process
-        .cmdline
-        .as_deref()
-        .filter(|command| !command.is_empty());
+    let command = report.process.cmdline.as_deref().map(spaced);
+    let command = command.as_deref().filter(|command| !command.is_empty());
     if let Some(exe) = &report.process.exe {
         if !command.is_some_and(|command| begins(command, exe)) {
             line(out, "Executable", escaped(exe));

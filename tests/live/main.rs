@@ -61,6 +61,7 @@ mod surroundings;
 mod text;
 mod thread_cores;
 mod threads;
+mod unanswered;
 mod waiting;
 
 use std::cell::RefCell;
@@ -164,6 +165,7 @@ fn main() -> ExitCode {
         refusals::CASES,
         starting::CASES,
         surroundings::CASES,
+        unanswered::CASES,
         busybox::CASES,
         books::CASES,
         fairness::CASES,

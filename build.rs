@@ -8,7 +8,7 @@ use std::{env, fs};
 
 const OBJECTS: [&str; 3] = ["capture.bpf.o", "capture_chain.bpf.o", "peek.bpf.o"];
 const EM_BPF: u16 = 247;
-const SHORTEST_MATCH: usize = 4;
+const SHORTEST_MATCH: usize = 7;
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

@@ -63,7 +63,6 @@ mod surroundings;
 mod text;
 mod thread_cores;
 mod threads;
-mod unanswered;
 mod waiting;
 
 use std::cell::RefCell;
@@ -169,7 +168,6 @@ fn main() -> ExitCode {
         refusals::CASES,
         starting::CASES,
         surroundings::CASES,
-        unanswered::CASES,
         busybox::CASES,
         books::CASES,
         fairness::CASES,

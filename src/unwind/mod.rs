@@ -18,6 +18,7 @@
 //! gimli is used in `cfi` and `expression` alone; without the feature `dwarf`
 //! stacks are walked by frame pointer and by scanning.
 mod aarch64;
+mod apply;
 mod architecture;
 mod arm;
 mod arm_code;

@@ -22,11 +22,12 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 
 use super::aarch64::Aarch64;
+use super::apply::Applied;
 use super::architecture::{Architecture, Before, Caller, Cursor, Site, State};
 use super::arm::Arm;
 use super::failure::Failure;
 use super::i386::I386;
-use super::rule::{Applied, Rule};
+use super::rule::Rule;
 use super::stack::Upward;
 use super::x86_64::X86_64;
 use super::{AddressSpace, Caches, CodeAddress, Frame, Placed, Stop, Trust, Walk};

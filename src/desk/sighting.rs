@@ -64,10 +64,8 @@ impl<'a> Sighting<'a> {
         let value = match field {
             Field::Build => self.of_executable("build_id"),
             Field::Host => self.0.value("host"),
-            Field::Version => match self.of_executable("version") {
-                b"" => self.0.value("version"),
-                version => version,
-            },
+            // The report's own field is the version of the tool.
+            Field::Version => self.of_executable("version"),
             Field::Cause => cause,
             Field::Program => program,
         };

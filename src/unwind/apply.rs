@@ -82,6 +82,7 @@ struct Within<'a> {
     rule: &'a Rule,
     state: &'a State,
     space: &'a dyn AddressSpace,
+    #[cfg_attr(not(feature = "dwarf"), expect(dead_code))]
     bias: u64,
 }
 

@@ -193,8 +193,8 @@ fn read_again(monitor: Monitor, mut reader: PipeReader) -> (u64, Block) {
 fn pipe_with_a_stopped_reader_loses_nothing() {
     const CRASHES: u64 = 800;
     let program = Program::new("storm.c");
-    // With perf events each CPU has a quarter of it.
-    for (method, ring_kb) in [("ring", "1024"), ("chain", "1024"), ("perf", "4096")] {
+    // With perf events each CPU has a quarter of it, and all of a stack comes with each crash.
+    for (method, ring_kb) in [("ring", "1024"), ("chain", "1024"), ("perf", "16384")] {
         let (monitor, reader) = unread(&program, method, &["--ring-buffer", ring_kb]);
         storm(&program, CRASHES);
         let pages = Block::all(&monitor.stderr()).len();

@@ -362,7 +362,11 @@ impl Monitor {
                     self.sink.reopen();
                     self.go_on()?;
                 }
-                Request::ChildEnded => self.reap(),
+                Request::ChildEnded => {
+                    // Until it is reaped, a child shows whose parent it was.
+                    self.empty_ring()?;
+                    self.reap();
+                }
                 Request::Statistics => {
                     self.empty_ring()?;
                     self.print_statistics();

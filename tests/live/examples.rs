@@ -129,8 +129,9 @@ pub fn alert_script(dir: &Path, start: impl FnOnce(Command) -> Group, shell: &[&
         names.push(name);
     }
     let all_came = |bytes: &[u8]| {
+        // Whole lines: the last one may be on its way.
         let text = String::from_utf8_lossy(bytes);
-        names.iter().all(|name| text.contains(name))
+        text.ends_with('\n') && names.iter().all(|name| text.contains(name))
     };
     let text = wait_file(&mails, "a mail for each crash", all_came);
     drop(group);

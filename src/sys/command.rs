@@ -1,7 +1,8 @@
-//! Programs that the tool runs: the command that it watches, and what `--exec` names.
+//! The command that the tool runs and watches.
 //!
-//! A child gets the standard streams as they are, and signals as a shell would leave them:
-//! Rust's runtime and the tool ignore some, and the tool blocks others.
+//! It gets the standard streams as they are, and signals as a shell would leave them:
+//! those that Rust's runtime and the tool ignore are reset, and the fork comes before the
+//! tool blocks others.
 //!
 //! # Safety
 //!
@@ -10,7 +11,7 @@
 
 use std::ffi::{CString, OsStr};
 use std::io::Write as _;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::ptr::null;
 
@@ -41,7 +42,7 @@ impl Waiting {
         let failed = |errno: nix::errno::Errno| Error::syscall("fork", errno as i32);
         nix::sys::prctl::set_child_subreaper(true).map_err(failed)?;
         let (read, gate) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(failed)?;
-        let program = Program::new(command, None)?;
+        let program = Program::new(command)?;
         // SAFETY: see above.
         match unsafe { nix::unistd::fork() }.map_err(failed)? {
             ForkResult::Parent { child } => Ok(Waiting {
@@ -67,54 +68,22 @@ impl Waiting {
     }
 }
 
-/// Starts a program with `input` as its standard input and with this environment alone,
-/// `NAME=VALUE` each. It is looked for in PATH. Its process id.
-///
-/// # Errors
-///
-/// No process can be made, or a string has a NUL.
-pub fn start(
-    command: &[impl AsRef<OsStr>],
-    environment: &[Vec<u8>],
-    input: BorrowedFd<'_>,
-) -> Result<u32> {
-    let program = Program::new(command, Some(environment))?;
-    // SAFETY: see above.
-    match unsafe { nix::unistd::fork() }.map_err(|errno| Error::syscall("fork", errno as i32))? {
-        ForkResult::Parent { child } => Ok(child.as_raw().unsigned_abs()),
-        ForkResult::Child => {
-            // SAFETY: takes descriptors by value.
-            unsafe { libc::dup2(input.as_raw_fd(), 0) };
-            let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
-            program.execute()
-        }
-    }
-}
-
-/// What is to be executed, as execvpe(3) takes it.
+/// What is to be executed, as execvp(3) takes it.
 struct Program {
     strings: Vec<CString>,
     arguments: Vec<*const libc::c_char>,
-    /// Our own if there is none.
-    environment: Option<Vec<*const libc::c_char>>,
 }
 
 impl Program {
-    fn new(command: &[impl AsRef<OsStr>], environment: Option<&[Vec<u8>]>) -> Result<Program> {
-        let mut strings = Vec::new();
-        let words = command.iter().map(|word| word.as_ref().as_bytes());
-        for text in words.chain(environment.into_iter().flatten().map(|text| &text[..])) {
-            let text = CString::new(text).map_err(|_| Error::failed("an argument has a NUL"))?;
-            strings.push(text);
-        }
-        let list = |strings: &[CString]| {
-            let places = strings.iter().map(|text| text.as_ptr());
-            places.chain([null()]).collect::<Vec<_>>()
+    fn new(command: &[impl AsRef<OsStr>]) -> Result<Program> {
+        let string = |word: &OsStr| {
+            CString::new(word.as_bytes()).map_err(|_| Error::failed("an argument has a NUL"))
         };
-        let (words, values) = strings.split_at(command.len());
+        let words = command.iter().map(|word| string(word.as_ref()));
+        let strings = words.collect::<Result<Vec<_>>>()?;
+        let places = strings.iter().map(|text| text.as_ptr());
         Ok(Program {
-            arguments: list(words),
-            environment: environment.map(|_| list(values)),
+            arguments: places.chain([null()]).collect(),
             strings,
         })
     }
@@ -124,14 +93,8 @@ impl Program {
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
         // SAFETY: the same.
         unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_DFL) };
-        match &self.environment {
-            // SAFETY: the strings end with NUL and the lists with null; both live in self.
-            Some(values) => unsafe {
-                libc::execvpe(self.arguments[0], self.arguments.as_ptr(), values.as_ptr())
-            },
-            // SAFETY: the same.
-            None => unsafe { libc::execvp(self.arguments[0], self.arguments.as_ptr()) },
-        };
+        // SAFETY: the strings end with NUL and the list with null; both live in self.
+        unsafe { libc::execvp(self.arguments[0], self.arguments.as_ptr()) };
         let errno = nix::errno::Errno::last();
         let mut stderr = std::io::stderr();
         for text in [

@@ -98,6 +98,11 @@ fn container_of_podman_is_named() {
     assert_eq!(status.code(), Some(128 + libc::SIGSEGV));
     let report = only(monitor.stop().reports());
     let id = fs::read_to_string(&container.id).expect("podman's file");
+    if report["lost"].to_string().contains("\"cgroup: perf events") {
+        // A process that ends at once takes its cgroup along before perf events are read.
+        assert!(report["container"].is_null(), "{}", report.line);
+        return;
+    }
     let container = &report["container"];
     assert_eq!(container["runtime"], "podman", "{}", report.line);
     assert_eq!(container["id"], id.trim(), "{}", report.line);

@@ -76,7 +76,8 @@ fn run(config: &Config) -> Result<u8> {
         false => Some(command::Waiting::new(&config.command)?),
     };
     // First of all: scripts follow the file at once.
-    let sink = Sink::open(config.output.as_deref(), config.append)?;
+    let mut sink = Sink::open(config.output.as_deref(), config.append)?;
+    sink.rotate(config.rotation);
     let cores = config.cores().map(Store::open).transpose()?;
     let signals = Signals::new()?;
     let started = start::start(&config.start())?;

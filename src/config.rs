@@ -32,6 +32,8 @@ pub mod default {
     pub const THREADS: u64 = 64;
     pub const THREAD_SNAPSHOT_KB: u64 = 8;
     pub const REPORT_TIME_MS: u64 = 100;
+    /// Files of reports that are put aside.
+    pub const ROTATED: u32 = 5;
     pub const FOLD_HANDLED_S: u64 = 60;
     /// Where distributions put separate debug files.
     pub const DEBUG_DIR: &str = "/usr/lib/debug";
@@ -150,6 +152,15 @@ pub struct RepeatsConfig {
     pub memory_limit_bytes: u64,
 }
 
+/// When a file of reports is put aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    /// Before it would have more.
+    pub bytes: u64,
+    /// How many of those put aside stay, at least one.
+    pub keep: u32,
+}
+
 /// For core files.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct CoreConfig {
@@ -177,6 +188,8 @@ pub struct OutputConfig {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MonitorConfig {
     pub duration: Option<Duration>,
+    /// The end comes after so many reports.
+    pub count: Option<u64>,
     /// How often statistics are printed, if they are.
     pub stats_interval: Option<Duration>,
     pub fatal_only: bool,
@@ -195,6 +208,8 @@ pub struct MonitorConfig {
 pub struct Config {
     /// `-d`: `None` runs until a signal ends it.
     pub duration: Option<Duration>,
+    /// `--count N`
+    pub count: Option<u64>,
     /// `-p`, each of them, as the tool's own pid namespace numbers it.
     pub pids: Vec<u32>,
     /// `-- COMMAND ARG…`, if there is one.
@@ -213,6 +228,8 @@ pub struct Config {
     pub output: Option<PathBuf>,
     /// `-a`
     pub append: bool,
+    /// `--rotate SIZE`
+    pub rotation: Option<Rotation>,
     pub format: Format,
     pub stats: bool,
     pub stats_interval: Duration,
@@ -278,6 +295,7 @@ impl Config {
     pub fn monitor(&self) -> MonitorConfig {
         MonitorConfig {
             duration: self.duration,
+            count: self.count,
             stats_interval: self.stats.then_some(self.stats_interval),
             fatal_only: self.fatal_only,
             pids: self.pids.clone(),
@@ -401,6 +419,7 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             duration: None,
+            count: None,
             pids: Vec::new(),
             command: Vec::new(),
             name: None,
@@ -410,6 +429,7 @@ impl Default for Config {
             max_stack_depth: default::MAX_STACK_DEPTH as usize,
             output: None,
             append: false,
+            rotation: None,
             format: Format::Text,
             stats: false,
             stats_interval: Duration::from_secs(default::STATS_INTERVAL_S),

@@ -19,7 +19,7 @@ mod help_text;
 pub mod options;
 
 use crate::base::error::{Error, Result};
-use crate::config::{Config, CppNames, Format, Method, MEMORY_BESIDE_RING_MB};
+use crate::config::{default, Config, CppNames, Format, Method, Rotation, MEMORY_BESIDE_RING_MB};
 use crate::crash::signals::{short_name, CRASH_SIGNALS};
 use options::{Key, Opt, Value, MONITORING};
 
@@ -112,6 +112,9 @@ where
         config.output = Some(PathBuf::from("/dev/stderr"));
     }
     check_memory(&config)?;
+    if config.rotation.is_some() && config.output.is_none() {
+        return Err(usage("--rotate needs a file: --output FILE".into()));
+    }
     if config.memory && config.no_memory {
         return Err(usage("--memory and --no-memory cannot be combined".into()));
     }
@@ -178,6 +181,7 @@ fn set_number(config: &mut Config, key: Key, number: u64) {
         Key::Threads => config.threads = Some(number as u32),
         Key::ThreadSnapshot => config.thread_snapshot_bytes = (number as u32) << 10,
         Key::ReportTime => config.report_time = Duration::from_millis(number),
+        Key::Count => config.count = Some(number),
         Key::Fold => config.fold = window,
         Key::FoldHandled => config.fold_handled = window,
         Key::MaxPerMinute => config.max_per_minute = Some(number as u32),
@@ -193,6 +197,7 @@ fn set_text(config: &mut Config, option: &Opt, given: OsString) -> Result<()> {
         Key::Duration => config.duration = duration(option, &given)?,
         Key::ProcessName => config.name = Some(name(option, given)?),
         Key::Format => config.format = format(option, &given)?,
+        Key::Rotate => config.rotation = Some(rotation(option, &given)?),
         Key::Signals => config.signals = signals(option, &given)?,
         Key::Capture => method(config, option, &given)?,
         Key::Output if given == "-" => config.output = None,
@@ -281,6 +286,28 @@ fn duration(option: &Opt, given: &OsStr) -> Result<Option<Duration>> {
         Some(seconds) => Ok(Some(Duration::from_secs(seconds.min(DURATION_MAX_S)))),
         None => Err(wrong(option, given)),
     }
+}
+
+/// A size with a suffix, and how many files are kept.
+fn rotation(option: &Opt, given: &OsStr) -> Result<Rotation> {
+    let text = given.to_str().unwrap_or_default();
+    let (size, keep) = match text.split_once(',') {
+        Some((size, keep)) => (size, digits(OsStr::new(keep)).unwrap_or(0)),
+        None => (text, u64::from(default::ROTATED)),
+    };
+    let shift = match size.bytes().last() {
+        Some(b'K') => 10,
+        Some(b'M') => 20,
+        Some(b'G') => 30,
+        _ => return Err(wrong(option, given)),
+    };
+    let size = digits(OsStr::new(&size[..size.len() - 1])).unwrap_or(0);
+    // Up to a terabyte, and a hundred files.
+    if (1..=1 << (40 - shift)).contains(&size) && (1..=100).contains(&keep) {
+        let (bytes, keep) = (size << shift, keep as u32);
+        return Ok(Rotation { bytes, keep });
+    }
+    Err(wrong(option, given))
 }
 
 fn name(option: &Opt, given: OsString) -> Result<Vec<u8>> {

@@ -19,6 +19,7 @@ pub enum Key {
     Core,
     CoreKeep,
     CoreMaxSize,
+    Count,
     DebugDir,
     Debuginfod,
     Duration,
@@ -42,6 +43,7 @@ pub enum Key {
     Registers,
     ReportTime,
     RingBuffer,
+    Rotate,
     Signals,
     StackSnapshot,
     StackTrace,
@@ -174,6 +176,14 @@ static WHICH: &[Opt] = &[
         "stop after this time; 0 = never",
     ),
     option(
+        Key::Count,
+        None,
+        "count",
+        Value::Number("N", "a number of reports", 1, 1_000_000),
+        Default::None,
+        "stop after N reports",
+    ),
+    option(
         Key::Pid,
         Some('p'),
         "pid",
@@ -300,6 +310,18 @@ static OUTPUT: &[Opt] = &[
         Some('a'),
         "append",
         "keep what FILE already holds",
+    ),
+    option(
+        Key::Rotate,
+        None,
+        "rotate",
+        Value::Text(
+            "SIZE",
+            "a size such as 500K, 10M or 1G, and how many files to keep",
+        ),
+        Default::None,
+        "put FILE aside as FILE.1 before it has more than\n\
+         SIZE (500K, 10M, 1G); 10M,3 keeps 3 of them",
     ),
     option(
         Key::Format,

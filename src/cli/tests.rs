@@ -59,6 +59,7 @@ fn every_option_in_its_short_form() {
 fn every_option_in_its_long_form() {
     let config = run(&[
         "--duration=3600",
+        "--count=3",
         "--pid=1",
         "--process-name=my app",
         "--registers",
@@ -68,6 +69,7 @@ fn every_option_in_its_long_form() {
         "--output=x",
         "--format=json",
         "--append",
+        "--rotate=10M,3",
         "--stats",
         "--stats-interval=10",
         "--symbol-cache-limit=2000",
@@ -97,6 +99,7 @@ fn every_option_in_its_long_form() {
     ]);
     let expected = Config {
         duration: Some(Duration::from_secs(3600)),
+        count: Some(3),
         pids: vec![1],
         command: Vec::new(),
         name: Some(b"my app".to_vec()),
@@ -106,6 +109,10 @@ fn every_option_in_its_long_form() {
         cpp_names: CppNames::Whole,
         output: Some("x".into()),
         append: true,
+        rotation: Some(Rotation {
+            bytes: 10 << 20,
+            keep: 3,
+        }),
         format: Format::Json,
         stats: true,
         stats_interval: Duration::from_secs(10),
@@ -373,6 +380,25 @@ fn the_last_of_an_option_counts_and_a_dash_is_standard_output() {
     assert_eq!(config.pids, [1, 2]);
     assert_eq!(config.output, None);
     assert!(run(&["-a"]).append, "harmless without -o");
+}
+
+#[test]
+fn a_file_is_rotated_by_its_size() {
+    let rotation = |given| run(&["-o", "x", "--rotate", given]).rotation;
+    let (bytes, keep) = (500 << 10, 5);
+    assert_eq!(rotation("500K"), Some(Rotation { bytes, keep }));
+    let (bytes, keep) = (1 << 30, 100);
+    assert_eq!(rotation("1G,100"), Some(Rotation { bytes, keep }));
+    for wrong in [
+        "", "5", "0K", "M", "5M,", "5M,0", "5M,101", "5T", "2048G", "-1K", "5M,1,1",
+    ] {
+        let line = line(&["-o", "x", "--rotate", wrong]);
+        assert!(
+            line.starts_with("--rotate: expected a size such as"),
+            "{line}"
+        );
+    }
+    assert!(line(&["--rotate", "1M"]).contains("--output"));
 }
 
 #[test]

@@ -112,6 +112,8 @@ pub struct Monitor {
     clock_set: Option<ClockSet>,
     /// To be printed, but for a reader who takes nothing.
     outbox: VecDeque<Outgoing>,
+    /// Reports that the sink has got.
+    reported: u64,
     /// Not analyzed when the time was over, by user.
     unread: Drops,
     analyzer: Analyzer,
@@ -226,6 +228,7 @@ impl Monitor {
             announcements,
             clock_set,
             outbox: VecDeque::new(),
+            reported: 0,
             unread: Drops::default(),
             counters: UserCounters::default(),
             started,
@@ -479,7 +482,7 @@ impl Monitor {
     /// Writes reports, and sees to it that those held back are not forgotten.
     fn print(&mut self, reports: Vec<Outgoing>) -> Result<()> {
         self.outbox.extend(reports);
-        while !self.sink.is_blocked() {
+        while !self.sink.is_blocked() && !self.is_done() {
             let Some(Outgoing { report, is_held }) = self.outbox.pop_front() else {
                 break;
             };
@@ -494,6 +497,8 @@ impl Monitor {
                 Format::Text => output::text(&report, &self.options),
             };
             self.sink.write(&text)?;
+            self.reported += 1;
+            self.stopping |= self.is_done();
         }
         if let Some(due) = self.repeats.next_due() {
             let wait = due.saturating_sub(self.started.elapsed());
@@ -504,6 +509,13 @@ impl Monitor {
             self.followed_due.once(wait.max(Duration::from_nanos(1)))?;
         }
         Ok(())
+    }
+
+    /// Whether as many reports were written as are wanted.
+    fn is_done(&self) -> bool {
+        self.config
+            .count
+            .is_some_and(|count| self.reported >= count)
     }
 
     /// Detaches, and hands on the events that were captured before, one at a time.
@@ -542,6 +554,10 @@ impl Monitor {
     /// stops.
     pub fn finish(&mut self) -> Result<()> {
         self.sink.end(PATIENCE);
+        if self.is_done() {
+            self.discard();
+            return self.end_of_output();
+        }
         let deadline = Instant::now() + PATIENCE;
         self.drain(|monitor| {
             if Instant::now() < deadline {
@@ -564,6 +580,10 @@ impl Monitor {
                 "Warning: {unread} captured crashes are not reported: stopping takes at most {within_s} s"
             ));
         }
+        self.end_of_output()
+    }
+
+    fn end_of_output(&mut self) -> Result<()> {
         match self.sink.finish()? {
             0 => Ok(()),
             _ => Err(Error::failed("some reports could not be written")),

@@ -327,6 +327,42 @@ fn send(fd: &OwnedFd, bytes: &[u8]) -> nix::Result<usize> {
     Errno::result(sent).map(isize::cast_unsigned)
 }
 
+/// Renames a file of this name, which is open, to `NAME.1`, that to `NAME.2` and so on, and
+/// at last one over `NAME.keep`.
+///
+/// # Errors
+///
+/// The name is that of another file or of a link, or a file cannot be renamed.
+pub fn put_aside(path: &Path, fd: &OwnedFd, keep: u32) -> Result<()> {
+    let failed = |errno: Errno| Error::syscall("rename", errno as i32);
+    let (named, open) = (
+        stat::lstat(path).map_err(failed)?,
+        stat::fstat(fd).map_err(failed)?,
+    );
+    if (named.st_dev, named.st_ino) != (open.st_dev, open.st_ino) {
+        return Err(Error::failed("the name leads to another file"));
+    }
+    let name = |number: u32| {
+        let mut name = path.as_os_str().to_owned();
+        if number > 0 {
+            name.push(format!(".{number}"));
+        }
+        name
+    };
+    for number in (0..keep).rev() {
+        match fcntl::renameat(
+            fcntl::AT_FDCWD,
+            name(number).as_os_str(),
+            fcntl::AT_FDCWD,
+            name(number + 1).as_os_str(),
+        ) {
+            Err(Errno::ENOENT) if number > 0 => {}
+            renamed => renamed.map_err(failed)?,
+        }
+    }
+    Ok(())
+}
+
 /// The size of a regular file; `None` if it is not available.
 #[must_use]
 pub fn size(fd: &OwnedFd) -> Option<u64> {

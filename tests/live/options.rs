@@ -4,9 +4,12 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+
 use crate::harness::{crash, run, Monitor};
 use crate::programs::{directory, Program};
-use crate::report::only;
+use crate::report::{only, Report};
+use crate::statistics::Block;
 use crate::{cases, Needs};
 
 cases! {
@@ -29,6 +32,10 @@ cases! {
         option_fatal_only,
         option_ring_buffer,
         option_letters_together,
+        option_count,
+        option_rotate,
+        option_output_to_a_fifo_without_a_reader,
+        statistics_on_request,
     ],
 }
 
@@ -285,4 +292,89 @@ fn option_letters_together() {
             "{stdout}"
         );
     });
+}
+
+fn option_count() {
+    let program = Program::new("null_deep.c");
+    let monitor = Monitor::start(["-n", &program.name, "--format", "json", "--count", "2"]);
+    for _ in 0..4 {
+        crash(&mut program.command());
+    }
+    let outcome = monitor.wait();
+    assert_eq!(outcome.status.code(), Some(0), "{}", outcome.stderr);
+    assert_eq!(outcome.reports().len(), 2);
+}
+
+/// Each report is whole, in one of the files.
+fn option_rotate() {
+    let program = Program::new("null_deep.c");
+    let path = directory().join("reports");
+    let file = path.to_str().expect("a path");
+    let options = ["--format", "json", "-t", "-o", file, "--rotate", "5K,2"];
+    let monitor = Monitor::start([&["-n", &program.name], &options[..]].concat());
+    for _ in 0..4 {
+        crash(&mut program.command());
+    }
+    monitor.stop();
+    let sizes = [file.to_owned(), format!("{file}.1"), format!("{file}.2")].map(|name| {
+        let text = fs::read_to_string(&name).unwrap_or_else(|error| panic!("{name}: {error}"));
+        text.lines().for_each(|line| drop(Report::parse(line)));
+        text.len()
+    });
+    assert!(
+        sizes.iter().all(|size| (1..=5 << 10).contains(size)),
+        "{sizes:?}"
+    );
+    assert!(!path.with_extension("3").exists());
+}
+
+/// It says so, and ends in time although nobody ever reads.
+fn option_output_to_a_fifo_without_a_reader() {
+    let program = Program::new("null_deep.c");
+    let fifo = directory().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+    let file = fifo.to_str().expect("a path");
+    let options = [
+        "-n",
+        &program.name,
+        "-r",
+        "-t",
+        "--format",
+        "json",
+        "-o",
+        file,
+        "-d",
+        "3",
+    ];
+    let begin = Instant::now();
+    let monitor = Monitor::start(options);
+    let said = format!("Warning: {file} has no reader yet; reports wait for one");
+    assert!(monitor.stderr().contains(&said), "{}", monitor.stderr());
+    // More than fits into a pipe.
+    for _ in 0..20 {
+        crash(&mut program.command());
+    }
+    let outcome = monitor.wait();
+    assert!(
+        begin.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        begin.elapsed()
+    );
+    assert!(
+        outcome.stderr.contains("were not read"),
+        "{}",
+        outcome.stderr
+    );
+}
+
+fn statistics_on_request() {
+    let program = Program::new("null_deep.c");
+    let monitor = Monitor::start(["-n", &program.name, "--format", "json"]);
+    crash(&mut program.command());
+    monitor.wait_reports(1);
+    monitor.signal(Signal::SIGUSR1);
+    monitor.wait_stderr("Failed writes");
+    assert_eq!(Block::last(&monitor.stderr()).count("Events processed"), 1);
+    crash(&mut program.command());
+    assert_eq!(monitor.stop().reports().len(), 2, "it goes on");
 }

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::base::error::{Error, Kind, Result};
+use crate::config::Rotation;
 use crate::sys::messages;
 use crate::sys::output_file::{self, Fifo, FileKind, OpenFile, WriteError};
 
@@ -61,6 +62,7 @@ pub struct Sink {
     in_trouble: bool,
     lost: u64,
     errors: u64,
+    rotation: Option<Rotation>,
 }
 
 impl Sink {
@@ -77,6 +79,10 @@ impl Sink {
                 return Err(opening(Error::failed("cannot empty it"), path));
             }
         }
+        if file.is_held {
+            let path = path.unwrap_or(Path::new("")).display();
+            say(&format!("{path} has no reader yet; reports wait for one"));
+        }
         Ok(Sink {
             file,
             path: path.map(Path::to_path_buf),
@@ -89,7 +95,33 @@ impl Sink {
             in_trouble: false,
             lost: 0,
             errors: 0,
+            rotation: None,
         })
+    }
+
+    /// From here on a file of ours that grows is put aside, if it was opened by name.
+    pub fn rotate(&mut self, rotation: Option<Rotation>) {
+        let can = self.file.named && self.file.kind == FileKind::Appended;
+        self.rotation = rotation.filter(|_| can);
+    }
+
+    /// Puts the file aside if the report does not fit.
+    fn make_room(&mut self, bytes: usize) {
+        let (Some(rotation), Some(path), 0) = (self.rotation, &self.path, self.written_of_first)
+        else {
+            return;
+        };
+        let size = output_file::size(&self.file.fd).unwrap_or(0);
+        if size == 0 || size.saturating_add(bytes as u64) <= rotation.bytes {
+            return;
+        }
+        match output_file::put_aside(path, &self.file.fd, rotation.keep) {
+            Ok(()) => self.reopen(),
+            Err(error) => {
+                say(&format!("{}: {error}; it is not rotated", path.display()));
+                self.rotation = None;
+            }
+        }
     }
 
     /// Limits the memory of waiting reports to this, or to the default if that is less.
@@ -239,6 +271,7 @@ impl Sink {
 
     /// Writes the rest of the first report.
     fn attempt(&mut self, report: &[u8]) -> Attempt {
+        self.make_room(report.len());
         let size_before = match self.file.kind {
             FileKind::Appended => output_file::size(&self.file.fd),
             FileKind::Inherited | FileKind::Stream => None,

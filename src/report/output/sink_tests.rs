@@ -415,3 +415,42 @@ fn an_inherited_file_gets_the_rest_of_a_cut_report_later() {
     assert_eq!(sink.finish().expect("no error"), 0);
     assert_eq!(content(&path), large);
 }
+
+/// Reports stay whole, and as many files as are wanted.
+#[test]
+fn a_file_that_grows_is_put_aside() {
+    let scratch = Scratch::new();
+    let path = scratch.join("log");
+    let mut sink = open(&path);
+    sink.rotate(Some(Rotation { bytes: 10, keep: 2 }));
+    for number in 0..8 {
+        let report = format!("{number}{number}{number}\n");
+        assert_eq!(sink.write(report.as_bytes()).expect("room"), Written::Now);
+    }
+    sink.write(b"longer than all of it\n").expect("room");
+    sink.write(b"end\n").expect("room");
+    let read = |name: &str| fs::read_to_string(scratch.join(name)).ok();
+    assert_eq!(read("log").as_deref(), Some("end\n"));
+    assert_eq!(read("log.1").as_deref(), Some("longer than all of it\n"));
+    assert_eq!(read("log.2").as_deref(), Some("666\n777\n"));
+    assert_eq!(read("log.3"), None);
+    let mode = fs::metadata(&path).expect("our file").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(sink.finish().expect("written"), 0);
+}
+
+/// What somebody else has put there stays where it is.
+#[test]
+fn another_file_of_that_name_is_not_put_aside() {
+    let scratch = Scratch::new();
+    let path = scratch.join("log");
+    let mut sink = open(&path);
+    sink.rotate(Some(Rotation { bytes: 10, keep: 2 }));
+    sink.write(b"0123456\n").expect("room");
+    fs::rename(&path, scratch.join("moved")).expect("our file");
+    fs::write(&path, "another").expect("our directory");
+    sink.write(b"89abcdef\n").expect("room");
+    assert_eq!(fs::read(&path).expect("our file"), b"another");
+    let moved = fs::read(scratch.join("moved")).expect("our file");
+    assert_eq!(moved, b"0123456\n89abcdef\n");
+}

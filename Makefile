@@ -175,7 +175,7 @@ test-six: target
 # What the features of a desk build add: the readers, its commands, and live tests of lines.
 test-desk: desk
 	$(Q)$(TEST) --features desk --target-dir '$(OUT)/desk' --lib $(TEST_FLAGS) -- symbols desk
-	$(Q)$(TEST) --features desk --target-dir '$(OUT)/desk' --test desk --test debuginfod $(TEST_FLAGS)
+	$(Q)$(TEST) --features desk --target-dir '$(OUT)/desk' --test desk --test debuginfod --test tail_calls $(TEST_FLAGS)
 	$(Q)SEGFAULT_ANALYZER='$(abspath $(DESK))' \
 		$(TEST) --features desk --target-dir '$(OUT)/desk' --test live $(TEST_FLAGS) lines
 

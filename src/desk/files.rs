@@ -34,6 +34,8 @@ use crate::report::output::escape;
 #[cfg(feature = "split")]
 use crate::symbols::elf::package_places;
 use crate::symbols::elf::{Answer, DebugDirs, ElfFile, Source, Table};
+#[cfg(feature = "desk")]
+use crate::symbols::lines::TailCall;
 #[cfg(feature = "lines")]
 use crate::symbols::lines::{self, Lack, Lines, Memory, Others, Refused};
 use crate::symbols::resolver::Names;
@@ -324,6 +326,18 @@ impl Unstripped {
     #[cfg(feature = "lines")]
     fn with_lines(&self) -> Option<&ElfFile> {
         self.files.iter().find(|file| has_lines(file))
+    }
+
+    /// The tail calls that led to the function that holds `callee`, as [`lines::tail_calls`]
+    /// has them.
+    #[cfg(feature = "desk")]
+    pub(super) fn tail_calls(&self, callee: FileAddress, return_to: FileAddress) -> Vec<TailCall> {
+        let Some(file) = self.with_lines() else {
+            return Vec::new();
+        };
+        let address_of = |name: &[u8]| self.files.iter().find_map(|file| file.function_named(name));
+        let others = OthersOf(self);
+        lines::tail_calls(file, &self.memory, &others, &address_of, callee, return_to)
     }
 
     fn have(&self, what: fn(&ElfFile) -> bool) -> bool {

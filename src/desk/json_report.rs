@@ -7,6 +7,8 @@
 
 use super::json::{self, Object, Span};
 use super::naming::Desk;
+#[cfg(feature = "desk")]
+use super::naming::Replaced;
 use super::{add, hexadecimal, is_report, regroup, unhex};
 use crate::analyze::located::Located;
 use crate::base::address::FileAddress;
@@ -23,8 +25,13 @@ pub(super) fn symbolize(line: &[u8], desk: &mut Desk, out: &mut Vec<u8>) -> bool
         return false;
     };
     desk.clear();
-    let all = stacks.iter().flat_map(|stack| &stack.frames);
-    for frame in all.filter(|frame| !is_inlined(frame)) {
+    let all = stacks.iter().flat_map(|stack| {
+        let frames = stack.frames.iter().filter(|frame| !is_derived(frame));
+        frames.enumerate()
+    });
+    for (number, frame) in all {
+        #[cfg(not(feature = "desk"))]
+        let _ = number;
         let string = |key| json::string(frame.value(key));
         let location = Location {
             module: string("module"),
@@ -38,11 +45,15 @@ pub(super) fn symbolize(line: &[u8], desk: &mut Desk, out: &mut Vec<u8>) -> bool
             || frame.value("trust") == b"\"signal\""
             || frame.value("exact") == b"true";
         desk.ask(location, exact, !frame.value("symbol").is_empty());
+        #[cfg(feature = "desk")]
+        if number > 0 && matches!(frame.value("trust"), b"\"cfi\"" | b"\"leaf\"") {
+            desk.last_is_caller();
+        }
     }
     desk.name();
     // The crash's own stack is the first one, others have their names after it.
     let frames = stacks.first().map_or(&[][..], |stack| &stack.frames);
-    let calls = frames.iter().filter(|frame| !is_inlined(frame));
+    let calls = frames.iter().filter(|frame| !is_derived(frame));
     let is_new = calls
         .clone()
         .zip(&desk.located)
@@ -87,7 +98,7 @@ fn read(line: &[u8]) -> Option<(Object<'_>, Vec<Stack<'_>>)> {
     // Those are missing that were made without -t.
     for place in places.into_iter().flatten() {
         let frames = json::objects(line, place)?;
-        let calls = frames.iter().filter(|frame| !is_inlined(frame)).count();
+        let calls = frames.iter().filter(|frame| !is_derived(frame)).count();
         stacks.push(Stack {
             place,
             before,
@@ -98,8 +109,9 @@ fn read(line: &[u8]) -> Option<(Object<'_>, Vec<Stack<'_>>)> {
     Some((report, stacks))
 }
 
-fn is_inlined(frame: &Object<'_>) -> bool {
-    frame.value("inlined") == b"true"
+/// Whether a frame is not on the stack: an inlined call, or one that a tail call replaced.
+fn is_derived(frame: &Object<'_>) -> bool {
+    frame.value("inlined") == b"true" || frame.value("tail_call") == b"true"
 }
 
 fn is_context(frame: &Object<'_>) -> bool {
@@ -146,18 +158,26 @@ fn put_stack(frames: &[Object<'_>], before: usize, desk: &Desk, out: &mut Vec<u8
     let begin = out.len();
     let mut changed = false;
     let mut located = desk.located.get(before..).unwrap_or_default().iter();
+    #[cfg(feature = "desk")]
+    let mut tail_calls = desk.tail_calls.get(before..).unwrap_or_default().iter();
     let mut written = 0;
     out.push(b'[');
     for (at, frame) in frames.iter().enumerate() {
-        if is_inlined(frame) {
+        if is_derived(frame) {
             continue;
         }
         let Some(found) = located.next() else {
             break;
         };
+        #[cfg(feature = "desk")]
+        let tail_calls = tail_calls.next();
         // Calls inlined there, as they are or as they were reported.
         if has_lines(found) {
             written = at;
+            #[cfg(feature = "desk")]
+            for call in tail_calls.into_iter().flatten() {
+                put_tail_call(out, frame, call, found, desk.cpp_names);
+            }
             for call in &found.inlined {
                 put_frame(out, frame, Some(call), true, desk.cpp_names);
             }
@@ -220,9 +240,58 @@ fn put_frame(
     out.push(b',');
 }
 
+/// Appends the frame of a call that a tail call replaced, and those of the calls inlined
+/// there; `frame` called it, and is `found`.
+#[cfg(feature = "desk")]
+fn put_tail_call(
+    out: &mut Vec<u8>,
+    frame: &Object<'_>,
+    call: &Replaced,
+    found: &Located,
+    cpp_names: CppNames,
+) {
+    let Replaced {
+        located: call,
+        is_exact,
+    } = call;
+    let place = |located: &Located| located.location.module_offset.map(|at| at.0);
+    let address = json::string(frame.value("address")).and_then(|text| hexadecimal(&text));
+    let (Some(address), Some(at), Some(outer)) = (address, place(call), place(found)) else {
+        return;
+    };
+    let address = format!("\"{:#x}\"", address.wrapping_sub(outer).wrapping_add(at));
+    let inlined = call.inlined.iter().map(|location| (true, location));
+    for (is_inlined, location) in inlined.chain([(false, &call.location)]) {
+        let mut named = Vec::new();
+        put_frame(&mut named, frame, Some(location), true, cpp_names);
+        // The comma.
+        named.pop();
+        let Some(named) = Object::read(&named, Span::whole(&named)) else {
+            return;
+        };
+        put(&named, out, &mut |key, _, out| {
+            match key {
+                b"address" => add(out, &[address.as_bytes()]),
+                b"module_offset" => add(out, &[format!("\"{at:#x}\"").as_bytes()]),
+                b"inlined" => add(out, &[is_inlined.to_string().as_bytes()]),
+                _ => return false,
+            }
+            true
+        });
+        out.pop();
+        if *is_exact {
+            add(out, &[b",\"exact\":true"]);
+        }
+        if !is_inlined {
+            add(out, &[b",\"tail_call\":true"]);
+        }
+        add(out, &[b"},"]);
+    }
+}
+
 /// Appends the name of the crash's instruction, if it had the old name of its frame.
 fn put_instruction(frames: &[Object<'_>], desk: &Desk, old: &[u8], out: &mut Vec<u8>) -> bool {
-    let own = frames.iter().find(|frame| !is_inlined(frame));
+    let own = frames.iter().find(|frame| !is_derived(frame));
     let (Some(frame), Some(found)) = (own, desk.located.first()) else {
         return false;
     };

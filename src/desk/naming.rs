@@ -13,6 +13,8 @@ use crate::config::CppNames;
 use crate::report::output::escape;
 use crate::report::Location;
 use crate::symbols::demangle::known;
+#[cfg(feature = "desk")]
+use crate::symbols::lines::TailCall;
 #[cfg(feature = "lines")]
 use crate::symbols::lines::{Lack, Refused};
 
@@ -40,9 +42,21 @@ pub(super) struct Desk {
     asked: Vec<Asked>,
     /// One entry for each frame that was asked for, with its names.
     pub(super) located: Vec<Located>,
+    /// For each of them the calls before it that tail calls replaced, innermost first.
+    #[cfg(feature = "desk")]
+    pub(super) tail_calls: Vec<Vec<Replaced>>,
     /// What the report lacks: the detail and the reason.
     pub(super) lost: Vec<(&'static str, String)>,
     pub(super) cpp_names: CppNames,
+}
+
+/// A call that a tail call replaced.
+#[cfg(feature = "desk")]
+#[derive(Clone, Debug)]
+pub(super) struct Replaced {
+    pub(super) located: Located,
+    /// Its address is that of the tail call, and not the one after it.
+    pub(super) is_exact: bool,
 }
 
 /// A frame that was asked for.
@@ -53,6 +67,9 @@ struct Asked {
     /// It is not a return address.
     exact: bool,
     has_name: bool,
+    /// It called the frame that was asked for before it.
+    #[cfg(feature = "desk")]
+    is_caller: bool,
 }
 
 impl Desk {
@@ -64,6 +81,8 @@ impl Desk {
             modules: Vec::new(),
             asked: Vec::new(),
             located: Vec::new(),
+            #[cfg(feature = "desk")]
+            tail_calls: Vec::new(),
             lost: Vec::new(),
             cpp_names: CppNames::Short,
         }
@@ -78,6 +97,8 @@ impl Desk {
     pub(super) fn clear(&mut self) {
         self.asked.clear();
         self.located.clear();
+        #[cfg(feature = "desk")]
+        self.tail_calls.clear();
         self.lost.clear();
         self.places.allowance.begin();
         let open = self.modules.iter().filter(|module| module.is_found());
@@ -98,11 +119,66 @@ impl Desk {
             module,
             exact,
             has_name,
+            #[cfg(feature = "desk")]
+            is_caller: false,
         });
         self.located.push(Located {
             location,
             ..Located::default()
         });
+    }
+
+    /// The frame that was asked for last called the one before it, as call-frame information
+    /// or the link register says.
+    #[cfg(feature = "desk")]
+    pub(super) fn last_is_caller(&mut self) {
+        if let Some(last) = self.asked.last_mut() {
+            last.is_caller = !last.exact;
+        }
+    }
+
+    /// Looks for the calls that tail calls replaced, and names them.
+    #[cfg(feature = "desk")]
+    fn find_tail_calls(&mut self) {
+        self.tail_calls = vec![Vec::new(); self.asked.len()];
+        for (at, pair) in self.asked.windows(2).enumerate() {
+            let [callee, caller] = pair else { continue };
+            let place = |at: usize| self.located[at].location.module_offset;
+            let (Some(number), Some(in_callee), Some(return_to)) =
+                (caller.module, place(at), place(at + 1))
+            else {
+                continue;
+            };
+            if !caller.is_caller || callee.module != caller.module {
+                continue;
+            }
+            let module = &self.modules[number];
+            let in_callee = in_callee.0.wrapping_sub(u64::from(!callee.exact));
+            self.places.allowance.begin();
+            let found = module.tail_calls(FileAddress(in_callee), return_to);
+            let outer = &self.located[at + 1].location;
+            let mut calls: Vec<Located> = found
+                .iter()
+                .map(|call| Located {
+                    location: Location {
+                        module: outer.module.clone(),
+                        module_offset: Some(call.at),
+                        build_id: outer.build_id.clone(),
+                        ..Location::default()
+                    },
+                    ..Located::default()
+                })
+                .collect();
+            let lookup = |call: &TailCall| FileAddress(call.at.0 - u64::from(!call.is_exact));
+            let which: Vec<(usize, FileAddress)> = found.iter().map(lookup).enumerate().collect();
+            self.namer.add_names(module, &mut calls, &which);
+            self.namer.add_lines(module, &mut calls, &which);
+            let is_exact = found.iter().map(|call| call.is_exact);
+            let calls = calls.into_iter().zip(is_exact);
+            self.tail_calls[at + 1] = calls
+                .map(|(located, is_exact)| Replaced { located, is_exact })
+                .collect();
+        }
     }
 
     /// Adds names to all frames.
@@ -157,6 +233,8 @@ impl Desk {
                 self.lost.push(("symbols", reason.into()));
             }
         }
+        #[cfg(feature = "desk")]
+        self.find_tail_calls();
     }
 
     /// The number of the module that a frame is in, looked for if it is a new one.

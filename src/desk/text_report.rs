@@ -12,13 +12,19 @@
 //! of a report are not read. The section of other threads is taken like a report of its own.
 
 use super::naming::Desk;
+#[cfg(feature = "desk")]
+use super::naming::Replaced;
 use super::{add, find_last, hexadecimal, unhex};
+#[cfg(feature = "desk")]
+use crate::analyze::located::Located;
 use crate::base::address::{FileAddress, ProcessAddress};
 use crate::base::bytes::find;
 use crate::config::CppNames;
 use crate::crash::frame::{CodeAddress, Frame, Trust};
 use crate::report::output::{self, escape};
 use crate::report::Location;
+#[cfg(feature = "desk")]
+use crate::report::StackFrame;
 
 /// Bytes of a report that are held until its end.
 const MAX_HELD: usize = 16 << 20;
@@ -111,8 +117,16 @@ fn symbolize(report: &[u8], desk: &mut Desk, out: &mut Vec<u8>) {
         }
         count += 1;
         if let Some((frame, place, location)) = parse(line, context) {
-            unnamed.push((number, frame, place));
             desk.ask(location, matches!(frame.code, CodeAddress::Exact(_)), false);
+            #[cfg(feature = "desk")]
+            {
+                let before: Option<&(usize, Frame, &[u8])> = unnamed.last();
+                let follows = before.is_some_and(|before| before.0 + 1 == number);
+                if follows && matches!(frame.trust, Trust::Cfi | Trust::Leaf) {
+                    desk.last_is_caller();
+                }
+            }
+            unnamed.push((number, frame, place));
         }
         context &= find(line, b" (inlined)").is_some();
     }
@@ -122,6 +136,10 @@ fn symbolize(report: &[u8], desk: &mut Desk, out: &mut Vec<u8>) {
     desk.name();
     for located in &desk.located {
         count += located.inlined.len();
+    }
+    #[cfg(feature = "desk")]
+    for call in desk.tail_calls.iter().flatten() {
+        count += call.located.inlined.len() + 1;
     }
     let (mut next, mut next_frame) = (0, 0);
     let mut in_summary = true;
@@ -141,6 +159,19 @@ fn symbolize(report: &[u8], desk: &mut Desk, out: &mut Vec<u8>) {
                 next_frame += 1;
                 continue;
             };
+            #[cfg(feature = "desk")]
+            {
+                let calls = desk.tail_calls.get(next).into_iter().flatten();
+                for call in calls.flat_map(|call| tail_call(frame, &desk.located[next], call)) {
+                    let mut line = output::text_frame(next_frame, &call, desk.cpp_names);
+                    if !call.inlined {
+                        line.pop();
+                        add(&mut line, &[b" (tail call)\n"]);
+                    }
+                    add(out, &[&line]);
+                    next_frame += 1;
+                }
+            }
             let mut calls = Vec::new();
             desk.located[next].frames(frame, &mut calls);
             for call in calls {
@@ -163,6 +194,24 @@ fn symbolize(report: &[u8], desk: &mut Desk, out: &mut Vec<u8>) {
             add(out, &[new.as_deref().unwrap_or(line)]);
         }
     }
+}
+
+/// The frames of a call that a tail call replaced; `frame` called it, and is `found`.
+#[cfg(feature = "desk")]
+fn tail_call(frame: &Frame, found: &Located, call: &Replaced) -> Vec<StackFrame> {
+    let place = |located: &Located| located.location.module_offset.unwrap_or_default().0;
+    let moved = place(&call.located).wrapping_sub(place(found));
+    let at = ProcessAddress(frame.code.address().0.wrapping_add(moved));
+    let own = Frame {
+        code: match call.is_exact {
+            true => CodeAddress::Exact(at),
+            false => CodeAddress::Return(at),
+        },
+        trust: Trust::Cfi,
+    };
+    let mut calls = Vec::new();
+    call.located.frames(&own, &mut calls);
+    calls
 }
 
 /// The line of a frame that has a build-id instead of a name: what was found, its

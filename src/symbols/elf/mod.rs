@@ -312,6 +312,15 @@ impl ElfFile {
         }
     }
 
+    /// Where the function of that name begins that other files may call.
+    #[cfg(feature = "desk")]
+    #[must_use]
+    pub fn function_named(&self, name: &[u8]) -> Option<FileAddress> {
+        let tables = [Table::Full, Table::Dynamic].into_iter();
+        let mut tables = tables.filter_map(|table| self.table(table));
+        tables.find_map(|table| table.function_named(&self.source, self.ctx, self.machine, name))
+    }
+
     /// The variable that holds an address, by one table.
     #[must_use]
     pub fn variable(&self, table: Table, address: FileAddress) -> Option<Found> {

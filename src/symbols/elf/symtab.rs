@@ -260,6 +260,35 @@ impl SymbolTable {
         (!name.is_empty()).then(|| without_version(name).to_vec())
     }
 
+    /// Where the function of that name begins that other files may call; `None` if there is
+    /// none, or more than one.
+    #[cfg(feature = "desk")]
+    pub(crate) fn function_named(
+        &self,
+        source: &Source,
+        ctx: Ctx,
+        machine: u16,
+        name: &[u8],
+    ) -> Option<FileAddress> {
+        let mut strings = Strings::new(source, self.strings);
+        let mut found = Vec::new();
+        self.visit(source, ctx, |symbol| {
+            let is_global = binding_rank(symbol) > 1 && symbol.st_type() == sym::STT_FUNC;
+            if is_global && is_code(symbol) {
+                let own = strings.get(symbol.st_name as u64);
+                if own.is_some_and(|own| without_version(own) == name) {
+                    found.push(start_of(symbol, machine));
+                }
+            }
+            0
+        })?;
+        found.dedup();
+        match *found {
+            [start] => Some(FileAddress(start)),
+            _ => None,
+        }
+    }
+
     /// Adds to `answers` what this table knows; an answer that has a symbol
     /// already keeps it. `None` when the allowance is used up.
     pub(crate) fn functions(

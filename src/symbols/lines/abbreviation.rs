@@ -16,6 +16,11 @@ pub(super) const TAG_SUBPROGRAM: u64 = 0x2e;
 pub(super) const TAG_COMPILE_UNIT: u64 = 0x11;
 pub(super) const TAG_PARTIAL_UNIT: u64 = 0x3c;
 pub(super) const TAG_SKELETON_UNIT: u64 = 0x4a;
+/// A call; of version 4 as GNU has it.
+#[cfg(feature = "desk")]
+pub(super) const TAG_CALL_SITE: u64 = 0x48;
+#[cfg(feature = "desk")]
+pub(super) const TAG_GNU_CALL_SITE: u64 = 0x4109;
 
 /// The value is in the abbreviation.
 pub(super) const FORM_IMPLICIT_CONST: u64 = 0x21;
@@ -46,10 +51,32 @@ pub(super) struct Encoding {
     pub(super) version: u16,
     pub(super) wide: bool,
     pub(super) address_size: u8,
+    /// Not what the entry is made of, but what is wanted of it: calls, too.
+    #[cfg(feature = "desk")]
+    pub(super) has_calls: bool,
+}
+
+/// What only a reader of calls needs: where a call returns to, what it calls, whether it
+/// is a tail call; of a function whether all of its calls are there.
+#[cfg(feature = "desk")]
+fn is_of_calls(tag: u64, attribute: u64) -> bool {
+    match tag {
+        TAG_CALL_SITE | TAG_GNU_CALL_SITE => {
+            matches!(attribute, 0x11 | 0x31 | 0x7d | 0x7f | 0x81 | 0x82 | 0x2115)
+        }
+        TAG_SUBPROGRAM => matches!(attribute, 0x7a..=0x7c | 0x2116..=0x2118),
+        _ => false,
+    }
 }
 
 /// Whether an attribute is of interest in an entry.
-fn is_wanted(tag: u64, attribute: u64) -> bool {
+fn is_wanted(tag: u64, attribute: u64, encoding: Encoding) -> bool {
+    #[cfg(feature = "desk")]
+    if encoding.has_calls && is_of_calls(tag, attribute) {
+        return true;
+    }
+    #[cfg(not(feature = "desk"))]
+    let _ = encoding;
     match attribute {
         0x01 => true,
         0x03
@@ -141,7 +168,7 @@ impl Abbreviations {
             if (attribute, form) == (0, 0) {
                 return Some(());
             }
-            let size = match is_wanted(tag, attribute) {
+            let size = match is_wanted(tag, attribute, encoding) {
                 true => None,
                 false => fixed_size(form, encoding),
             };

@@ -12,6 +12,8 @@ use super::index::{Index, Units};
 #[cfg(feature = "split")]
 use super::open::SplitFiles;
 use super::program::{Place, Program, Rows};
+#[cfg(feature = "desk")]
+use super::sites::Sites;
 use super::tree::Functions;
 use super::unit::{Unit, Value};
 use super::wanted::Wanted;
@@ -122,6 +124,8 @@ enum Item {
     List(Rc<Units>),
     Tables(Option<Rc<Tables>>),
     Text(Option<Text>),
+    #[cfg(feature = "desk")]
+    Sites(Option<Rc<Sites>>),
 }
 
 /// What something is, where it is, and the number of a file.
@@ -134,6 +138,8 @@ enum Kind {
     Tables,
     Name,
     Path,
+    #[cfg(feature = "desk")]
+    Sites,
 }
 
 /// All of a file, and what it takes.
@@ -287,6 +293,37 @@ impl Debug<'_> {
             Some(all) => all,
             None => Tables::read(self, unit, Some(addresses), usize::MAX)?.map(Rc::new),
         }
+    }
+
+    /// The calls of a unit of this file.
+    #[cfg(feature = "desk")]
+    pub(super) fn sites(&self, at: u64) -> Option<Rc<Sites>> {
+        let key = (Kind::Sites, at, 0);
+        if let Some(Item::Sites(sites)) = self.batch.memory.get(key) {
+            return sites;
+        }
+        let sites = Sites::read(self, at).map(Rc::new);
+        if !self.is_cut() {
+            let bytes = sites.as_ref().map_or(0, |sites| sites.memory());
+            self.batch
+                .memory
+                .put(key, Item::Sites(sites.clone()), bytes);
+        }
+        sites
+    }
+
+    /// The linkage name, else the plain name, of an entry of this file.
+    #[cfg(feature = "desk")]
+    pub(super) fn name_at(&self, at: u64) -> Option<Text> {
+        self.text((Kind::Name, at, 0), || {
+            self.read_name(self.unit_around(at)?, at)
+        })
+    }
+
+    /// Where the unit begins that an entry of this file belongs to.
+    #[cfg(feature = "desk")]
+    pub(super) fn unit_of_entry(&self, at: u64) -> Option<u64> {
+        Some(self.unit_around(at)?.start)
     }
 
     fn unit(&self, at: u64) -> Option<Rc<Unit>> {

@@ -31,8 +31,12 @@ mod open;
 mod program;
 mod ranges;
 mod reader;
+#[cfg(feature = "desk")]
+mod sites;
 #[cfg(feature = "split")]
 mod split;
+#[cfg(feature = "desk")]
+mod tail;
 mod tree;
 mod unit;
 mod wanted;
@@ -46,6 +50,8 @@ use crate::base::address::FileAddress;
 use files::FileMemory;
 pub use memory::Memory;
 use reader::Reader;
+#[cfg(feature = "desk")]
+pub use tail::{tail_calls, TailCall};
 
 /// Whether this build unpacks compressed sections.
 const UNPACKS: bool = cfg!(any(feature = "zlib", feature = "zstd"));

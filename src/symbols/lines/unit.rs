@@ -74,6 +74,17 @@ pub(super) struct Entry {
     string_base: Option<Value>,
     address_base: Option<Value>,
     list_base: Option<Value>,
+    #[cfg(feature = "desk")]
+    pub(super) call_return: Option<Value>,
+    #[cfg(feature = "desk")]
+    pub(super) call_pc: Option<Value>,
+    #[cfg(feature = "desk")]
+    pub(super) call_origin: Option<Value>,
+    #[cfg(feature = "desk")]
+    pub(super) is_tail_call: Option<Value>,
+    /// Of a function: all calls, or all tail calls, are described.
+    #[cfg(feature = "desk")]
+    pub(super) has_all_calls: Option<Value>,
 }
 
 impl Entry {
@@ -98,6 +109,16 @@ impl Entry {
             0x72 => &mut self.string_base,
             0x73 | 0x2133 => &mut self.address_base,
             0x74 => &mut self.list_base,
+            #[cfg(feature = "desk")]
+            0x7d => &mut self.call_return,
+            #[cfg(feature = "desk")]
+            0x81 => &mut self.call_pc,
+            #[cfg(feature = "desk")]
+            0x7f => &mut self.call_origin,
+            #[cfg(feature = "desk")]
+            0x82 | 0x2115 => &mut self.is_tail_call,
+            #[cfg(feature = "desk")]
+            0x7a..=0x7c | 0x2116..=0x2118 => &mut self.has_all_calls,
             _ => return,
         };
         *slot = Some(value);
@@ -167,6 +188,20 @@ impl Unit {
         let mut unit = Unit::header(&mut reader)?;
         unit.abbreviations =
             Abbreviations::read(debug, unit.abbreviations_at, unit.encoding(), None)?;
+        unit.read_root(debug, &mut reader)?;
+        Some(unit)
+    }
+
+    /// The same, ready to read its calls.
+    #[cfg(feature = "desk")]
+    pub(super) fn read_calls(debug: &Debug<'_>, at: u64) -> Option<Self> {
+        let mut reader = debug.reader_at(Section::Info, at);
+        let mut unit = Unit::header(&mut reader)?;
+        let encoding = Encoding {
+            has_calls: true,
+            ..unit.encoding()
+        };
+        unit.abbreviations = Abbreviations::read(debug, unit.abbreviations_at, encoding, None)?;
         unit.read_root(debug, &mut reader)?;
         Some(unit)
     }
@@ -309,6 +344,8 @@ impl Unit {
             version: self.version,
             wide: self.wide,
             address_size: self.address_size,
+            #[cfg(feature = "desk")]
+            has_calls: false,
         }
     }
 

@@ -11,7 +11,9 @@
 //! third has the kernel write a number into a local variable.
 
 use std::fmt;
+use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -361,6 +363,20 @@ pub fn put_aside(path: &Path, fd: &OwnedFd, keep: u32) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether a regular file ends within a line: a report is cut where a page of the file ends
+/// if SIGKILL comes while it is written, or anywhere by a loss of power. `false` if the file
+/// cannot be read, as without /proc.
+#[must_use]
+pub fn ends_within_line(fd: &OwnedFd) -> bool {
+    let last = size(fd).and_then(|size| {
+        let file = File::open(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok()?;
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, size.checked_sub(1)?).ok()?;
+        Some(byte[0])
+    });
+    last.is_some_and(|byte| byte != b'\n')
 }
 
 /// The size of a regular file; `None` if it is not available.

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use nix::unistd::{sysconf, SysconfVar};
 
 use crate::chains::DEEP;
 use crate::harness::{binary, crash, eventually, status_of, Monitor, PATIENCE};
@@ -38,14 +39,18 @@ fn limited(limit: &str, options: &[&str]) -> Monitor {
     Monitor::start_as(command)
 }
 
-/// Each line that is in the file is a whole report, whenever the tool ended.
+/// The kernel ends a write where a page of the file ends if the signal comes then. No other
+/// line is cut off, and the next report with `--append` begins a line of its own.
 fn fault_of_a_kill_at_any_moment() {
     let storm = Program::new("storm.c");
     let path = directory().join("reports");
     let text = path.to_str().expect("names made here are ASCII");
-    let mut lines = 0;
+    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+    let page = usize::try_from(page.expect("known to each kernel")).expect("not negative");
+    let options = ["-n", &storm.name, "-t", "--format", "json", "-a", "-o", text];
+    let (mut begin, mut cut) = (0, 0);
     for milliseconds in [3, 7, 20, 60, 150] {
-        let monitor = Monitor::start(["-n", &storm.name, "-t", "--format", "json", "-o", text]);
+        let monitor = Monitor::start(options);
         let mut storming = storm
             .command()
             .args(["400", "4"])
@@ -53,23 +58,35 @@ fn fault_of_a_kill_at_any_moment() {
             .spawn()
             .expect("a storm");
         eventually("a first report", PATIENCE, || {
-            (fs::metadata(&path).ok()?.len() > 0).then_some(())
+            // One byte may be the end of the line that was cut off.
+            (fs::metadata(&path).ok()?.len() > begin + 1).then_some(())
         });
-        let begin = Instant::now();
-        while begin.elapsed() < Duration::from_millis(milliseconds) {
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_millis(milliseconds) {
             std::thread::sleep(Duration::from_millis(1));
         }
         monitor.signal(Signal::SIGKILL);
         let _ = monitor.wait();
         storming.wait().expect("our own child");
         let written = fs::read_to_string(&path).expect("JSON is ASCII");
-        assert!(
-            written.ends_with('\n'),
-            "half a line after {milliseconds} ms"
-        );
-        lines += written.lines().map(Report::parse).count();
+        begin = written.len() as u64;
+        if !written.ends_with('\n') {
+            assert_eq!(written.len() % page, 0, "half a line after {milliseconds} ms");
+            cut += 1;
+        }
     }
-    assert!(lines >= 5, "{lines}");
+    let monitor = Monitor::start(options);
+    let mut once = storm.command();
+    let once = once.args(["1", "1"]).stderr(Stdio::null()).status();
+    once.expect("a single crash");
+    monitor.stop();
+    let written = fs::read_to_string(&path).expect("JSON is ASCII");
+    assert!(written.ends_with('\n'), "the last report is cut off");
+    let last_field = concat!(r#""version":""#, env!("CARGO_PKG_VERSION"), r#""}"#);
+    let is_whole = |line: &&str| line.ends_with(last_field);
+    let whole = written.lines().filter(is_whole).map(Report::parse).count();
+    assert!(whole >= 5, "{whole}");
+    assert_eq!(written.lines().count() - whole, cut);
 }
 
 fn fault_of_two_instances() {

@@ -79,6 +79,7 @@ impl Sink {
                 return Err(opening(Error::failed("cannot empty it"), path));
             }
         }
+        end_line(&file);
         if file.is_held {
             let path = path.unwrap_or(Path::new("")).display();
             say(&format!("{path} has no reader yet; reports wait for one"));
@@ -203,6 +204,7 @@ impl Sink {
         };
         match output_file::open(path, Fifo::Refuse) {
             Ok(file) => {
+                end_line(&file);
                 self.file = file;
                 self.written_of_first = 0;
             }
@@ -338,6 +340,14 @@ impl Sink {
             Some(path) => path.display().to_string(),
             None => "standard output".to_string(),
         }
+    }
+}
+
+/// Gives a line that was cut off in an earlier run its end, so that the next report begins
+/// a line of its own. If that fails, so does the next report, and the message comes then.
+fn end_line(file: &OpenFile) {
+    if file.kind == FileKind::Appended && output_file::ends_within_line(&file.fd) {
+        let _ = output_file::write(file, b"\n");
     }
 }
 

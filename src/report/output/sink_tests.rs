@@ -454,3 +454,24 @@ fn another_file_of_that_name_is_not_put_aside() {
     let moved = fs::read(scratch.join("moved")).expect("our file");
     assert_eq!(moved, b"0123456\n89abcdef\n");
 }
+
+/// As after SIGKILL during a write.
+#[test]
+fn a_line_that_was_cut_off_gets_an_end() {
+    let scratch = Scratch::new();
+    let path = scratch.join("log");
+    for (before, expected) in [
+        ("whole\nha", "whole\nha\nnext\n"),
+        ("whole\n", "whole\nnext\n"),
+        ("", "next\n"),
+    ] {
+        fs::write(&path, before).expect("our directory");
+        let mut sink = Sink::open(Some(&path), true).expect("our file");
+        sink.write(b"next\n").expect("room");
+        assert_eq!(fs::read_to_string(&path).expect("our file"), expected);
+        fs::write(&path, before).expect("our directory");
+        sink.reopen();
+        sink.write(b"next\n").expect("room");
+        assert_eq!(fs::read_to_string(&path).expect("our file"), expected);
+    }
+}

@@ -26,7 +26,7 @@ Q := @
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: all help target build aarch64 desk dist check-dist demo demo-core test test-methods test-six test-desk test-vm fetch-vm corpus compare load attack bench-desk bench-forms lint doc man check-man picture check-fuzz check-decoder check-arm-tables figures bpf \
+.PHONY: all help target build aarch64 desk dist check-dist install check-install demo demo-core test test-methods test-six test-desk test-vm fetch-vm corpus compare load attack bench-desk bench-forms lint doc man check-man picture check-fuzz check-decoder check-arm-tables figures bpf \
 	check-prebuilt check-static check-size clean
 
 all: build
@@ -61,6 +61,8 @@ help:
 	@echo 'make check-static     the binary is static (needs file, readelf)'
 	@echo 'make check-size       the binary has at most $(MAX_SIZE) bytes, $(MAX_XZ) as xz'
 	@echo 'make check-dist       they are the same bytes when built elsewhere'
+	@echo 'make install          the binary and the man page, below PREFIX=$(PREFIX) (DESTDIR=)'
+	@echo 'make check-install    what is installed there; the unit in contrib/ (needs systemd)'
 	@echo 'make aarch64          the binary for 64-bit ARM, on any machine'
 	@echo 'make dist             the binaries for both, with checksums, in $(OUT)/dist'
 
@@ -113,6 +115,17 @@ dist:
 			'$(DIST)'/segfault_analyzer-desk-$(VERSION)-linux-$$machine; \
 	done
 	$(Q)cd '$(DIST)' && sha256sum segfault_analyzer-* >SHA256SUMS && cat SHA256SUMS
+
+PREFIX := /usr/local
+
+# What was built before: root may have no Rust.
+install:
+	$(Q)test -x '$(BINARY)' || { echo 'nothing is built yet: make build' >&2; exit 1; }
+	$(Q)install -D -m 755 '$(BINARY)' '$(DESTDIR)$(PREFIX)/bin/segfault_analyzer'
+	$(Q)install -D -m 644 docs/segfault_analyzer.1 '$(DESTDIR)$(PREFIX)/share/man/man1/segfault_analyzer.1'
+
+check-install: build
+	$(Q)MAKE='$(MAKE)' sh tests/install.sh '$(BINARY)'
 
 # Beside the kernel's own core, if it writes one into the current directory.
 demo-core: build

@@ -47,7 +47,16 @@ fn fault_of_a_kill_at_any_moment() {
     let text = path.to_str().expect("names made here are ASCII");
     let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
     let page = usize::try_from(page.expect("known to each kernel")).expect("not negative");
-    let options = ["-n", &storm.name, "-t", "--format", "json", "-a", "-o", text];
+    let options = [
+        "-n",
+        &storm.name,
+        "-t",
+        "--format",
+        "json",
+        "-a",
+        "-o",
+        text,
+    ];
     let (mut begin, mut cut) = (0, 0);
     for milliseconds in [3, 7, 20, 60, 150] {
         let monitor = Monitor::start(options);
@@ -71,7 +80,11 @@ fn fault_of_a_kill_at_any_moment() {
         let written = fs::read_to_string(&path).expect("JSON is ASCII");
         begin = written.len() as u64;
         if !written.ends_with('\n') {
-            assert_eq!(written.len() % page, 0, "half a line after {milliseconds} ms");
+            assert_eq!(
+                written.len() % page,
+                0,
+                "half a line after {milliseconds} ms"
+            );
             cut += 1;
         }
     }

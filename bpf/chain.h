@@ -105,7 +105,7 @@ struct chain_names {
 	__u64 lower;		/* and of the one to read after it */
 	__u64 dentry;		/* of the path that is being read, 0 for none */
 	__u64 mount;
-	__u64 record_at;	/* offset in out of its mapping */
+	__u64 mapping_at;	/* offset in out of its mapping */
 	__u64 path_at;		/* and of its path */
 	__u64 components;
 	__u32 flags;		/* enum path_flags */

@@ -42,7 +42,7 @@ static __always_inline void name_begin(struct scratch *s, struct event_range *en
 	keep(at);
 	at &= OUT_BYTES - 1;
 	m = (struct event_mapping *)&s->out[at];
-	s->names.record_at = at;
+	s->names.mapping_at = at;
 	s->out_bytes = at + sizeof(*m);
 	s->names.path_at = at + sizeof(*m);
 	s->walk.sent++;
@@ -78,7 +78,7 @@ static __always_inline void name_begin(struct scratch *s, struct event_range *en
 static __always_inline void name_end(struct scratch *s)
 {
 	struct event_mapping *m;
-	__u64 at = s->names.record_at, bytes = s->out_bytes - s->names.path_at;
+	__u64 at = s->names.mapping_at, bytes = s->out_bytes - s->names.path_at;
 
 	keep(at);
 	at &= OUT_BYTES - 1;

@@ -256,9 +256,9 @@ separate int emit_mapping(__u64 address, __u64 start, __u64 end, __u64 vm_flags)
 		send_out(PART_MAPPINGS, LOST_RING_MAPPINGS);
 	if (!s->out_bytes)
 		s->out_bytes = sizeof(struct part);
-	s->record_at = s->out_bytes & (OUT_BYTES - 1);
-	s->out_bytes = s->record_at + sizeof(*m);
-	m = (struct event_mapping *)&s->out[s->record_at & (OUT_BYTES - 1)];
+	s->mapping_at = s->out_bytes & (OUT_BYTES - 1);
+	s->out_bytes = s->mapping_at + sizeof(*m);
+	m = (struct event_mapping *)&s->out[s->mapping_at & (OUT_BYTES - 1)];
 	__builtin_memset(m, 0, sizeof(*m));
 	m->start = start;
 	m->end = end;

@@ -88,7 +88,7 @@ struct scratch {
 	__u64 above;		/* a process above the current one, and whether it is the tool */
 	__u64 is_below;
 	__u32 out_bytes;	/* used of out */
-	__u32 record_at;	/* offset in out of the current mapping */
+	__u32 mapping_at;	/* offset in out of the current mapping */
 	__u64 stack_next;	/* next address of the window being read */
 	__u64 stack_end;
 	__u64 alternate_start;	/* sigaltstack(2), if sp lies in it */

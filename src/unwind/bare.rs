@@ -113,6 +113,9 @@ impl<A: Architecture> Walker<'_, A> {
         if let (Some(chained), true) = (chained, kept) {
             return Ok(chained);
         }
+        if let (None, Some(found)) = (chained, self.by_compiled_chain(at)) {
+            return Ok(found);
+        }
         if self.space.lacks_file(at.code.lookup()) {
             let found = self.by_records_alone(at);
             // If a file is missing, a word that a search finds is usually left over. But the
@@ -398,7 +401,7 @@ impl<A: Architecture> Walker<'_, A> {
     }
 
     /// Whether the frame's function is known to have set up the frame pointer.
-    fn sets_frame_pointer(&mut self, at: &Cursor) -> bool {
+    pub(super) fn sets_frame_pointer(&mut self, at: &Cursor) -> bool {
         let lookup = at.code.lookup();
         let Some(start) = self.function_start(lookup) else {
             return false;
@@ -468,6 +471,43 @@ impl<A: Architecture> Walker<'_, A> {
             ..found
         };
         Some((Trust::FramePointer, found))
+    }
+
+    /// The same from code that was compiled while the program ran.
+    pub(super) fn by_compiled_record(&mut self, at: &Cursor) -> Option<(Trust, Cursor)> {
+        self.is_compiled(at).then(|| self.by_frame_pointer(at))?
+    }
+
+    /// The caller by the record of an interpreter that was compiled while the program ran, and
+    /// that jumps where others call (HotSpot's): it is believed if it belongs to a chain of
+    /// records that leads to a call by code in a file, and on from there.
+    fn by_compiled_chain(&mut self, at: &Cursor) -> Option<(Trust, Cursor)> {
+        let caller = A::frame_pointer(self.space, &at.state, at.floor)?;
+        if !self.is_compiled(at) || !self.space.is_compiled(caller.pc) {
+            return None;
+        }
+        let mut above = caller;
+        while self.space.is_compiled(above.pc) {
+            self.trial_steps = self.trial_steps.checked_sub(1)?;
+            if self.site(above.pc).before == Before::Unreadable {
+                return None;
+            }
+            let next = A::frame_pointer(self.space, &above.state, above.floor)?;
+            if next.floor <= above.floor {
+                return None;
+            }
+            above = next;
+        }
+        let cursor = Cursor {
+            code: CodeAddress::Return(caller.pc),
+            state: caller.state,
+            floor: caller.floor,
+            interrupted: false,
+            proven: false,
+            chained: true,
+        };
+        let known = self.is_return(&above) && self.steps(&above) > 0;
+        known.then_some((Trust::FramePointer, cursor))
     }
 
     /// The caller by a frame pointer's record if the code cannot be read, because its file was

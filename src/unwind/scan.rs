@@ -111,6 +111,9 @@ impl<A: Architecture> Walker<'_, A> {
             let Some(candidate) = self.candidate(at, slot, value) else {
                 continue;
             };
+            if end.is_some_and(|end| self.takes_record(&candidate.1, end)) {
+                continue;
+            }
             seen += 1;
             let ((trust, ..), _) = candidate;
             let near = trust > Trust::Scan || slot.0 - start.0 < MAX_PLAIN;
@@ -160,9 +163,7 @@ impl<A: Architecture> Walker<'_, A> {
         if self.is_compiled(at) && self.calls_into_file(caller.pc) {
             return None;
         }
-        // Callers of callers that must be skipped called something else: where
-        // none leads here, the nearest wins.
-        let lead = self.lead(at, caller.pc).max(Lead::Possible);
+        let lead = self.lead_of_candidate(at, caller.pc);
         if self.is_direct(at, caller.pc) {
             let tried = self.trial(at, caller, slot);
             let (_, caller) = tried.unwrap_or((false, caller));
@@ -283,7 +284,10 @@ impl<A: Architecture> Walker<'_, A> {
                     cursor = self.called_from(next);
                 }
                 Some(Err(_)) => return steps,
-                None => match self.by_code(&cursor) {
+                None => match self
+                    .by_code(&cursor)
+                    .or_else(|| self.by_compiled_record(&cursor))
+                {
                     Some((_, next)) => cursor = next,
                     None if steps > 0 => break,
                     None => return steps,
@@ -345,6 +349,32 @@ impl<A: Architecture> Walker<'_, A> {
         } else {
             Lead::Unlikely
         }
+    }
+
+    /// The same for a word that a search finds. A caller of callers that must be skipped called
+    /// something else: where none leads here, the nearest wins. But if what it called has
+    /// call-frame information, then that function's own return address would have been found.
+    fn lead_of_candidate(&mut self, at: &Cursor, returns: ProcessAddress) -> Lead {
+        let lead = self.lead(at, returns);
+        let Some(target) = self.site(returns).before.target(returns) else {
+            return lead.max(Lead::Possible);
+        };
+        let elsewhere = !self.same_module(target, at.code.lookup());
+        if lead == Lead::Unlikely && elsewhere && self.has_cfi(target) {
+            return lead;
+        }
+        lead.max(Lead::Possible)
+    }
+
+    /// Whether a candidate returns through the record that the frame pointer leads to, whose
+    /// return address lies at `slot`, though its function never sets the frame pointer: that
+    /// record is another's.
+    fn takes_record(&mut self, candidate: &Caller, slot: ProcessAddress) -> bool {
+        let cursor = self.called_from(*candidate);
+        let Some(Ok(Some(next))) = self.by_cfi(&cursor) else {
+            return false;
+        };
+        next.floor == offset(slot, A::WORD) && !self.sets_frame_pointer(&cursor)
     }
 
     /// Whether the call before a return address is one of code in a file, perhaps of a

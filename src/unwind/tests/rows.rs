@@ -50,6 +50,82 @@ fn three_frames() -> Crash {
     crash
 }
 
+/// ```text
+/// compiled+0x90                    the record at the frame pointer returns to 1320
+/// 1200 left over: sub $24, %rsp    its frame would end where that record does
+/// 1300 caller: call *%rax          1320
+/// ```
+#[test]
+fn a_record_is_not_that_of_a_function_which_never_sets_the_frame_pointer() {
+    let compiled = 0x7f00_0000_0000;
+    let frames = || {
+        eh_frame()
+            .fde(0x1200, 0x40, &[0x44, 0x0e, 32])
+            .fde(0x1300, 0x40, &OUTERMOST)
+    };
+    let mut crash = crash(compiled + 0x90);
+    crash.module.anonymous = Some(compiled);
+    crash.module.captured = vec![(compiled + 0x90, vec![0x90; 4])];
+    crash.call_through(0x1220);
+    crash.call_through(0x1320);
+    crash.eh_frame(frames());
+    crash.words[RBP] = STACK + 0x20;
+    crash.stack(STACK, &[0, at(0x1220), 0, 0, STACK + 0x80, at(0x1320), 0]);
+    assert_eq!(crash.frames().0[1..], [(0x1320, Trust::FramePointer)]);
+    // push %rbp; mov %rsp, %rbp
+    crash.code(0x1200, &[0x55, 0x48, 0x89, 0xe5]);
+    assert_eq!(crash.frames().0[1].0, 0x1220);
+}
+
+/// ```text
+/// compiled+0x180 and +0x280: what an interpreter returns to, behind jumps
+/// 1220: call *%rax             begins the interpreter
+/// ```
+#[test]
+fn records_of_an_interpreter_that_jumps_are_taken_if_they_lead_to_a_call() {
+    let compiled = 0x7f00_0000_0000;
+    let mut crash = crash(compiled + 0x90);
+    crash.module.anonymous = Some(compiled);
+    crash.call_through(0x1220);
+    crash.words[RBP] = STACK + 0x10;
+    crash.stack(
+        STACK,
+        &[
+            0,
+            0,
+            STACK + 0x30,
+            compiled + 0x180,
+            0,
+            0,
+            STACK + 0x50,
+            compiled + 0x280,
+            0,
+            0,
+            STACK + 0x70,
+            at(0x1220),
+        ],
+    );
+    let jump = vec![0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0xff, 0xe0, 0x90];
+    crash.module.captured = vec![
+        (compiled + 0x90, vec![0x90; 4]),
+        (compiled + 0x178, jump.clone()),
+        (compiled + 0x278, jump),
+    ];
+    crash.eh_frame(eh_frame().fde(0x1200, 0x40, &OUTERMOST));
+    let walk = crash.walk();
+    let frames: Vec<_> = walk.frames.iter().map(|f| (f.code, f.trust)).collect();
+    let record = |address| {
+        let code = CodeAddress::Return(ProcessAddress(address));
+        (code, Trust::FramePointer)
+    };
+    let expected = [compiled + 0x180, compiled + 0x280, at(0x1220)].map(record);
+    assert_eq!(frames[1..4], expected);
+    assert!(walk.uncertain);
+    // The chain leads nowhere.
+    crash.stack(STACK + 0x58, &[0]);
+    assert_eq!(crash.walk().frames.len(), 1);
+}
+
 #[test]
 fn rows_lead_to_an_undefined_return_address() {
     let (frames, stop) = three_frames().frames();

@@ -73,7 +73,8 @@ const GRAPH: &[(&str, &[&str])] = &[
     (
         "monitor",
         &[
-            "analyze", "base", "capture", "config", "corefile", "crash", "keyed", "report", "sys",
+            "analyze", "base", "capture", "config", "corefile", "crash", "keyed", "measure",
+            "report", "sys",
         ],
     ),
     (

@@ -49,6 +49,15 @@ pub fn thread_name(magic: &[u8; 8], number: u32) -> Name {
     name
 }
 
+/// Whether a thread may be such a child of any run of this tool.
+#[must_use]
+pub fn is_thread_name(name: &[u8]) -> bool {
+    matches!(
+        name.split_at_checked(8),
+        Some((_, [b'-', b'c', b'h', b'i', b'l', b'd', b'0'..=b'9']))
+    )
+}
+
 /// The meaning of a value in [`Facts`]. A name takes two consecutive values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fact {
@@ -363,6 +372,8 @@ mod tests {
     fn names_have_a_number_and_two_words() {
         let name = thread_name(b"abcdefgh", 2);
         assert_eq!(&name, b"abcdefgh-child2\0");
+        assert!(is_thread_name(&name[..15]));
+        assert!(!is_thread_name(b"a-child2") && !is_thread_name(b"abcdefgh-children"));
         assert_eq!(Known::of_name(&name).number, 2);
         let mut facts = Facts::default();
         facts.set_name(Fact::Name, &name);

@@ -126,6 +126,11 @@ impl Inflow {
         is_wanted && (!self.only_below || process::is_below(event.ppid.unwrap_or(0)))
     }
 
+    /// Counts an event of which a closer look shows that it is not wanted.
+    pub(super) fn leave_out(&mut self) {
+        self.filtered += 1;
+    }
+
     /// Events that were left out here.
     #[must_use]
     pub(super) fn filtered(&self) -> u64 {

@@ -15,6 +15,7 @@ mod follow;
 mod inflow;
 mod queue;
 pub mod statistics;
+mod trials;
 
 use std::cell::{RefCell, RefMut};
 use std::collections::VecDeque;
@@ -406,6 +407,10 @@ impl Monitor {
 
     fn report(&mut self, event: &Event) -> Result<()> {
         let report = self.analyzer.report(event);
+        if trials::is_trial(&report) {
+            self.inflow().leave_out();
+            return Ok(());
+        }
         self.counters.processed += 1;
         if !self.closing_files {
             self.close_files.once(CLOSE_FILES_AFTER)?;

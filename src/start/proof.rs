@@ -3,8 +3,9 @@
 //!
 //! The child is a copy of this process with a unique name, by which the programs recognize
 //! it: until the proof is over they capture no other process. The child handles its fault
-//! and ends: no core, no line in the kernel's log, and no report. The fault is a SIGBUS if
-//! one can be made, so that other monitors of segmentation faults do not see it either.
+//! and ends: no core, no line in the kernel's log, and no report, not even by another run of
+//! the tool (`monitor/trials`). The fault is a SIGBUS if one can be made, so that other
+//! monitors of segmentation faults do not see it either.
 //! [`wrong`] and [`doubtful`] are pure.
 
 use crate::base::address::ProcessAddress;

@@ -108,7 +108,8 @@ unsafe fn pc(context: *const libc::ucontext_t) -> u64 {
 }
 
 /// Of the file that this runs from.
-fn build_id() -> Option<&'static [u8]> {
+#[must_use]
+pub fn build_id() -> Option<&'static [u8]> {
     // SAFETY: the first page of the file is mapped there, and longer than that.
     let headers = unsafe { std::slice::from_raw_parts(addr_of!(__ehdr_start), HEADERS_BYTES) };
     let at = crate::base::bytes::find(headers, &NOTE_HEAD)? + NOTE_HEAD.len();

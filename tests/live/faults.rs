@@ -21,6 +21,7 @@ use crate::{cases, Needs};
 cases! {
     Needs::Bpf => [
         fault_of_two_instances,
+        fault_of_another_start,
         fault_of_few_descriptors,
         fault_of_little_address_space,
         fault_of_being_the_parent,
@@ -115,6 +116,24 @@ fn fault_of_two_instances() {
         page.assert_balanced();
         assert_eq!(page.count("Events dropped"), 0, "{page:?}");
     }
+}
+
+/// Each start faults on purpose.
+fn fault_of_another_start() {
+    let program = Program::new("null_deep.c");
+    let options = ["--signals", "all", "--format", "json", "--stats"];
+    let monitor = Monitor::start(options);
+    for method in ["auto", "measured"] {
+        Monitor::start(["--signals", "all", "--capture", method]).stop();
+    }
+    let pid = crash(&mut program.command());
+    monitor.wait_report_of(pid);
+    let outcome = monitor.stop();
+    let own = binary().display().to_string();
+    for report in outcome.reports() {
+        assert_ne!(report["exe"], own.as_str(), "{}", report.line);
+    }
+    Block::last(&outcome.stderr).assert_balanced();
 }
 
 fn fault_of_few_descriptors() {

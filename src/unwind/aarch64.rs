@@ -65,7 +65,7 @@ impl Architecture for Aarch64 {
         let before = if space.read_code(start, &mut before) >= before.len() {
             match call(u32::from_le_bytes(before)) {
                 Before::Direct(distance) if !space.is_executable(offset(address, distance)) => {
-                    Before::Other
+                    Before::Astray(distance)
                 }
                 before => before,
             }

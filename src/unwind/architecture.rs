@@ -103,6 +103,8 @@ impl State {
 pub(super) enum Before {
     /// A call of the place this many bytes (wrapping) after the address.
     Direct(u64),
+    /// The same of a place without code: data that looks like a call, unless the pc is there.
+    Astray(u64),
     /// A call through a register or memory.
     Indirect,
     /// A call through a fixed slot, as to another file.
@@ -124,6 +126,11 @@ impl Before {
             Before::Direct(distance) => Some(ProcessAddress(address.0.wrapping_add(distance))),
             _ => None,
         }
+    }
+
+    /// Whether this is a call of a place without code.
+    pub(super) fn is_astray(self, address: ProcessAddress, place: ProcessAddress) -> bool {
+        matches!(self, Before::Astray(distance) if address.0.wrapping_add(distance) == place.0)
     }
 }
 

@@ -47,8 +47,9 @@ impl<A: Architecture> Walker<'_, A> {
             return Err(Stop::BadReturn(pc));
         }
         if let Some(caller) = A::leaf(self.space, &at.state) {
-            if self.follows_call(caller.pc) {
-                let proven = self.proves_bad_call(at, &caller);
+            let leads_here = self.site(caller.pc).before.is_astray(caller.pc, pc);
+            if leads_here || self.follows_call(caller.pc) {
+                let proven = leads_here || self.proves_bad_call(at, &caller);
                 return Ok((Trust::Leaf, self.called_by(caller, proven)));
             }
         }

@@ -58,7 +58,7 @@ impl<A: Architecture> Walker<'_, A> {
             let address = A::code_pointer(self.space, value);
             let may_return = value >= 0x1000
                 && self.space.is_executable(address)
-                && self.site(address).before != Before::Other;
+                && !matches!(self.site(address).before, Before::Other | Before::Astray(_));
             if may_return {
                 return false;
             }

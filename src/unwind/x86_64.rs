@@ -215,10 +215,11 @@ pub(super) fn around<A: Architecture>(
         before: match before {
             Before::Direct(distance) => {
                 let target = ProcessAddress(offset(address, distance).0 & A::LAST);
+                let distance = target.0.wrapping_sub(address.0);
                 // A random byte 0xe8 seldom leads to code.
                 match space.is_executable(target) {
-                    true => Before::Direct(target.0.wrapping_sub(address.0)),
-                    false => Before::Other,
+                    true => Before::Direct(distance),
+                    false => Before::Astray(distance),
                 }
             }
             before => before,

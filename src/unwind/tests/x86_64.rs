@@ -1,6 +1,7 @@
 //! x86_64 without call-frame information: bad pcs, frame pointers, scans and
 //! the ends of stacks.
 
+use super::super::CodeAddress;
 use super::*;
 
 pub(super) const RIP: usize = 16;
@@ -29,6 +30,29 @@ fn the_caller_of_a_bad_pc_is_on_top_of_the_stack() {
     crash.stack(STACK, &[at(0x1220)]);
     let (frames, _) = crash.frames();
     assert_eq!(frames[..2], [(0, Trust::Context), (0x1220, Trust::Leaf)]);
+}
+
+/// ```text
+/// 121b: call data
+/// ```
+#[test]
+fn a_call_of_a_place_without_code_is_one_if_the_pc_is_there() {
+    let data = BIAS + 0x10_0000;
+    let mut crash = crash(data);
+    let distance = (data - at(0x1220)) as u32;
+    let mut call = vec![0xe8];
+    call.extend_from_slice(&distance.to_le_bytes());
+    crash.code(0x121b, &call);
+    crash.stack(STACK, &[at(0x1220)]);
+    let walk = crash.walk();
+    let caller = CodeAddress::Return(ProcessAddress(at(0x1220)));
+    assert_eq!(
+        (walk.frames[1].code, walk.frames[1].trust),
+        (caller, Trust::Leaf)
+    );
+    assert!(walk.frames.len() == 2 && walk.certain == 2);
+    crash.words[RIP] = data + 8;
+    assert_eq!(crash.walk().frames.len(), 1);
 }
 
 #[test]

@@ -161,7 +161,8 @@ pub(super) fn parse(word: &OsStr, parser: &mut lexopt::Parser) -> Result<Option<
         command,
         ..Task::default()
     };
-    while let Some(arg) = parser.next().map_err(unexpected)? {
+    let stray = |error| unexpected(error, options_of(command));
+    while let Some(arg) = parser.next().map_err(stray)? {
         if let Arg::Value(name) = arg {
             task.inputs.push(PathBuf::from(name));
             continue;
@@ -171,7 +172,7 @@ pub(super) fn parse(word: &OsStr, parser: &mut lexopt::Parser) -> Result<Option<
             if let Some(name) = desk_option(command, &arg) {
                 return Err(at_a_desk(name));
             }
-            return Err(unexpected(arg.unexpected()));
+            return Err(stray(arg.unexpected()));
         };
         match option.key {
             Key::Help => return Ok(Some(super::Command::DeskHelp(command))),

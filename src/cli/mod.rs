@@ -17,6 +17,7 @@ pub mod desk;
 pub mod desk_options;
 mod help_text;
 pub mod options;
+mod suggest;
 
 use crate::base::error::{Error, Result};
 use crate::config::{default, Config, CppNames, Format, Method, Rotation, MEMORY_BESIDE_RING_MB};
@@ -78,7 +79,10 @@ where
                 break;
             }
         }
-        let Some(arg) = parser.next().map_err(unexpected)? else {
+        let Some(arg) = parser
+            .next()
+            .map_err(|error| unexpected(error, MONITORING))?
+        else {
             break;
         };
         count += 1;
@@ -88,13 +92,10 @@ where
                     return Ok(command);
                 }
             }
-            return Err(usage(format!(
-                "unexpected argument '{}': expected options, or {SUBCOMMANDS} as the first word, or -- before a command; try --help",
-                shown(&word)
-            )));
+            return Err(unexpected_word(&word, count == 1));
         }
         let Some(option) = options::find(MONITORING, &arg) else {
-            return Err(unexpected(arg.unexpected()));
+            return Err(unexpected(arg.unexpected(), MONITORING));
         };
         match option.key {
             Key::Help => return Ok(Command::Help),
@@ -230,12 +231,31 @@ fn shown(given: &OsStr) -> String {
     given.to_string_lossy().escape_debug().to_string()
 }
 
-fn unexpected(error: lexopt::Error) -> Error {
-    match error {
-        lexopt::Error::UnexpectedOption(option) => usage(format!(
-            "unknown option '{}'; try --help",
-            shown(OsStr::new(&option))
+fn unexpected_word(word: &OsStr, is_first: bool) -> Error {
+    let given = shown(word);
+    let commands = SUBCOMMANDS.split([' ', ',']).filter(|word| *word != "or");
+    match suggest::nearest(&given, commands).filter(|_| is_first) {
+        Some(meant) => usage(format!("unexpected argument '{given}': did you mean {meant}?")),
+        None => usage(format!(
+            "unexpected argument '{given}': expected options, or {SUBCOMMANDS} as the first word, or -- before a command; try --help"
         )),
+    }
+}
+
+/// An argument that is none of these options.
+fn unexpected(error: lexopt::Error, groups: &[options::Group]) -> Error {
+    match error {
+        lexopt::Error::UnexpectedOption(option) => {
+            let all = groups.iter().flat_map(|(_, options)| options.iter());
+            let names = all.map(|option| option.long);
+            let long = option.strip_prefix("--").unwrap_or_default();
+            let hint = match suggest::nearest(long, names) {
+                Some(meant) => format!("did you mean --{meant}?"),
+                None => "try --help".into(),
+            };
+            let option = shown(OsStr::new(&option));
+            usage(format!("unknown option '{option}'; {hint}"))
+        }
         lexopt::Error::UnexpectedValue { option, value } => usage(format!(
             "{option} takes no value, but got '{}'",
             shown(&value)

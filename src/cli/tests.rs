@@ -344,6 +344,18 @@ fn wrong_values_get_one_line_with_what_was_expected() {
         ),
         (&["-x"], "unknown option '-x'; try --help"),
         (
+            &["--stack-trcae"],
+            "unknown option '--stack-trcae'; did you mean --stack-trace?",
+        ),
+        (
+            &["symbolise", "x"],
+            "unexpected argument 'symbolise': did you mean symbolize?",
+        ),
+        (
+            &["symbolize", "--degub-dir"],
+            "unknown option '--degub-dir'; did you mean --debug-dir?",
+        ),
+        (
             &["./a.out"],
             &format!("unexpected argument './a.out': expected options, or {SUBCOMMANDS} as the first word, or -- before a command; try --help"),
         ),

@@ -20,6 +20,7 @@ use crate::sys::bpf;
 use crate::sys::command;
 use crate::sys::events::Signals;
 use crate::sys::messages::{print, say, say_last};
+use crate::sys::opener;
 use crate::sys::perf;
 use crate::sys::process::{self, capability};
 use crate::sys::time;
@@ -80,6 +81,12 @@ fn run(config: &Config) -> Result<u8> {
     sink.rotate(config.rotation);
     let cores = config.cores().map(Store::open).transpose()?;
     let signals = Signals::new()?;
+    // Before there is anything that another process should not hold.
+    if let Err(error) = opener::start() {
+        say(&format!(
+            "Warning: a file system that does not answer will stop this tool: {error}"
+        ));
+    }
     let started = start::start(&config.start())?;
     let since = Instant::now();
     if config.verbose {

@@ -63,6 +63,7 @@ mod surroundings;
 mod text;
 mod thread_cores;
 mod threads;
+mod unanswered;
 mod waiting;
 
 use std::cell::RefCell;
@@ -168,6 +169,7 @@ fn main() -> ExitCode {
         refusals::CASES,
         starting::CASES,
         surroundings::CASES,
+        unanswered::CASES,
         busybox::CASES,
         books::CASES,
         fairness::CASES,

@@ -15,7 +15,7 @@ use crate::corefile::store::Store;
 use crate::desk;
 use crate::monitor::Monitor;
 use crate::report::output::{self, sink::Sink};
-use crate::start;
+use crate::start::{self, proof::NO_CHILD};
 use crate::sys::bpf;
 use crate::sys::command;
 use crate::sys::events::Signals;
@@ -82,12 +82,11 @@ fn run(config: &Config) -> Result<u8> {
     let cores = config.cores().map(Store::open).transpose()?;
     let signals = Signals::new()?;
     // Before there is anything that another process should not hold.
-    if let Err(error) = opener::start() {
-        say(&format!(
-            "Warning: a file system that does not answer will stop this tool: {error}"
-        ));
+    let no_opener = opener::start().err();
+    let mut started = start::start(&config.start())?;
+    if let Some(error) = &no_opener {
+        say_that_files_may_stop_it(&mut started.warnings, error);
     }
-    let started = start::start(&config.start())?;
     let since = Instant::now();
     if config.verbose {
         for page in [check::host(config.btf.as_deref()), check::capture(&started)] {
@@ -124,6 +123,16 @@ fn run(config: &Config) -> Result<u8> {
             Ok(status)
         }
         None => ended.map(|()| 0),
+    }
+}
+
+/// Nobody but the tool itself can open files. Where it may make no other process, that has
+/// been said already.
+fn say_that_files_may_stop_it(warnings: &mut Vec<String>, error: &Error) {
+    const WHAT: &str = "a file system that does not answer will stop this tool";
+    match warnings.iter_mut().find(|said| said.ends_with(NO_CHILD)) {
+        Some(said) => said.push_str(&format!("; {WHAT}")),
+        None => warnings.push(format!("{WHAT}: {error}")),
     }
 }
 

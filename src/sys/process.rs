@@ -108,20 +108,24 @@ pub fn our_cpus() -> usize {
 }
 
 /// Raises the limit of open files to its maximum: with a ring or two for each CPU there may be
-/// more than the usual limit.
-pub fn allow_open_files() {
+/// more than the usual limit. The limit from here on.
+pub fn allow_open_files() -> u64 {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
     };
     // SAFETY: the struct is live for the call, which fills it.
     if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
-        return;
+        return 0;
     }
+    let before = limit.rlim_cur;
     limit.rlim_cur = limit.rlim_max;
     // If this fails, the error shows when a file is opened.
     // SAFETY: the struct is live for the call and only read.
-    let _ = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+    match unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } {
+        0 => limit.rlim_max,
+        _ => before,
+    }
 }
 
 /// As `uname -srm` has it.

@@ -19,7 +19,7 @@
 //!
 //! The only unsafe call here is fork(2), made while there is one thread.
 
-mod process;
+mod makers;
 mod wire;
 
 use std::cell::{Cell, RefCell};
@@ -31,6 +31,7 @@ use nix::errno::Errno;
 use nix::unistd::{fork, ForkResult};
 
 use super::look_up::{Refusal, Status, Way};
+use super::process::{self, capability};
 use crate::base::error::{Error, Result};
 use wire::{Words, MAX_BYTES};
 
@@ -41,6 +42,8 @@ const LIMIT_OF_REPORT_MS: u64 = 800;
 /// Openers that do not answer: of one user's crashes, and all. Each takes some 100 KB.
 const MAX_STUCK_OF_USER: usize = 3;
 const MAX_STUCK: usize = 16;
+/// What the capture takes, a report's files, and the sockets that lead to openers.
+const MIN_DESCRIPTORS: u64 = 64;
 
 /// What the opener is asked for: the first word of a request.
 mod ask {
@@ -98,19 +101,46 @@ thread_local! {
     static CLIENT: Cell<Option<&'static RefCell<Client>>> = const { Cell::new(None) };
 }
 
+/// What an opener needs to open the files of others.
+#[must_use]
+pub fn capabilities() -> Vec<u32> {
+    let mut kept = vec![
+        capability::SYS_PTRACE,
+        capability::DAC_READ_SEARCH,
+        capability::CHECKPOINT_RESTORE,
+    ];
+    if !process::has_capability(capability::CHECKPOINT_RESTORE) {
+        // Before Linux 5.9, for `map_files`.
+        kept.push(capability::SYS_ADMIN);
+    }
+    kept
+}
+
 /// From here on files are opened by another process. It is made now, and has no descriptor
 /// of this one's.
+///
+/// # Errors
+///
+/// No process can be made, or this one may have so few descriptors that the files of a
+/// report need them.
 pub fn start() -> Result<()> {
     let failed = |call: &str, errno: Errno| Error::syscall(call, errno as i32);
+    let limit = process::allow_open_files();
+    if limit < MIN_DESCRIPTORS {
+        let limit = format!("the limit of open files is {limit}, and it takes {MIN_DESCRIPTORS}");
+        return Err(Error::failed(limit));
+    }
     let (control, theirs) = wire::pair().map_err(|errno| failed("socketpair", errno))?;
     // SAFETY: this process has one thread; the child calls what is safe after that.
     match unsafe { fork() }.map_err(|errno| failed("fork", errno))? {
-        ForkResult::Child => process::make_openers(theirs),
+        ForkResult::Child => makers::make_openers(theirs),
         ForkResult::Parent { .. } => {}
     }
+    // The first report need not wait for it. If there can be none, that report says so.
+    let opener = another(control.as_fd()).ok();
     let client = Client {
         control,
-        opener: None,
+        opener,
         generation: 0,
         stuck: Vec::new(),
         uid: None,
@@ -268,7 +298,7 @@ impl Client {
         }
         let socket = match self.opener.take() {
             Some(opener) => opener,
-            None => self.another()?,
+            None => another(self.control.as_fd())?,
         };
         let sent = wire::send(socket.as_fd(), request, path, directory, libc::MSG_DONTWAIT);
         if let Err(errno) = sent {
@@ -302,21 +332,15 @@ impl Client {
             errno => Err(Errno::from_raw(errno as i32).into()),
         }
     }
+}
 
-    /// Has another opener made.
-    fn another(&mut self) -> nix::Result<OwnedFd> {
-        let (ours, theirs) = wire::pair()?;
-        let none = Words::default();
-        let control = self.control.as_fd();
-        wire::send(
-            control,
-            &none,
-            &[],
-            Some(theirs.as_fd()),
-            libc::MSG_DONTWAIT,
-        )?;
-        Ok(ours)
-    }
+/// Has another opener made.
+fn another(control: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
+    let (ours, theirs) = wire::pair()?;
+    let none = Words::default();
+    let theirs = Some(theirs.as_fd());
+    wire::send(control, &none, &[], theirs, libc::MSG_DONTWAIT)?;
+    Ok(ours)
 }
 
 /// Waits for an answer; what that took beyond a moment goes off `left_ms`.

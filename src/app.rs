@@ -8,6 +8,7 @@
 use std::time::Instant;
 
 use crate::base::error::{Error, Kind, Result};
+use crate::capture::Capture;
 use crate::check;
 use crate::cli::{self, Command};
 use crate::config::Config;
@@ -18,6 +19,7 @@ use crate::report::output::{self, sink::Sink};
 use crate::start::{self, proof::NO_CHILD};
 use crate::sys::bpf;
 use crate::sys::command;
+use crate::sys::confine;
 use crate::sys::events::Signals;
 use crate::sys::messages::{print, say, say_last};
 use crate::sys::opener;
@@ -57,6 +59,8 @@ fn check(config: &Config) -> Result<()> {
     let started = start::start(&config.start());
     if let Ok(started) = &started {
         pages.push(check::capture(started));
+        let kept = needed(config, started.capture.as_ref(), true);
+        pages.push(check::privileges(&kept, true));
     }
     let failed = started.err();
     pages.push(check::advice(failed.as_ref()));
@@ -88,8 +92,13 @@ fn run(config: &Config) -> Result<u8> {
         say_that_files_may_stop_it(&mut started.warnings, error);
     }
     let since = Instant::now();
+    let kept = needed(config, started.capture.as_ref(), no_opener.is_none());
     if config.verbose {
-        for page in [check::host(config.btf.as_deref()), check::capture(&started)] {
+        for page in [
+            check::host(config.btf.as_deref()),
+            check::capture(&started),
+            check::privileges(&kept, no_opener.is_none()),
+        ] {
             page.lines().iter().for_each(|line| say(line));
         }
     }
@@ -102,8 +111,11 @@ fn run(config: &Config) -> Result<u8> {
     if command.is_some() && !started.capture.knows_descendants() {
         say("Warning: with this capture method a crash of the command is left out if the parent of the process ends at once");
     }
-    give_up_privileges(config, started.capture.has_ring_for_each_cpu());
+    if let Err(error) = process::keep_capabilities(&kept) {
+        say(&format!("Warning: could not give up privileges: {error}"));
+    }
     let mut monitor = Monitor::new(config.monitor(), started, sink, cores, signals, since)?;
+    limit_calls();
     match command {
         Some(command) => monitor.follow_command(command.start()),
         // Last of all: scripts wait for it.
@@ -155,20 +167,24 @@ fn monitoring(config: &Config) -> String {
     line
 }
 
-/// Keeps the privileges that are needed from here on: to read the programs' counters, the
-/// files and /proc entries of other users, and to open rings for CPUs that come online.
-/// Gives up all others.
-fn give_up_privileges(config: &Config, opens_rings: bool) {
-    let mut kept = vec![
-        capability::BPF,
-        capability::PERFMON,
-        capability::SYS_PTRACE,
-        capability::DAC_READ_SEARCH,
-        capability::CHECKPOINT_RESTORE,
-    ];
+/// The capabilities that are needed from here on. The opener has its own, if there is one.
+fn needed(config: &Config, capture: &dyn Capture, has_opener: bool) -> Vec<u32> {
+    // What /proc has of other users' processes.
+    let mut kept = vec![capability::SYS_PTRACE];
+    if capture.has_programs() {
+        // Their counters are in maps.
+        kept.push(capability::BPF);
+    }
+    if !has_opener {
+        kept.extend(opener::capabilities());
+    }
     if config.output.is_some() || config.core_directory.is_some() {
         // SIGHUP opens the file again, and cores are made, in a directory of any user.
         kept.push(capability::DAC_OVERRIDE);
+    }
+    let opens_rings = capture.has_ring_for_each_cpu();
+    if opens_rings {
+        kept.push(capability::PERFMON);
     }
     // The ring of a CPU that comes up is locked memory.
     if opens_rings && bpf::raise_memlock_limit().is_err() {
@@ -177,7 +193,13 @@ fn give_up_privileges(config: &Config, opens_rings: bool) {
     if !process::has_capability(capability::BPF) || opens_rings && perf::takes_all_rights() {
         kept.push(capability::SYS_ADMIN);
     }
-    if let Err(error) = process::keep_capabilities(&kept) {
-        say(&format!("Warning: could not give up privileges: {error}"));
+    kept
+}
+
+/// From here on this process makes only the calls that monitoring takes. Where the kernel
+/// cannot see to that, `-v` has said so.
+fn limit_calls() {
+    if let Err(error) = confine::tool() {
+        say(&format!("Warning: could not limit system calls: {error}"));
     }
 }

@@ -16,6 +16,7 @@
 pub mod bpf;
 pub mod chance;
 pub mod command;
+pub mod confine;
 pub mod events;
 pub mod file;
 pub mod hotplug;
@@ -29,6 +30,7 @@ pub mod own_fault;
 pub mod own_files;
 pub mod perf;
 pub mod process;
+mod seccomp;
 pub mod streams;
 #[cfg(all(target_env = "musl", panic = "abort"))]
 mod thread_name;

@@ -17,33 +17,28 @@ use nix::unistd::{fork, ForkResult};
 
 use super::wire::{self, Words, MAX_BYTES};
 use super::{ask, FOREIGN};
+use crate::sys::confine;
 use crate::sys::look_up::{self, Refusal, Status, Way};
-use crate::sys::process::{capability, has_capability, keep_capabilities};
+use crate::sys::process::keep_capabilities;
 
 /// Files that an opener holds open for the tool.
 const MAX_FILES: usize = 512;
 
 /// The first one: makes an opener for each socket that comes.
 pub(super) fn make_openers(control: OwnedFd) -> ! {
-    let mut kept = vec![
-        capability::SYS_PTRACE,
-        capability::DAC_READ_SEARCH,
-        capability::CHECKPOINT_RESTORE,
-    ];
-    if !has_capability(capability::CHECKPOINT_RESTORE) {
-        // Before Linux 5.9, for `map_files`.
-        kept.push(capability::SYS_ADMIN);
-    }
     // Without capabilities it opens what everybody may.
-    let _ = keep_capabilities(&kept);
+    let _ = keep_capabilities(&super::capabilities());
     wire::keep_only(control);
     wire::forget_children();
+    // Where the kernel has no filters, or refuses this one, the capabilities must do.
+    let _ = confine::maker();
     let mut words = Words::default();
     while let Ok((_, socket)) = wire::receive(wire::kept(), &mut words, &mut []) {
         let Some(socket) = socket else { continue };
         // SAFETY: this process has one thread.
         if let Ok(ForkResult::Child) = unsafe { fork() } {
             wire::keep_only(socket);
+            let _ = confine::opener();
             open_files();
         }
     }

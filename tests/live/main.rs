@@ -48,6 +48,7 @@ mod namespaces;
 mod options;
 mod overcome;
 mod pipes;
+mod privileges;
 mod programs;
 mod raised;
 mod refusals;
@@ -164,6 +165,7 @@ fn main() -> ExitCode {
         folding::CASES,
         files::CASES,
         pipes::CASES,
+        privileges::CASES,
         limits::CASES,
         statistics::CASES,
         refusals::CASES,

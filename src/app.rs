@@ -8,7 +8,6 @@
 use std::time::Instant;
 
 use crate::base::error::{Error, Kind, Result};
-use crate::capture::Capture;
 use crate::check;
 use crate::cli::{self, Command};
 use crate::config::Config;
@@ -59,7 +58,9 @@ fn check(config: &Config) -> Result<()> {
     let started = start::start(&config.start());
     if let Ok(started) = &started {
         pages.push(check::capture(started));
-        let kept = needed(config, started.capture.as_ref(), true);
+        let capture = &started.capture;
+        let (has_programs, opens_rings) = (capture.has_programs(), capture.has_ring_for_each_cpu());
+        let kept = needed(config, has_programs, opens_rings, true);
         pages.push(check::privileges(&kept, true));
     }
     let failed = started.err();
@@ -92,7 +93,13 @@ fn run(config: &Config) -> Result<u8> {
         say_that_files_may_stop_it(&mut started.warnings, error);
     }
     let since = Instant::now();
-    let kept = needed(config, started.capture.as_ref(), no_opener.is_none());
+    let capture = &started.capture;
+    let kept = needed(
+        config,
+        capture.has_programs(),
+        capture.has_ring_for_each_cpu(),
+        no_opener.is_none(),
+    );
     if config.verbose {
         for page in [
             check::host(config.btf.as_deref()),
@@ -168,10 +175,10 @@ fn monitoring(config: &Config) -> String {
 }
 
 /// The capabilities that are needed from here on. The opener has its own, if there is one.
-fn needed(config: &Config, capture: &dyn Capture, has_opener: bool) -> Vec<u32> {
+fn needed(config: &Config, has_programs: bool, opens_rings: bool, has_opener: bool) -> Vec<u32> {
     // What /proc has of other users' processes.
     let mut kept = vec![capability::SYS_PTRACE];
-    if capture.has_programs() {
+    if has_programs {
         // Their counters are in maps.
         kept.push(capability::BPF);
     }
@@ -182,7 +189,6 @@ fn needed(config: &Config, capture: &dyn Capture, has_opener: bool) -> Vec<u32> 
         // SIGHUP opens the file again, and cores are made, in a directory of any user.
         kept.push(capability::DAC_OVERRIDE);
     }
-    let opens_rings = capture.has_ring_for_each_cpu();
     if opens_rings {
         kept.push(capability::PERFMON);
     }

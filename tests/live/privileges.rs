@@ -19,6 +19,7 @@ cases! {
         privileges_are_printed,
         privileges_refuse_calls,
         privileges_of_openers_refuse_calls,
+        privileges_without_filters,
     ],
     Needs::Tool("setpriv") => [
         privileges_suffice,
@@ -300,6 +301,34 @@ fn privileges_of_openers_refuse_calls() {
         "{report:?}"
     );
     monitor.stop();
+}
+
+/// Only `-v` says so.
+fn privileges_without_filters() {
+    need_filters();
+    const SAID: &str = "this kernel has no seccomp filters";
+    for verbose in [false, true] {
+        let program = Program::new("quick.c");
+        let mut command = Command::new(wrapper("no_filters.c"));
+        command.arg(binary()).args(options_for_all());
+        command.args(["-n", &program.name, "--format", "json", "-t"]);
+        command.args(verbose.then_some("-v"));
+        let monitor = Monitor::start_as(command);
+        let tool = monitor.id().to_string();
+        // That of the wrapper; Linux 5.9 began to count them.
+        let filters = status(&tool, "Seccomp_filters");
+        assert!(filters.is_none_or(|count| count == "1"));
+        assert_eq!(mask(&tool, "CapBnd"), 0);
+        let pid = crash(&mut program.command());
+        let report = monitor.wait_report_of(pid);
+        assert!(
+            report.str("instruction_symbol").starts_with("quick_crash+"),
+            "{report:?}"
+        );
+        let said = monitor.stop().stderr;
+        assert_eq!(said.contains(SAID), verbose, "{said}");
+        assert!(!said.contains("Warning"), "{said}");
+    }
 }
 
 /// A program of root's with the bit that makes its users root.

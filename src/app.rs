@@ -123,6 +123,7 @@ fn run(config: &Config) -> Result<u8> {
     }
     let mut monitor = Monitor::new(config.monitor(), started, sink, cores, signals, since)?;
     limit_calls();
+    opener::get_ready();
     match command {
         Some(command) => monitor.follow_command(command.start()),
         // Last of all: scripts wait for it.

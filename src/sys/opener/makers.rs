@@ -24,17 +24,21 @@ use crate::sys::process::keep_capabilities;
 /// Files that an opener holds open for the tool.
 const MAX_FILES: usize = 512;
 
-/// The first one: makes an opener for each socket that comes.
+/// The first one: makes an opener for each socket that comes. It limits itself when the first
+/// one comes: until then all processors are busy with attaching, and it only waits.
 pub(super) fn make_openers(control: OwnedFd) -> ! {
-    // Without capabilities it opens what everybody may.
-    let _ = keep_capabilities(&super::capabilities());
     wire::keep_only(control);
     wire::forget_children();
-    // Where the kernel has no filters, or refuses this one, the capabilities must do.
-    let _ = confine::maker();
     let mut words = Words::default();
+    let mut is_limited = false;
     while let Ok((_, socket)) = wire::receive(wire::kept(), &mut words, &mut []) {
         let Some(socket) = socket else { continue };
+        if !std::mem::replace(&mut is_limited, true) {
+            // Without capabilities it opens what everybody may. Where the kernel has no
+            // filters, or refuses this one, the capabilities must do.
+            let _ = keep_capabilities(&super::capabilities());
+            let _ = confine::maker();
+        }
         // SAFETY: this process has one thread.
         if let Ok(ForkResult::Child) = unsafe { fork() } {
             wire::keep_only(socket);

@@ -136,11 +136,9 @@ pub fn start() -> Result<()> {
         ForkResult::Child => makers::make_openers(theirs),
         ForkResult::Parent { .. } => {}
     }
-    // The first report need not wait for it. If there can be none, that report says so.
-    let opener = another(control.as_fd()).ok();
     let client = Client {
         control,
-        opener,
+        opener: None,
         generation: 0,
         stuck: Vec::new(),
         uid: None,
@@ -150,6 +148,12 @@ pub fn start() -> Result<()> {
     };
     CLIENT.set(Some(Box::leak(Box::new(RefCell::new(client)))));
     Ok(())
+}
+
+/// Has the first opener made, so that the first report need not wait for it: once the tool
+/// is attached, which takes all processors. If there can be none, that report says so.
+pub fn get_ready() {
+    with_client(|client| client.opener = another(client.control.as_fd()).ok());
 }
 
 fn with_client<T>(work: impl FnOnce(&mut Client) -> T) -> Option<T> {

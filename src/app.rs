@@ -122,13 +122,14 @@ fn run(config: &Config) -> Result<u8> {
         say(&format!("Warning: could not give up privileges: {error}"));
     }
     let mut monitor = Monitor::new(config.monitor(), started, sink, cores, signals, since)?;
-    limit_calls();
-    opener::get_ready();
     match command {
         Some(command) => monitor.follow_command(command.start()),
-        // Last of all: scripts wait for it.
+        // Once every crash is seen: scripts wait for it.
         None => say(&monitoring(config)),
     }
+    // Before the first crash is looked at.
+    limit_calls();
+    opener::get_ready();
     let ended = monitor.watch();
     let ended = ended.and_then(|()| monitor.finish());
     if ended.is_err() {

@@ -57,6 +57,7 @@ fn children(pid: &str) -> Vec<String> {
 /// The process that makes openers, and the first opener.
 fn openers(monitor: &Monitor) -> [String; 2] {
     let maker = children(&monitor.id().to_string()).remove(0);
+    // The tool has it made last of all.
     let opener = eventually("an opener", PATIENCE, || children(&maker).pop());
     // It comes to rest once it has limited itself.
     eventually("an opener that waits", PATIENCE, || {
@@ -64,6 +65,17 @@ fn openers(monitor: &Monitor) -> [String; 2] {
         (sleeps(&maker) && sleeps(&opener)).then_some(())
     });
     [maker, opener]
+}
+
+/// The tool's process id, once it waits for crashes.
+fn limited(monitor: &Monitor) -> String {
+    let pid = monitor.id().to_string();
+    openers(monitor);
+    eventually("a tool that waits", PATIENCE, || {
+        let state = status(&pid, "State")?;
+        state.starts_with('S').then_some(())
+    });
+    pid
 }
 
 fn need_filters() {
@@ -95,7 +107,7 @@ fn privileges_are_few() {
         let mut command = Command::new(binary());
         command.args(&options).args(["-n", "nothing has this name"]);
         let monitor = Monitor::start_as(command);
-        let tool = monitor.id().to_string();
+        let tool = limited(&monitor);
         assert_limited(&tool);
         let (needs, may) = match method {
             "ring" => (SYS_PTRACE | BPF, 0),
@@ -257,7 +269,7 @@ fn privileges_refuse_calls() {
     need_filters();
     let program = Program::new("quick.c");
     let monitor = Monitor::start(["-n", &program.name, "--format", "json", "-t"]);
-    let tool = monitor.id().to_string();
+    let tool = limited(&monitor);
     assert_eq!(calls(&tool, &NEVER), [REFUSED; NEVER.len()]);
     let others = [
         UNKNOWN,

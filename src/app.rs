@@ -15,11 +15,13 @@ use crate::corefile::store::Store;
 use crate::desk;
 use crate::monitor::Monitor;
 use crate::report::output::{self, sink::Sink};
-use crate::start;
+use crate::start::{self, proof::NO_CHILD};
 use crate::sys::bpf;
 use crate::sys::command;
+use crate::sys::confine;
 use crate::sys::events::Signals;
 use crate::sys::messages::{print, say, say_last};
+use crate::sys::opener;
 use crate::sys::perf;
 use crate::sys::process::{self, capability};
 use crate::sys::time;
@@ -56,6 +58,10 @@ fn check(config: &Config) -> Result<()> {
     let started = start::start(&config.start());
     if let Ok(started) = &started {
         pages.push(check::capture(started));
+        let capture = &started.capture;
+        let (has_programs, opens_rings) = (capture.has_programs(), capture.has_ring_for_each_cpu());
+        let kept = needed(config, has_programs, opens_rings, true);
+        pages.push(check::privileges(&kept, true));
     }
     let failed = started.err();
     pages.push(check::advice(failed.as_ref()));
@@ -80,10 +86,26 @@ fn run(config: &Config) -> Result<u8> {
     sink.rotate(config.rotation);
     let cores = config.cores().map(Store::open).transpose()?;
     let signals = Signals::new()?;
-    let started = start::start(&config.start())?;
+    // Before there is anything that another process should not hold.
+    let no_opener = opener::start().err();
+    let mut started = start::start(&config.start())?;
+    if let Some(error) = &no_opener {
+        say_that_files_may_stop_it(&mut started.warnings, error);
+    }
     let since = Instant::now();
+    let capture = &started.capture;
+    let kept = needed(
+        config,
+        capture.has_programs(),
+        capture.has_ring_for_each_cpu(),
+        no_opener.is_none(),
+    );
     if config.verbose {
-        for page in [check::host(config.btf.as_deref()), check::capture(&started)] {
+        for page in [
+            check::host(config.btf.as_deref()),
+            check::capture(&started),
+            check::privileges(&kept, no_opener.is_none()),
+        ] {
             page.lines().iter().for_each(|line| say(line));
         }
     }
@@ -96,13 +118,18 @@ fn run(config: &Config) -> Result<u8> {
     if command.is_some() && !started.capture.knows_descendants() {
         say("Warning: with this capture method a crash of the command is left out if the parent of the process ends at once");
     }
-    give_up_privileges(config, started.capture.has_ring_for_each_cpu());
+    if let Err(error) = process::keep_capabilities(&kept) {
+        say(&format!("Warning: could not give up privileges: {error}"));
+    }
     let mut monitor = Monitor::new(config.monitor(), started, sink, cores, signals, since)?;
     match command {
         Some(command) => monitor.follow_command(command.start()),
-        // Last of all: scripts wait for it.
+        // Once every crash is seen: scripts wait for it.
         None => say(&monitoring(config)),
     }
+    // Before the first crash is looked at.
+    limit_calls();
+    opener::get_ready();
     let ended = monitor.watch();
     let ended = ended.and_then(|()| monitor.finish());
     if ended.is_err() {
@@ -117,6 +144,16 @@ fn run(config: &Config) -> Result<u8> {
             Ok(status)
         }
         None => ended.map(|()| 0),
+    }
+}
+
+/// Nobody but the tool itself can open files. Where it may make no other process, that has
+/// been said already.
+fn say_that_files_may_stop_it(warnings: &mut Vec<String>, error: &Error) {
+    const WHAT: &str = "a file system that does not answer will stop this tool";
+    match warnings.iter_mut().find(|said| said.ends_with(NO_CHILD)) {
+        Some(said) => said.push_str(&format!("; {WHAT}")),
+        None => warnings.push(format!("{WHAT}: {error}")),
     }
 }
 
@@ -139,20 +176,23 @@ fn monitoring(config: &Config) -> String {
     line
 }
 
-/// Keeps the privileges that are needed from here on: to read the programs' counters, the
-/// files and /proc entries of other users, and to open rings for CPUs that come online.
-/// Gives up all others.
-fn give_up_privileges(config: &Config, opens_rings: bool) {
-    let mut kept = vec![
-        capability::BPF,
-        capability::PERFMON,
-        capability::SYS_PTRACE,
-        capability::DAC_READ_SEARCH,
-        capability::CHECKPOINT_RESTORE,
-    ];
+/// The capabilities that are needed from here on. The opener has its own, if there is one.
+fn needed(config: &Config, has_programs: bool, opens_rings: bool, has_opener: bool) -> Vec<u32> {
+    // What /proc has of other users' processes.
+    let mut kept = vec![capability::SYS_PTRACE];
+    if has_programs {
+        // Their counters are in maps.
+        kept.push(capability::BPF);
+    }
+    if !has_opener {
+        kept.extend(opener::capabilities());
+    }
     if config.output.is_some() || config.core_directory.is_some() {
         // SIGHUP opens the file again, and cores are made, in a directory of any user.
         kept.push(capability::DAC_OVERRIDE);
+    }
+    if opens_rings {
+        kept.push(capability::PERFMON);
     }
     // The ring of a CPU that comes up is locked memory.
     if opens_rings && bpf::raise_memlock_limit().is_err() {
@@ -161,7 +201,13 @@ fn give_up_privileges(config: &Config, opens_rings: bool) {
     if !process::has_capability(capability::BPF) || opens_rings && perf::takes_all_rights() {
         kept.push(capability::SYS_ADMIN);
     }
-    if let Err(error) = process::keep_capabilities(&kept) {
-        say(&format!("Warning: could not give up privileges: {error}"));
+    kept
+}
+
+/// From here on this process makes only the calls that monitoring takes. Where the kernel
+/// cannot see to that, `-v` has said so.
+fn limit_calls() {
+    if let Err(error) = confine::tool() {
+        say(&format!("Warning: could not limit system calls: {error}"));
     }
 }

@@ -12,7 +12,9 @@ use crate::capture::Started;
 use crate::crash::event::Lost;
 use crate::loader;
 use crate::loader::probe::Features;
+use crate::sys::confine;
 use crate::sys::mmap::page_bytes;
+use crate::sys::opener;
 use crate::sys::process::{self, capability};
 use crate::sys::tracefs;
 
@@ -135,6 +137,44 @@ pub fn capture(started: &Started) -> Page {
         page.row("(none)", "");
     }
     page
+}
+
+/// What the tool keeps of its privileges once it monitors: these capabilities, and with an
+/// opener that one's.
+#[must_use]
+pub fn privileges(kept: &[u32], has_opener: bool) -> Page {
+    let mut page = Page::default();
+    page.heading("Privileges while monitoring");
+    page.row("Kept", &named(kept));
+    if has_opener {
+        page.row("Kept to open files", &named(&opener::capabilities()));
+    }
+    let calls = match confine::is_supported() {
+        true => "those that are needed, and no others",
+        false => "all: this kernel has no seccomp filters",
+    };
+    page.row("System calls", calls);
+    page
+}
+
+/// Those of these capabilities that are there.
+fn named(kept: &[u32]) -> String {
+    let known = [
+        (capability::DAC_OVERRIDE, "DAC_OVERRIDE"),
+        (capability::IPC_LOCK, "IPC_LOCK"),
+    ];
+    let all = CAPABILITIES
+        .iter()
+        .map(|(number, name, _)| (*number, *name));
+    let names: Vec<&str> = all
+        .chain(known)
+        .filter(|(number, _)| kept.contains(number) && process::has_capability(*number))
+        .map(|(_, name)| name)
+        .collect();
+    match names.is_empty() {
+        true => "nothing".to_string(),
+        false => format!("CAP_{}", names.join(", CAP_")),
+    }
 }
 
 /// What more privileges would improve, whether it works now or not.

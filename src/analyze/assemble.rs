@@ -15,6 +15,7 @@ use crate::report::signature::Signature;
 use crate::report::{
     Counts, Delivery, FirstFault, Process, Report, StackTrace, State, Timestamp, Why,
 };
+use crate::sys::file::NO_ANSWER;
 use crate::unwind::Walk;
 
 pub(super) fn assemble(
@@ -169,6 +170,7 @@ fn lost_value(facts: &Facts<'_>, values: &Signature) -> Option<(&'static str, &'
         _ => return None,
     };
     let reason = match facts.event.exe {
+        _ if facts.is_silent => NO_ANSWER,
         _ if facts.is_cut => "time limit: frames and names are not all that there are",
         None => "the executable is not known",
         Some(_) => "a frame that it is made of may be missing, with its file or its mapping",

@@ -16,6 +16,7 @@ use crate::crash::registers::{Arch, Registers};
 use crate::crash::signals::code;
 use crate::decode::{decode, Class, MAX_LENGTH};
 use crate::report::{signature, Location};
+use crate::sys::opener;
 use crate::unwind::{self, AddressSpace, Walk};
 
 /// Bytes ahead of the instruction pointer, as in the capture program (bpf/task.h).
@@ -46,8 +47,11 @@ pub(super) struct Facts<'a> {
     /// What lies at the value of each register that is shown.
     pub(super) places: Vec<Located>,
     pub(super) lost: Vec<Lost>,
-    /// Frames or names may be missing, because the report's time was over.
+    /// Frames or names may be missing, because the report's time was over or a file system did
+    /// not answer.
     pub(super) is_cut: bool,
+    /// A file system did not answer.
+    pub(super) is_silent: bool,
 }
 
 impl Analyzer {
@@ -77,6 +81,7 @@ impl Analyzer {
             arch: event.registers.map_or(Arch::NATIVE, |regs| regs.arch()),
             faulting,
             is_cut: self.is_cut(),
+            is_silent: opener::is_silent(),
             event,
             own,
             first,

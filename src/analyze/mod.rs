@@ -41,6 +41,8 @@ use crate::crash::event::{Disposition, Event, Lost};
 use crate::modules::{recover, Limits, Modules};
 use crate::report::Report;
 use crate::symbols::elf::DebugDirs;
+use crate::sys::file::NO_ANSWER;
+use crate::sys::opener;
 use crate::sys::time::{limit_here_ns, CLOCKS};
 use crate::unwind::Caches;
 
@@ -161,6 +163,7 @@ impl Analyzer {
     /// Everything that can be said of this crash.
     pub fn report(&mut self, event: &Event) -> Report {
         self.allowance.begin();
+        opener::begin(event.uid);
         let facts = self.gather(event);
         let judged = judge::judge(&facts, self.wanted);
         let time = self.clock.of(event);
@@ -171,12 +174,19 @@ impl Analyzer {
             ..assemble::assemble(facts, judged, self.wanted, time)
         };
         self.add_threads(event, &mut report);
+        let is_said = |lost: &Lost| lost.reason == NO_ANSWER;
+        if opener::is_silent() && !report.lost.iter().any(is_said) {
+            report.lost.push(Lost {
+                detail: "symbols",
+                reason: NO_ANSWER,
+            });
+        }
         report
     }
 
-    /// Whether frames or names may be missing for want of time.
+    /// Whether frames or names may be missing for want of time, or of an answer.
     fn is_cut(&self) -> bool {
-        self.allowance.cuts().any(|step| step != Step::Lines)
+        self.allowance.cuts().any(|step| step != Step::Lines) || opener::is_silent()
     }
 
     /// Notes that a process has died of a handled fault; true when its death is known

@@ -122,6 +122,11 @@ pub trait Capture {
         Vec::new()
     }
 
+    /// Whether it has BPF programs, whose maps are read.
+    fn has_programs(&self) -> bool {
+        true
+    }
+
     /// Whether [`Capture::cpu_up`] must be called for a CPU that comes up.
     fn has_ring_for_each_cpu(&self) -> bool {
         false

@@ -305,6 +305,10 @@ impl Capture for PerfCapture {
         self.handled.take(site)
     }
 
+    fn has_programs(&self) -> bool {
+        false
+    }
+
     fn has_ring_for_each_cpu(&self) -> bool {
         true
     }

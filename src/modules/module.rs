@@ -25,6 +25,7 @@ use crate::symbols::elf::{open_other, package_places};
 #[cfg(feature = "lines")]
 use crate::symbols::lines::{self, Lack, Lines, Others, Refused};
 use crate::symbols::resolver::Names;
+use crate::sys::opener;
 use crate::unwind::{CfiSection, ModuleData, SectionRange};
 
 /// Functions whose starts are remembered for the stack walk.
@@ -106,7 +107,7 @@ impl Module {
         let found = find_debug_file(&self.elf, &self.homes, &self.shared.debug_dirs);
         // It goes unused where there is no room for it.
         let found = found.filter(|debug| self.take_room(debug.memory()));
-        if found.is_none() && self.shared.allowance.is_out() {
+        if found.is_none() && (self.shared.allowance.is_out() || opener::is_silent()) {
             return None;
         }
         self.debug.get_or_init(|| found).as_ref()
@@ -147,7 +148,7 @@ impl Module {
     ) -> Option<&'a ElfFile> {
         if known.get().is_none() {
             let found = find().filter(|file| self.take_room(file.memory()));
-            if found.is_none() && self.shared.allowance.is_out() {
+            if found.is_none() && (self.shared.allowance.is_out() || opener::is_silent()) {
                 return None;
             }
             let _ = known.set(found);

@@ -8,6 +8,7 @@ use crate::base::address::{FileOffset, ProcessAddress};
 use crate::base::procfs::Line;
 use crate::crash::event::{Event, FileIdentity, MappedFile, Mapping, VmFlags};
 use crate::modules::process::LiveProcess;
+use crate::sys::opener;
 
 /// Fills in the mappings; whether there were any.
 pub fn mappings(event: &mut Event) -> bool {
@@ -42,7 +43,9 @@ fn mapping(process: &LiveProcess, line: Line) -> Mapping {
     if line.inode == 0 {
         return mapping;
     }
+    opener::search_on(Some(line.device));
     let file = process.mapped(&mapping).and_then(Result::ok);
+    opener::search_on(None);
     let status = file.and_then(|file| file.status().ok());
     // Not known, they are like no file's.
     let mut identity = FileIdentity {

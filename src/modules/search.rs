@@ -14,7 +14,8 @@ use super::process::{self, LiveProcess};
 use super::{Head, Missing, Module, Modules, ProcessHint};
 use crate::crash::event::{FileIdentity, MappedFile, Mapping};
 use crate::symbols::elf::{ElfFile, Home, Source};
-use crate::sys::file::{Directory, Refusal, RegularFile, Status};
+use crate::sys::file::{Directory, Refusal, RegularFile, Status, NO_ANSWER};
+use crate::sys::opener;
 use crate::sys::time;
 
 /// Units of work for the places that are looked at, without those that are read.
@@ -35,7 +36,14 @@ impl Modules {
             return Err(self.out_of_time());
         }
         let mut verdict = Verdict::default();
-        let candidate = self.candidates(mapping, file, process, &mut verdict);
+        let candidate = match opener::search_on(Some(file.identity.device)) {
+            true => self.candidates(mapping, file, process, &mut verdict),
+            false => {
+                verdict = Verdict::Refused(NO_ANSWER);
+                None
+            }
+        };
+        opener::search_on(None);
         let Some((found, status, path)) = candidate else {
             let same = self.of_same_build(mapping, file, process);
             return same.ok_or_else(|| verdict.missing(file));
@@ -43,7 +51,10 @@ impl Modules {
         let refused = |reason| Missing { reason };
         let source = Source::file(found).map_err(|refusal| refused(refusal.as_str()))?;
         let source = source.within(Some(&self.shared.allowance));
-        let elf = ElfFile::parse(source).map_err(|error| refused(error.as_str()))?;
+        let elf = ElfFile::parse(source).map_err(|error| match opener::is_silent() {
+            true => refused(NO_ANSWER),
+            false => refused(error.as_str()),
+        })?;
         // Both devices: the captured one distinguishes files for which `stat` has the same one.
         let times = (
             status.size,
@@ -257,7 +268,7 @@ impl Verdict {
         telling: bool,
     ) -> Option<(RegularFile, Status)> {
         let opened = way.and_then(|file| Ok((file.status()?, file)));
-        let no_descriptor = matches!(opened, Err(Refusal::NoDescriptor));
+        let is_ours = matches!(opened, Err(Refusal::NoDescriptor | Refusal::NoAnswer));
         let reason = match opened {
             Ok((status, file)) if matches(&wanted.identity, &status) => {
                 return Some((file, status))
@@ -267,7 +278,7 @@ impl Verdict {
             Err(Refusal::NotFound) => Verdict::NotFound,
             Err(refusal) => Verdict::Refused(refusal.as_str()),
         };
-        if telling || no_descriptor {
+        if telling || is_ours {
             *self = (*self).max(reason);
         }
         None

@@ -32,6 +32,8 @@ const SIGSEGV: i32 = 11;
 const SEGV_MAPERR: i32 = 1;
 /// The programs may round a start time down, and older kernels' clocks differ a little.
 const START_SLACK_NS: u64 = 100_000_000;
+/// Why a proof is impossible where this process may make no other.
+pub const NO_CHILD: &str = "cannot start a child that faults on purpose";
 /// Bytes of the stack that are looked at.
 const LOOKED_AT: usize = 64;
 
@@ -118,7 +120,7 @@ impl Proof {
             return Outcome::Impossible("no memory for a child process");
         };
         let Some(mut expected) = self.expected(&brink, config, started) else {
-            return Outcome::Impossible("cannot start a child that faults on purpose");
+            return Outcome::Impossible(NO_CHILD);
         };
         expected.ended_ns = now_ns();
         let Some(event) = self.event(started.capture.as_mut()) else {

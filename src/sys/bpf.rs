@@ -42,6 +42,15 @@ const BTF_LOAD: libc::c_long = 18;
 const BTF_GET_FD_BY_ID: libc::c_long = 19;
 const MAP_FREEZE: libc::c_long = 22;
 const BTF_GET_NEXT_ID: libc::c_long = 23;
+/// The commands that read and write maps which are there.
+pub(super) const OF_MAPS: [u32; 6] = [
+    MAP_LOOKUP_ELEM as u32,
+    MAP_UPDATE_ELEM as u32,
+    MAP_DELETE_ELEM as u32,
+    MAP_GET_NEXT_KEY as u32,
+    MAP_LOOKUP_AND_DELETE as u32,
+    info::OBJ_GET_INFO_BY_FD as u32,
+];
 
 /// `BPF_PROG_TYPE_TRACEPOINT`
 pub const PROG_TYPE_TRACEPOINT: u32 = 5;

@@ -16,17 +16,21 @@
 pub mod bpf;
 pub mod chance;
 pub mod command;
+pub mod confine;
 pub mod events;
 pub mod file;
 pub mod hotplug;
+mod look_up;
 pub mod messages;
 pub mod mmap;
+pub mod opener;
 pub mod output_file;
 pub mod own_crash;
 pub mod own_fault;
 pub mod own_files;
 pub mod perf;
 pub mod process;
+mod seccomp;
 pub mod streams;
 #[cfg(all(target_env = "musl", panic = "abort"))]
 mod thread_name;

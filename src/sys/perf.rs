@@ -47,6 +47,13 @@ const IOC_ENABLE: libc::Ioctl = 0x2400;
 const IOC_DISABLE: libc::Ioctl = 0x2401;
 const IOC_SET_FILTER: libc::Ioctl = 0x4008_2406;
 const IOC_SET_BPF: libc::Ioctl = 0x4004_2408;
+/// All that is asked of an event.
+pub(super) const REQUESTS: &[u32] = &[
+    IOC_ENABLE as u32,
+    IOC_DISABLE as u32,
+    IOC_SET_FILTER as u32,
+    IOC_SET_BPF as u32,
+];
 
 /// `PERF_ATTR_SIZE_VER3` bytes of `struct perf_event_attr`.
 #[repr(C)]

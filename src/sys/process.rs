@@ -108,20 +108,24 @@ pub fn our_cpus() -> usize {
 }
 
 /// Raises the limit of open files to its maximum: with a ring or two for each CPU there may be
-/// more than the usual limit.
-pub fn allow_open_files() {
+/// more than the usual limit. The limit from here on.
+pub fn allow_open_files() -> u64 {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
     };
     // SAFETY: the struct is live for the call, which fills it.
     if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
-        return;
+        return 0;
     }
+    let before = limit.rlim_cur;
     limit.rlim_cur = limit.rlim_max;
     // If this fails, the error shows when a file is opened.
     // SAFETY: the struct is live for the call and only read.
-    let _ = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+    match unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } {
+        0 => limit.rlim_max,
+        _ => before,
+    }
 }
 
 /// As `uname -srm` has it.
@@ -191,6 +195,10 @@ struct PidfdInfo {
     exit_code: i32,
 }
 
+/// The request that fills it, include/uapi/linux/pidfd.h.
+pub(super) const PIDFD_GET_INFO: u32 =
+    3 << 30 | (size_of::<PidfdInfo>() as u32) << 16 | 0xff << 8 | 11;
+
 impl Watch {
     /// A process by its number in our pid namespace; one that does not exist has ended.
     #[must_use]
@@ -226,9 +234,7 @@ impl Watch {
 }
 
 fn exit_info(pidfd: &OwnedFd) -> Option<u32> {
-    // include/uapi/linux/pidfd.h
     const PIDFD_INFO_EXIT: u64 = 1 << 3;
-    const PIDFD_GET_INFO: u32 = 3 << 30 | (size_of::<PidfdInfo>() as u32) << 16 | 0xff << 8 | 11;
     let mut info = PidfdInfo {
         mask: PIDFD_INFO_EXIT,
         cgroup_id: 0,
@@ -303,8 +309,12 @@ fn capget() -> Result<[CapabilityData; 2]> {
 }
 
 /// Gives up every capability but those listed, permanently: executing a program does not
-/// bring one back.
+/// bring one back, nor can one be gained in any other way.
 pub fn keep_capabilities(kept: &[u32]) -> Result<()> {
+    // Fails without CAP_SETPCAP; then the other two must do. Beyond the last one is EINVAL.
+    // SAFETY: takes numbers by value.
+    let unbind = |number: libc::c_ulong| unsafe { libc::prctl(libc::PR_CAPBSET_DROP, number) };
+    let _ = (0..64).find(|number| unbind(*number) != 0);
     let mut data = capget()?;
     for (word, data) in data.iter_mut().enumerate() {
         let mask = kept
@@ -319,13 +329,14 @@ pub fn keep_capabilities(kept: &[u32]) -> Result<()> {
         version: CAPABILITY_VERSION_3,
         pid: 0,
     };
+    nix::sys::prctl::set_no_new_privs()
+        .map_err(|errno| Error::syscall("prctl(PR_SET_NO_NEW_PRIVS)", errno as i32))?;
     // SAFETY: version 3 reads one header and two data structs, all ours.
     let done = unsafe { libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) };
-    if done != 0 {
-        return Err(Error::syscall("capset", nix::errno::Errno::last_raw()));
+    match done {
+        0 => Ok(()),
+        _ => Err(Error::syscall("capset", nix::errno::Errno::last_raw())),
     }
-    nix::sys::prctl::set_no_new_privs()
-        .map_err(|errno| Error::syscall("prctl(PR_SET_NO_NEW_PRIVS)", errno as i32))
 }
 
 /// Whether a capability is in force.

@@ -150,7 +150,14 @@ fn fault_of_few_descriptors() {
         is_whole || line.contains("no file descriptor left"),
         "{line}"
     );
-    monitor.stop();
+    let outcome = monitor.stop();
+    let said = "a file system that does not answer will stop this tool: the limit of open files";
+    assert_eq!(
+        outcome.stderr.matches(said).count(),
+        1,
+        "{}",
+        outcome.stderr
+    );
 }
 
 /// What is missing is missing for want of descriptors, and says so.

@@ -48,6 +48,7 @@ mod namespaces;
 mod options;
 mod overcome;
 mod pipes;
+mod privileges;
 mod programs;
 mod raised;
 mod refusals;
@@ -63,6 +64,7 @@ mod surroundings;
 mod text;
 mod thread_cores;
 mod threads;
+mod unanswered;
 mod waiting;
 
 use std::cell::RefCell;
@@ -163,11 +165,13 @@ fn main() -> ExitCode {
         folding::CASES,
         files::CASES,
         pipes::CASES,
+        privileges::CASES,
         limits::CASES,
         statistics::CASES,
         refusals::CASES,
         starting::CASES,
         surroundings::CASES,
+        unanswered::CASES,
         busybox::CASES,
         books::CASES,
         fairness::CASES,

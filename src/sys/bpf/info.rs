@@ -16,7 +16,7 @@ use std::os::fd::BorrowedFd;
 use super::{address_mut, call, length, raw, NAME_LEN};
 use crate::base::error::Result;
 
-const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+pub(super) const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 
 #[repr(C)]
 struct ObjGetInfo {

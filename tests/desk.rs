@@ -373,7 +373,7 @@ fn a_report_is_out_before_the_next_one_comes() {
 
 #[test]
 fn command_lines_and_their_statuses() {
-    for subcommand in ["symbolize", "summarize"] {
+    for subcommand in ["symbolize", "summarize", "show"] {
         let outcome = run(&[subcommand, "--help"], b"");
         let help = String::from_utf8(outcome.stdout).expect("ASCII");
         assert_eq!((outcome.status, &*outcome.stderr), (0, ""));
@@ -407,8 +407,8 @@ fn command_lines_and_their_statuses() {
     }
     let stderr = run(&["symbolise", "x"], b"").stderr;
     let expected = match cfg!(feature = "desk") {
-        true => "symbolize, summarize, diff or core",
-        false => "symbolize, summarize or core",
+        true => "symbolize, summarize, show, diff or core",
+        false => "symbolize, summarize, show or core",
     };
     assert!(stderr.contains(expected), "{stderr}");
     let text = b"[2024-02-15 10:30:45.123] SEGFAULT in process bill (PID: 7, TID: 7)\n";

@@ -5,6 +5,7 @@
 //!                                                             │
 //!                                     unstripped files ──files┘    found by build-id
 //! summarize  lines of reports ──sighting──▶ table               how often, since when
+//! show       lines of reports ──recall──▶ reports ──▶ text
 //! diff       two sets of reports ──sighting──▶ table           what is new, what is gone
 //! core       core files ──corefile──▶ events ──analyze──▶ reports
 //! ```
@@ -26,7 +27,9 @@ pub mod json;
 mod json_report;
 mod naming;
 mod postmortem;
+mod recall;
 mod regroup;
+mod show;
 mod sighting;
 mod summarize;
 mod symbolize;
@@ -45,6 +48,7 @@ pub fn run(task: Task) -> Result<()> {
         #[cfg(feature = "desk")]
         Command::Summarize if task.by.is_some() => by::run(task),
         Command::Summarize => summarize::run(task),
+        Command::Show => show::run(task),
         #[cfg(feature = "desk")]
         Command::Diff => diff::run(task),
         Command::Core => postmortem::run(&task),

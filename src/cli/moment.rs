@@ -19,7 +19,9 @@ pub enum Moment {
 pub(super) const EXPECTED: &str = "a time such as 2026-11-30, '2026-11-30 20:00' or \
     2026-11-30T20:00:00Z, or how long ago, such as 2h";
 
-pub(super) fn read(text: &str) -> Option<Moment> {
+/// `None` for anything else.
+#[must_use]
+pub fn read(text: &str) -> Option<Moment> {
     ago(text.strip_prefix('-').unwrap_or(text)).or_else(|| point(text))
 }
 

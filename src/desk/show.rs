@@ -7,8 +7,7 @@ use std::collections::VecDeque;
 
 use super::input::{Input, Next};
 use super::recall::{Reader, Recalled};
-use super::{add, say};
-use crate::base::bytes::find;
+use super::{add, report_of, say};
 use crate::base::error::{Error, Result};
 use crate::cli::desk::Task;
 use crate::cli::moment::Moment;
@@ -21,8 +20,6 @@ use crate::sys::time;
 const WRITE_BYTES: usize = 64 << 10;
 /// Bytes of the last reports that are held.
 const MAX_HELD: usize = 256 << 20;
-/// With what a report begins.
-const BEGIN: &[u8] = b"{\"timestamp\":";
 
 pub(super) fn run(task: Task) -> Result<()> {
     time::settle_time_zone();
@@ -122,11 +119,6 @@ impl Last {
     }
 }
 
-/// The part of a line that a report may be.
-fn report_of(line: &[u8]) -> &[u8] {
-    &line[find(line, BEGIN).unwrap_or(0)..]
-}
-
 fn text(recalled: Recalled, cpp_names: CppNames) -> Vec<u8> {
     let Recalled {
         report,
@@ -168,7 +160,7 @@ fn offset_s(unix_ms: u64) -> i32 {
 }
 
 /// A moment by the Unix clock.
-fn unix_ms(moment: Moment) -> u64 {
+pub(super) fn unix_ms(moment: Moment) -> u64 {
     let now_ms = time::realtime_ns() / 1_000_000;
     let ms = match moment {
         Moment::Ago(ms) => now_ms.saturating_sub(i64::try_from(ms).unwrap_or(i64::MAX)),

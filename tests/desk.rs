@@ -332,6 +332,57 @@ fn a_file_that_cannot_be_read_is_an_error_and_no_empty_table() {
     assert!(none.stdout.starts_with(heading) && none.status == 0);
 }
 
+/// The same crashes in both formats give the same lines.
+#[test]
+fn text_reports_are_counted_as_those_in_json() {
+    let row = |name: &str| {
+        let path = format!("{}/tests/golden/{name}", env!("CARGO_MANIFEST_DIR"));
+        let outcome = run(&["summarize", "--json", &path], b"");
+        assert_eq!((outcome.status, &*outcome.stderr), (0, ""), "{name}");
+        let mut row: serde_json::Value = serde_json::from_slice(&outcome.stdout).expect("one row");
+        // Text does not have it.
+        row.as_object_mut().expect("a row").remove("group");
+        row
+    };
+    for name in [
+        "every_frame",
+        "registers_i386",
+        "threads",
+        "unknown_plain",
+        "nearby",
+    ] {
+        let (mut json, mut text) = (row(&format!("{name}.json")), row(&format!("{name}.txt")));
+        if name == "nearby" {
+            // Of folded reports it has the number alone.
+            assert_eq!((&json["deaths"], &text["deaths"]), (&40.into(), &42.into()));
+            for row in [&mut json, &mut text] {
+                row["deaths"] = serde_json::Value::Null;
+            }
+        }
+        if name == "every_frame" {
+            // The text is from another time zone.
+            for row in [&mut json, &mut text] {
+                row["first_seen"] = serde_json::Value::Null;
+                row["last_seen"] = serde_json::Value::Null;
+            }
+        }
+        assert_eq!(json, text, "{name}");
+    }
+    let held = fs::read("tests/golden/repeats.txt").expect("a golden file");
+    let outcome = run(&["summarize", "--json"], &held);
+    let shown = String::from_utf8(outcome.stdout).expect("UTF-8");
+    assert!(
+        shown.contains(r#""reports":84"#) && shown.contains("6552d0fcc0dbcab3"),
+        "{shown}"
+    );
+    let logged = [
+        b"node-7 segfault_analyzer[3]: ",
+        &*fs::read(REPORTS).expect("a file"),
+    ]
+    .concat();
+    assert_eq!(run(&["summarize"], &logged).status, 0);
+}
+
 #[test]
 fn lines_of_any_length_are_passed_on() {
     let long = format!("{{\"timestamp\":\"{}\"}}\n", "x".repeat(40 << 20));
@@ -373,7 +424,7 @@ fn a_report_is_out_before_the_next_one_comes() {
 
 #[test]
 fn command_lines_and_their_statuses() {
-    for subcommand in ["symbolize", "summarize"] {
+    for subcommand in ["symbolize", "summarize", "show"] {
         let outcome = run(&[subcommand, "--help"], b"");
         let help = String::from_utf8(outcome.stdout).expect("ASCII");
         assert_eq!((outcome.status, &*outcome.stderr), (0, ""));
@@ -407,12 +458,13 @@ fn command_lines_and_their_statuses() {
     }
     let stderr = run(&["symbolise", "x"], b"").stderr;
     let expected = match cfg!(feature = "desk") {
-        true => "symbolize, summarize, diff or core",
-        false => "symbolize, summarize or core",
+        true => "symbolize, summarize, show, diff or core",
+        false => "symbolize, summarize, show or core",
     };
     assert!(stderr.contains(expected), "{stderr}");
-    let text = b"[2024-02-15 10:30:45.123] SEGFAULT in process bill (PID: 7, TID: 7)\n";
-    let stderr = run(&["summarize"], text).stderr;
+    let other = run(&["summarize"], b"[    4.2] bill[7]: segfault at 0\n");
+    assert_eq!((other.status, other.stdout.len()), (1, 0));
+    let stderr = other.stderr;
     assert!(
         stderr.contains("no reports found: summarize reads"),
         "{stderr}"

@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use segfault_analyzer::cli::desk_options::{CORE, DIFF, SUMMARIZE_AT_DESK, SYMBOLIZE_AT_DESK};
+use segfault_analyzer::cli::desk_options::{
+    CORE, DIFF, SHOW, SUMMARIZE_AT_DESK, SYMBOLIZE_AT_DESK,
+};
 use segfault_analyzer::cli::options::{Group, MONITORING};
 
 const README_LINES: usize = 150;
@@ -326,7 +328,8 @@ fn the_manual_has_the_options_of_the_tool() {
     compare("segfault_analyzer", &of_tool(MONITORING), &options);
     for (command, groups, next) in [
         ("symbolize", SYMBOLIZE_AT_DESK, "\n### summarize\n"),
-        ("summarize", SUMMARIZE_AT_DESK, "\n### diff\n"),
+        ("summarize", SUMMARIZE_AT_DESK, "\n### show\n"),
+        ("show", SHOW, "\n### diff\n"),
         ("diff", DIFF, "\n### core\n"),
         ("core", CORE, "\n## "),
     ] {
@@ -344,6 +347,7 @@ fn unknown_options(page: &str) -> (Vec<String>, usize) {
         let groups = match words.peek() {
             Some(&"symbolize") => SYMBOLIZE_AT_DESK,
             Some(&"summarize") => SUMMARIZE_AT_DESK,
+            Some(&"show") => SHOW,
             Some(&"diff") => DIFF,
             Some(&"core") => CORE,
             _ => MONITORING,

@@ -1,6 +1,6 @@
 //! The command line of the subcommands, which need neither root nor BPF.
 //!
-//! `symbolize`, `summarize`, `diff` and `core` are known by being the first argument. What
+//! `symbolize`, `summarize`, `show`, `diff` and `core` are known by being the first argument. What
 //! follows is theirs alone. What only a desk build has, other builds refuse by name.
 
 use std::ffi::OsStr;
@@ -9,15 +9,14 @@ use std::path::PathBuf;
 
 use lexopt::Arg;
 
-use super::desk_options::CORE;
+use super::desk_options::{CORE, SHOW};
 #[cfg(feature = "desk")]
 use super::desk_options::{DIFF, SUMMARIZE_AT_DESK as SUMMARIZE, SYMBOLIZE_AT_DESK as SYMBOLIZE};
 #[cfg(not(feature = "desk"))]
 use super::desk_options::{SUMMARIZE, SYMBOLIZE};
+use super::moment::{self, Moment};
 use super::options::{self, Group, Key};
-#[cfg(feature = "desk")]
-use super::wrong;
-use super::{help_text, number, path, unexpected, usage, value, Result};
+use super::{help_text, number, path, unexpected, usage, value, wrong, Result};
 use crate::config::CppNames;
 
 /// What is to be done.
@@ -28,6 +27,8 @@ pub enum Command {
     Symbolize,
     /// A table of reports.
     Summarize,
+    /// Reports in JSON as text.
+    Show,
     /// Two tables of reports, compared.
     #[cfg(feature = "desk")]
     Diff,
@@ -99,6 +100,14 @@ pub struct Task {
     pub threads: bool,
     /// `--max-stack-depth`
     pub max_stack_depth: Option<usize>,
+    /// `--last`
+    pub last: Option<usize>,
+    /// `--signature`
+    pub signature: Option<u64>,
+    /// `--since`
+    pub since: Option<Moment>,
+    /// `--follow`
+    pub follow: bool,
     /// `--by`
     #[cfg(feature = "desk")]
     pub by: Option<Field>,
@@ -114,6 +123,7 @@ fn command(word: &OsStr) -> Option<Command> {
     match word.as_bytes() {
         b"symbolize" => Some(Command::Symbolize),
         b"summarize" => Some(Command::Summarize),
+        b"show" => Some(Command::Show),
         #[cfg(feature = "desk")]
         b"diff" => Some(Command::Diff),
         b"core" => Some(Command::Core),
@@ -127,6 +137,7 @@ pub fn help(command: Command) -> String {
     let text = match command {
         Command::Symbolize => include_str!("symbolize.txt"),
         Command::Summarize => include_str!("summarize.txt"),
+        Command::Show => include_str!("show.txt"),
         #[cfg(feature = "desk")]
         Command::Diff => include_str!("diff.txt"),
         Command::Core => include_str!("core.txt"),
@@ -142,6 +153,7 @@ fn options_of(command: Command) -> &'static [Group] {
     match command {
         Command::Symbolize => SYMBOLIZE,
         Command::Summarize => SUMMARIZE,
+        Command::Show => SHOW,
         #[cfg(feature = "desk")]
         Command::Diff => DIFF,
         Command::Core => CORE,
@@ -194,6 +206,18 @@ pub(super) fn parse(word: &OsStr, parser: &mut lexopt::Parser) -> Result<Option<
             #[cfg(feature = "desk")]
             Key::PerDay => task.per_day = true,
             Key::Json => task.json = true,
+            Key::Last => task.last = Some(number(parser, option)? as usize),
+            Key::Follow => task.follow = true,
+            Key::ShowSignature => {
+                let given = value(parser, option)?;
+                let signature = signature(&given).ok_or_else(|| wrong(option, &given))?;
+                task.signature = Some(signature);
+            }
+            Key::Since => {
+                let given = value(parser, option)?;
+                let since = given.to_str().and_then(moment::read);
+                task.since = Some(since.ok_or_else(|| wrong(option, &given))?);
+            }
             Key::Registers => task.registers = true,
             Key::Threads => task.threads = true,
             Key::VerboseNames => task.cpp_names = CppNames::Whole,
@@ -219,6 +243,13 @@ pub(super) fn parse(word: &OsStr, parser: &mut lexopt::Parser) -> Result<Option<
         }
     }
     Ok(Some(super::Command::Desk(task)))
+}
+
+/// 16 hexadecimal digits.
+fn signature(given: &OsStr) -> Option<u64> {
+    let text = given.to_str().filter(|text| text.len() == 16)?;
+    let are_digits = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    are_digits.then(|| u64::from_str_radix(text, 16).ok())?
 }
 
 /// The address of a server, as far as one can tell without asking it.

@@ -1,5 +1,6 @@
 //! The options of the subcommands, as [`super::options`] has those of monitoring.
 
+use super::moment::EXPECTED;
 use super::options::{flag, option, Default, Group, Key, Value};
 use super::options::{DIRECTORY, FILE, HELP, JSON, REGISTERS, VERBOSE_NAMES};
 use crate::config::default;
@@ -91,6 +92,47 @@ pub static SUMMARIZE_AT_DESK: &[Group] = &[
 ];
 
 const SUMMARIZE_EVERYWHERE: Group = ("", &[JSON, HELP]);
+
+/// Of `show`.
+pub static SHOW: &[Group] = &[(
+    "",
+    &[
+        option(
+            Key::Last,
+            None,
+            "last",
+            Value::Number("N", "a number of reports", 1, 1 << 20),
+            Default::None,
+            "only the last N reports",
+        ),
+        option(
+            Key::ShowSignature,
+            None,
+            "signature",
+            Value::Text("S", "16 hexadecimal digits"),
+            Default::None,
+            "only crashes with this signature",
+        ),
+        option(
+            Key::Since,
+            None,
+            "since",
+            Value::Text("T", EXPECTED),
+            Default::None,
+            "only crashes since T: 2026-11-30, '2026-11-30 20:00',\n\
+             2026-11-30T20:00:00Z, or 2h for two hours ago",
+        ),
+        flag(
+            Key::Follow,
+            None,
+            "follow",
+            "wait for more reports at the end of the last file, and\n\
+             go on with the next file of that name",
+        ),
+        VERBOSE_NAMES,
+        HELP,
+    ],
+)];
 
 /// Of `diff`, which a desk build alone has.
 pub static DIFF: &[Group] = &[(

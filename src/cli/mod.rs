@@ -16,6 +16,7 @@ use lexopt::Arg;
 pub mod desk;
 pub mod desk_options;
 mod help_text;
+pub mod moment;
 pub mod options;
 mod suggest;
 
@@ -34,8 +35,8 @@ const DURATION_MAX_S: u64 = u32::MAX as u64;
 
 /// The first words that are no options, for a message.
 const SUBCOMMANDS: &str = match cfg!(feature = "desk") {
-    true => "symbolize, summarize, diff or core",
-    false => "symbolize, summarize or core",
+    true => "symbolize, summarize, show, diff or core",
+    false => "symbolize, summarize, show or core",
 };
 
 /// What `--help` prints.

@@ -24,6 +24,19 @@ impl VmFlags {
     const SHARED: u64 = 8;
     pub const GROWS_DOWN: u64 = 0x100;
 
+    /// As /proc/PID/maps has them: `rwxp`, `s` where it is shared.
+    #[must_use]
+    pub fn of_letters(letters: &[u8]) -> Self {
+        let bits = [Self::READ, Self::WRITE, Self::EXEC, Self::SHARED];
+        let set = letters.iter().zip(b"rwxs".iter().zip(bits));
+        VmFlags(
+            set.fold(0, |flags, (letter, (yes, bit))| match letter == yes {
+                true => flags | bit,
+                false => flags,
+            }),
+        )
+    }
+
     #[must_use]
     pub fn readable(self) -> bool {
         self.0 & Self::READ != 0
@@ -202,6 +215,12 @@ pub enum Disposition {
 }
 
 impl Disposition {
+    pub const ALL: [Disposition; 3] = [
+        Disposition::Fatal,
+        Disposition::Handled,
+        Disposition::Ignored,
+    ];
+
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -26,6 +26,18 @@ pub enum Trust {
 }
 
 impl Trust {
+    pub const ALL: [Trust; 9] = [
+        Trust::Scan,
+        Trust::ScanCfi,
+        Trust::ScanDirect,
+        Trust::FramePointer,
+        Trust::Leaf,
+        Trust::Signal,
+        Trust::DebugFrame,
+        Trust::Cfi,
+        Trust::Context,
+    ];
+
     /// The stable word that JSON uses.
     #[must_use]
     pub fn as_str(self) -> &'static str {

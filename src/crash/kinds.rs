@@ -9,6 +9,8 @@ pub enum Access {
 }
 
 impl Access {
+    pub const ALL: [Access; 3] = [Access::Read, Access::Write, Access::Execute];
+
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -207,6 +207,29 @@ pub struct Registers {
 }
 
 impl Registers {
+    /// From values by their names, as [`Registers::named`] gives them; `None` if no
+    /// architecture has all of these names, or pc and sp are not among them.
+    #[must_use]
+    pub fn of_names(named: &[(&[u8], u64)]) -> Option<Self> {
+        const ALL: [Arch; 4] = [Arch::X86_64, Arch::Aarch64, Arch::I386, Arch::Arm];
+        ALL.into_iter().find_map(|arch| {
+            let layout = arch.layout();
+            let mut words = [0; WORDS];
+            let mut unknown = u64::MAX;
+            for (name, value) in named {
+                let known = layout.iter().find(|known| known.0.as_bytes() == *name)?;
+                words[known.1] = *value;
+                unknown &= !(1 << known.1);
+            }
+            let has = |at: usize| unknown >> layout[at].1 & 1 == 0;
+            (has(0) && has(1)).then_some(Registers {
+                arch,
+                words,
+                unknown,
+            })
+        })
+    }
+
     /// From the structure of a kernel of this architecture, word by word.
     #[must_use]
     pub fn new(kernel: Arch, words: [u64; WORDS]) -> Self {
@@ -401,6 +424,23 @@ mod tests {
         let names: Vec<_> = registers.named().map(|(name, _)| name).collect();
         assert_eq!(names.len(), 16);
         assert!(!names.contains(&"rbx") && !names.contains(&"rflags"));
+    }
+
+    #[test]
+    fn names_give_the_registers_back() {
+        for arch in [Arch::X86_64, Arch::Aarch64] {
+            let registers = numbered(arch).without(1 << 1);
+            let named: Vec<(&[u8], u64)> = registers
+                .named()
+                .map(|(name, value)| (name.as_bytes(), value))
+                .collect();
+            let back = Registers::of_names(&named).expect("an architecture");
+            assert_eq!(back.arch(), arch);
+            assert!(back.named().eq(registers.named()));
+        }
+        assert_eq!(Registers::of_names(&[]), None);
+        assert_eq!(Registers::of_names(&[(b"rip", 1), (b"rax", 2)]), None);
+        assert_eq!(Registers::of_names(&[(b"rip", 1), (b"sp", 2)]), None);
     }
 
     #[test]

@@ -28,6 +28,16 @@ pub enum State {
 }
 
 impl State {
+    pub const ALL: [State; 7] = [
+        State::Running,
+        State::Runnable,
+        State::Sleeping,
+        State::Uninterruptible,
+        State::Stopped,
+        State::Exiting,
+        State::Unknown,
+    ];
+
     /// The words of JSON, which never change.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -6,8 +6,10 @@
 //! message says so, and the next one follows.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Read as _};
+use std::io::{self, ErrorKind, Read as _, Seek as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::say;
 use crate::base::bytes;
@@ -17,6 +19,8 @@ use crate::sys::output_file::duplicate;
 /// Longer than any report: 1,024 calls with 32 inlined ones each, at 500 bytes.
 const MAX_LINE: usize = 16 << 20;
 const BUFFER: usize = 64 << 10;
+/// How often a followed file is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// The next line, a piece of a long one, or the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +36,10 @@ pub(super) enum Next<'a> {
 pub(super) struct Input {
     waiting: std::vec::IntoIter<PathBuf>,
     open: Option<(File, PathBuf)>,
+    /// The last file that was read to its end.
+    ended: Option<(File, PathBuf)>,
+    /// The last file may grow: its last line may not be whole.
+    follows: bool,
     buffer: Vec<u8>,
     /// The part of the buffer that was read and not handed out yet.
     start: usize,
@@ -53,6 +61,8 @@ impl Input {
         Input {
             waiting: names.into_iter(),
             open: None,
+            ended: None,
+            follows: false,
             buffer: vec![0; BUFFER],
             start: 0,
             end: 0,
@@ -82,10 +92,11 @@ impl Input {
                 continue;
             }
             // A last line without newline.
-            if self.start < self.end {
+            let grows = self.follows && self.waiting.as_slice().is_empty();
+            if self.start < self.end && !grows {
                 break self.end;
             }
-            self.inside = false;
+            self.inside &= grows;
             if !self.open_next() {
                 return Next::End;
             }
@@ -100,6 +111,66 @@ impl Input {
         }
         self.long += u64::from(first);
         Next::Piece(text)
+    }
+
+    /// Keeps the last file, for [`Input::wait`].
+    pub(super) fn follow(&mut self) {
+        self.follows = true;
+    }
+
+    /// Waits until the last file has grown, or another one has its name; false if there is
+    /// none to wait for, as for a pipe.
+    pub(super) fn wait(&mut self) -> bool {
+        let Some((mut file, name)) = self.ended.take() else {
+            return false;
+        };
+        let Ok(known) = file.metadata() else {
+            return false;
+        };
+        if !known.is_file() {
+            return false;
+        }
+        loop {
+            // Before the sizes are compared: what the old file got until it was renamed is read.
+            let named = std::fs::metadata(&name).ok();
+            let size = file.metadata().map_or(0, |status| status.len());
+            let at = file.stream_position().unwrap_or(0);
+            let is_other = named
+                .as_ref()
+                .is_some_and(|named| (named.ino(), named.dev()) != (known.ino(), known.dev()));
+            let next = match size.cmp(&at) {
+                std::cmp::Ordering::Greater => Some(file.try_clone()),
+                // It was truncated.
+                std::cmp::Ordering::Less => {
+                    self.start_anew();
+                    Some(file.rewind().and_then(|()| file.try_clone()))
+                }
+                std::cmp::Ordering::Equal if is_other => {
+                    self.start_anew();
+                    Some(open(&name))
+                }
+                std::cmp::Ordering::Equal => None,
+            };
+            match next {
+                Some(Ok(file)) => {
+                    self.open = Some((file, name));
+                    return true;
+                }
+                Some(Err(error)) if error.kind() != ErrorKind::NotFound => {
+                    say(&format!("{}: {error}", name.display()));
+                    self.failed = true;
+                    return false;
+                }
+                _ => std::thread::sleep(LOOK_EVERY),
+            }
+        }
+    }
+
+    /// Gives up the beginning of a line whose end will not come.
+    fn start_anew(&mut self) {
+        self.foreign += u64::from(self.start < self.end);
+        self.start = self.end;
+        self.inside = false;
     }
 
     /// Whether the next read would wait for the writer.
@@ -167,7 +238,7 @@ impl Input {
                 }
             }
         }
-        self.open = None;
+        self.ended = self.open.take();
         false
     }
 

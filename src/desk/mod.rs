@@ -4,7 +4,8 @@
 //! symbolize  lines of reports ──json_report, text_report──▶ frames ──naming──▶ names, lines
 //!                                                             │
 //!                                     unstripped files ──files┘    found by build-id
-//! summarize  lines of reports ──sighting──▶ table               how often, since when
+//! summarize  lines of reports ──text_sighting, sighting──▶ table               how often, since when
+//! show       lines of reports ──recall──▶ reports ──▶ text
 //! diff       two sets of reports ──sighting──▶ table           what is new, what is gone
 //! core       core files ──corefile──▶ events ──analyze──▶ reports
 //! ```
@@ -26,13 +27,17 @@ pub mod json;
 mod json_report;
 mod naming;
 mod postmortem;
+mod recall;
 mod regroup;
+mod show;
 mod sighting;
 mod summarize;
 mod symbolize;
 mod table;
 mod text_report;
+mod text_sighting;
 
+use crate::base::bytes::find;
 use crate::base::error::Result;
 use crate::cli::desk::{Command, Task};
 use crate::sys::messages;
@@ -45,6 +50,7 @@ pub fn run(task: Task) -> Result<()> {
         #[cfg(feature = "desk")]
         Command::Summarize if task.by.is_some() => by::run(task),
         Command::Summarize => summarize::run(task),
+        Command::Show => show::run(task),
         #[cfg(feature = "desk")]
         Command::Diff => diff::run(task),
         Command::Core => postmortem::run(&task),
@@ -60,6 +66,20 @@ fn say(text: &str) {
 fn is_report(object: &Object<'_>) -> bool {
     let keys = ["timestamp", "pid", "fault_type"];
     keys.iter().all(|key| object.place(key).is_some())
+}
+
+/// With what a report in JSON begins.
+const BEGIN: &[u8] = b"{\"timestamp\":";
+
+/// The part of a line that may be a report in JSON: loggers put text before it.
+fn report_of(line: &[u8]) -> &[u8] {
+    &line[find(line, BEGIN).unwrap_or(0)..]
+}
+
+/// Whether a line is the first one of a report as text:
+/// `[2024-02-15 10:35:12.789] SEGFAULT in process my_app (PID: 9876, TID: 9876)`
+fn is_header(line: &[u8]) -> bool {
+    line.starts_with(b"[") && find(line, b" in process ").is_some()
 }
 
 /// An address as reports write it: `0x` and digits.

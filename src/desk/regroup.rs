@@ -7,10 +7,9 @@
 //! that the report has. If none does, because frames are missing, there is no result.
 
 use super::json::{self, Object};
-use super::{find_last, hexadecimal};
+use super::recall::{address, digest, name, signal};
 use crate::analyze::located::Located;
 use crate::crash::frame::Trust;
-use crate::crash::signals;
 use crate::report::signature::{Crash, Place, Signature};
 use crate::report::{Location, Symbol};
 
@@ -99,13 +98,6 @@ fn call((frame, located): (&Object<'_>, &Located)) -> Call {
     }
 }
 
-/// `name` of `name+0xoff (/path)`.
-fn name<'a>(text: &'a [u8], module: Option<&[u8]>) -> &'a [u8] {
-    let path = [b" (", module.unwrap_or_default(), b")"].concat();
-    let symbol = text.strip_suffix(&*path).unwrap_or(text);
-    &symbol[..find_last(symbol, b"+0x").unwrap_or(symbol.len())]
-}
-
 /// `in_code`: where it happened lies in code, so that it has a place. `proven`: the
 /// frames are, up to the one that matters.
 fn places(calls: &[Call], fault: Option<usize>, in_code: bool, proven: bool) -> Vec<Place<'_>> {
@@ -135,18 +127,4 @@ fn places(calls: &[Call], fault: Option<usize>, in_code: bool, proven: bool) -> 
             },
         })
         .collect()
-}
-
-fn signal(name: &[u8]) -> Option<i32> {
-    let name = json::string(name)?;
-    (1..=64).find(|&number| signals::signal_name(number).as_bytes() == name)
-}
-
-fn address(value: &[u8]) -> Option<u64> {
-    hexadecimal(&json::string(value)?)
-}
-
-/// 16 digits, without `0x`.
-fn digest(value: &[u8]) -> Option<u64> {
-    hexadecimal(&[b"0x", &*json::string(value)?].concat())
 }

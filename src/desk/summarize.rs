@@ -7,9 +7,10 @@ use super::input::{Input, Next};
 use super::json::{self, Object, Span};
 use super::sighting::Sighting;
 use super::table::{Figures, Row, Table};
-use super::{add, find_last, say};
+use super::text_sighting::TextSighting;
+use super::{add, find_last, report_of, say};
 use crate::base::bytes::find;
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::cli::desk::Task;
 use crate::report::output::{self, escape};
 use crate::sys::messages::print;
@@ -34,11 +35,10 @@ pub(super) fn run(task: Task) -> Result<()> {
     let mut input = Input::new(task.inputs);
     let mut table = Table::default();
     each_report(&mut input, &mut |sighting| table.add(sighting));
-    time::settle_time_zone();
     let mut out = Vec::new();
     let is_empty = table.is_empty();
     // A table without a line says that there were no crashes: only if all was read.
-    let is_unknown = is_empty && input.has_failed();
+    let is_unknown = is_empty && (input.has_failed() || input.has_foreign());
     if !task.json && !is_unknown {
         add(&mut out, &[HEADING.as_bytes()]);
     }
@@ -52,27 +52,56 @@ pub(super) fn run(task: Task) -> Result<()> {
     finish(&table, &input)
 }
 
-/// Reads all reports of an input; counts what is none.
+/// Reads all reports of an input, in JSON and as text; counts what is none.
 pub(super) fn each_report(input: &mut Input, take: &mut dyn FnMut(&Sighting<'_>)) {
+    // Times in text are local ones.
+    time::settle_time_zone();
+    let mut text = TextSighting::default();
+    let mut read = Vec::new();
     loop {
+        let mut is_foreign = false;
+        let mut is_end = false;
         match input.next() {
-            Next::Line(line) => match Sighting::read(line) {
-                Some(sighting) => take(&sighting),
-                None => input.foreign += 1,
+            Next::Line(line) => match Sighting::read(report_of(line)) {
+                Some(sighting) => {
+                    text.finish(&mut read);
+                    take_text(&mut read, take);
+                    take(&sighting);
+                }
+                None => is_foreign = !text.take(line, &mut read),
             },
-            Next::Piece(_) => {}
-            Next::End => break,
+            Next::Piece(_) => text.finish(&mut read),
+            Next::End => {
+                text.finish(&mut read);
+                is_end = true;
+            }
+        }
+        take_text(&mut read, take);
+        input.foreign += u64::from(is_foreign);
+        if is_end {
+            break;
         }
     }
+}
+
+/// Takes a report that was text, if there is one.
+fn take_text(read: &mut Vec<u8>, take: &mut dyn FnMut(&Sighting<'_>)) {
+    if let Some(sighting) = Sighting::read(read) {
+        take(&sighting);
+    }
+    read.clear();
 }
 
 /// Says what the table does not hold.
 pub(super) fn finish(table: &Table, input: &Input) -> Result<()> {
     say_suppressed(table.suppressed);
+    input.finish()?;
     if table.is_empty() && input.has_foreign() {
-        say("no reports found: summarize reads the JSON lines that --format json writes");
+        return Err(Error::failed(
+            "no reports found: summarize reads reports of segfault_analyzer, in JSON or as text",
+        ));
     }
-    input.finish()
+    Ok(())
 }
 
 /// Says how many crashes no report is about.

@@ -14,7 +14,7 @@
 use super::naming::Desk;
 #[cfg(feature = "desk")]
 use super::naming::Replaced;
-use super::{add, find_last, hexadecimal, unhex};
+use super::{add, find_last, hexadecimal, is_header, unhex};
 #[cfg(feature = "desk")]
 use crate::analyze::located::Located;
 use crate::base::address::{FileAddress, ProcessAddress};
@@ -95,11 +95,6 @@ impl TextReport {
         self.held.clear();
         self.within = Within::Nothing;
     }
-}
-
-/// `[2024-02-15 10:35:12.789] SEGFAULT in process my_app (PID: 9876, TID: 9876)`
-fn is_header(line: &[u8]) -> bool {
-    line.starts_with(b"[") && find(line, b" in process ").is_some()
 }
 
 /// Appends a report with its frames named.

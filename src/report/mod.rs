@@ -78,6 +78,35 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// Each of them.
+    pub const ALL: [Cause; 25] = [
+        Cause::NullDereference,
+        Cause::NullCall,
+        Cause::WildJump,
+        Cause::ExecuteProtected,
+        Cause::StackOverflow,
+        Cause::WriteProtected,
+        Cause::AccessProtected,
+        Cause::NonCanonical,
+        Cause::Misaligned,
+        Cause::PrivilegedInstruction,
+        Cause::Unmapped,
+        Cause::BeyondFile,
+        Cause::ProtectionKey,
+        Cause::MemoryTag,
+        Cause::ShadowStack,
+        Cause::UndefinedInstruction,
+        Cause::DivisionByZero,
+        Cause::DivisionOverflow,
+        Cause::FloatingPoint,
+        Cause::Breakpoint,
+        Cause::ForbiddenSystemCall,
+        Cause::Sent,
+        Cause::StackSmashing,
+        Cause::Abort,
+        Cause::Unknown,
+    ];
+
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -4,7 +4,7 @@
 //! (`registers`, `stack_trace`, `stack_complete`, `register_notes`, `code`, `maps`,
 //! `memory`, `repeats`, `deaths`, `suppressed`) is absent without that option.
 //! `host_pid` is absent if it equals `pid`, `exit` if no process ended after a handled
-//! fault, `core` if no core file was written, and what is about other threads if they were
+//! fault, `since` if the report does not stand for held ones, `core` if no core file was written, and what is about other threads if they were
 //! not asked for. `container` is absent outside of containers, and `time` and what follows
 //! it without a host that is monitored. All others are always there, and `null` if nothing is known. The line is
 //! ASCII, with no other escape than `\uXXXX` (see [`super::escape`]).
@@ -126,6 +126,9 @@ fn stack_trace(out: &mut Writer, stack: Option<&StackTrace>, cpp_names: CppNames
 fn stack_complete(out: &mut Writer, stack: Option<&StackTrace>) {
     let complete = stack.is_some_and(StackTrace::complete) && out.cut.frames.is_none();
     out.key("stack_complete").boolean(complete);
+    let end = text::stack_end(stack);
+    out.key("stack_end")
+        .optional_string(end.as_deref().map(str::as_bytes));
 }
 
 fn our_fields(out: &mut Writer, report: &Report, options: &Options) {
@@ -135,6 +138,11 @@ fn our_fields(out: &mut Writer, report: &Report, options: &Options) {
     out.key("thread").string(&report.process.thread);
     if options.stack_trace {
         stack_complete(out, report.stack.as_ref());
+    }
+    if report.state.instruction.symbol.is_none() {
+        let place = text::place(&report.state.instruction, options.cpp_names, false);
+        out.key("instruction_place")
+            .optional_string(place.as_deref());
     }
     out.key("signal")
         .string(signals::signal_name(report.delivery.signal).as_bytes());
@@ -191,6 +199,9 @@ fn our_fields(out: &mut Writer, report: &Report, options: &Options) {
     }
     if let Some(suppressed) = report.counts.suppressed {
         out.key("suppressed").number(suppressed);
+    }
+    if let Some(since_ms) = report.counts.since_ms {
+        out.key("since").number(since_ms);
     }
     lost(out, report);
     if let Some(exit) = report.exit {
@@ -346,6 +357,11 @@ fn nearby_mappings(out: &mut Writer, maps: &[NearbyMapping]) {
         out.key("file_offset")
             .optional_string(offset.as_deref().map(str::as_bytes));
         out.key("name").string(&mapping.name);
+        out.key("holds").open('[');
+        for near in &mapping.holds {
+            out.string(near.as_str().as_bytes());
+        }
+        out.close(']');
         out.close('}');
     }
     out.close(']');

@@ -12,7 +12,7 @@ mod text;
 mod threads;
 
 use crate::config::CppNames;
-use crate::crash::frame::Trust;
+use crate::crash::frame::{Stop, Trust};
 use crate::report::{Location, Report, StackFrame};
 use crate::symbols::demangle::known;
 
@@ -47,6 +47,15 @@ pub struct Options {
 
 /// The usual limit of what a collector of logs accepts as one message: rsyslog's.
 pub const SHORT_BYTES: usize = 8192;
+
+/// In place of the reason why a stack ends, if there is no stack.
+pub const NO_STACK: &str = "nothing is known about it";
+
+/// Why a walk ended, in the words of both formats.
+#[must_use]
+pub fn stop_reason(stop: Stop) -> String {
+    text::stop_reason(stop)
+}
 
 /// The report as text: its lines, and an empty one at the end.
 #[must_use]

@@ -189,7 +189,7 @@ fn manual_lines(out: &mut String, report: &Report, options: &Options) {
 /// The best name that a location has: `name+0xoff (/path)`, without paths `name+0xoff`;
 /// `/path+0xoff`, which else would look like a function; `[heap]`. `@0xoff` is an
 /// offset in the file.
-fn place(location: &Location, cpp_names: CppNames, with_path: bool) -> Option<Vec<u8>> {
+pub(super) fn place(location: &Location, cpp_names: CppNames, with_path: bool) -> Option<Vec<u8>> {
     if let Some(symbol) = symbol(location, cpp_names, with_path) {
         return Some(symbol);
     }
@@ -392,7 +392,7 @@ fn stack_trace(out: &mut String, stack: Option<&StackTrace>, cpp_names: CppNames
     out.push_str(&format!("  Stack Trace ({count} frames):\n"));
     match stack {
         Some(stack) => frames(out, stack, cpp_names),
-        None => out.push_str("    (stack ends here: nothing is known about it)\n"),
+        None => ends(out, None),
     }
 }
 
@@ -430,9 +430,22 @@ pub(super) fn frames(out: &mut String, stack: &StackTrace, cpp_names: CppNames) 
     for (index, frame) in stack.frames.iter().enumerate() {
         numbered_frame(out, index, frame, cpp_names);
     }
-    if stack.stop != Stop::Outermost {
-        let reason = stop_reason(stack.stop);
+    ends(out, Some(stack));
+}
+
+/// The last line of a stack that ends too early.
+fn ends(out: &mut String, stack: Option<&StackTrace>) {
+    if let Some(reason) = stack_end(stack) {
         out.push_str(&format!("    (stack ends here: {reason})\n"));
+    }
+}
+
+/// Why a stack ends too early, if it does.
+pub(super) fn stack_end(stack: Option<&StackTrace>) -> Option<String> {
+    match stack {
+        None => Some(super::NO_STACK.to_string()),
+        Some(stack) if stack.stop == Stop::Outermost => None,
+        Some(stack) => Some(stop_reason(stack.stop)),
     }
 }
 

@@ -456,7 +456,7 @@ fn command_lines_and_their_statuses() {
             outcome.stderr
         );
     }
-    let stderr = run(&["symbolise", "x"], b"").stderr;
+    let stderr = run(&["frobnicate", "x"], b"").stderr;
     let expected = match cfg!(feature = "desk") {
         true => "symbolize, summarize, show, diff or core",
         false => "symbolize, summarize, show or core",

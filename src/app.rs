@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::corefile::store::Store;
 use crate::desk;
 use crate::monitor::Monitor;
-use crate::report::output::{self, sink::Sink};
+use crate::report::output::{self, outputs::Outputs};
 use crate::start::{self, proof::NO_CHILD};
 use crate::sys::bpf;
 use crate::sys::command;
@@ -82,7 +82,7 @@ fn run(config: &Config) -> Result<u8> {
         false => Some(command::Waiting::new(&config.command)?),
     };
     // First of all: scripts follow the file at once.
-    let mut sink = Sink::open(config.output.as_deref(), config.append)?;
+    let mut sink = Outputs::open(&config.outputs(), config.append)?;
     sink.rotate(config.rotation);
     let cores = config.cores().map(Store::open).transpose()?;
     let signals = Signals::new()?;
@@ -187,7 +187,7 @@ fn needed(config: &Config, has_programs: bool, opens_rings: bool, has_opener: bo
     if !has_opener {
         kept.extend(opener::capabilities());
     }
-    if config.output.is_some() || config.core_directory.is_some() {
+    if config.writes_files() || config.core_directory.is_some() {
         // SIGHUP opens the file again, and cores are made, in a directory of any user.
         kept.push(capability::DAC_OVERRIDE);
     }

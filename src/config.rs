@@ -5,7 +5,7 @@
 //! options, such as the size of a ring, is decided here.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::crash::signals::{signal::SIGSEGV, signal_name, CRASH_SIGNALS};
@@ -173,14 +173,13 @@ pub struct CoreConfig {
 /// For the writers of reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutputConfig {
-    pub format: Format,
     /// A section of its own.
     pub registers: bool,
     pub stack_trace: bool,
     pub cpp_names: CppNames,
     /// Lines of JSON are kept short, as only `-t` was asked for.
     pub is_short: bool,
-    /// Reports go to standard output, whose reader may go away.
+    /// Reports go to standard output alone, whose reader may go away.
     pub is_stdout: bool,
 }
 
@@ -201,6 +200,15 @@ pub struct MonitorConfig {
     pub analysis: AnalysisConfig,
     pub repeats: RepeatsConfig,
     pub output: OutputConfig,
+}
+
+/// A value of `-o`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// `None` is standard output.
+    pub path: Option<PathBuf>,
+    /// `None` is that of `--format`.
+    pub format: Option<Format>,
 }
 
 /// What the user asked for, validated.
@@ -224,8 +232,8 @@ pub struct Config {
     pub cpp_names: CppNames,
     /// `--max-stack-depth`: 1 to 1024.
     pub max_stack_depth: usize,
-    /// `-o`
-    pub output: Option<PathBuf>,
+    /// `-o`, each of them; none is standard output.
+    pub outputs: Vec<Output>,
     /// `-a`
     pub append: bool,
     /// `--rotate SIZE`
@@ -309,14 +317,30 @@ impl Config {
                 memory_limit_bytes: self.memory_limit_bytes,
             },
             output: OutputConfig {
-                format: self.format,
                 registers: self.registers,
                 stack_trace: self.stack_trace,
                 cpp_names: self.cpp_names,
                 is_short: self.is_brief(),
-                is_stdout: self.output.is_none(),
+                is_stdout: self.outputs().iter().all(|(path, _)| path.is_none()),
             },
         }
+    }
+
+    /// Each output, `None` for standard output, and its format.
+    #[must_use]
+    pub fn outputs(&self) -> Vec<(Option<&Path>, Format)> {
+        if self.outputs.is_empty() {
+            return vec![(None, self.format)];
+        }
+        let output = |o: &'_ Output| o.format.unwrap_or(self.format);
+        let outputs = self.outputs.iter();
+        outputs.map(|o| (o.path.as_deref(), output(o))).collect()
+    }
+
+    /// Whether reports go to a file with a name.
+    #[must_use]
+    pub fn writes_files(&self) -> bool {
+        self.outputs.iter().any(|output| output.path.is_some())
     }
 
     /// Whether no option asks for more than the usual number of calls.
@@ -427,7 +451,7 @@ impl Default for Config {
             stack_trace: false,
             cpp_names: CppNames::Short,
             max_stack_depth: default::MAX_STACK_DEPTH as usize,
-            output: None,
+            outputs: Vec::new(),
             append: false,
             rotation: None,
             format: Format::Text,

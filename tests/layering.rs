@@ -143,7 +143,15 @@ const OPTIONS: &[(&str, &[&str])] = &[
     ("AnalysisConfig", &["config.rs", "analyze/", "desk/"]),
     ("RepeatsConfig", &["config.rs", "report/repeats.rs"]),
     ("OutputConfig", &["config.rs"]),
-    ("Rotation", &["config.rs", "cli/", "report/output/sink.rs"]),
+    (
+        "Rotation",
+        &[
+            "config.rs",
+            "cli/",
+            "report/output/outputs.rs",
+            "report/output/sink.rs",
+        ],
+    ),
     ("CoreConfig", &["config.rs", "corefile/store.rs"]),
 ];
 

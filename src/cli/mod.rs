@@ -2,7 +2,7 @@
 //!
 //! Every value is checked here, so the rest of the program gets only valid ones. The
 //! message for a wrong value is one line: the option, what was given, what was expected.
-//! If an option is given twice, the last one counts; of `-p` and `--debug-dir` all count. `-a`
+//! If an option is given twice, the last one counts; of `-p`, `-o` and `--debug-dir` all count. `-a`
 //! without `-o` is accepted: standard output is never truncated anyway. `-o -` is
 //! standard output.
 
@@ -21,7 +21,9 @@ pub mod options;
 mod suggest;
 
 use crate::base::error::{Error, Result};
-use crate::config::{default, Config, CppNames, Format, Method, Rotation, MEMORY_BESIDE_RING_MB};
+use crate::config::{
+    default, Config, CppNames, Format, Method, Output, Rotation, MEMORY_BESIDE_RING_MB,
+};
 use crate::crash::signals::{short_name, CRASH_SIGNALS};
 use options::{Key, Opt, Value, MONITORING};
 
@@ -69,7 +71,6 @@ where
     let mut config = Config::default();
     let mut is_check = false;
     let mut count = 0;
-    let mut names_output = false;
     loop {
         if let Some(mut rest) = parser.try_raw_args() {
             if rest.next_if(|arg| arg == "--").is_some() {
@@ -102,19 +103,16 @@ where
             Key::Help => return Ok(Command::Help),
             Key::Version => return Ok(Command::Version),
             Key::Check => is_check = true,
-            Key::Output => {
-                names_output = true;
-                set(&mut config, option, &mut parser)?;
-            }
             _ => set(&mut config, option, &mut parser)?,
         }
     }
-    if !config.command.is_empty() && !names_output {
+    if !config.command.is_empty() && config.outputs.is_empty() {
         // What the command prints stays as it is.
-        config.output = Some(PathBuf::from("/dev/stderr"));
+        let path = Some(PathBuf::from("/dev/stderr"));
+        config.outputs.push(Output { path, format: None });
     }
     check_memory(&config)?;
-    if config.rotation.is_some() && config.output.is_none() {
+    if config.rotation.is_some() && !config.writes_files() {
         return Err(usage("--rotate needs a file: --output FILE".into()));
     }
     if config.memory && config.no_memory {
@@ -202,8 +200,7 @@ fn set_text(config: &mut Config, option: &Opt, given: OsString) -> Result<()> {
         Key::Rotate => config.rotation = Some(rotation(option, &given)?),
         Key::Signals => config.signals = signals(option, &given)?,
         Key::Capture => method(config, option, &given)?,
-        Key::Output if given == "-" => config.output = None,
-        Key::Output => config.output = Some(path(option, given)?),
+        Key::Output => output(config, option, given)?,
         Key::Core => config.core_directory = Some(path(option, given)?),
         Key::Btf => config.btf = Some(path(option, given)?),
         Key::DebugDir => config.debug_dirs.push(path(option, given)?),
@@ -344,6 +341,27 @@ fn path(option: &Opt, given: OsString) -> Result<PathBuf> {
         return Err(wrong(option, &given));
     }
     Ok(PathBuf::from(given))
+}
+
+/// A path, with a format before it or not.
+fn output(config: &mut Config, option: &Opt, given: OsString) -> Result<()> {
+    let bytes = given.as_bytes();
+    let (format, rest) = match (bytes.strip_prefix(b"text:"), bytes.strip_prefix(b"json:")) {
+        (Some(rest), _) => (Some(Format::Text), rest),
+        (_, Some(rest)) => (Some(Format::Json), rest),
+        _ => (None, bytes),
+    };
+    let path = match rest {
+        b"" => return Err(wrong(option, &given)),
+        b"-" => None,
+        _ => Some(PathBuf::from(OsStr::from_bytes(rest))),
+    };
+    if config.outputs.iter().any(|other| other.path == path) {
+        let given = shown(&given);
+        return Err(usage(format!("--output: '{given}' is given twice")));
+    }
+    config.outputs.push(Output { path, format });
+    Ok(())
 }
 
 fn format(option: &Opt, given: &OsStr) -> Result<Format> {

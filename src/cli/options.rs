@@ -307,7 +307,8 @@ static OUTPUT: &[Opt] = &[
         Value::Text("FILE", FILE),
         Default::None,
         "to FILE; a new one gets mode 0600. SIGHUP opens\n\
-         it again, for log rotation",
+         it again, for log rotation. May be given more\n\
+         than once; json:FILE or text:FILE has a format",
     ),
     flag(
         Key::Append,

@@ -24,6 +24,25 @@ fn nothing_given_is_the_manuals_default() {
     assert_eq!(run(&["--ring-buffer", "512", "-t"]).ring_bytes(), 512 << 10);
 }
 
+fn file(path: &str, format: Option<Format>) -> Output {
+    let path = Some(path.into());
+    Output { path, format }
+}
+
+#[test]
+fn each_output_may_have_a_format() {
+    let config = run(&[
+        "-o", "text:a", "-o", "b", "-o", "json:-", "--format", "json",
+    ]);
+    let path = |name| Some(std::path::Path::new(name));
+    let (text, json) = (Format::Text, Format::Json);
+    let expected = [(path("a"), text), (path("b"), json), (None, json)];
+    assert_eq!(config.outputs(), expected);
+    assert_eq!(run(&["-o", "./json:a"]).outputs, [file("./json:a", None)]);
+    assert!(line(&["-o", "json:"]).contains("expected the path"));
+    assert!(line(&["-o", "a", "-o", "json:a"]).contains("given twice"));
+}
+
 #[test]
 fn every_option_in_its_short_form() {
     let expected = Config {
@@ -32,7 +51,7 @@ fn every_option_in_its_short_form() {
         name: Some(b"myapp".to_vec()),
         registers: true,
         stack_trace: true,
-        output: Some("crashes.log".into()),
+        outputs: vec![file("crashes.log", None)],
         append: true,
         verbose: true,
         ..Config::default()
@@ -107,7 +126,7 @@ fn every_option_in_its_long_form() {
         stack_trace: true,
         max_stack_depth: 8,
         cpp_names: CppNames::Whole,
-        output: Some("x".into()),
+        outputs: vec![file("x", None)],
         append: true,
         rotation: Some(Rotation {
             bytes: 10 << 20,
@@ -388,9 +407,12 @@ fn limits_are_inside() {
 
 #[test]
 fn the_last_of_an_option_counts_and_a_dash_is_standard_output() {
-    let config = run(&["-o", "a", "-p", "1", "-p", "2", "-o", "-"]);
+    let config = run(&[
+        "-p", "1", "-p", "2", "-o", "-", "--count", "1", "--count", "2",
+    ]);
     assert_eq!(config.pids, [1, 2]);
-    assert_eq!(config.output, None);
+    assert_eq!(config.count, Some(2));
+    assert_eq!(config.outputs(), [(None, Format::Text)]);
     assert!(run(&["-a"]).append, "harmless without -o");
 }
 
@@ -417,9 +439,9 @@ fn a_file_is_rotated_by_its_size() {
 fn a_command_follows_two_dashes() {
     let config = run(&["-t", "--", "make", "-j", "--", "-h"]);
     assert_eq!(config.command, ["make", "-j", "--", "-h"]);
-    assert_eq!(config.output, Some("/dev/stderr".into()));
-    assert_eq!(run(&["-o", "-", "--", "make"]).output, None);
-    assert_eq!(run(&["-o", "x", "--", "make"]).output, Some("x".into()));
+    assert_eq!(config.outputs, [file("/dev/stderr", None)]);
+    assert!(!run(&["-o", "-", "--", "make"]).writes_files());
+    assert_eq!(run(&["-o", "x", "--", "make"]).outputs, [file("x", None)]);
     // The value of an option is none.
     assert_eq!(run(&["-n", "--"]).name, Some(b"--".to_vec()));
     assert_eq!(line(&["--"]), "expected a command after '--'");

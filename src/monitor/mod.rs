@@ -31,7 +31,7 @@ use crate::corefile::store::Store;
 use crate::crash::event::{Disposition, Event};
 use crate::monitor::inflow::Inflow;
 use crate::monitor::statistics::{Drops, UserCounters};
-use crate::report::output::{self, sink::Sink};
+use crate::report::output::{self, outputs::Outputs};
 use crate::report::repeats::{Outgoing, Repeats};
 use crate::report::Exit;
 use crate::sys::events::{ClockSet, Poller, Request, Signals, Timer};
@@ -91,7 +91,7 @@ pub struct Monitor {
     config: MonitorConfig,
     /// Shared with the analyzer, which has it filled while it makes a report.
     inflow: Rc<RefCell<Inflow>>,
-    sink: Sink,
+    sink: Outputs,
     cores: Option<Store>,
     signals: Signals,
     poller: Poller<Woken>,
@@ -131,7 +131,7 @@ impl Monitor {
     pub fn new(
         config: MonitorConfig,
         capture_started: Started,
-        mut sink: Sink,
+        mut sink: Outputs,
         cores: Option<Store>,
         signals: Signals,
         started: Instant,
@@ -208,7 +208,7 @@ impl Monitor {
                 stack_trace: config.output.stack_trace,
                 utc_offset_s: 0,
                 cpp_names: config.output.cpp_names,
-                host: (config.output.format == Format::Json).then(host),
+                host: Some(host()),
                 is_short: config.output.is_short,
             },
             sink,
@@ -496,12 +496,11 @@ impl Monitor {
                 [host.name, ..] = process::host_names();
             }
             self.options.utc_offset_s = utc_offset_s((report.time.unix_ms / 1000) as i64);
-            let text = match self.config.output.format {
+            self.sink.write(|format| match format {
                 Format::Json => output::json(&report, &self.options),
                 Format::Text if is_held => output::repeats(&report, &self.options),
                 Format::Text => output::text(&report, &self.options),
-            };
-            self.sink.write(&text)?;
+            })?;
             self.reported += 1;
             self.stopping |= self.is_done();
         }

@@ -28,6 +28,7 @@ cases! {
         file_has_each_report_at_once,
         file_is_reopened_by_sighup,
         file_is_not_truncated_by_sighup,
+        file_beside_others,
         file_on_a_full_disk,
         file_on_a_disk_full_to_the_end,
     ],
@@ -263,6 +264,48 @@ impl Drop for SmallDisk {
     fn drop(&mut self) {
         let _ = umount2(&self.0, MntFlags::MNT_DETACH);
     }
+}
+
+/// Each has its format, and one that takes nothing does not hold up the others.
+fn file_beside_others() {
+    let directory = directory();
+    let name = |name: &str| directory.join(name).display().to_string();
+    let program = Program::new("null_deep.c");
+    let fifo = name("fifo");
+    nix::unistd::mkfifo(fifo.as_str(), nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+    // Nobody reads there.
+    let held = fs::OpenOptions::new().read(true).write(true).open(&fifo);
+    let held = held.expect("the FIFO opens");
+    let outputs = [
+        "json:/dev/full".to_owned(),
+        format!("text:{}", name("text")),
+        format!("text:{fifo}"),
+        format!("json:{}", name("json")),
+    ];
+    let mut options = vec!["-n", &program.name, "-t", "--stats"];
+    options.extend(outputs.iter().flat_map(|output| ["-o", output]));
+    let monitor = Monitor::start(options);
+    let mut pids: Vec<u64> = (0..40)
+        .map(|_| crash(&mut program.command()).into())
+        .collect();
+    pids.sort_unstable();
+    let json = Path::new(&name("json")).to_owned();
+    let lines = wait_lines(&json, pids.len());
+    monitor.signal(Signal::SIGINT);
+    let outcome = monitor.wait();
+    drop(held);
+    let mut reported: Vec<_> = lines
+        .iter()
+        .filter_map(|line| Report::parse(line)["pid"].as_u64())
+        .collect();
+    // Perf events may change the order of crashes on two processors.
+    reported.sort_unstable();
+    assert_eq!(reported, pids);
+    let text = fs::read_to_string(name("text")).expect("text");
+    assert_eq!(text.matches("SEGFAULT in process").count(), pids.len());
+    assert_eq!(outcome.status.code(), Some(1), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("/dev/full"), "{}", outcome.stderr);
+    Block::last(&outcome.stderr).assert_balanced();
 }
 
 /// One message, no half line, and what waited is written when there is room.

@@ -7,6 +7,7 @@
 pub mod escape;
 mod json;
 mod nearby;
+pub mod outputs;
 pub mod sink;
 mod text;
 mod threads;

@@ -19,6 +19,7 @@ cases! {
         privileges_are_printed,
         privileges_refuse_calls,
         privileges_of_openers_refuse_calls,
+        privileges_suffice_without_openers,
         privileges_without_filters,
     ],
     Needs::Tool("setpriv") => [
@@ -316,6 +317,25 @@ fn privileges_of_openers_refuse_calls() {
 }
 
 /// Only `-v` says so.
+/// Somebody ends them, as a kernel does that has no memory left.
+fn privileges_suffice_without_openers() {
+    let program = Program::new("null_deep.c");
+    let monitor = Monitor::start(["-n", &program.name, "-t", "--format", "json"]);
+    for pid in openers(&monitor) {
+        let pid = nix::unistd::Pid::from_raw(pid.parse().expect("a number"));
+        nix::sys::signal::kill(pid, Signal::SIGKILL).expect("it runs");
+        let is_there = || nix::sys::signal::kill(pid, None).is_ok();
+        eventually("its end", PATIENCE, || (!is_there()).then_some(()));
+    }
+    for _ in 0..2 {
+        let pid = crash(&mut program.command());
+        monitor.wait_report_of(pid).assert_reaches_start();
+    }
+    let said = monitor.stop().stderr;
+    let warnings = said.matches("process that makes openers has ended").count();
+    assert_eq!(warnings, 1, "{said}");
+}
+
 fn privileges_without_filters() {
     need_filters();
     const SAID: &str = "this kernel has no seccomp filters";

@@ -31,6 +31,7 @@ use nix::errno::Errno;
 use nix::unistd::{fork, ForkResult};
 
 use super::look_up::{Refusal, Status, Way};
+use super::messages::say;
 use super::process::{self, capability};
 use crate::base::error::{Error, Result};
 use wire::{Words, MAX_BYTES};
@@ -59,6 +60,9 @@ mod ask {
 
 /// In the second word of an answer: the opener has kept the file, under this number.
 const FOREIGN: u64 = 1 << 32;
+
+/// An opener has ended.
+const ENDED: i32 = Errno::EPIPE as i32;
 
 /// What a request is about.
 #[derive(Clone, Debug, Default)]
@@ -94,6 +98,8 @@ struct Client {
     is_silent: bool,
     /// Of the mapped file that is searched for.
     device: Option<u32>,
+    /// What makes openers has ended.
+    is_gone: bool,
 }
 
 thread_local! {
@@ -145,6 +151,7 @@ pub fn start() -> Result<()> {
         left_ms: LIMIT_OF_REPORT_MS,
         is_silent: false,
         device: None,
+        is_gone: false,
     };
     CLIENT.set(Some(Box::leak(Box::new(RefCell::new(client)))));
     Ok(())
@@ -161,6 +168,20 @@ fn with_client<T>(work: impl FnOnce(&mut Client) -> T) -> Option<T> {
     // Without one where a report is made while another waits.
     let mut client = client.try_borrow_mut().ok()?;
     Some(work(&mut client))
+}
+
+/// The answer of an opener. If there can be none any more, this process opens files itself
+/// from here on.
+fn asked<T>(
+    ask: impl FnOnce(&mut Client) -> std::result::Result<T, Refusal>,
+) -> Option<std::result::Result<T, Refusal>> {
+    let answer = with_client(ask)?;
+    if with_client(|client| client.is_gone) == Some(true) {
+        CLIENT.set(None);
+        say("Warning: the process that makes openers has ended; a file system that does not answer will stop this tool");
+        return None;
+    }
+    Some(answer)
 }
 
 /// The report of a crash of this user begins.
@@ -209,7 +230,7 @@ pub(super) fn open(
     directory: Option<BorrowedFd<'_>>,
     path: &[u8],
 ) -> Option<std::result::Result<Opened, Refusal>> {
-    with_client(|client| {
+    asked(|client| {
         let what = match way {
             Way::Path => ask::PATH,
             Way::WithoutLinks => ask::WITHOUT_LINKS,
@@ -235,7 +256,7 @@ pub(super) fn directory(
     directory: BorrowedFd<'_>,
     name: &str,
 ) -> Option<std::result::Result<OwnedFd, Refusal>> {
-    with_client(|client| {
+    asked(|client| {
         let (_, _, fd) = client.open(ask::DIRECTORY, Some(directory), name.as_bytes())?;
         fd.ok_or(Refusal::NoDescriptor)
     })
@@ -258,7 +279,14 @@ impl Client {
             is_below: what == ask::IN_ROOT,
         };
         let request = [what, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        self.ask(&request, path, directory, &mut [], about)
+        let generation = self.generation;
+        match self.ask(&request, path, directory, &mut [], about.clone()) {
+            // The opener has ended; another one is asked.
+            Err(Refusal::Failed(ENDED)) if generation != self.generation => {
+                self.ask(&request, path, directory, &mut [], about)
+            }
+            answer => answer,
+        }
     }
 
     /// Whether this is what an opener waits for.
@@ -302,12 +330,17 @@ impl Client {
         }
         let socket = match self.opener.take() {
             Some(opener) => opener,
-            None => another(self.control.as_fd())?,
+            None => another(self.control.as_fd()).inspect_err(|errno| {
+                self.is_gone = matches!(errno, Errno::EPIPE | Errno::ECONNRESET);
+            })?,
         };
         let sent = wire::send(socket.as_fd(), request, path, directory, libc::MSG_DONTWAIT);
         if let Err(errno) = sent {
             self.generation += 1;
-            return Err(errno.into());
+            return Err(match errno {
+                Errno::ECONNRESET => Refusal::Failed(ENDED),
+                errno => errno.into(),
+            });
         }
         if !wait(
             socket.as_fd(),
@@ -326,9 +359,8 @@ impl Client {
         let mut words = Words::default();
         let answer = wire::receive(socket.as_fd(), &mut words, bytes);
         let Ok((count, fd)) = answer else {
-            // It has ended; the next request makes another.
             self.generation += 1;
-            return Err(Refusal::Failed(Errno::EPIPE as i32));
+            return Err(Refusal::Failed(ENDED));
         };
         self.opener = Some(socket);
         match words[0] {

@@ -8,7 +8,7 @@
 //! Every pointer in a message header is to memory that outlives the call.
 
 use std::mem::zeroed;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use nix::errno::Errno;
 
@@ -148,11 +148,10 @@ pub(super) fn is_ready(socket: BorrowedFd<'_>, limit_ms: u64) -> bool {
 /// Closes every descriptor but this one, which gets the number 0.
 pub(super) fn keep_only(socket: OwnedFd) {
     const MOST: i32 = 1024;
+    // Closed below, if it has not the number 0 already.
+    let socket = socket.into_raw_fd();
     // SAFETY: takes numbers by value. What had the number 0 is not used any more.
-    unsafe { libc::dup2(socket.as_raw_fd(), 0) };
-    if socket.as_raw_fd() == 0 {
-        std::mem::forget(socket);
-    }
+    unsafe { libc::dup2(socket, 0) };
     // SAFETY: takes numbers by value; nothing of this process uses the others any more.
     let all = unsafe { libc::syscall(libc::SYS_close_range, 1, u32::MAX, 0) };
     if all != 0 {

@@ -270,10 +270,12 @@ check-fuzz:
 	$(Q)$(CARGO) check --locked --manifest-path tests/fuzz/Cargo.toml
 
 # Debian's libraries, every form of every opcode, and what this processor does.
-# Needs objdump, llvm-objdump-19, aarch64-linux-gnu-objdump, and for the libraries of
+# Downloads libraries of armhf. Needs objdump, llvm-objdump-19, aarch64-linux-gnu-objdump,
+# arm-linux-gnueabihf-objdump, and for the libraries of
 # aarch64 libc6-arm64-cross, libstdc++6-arm64-cross, libasan8-arm64-cross.
 check-decoder:
-	$(Q)$(CARGO) test --locked --test decoder -- --ignored --nocapture --test-threads 1
+	$(Q)ARM_LIBRARIES="$$(python3 tests/arm_tables.py --fetch)" \
+		$(CARGO) test --locked --test decoder -- --ignored --nocapture --test-threads 1
 
 # Every entry of .ARM.exidx in libraries of Debian's armhf.
 check-arm-tables:

@@ -3,6 +3,7 @@
 entry of some of Debian's libraries for armhf.
 
     arm_tables.py [FILE...]     files of your own instead
+    arm_tables.py --fetch       print where the libraries are, downloaded if need be
 
 readelf does not print the instructions of entries in the generic model, whose layout only
 the personality knows. They are assembled once more as entries of the compact model, by
@@ -112,6 +113,9 @@ def listing(path):
 
 def main():
     os.makedirs(FOLDER, exist_ok=True)
+    if sys.argv[1:] == ["--fetch"]:
+        print(*map(os.path.abspath, libraries()))
+        return 0
     files = sys.argv[1:] or libraries()
     place = os.path.abspath(os.path.join(FOLDER, "listing"))
     with open(place, "w", encoding="utf-8") as file:

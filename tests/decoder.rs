@@ -3,6 +3,8 @@
 //!
 //! `make check-decoder` runs these; they take minutes.
 
+#[path = "decoder/arm.rs"]
+mod arm;
 #[path = "decoder/arm64.rs"]
 mod arm64;
 #[path = "decoder/forms.rs"]
@@ -60,6 +62,8 @@ const AARCH64_FILES: [&str; 5] = [
 fn outcome(tool: Tool, machine: Machine, line: &Line) -> Outcome {
     match machine {
         Machine::Aarch64 => arm64::outcome(line),
+        Machine::Arm => arm::outcome(false, line),
+        Machine::Thumb => arm::outcome(true, line),
         _ => x86::outcome(tool, machine, line),
     }
 }
@@ -90,8 +94,11 @@ fn libraries(machine: Machine, directory: &str, files: &[&str]) {
 
 /// Here the tools' own mistakes show. Ours is one where nobody agrees with us.
 fn forms(machine: Machine, code: &[u8], slot: usize) {
-    let name = format!("forms of {machine:?}");
-    let object = listing::object_of(machine, &name, code);
+    compare(machine, &format!("forms of {machine:?}"), code, slot);
+}
+
+fn compare(machine: Machine, name: &str, code: &[u8], slot: usize) {
+    let object = listing::object_of(machine, name, code);
     let mut lines: Vec<[Option<(usize, String)>; 2]> = Vec::new();
     lines.resize_with(code.len() / slot, Default::default);
     for (number, tool) in TOOLS.into_iter().enumerate() {
@@ -144,7 +151,7 @@ fn forms(machine: Machine, code: &[u8], slot: usize) {
         "{name}: {disputed} where one tool agrees and the other does not, {unsure} that only one \
          takes for instructions and we do not"
     );
-    tally.settle(&name);
+    tally.settle(name);
 }
 
 #[test]
@@ -179,6 +186,37 @@ fn forms_of_i386() {
 #[ignore = "minutes: make check-decoder"]
 fn forms_of_aarch64() {
     forms(Machine::Aarch64, &words::all(), 4);
+}
+
+#[test]
+#[ignore = "minutes: make check-decoder"]
+fn forms_of_arm() {
+    forms(Machine::Arm, &words::arm(), 4);
+}
+
+#[test]
+#[ignore = "minutes: make check-decoder"]
+fn forms_of_thumb() {
+    forms(Machine::Thumb, &words::thumb(), words::THUMB_SLOT);
+    forms(Machine::Thumb, &words::short_thumb(), 2);
+}
+
+/// Nothing in a stripped library says which code is ARM and which is Thumb: all of it is read
+/// as both. What is neither of them is an instruction by chance, on which tools differ.
+#[test]
+#[ignore = "minutes: make check-decoder"]
+fn libraries_of_arm() {
+    let files =
+        std::env::var("ARM_LIBRARIES").expect("the files, as make check-decoder names them");
+    for file in files.split_ascii_whitespace() {
+        let library = Path::new(file);
+        let short = library.file_name().expect("a name").to_string_lossy();
+        for (machine, slot) in [(Machine::Arm, 4), (Machine::Thumb, 2)] {
+            let mut code = listing::code_of(machine, library);
+            code.truncate(code.len() / slot * slot);
+            compare(machine, &format!("{short}, {machine:?}"), &code, slot);
+        }
+    }
 }
 
 /// Where the tools only name an operand, the processor shows what it does to it.

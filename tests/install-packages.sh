@@ -29,6 +29,7 @@ want "next to nothing beside the tool"                  busybox-static libcap2-b
 want "boot kernels"                                     qemu-system-x86 qemu-system-arm gpgv
 want "build kernels as boards have them"                flex bison bc lld-19 libelf-dev xz-utils dwarves
 want "check the unit for systemd"                       systemd
+want "read instructions of 32-bit ARM"                  binutils-arm-linux-gnueabihf
 want "run containers"                                   podman runc
 # For the architecture that this machine does not have.
 case $(dpkg --print-architecture) in

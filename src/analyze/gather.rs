@@ -14,7 +14,7 @@ use crate::crash::event::{EarlierFault, Event, Lost, MemoryWindow};
 use crate::crash::frame::{CodeAddress, Frame, Stop, Trust};
 use crate::crash::registers::{Arch, Registers};
 use crate::crash::signals::code;
-use crate::decode::{decode, Class, MAX_LENGTH};
+use crate::decode::{decode_at_pc, Class, Reg, MAX_LENGTH};
 use crate::report::{signature, Location};
 use crate::sys::opener;
 use crate::unwind::{self, AddressSpace, Walk};
@@ -117,7 +117,7 @@ impl Analyzer {
         }
         let inferred = cause::infer(event, &fault, &registers, bytes_at(&code, registers.pc()));
         if let Some((siginfo, trap)) = inferred {
-            if !self.may_be_unloaded(event, &fault, &code) {
+            if !self.may_be_unloaded(event, &fault, &registers, &code) {
                 (fault.siginfo, fault.trap) = (siginfo, Some(trap));
                 lost.retain(|lost| !matches!(lost.detail, "fault_address" | "access"));
             }
@@ -127,7 +127,13 @@ impl Analyzer {
 
     /// Whether the process may have come here by a jump into a library that was
     /// unloaded before, for which there is no event: to a function's beginning, or back into one.
-    fn may_be_unloaded(&mut self, event: &Event, fault: &Fault, code: &MemoryWindow) -> bool {
+    fn may_be_unloaded(
+        &mut self,
+        event: &Event,
+        fault: &Fault,
+        registers: &Registers,
+        code: &MemoryWindow,
+    ) -> bool {
         let pc = fault.pc;
         let file = event.mapping(pc).and_then(|mapping| mapping.file.as_ref());
         let own = file.is_none_or(|file| Some(&file.path) == event.exe.as_ref());
@@ -136,7 +142,9 @@ impl Analyzer {
             return false;
         }
         let calls = (code.address.0..pc.0).any(|at| {
-            let decoded = decode(Arch::NATIVE, bytes_at(code, ProcessAddress(at)));
+            let mut there = *registers;
+            there.set_dwarf(u16::from(Reg::pc(registers.arch()).0), at);
+            let decoded = decode_at_pc(&there, bytes_at(code, there.pc()));
             decoded.is_some_and(|it| it.class == Class::Call && at + u64::from(it.length) == pc.0)
         });
         let located = self.locate(event, &[CodeAddress::Exact(pc)], 1, &mut Vec::new());
@@ -159,7 +167,7 @@ impl Analyzer {
         let fault = chosen.fault;
         let code = self.code_in_file(event, fault.pc);
         let inferred = cause::infer(event, &fault, &registers, bytes_at(&code, fault.pc));
-        if self.may_be_unloaded(event, &fault, &code) {
+        if self.may_be_unloaded(event, &fault, &registers, &code) {
             return;
         }
         let (Some((siginfo, trap)), Some(first)) = (inferred, first.as_mut()) else {

@@ -9,7 +9,7 @@ use crate::crash::frame::{Stop, Trust};
 use crate::crash::kinds::Access;
 use crate::crash::registers::Registers;
 use crate::crash::signals::{code, signal};
-use crate::decode::decode;
+use crate::decode::decode_at_pc;
 use crate::report::signature::{Crash, Place, Signature};
 use crate::report::{Code, Location};
 
@@ -149,7 +149,7 @@ fn code(facts: &Facts<'_>, registers: &Registers) -> Option<Code> {
     if bytes.is_empty() {
         return None;
     }
-    let decoded = decode(facts.arch, bytes).filter(|_| has_run(facts));
+    let decoded = decode_at_pc(registers, bytes).filter(|_| has_run(facts));
     Some(Code {
         address: captured.address,
         bytes: captured.bytes.clone(),

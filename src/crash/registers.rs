@@ -30,6 +30,15 @@ impl Arch {
         Arch::X86_64
     };
 
+    /// Whether this build meets 32-bit ARM tasks: a release binary only those of its own
+    /// kernel, a desk's also cores of others.
+    pub const MEETS_ARM: bool = cfg!(any(
+        test,
+        debug_assertions,
+        feature = "every-arch",
+        target_arch = "aarch64"
+    ));
+
     /// As `uname -m` prints it, but for 32-bit tasks, whose architecture has many
     /// names there.
     #[must_use]

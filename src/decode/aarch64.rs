@@ -25,7 +25,7 @@ impl Operand {
     }
 
     /// The same, if all of its bytes are one.
-    fn is_atomic(&mut self, touch: Touch, bytes: u32) {
+    pub(super) fn is_atomic(&mut self, touch: Touch, bytes: u32) {
         self.accesses(touch, bytes);
         self.alignment = bytes as u16;
     }

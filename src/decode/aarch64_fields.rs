@@ -1,4 +1,4 @@
-//! The fields of an aarch64 instruction word: bits, signed numbers, registers.
+//! The fields of an instruction word of aarch64 or arm: bits, signed numbers, registers.
 
 use super::Reg;
 

@@ -15,21 +15,26 @@
 //! ```text
 //! decode ──> x86 (prefixes, ModRM) ──> x86_rules, x86_table (widths, directions)
 //!   │         └───> x86_implied (the stack, strings, targets)
-//!   └──────> aarch64 ──> aarch64_sve        aarch64_fields: bits of a word
+//!   ├──────> aarch64 ──> aarch64_sve        aarch64_fields: bits of a word
+//!   └──────> thumb ──> arm                  32-bit tasks of aarch64
 //! step ────> x86 ──> x86_stack (the stack pointer; x86 only)
 //! ```
 //!
 //! x86 by the Intel 64 and IA-32 Architectures Software Developer's Manual,
 //! volume 2, with AMD's 3DNow!, FMA4, XOP and SVM; aarch64 by the Arm Architecture
-//! Reference Manual (DDI 0487), section C4. `make check-decoder` compares both with
+//! Reference Manual (DDI 0487), section C4, 32-bit ARM by its sections F3 and F4. `make check-decoder` compares all with
 //! disassemblers, on whole libraries and on every form of every opcode, and x86 with
 //! the processor itself.
 
 mod aarch64;
 mod aarch64_fields;
 mod aarch64_sve;
+mod arm;
+#[cfg(test)]
+mod arm_tests;
 #[cfg(test)]
 mod tests;
+mod thumb;
 mod x86;
 mod x86_implied;
 mod x86_rules;
@@ -43,7 +48,7 @@ use crate::crash::registers::{Arch, Registers};
 pub const MAX_LENGTH: usize = 15;
 
 /// A general register by its DWARF number, as [`Registers::dwarf`] takes it. The
-/// pc is one too: 16 on x86_64, 8 on i386, 32 on aarch64.
+/// pc is one too: 16 on x86_64, 8 on i386, 32 on aarch64, 15 on arm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reg(pub u8);
 
@@ -93,6 +98,8 @@ pub enum Extend {
     UnsignedWord,
     /// The low 32 bits, with their sign (aarch64: `sxtw`).
     SignedWord,
+    /// All of it, subtracted (arm: `[r1, -r2]`).
+    Negated,
 }
 
 /// A second register of an address: extended, then shifted left.
@@ -131,8 +138,8 @@ pub struct Operand {
     pub segment: Option<Segment>,
     pub base: Option<Reg>,
     pub index: Option<Index>,
-    /// With the pc as base it counts from the instruction's first byte, on x86
-    /// too, where its encoding counts from the last: [`Decoded::length`] is in.
+    /// With the pc as base it counts from the instruction's first byte, whatever the
+    /// encoding counts from: on x86 [`Decoded::length`] is in, on arm 8, 4 or 2.
     pub displacement: i64,
     /// The register of x86 `bt`, `bts`, `btr`, `btc`: a signed number of bits
     /// from the address, which may lie far away.
@@ -177,6 +184,7 @@ impl Operand {
                 Extend::Byte => whole & 0xff,
                 Extend::UnsignedWord => whole & 0xffff_ffff,
                 Extend::SignedWord => whole as i32 as u64,
+                Extend::Negated => whole.wrapping_neg(),
             };
             sum = sum.wrapping_add(extended << (index.shift & 63));
         }
@@ -262,8 +270,29 @@ impl Decoded {
     }
 }
 
+/// The instruction at the pc of these registers, which begins with these bytes: of a 32-bit
+/// ARM task it depends on the mode, which they have. `None` if that is not known, and as
+/// [`decode`] has it.
+#[must_use]
+pub fn decode_at_pc(registers: &Registers, code: &[u8]) -> Option<Decoded> {
+    match registers.arch() {
+        Arch::Arm => decode_arm(registers.is_thumb()?, registers.pc(), code),
+        arch => decode(arch, code),
+    }
+}
+
+/// The instruction of 32-bit ARM at this address. `None` also in builds that meet no such tasks.
+#[must_use]
+pub fn decode_arm(thumb: bool, at: ProcessAddress, code: &[u8]) -> Option<Decoded> {
+    match thumb {
+        _ if !Arch::MEETS_ARM => None,
+        true => thumb::decode(at.0, code),
+        false => arm::decode(code),
+    }
+}
+
 /// The instruction that begins with these bytes; more may follow it. `None` if it is not
-/// known here, if its operands are cut off, and for 32-bit tasks of aarch64.
+/// known here, if its operands are cut off, and for 32-bit ARM, whose mode is not known.
 #[must_use]
 pub fn decode(arch: Arch, code: &[u8]) -> Option<Decoded> {
     match arch {

@@ -11,7 +11,11 @@ use crate::crash::registers::WORDS;
 /// read 4 [fs:rbx+rcx*4+0x10]     write 16 [rdi] to 16     call; write 8 [rsp-0x8]; to +21
 /// ```
 fn show(arch: Arch, code: &[u8]) -> String {
-    let Some(decoded) = decode(arch, code) else {
+    show_decoded(arch, decode(arch, code))
+}
+
+pub(super) fn show_decoded(arch: Arch, decoded: Option<Decoded>) -> String {
+    let Some(decoded) = decoded else {
         return "?".to_owned();
     };
     let mut parts = Vec::new();
@@ -58,6 +62,7 @@ fn show_operand(arch: Arch, operand: &Operand) -> String {
             Extend::Byte => "byte ",
             Extend::UnsignedWord => "unsigned ",
             Extend::SignedWord => "signed ",
+            Extend::Negated => "minus ",
         };
         text += &format!(
             "+{extend}{}*{}",

@@ -56,12 +56,7 @@ const X86: bool = cfg!(any(
     feature = "every-arch",
     target_arch = "x86_64"
 ));
-pub(super) const ARM: bool = cfg!(any(
-    test,
-    debug_assertions,
-    feature = "every-arch",
-    target_arch = "aarch64"
-));
+pub(super) const ARM: bool = Arch::MEETS_ARM;
 
 /// Finds the calls that led to these registers.
 #[must_use]

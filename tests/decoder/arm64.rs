@@ -53,7 +53,7 @@ pub fn outcome(line: &Line) -> Outcome {
 }
 
 /// At commas outside of brackets.
-fn split(text: &str) -> Vec<&str> {
+pub fn split(text: &str) -> Vec<&str> {
     let mut parts = Vec::new();
     let mut depth = 0;
     let mut from = 0;
@@ -73,7 +73,7 @@ fn split(text: &str) -> Vec<&str> {
     parts
 }
 
-fn starts_with_any(text: &str, starts: &[&str]) -> bool {
+pub fn starts_with_any(text: &str, starts: &[&str]) -> bool {
     starts.iter().any(|start| text.starts_with(start))
 }
 
@@ -403,7 +403,7 @@ fn class(text: &Text) -> Option<Class> {
     })
 }
 
-fn target_number(operand: &str) -> Option<u64> {
+pub fn target_number(operand: &str) -> Option<u64> {
     let operand = operand.strip_prefix('#').unwrap_or(operand);
     let digits = operand.strip_prefix("0x").unwrap_or(operand);
     u64::from_str_radix(digits, 16).ok()

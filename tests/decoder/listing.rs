@@ -17,6 +17,8 @@ pub enum Machine {
     X86_64,
     I386,
     Aarch64,
+    Arm,
+    Thumb,
 }
 
 /// One instruction as a tool sees it.
@@ -26,12 +28,14 @@ pub struct Line<'a> {
     pub text: &'a str,
 }
 
+/// There is none for all.
+const ARM_FEATURES: &str = "--mattr=+neon,+fullfp16,+dotprod,+crypto,+sb,+crc,+bf16,+i8mm,\
+     +trustzone,+virtualization,+mp,+hwdiv,+hwdiv-arm,+fp-armv8,+ras";
+
 impl Tool {
     fn command(self, machine: Machine) -> Command {
-        let arm = machine == Machine::Aarch64;
         let mut command = match self {
-            Tool::Gnu if arm => Command::new("aarch64-linux-gnu-objdump"),
-            Tool::Gnu => Command::new("objdump"),
+            Tool::Gnu => Command::new(machine.binutils("objdump")),
             Tool::Llvm => Command::new("llvm-objdump-19"),
         };
         // LLVM wants this one first.
@@ -39,12 +43,14 @@ impl Tool {
         if self == Tool::Gnu {
             command.arg("-w");
         }
-        if !arm {
-            command.args(["-M", "intel"]);
-        }
-        if arm && self == Tool::Llvm {
-            command.arg("--mattr=+all");
-        }
+        match (machine, self) {
+            (Machine::X86_64 | Machine::I386, _) => command.args(["-M", "intel"]),
+            (Machine::Aarch64, Tool::Llvm) => command.arg("--mattr=+all"),
+            (Machine::Arm, Tool::Llvm) => command.args(["--triple=armv8.6a", ARM_FEATURES]),
+            (Machine::Thumb, Tool::Llvm) => command.args(["--triple=thumbv8.6a", ARM_FEATURES]),
+            (Machine::Thumb, Tool::Gnu) => command.args(["-M", "force-thumb"]),
+            (Machine::Aarch64 | Machine::Arm, Tool::Gnu) => &mut command,
+        };
         command
     }
 
@@ -67,7 +73,7 @@ impl Tool {
             let Ok(line) = std::str::from_utf8(&line) else {
                 continue;
             };
-            if let Some((address, text)) = parse(line.trim_end(), machine, &mut bytes) {
+            if let Some((address, text)) = parse(line.trim_end(), &mut bytes) {
                 each(&Line {
                     address,
                     bytes: &bytes,
@@ -80,28 +86,35 @@ impl Tool {
 }
 
 /// `  1040:\t48 8b 05 10 00 00 00 \tmov    rax,QWORD PTR [rip+0x10]        # 0x17`
-fn parse<'a>(line: &'a str, machine: Machine, bytes: &mut Vec<u8>) -> Option<(u64, &'a str)> {
+fn parse<'a>(line: &'a str, bytes: &mut Vec<u8>) -> Option<(u64, &'a str)> {
     let (address, rest) = line.trim_start().split_once(':')?;
     let address = u64::from_str_radix(address, 16).ok()?;
     let (hex, text) = rest.trim_start().split_once('\t')?;
     bytes.clear();
     for group in hex.split_ascii_whitespace() {
-        if machine == Machine::Aarch64 {
-            let word = u32::from_str_radix(group, 16).ok()?;
-            bytes.extend_from_slice(&word.to_le_bytes());
-        } else {
-            bytes.push(u8::from_str_radix(group, 16).ok()?);
-        }
+        // Bytes, or the halves and words of ARM.
+        let word = u32::from_str_radix(group, 16).ok()?;
+        bytes.extend_from_slice(&word.to_le_bytes()[..group.len() / 2]);
     }
     Some((address, text.trim()))
 }
 
 impl Machine {
-    fn objcopy(self) -> (&'static str, &'static str) {
+    fn format(self) -> &'static str {
         match self {
-            Machine::X86_64 => ("objcopy", "elf64-x86-64"),
-            Machine::I386 => ("objcopy", "elf32-i386"),
-            Machine::Aarch64 => ("aarch64-linux-gnu-objcopy", "elf64-littleaarch64"),
+            Machine::X86_64 => "elf64-x86-64",
+            Machine::I386 => "elf32-i386",
+            Machine::Aarch64 => "elf64-littleaarch64",
+            Machine::Arm | Machine::Thumb => "elf32-littlearm",
+        }
+    }
+
+    /// The name of a tool of binutils.
+    fn binutils(self, tool: &str) -> String {
+        match self {
+            Machine::X86_64 | Machine::I386 => tool.to_owned(),
+            Machine::Aarch64 => format!("aarch64-linux-gnu-{tool}"),
+            Machine::Arm | Machine::Thumb => format!("arm-linux-gnueabihf-{tool}"),
         }
     }
 }
@@ -132,24 +145,42 @@ pub fn text_of(machine: Machine, library: &Path) -> PathBuf {
     let name = library.file_name().expect("a name").to_string_lossy();
     let name = format!("{machine:?}-{name}");
     let plain = scratch(&format!("{name}.bin"));
-    let (objcopy, _) = machine.objcopy();
-    run(objcopy, &["-O", "binary", "-j", ".text"], [library, &plain]);
+    let objcopy = machine.binutils("objcopy");
+    run(
+        &objcopy,
+        &["-O", "binary", "-j", ".text"],
+        [library, &plain],
+    );
     wrap(machine, &name, &plain)
+}
+
+/// The bytes of that section.
+pub fn code_of(machine: Machine, library: &Path) -> Vec<u8> {
+    let plain = scratch(&format!("{machine:?}-code.bin"));
+    let objcopy = machine.binutils("objcopy");
+    run(
+        &objcopy,
+        &["-O", "binary", "-j", ".text"],
+        [library, &plain],
+    );
+    let code = fs::read(&plain).expect("the code");
+    fs::remove_file(plain).expect("our own file");
+    code
 }
 
 fn wrap(machine: Machine, name: &str, plain: &Path) -> PathBuf {
     let object = scratch(&format!("{name}.o"));
-    let (objcopy, format) = machine.objcopy();
+    let objcopy = machine.binutils("objcopy");
     let arguments = [
         "-I",
         "binary",
         "-O",
-        format,
+        machine.format(),
         "--rename-section",
         ".data=.text,alloc,load,readonly,code,contents",
         "--strip-all",
     ];
-    run(objcopy, &arguments, [plain, &object]);
+    run(&objcopy, &arguments, [plain, &object]);
     fs::remove_file(plain).expect("our own file");
     object
 }

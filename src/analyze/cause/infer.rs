@@ -12,7 +12,7 @@ use crate::crash::event::{Event, Siginfo, Trap};
 use crate::crash::kinds::Access;
 use crate::crash::registers::{Arch, Registers};
 use crate::crash::signals::{code, signal, trap};
-use crate::decode::{decode, Class, Decoded, Target, Touch};
+use crate::decode::{decode_at_pc, Class, Decoded, Target, Touch};
 use crate::report::Location;
 
 /// No kernel has smaller pages.
@@ -48,7 +48,7 @@ pub fn infer(
     if let Some(trap) = fetch(event, fault, arch) {
         return Some((fault.siginfo, trap));
     }
-    let decoded = decode(arch, code)?;
+    let decoded = decode_at_pc(registers, code)?;
     let chosen = Chosen {
         fault: *fault,
         registers: Some(*registers),

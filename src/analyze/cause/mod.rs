@@ -43,7 +43,7 @@ use crate::crash::fault::{self};
 use crate::crash::kinds::Access;
 use crate::crash::registers::{Arch, Registers};
 use crate::crash::signals::{code, signal};
-use crate::decode::{decode, Decoded};
+use crate::decode::{decode, decode_at_pc, Decoded};
 use crate::report::{Cause, Location};
 
 pub use choose::choose;
@@ -232,7 +232,10 @@ pub fn judge(evidence: &Evidence<'_>) -> Verdict {
         fault: chosen.fault,
         arch,
         registers: chosen.registers.as_ref(),
-        decoded: decode(arch, evidence.code),
+        decoded: match &chosen.registers {
+            Some(registers) => decode_at_pc(registers, evidence.code),
+            None => decode(arch, evidence.code),
+        },
     };
     let mut verdict = of_fault(&scene, chosen.made);
     if matches!(

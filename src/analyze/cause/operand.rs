@@ -195,12 +195,14 @@ impl Words {
             }
         }
         if let Some(index) = operand.index {
-            if base.is_some() {
+            if index.extend == Extend::Negated {
+                self.text(" - ");
+            } else if base.is_some() {
                 self.text(" + ");
             }
             let whole = value(index.register);
             let (part, value) = match index.extend {
-                Extend::Whole => ("", whole),
+                Extend::Whole | Extend::Negated => ("", whole),
                 Extend::Byte => ("low byte of ", whole & 0xff),
                 Extend::UnsignedWord => ("low half of ", whole & 0xffff_ffff),
                 Extend::SignedWord => ("sign-extended low half of ", whole as i32 as u64),

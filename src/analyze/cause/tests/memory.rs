@@ -44,6 +44,41 @@ fn null_dereference() {
         );
 }
 
+/// A task of 32 bits on aarch64; `cpsr` says whether its code is Thumb.
+fn arm_32(cpsr: u64, code: &[u8], registers: &[(&str, u64)]) -> Made {
+    let mut words = [0; WORDS];
+    (words[13], words[32], words[33]) = (0xfffe_0000, 0x1_0100, cpsr);
+    let mut made = Made::new(Arch::Aarch64);
+    made.event.registers = Some(Registers::new(Arch::Aarch64, words));
+    made.at(code, registers)
+}
+
+#[test]
+fn null_dereference_of_32_bit_arm() {
+    let store = "write of 4 bytes at 0x18: null pointer in R1 + 0x18";
+    // str r0, [r1, #0x18]: in ARM code, in Thumb code
+    for (cpsr, code) in [
+        (0x10, &0xe581_0018_u32.to_le_bytes()[..]),
+        (0x30, &[0x88, 0x61]),
+    ] {
+        arm_32(cpsr, code, &[("r1", 0)])
+            .page_fault(MAPERR, 0x18, Access::Write)
+            .is(Cause::NullDereference, store);
+    }
+    // ldr r0, [r1, -r2, lsl #2]
+    arm_32(
+        0x10,
+        &0xe711_0102_u32.to_le_bytes(),
+        &[("r1", 0x10), ("r2", 2)],
+    )
+    .page_fault(MAPERR, 0x8, Access::Read)
+    .is(
+        Cause::NullDereference,
+        "read of 4 bytes at 0x8: R1 (0x10) - R2 (0x2) * 4, \
+             probably an offset from a null pointer",
+    );
+}
+
 #[test]
 fn null_dereference_without_the_instruction() {
     let mut made = x86(LOAD_X86, &[("rax", 0x20)]).page_fault(MAPERR, 0x20, Access::Read);

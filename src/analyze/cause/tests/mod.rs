@@ -198,7 +198,7 @@ impl Made {
     fn page_fault(mut self, code: i32, address: u64, access: Access) -> Made {
         self.event.code = code;
         self.says(address);
-        let arm = self.arch() == Arch::Aarch64;
+        let arm = matches!(self.arch(), Arch::Aarch64 | Arch::Arm);
         self.event.trap = Some(Trap {
             address,
             error_code: match (arm, access) {

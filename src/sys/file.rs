@@ -1,8 +1,8 @@
 //! Files that a hostile user may have chosen, and directories to open them from.
 //!
 //! In: paths and directories. Out: regular files, which are read only with `pread` (a
-//! mapping of a file that shrinks raises SIGBUS). [`super::look_up`] says how they are
-//! opened: where there is an [`opener`](super::opener), by another process. Magic links
+//! mapping of a file that shrinks raises SIGBUS). `look_up` says how they are
+//! opened: where there is an `opener`, by another process. Magic links
 //! are not followed, except by [`Directory::open_regular_link`], for `/proc/PID/map_files`.
 //!
 //! Refused, with a [`Refusal`]: everything that is not a regular file.
